@@ -1,0 +1,56 @@
+"""Carbon dioxide equivalents of electricity: grid intensities by country, offline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import metadata, resources
+
+from pepr_mlops.errors import WrongUse, nearest
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Grams of CO2 equivalents per kWh of electricity, and where the number is from."""
+
+    g_per_kwh: float
+    source: str
+
+
+def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
+    """The intensity given, or the country's yearly mean, or None when neither is named.
+
+    `country` is an ISO 3166-1 alpha-3 code, in capitals or not. The table is Our World in Data's,
+    as the CodeCarbon package ships it; nothing is looked up over the network and no country
+    stands in for another. Raises `WrongUse` for a country the table does not have.
+    """
+    if g_per_kwh is not None:
+        return Intensity(g_per_kwh, "given")
+    if country is None:
+        return None
+    text = (
+        resources.files("codecarbon")
+        .joinpath("data/private_infra/global_energy_mix.json")
+        .read_text()
+    )
+    table = json.loads(text)
+    code = country.strip().upper()
+    known = {c: row for c, row in table.items() if row.get("carbon_intensity") is not None}
+    if code not in known:
+        by_name = {row["country_name"].upper(): c for c, row in known.items()}
+        hint = f"; did you mean {by_name[code]!r}?" if code in by_name else nearest(code, known)
+        raise WrongUse(
+            f"country: no grid intensity for {country!r}{hint} Valid: three-letter ISO codes such "
+            "as DNK, DEU, USA; or give carbon_intensity in gCO2e per kWh"
+        )
+    row = known[code]
+    return Intensity(
+        float(row["carbon_intensity"]),
+        f"{row['country_name']} {row['year']}, Our World in Data via codecarbon "
+        f"{metadata.version('codecarbon')}",
+    )
+
+
+def gco2e(energy_wh: float, intensity: Intensity, pue: float) -> float:
+    """Grams of CO2 equivalents: energy in kWh × intensity × power usage effectiveness."""
+    return energy_wh / 1000 * intensity.g_per_kwh * pue

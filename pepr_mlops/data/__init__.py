@@ -1,0 +1,38 @@
+"""Data sets by name: `load` gives any of them as `Splits`."""
+
+from __future__ import annotations
+
+import os
+
+from pepr_mlops.data import digits, folder, medmnist
+from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
+from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.schema import RunSpec
+
+__all__ = ["NAMES", "Split", "Splits", "load"]
+
+NAMES = ("digits", *medmnist.ALIASES, *medmnist.FLAGS)
+
+
+def load(spec: RunSpec) -> Splits:
+    """The data set a spec asks for, with its channels and training fraction.
+
+    A name comes before a folder of the same name; write ./NAME for the folder. Raises `WrongUse`
+    for an unknown name or unusable data and `WorkFailed` for a download that fails.
+    """
+    name = spec.dataset
+    flag = medmnist.ALIASES.get(name, name)
+    if name == "digits":
+        splits = digits.load()
+    elif flag in medmnist.FLAGS:
+        splits = medmnist.load(flag, spec.size, spec.data_root)
+    elif os.path.isdir(name):
+        splits = folder.load(name, spec.image_size, spec.seed)
+    else:
+        raise WrongUse(
+            f"dataset: {name!r} is neither a known name nor a folder{nearest(name, NAMES)} "
+            f"Valid: {', '.join(NAMES)}, or DIR with DIR/train/CLASS/*.png"
+        )
+    splits = with_channels(with_fraction(splits, spec.fraction, spec.seed), spec.channels)
+    check(splits)
+    return splits

@@ -1,0 +1,123 @@
+"""A folder of images: DIR/{train,val,test}/CLASS/*.png, where val and test may be missing."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pepr_mlops.data.splits import Labels, Split, Splits, draw
+from pepr_mlops.errors import WrongUse
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+_GREY_MODES = {"1", "L", "LA"}
+# Shares of the PePR paper's own split: 60 % / 20 % / 20 %.
+_DRAWN_SHARE = 0.2
+
+
+def load(directory: str, image_size: int, seed: int) -> Splits:
+    """The images below `directory`, each resized to `image_size` pixels square.
+
+    Images are grey when every file is, else RGB. A missing `val` or `test` is drawn from `train`,
+    20 % of it by class with `seed`. Raises `WrongUse` naming the folder or file that cannot be
+    used.
+    """
+    root = Path(directory)
+    files = {name: _files(root / name) for name in ("train", "val", "test")}
+    classes = tuple(sorted(files["train"]))
+    if len(classes) < 2:
+        raise WrongUse(
+            f"dataset: {root} needs at least two class folders with images in {root / 'train'}, "
+            f"found {', '.join(classes) or 'none'}; expected DIR/train/CLASS/*.png"
+        )
+    for name in ("val", "test"):
+        if unknown := set(files[name]) - set(classes):
+            raise WrongUse(
+                f"dataset: class {sorted(unknown)[0]} in {root / name} has no training image in "
+                f"{root / 'train'}"
+            )
+    paths = [p for of in files.values() for found in of.values() for p in found]
+    grey = _all_grey(paths)
+    splits = {name: _read(of, classes, image_size, grey) for name, of in files.items() if of}
+    missing = [name for name in ("val", "test") if name not in splits]
+    if missing:
+        drawn, rest = draw(splits["train"].labels, _DRAWN_SHARE * len(missing), seed)
+        if len(missing) == 2:
+            half, other = draw(splits["train"].labels[drawn], 0.5, seed)
+            splits["val"] = splits["train"].take(drawn[half])
+            splits["test"] = splits["train"].take(drawn[other])
+        else:
+            splits[missing[0]] = splits["train"].take(drawn)
+        splits["train"] = splits["train"].take(rest)
+    return Splits(
+        name=root.resolve().name,
+        source=str(root.resolve()),
+        task="binary-class" if len(classes) == 2 else "multi-class",
+        classes=classes,
+        channels=1 if grey else 3,
+        **splits,
+    )
+
+
+def _files(folder: Path) -> dict[str, list[Path]]:
+    """Sorted image files by class name; empty when the folder is absent."""
+    if not folder.is_dir():
+        return {}
+    found = {
+        entry.name: sorted(p for p in entry.iterdir() if p.suffix.lower() in _SUFFIXES)
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir()
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _all_grey(paths: list[Path]) -> bool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return all(mode in _GREY_MODES for mode in pool.map(_mode, paths))
+
+
+def _mode(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            return image.mode
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(
+    files: dict[str, list[Path]], classes: tuple[str, ...], image_size: int, grey: bool
+) -> Split:
+    paths = [path for found in files.values() for path in found]
+    labels: Labels = np.concatenate(
+        [np.full(len(found), classes.index(name)) for name, found in files.items()]
+    ).astype(np.int64)
+    shape = (image_size, image_size) if grey else (image_size, image_size, 3)
+    images = np.empty((len(paths), *shape), dtype=np.uint8)
+
+    def decode(i: int) -> None:
+        images[i] = _decode(paths[i], image_size, grey)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(decode, range(len(paths))):
+            pass
+    return Split(images, labels)
+
+
+def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
+    try:
+        with Image.open(path) as opened:
+            if opened.mode[0] in "IF":  # which grey is white is unknown, and Pillow would clip
+                raise OSError(f"mode {opened.mode} has over 8 bits; save it windowed to 8 bits")
+            image = opened.convert("L" if grey else "RGB")
+            return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WrongUse:
+    return WrongUse(
+        f"dataset: {path} is no readable image ({str(error)[:100]}); repair or remove it"
+    )

@@ -1,0 +1,124 @@
+"""Images and labels in memory, and drawing subsets of them by class."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.performance import MULTI_LABEL, Task
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """`images` [n, height, width] grey or [n, height, width, 3] RGB, 8 bits per channel; `labels`
+    class indices [n], or 0/1 [n, labels] for a multi-label task."""
+
+    images: Pixels
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def digest(self) -> str:
+        """32 hexadecimal digits that change with any pixel, label or their order."""
+        state = hashlib.blake2b(digest_size=16)
+        for array in (self.images, self.labels):
+            state.update(f"{array.dtype}{array.shape}".encode())
+            for part in np.array_split(array, max(1, array.nbytes >> 26)):
+                state.update(np.ascontiguousarray(part).data)
+        return state.hexdigest()
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Split:
+        return Split(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set as a model is trained on it. `classes` are the names of the classes or labels,
+    `channels` what the model sees: grey images are repeated when it is 3."""
+
+    name: str
+    source: str
+    task: Task
+    classes: tuple[str, ...]
+    channels: int
+    train: Split
+    val: Split
+    test: Split
+
+
+def draw(
+    labels: Labels, share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Indices (drawn, rest), both sorted: `share` of each class, rounded, drawn with `seed`.
+
+    Several labels per image cannot be stratified one by one; those are drawn from all images.
+    """
+    rng = np.random.default_rng(seed)
+    groups = (
+        [np.flatnonzero(labels == c) for c in np.unique(labels)]
+        if labels.ndim == 1
+        else [np.arange(len(labels))]
+    )
+    drawn = np.concatenate(
+        [rng.permutation(group)[: round(share * len(group))] for group in groups]
+    ).astype(np.int64)
+    drawn.sort()
+    return drawn, np.setdiff1d(np.arange(len(labels)), drawn)
+
+
+def with_fraction(splits: Splits, fraction: float, seed: int) -> Splits:
+    """The same splits with `fraction` of the training set, drawn by class with `seed`."""
+    if fraction == 1.0:
+        return splits
+    drawn, _ = draw(splits.train.labels, fraction, seed)
+    return replace(splits, train=splits.train.take(drawn))
+
+
+def check(splits: Splits) -> None:
+    """Raise `WrongUse` where a split is empty or a class has no training image."""
+    for name in ("train", "val", "test"):
+        if len(getattr(splits, name)) == 0:
+            raise WrongUse(f"dataset: {splits.name} has no image in its {name} split")
+    labels = splits.train.labels
+    if splits.task == MULTI_LABEL:
+        counts = labels.sum(axis=0)
+    else:
+        counts = np.bincount(labels, minlength=len(splits.classes))
+    if not counts.all():
+        absent = ", ".join(splits.classes[i] for i in np.flatnonzero(counts == 0)[:5])
+        raise WrongUse(
+            f"dataset: {splits.name} has no training image of class {absent}; add images, remove "
+            "the class from all splits or raise fraction"
+        )
+
+
+def with_channels(splits: Splits, channels: str) -> Splits:
+    """The same splits seen as `native`, `grey` or `rgb`."""
+    if channels == "rgb":
+        return replace(splits, channels=3)
+    if channels == "grey" and splits.channels == 3:
+        return replace(
+            splits,
+            channels=1,
+            train=_grey(splits.train),
+            val=_grey(splits.val),
+            test=_grey(splits.test),
+        )
+    return splits
+
+
+def _grey(split: Split) -> Split:
+    """ITU-R 601-2 luma in integers, as Pillow's conversion to mode L computes it."""
+    luma = np.empty(split.images.shape[:3], dtype=np.uint8)
+    weights = np.array([19595, 38470, 7471], dtype=np.uint32)
+    for i, image in enumerate(split.images):
+        luma[i] = (image @ weights + 0x8000) >> 16
+    return Split(luma, split.labels)

@@ -1,0 +1,38 @@
+"""The two ways a command can fail, each a single line a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PeprError(Exception):
+    """A failure with a message for people: the value, the valid choices and the remedy.
+
+    `reason` is one word for programs; MLflow runs carry it in the tag `pepr.reason`.
+    """
+
+    exit_status = 1
+    reason = "failed"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(" ".join(message.split()))
+        if reason is not None:
+            self.reason = reason
+
+
+class WrongUse(PeprError):
+    """The request cannot be carried out as it stands; nothing was trained. Exit status 2."""
+
+    exit_status = 2
+    reason = "wrong_use"
+
+
+class WorkFailed(PeprError):
+    """The request was sound and the work failed. Exit status 1."""
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'a' or 'b'?` for the choices most like `value`, or nothing."""
+    close = difflib.get_close_matches(value, list(choices), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -1,0 +1,125 @@
+"""What machine a run used: names, limits and versions, as tags; and the training device."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from pepr_mlops.errors import WrongUse
+
+if TYPE_CHECKING:
+    import torch
+
+_PACKAGES = ("pepr_mlops", "torch", "timm", "mlflow", "zeus", "codecarbon", "medmnist", "numpy")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cuda`, `cuda:i`, `mps` or `cpu`; `auto` takes a GPU if any.
+
+    Raises `WrongUse` when this machine does not have it.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda" and gpus:
+        name = f"cuda:{torch.cuda.current_device()}"
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and not (index and int(index) < gpus):
+        have = ", ".join(f"cuda:{i}" for i in range(gpus)) or "none"
+        raise WrongUse(
+            f"device: {name} is not here (CUDA devices visible to torch: {have}); choose one of "
+            "those, cpu, or check the driver and CUDA_VISIBLE_DEVICES"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise WrongUse("device: mps is not here; choose cpu")
+    return torch.device(name)
+
+
+def describe(device: torch.device | None) -> dict[str, str]:
+    """Tags that name the CPU, memory, GPU (of a CUDA `device`) and library versions."""
+    tags = {
+        "pepr.cpu": _cpu_model(),
+        "pepr.cpu_count": str(os.cpu_count()),
+        "pepr.ram_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
+        "pepr.os": platform.platform(),
+        "pepr.version.python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        try:
+            tags[f"pepr.version.{package}"] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # run from a checkout that is not installed
+    tags["pepr.hardware"] = tags["pepr.cpu"]
+    if device is not None and device.type == "cuda":
+        tags.update(_gpu(device))
+        tags["pepr.hardware"] = tags["pepr.gpu"]
+    return tags
+
+
+def other_gpu_processes(device: torch.device) -> list[str] | None:
+    """Other processes computing on the GPU of `device`, as `PID name`; None if unknown.
+
+    Call it once this process computes there: in a container NVML knows processes by ids of the
+    host, and then the one that cannot be told apart is counted as this one.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(device))
+        pids = [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    except pynvml.NVMLError:
+        return None
+    if os.getpid() in pids:
+        pids.remove(os.getpid())
+    else:
+        unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
+        pids = [pid for pid in pids if pid not in unknown[:1]]
+    return [f"{pid} {_process_name(pid)}" for pid in pids]
+
+
+def gpu_uuid(device: torch.device) -> str:
+    """The NVML identifier of a CUDA device: torch's index need not be NVML's."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def _gpu(device: torch.device) -> dict[str, str]:
+    import pynvml
+    import torch
+
+    tags = {"pepr.gpu": torch.cuda.get_device_name(device), "pepr.gpu_uuid": gpu_uuid(device)}
+    try:
+        pynvml.nvmlInit()
+        tags["pepr.gpu_driver"] = str(pynvml.nvmlSystemGetDriverVersion())
+        handle = pynvml.nvmlDeviceGetHandleByUUID(tags["pepr.gpu_uuid"])
+        limit_w = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
+        tags["pepr.gpu_power_limit_w"] = f"{limit_w:g}"
+    except pynvml.NVMLError as error:
+        tags["pepr.gpu_nvml"] = f"unavailable: {error}"
+    return tags
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
+        return "?"

@@ -1,0 +1,299 @@
+"""The paper's 131 models and their categories, and building any timm model for a data set."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fnmatch
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+from pepr_mlops.errors import WorkFailed, WrongUse, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+# Names of the paper that timm has renamed since; the tag keeps the weights the paper fine-tuned.
+# timm no longer has Gluon's weights of xception65.
+RENAMED = {
+    "adv_inception_v3": "inception_v3.tf_adv_in1k",
+    "gluon_inception_v3": "inception_v3.gluon_in1k",
+    "gluon_resnet152_v1b": "resnet152.gluon_in1k",
+    "gluon_resnet34_v1b": "resnet34.gluon_in1k",
+    "gluon_resnext101_32x4d": "resnext101_32x4d.gluon_in1k",
+    "gluon_seresnext101_32x4d": "seresnext101_32x4d.gluon_in1k",
+    "gluon_seresnext50_32x4d": "seresnext50_32x4d.gluon_in1k",
+    "gluon_xception65": "xception65",
+}
+
+
+@dataclass(frozen=True)
+class PaperModel:
+    """One row of the paper's Table A.1: `parameters` with the 1,000-class head of ImageNet."""
+
+    model: str
+    parameters: int
+    kind: Literal["CNN", "Other"]
+    efficient: bool
+    size: Literal["small", "large"]
+    link: str
+
+
+def paper_models() -> list[PaperModel]:
+    """The 131 models of Selvan et al., Table A.1, from the smallest to the largest.
+
+    A model is small up to and with the median number of parameters, 24,671,464.
+    """
+    with resources.files("pepr_mlops").joinpath("models.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    middle = median(int(row["parameters"]) for row in rows)
+    return [
+        PaperModel(
+            model=row["model"],
+            parameters=int(row["parameters"]),
+            kind="CNN" if row["kind"] == "CNN" else "Other",
+            efficient=row["efficient"] == "1",
+            size="small" if int(row["parameters"]) <= middle else "large",
+            link=row["link"],
+        )
+        for row in rows
+    ]
+
+
+def select(
+    *,
+    name: str = "*",
+    kind: str | None = None,
+    efficient: bool | None = None,
+    size: str | None = None,
+) -> list[PaperModel]:
+    """The paper's models whose name matches the glob `name` and that fit every given category."""
+    return [
+        m
+        for m in paper_models()
+        if fnmatch.fnmatchcase(m.model, name)
+        and kind in (None, m.kind)
+        and efficient in (None, m.efficient)
+        and size in (None, m.size)
+    ]
+
+
+def timm_name(model: str) -> str:
+    """The name timm knows a model by today."""
+    return RENAMED.get(model, model)
+
+
+def check_name(model: str) -> None:
+    """Raise `WrongUse` with the nearest names unless timm can build `model`."""
+    import timm
+
+    if not timm.is_model(timm_name(model)):
+        names = [*timm.list_models(), *RENAMED]
+        raise WrongUse(
+            f"model: timm has no {model!r}{nearest(model, names)} "
+            "`pepr models` lists the paper's 131, timm.list_models() all"
+        )
+
+
+def cached_models() -> set[str]:
+    """The paper's models whose pretrained weights lie in the Hugging Face or torch hub cache."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from torch.hub import get_dir
+
+    checkpoints = Path(get_dir()) / "checkpoints"
+    if not os.path.isdir(constants.HF_HUB_CACHE) and not checkpoints.is_dir():
+        return set()  # before importing timm, which takes seconds
+    import timm
+
+    found = set()
+    for row in paper_models():
+        source: Any = timm.get_pretrained_cfg(timm_name(row.model))
+        files = ("model.safetensors", "pytorch_model.bin")
+        if (
+            source.hf_hub_id
+            and any(isinstance(try_to_load_from_cache(source.hf_hub_id, f), str) for f in files)
+        ) or (source.url and (checkpoints / os.path.basename(source.url)).is_file()):
+            found.add(row.model)
+    return found
+
+
+def build(
+    model: str,
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    pretrained: bool,
+    weights: str | None = None,
+) -> torch.nn.Module:
+    """A timm model on the CPU with `classes` outputs for `image_size`-pixel square images.
+
+    The head is new, the first layer is adapted to `channels` by timm. Pretrained weights come
+    from timm's hub, or from the file `weights`. The network is run once to see that it takes the
+    size; one that is built for a fixed size is built for this one where timm can do that. Raises
+    `WrongUse` for an unknown name, a size the model cannot take and weights that do not fit, and
+    `WorkFailed` when the hub cannot be reached: never trains from scratch instead.
+    """
+    check_name(model)
+    refusal: Exception | None = None
+    for extra in ({}, {"img_size": image_size}):
+        try:
+            with _quiet():
+                network = _create(model, classes, channels, pretrained, weights, extra)
+                _try_forward(network, channels, image_size)
+            return network
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            refusal = refusal or error
+    raise WrongUse(
+        f"model: {model} does not take images of {image_size} pixels square; choose another "
+        f"image_size, such as the {_own_size(model)} it was made for ({refusal or 'refused'})"
+    ) from refusal
+
+
+def _create(
+    model: str,
+    classes: int,
+    channels: int,
+    pretrained: bool,
+    weights: str | None,
+    extra: dict[str, int],
+) -> torch.nn.Module:
+    import timm
+
+    kwargs: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **extra}
+    name = timm_name(model)
+    if not pretrained:
+        network: torch.nn.Module = timm.create_model(name, pretrained=False, **kwargs)
+        return network
+    if weights is None and not timm.is_model_pretrained(name):
+        raise WrongUse(
+            f"model: timm has no pretrained weights for {model}; train it from scratch "
+            "(--no-pretrained, -P pretrained=false) or give a file (--weights PATH)"
+        )
+    if weights is not None:
+        _check_readable(weights)
+        kwargs["pretrained_cfg_overlay"] = {"file": weights}
+    with _recorded_loads() as loads:
+        try:
+            network = timm.create_model(name, pretrained=True, **kwargs)
+        except Exception as error:
+            if weights is None and isinstance(error, OSError):
+                raise _unreachable(name, error) from error
+            if weights is not None and isinstance(error, RuntimeError | KeyError):
+                raise _misfit(weights, model, str(error)) from error
+            raise
+    described: Any = network.pretrained_cfg
+    head = described.get("classifier") or ()
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    replaced = tuple(f"{h}." for h in heads)
+    lost = [k for missing, _ in loads for k in missing if not k.startswith(replaced)]
+    if weights is not None:  # a deeper network's file has entries this model lacks; timm's own may
+        lost += [k for _, unknown in loads for k in unknown if not k.startswith((*replaced, "Aux"))]
+    if lost:
+        raise _misfit(
+            weights or f"the hub's file for {name}",
+            model,
+            f"{len(lost)} entries of the model and of the file do not match, first {lost[0]}",
+        )
+    return network
+
+
+@contextlib.contextmanager
+def _recorded_loads() -> Iterator[list[tuple[list[str], list[str]]]]:
+    """Collect the missing and unexpected keys of load_state_dict, which timm logs and ignores.
+
+    timm loads a file with another head non-strictly, so the weights of a wholly different network
+    would otherwise load as nothing at all and the model would train from scratch.
+    """
+    import torch
+
+    original = torch.nn.Module.load_state_dict
+    loads: list[tuple[list[str], list[str]]] = []
+
+    def recording(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        loads.append((result.missing_keys, result.unexpected_keys))
+        return result
+
+    torch.nn.Module.load_state_dict = recording  # type: ignore[method-assign]
+    try:
+        yield loads
+    finally:
+        torch.nn.Module.load_state_dict = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back library warnings on the way to an error or a network that says all itself."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _check_readable(weights: str) -> None:
+    from timm.models import load_state_dict
+
+    if not os.path.isfile(weights):
+        raise WrongUse(
+            f"weights: there is no file {weights}; give the path of a .safetensors "
+            "file or of a PyTorch state dict"
+        )
+    try:
+        state = load_state_dict(weights)
+    except Exception as error:
+        raise WrongUse(
+            f"weights: {weights} is no readable safetensors file or state dict of tensors "
+            f"({str(error).splitlines()[0][:120]}); fetch it again or convert it to safetensors"
+        ) from error
+    if not state:
+        raise WrongUse(f"weights: {weights} holds no tensors; fetch it again")
+
+
+def _misfit(weights: str, model: str, detail: str) -> WrongUse:
+    first = detail.strip().splitlines()[-1 if "\n" in detail else 0].strip()
+    return WrongUse(
+        f"weights: {weights} does not fit {model}: {first[:200]}; give this model's own weights "
+        "or train from scratch (--no-pretrained, -P pretrained=false)",
+        reason="missing_weights",
+    )
+
+
+def _unreachable(name: str, error: OSError) -> WorkFailed:
+    import timm
+
+    source: Any = timm.get_pretrained_cfg(name)
+    where = (
+        f"https://huggingface.co/{source.hf_hub_id}/resolve/main/model.safetensors"
+        if source.hf_hub_id
+        else source.url
+    )
+    return WorkFailed(
+        f"weights: the pretrained weights of {name} could not be fetched "
+        f"({str(error).splitlines()[0][:120]}); offline: fetch {where} elsewhere and pass "
+        "--weights PATH (-P weights=PATH), or train from scratch (--no-pretrained, "
+        "-P pretrained=false)",
+        reason="missing_weights",
+    )
+
+
+def _try_forward(network: torch.nn.Module, channels: int, image_size: int) -> None:
+    import torch
+
+    network.eval()
+    with torch.inference_mode():
+        network(torch.zeros(1, channels, image_size, image_size))
+    network.train()
+
+
+def _own_size(model: str) -> int:
+    import timm
+
+    source: Any = timm.get_pretrained_cfg(timm_name(model), allow_unregistered=True)
+    return int(source.input_size[-1])

@@ -1,0 +1,309 @@
+"""What a run is asked to do, what it reports, and what each name means: the one place for both.
+
+`RunSpec` is the request. Its fields are the options of `pepr train`, the parameters of the
+MLproject and the parameters logged to MLflow. `METRICS` lists everything a run reports.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from pepr_mlops.errors import WrongUse, nearest
+
+NONE = "none"  # how an absent optional value is written where only text is possible
+
+
+def _option(
+    default: object,
+    help: str,
+    *,
+    choices: tuple[object, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+) -> Any:
+    """A RunSpec field: its default, help and valid range (`low`, `high` inclusive, `above` not)."""
+    return field(
+        default=default,
+        metadata={"help": help, "choices": choices, "low": low, "high": high, "above": above},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One training job. The defaults are the protocol of the PePR paper on `derma`.
+
+    Raises `WrongUse` on construction when a value is impossible, naming the valid ones.
+    """
+
+    model: str = _option("resnet18d", "timm model; `pepr models` lists the paper's 131")
+    dataset: str = _option(
+        "derma", "digits, derma, pneumonia, any 2-D MedMNIST name, or DIR/{train,val,test}/CLASS/*"
+    )
+    size: int = _option(
+        224,
+        "resolution of the MedMNIST file; other data sets come in one",
+        choices=(28, 64, 128, 224),
+    )
+    image_size: int = _option(256, "pixels per side the model sees", low=8, high=4096)
+    channels: str = _option(
+        "native",
+        "colour of the images: as they are, grey or RGB",
+        choices=("native", "grey", "rgb"),
+    )
+    intensities: str = _option(
+        "unit",
+        "images in [0, 1], or normalised as the pretrained weights expect",
+        choices=("unit", "pretrained"),
+    )
+    fraction: float = _option(
+        1.0, "share of the training set, drawn by class with the seed", above=0, high=1
+    )
+    epochs: int = _option(10, "passes over the training set", low=1)
+    batch_size: int = _option(32, "images per step", low=2)
+    lr: float = _option(5e-4, "learning rate of Adam", above=0)
+    seed: int = _option(0, "seed of weights, order and drawn subsets", low=0, high=2**32 - 1)
+    precision: str = _option(
+        "fp32", "arithmetic of the training", choices=("fp32", "tf32", "bf16", "fp16")
+    )
+    layout: str = _option(
+        "contiguous", "memory layout of the images", choices=("contiguous", "channels_last")
+    )
+    compile: bool = _option(False, "compile the model with torch.compile")
+    deterministic: bool = _option(False, "use deterministic algorithms only")
+    pretrained: bool = _option(True, "start from pretrained weights")
+    weights: str | None = _option(
+        None, "local file of pretrained weights instead of timm's hub (safetensors or state dict)"
+    )
+    device: str = _option("auto", "auto, cuda, cuda:INDEX, mps or cpu")
+    data_root: str | None = _option(None, "folder of the data sets; MedMNIST's own if none")
+    energy: str = _option(
+        "auto",
+        "auto: measure, or estimate a CPU machine without sensors; measured: refuse without a "
+        "sensor; estimated; off",
+        choices=("auto", "measured", "estimated", "off"),
+    )
+    country: str | None = _option(None, "ISO code of the grid's country, for CO2e")
+    carbon_intensity: float | None = _option(None, "gCO2e per kWh, instead of a country", low=0)
+    pue: float = _option(1.0, "power usage effectiveness of the building", low=1)
+    budget_wh: float | None = _option(
+        None, "stop after the step at which training energy reaches this", above=0
+    )
+    budget_s: float | None = _option(
+        None, "stop after the step at which training time reaches this", above=0
+    )
+    experiment: str | None = _option(None, "name runs are compared under; the data set's if none")
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check(f, getattr(self, f.name))
+        if self.weights is not None and not self.pretrained:
+            raise WrongUse("weights: a file of weights excludes training from scratch; drop one")
+        if self.country is not None and self.carbon_intensity is not None:
+            raise WrongUse("country: carbon_intensity says the same; give one of them")
+        if self.budget_wh is not None and self.energy == "off":
+            raise WrongUse("budget_wh: energy=off cannot watch a budget; choose another energy")
+        kind, _, index = self.device.partition(":")
+        if kind not in ("auto", "cuda", "mps", "cpu") or (
+            ":" in self.device and not (kind == "cuda" and index.isdecimal())
+        ):
+            raise WrongUse(
+                f"device: {self.device!r} is not one of auto, cuda, cuda:INDEX, mps, cpu"
+            )
+
+    @property
+    def experiment_name(self) -> str:
+        """The experiment asked for, or the data set's name (a folder's own name)."""
+        return self.experiment or os.path.basename(os.path.normpath(self.dataset))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, str]) -> RunSpec:
+        """A spec from text, as a command line or an MLflow Project gives it.
+
+        Absent keys keep their defaults; `none` and the empty string mean no value. Raises
+        `WrongUse` naming the key, the value, what is valid and, for a misspelt key, its match.
+        """
+        known = {f.name: f for f in fields(cls)}
+        for key in raw:
+            if key not in known:
+                raise WrongUse(
+                    f"{key}: no such parameter{nearest(key, known)} Valid: {', '.join(known)}"
+                )
+        values: dict[str, Any] = {key: _convert(known[key], text) for key, text in raw.items()}
+        return cls(**values)
+
+    def as_params(self) -> dict[str, str]:
+        """Every field as text, the inverse of `parse`."""
+        return {key: as_text(value) for key, value in asdict(self).items()}
+
+
+def as_text(value: object) -> str:
+    """A value as MLflow parameters write it: `true`, `none`, the shortest exact number."""
+    if value is None:
+        return NONE
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def is_optional(f: Field[Any]) -> bool:
+    """Whether a RunSpec field may be absent."""
+    return type(None) in get_args(_HINTS[f.name])
+
+
+def value_type(f: Field[Any]) -> type:
+    """The type of a RunSpec field when it has a value: str, int, float or bool."""
+    hint = _HINTS[f.name]
+    kinds = [k for k in get_args(hint) if k is not type(None)] or [hint]
+    kind = kinds[0]
+    assert isinstance(kind, type)
+    return kind
+
+
+def _convert(f: Field[Any], text: str) -> object:
+    if text.strip().lower() in ("", NONE):
+        if is_optional(f):
+            return None
+        raise WrongUse(f"{f.name}: needs a value ({_valid(f)}; default {as_text(f.default)})")
+    kind = value_type(f)
+    if kind is bool:
+        truth = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+        if text.strip().lower() not in truth:
+            raise WrongUse(f"{f.name}: {text!r} is not true or false")
+        return truth[text.strip().lower()]
+    try:
+        return kind(text)
+    except ValueError:
+        raise WrongUse(f"{f.name}: {text!r} is not {_valid(f)}") from None
+
+
+def _check(f: Field[Any], value: object) -> None:
+    if value is None and is_optional(f):
+        return
+    kind = value_type(f)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind in (int, float):
+        right_type = number and (kind is float or isinstance(value, int))
+    else:
+        right_type = isinstance(value, kind)
+    if not right_type:
+        raise WrongUse(f"{f.name}: {value!r} is not {_valid(f)}")
+    meta = f.metadata
+    if meta["choices"] is not None and value not in meta["choices"]:
+        close = nearest(str(value), [str(c) for c in meta["choices"]])
+        raise WrongUse(f"{f.name}: {value!r} is not {_valid(f)}{close}")
+    if number:
+        assert isinstance(value, int | float)
+        low, high, above = meta["low"], meta["high"], meta["above"]
+        if (
+            not math.isfinite(value)
+            or (low is not None and value < low)
+            or (high is not None and value > high)
+            or (above is not None and value <= above)
+        ):
+            raise WrongUse(f"{f.name}: {value} is not {_valid(f)}")
+    if kind is str and not str(value).strip():
+        raise WrongUse(f"{f.name}: needs a value (default {as_text(f.default)})")
+
+
+def _valid(f: Field[Any]) -> str:
+    """What a field accepts, in words."""
+    meta = f.metadata
+    if meta["choices"] is not None:
+        return "one of " + ", ".join(map(str, meta["choices"]))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    text = words[value_type(f)]
+    if meta["above"] is not None:
+        text += f" above {meta['above']:g}"
+    if meta["low"] is not None:
+        text += f" from {meta['low']:g}"
+    if meta["high"] is not None:
+        text += f" up to {meta['high']:g}"
+    return text
+
+
+_HINTS = get_type_hints(RunSpec)
+assert all(f.default is not MISSING for f in fields(RunSpec))
+
+
+# What runs report; GB are 1e9 bytes ----------------------------------------------------------
+
+COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
+PHASES = ("train", "eval")
+SPLITS = ("train", "val", "test")
+Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
+
+Direction = Literal["higher", "lower"]
+
+PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One logged quantity. `better` is None for what describes a run without ranking it."""
+
+    name: str
+    unit: str
+    better: Direction | None
+    help: str
+
+
+_SCORES = {
+    "accuracy": "share of images classified correctly (MedMNIST's ACC)",
+    "balanced_accuracy": "mean recall over the classes",
+    "macro_f1": "mean F1 score over the classes",
+    "auc": "area under the ROC curve, one class against the rest, mean over classes (MedMNIST's)",
+}
+
+_EVALUATED: tuple[tuple[str, str, Direction, str], ...] = (
+    ("loss", "nat", "lower", "mean loss over the whole split"),
+    *((score, "1", "higher", text) for score, text in _SCORES.items()),
+)
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric(PERFORMANCE, "1", "higher", "P of PePR: the metric that pepr.performance names"),
+        Metric("train/loss", "nat", "lower", "mean loss over the images of the epoch"),
+        *(
+            Metric(f"{split}/{name}", unit, better, text)
+            for split in ("val", "test")
+            for name, unit, better, text in _EVALUATED
+        ),
+        *(
+            Metric(
+                f"best_val/{name}",
+                "1",
+                "higher",
+                f"test {name} after the epoch of highest validation accuracy so far",
+            )
+            for name in _SCORES
+        ),
+        *(
+            Metric(f"energy/{phase}_wh", "Wh", "lower", f"energy of {phase} so far, all components")
+            for phase in PHASES
+        ),
+        *(
+            Metric(f"energy/{phase}_{part}_wh", "Wh", "lower", f"energy of {phase} so far, {part}")
+            for phase in PHASES
+            for part in COMPONENTS
+        ),
+        Metric("time/train_s", "s", "lower", "wall time of training so far"),
+        Metric("time/eval_s", "s", "lower", "wall time of evaluation so far"),
+        Metric("time/setup_s", "s", None, "wall time before the first step"),
+        Metric("time/images_per_s", "1/s", "higher", "training images per second of this epoch"),
+        Metric("memory/allocated_gb", "GB", "lower", "peak allocated on the GPU so far"),
+        Metric("memory/reserved_gb", "GB", "lower", "peak reserved on the GPU so far"),
+        Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
+        Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
+        Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
+        Metric("carbon/train_gco2e", "g", "lower", "training energy times intensity times PUE"),
+    )
+}
+
+
+def memory_metric(device_type: str) -> str:
+    """The metric that is M on this kind of device: peak reserved on a GPU, else peak RSS."""
+    return "memory/reserved_gb" if device_type == "cuda" else "memory/rss_gb"
