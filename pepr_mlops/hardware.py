@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +53,9 @@ def describe(device: torch.device | None) -> dict[str, str]:
         "pepr.os": platform.platform(),
         "pepr.version.python": platform.python_version(),
     }
+    commit = _git_commit()
+    if commit is not None:
+        tags["pepr.git_commit"] = commit
     for package in _PACKAGES:
         try:
             tags[f"pepr.version.{package}"] = metadata.version(package)
@@ -85,6 +90,17 @@ def other_gpu_processes(device: torch.device) -> list[str] | None:
     return [f"{pid} {_process_name(pid)}" for pid in pids]
 
 
+def gpu_of(device: torch.device) -> tuple[list[str], Callable[[], None]]:
+    """NVML's identifiers of the GPUs of a device, and the call that waits for its work."""
+    import torch
+
+    if device.type == "cuda":
+        return [gpu_uuid(device)], lambda: torch.cuda.synchronize(device)
+    if device.type == "mps":
+        return [], torch.mps.synchronize
+    return [], lambda: None
+
+
 def gpu_uuid(device: torch.device) -> str:
     """The NVML identifier of a CUDA device: torch's index need not be NVML's."""
     import torch
@@ -106,6 +122,23 @@ def _gpu(device: torch.device) -> dict[str, str]:
     except pynvml.NVMLError as error:
         tags["pepr.gpu_nvml"] = f"unavailable: {error}"
     return tags
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout this package runs from, with `+` where files were changed."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None  # installed; the version says it
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+            ).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+" if changes.strip() else "")
 
 
 def _cpu_model() -> str:

@@ -44,6 +44,11 @@ class Window:
     missing: Mapping[str, str]
 
 
+def overall(sources: Mapping[str, Source]) -> str:
+    """How an energy is known that adds up these components: `none` without any."""
+    return " and ".join(sorted(set(sources.values()))) or "none"
+
+
 class Meter(Protocol):
     """Measures one block at a time.
 
@@ -420,12 +425,14 @@ class Costs:
 
     sources: Mapping[str, Source]
     time_s: dict[str, float] = field(default_factory=dict)
+    shortest_s: dict[str, float] = field(default_factory=dict)  # the shortest window of a phase
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)  # by phase and component
 
     def add(self, phase: str, window: Window, where: str) -> None:
         """Count a window of `train` or `eval`; `where` names it in reasons, such as `epoch 3`."""
         self.time_s[phase] = self.time_s.get(phase, 0.0) + window.time_s
+        self.shortest_s[phase] = min(self.shortest_s.get(phase, math.inf), window.time_s)
         of = self.joules.setdefault(phase, {})
         for component in self.sources:
             if component in window.joules:

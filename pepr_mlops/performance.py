@@ -6,7 +6,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    multilabel_confusion_matrix,
+    roc_auc_score,
+)
 
 # MedMNIST's own names for what a data set asks.
 Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label, binary-class"]
@@ -60,3 +66,13 @@ def scores(labels: Ints, probabilities: Floats, task: Task) -> dict[str, float]:
             np.mean([roc_auc_score(truth[:, i], score[:, i]) for i in range(truth.shape[1])])
         )
     return result
+
+
+def confusion(labels: Ints, probabilities: Floats, task: Task) -> Ints:
+    """Counts [true class, predicted class]; for a multi-label task [label, 4]: true negatives,
+    false positives, false negatives, true positives."""
+    classes = predicted(probabilities, task)
+    if task == MULTI_LABEL:
+        counts = multilabel_confusion_matrix(labels, classes)
+        return np.asarray(counts.reshape(-1, 4))
+    return np.asarray(confusion_matrix(labels, classes, labels=np.arange(probabilities.shape[1])))

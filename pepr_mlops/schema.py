@@ -307,3 +307,38 @@ METRICS: dict[str, Metric] = {
 def memory_metric(device_type: str) -> str:
     """The metric that is M on this kind of device: peak reserved on a GPU, else peak RSS."""
     return "memory/reserved_gb" if device_type == "cuda" else "memory/rss_gb"
+
+
+# Tags: what a run is compared by, how its numbers came about and how it ended.
+TAGS: dict[str, str] = {
+    "pepr.experiment": "name the run is compared under",
+    "pepr.performance": "the metric that `performance` repeats",
+    "pepr.memory": "the metric that is M",
+    "pepr.energy_source": "measured, estimated or none: of the energy as a whole",
+    "pepr.energy_components": "source of each component, such as gpu=measured,cpu=measured",
+    "pepr.energy_method": "what read or estimated the energy",
+    "pepr.energy_missing": "why components have no energy, or lost it during the run",
+    "pepr.energy_caution": "why a measured energy is less exact than usual",
+    "pepr.idle_power_w": "power before the run in W, all components; never subtracted",
+    "pepr.carbon_intensity_g_per_kwh": "grid intensity used",
+    "pepr.carbon_source": "where the intensity is from",
+    "pepr.pue": "power usage effectiveness of the building",
+    "pepr.reason": "one word for how the run failed",
+    "pepr.error": "the line the run failed with",
+    "pepr.stopped": "the budget that ended the run early, and where",
+    "pepr.parameters": "trainable and fixed weights of the model",
+    "pepr.device": "torch device used",
+    "pepr.hardware": "GPU, or the CPU where none is used",
+    "pepr.cpu": "CPU model",
+    "pepr.cpu_count": "logical CPUs",
+    "pepr.ram_gb": "memory of the machine (1e9 bytes)",
+    "pepr.os": "operating system",
+    "pepr.gpu": "GPU model",
+    "pepr.gpu_uuid": "GPU as NVML names it",
+    "pepr.gpu_driver": "GPU driver version",
+    "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",
+    "pepr.gpu_nvml": "why the driver told nothing",
+    "pepr.gpu_other_processes": "other processes on the GPU, or none",
+    "pepr.git_commit": "commit of pepr_mlops, with + where files were changed",
+    "pepr.version.*": "version of Python and of each library",
+}

@@ -14,25 +14,30 @@ __all__ = ["NAMES", "Split", "Splits", "load"]
 NAMES = ("digits", *medmnist.ALIASES, *medmnist.FLAGS)
 
 
+def check_name(name: str) -> None:
+    """Raise `WrongUse` with the nearest names unless `name` is a data set or a folder."""
+    if name not in NAMES and not os.path.isdir(name):
+        raise WrongUse(
+            f"dataset: {name!r} is neither a known name nor a folder{nearest(name, NAMES)} "
+            f"Valid: {', '.join(NAMES)}, or DIR with DIR/train/CLASS/*.png"
+        )
+
+
 def load(spec: RunSpec) -> Splits:
     """The data set a spec asks for, with its channels and training fraction.
 
     A name comes before a folder of the same name; write ./NAME for the folder. Raises `WrongUse`
     for an unknown name or unusable data and `WorkFailed` for a download that fails.
     """
+    check_name(spec.dataset)
     name = spec.dataset
     flag = medmnist.ALIASES.get(name, name)
     if name == "digits":
         splits = digits.load()
     elif flag in medmnist.FLAGS:
         splits = medmnist.load(flag, spec.size, spec.data_root)
-    elif os.path.isdir(name):
-        splits = folder.load(name, spec.image_size, spec.seed)
     else:
-        raise WrongUse(
-            f"dataset: {name!r} is neither a known name nor a folder{nearest(name, NAMES)} "
-            f"Valid: {', '.join(NAMES)}, or DIR with DIR/train/CLASS/*.png"
-        )
+        splits = folder.load(name, spec.image_size, spec.seed)
     splits = with_channels(with_fraction(splits, spec.fraction, spec.seed), spec.channels)
     check(splits)
     return splits

@@ -1,0 +1,3 @@
+from pepr_mlops.cli import main
+
+main()

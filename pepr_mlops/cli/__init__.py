@@ -1,0 +1,98 @@
+"""The command line: commands parse, call one library function and print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+import click
+
+from pepr_mlops.errors import PeprError
+
+_COMMANDS = {
+    "train": "Train one model and log what it cost.",
+    "models": "List the paper's 131 models.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module only when it is called, so that help comes at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = import_module(f"pepr_mlops.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pepr_mlops")
+def pepr() -> None:
+    """Which model is good enough, and what does it cost?
+
+    \b
+    Example:
+      pepr train --model resnet18d --dataset digits --image-size 32 --no-pretrained
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `pepr` and exit with its status."""
+    run_command(lambda: pepr.main(arguments, prog_name="pepr", standalone_mode=False))
+
+
+def run_command(command: Callable[[], Any]) -> None:
+    """Run and exit: 0 done, 1 the work failed, 2 wrong use, 130 interrupted, 143 terminated.
+
+    A person's mistake is one line on standard error.
+    """
+    _exit_on_sigterm()
+    sys.exit(_status(command))
+
+
+def _status(command: Callable[[], Any]) -> int:
+    try:
+        result = command()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "pepr"
+        message = " ".join(error.format_message().split())
+        click.echo(f"{path}: {message} See '{path} --help'.", err=True)
+        return 2
+    except click.ClickException as error:
+        click.echo(f"pepr: {error.format_message()}", err=True)
+        return 1
+    except PeprError as error:
+        click.echo(f"pepr: {error}", err=True)
+        return error.exit_status
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("pepr: interrupted", err=True)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _exit_on_sigterm() -> None:
+    """Let a job end its run as KILLED when the system stops it."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)

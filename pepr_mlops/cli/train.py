@@ -1,0 +1,100 @@
+"""`pepr train`: one training job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pepr_mlops.cli.table import table
+from pepr_mlops.schema import RunSpec, as_text, value_type
+
+if TYPE_CHECKING:
+    from pepr_mlops.job import Outcome
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr train --model resnet18d --dataset digits --image-size 32 --no-pretrained
+      pepr train --model mobilenetv2_050 --dataset derma --country DNK
+      pepr train --dataset ./my_images --weights resnet18d.safetensors --precision bf16
+"""
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """An option for each field of RunSpec, in its order."""
+    for f in reversed(fields(RunSpec)):
+        command = _option(f)(command)
+    return command
+
+
+def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag = "--" + f.name.replace("_", "-")
+    note = f"{f.metadata['help']} [default: {as_text(f.default)}]"
+    if value_type(f) is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", f.name, default=None, help=note)
+    choices = f.metadata["choices"]
+    metavar = "|".join(map(str, choices)) if choices else value_type(f).__name__.upper()
+    return click.option(flag, f.name, metavar=metavar, help=note)
+
+
+@click.command(
+    help="Train one model, log what it cost to MLflow, and print a summary.\n" + _EXAMPLE
+)
+@_options
+@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+def command(tracking_uri: str | None, **given: str | bool | None) -> None:
+    spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
+    train_and_print(spec, tracking_uri)
+
+
+def train_and_print(spec: RunSpec, tracking_uri: str | None = None) -> None:
+    """Train with progress on standard error and print the summary."""
+    from pepr_mlops.job import run
+    from pepr_mlops.progress import Printed
+
+    if tracking_uri is not None:
+        import mlflow
+
+        mlflow.set_tracking_uri(tracking_uri)
+    click.echo(summary(run(spec, progress=Printed)))
+
+
+def summary(outcome: Outcome) -> str:
+    """The result in a few lines, and how to see it in the MLflow UI."""
+    from pepr_mlops.progress import energy_text, seconds_text
+    from pepr_mlops.tracking import where
+
+    metrics = outcome.result.metrics
+    memory = metrics.get(outcome.memory_metric)
+    kind = {"memory/reserved_gb": "peak reserved on the GPU"}.get(
+        outcome.memory_metric, "peak resident set"
+    )
+    rows = [
+        ("test accuracy", f"{metrics['test/accuracy']:.4f}"),
+        ("test AUC", f"{metrics['test/auc']:.4f}" if "test/auc" in metrics else "not defined"),
+        ("training energy", energy_text(metrics.get("energy/train_wh"), outcome.energy_source)),
+        ("training time", seconds_text(metrics["time/train_s"])),
+        ("memory", "not known" if memory is None else f"{memory:.2f} GB ({kind})"),
+    ]
+    carbon = metrics.get("carbon/train_gco2e")
+    if carbon is not None:
+        rows.insert(3, ("training CO2e", f"{carbon:.4g} g ({outcome.energy_source} energy)"))
+    if outcome.result.stopped is not None:
+        rows.append(("stopped early", outcome.result.stopped))
+    view = where(outcome.run)
+    if view.startswith("mlflow "):
+        view = _as_typed_here(view)
+    return f"{table(rows)}\n\nSee it in MLflow: {view}"
+
+
+def _as_typed_here(command: str) -> str:
+    """The command with the path of this environment's program, from the current folder."""
+    program = Path(sys.executable).parent / "mlflow"
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f"{program}{command.removeprefix('mlflow')}"

@@ -1,0 +1,98 @@
+"""From 8-bit images in memory to the batches a network sees, without Python per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from pepr_mlops.data.splits import Split, Splits
+from pepr_mlops.performance import MULTI_LABEL
+
+# Share of a GPU's free memory that a data set may take and still leave room for training.
+_RESIDENT_SHARE = 0.25
+
+
+class Batches:
+    """One split, given out in batches of float images [n, channels, size, size] and labels.
+
+    The images stay 8-bit: on `device` when `resident`, else in pinned memory of the host, copied
+    batch by batch. They become floats in [0, 1], are resized bilinearly (with antialiasing when
+    shrunk) and repeated over the channels on the device. `mean` and `std`, one per channel, then
+    normalise them.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        splits: Splits,
+        *,
+        image_size: int,
+        device: torch.device,
+        resident: bool,
+        layout: torch.memory_format,
+        normalise: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> None:
+        images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+        if resident:
+            images = images.to(device)
+        elif device.type == "cuda":
+            images = images.pin_memory()
+        self.images = images
+        self.labels = labels.to(device)
+        if splits.task == MULTI_LABEL:
+            self.labels = self.labels.float()
+        self._channels = splits.channels
+        self._size = image_size
+        self._device = device
+        self._layout = layout
+        self._normalise = normalise
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def order(self, batch_size: int, shuffle: torch.Generator | None) -> list[torch.Tensor]:
+        """Indices of each batch; a single image left over joins the batch before it.
+
+        Batch normalisation cannot train on one image, and leaving it out would train on less than
+        was asked.
+        """
+        n = len(self)
+        indices = torch.arange(n) if shuffle is None else torch.randperm(n, generator=shuffle)
+        parts = list(indices.split(batch_size))
+        if len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts
+
+    def take(self, order: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The images and labels of each batch of indices, on the device."""
+        for indices in order:
+            on_device = indices.to(self._device, non_blocking=True)
+            chosen = indices if self.images.device.type == "cpu" else on_device
+            images = self.images[chosen].to(self._device, non_blocking=True)
+            yield self._prepare(images), self.labels[on_device]
+
+    def _prepare(self, images: torch.Tensor) -> torch.Tensor:
+        x = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        x = x.float().div_(255)
+        if x.shape[-1] != self._size or x.shape[-2] != self._size:
+            x = torch.nn.functional.interpolate(
+                x,
+                (self._size, self._size),
+                mode="bilinear",
+                antialias=min(x.shape[-2:]) > self._size,
+            )
+        x = x.expand(-1, self._channels, -1, -1)
+        if self._normalise is not None:
+            mean, std = self._normalise
+            x = (x - mean) / std
+        return x.contiguous(memory_format=self._layout)
+
+
+def fits(splits: Splits, device: torch.device) -> bool:
+    """Whether all images may stay on the device during training."""
+    if device.type != "cuda":
+        return device.type == "cpu"
+    free, _ = torch.cuda.mem_get_info(device)
+    needed = sum(part.images.nbytes for part in (splits.train, splits.val, splits.test))
+    return needed <= _RESIDENT_SHARE * free

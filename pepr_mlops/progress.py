@@ -1,0 +1,92 @@
+"""How far training is, on standard error: a bar on a terminal, else a line per epoch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pepr_mlops.schema import RunSpec
+
+
+class Printed:
+    """Shows epoch, loss, images/s, energy so far and, from the first epoch on, the forecast.
+
+    `source` says how the energy is known and goes where the energy goes.
+    """
+
+    def __init__(self, spec: RunSpec, source: str) -> None:
+        self._spec, self._source = spec, source
+        self._epoch = 0
+        self._energy_wh: float | None = None
+        self._forecast = ""
+        self._bar: Any = None
+        self._done = 0
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def start_epoch(self, epoch: int, steps: int) -> None:
+        self._epoch, self._done = epoch, 0
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, leave=False, dynamic_ncols=True, unit="step")
+            self._bar.set_description(f"epoch {epoch}/{self._spec.epochs}")
+
+    def step(self, done: int, loss: float, images_per_s: float) -> None:
+        if self._bar is None:
+            return
+        energy = energy_text(self._energy_wh, self._source)
+        self._bar.set_postfix_str(
+            f"loss {loss:.4f}, {images_per_s:.0f} images/s, {energy}{self._forecast}"
+        )
+        self._bar.update(done - self._done)
+        self._done = done
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._energy_wh = metrics.get("energy/train_wh")
+        whole = self._spec.epochs / self._epoch
+        seconds = (metrics["time/train_s"] + metrics["time/eval_s"]) * whole
+        self._forecast = f"; forecast {seconds_text(seconds)}"
+        if self._energy_wh is not None:
+            self._forecast += f", {self._energy_wh * whole:.3g} Wh"
+        print(
+            f"epoch {self._epoch}/{self._spec.epochs}: loss {metrics['train/loss']:.4f}, "
+            f"val accuracy {metrics['val/accuracy']:.4f}, "
+            f"{metrics['time/images_per_s']:.0f} images/s, "
+            f"{energy_text(self._energy_wh, self._source)}{self._forecast}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __init__(self, spec: RunSpec, source: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def start_epoch(self, epoch: int, steps: int) -> None: ...
+
+    def step(self, done: int, loss: float, images_per_s: float) -> None: ...
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None: ...
+
+
+def energy_text(energy_wh: float | None, source: str) -> str:
+    """Energy with how it is known: never a number without its source."""
+    return "energy not known" if energy_wh is None else f"{energy_wh:.4g} Wh ({source})"
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds, minutes or hours, as people say them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,241 @@
+"""The only writer of MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pepr_mlops.errors import PeprError, WorkFailed
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from mlflow import MlflowClient
+
+    from pepr_mlops.data import Splits
+    from pepr_mlops.performance import Floats, Ints
+
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
+_TAG_LIMIT = 8000  # characters
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on a tracking server. Every method is one request and raises `WorkFailed`."""
+
+    client: MlflowClient
+    run_id: str
+    experiment_id: str
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        points = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        with _told():
+            self.client.log_batch(self.run_id, metrics=points)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        with _told():
+            self.client.log_batch(
+                self.run_id, tags=[RunTag(k, v[:_TAG_LIMIT]) for k, v in tags.items()]
+            )
+
+    def params(self, params: Mapping[str, str]) -> None:
+        """Log the parameters that are not there yet.
+
+        `mlflow run` has logged those it was given, as they were typed, and MLflow refuses to
+        write another form of the same value.
+        """
+        from mlflow.entities import Param
+
+        with _told():
+            there = self.client.get_run(self.run_id).data.params
+            new = [Param(key, value) for key, value in params.items() if key not in there]
+            self.client.log_batch(self.run_id, params=new)
+
+    def data(self, splits: Splits) -> None:
+        """Log the three splits with their digests as dataset inputs."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for name in ("train", "val", "test"):
+            split = getattr(splits, name)
+            dataset = Dataset(
+                name=f"{splits.name} {name}",
+                digest=split.digest(),
+                source_type="local",
+                source=json.dumps({"uri": splits.source}),
+                profile=json.dumps(
+                    {
+                        "images": len(split),
+                        "shape": list(split.images.shape[1:]),
+                        "task": splits.task,
+                        "classes": list(splits.classes),
+                    }
+                ),
+            )
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
+        with _told():
+            self.client.log_inputs(self.run_id, datasets=inputs)
+
+    def spec(self, spec: Mapping[str, Any]) -> None:
+        with _told():
+            self.client.log_dict(self.run_id, dict(spec), "spec.json")
+
+    def predictions(self, labels: Ints, probabilities: Floats, classes: tuple[str, ...]) -> None:
+        """Test labels and probabilities as `predictions.npz`, readable without pickle."""
+        with tempfile.TemporaryDirectory() as folder, _told():
+            path = Path(folder) / "predictions.npz"
+            np.savez_compressed(
+                path, labels=labels, probabilities=probabilities, classes=np.array(classes)
+            )
+            self.client.log_artifact(self.run_id, str(path))
+
+    def figure(self, figure: go.Figure, name: str) -> None:
+        with _told():
+            self.client.log_figure(self.run_id, figure, name)
+
+    def end(self, status: str) -> None:
+        with _told():
+            self.client.set_terminated(self.run_id, status)
+
+
+@contextmanager
+def start(experiment: str, name: str, tracking_uri: str | None = None) -> Iterator[Run]:
+    """Begin a run and end it with the truth: FINISHED, FAILED with reason and error, or KILLED.
+
+    It is the run `mlflow run` has begun, if it did. Else it is a new one, named `name`, in the
+    MLflow experiment named by MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID or else
+    `experiment`, which is created. `tracking_uri` defaults to MLflow's own. Raises `WorkFailed`
+    when the server cannot be reached.
+    """
+    run = _begin(experiment, name, tracking_uri)
+    try:
+        yield run
+    except BaseException as error:
+        fail(run, error)
+        raise
+    run.end("FINISHED")
+
+
+def fail(run: Run, error: BaseException) -> None:
+    """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
+    killed = isinstance(error, KeyboardInterrupt | SystemExit)
+    if isinstance(error, PeprError):
+        reason, text = error.reason, str(error)
+    elif killed:
+        reason, text = "killed", f"stopped by {type(error).__name__}"
+    else:
+        reason, text = "crashed", f"{type(error).__name__}: {error}"
+    run.tag({"pepr.reason": reason, "pepr.error": text})
+    run.end("KILLED" if killed else "FAILED")
+
+
+def inherited_run() -> Run | None:
+    """The run `mlflow run` has begun for this process, or None."""
+    run_id = os.environ.get(_RUN_ID)
+    if run_id is None:
+        return None
+    client = _client(None)
+    with _told():
+        info = client.get_run(run_id).info
+    return Run(client, run_id, info.experiment_id)
+
+
+def _begin(experiment: str, name: str, tracking_uri: str | None) -> Run:
+    """Begin a run; a server that does not answer is given up after seconds, not minutes."""
+    from mlflow.entities import RunStatus
+
+    patience = os.environ.get(_RETRIES)
+    os.environ.setdefault(_RETRIES, "2")
+    try:
+        run = inherited_run()
+        if run is not None:
+            with _told():
+                run.client.update_run(run.run_id, RunStatus.to_string(RunStatus.RUNNING))
+            return run
+        client = _client(tracking_uri)
+        with _told():
+            experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+            if experiment_id is None:
+                experiment_id = _experiment(
+                    client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
+                )
+            begun = client.create_run(experiment_id, run_name=name)
+        return Run(client, begun.info.run_id, experiment_id)
+    finally:
+        if patience is None:
+            os.environ.pop(_RETRIES, None)
+
+
+def _client(tracking_uri: str | None) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    with _told():
+        return MlflowClient(tracking_uri)
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """Id of the MLflow experiment `name`, created when absent, also by another job meanwhile."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise WorkFailed(
+            f"experiment: {name!r} is deleted on this tracking server; restore it "
+            "(mlflow experiments restore) or name another with experiment"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """MLflow's errors as one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        import mlflow
+
+        uri = _without_password(mlflow.get_tracking_uri())
+        raise WorkFailed(
+            f"tracking: {uri} did not take it ({str(error)[:300]}); check MLFLOW_TRACKING_URI and "
+            "that the server runs",
+            reason="tracking",
+        ) from error
+
+
+def _without_password(uri: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(uri)
+    return uri.replace(f"{parts.username or ''}:{parts.password}@", "") if parts.password else uri
+
+
+def where(run: Run) -> str:
+    """The command or address that shows the run in MLflow's UI."""
+    uri = str(run.client.tracking_uri)
+    page = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    if uri.startswith(("http://", "https://")):
+        return f"{_without_password(uri)}/{page}"
+    return f"mlflow ui --backend-store-uri {_without_password(uri)}"

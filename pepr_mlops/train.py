@@ -1,0 +1,349 @@
+"""Train one network: a linear loop that knows no MLflow.
+
+The clock and the energy of training stop for evaluation. Nothing waits for the device inside an
+epoch but a look at the losses twice a second.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.data.batches import Batches, fits
+from pepr_mlops.data.splits import Splits
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.meter import J_PER_WH, Costs, Memory, Meter
+from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
+from pepr_mlops.schema import PERFORMANCE, RunSpec
+
+Record = Callable[[Mapping[str, float], int], None]
+
+_LOOK_EVERY_S = 0.5
+_POLL_ENERGY_EVERY_S = 0.1  # the counters move no more often
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Progress(Protocol):
+    """Shows how far training is."""
+
+    def note(self, text: str) -> None: ...
+
+    def start_epoch(self, epoch: int, steps: int) -> None: ...
+
+    def step(self, done: int, loss: float, images_per_s: float) -> None: ...
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training came to: the metrics of the last epoch, test predictions after it (shapes as
+    in `performance.scores`), costs, and why it stopped early, or None."""
+
+    metrics: Mapping[str, float]
+    labels: Ints
+    probabilities: Floats
+    costs: Costs
+    stopped: str | None
+
+
+def check_arithmetic(spec: RunSpec, device: torch.device) -> None:
+    """Raise `WrongUse` unless the device has the precision asked for."""
+    if spec.precision == "tf32" and (
+        device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)
+    ):
+        raise WrongUse(
+            f"precision: tf32 needs an NVIDIA GPU of the Ampere generation or newer and the work "
+            f"runs on {device}; use fp32, bf16 or fp16"
+        )
+    if (
+        spec.precision == "bf16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        raise WrongUse(f"precision: bf16 is not in the hardware of {device}; use fp32 or fp16")
+
+
+def set_arithmetic(spec: RunSpec) -> None:
+    """Set torch's precision of fp32 operations, determinism and seeds for this process.
+
+    Call it before anything runs on the device. fp32 means IEEE single precision throughout:
+    torch's own default lets convolutions use TF32.
+    """
+    if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    precision = "tf32" if spec.precision == "tf32" else "ieee"
+    setattr(torch.backends, "fp32_precision", precision)  # noqa: B010 - typeshed lacks it
+    torch.use_deterministic_algorithms(spec.deterministic)
+    torch.manual_seed(spec.seed)
+
+
+def fit(
+    spec: RunSpec,
+    splits: Splits,
+    network: torch.nn.Module,
+    device: torch.device,
+    meter: Meter,
+    memory: Memory,
+    intensity: Intensity | None,
+    record: Record,
+    progress: Progress,
+) -> Result:
+    """Train `network` on `splits.train` with Adam and evaluate on `val` and `test` every epoch.
+
+    `record` is given the metrics known after each epoch and its number, from 1. Raises
+    `WorkFailed` on a non-finite loss and when memory runs out; what the unfinished epoch took is
+    recorded before.
+    """
+    training = _Training(spec, splits, network, device, meter)
+    costs = Costs(meter.sources)
+    best: dict[str, float] = {}
+    result: Result | None = None
+    for epoch in range(1, spec.epochs + 1):
+        progress.start_epoch(epoch, training.steps)
+        phase = "train"
+        try:
+            meter.begin(phase)
+            loss, images, stopped = training.epoch(epoch, costs, progress)
+            window = meter.end()
+            costs.add(phase, window, f"epoch {epoch}")
+            images_per_s = images / window.time_s
+            phase = "eval"
+            meter.begin(phase)
+            val = training.evaluate(training.val, epoch, "val")
+            test = training.evaluate(training.test, epoch, "test")
+            costs.add(phase, meter.end(), f"epoch {epoch}")
+        except BaseException as error:
+            with suppress(Exception):  # the device may be gone; the first error is the one to tell
+                costs.add(phase, meter.end(), f"epoch {epoch}")
+                record({**costs.metrics(intensity, spec.pue), **memory.metrics()}, epoch)
+            told = _told(error, spec, epoch)
+            if told is None:
+                raise
+            raise told from error
+        metrics = {"train/loss": loss, "time/images_per_s": images_per_s}
+        for name, evaluation in (("val", val), ("test", test)):
+            metrics |= {f"{name}/{key}": value for key, value in evaluation.scores.items()}
+        if val.scores["accuracy"] > best.get("val", -1.0):
+            best = {"val": val.scores["accuracy"]}
+            best |= {f"best_val/{k}": v for k, v in test.scores.items() if k != "loss"}
+        metrics |= {key: value for key, value in best.items() if key != "val"}
+        metrics[PERFORMANCE] = test.scores["accuracy"]
+        metrics |= costs.metrics(intensity, spec.pue) | memory.metrics()
+        if training.resident_bytes is not None:
+            metrics["memory/data_gb"] = training.resident_bytes / 1e9
+        record(metrics, epoch)
+        progress.end_epoch(metrics)
+        result = Result(metrics, test.labels, test.probabilities, costs, stopped)
+        if stopped is not None:
+            break
+    assert result is not None  # RunSpec has at least one epoch
+    return result
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    scores: dict[str, float]
+    labels: Ints
+    probabilities: Floats
+
+
+class _Training:
+    """The network, its optimiser and the data on the device."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        splits: Splits,
+        network: torch.nn.Module,
+        device: torch.device,
+        meter: Meter,
+    ) -> None:
+        layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
+        resident = fits(splits, device)
+        described: Any = network.pretrained_cfg
+        normalise = None
+        if spec.intensities == "pretrained":
+            normalise = _normalisation(described, splits.channels, device)
+        self.train, self.val, self.test = (
+            Batches(
+                split,
+                splits,
+                image_size=spec.image_size,
+                device=device,
+                resident=resident,
+                layout=layout,
+                normalise=normalise,
+            )
+            for split in (splits.train, splits.val, splits.test)
+        )
+        parts = (self.train, self.val, self.test)
+        self.resident_bytes = (
+            sum(part.images.nbytes for part in parts) if resident and device.type != "cpu" else None
+        )
+        self._spec, self._device, self._meter = spec, device, meter
+        self._task: Task = splits.task
+        network = network.to(device).to(memory_format=layout)
+        # The order of the images depends on the seed alone, not on what the model drew before.
+        self._shuffle = torch.Generator().manual_seed(spec.seed)
+        self._optimiser = torch.optim.Adam(network.parameters(), lr=spec.lr)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+        self._criterion: torch.nn.Module = (
+            torch.nn.BCEWithLogitsLoss()
+            if self._task == MULTI_LABEL
+            else torch.nn.CrossEntropyLoss()
+        )
+        self._network: Any = torch.compile(network) if spec.compile else network
+        self.steps = len(self.train.order(spec.batch_size, None))
+
+    def epoch(self, epoch: int, costs: Costs, progress: Progress) -> tuple[float, int, str | None]:
+        """Mean loss per image, images trained on, and why it stopped early or None."""
+        order = self.train.order(self._spec.batch_size, self._shuffle)
+        losses = torch.empty(len(order), device=self._device)
+        budget = _Budget(self._spec, self._meter, costs)
+        stopped = None
+        started = looked = time.perf_counter()
+        images = step = 0
+        self._network.train()
+        for step, (x, y) in enumerate(self.train.take(order), 1):
+            self._optimiser.zero_grad(set_to_none=True)
+            with self._autocast():
+                loss = self._criterion(self._network(x), y)
+            self._scaler.scale(loss).backward()
+            self._scaler.step(self._optimiser)
+            self._scaler.update()
+            losses[step - 1] = loss.detach()
+            images += len(x)
+            stopped = budget.crossed(epoch, step, len(order))
+            now = time.perf_counter()
+            if now - looked >= _LOOK_EVERY_S or stopped is not None or step == len(order):
+                looked = now
+                progress.step(step, _finite(losses[:step], epoch), images / (now - started))
+            if stopped is not None:
+                break
+        sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
+        mean = (losses[:step].cpu().double() * sizes).sum() / sizes.sum()
+        return float(mean), images, stopped
+
+    def evaluate(self, batches: Batches, epoch: int, name: str) -> _Evaluation:
+        """Loss and scores of the whole split."""
+        self._network.eval()
+        total = torch.zeros((), device=self._device)
+        outputs = []
+        with torch.inference_mode():
+            order = list(torch.arange(len(batches)).split(self._spec.batch_size))
+            for x, y in batches.take(order):
+                with self._autocast():
+                    output = self._network(x)
+                output = output.float()
+                total += self._criterion(output, y) * len(x)
+                outputs.append(output)
+            loss = float(total) / len(batches)
+            logits = torch.cat(outputs)
+            probabilities = logits.sigmoid() if self._task == MULTI_LABEL else logits.softmax(dim=1)
+        if not np.isfinite(loss):
+            raise WorkFailed(
+                f"loss: {loss} on the {name} split after epoch {epoch}; lower the learning rate, "
+                "or use fp32",
+                reason="non_finite_loss",
+            )
+        labels: Ints = batches.labels.long().cpu().numpy()
+        chances = probabilities.cpu().numpy()
+        return _Evaluation({"loss": loss, **scores(labels, chances, self._task)}, labels, chances)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _AUTOCAST.get(self._spec.precision)
+        return torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None)
+
+
+class _Budget:
+    """Watches time and energy of training against the budgets of the spec."""
+
+    def __init__(self, spec: RunSpec, meter: Meter, costs: Costs) -> None:
+        self._spec, self._meter = spec, meter
+        self._time_before = costs.time_s.get("train", 0.0)
+        self._wh_before = costs.energy_wh("train") if costs.time_s else 0.0
+        self._started = self._polled = time.perf_counter()
+
+    def crossed(self, epoch: int, step: int, steps: int) -> str | None:
+        """Which budget is used up, and where, or None."""
+        where = f"reached in epoch {epoch} of {self._spec.epochs}, step {step} of {steps}"
+        now = time.perf_counter()
+        limit_s = self._spec.budget_s
+        if limit_s is not None and self._time_before + now - self._started >= limit_s:
+            return f"budget_s={limit_s:g} {where}"
+        limit_wh = self._spec.budget_wh
+        if limit_wh is not None and (now - self._polled >= _POLL_ENERGY_EVERY_S or step == steps):
+            self._polled = now
+            spent_j = self._meter.spent_j()
+            if spent_j is None or self._wh_before is None:
+                raise WorkFailed(
+                    f"budget_wh: the energy can no longer be read in epoch {epoch}, step {step}, "
+                    "so the budget cannot be kept; run without it or mend the sensor",
+                    reason="sensor_lost",
+                )
+            if self._wh_before + spent_j / J_PER_WH >= limit_wh:
+                return f"budget_wh={limit_wh:g} {where}"
+        return None
+
+
+def _finite(losses: torch.Tensor, epoch: int) -> float:
+    """The last loss; raises where one is not finite, naming its step."""
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        step = int(bad[0])
+        raise WorkFailed(
+            f"loss: {float(losses[step])} in epoch {epoch}, step {step + 1}; lower the learning "
+            "rate, use fp32, or check the data",
+            reason="non_finite_loss",
+        )
+    return float(losses[-1])
+
+
+def _normalisation(
+    described: Mapping[str, Any], channels: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the pretrained weights' images, for broadcasting.
+
+    Grey images take the mean over the three colours.
+    """
+    pair = []
+    for key in ("mean", "std"):
+        values = torch.tensor(described[key], dtype=torch.float32)
+        values = values if len(values) == channels else values.mean().expand(channels)
+        pair.append(values.view(1, channels, 1, 1).to(device))
+    return pair[0], pair[1]
+
+
+def _told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
+    """What a person can act on instead of the error, or None."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    ):
+        return WorkFailed(
+            f"memory: out of memory in epoch {epoch} with batch_size={spec.batch_size} and "
+            f"image_size={spec.image_size}; {epoch - 1} epochs were completed; ask for less of "
+            "either or for a bf16 run, or take a larger device",
+            reason="out_of_memory",
+        )
+    if isinstance(error, RuntimeError) and "deterministic" in str(error):
+        return WorkFailed(
+            f"deterministic: {spec.model} uses an operation that has no deterministic "
+            f"implementation here ({str(error).splitlines()[0][:120]}); train without it",
+            reason="not_deterministic",
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return WorkFailed(
+            f"compile: torch.compile failed on {spec.model} "
+            f"({str(error).strip().splitlines()[0][:160]}); train without it",
+            reason="compile_failed",
+        )
+    return None
