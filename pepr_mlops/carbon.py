@@ -54,3 +54,14 @@ def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
 def gco2e(energy_wh: float, intensity: Intensity, pue: float) -> float:
     """Grams of CO2 equivalents: energy in kWh × intensity × power usage effectiveness."""
     return energy_wh / 1000 * intensity.g_per_kwh * pue
+
+
+def tags(intensity: Intensity | None, pue: float) -> dict[str, str]:
+    """The grid intensity, where it is from, and the building's overhead; nothing without one."""
+    if intensity is None:
+        return {}
+    return {
+        "pepr.carbon_intensity_g_per_kwh": f"{intensity.g_per_kwh:g}",
+        "pepr.carbon_source": intensity.source,
+        "pepr.pue": f"{pue:g}",
+    }

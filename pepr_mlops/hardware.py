@@ -44,9 +44,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def describe(device: torch.device | None) -> dict[str, str]:
-    """Tags that name the CPU, memory, GPU (of a CUDA `device`) and library versions."""
+def describe(device: torch.device) -> dict[str, str]:
+    """Tags that name the device, CPU, memory, GPU (of a CUDA `device`) and versions."""
     tags = {
+        "pepr.device": str(device),
         "pepr.cpu": _cpu_model(),
         "pepr.cpu_count": str(os.cpu_count()),
         "pepr.ram_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
@@ -62,20 +63,24 @@ def describe(device: torch.device | None) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # run from a checkout that is not installed
     tags["pepr.hardware"] = tags["pepr.cpu"]
-    if device is not None and device.type == "cuda":
+    if device.type == "cuda":
         tags.update(_gpu(device))
         tags["pepr.hardware"] = tags["pepr.gpu"]
     return tags
 
 
-def other_gpu_processes(device: torch.device) -> list[str] | None:
-    """Other processes computing on the GPU of `device`, as `PID name`; None if unknown.
+def other_gpu_processes(device: torch.device) -> set[str] | None:
+    """Other processes computing on the GPU of `device`, as `PID name`.
 
-    Call it once this process computes there: in a container NVML knows processes by ids of the
-    host, and then the one that cannot be told apart is counted as this one.
+    None where there is no GPU or the driver does not tell. In a container NVML knows processes by
+    ids of the host, and then one that cannot be told apart is counted as this one.
     """
+    if device.type != "cuda":
+        return None
     import pynvml
+    import torch
 
+    torch.zeros(1, device=device)  # so that this process is there to be told from the others
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(device))
@@ -87,7 +92,15 @@ def other_gpu_processes(device: torch.device) -> list[str] | None:
     else:
         unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
         pids = [pid for pid in pids if pid not in unknown[:1]]
-    return [f"{pid} {_process_name(pid)}" for pid in pids]
+    return {f"{pid} {_process_name(pid)}" for pid in pids}
+
+
+def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
+    """What `other_gpu_processes` saw at several times, as a tag."""
+    known = [found for found in seen if found is not None]
+    if not known:
+        return {}
+    return {"pepr.gpu_other_processes": ", ".join(sorted(set().union(*known))) or "none"}
 
 
 def gpu_of(device: torch.device) -> tuple[list[str], Callable[[], None]]:

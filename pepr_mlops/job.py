@@ -8,21 +8,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon
+from pepr_mlops.costs import overall
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.meter import Memory, Meter, idle_power_w, open_meter, overall
+from pepr_mlops.memory import Memory
+from pepr_mlops.meter import idle_tags, open_meter, source_tags
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import RunSpec, memory_metric
 
 if TYPE_CHECKING:
-    import torch
-
     from pepr_mlops.data import Splits
     from pepr_mlops.tracking import Run
     from pepr_mlops.train import Progress, Result
-
-IDLE_S = 3.0
-# NVML's counter moves every 20 to 100 ms: in shorter epochs a tick is over 5 % of the energy.
-_EXACT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,18 @@ def run(
     with tracking.start(spec.experiment_name, f"{spec.model} {spec.seed}", tracking_uri) as logged:
         logged.params(spec.as_params())
         logged.spec(asdict(spec))
-        logged.tag(_tags(spec, device, meter, intensity) | hardware.describe(device))
-        train.set_arithmetic(spec)
+        logged.tag(
+            {
+                "pepr.experiment": spec.experiment_name,
+                "pepr.performance": "test/accuracy",
+                "pepr.memory": memory_metric(device.type),
+                **source_tags(meter),
+                **carbon.tags(intensity, spec.pue),
+                **hardware.describe(device),
+                "mlflow.note.content": f"Energy: {source} ({meter.method})",
+            }
+        )
+        train.prepare(spec, device)
         memory = Memory(device)
         splits = data.load(spec)
         logged.data(splits)
@@ -84,11 +90,9 @@ def run(
             f"{len(splits.train):,} / {len(splits.val):,} / {len(splits.test):,} images to train "
             f"/ validate / test; energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
-        before = {"pepr.parameters": str(parameters)}
-        if meter.sources:
-            before |= _idle(spec, meter)
-        others = _other_processes(device)
-        logged.tag(before)
+        idle = idle_tags(meter, required=spec.energy == "measured")
+        logged.tag({"pepr.parameters": str(parameters), **idle})
+        others = hardware.other_gpu_processes(device)
         setup = {"time/setup_s": time.perf_counter() - started}
         result = train.fit(
             spec,
@@ -101,93 +105,16 @@ def run(
             lambda metrics, epoch: logged.log({**metrics, **(setup if epoch == 1 else {})}, epoch),
             shown,
         )
-        logged.tag(_closing_tags(result, meter, device, others))
+        logged.tag(
+            {
+                **result.costs.tags(meter.notes),
+                **hardware.other_processes_tag(others, hardware.other_gpu_processes(device)),
+                **({"pepr.stopped": result.stopped} if result.stopped is not None else {}),
+            }
+        )
         logged.predictions(result.labels, result.probabilities, splits.classes)
         _log_confusion(logged, spec, splits, result)
     return Outcome(logged, result, source, memory_metric(device.type))
-
-
-def _tags(
-    spec: RunSpec, device: torch.device, meter: Meter, intensity: carbon.Intensity | None
-) -> dict[str, str]:
-    tags = {
-        "pepr.experiment": spec.experiment_name,
-        "pepr.performance": "test/accuracy",
-        "pepr.memory": memory_metric(device.type),
-        "pepr.device": str(device),
-        **energy_tags(meter),
-        **carbon_tags(intensity, spec.pue),
-    }
-    return tags
-
-
-def energy_tags(meter: Meter) -> dict[str, str]:
-    """How the energy is known and why parts of it are not."""
-    tags = {"pepr.energy_source": overall(meter.sources), "pepr.energy_method": meter.method}
-    if meter.sources:
-        tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in meter.sources.items())
-    if meter.notes:
-        tags["pepr.energy_missing"] = "; ".join(f"{c}: {why}" for c, why in meter.notes.items())
-    return tags
-
-
-def carbon_tags(intensity: carbon.Intensity | None, pue: float) -> dict[str, str]:
-    """The grid intensity, where it is from, and the building's overhead."""
-    if intensity is None:
-        return {}
-    return {
-        "pepr.carbon_intensity_g_per_kwh": f"{intensity.g_per_kwh:g}",
-        "pepr.carbon_source": intensity.source,
-        "pepr.pue": f"{pue:g}",
-    }
-
-
-def _idle(spec: RunSpec, meter: Meter) -> dict[str, str]:
-    watts, missing = idle_power_w(meter, IDLE_S)
-    if missing and spec.energy == "measured":
-        why = "; ".join(f"{component}: {reason}" for component, reason in missing.items())
-        raise WrongUse(
-            f"energy: measured is not possible here, a sensor gives nothing ({why}); use auto, "
-            "estimated or off",
-            reason="no_sensor",
-        )
-    return {} if watts is None else {"pepr.idle_power_w": f"{watts:.4g}"}
-
-
-def _other_processes(device: torch.device) -> set[str] | None:
-    """Other processes on the GPU now; None where there is no GPU or the driver does not tell."""
-    if device.type != "cuda":
-        return None
-    import torch
-
-    from pepr_mlops import hardware
-
-    torch.zeros(1, device=device)  # so that this process is there to be told from the others
-    found = hardware.other_gpu_processes(device)
-    return None if found is None else set(found)
-
-
-def _closing_tags(
-    result: Result, meter: Meter, device: torch.device, others: set[str] | None
-) -> dict[str, str]:
-    tags = {}
-    lost = [f"{part} ({phase}) {why}" for (phase, part), why in result.costs.missing.items()]
-    notes = [f"{component}: {why}" for component, why in meter.notes.items()]
-    if lost or notes:
-        tags["pepr.energy_missing"] = "; ".join(notes + lost)
-    shortest = result.costs.shortest_s.get("train", 0.0)
-    if overall(meter.sources) == "measured" and shortest < _EXACT_S:
-        tags["pepr.energy_caution"] = (
-            f"training windows as short as {shortest:.2g} s: a counter that moves every 0.1 s is "
-            f"off by up to {0.1 / shortest:.0%} of one"
-        )
-    if result.stopped is not None:
-        tags["pepr.stopped"] = result.stopped
-    now = _other_processes(device)
-    if now is not None or others is not None:
-        seen = (now or set()) | (others or set())
-        tags["pepr.gpu_other_processes"] = ", ".join(sorted(seen)) or "none"
-    return tags
 
 
 def _log_confusion(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:

@@ -1,4 +1,4 @@
-"""Energy, time and memory around blocks of work, each with where it comes from.
+"""Energy and time of blocks of work, each with where it comes from.
 
 One interface over three ways to know the energy: counters read by Zeus, an estimate of a machine
 without counters by CodeCarbon's model, and nothing. What could not be read has no value and a
@@ -15,38 +15,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from pepr_mlops.carbon import Intensity, gco2e
+from pepr_mlops.costs import Window, overall
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import COMPONENTS, PHASES, Source
+from pepr_mlops.schema import COMPONENTS, Source
 
-if TYPE_CHECKING:
-    import torch
-
-J_PER_WH = 3600.0
+IDLE_S = 3.0
 _ESTIMATE_EVERY_S = 1.0
-
-
-@dataclass(frozen=True)
-class Window:
-    """What one block took: wall seconds, joules of each component read, and why others have none.
-
-    `joules` and `missing` have no component in common; together they hold every component of the
-    meter's `sources`.
-    """
-
-    time_s: float
-    joules: Mapping[str, float]
-    missing: Mapping[str, str]
-
-
-def overall(sources: Mapping[str, Source]) -> str:
-    """How an energy is known that adds up these components: `none` without any."""
-    return " and ".join(sorted(set(sources.values()))) or "none"
 
 
 class Meter(Protocol):
@@ -405,115 +383,31 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
-def idle_power_w(meter: Meter, seconds: float) -> tuple[float | None, Mapping[str, str]]:
-    """Watts of all components over `seconds` of waiting, and why components could not be read."""
+def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
+    """The power of waiting for a few seconds, before the work starts.
+
+    Raises `WrongUse` when measuring is `required` and a sensor gives nothing.
+    """
+    if not meter.sources:
+        return {}
     meter.begin("idle")
-    time.sleep(seconds)
+    time.sleep(IDLE_S)
     window = meter.end()
-    if window.missing or not window.joules:
-        return None, window.missing
-    return sum(window.joules.values()) / window.time_s, {}
+    if window.missing:
+        why = "; ".join(f"{component}: {reason}" for component, reason in window.missing.items())
+        if required:
+            raise WrongUse(
+                f"energy: measured is not possible here, a sensor gives nothing ({why}); use "
+                "auto, estimated or off",
+                reason="no_sensor",
+            )
+        return {}
+    return {"pepr.idle_power_w": f"{sum(window.joules.values()) / window.time_s:.4g}"}
 
 
-@dataclass
-class Costs:
-    """Adds up windows by phase. Pure: windows in, metrics out.
-
-    A component that misses one window has no energy from then on, nor has the sum of the phase:
-    a part is not passed off as the whole.
-    """
-
-    sources: Mapping[str, Source]
-    time_s: dict[str, float] = field(default_factory=dict)
-    shortest_s: dict[str, float] = field(default_factory=dict)  # the shortest window of a phase
-    joules: dict[str, dict[str, float]] = field(default_factory=dict)
-    missing: dict[tuple[str, str], str] = field(default_factory=dict)  # by phase and component
-
-    def add(self, phase: str, window: Window, where: str) -> None:
-        """Count a window of `train` or `eval`; `where` names it in reasons, such as `epoch 3`."""
-        self.time_s[phase] = self.time_s.get(phase, 0.0) + window.time_s
-        self.shortest_s[phase] = min(self.shortest_s.get(phase, math.inf), window.time_s)
-        of = self.joules.setdefault(phase, {})
-        for component in self.sources:
-            if component in window.joules:
-                of[component] = of.get(component, 0.0) + window.joules[component]
-            else:
-                reason = window.missing.get(component, "no reading")
-                self.missing.setdefault((phase, component), f"{where}: {reason}")
-
-    def energy_wh(self, phase: str) -> float | None:
-        """Watt-hours of the phase, all components, or None if any is missing or none is read."""
-        of = self.joules.get(phase)
-        if not of or any((phase, component) in self.missing for component in self.sources):
-            return None
-        return sum(of.values()) / J_PER_WH
-
-    def metrics(self, intensity: Intensity | None, pue: float) -> dict[str, float]:
-        """Everything known so far, by the names of `schema.METRICS`."""
-        found: dict[str, float] = {}
-        for phase in PHASES:
-            if phase in self.time_s:
-                found[f"time/{phase}_s"] = self.time_s[phase]
-            for component, joules in self.joules.get(phase, {}).items():
-                if (phase, component) not in self.missing:
-                    found[f"energy/{phase}_{component}_wh"] = joules / J_PER_WH
-            total = self.energy_wh(phase)
-            if total is not None:
-                found[f"energy/{phase}_wh"] = total
-        train_wh = self.energy_wh("train")
-        if train_wh is not None and intensity is not None:
-            found["carbon/train_gco2e"] = gco2e(train_wh, intensity, pue)
-        return found
-
-
-class Memory:
-    """Peak memory since it was made: of a GPU as torch and the driver count it, and of the process.
-
-    `device` None: the process only. GB are 1e9 bytes.
-    """
-
-    def __init__(self, device: torch.device | None = None) -> None:
-        self._cuda = device if device is not None and device.type == "cuda" else None
-        self._device_used = 0
-        _reset_peak_rss()
-        if self._cuda is not None:
-            import torch
-
-            torch.cuda.reset_peak_memory_stats(self._cuda)
-
-    def metrics(self) -> dict[str, float]:
-        """The peaks so far, by the names of `schema.METRICS`."""
-        found: dict[str, float] = {}
-        peak = _peak_rss()
-        if peak is not None:
-            found["memory/rss_gb"] = peak / 1e9
-        if self._cuda is not None:
-            import torch
-
-            free, total = torch.cuda.mem_get_info(self._cuda)
-            self._device_used = max(self._device_used, total - free)
-            found["memory/allocated_gb"] = torch.cuda.max_memory_allocated(self._cuda) / 1e9
-            found["memory/reserved_gb"] = torch.cuda.max_memory_reserved(self._cuda) / 1e9
-            found["memory/device_used_gb"] = self._device_used / 1e9
-        return found
-
-
-def _reset_peak_rss() -> None:
-    """Restart Linux's peak (proc(5), clear_refs), or else it covers the process from its start."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_rss() -> int | None:
-    """Bytes of the largest resident set so far; None where the system does not tell."""
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    try:
-        import resource
-    except ImportError:
-        return None  # Windows
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+def source_tags(meter: Meter) -> dict[str, str]:
+    """How the energy is known."""
+    tags = {"pepr.energy_source": overall(meter.sources), "pepr.energy_method": meter.method}
+    if meter.sources:
+        tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in meter.sources.items())
+    return tags

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pepr_mlops.data import Splits
     from pepr_mlops.performance import Floats, Ints
 
-_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 _TAG_LIMIT = 8000  # characters
 
@@ -36,18 +37,21 @@ class Run:
     run_id: str
     experiment_id: str
 
+    def _told(self) -> AbstractContextManager[None]:
+        return _told(str(self.client.tracking_uri))
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
         points = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
-        with _told():
+        with self._told():
             self.client.log_batch(self.run_id, metrics=points)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        with _told():
+        with self._told():
             self.client.log_batch(
                 self.run_id, tags=[RunTag(k, v[:_TAG_LIMIT]) for k, v in tags.items()]
             )
@@ -60,7 +64,7 @@ class Run:
         """
         from mlflow.entities import Param
 
-        with _told():
+        with self._told():
             there = self.client.get_run(self.run_id).data.params
             new = [Param(key, value) for key, value in params.items() if key not in there]
             self.client.log_batch(self.run_id, params=new)
@@ -87,16 +91,16 @@ class Run:
                 ),
             )
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", name)]))
-        with _told():
+        with self._told():
             self.client.log_inputs(self.run_id, datasets=inputs)
 
     def spec(self, spec: Mapping[str, Any]) -> None:
-        with _told():
+        with self._told():
             self.client.log_dict(self.run_id, dict(spec), "spec.json")
 
     def predictions(self, labels: Ints, probabilities: Floats, classes: tuple[str, ...]) -> None:
         """Test labels and probabilities as `predictions.npz`, readable without pickle."""
-        with tempfile.TemporaryDirectory() as folder, _told():
+        with tempfile.TemporaryDirectory() as folder, self._told():
             path = Path(folder) / "predictions.npz"
             np.savez_compressed(
                 path, labels=labels, probabilities=probabilities, classes=np.array(classes)
@@ -104,11 +108,11 @@ class Run:
             self.client.log_artifact(self.run_id, str(path))
 
     def figure(self, figure: go.Figure, name: str) -> None:
-        with _told():
+        with self._told():
             self.client.log_figure(self.run_id, figure, name)
 
     def end(self, status: str) -> None:
-        with _told():
+        with self._told():
             self.client.set_terminated(self.run_id, status)
 
 
@@ -130,6 +134,27 @@ def start(experiment: str, name: str, tracking_uri: str | None = None) -> Iterat
     run.end("FINISHED")
 
 
+@contextmanager
+def active(experiment: str, name: str) -> Iterator[Run]:
+    """The active MLflow run, which is left for its owner to end, or a new one as of `start`.
+
+    The new run is active inside, so that other calls of MLflow log to it too.
+    """
+    import mlflow
+
+    owned = mlflow.active_run()
+    if owned is not None:
+        yield Run(_client(None), owned.info.run_id, owned.info.experiment_id)
+        return
+    with start(experiment, name) as run:
+        with _told(str(run.client.tracking_uri)):
+            mlflow.start_run(run_id=run.run_id)
+        try:
+            yield run
+        finally:
+            mlflow.end_run()
+
+
 def fail(run: Run, error: BaseException) -> None:
     """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
     killed = isinstance(error, KeyboardInterrupt | SystemExit)
@@ -149,25 +174,22 @@ def inherited_run() -> Run | None:
     if run_id is None:
         return None
     client = _client(None)
-    with _told():
+    with _told(str(client.tracking_uri)):
         info = client.get_run(run_id).info
     return Run(client, run_id, info.experiment_id)
 
 
 def _begin(experiment: str, name: str, tracking_uri: str | None) -> Run:
-    """Begin a run; a server that does not answer is given up after seconds, not minutes."""
     from mlflow.entities import RunStatus
 
-    patience = os.environ.get(_RETRIES)
-    os.environ.setdefault(_RETRIES, "2")
-    try:
+    with _impatient():
         run = inherited_run()
         if run is not None:
-            with _told():
+            with _told(str(run.client.tracking_uri)):
                 run.client.update_run(run.run_id, RunStatus.to_string(RunStatus.RUNNING))
             return run
         client = _client(tracking_uri)
-        with _told():
+        with _told(str(client.tracking_uri)):
             experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
             if experiment_id is None:
                 experiment_id = _experiment(
@@ -175,15 +197,24 @@ def _begin(experiment: str, name: str, tracking_uri: str | None) -> Run:
                 )
             begun = client.create_run(experiment_id, run_name=name)
         return Run(client, begun.info.run_id, experiment_id)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Give up a server that does not answer after seconds instead of MLflow's minutes."""
+    added = {k: v for k, v in _IMPATIENCE.items() if k not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
     finally:
-        if patience is None:
-            os.environ.pop(_RETRIES, None)
+        for key in added:
+            del os.environ[key]
 
 
 def _client(tracking_uri: str | None) -> MlflowClient:
     from mlflow import MlflowClient
 
-    with _told():
+    with _told(tracking_uri or "the default store"):
         return MlflowClient(tracking_uri)
 
 
@@ -208,34 +239,30 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """MLflow's errors as one line."""
+def _told(uri: str) -> Iterator[None]:
+    """MLflow's errors of this server as one line."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except (MlflowException, OSError) as error:
-        import mlflow
-
-        uri = _without_password(mlflow.get_tracking_uri())
         raise WorkFailed(
-            f"tracking: {uri} did not take it ({str(error)[:300]}); check MLFLOW_TRACKING_URI and "
-            "that the server runs",
+            _without_password(
+                f"tracking: {uri} did not take it ({str(error)[:300]}); check the tracking URI "
+                "(MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs"
+            ),
             reason="tracking",
         ) from error
 
 
-def _without_password(uri: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(uri)
-    return uri.replace(f"{parts.username or ''}:{parts.password}@", "") if parts.password else uri
+def _without_password(text: str) -> str:
+    """The text without the user and password of the addresses in it."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def where(run: Run) -> str:
     """The command or address that shows the run in MLflow's UI."""
-    uri = str(run.client.tracking_uri)
-    page = f"#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    uri = _without_password(str(run.client.tracking_uri))
     if uri.startswith(("http://", "https://")):
-        return f"{_without_password(uri)}/{page}"
-    return f"mlflow ui --backend-store-uri {_without_password(uri)}"
+        return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+    return f"mlflow ui --backend-store-uri {uri}"

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from pepr_mlops.carbon import Intensity
+from pepr_mlops.costs import J_PER_WH, Costs
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.meter import J_PER_WH, Costs, Memory, Meter
+from pepr_mlops.memory import Memory
+from pepr_mlops.meter import Meter
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.schema import PERFORMANCE, RunSpec
 
@@ -72,8 +74,8 @@ def check_arithmetic(spec: RunSpec, device: torch.device) -> None:
         raise WrongUse(f"precision: bf16 is not in the hardware of {device}; use fp32 or fp16")
 
 
-def set_arithmetic(spec: RunSpec) -> None:
-    """Set torch's precision of fp32 operations, determinism and seeds for this process.
+def prepare(spec: RunSpec, device: torch.device) -> None:
+    """Set torch's device, precision of fp32 operations, determinism and seed for this process.
 
     Call it before anything runs on the device. fp32 means IEEE single precision throughout:
     torch's own default lets convolutions use TF32.
@@ -84,6 +86,8 @@ def set_arithmetic(spec: RunSpec) -> None:
     setattr(torch.backends, "fp32_precision", precision)  # noqa: B010 - typeshed lacks it
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.manual_seed(spec.seed)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
 
 
 def fit(

@@ -57,11 +57,7 @@ def train_and_print(spec: RunSpec, tracking_uri: str | None = None) -> None:
     from pepr_mlops.job import run
     from pepr_mlops.progress import Printed
 
-    if tracking_uri is not None:
-        import mlflow
-
-        mlflow.set_tracking_uri(tracking_uri)
-    click.echo(summary(run(spec, progress=Printed)))
+    click.echo(summary(run(spec, tracking_uri=tracking_uri, progress=Printed)))
 
 
 def summary(outcome: Outcome) -> str:

@@ -84,7 +84,7 @@ def with_fraction(splits: Splits, fraction: float, seed: int) -> Splits:
 
 def check(splits: Splits) -> None:
     """Raise `WrongUse` where a split is empty or a class has no training image."""
-    for name in ("train", "val", "test"):
+    for name in ("val", "test"):
         if len(getattr(splits, name)) == 0:
             raise WrongUse(f"dataset: {splits.name} has no image in its {name} split")
     labels = splits.train.labels

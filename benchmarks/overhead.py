@@ -1,0 +1,108 @@
+"""What do measuring and logging cost? Training with everything on against everything off.
+
+    python benchmarks/overhead.py --pairs 10
+
+Both arms train the same network on the same images; the order within a pair alternates, and the
+ratio is taken pair by pair, so that a machine that slows down meanwhile weighs on both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import click
+import numpy as np
+import torch
+from common import machine, write
+
+from pepr_mlops import data, hardware, models, tracking, train
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.costs import overall
+from pepr_mlops.memory import Memory
+from pepr_mlops.meter import Meter, open_meter
+from pepr_mlops.progress import Printed, Silent
+from pepr_mlops.schema import RunSpec
+
+
+@click.command()
+@click.option("--pairs", default=10)
+@click.option("--epochs", default=2)
+@click.option("--image-size", default=64)
+@click.option("--model", default="resnet18d")
+@click.option("--out", type=click.Path(path_type=Path))
+def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None) -> None:
+    spec = RunSpec(
+        model=model, dataset="digits", image_size=image_size, epochs=epochs, pretrained=False
+    )
+    splits = data.load(spec)
+    seconds: dict[str, list[float]] = {"on": [], "off": []}
+    logged_s: list[float] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tracking.start("overhead", "overhead", f"sqlite:///{folder}/runs.db") as run,
+    ):
+        _train(spec, splits, None, [])  # warm up
+        for pair in range(pairs):
+            for arm in ("on", "off") if pair % 2 else ("off", "on"):
+                seconds[arm].append(_train(spec, splits, run if arm == "on" else None, logged_s))
+    ratios = np.array(seconds["on"]) / np.array(seconds["off"])
+    draws = np.random.default_rng(0).choice(ratios, (10_000, pairs))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    device = hardware.resolve_device("auto")
+    write(
+        {
+            **machine(),
+            "model": model,
+            "image_size": image_size,
+            "epochs": epochs,
+            "pairs": pairs,
+            "energy_source": overall(_meter("auto", device).sources),
+            "off_s": median(seconds["off"]),
+            "on_s": median(seconds["on"]),
+            "ratio": float(np.median(ratios)),
+            "ratio_95_ci": [float(low), float(high)],
+            "logging_s_per_epoch": median(logged_s),
+            "seconds": seconds,
+        },
+        out,
+    )
+
+
+def _meter(energy: str, device: torch.device) -> Meter:
+    return open_meter(energy, device.type, *hardware.gpu_of(device))
+
+
+def _train(
+    spec: RunSpec, splits: data.Splits, run: tracking.Run | None, logged_s: list[float]
+) -> float:
+    """Seconds of one training with evaluation, measured and logged to `run` or neither."""
+    device = hardware.resolve_device("auto")
+    train.prepare(spec, device)
+    network = models.build(
+        spec.model,
+        classes=len(splits.classes),
+        channels=splits.channels,
+        image_size=spec.image_size,
+        pretrained=False,
+    )
+    meter = _meter("off" if run is None else "auto", device)
+
+    def record(metrics: Mapping[str, float], epoch: int) -> None:
+        if run is not None:
+            started = time.perf_counter()
+            run.log(metrics, epoch)
+            logged_s.append(time.perf_counter() - started)
+
+    shown = Silent(spec, "") if run is None else Printed(spec, overall(meter.sources))
+    intensity = None if run is None else Intensity(100.0, "given")
+    started = time.perf_counter()
+    train.fit(spec, splits, network, device, meter, Memory(device), intensity, record, shown)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

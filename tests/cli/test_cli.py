@@ -1,0 +1,177 @@
+"""The command line as a person meets it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pepr_mlops import cli
+from pepr_mlops.cli.table import table
+
+PROGRAM = [sys.executable, "-m", "pepr_mlops"]
+
+
+def _run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `pepr WORDS`."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(list(words))
+    captured = capfd.readouterr()
+    return int(left.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in cli._COMMANDS)])
+def test_every_command_has_a_runnable_example(
+    capfd: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    status, out, _ = _run(capfd, *words, "--help")
+    assert status == 0
+    examples = re.findall(r"^ +pepr (.+)$", out, flags=re.M)
+    assert examples
+    for example in examples:
+        names = re.findall(r"--[a-z-]+", example)
+        command = example.split()[0]
+        _, help_text, _ = _run(capfd, command, "--help")
+        assert all(name in help_text for name in names), example
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from pepr_mlops.cli import pepr;"
+        "[CliRunner().invoke(pepr, [c, '--help']) for c in ('train', 'models')];"
+        "print(*sorted({'torch', 'timm', 'mlflow', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--modle", "x"], "No such option '--modle'"),
+        (["train", "--lr", "fast"], "lr: 'fast' is not a number above 0"),
+        (["train", "--model", "resnet18dd"], "did you mean 'resnet18d'"),
+        (["train", "--dataset", "dermaa"], "did you mean 'derma'"),
+        (["train", "--device", "cuda:77"], "device: cuda:77 is not here"),
+        (["models", "--kind", "RNN"], "'RNN' is not one of"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(
+    capfd: pytest.CaptureFixture[str], store: str, words: list[str], said: str
+) -> None:
+    status, out, err = _run(capfd, *words)
+    assert status == 2
+    assert out == ""
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_failed_work_is_one_line_and_status_1(
+    capfd: pytest.CaptureFixture[str], store: str, shapes: Path
+) -> None:
+    status, out, err = _run(capfd, "train", "--dataset", str(shapes), "--image-size", "32")
+    assert status == 1
+    assert out == ""
+    assert "could not be fetched" in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_training_prints_a_table_with_the_source_of_the_energy(
+    capfd: pytest.CaptureFixture[str], store: str, shapes: Path
+) -> None:
+    words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "2", "--no-pretrained"]
+    status, out, err = _run(capfd, "train", *words)
+    assert status == 0
+    (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
+    (run,) = MlflowClient().search_runs([experiment.experiment_id])
+    accuracy = run.data.metrics["test/accuracy"]
+    energy = run.data.metrics["energy/train_wh"]
+    source = run.data.tags["pepr.energy_source"]
+    assert re.search(rf"^test accuracy +{accuracy:.4f}$", out, flags=re.M)
+    assert re.search(
+        rf"^training energy +{re.escape(f'{energy:.4g}')} Wh \({source}\)$", out, flags=re.M
+    )
+    assert f"mlflow ui --backend-store-uri {store}" in out
+    lines = [line for line in err.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 2
+    assert all("forecast" in line and f"({source})" in line for line in lines)
+
+
+def test_another_tracking_server_can_be_named(
+    capfd: pytest.CaptureFixture[str], store: str, server: str, shapes: Path
+) -> None:
+    words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "1", "--no-pretrained"]
+    status, out, _ = _run(capfd, "train", *words, "--tracking-uri", server)
+    assert status == 0
+    assert f"{server}/#/experiments/" in out
+    assert MlflowClient(server).get_experiment_by_name("shapes") is not None
+
+
+def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(store: str, shapes: Path) -> None:
+    words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "10000"]
+    command = [*PROGRAM, "train", *words, "--no-pretrained", "--tracking-uri", store]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
+    (run,) = MlflowClient().search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
+    assert run.data.tags["pepr.reason"] == "killed"
+    assert run.data.metrics["time/train_s"] > 0
+
+
+# Models ----------------------------------------------------------------------------------------
+
+
+def test_models_lists_the_papers_131(capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = _run(capfd, "models")
+    assert status == 0
+    assert len(out.strip().splitlines()) == 2 + 131
+    assert "131 of 131 models" in err
+    assert re.search(r"^resnet18d +11,708,744 +CNN +no +small +(yes|no)$", out, flags=re.M)
+
+
+def test_models_for_programs(capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["--kind", "Other", "--size", "large", "--not-efficient"]
+    _, out, _ = _run(capfd, "models", *words, "--format", "json")
+    rows = json.loads(out)
+    assert all(r["kind"] == "Other" and r["parameters"] > 24_671_464 for r in rows)
+    _, out, _ = _run(capfd, "models", *words, "--format", "csv")
+    table_rows = list(csv.DictReader(io.StringIO(out)))
+    assert [r["model"] for r in table_rows] == [r["model"] for r in rows]
+    assert [int(r["parameters"]) for r in table_rows] == [r["parameters"] for r in rows]
+
+
+def test_tables_align() -> None:
+    text = table([["a", "1,000"], ["longer", "20"]], ["name", "n"])
+    assert text.splitlines() == ["name        n", "------  -----", "a       1,000", "longer     20"]
+
+
+def test_output_cut_short_is_no_error() -> None:
+    command = " ".join([*PROGRAM, "models", "|", "head", "-1", ";", "echo", "${PIPESTATUS[0]}"])
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        cli.run_command(interrupted)
+    assert left.value.code == 130
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL

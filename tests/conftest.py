@@ -1,0 +1,136 @@
+"""Shared fixtures: the real test data, and tracking stores that are ready to use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("PEPR_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+def needs(path: Path, what: str) -> Path:
+    """`path`, or skip for want of it; in CI, which has everything, fail instead."""
+    if not path.exists():
+        message = f"needs {what} at {path}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture
+def pneumonia_root() -> Path:
+    """Folder of PneumoniaMNIST's file of 28-pixel images."""
+    return needs(SHARED / "medmnist" / "pneumoniamnist.npz", "PneumoniaMNIST").parent
+
+
+@pytest.fixture
+def real_weights() -> Path:
+    """ImageNet weights of tf_efficientnet_lite0."""
+    return needs(
+        SHARED / "weights" / "tf_efficientnet_lite0.in1k.safetensors", "pretrained weights"
+    )
+
+
+@pytest.fixture
+def paper_names() -> Path:
+    """The paper's own table of models."""
+    return needs(SHARED / "pepr-paper" / "model_names.csv", "the paper's model table")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the user's MLflow, downloads or waits for idle power."""
+    for name in list(os.environ):
+        if name.startswith("MLFLOW_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("pepr_mlops.meter.IDLE_S", 0.05)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store whose tables exist: creating them takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URI of a fresh embedded store in a fresh working folder, set as MLflow's own."""
+    import mlflow
+
+    shutil.copy(_empty_store, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    before = mlflow.get_tracking_uri()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"  # absolute: MLflow keeps stores open by their URI
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A folder of 60 grey PNG images of two classes that any network can tell apart."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    root = tmp_path / "shapes"
+    for split, n in (("train", 16), ("val", 6), ("test", 8)):
+        for label, bright in (("dark", 40), ("light", 200)):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.normal(bright, 10, (20, 20)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an `mlflow server` on this machine."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(_empty_store, folder / "mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            _wait_until_healthy(address, process, folder / "log")
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(timeout=30)
+
+
+def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"the MLflow server did not start: {log.read_text()[-2000:]}")

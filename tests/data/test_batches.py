@@ -1,0 +1,92 @@
+"""What the network sees: floats, sizes, channels, layout and order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional
+
+from pepr_mlops.data.batches import Batches
+from pepr_mlops.data.splits import Split, Splits
+from pepr_mlops.performance import MULTI_LABEL
+
+
+def _splits(n: int = 10, size: int = 28, channels: int = 1) -> Splits:
+    rng = np.random.default_rng(0)
+    shape = (n, size, size) if channels == 1 else (n, size, size, 3)
+    split = Split(rng.integers(0, 256, shape, dtype=np.uint8), np.arange(n) % 2)
+    return Splits("x", "x", "binary-class", ("a", "b"), channels, split, split, split)
+
+
+def _batches(splits: Splits, **options: object) -> Batches:
+    defaults: dict[str, object] = {
+        "image_size": 28,
+        "device": torch.device("cpu"),
+        "resident": True,
+        "layout": torch.contiguous_format,
+        "normalise": None,
+    }
+    return Batches(splits.train, splits, **(defaults | options))  # type: ignore[arg-type]
+
+
+def _all(batches: Batches) -> tuple[torch.Tensor, torch.Tensor]:
+    return next(batches.take([torch.arange(len(batches))]))
+
+
+def test_pixels_become_shares_of_255() -> None:
+    splits = _splits()
+    x, y = _all(_batches(splits))
+    assert torch.equal(x[:, 0], torch.from_numpy(splits.train.images).float() / 255)
+    assert y.tolist() == splits.train.labels.tolist()
+
+
+@pytest.mark.parametrize("size", [64, 17])
+def test_resizing_is_torchvisions(size: int) -> None:
+    splits = _splits(channels=3)
+    x, _ = _all(_batches(splits, image_size=size))
+    floats = torch.from_numpy(splits.train.images).permute(0, 3, 1, 2).float() / 255
+    expected = functional.resize(floats, [size, size], antialias=True)
+    torch.testing.assert_close(x, expected, atol=1e-5, rtol=0)
+
+
+def test_grey_is_repeated_for_a_colour_network() -> None:
+    x, _ = _all(_batches(replace(_splits(), channels=3)))
+    assert x.shape == (10, 3, 28, 28)
+    assert torch.equal(x[:, 0], x[:, 2])
+
+
+def test_normalised_per_channel() -> None:
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.25, 1.0])
+    splits = _splits(channels=3)
+    pair = (mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1))
+    plain, _ = _all(_batches(splits))
+    x, _ = _all(_batches(splits, normalise=pair))
+    torch.testing.assert_close(x[0, 1], (plain[0, 1] - 0.2) / 0.25)
+
+
+def test_layout_is_as_asked() -> None:
+    x, _ = _all(_batches(_splits(channels=3), layout=torch.channels_last))
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_image_comes_once_in_an_order_the_seed_decides() -> None:
+    batches = _batches(_splits(n=70))
+    orders = [
+        torch.cat(batches.order(32, torch.Generator().manual_seed(seed))).tolist()
+        for seed in (1, 1, 2)
+    ]
+    assert sorted(orders[0]) == list(range(70))
+    assert orders[0] == orders[1] != orders[2]
+    assert [len(part) for part in batches.order(32, None)] == [32, 32, 6]
+
+
+def test_a_single_image_left_over_joins_the_batch_before() -> None:
+    assert [len(p) for p in _batches(_splits(n=65)).order(32, None)] == [32, 33]
+
+
+def test_several_labels_are_floats_for_their_loss() -> None:
+    splits = replace(_splits(), task=MULTI_LABEL)
+    assert _all(_batches(splits))[1].dtype == torch.float32

@@ -1,0 +1,362 @@
+"""Digits, folders of images and MedMNIST files: what is read, and which faults are named."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pepr_mlops import data
+from pepr_mlops.data import medmnist as med
+from pepr_mlops.data.splits import draw
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.schema import RunSpec
+
+
+def _load(**fields: object) -> data.Splits:
+    return data.load(RunSpec(**fields))  # type: ignore[arg-type]
+
+
+# Digits ----------------------------------------------------------------------------------------
+
+
+def test_digits_are_all_there_once_in_60_20_20() -> None:
+    from sklearn.datasets import load_digits
+
+    splits = _load(dataset="digits")
+    parts = (splits.train, splits.val, splits.test)
+    assert [len(p) for p in parts] == [1079, 359, 359]
+    assert len(splits.classes) == 10
+    assert splits.channels == 1
+    ours = np.sort(np.concatenate([p.images.sum(axis=(1, 2)) for p in parts]))
+    theirs = np.sort(np.rint(load_digits().images * 255 / 16).sum(axis=(1, 2)))
+    assert np.array_equal(ours, theirs)
+    assert max(p.images.max() for p in parts) == 255
+
+
+def test_the_split_does_not_move_with_the_seed() -> None:
+    assert _load(dataset="digits").test.digest() == _load(dataset="digits", seed=9).test.digest()
+
+
+def test_a_digest_changes_with_any_pixel_label_or_order() -> None:
+    split = _load(dataset="digits").test
+    pixels = split.images.copy()
+    pixels[0, 0, 0] ^= 1
+    labels = split.labels.copy()
+    labels[0] = (labels[0] + 1) % 10
+    order = np.arange(len(split))[::-1].copy()
+    others = [
+        data.Split(pixels, split.labels),
+        data.Split(split.images, labels),
+        split.take(order),
+    ]
+    assert len({split.digest(), *(o.digest() for o in others)}) == 4
+    assert data.Split(split.images.copy(), split.labels.copy()).digest() == split.digest()
+
+
+# Fractions and channels ------------------------------------------------------------------------
+
+
+def test_a_fraction_keeps_the_shares_of_the_classes() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+    drawn, rest = draw(labels, 0.1, seed=1)
+    assert np.bincount(labels[drawn]).tolist() == [10, 5, 1]
+    assert np.array_equal(np.sort(np.concatenate([drawn, rest])), np.arange(160))
+    assert np.array_equal(drawn, draw(labels, 0.1, seed=1)[0])
+    assert not np.array_equal(drawn, draw(labels, 0.1, seed=2)[0])
+
+
+def test_a_fraction_leaves_the_other_splits_alone() -> None:
+    whole, tenth = _load(dataset="digits"), _load(dataset="digits", fraction=0.1)
+    sizes = np.bincount(whole.train.labels)
+    assert sizes.min() == 104  # of the class with the fewest images, 174
+    assert np.bincount(tenth.train.labels).tolist() == [round(n / 10) for n in sizes]
+    assert tenth.val.digest() == whole.val.digest()
+    assert tenth.test.digest() == whole.test.digest()
+
+
+def test_a_fraction_without_an_image_of_a_class_is_refused() -> None:
+    with pytest.raises(WrongUse, match="no training image of class"):
+        _load(dataset="digits", fraction=0.001)
+
+
+def test_grey_is_pillows_grey(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in ("a", "b"):
+            (tmp_path / split / label).mkdir(parents=True)
+            pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / label / "0.png")
+    splits = _load(dataset=str(tmp_path), image_size=16, channels="grey")
+    with Image.open(tmp_path / "test" / "a" / "0.png") as image:
+        expected = np.asarray(image.convert("L"))
+    assert np.array_equal(splits.test.images[0], expected)
+    assert splits.channels == 1
+    assert _load(dataset=str(tmp_path), image_size=16).channels == 3
+    assert _load(dataset="digits", channels="rgb").channels == 3
+
+
+# Folders ---------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_by_class(shapes: Path) -> None:
+    splits = _load(dataset=str(shapes), image_size=20)
+    assert splits.name == "shapes"
+    assert splits.classes == ("dark", "light")
+    assert splits.task == "binary-class"
+    assert splits.channels == 1
+    assert [len(s) for s in (splits.train, splits.val, splits.test)] == [32, 12, 16]
+    means = splits.train.images.mean(axis=(1, 2))
+    assert means[splits.train.labels == 0].max() < 60 < 180 < means[splits.train.labels == 1].min()
+
+
+def test_missing_splits_are_drawn_from_train_by_class(shapes: Path) -> None:
+    shutil.rmtree(shapes / "val")
+    with_test = _load(dataset=str(shapes), image_size=20)
+    assert np.bincount(with_test.val.labels).tolist() == [3, 3]  # a fifth of 16, rounded
+    assert np.bincount(with_test.train.labels).tolist() == [13, 13]
+    assert len(with_test.test) == 16
+    shutil.rmtree(shapes / "test")
+    alone = _load(dataset=str(shapes), image_size=20)
+    assert np.bincount(alone.train.labels).tolist() == [10, 10]  # 0.6 of 16
+    parts = (alone.train, alone.val, alone.test)
+    digests = [row.tobytes() for part in parts for row in part.images]
+    assert len(set(digests)) == 32  # every image is in one split only
+    assert alone.val.digest() == _load(dataset=str(shapes), image_size=20).val.digest()
+    assert alone.val.digest() != _load(dataset=str(shapes), image_size=20, seed=1).val.digest()
+
+
+def test_an_unreadable_image_is_named(shapes: Path) -> None:
+    (shapes / "val" / "dark" / "00.png").write_bytes(b"no image")
+    with pytest.raises(WrongUse, match=r"val/dark/00\.png is no readable image"):
+        _load(dataset=str(shapes), image_size=20)
+
+
+def test_a_truncated_image_is_named(shapes: Path) -> None:
+    path = shapes / "train" / "dark" / "03.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(WrongUse, match=r"03\.png is no readable image"):
+        _load(dataset=str(shapes), image_size=20)
+
+
+def test_more_than_8_bits_are_refused_and_not_clipped(shapes: Path) -> None:
+    Image.fromarray(np.full((20, 20), 3000, dtype=np.uint16)).save(
+        shapes / "train" / "dark" / "00.png"
+    )
+    with pytest.raises(WrongUse, match="over 8 bits"):
+        _load(dataset=str(shapes), image_size=20)
+
+
+def test_a_class_without_training_images_is_named(shapes: Path) -> None:
+    (shapes / "train" / "light").rename(shapes / "train" / "white")
+    with pytest.raises(WrongUse, match=r"class light .* has no training image"):
+        _load(dataset=str(shapes), image_size=20)
+
+
+def test_a_folder_of_another_form_is_refused_with_the_expected_one(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(WrongUse, match="expected DIR/train/CLASS"):
+        _load(dataset=str(tmp_path))
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(WrongUse, match="did you mean 'derma'"):
+        _load(dataset="dermaa")
+
+
+# MedMNIST --------------------------------------------------------------------------------------
+
+
+def test_pneumonia_is_the_papers(pneumonia_root: Path) -> None:
+    splits = _load(dataset="pneumonia", size=28, data_root=str(pneumonia_root))
+    counts = [np.bincount(s.labels).tolist() for s in (splits.train, splits.val, splits.test)]
+    assert counts == [[1214, 3494], [135, 389], [234, 390]]
+    assert splits.task == "binary-class"
+    assert splits.classes == ("normal", "pneumonia")
+    import medmnist
+
+    theirs = medmnist.PneumoniaMNIST("val", root=str(pneumonia_root))
+    assert np.array_equal(splits.val.images, theirs.imgs)
+    assert np.array_equal(splits.val.labels, theirs.labels[:, 0])
+
+
+def test_all_twelve_sets_have_what_is_asked_of_them() -> None:
+    import medmnist
+
+    two_d = {f for f, info in medmnist.INFO.items() if not f.endswith("3d")}
+    assert set(med.FLAGS) == two_d
+    assert len(med.FLAGS) == 12
+    assert {medmnist.INFO[f]["task"] for f in med.FLAGS} == {
+        "multi-class",
+        "binary-class",
+        "ordinal-regression",
+        "multi-label, binary-class",
+    }
+
+
+def _fake(path: Path, flag: str, size: int, monkeypatch: pytest.MonkeyPatch, n: int = 12) -> Path:
+    """A file in MedMNIST's format with `n` images per split, which the package is told of."""
+    import medmnist
+
+    info = medmnist.INFO[flag]
+    monkeypatch.setitem(info, "n_samples", dict.fromkeys(("train", "val", "test"), n))
+    rng = np.random.default_rng(1)
+    classes = len(info["label"])
+    shape = (n, size, size) if info["n_channels"] == 1 else (n, size, size, 3)
+    arrays = {}
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_images"] = rng.integers(0, 256, shape, dtype=np.uint8)
+        if info["task"] == "multi-label, binary-class":
+            labels = rng.integers(0, 2, (n, classes))
+            labels[0], labels[1] = 0, 1
+        else:
+            labels = (np.arange(n) % classes)[:, None]
+        arrays[f"{split}_labels"] = labels.astype(np.uint8)
+    file = path / f"{flag}{'' if size == 28 else f'_{size}'}.npz"
+    np.savez(file, **arrays)
+    return file
+
+
+@pytest.mark.parametrize("size", [28, 64, 128, 224])
+def test_sizes_come_from_their_own_files(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake(tmp_path, "dermamnist", size, monkeypatch)
+    splits = _load(dataset="derma", size=size, data_root=str(tmp_path))
+    assert splits.train.images.shape == (12, size, size, 3)
+    assert splits.channels == 3
+    assert len(splits.classes) == 7
+
+
+def test_chest_has_fourteen_labels_per_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake(tmp_path, "chestmnist", 28, monkeypatch)
+    splits = _load(dataset="chestmnist", size=28, data_root=str(tmp_path))
+    assert splits.train.labels.shape == (12, 14)
+    assert splits.task == "multi-label, binary-class"
+
+
+def test_a_damaged_file_is_named_with_its_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(WrongUse, match=r"dermamnist\.npz is damaged .*https://zenodo"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_a_wrong_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import medmnist
+
+    _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    monkeypatch.setitem(
+        medmnist.INFO["dermamnist"], "n_samples", {"train": 12, "val": 11, "test": 12}
+    )
+    with pytest.raises(WrongUse, match=r"the val images are uint8 \(12, 28, 28, 3\) where"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_labels_out_of_range_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    with np.load(file) as arrays:
+        changed = dict(arrays)
+    changed["test_labels"][3] = 7
+    np.savez(file, **changed)
+    with pytest.raises(WrongUse, match="the test labels are"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_pickled_objects_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    with np.load(file) as arrays:
+        changed = dict(arrays)
+    changed["test_labels"] = np.array([{"a": 1}] * 12, dtype=object)
+    np.savez(file, **changed)
+    with pytest.raises(WrongUse, match="damaged or no MedMNIST file"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_an_absent_data_root_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="data_root: there is no folder"):
+        _load(dataset="derma", data_root=str(tmp_path / "absent"))
+
+
+# Downloads, from a server on this machine ------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address it is served under."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+def _offer(
+    folder: Path, address: str, monkeypatch: pytest.MonkeyPatch, damage: bool = False
+) -> None:
+    """Serve a file as DermaMNIST; with `damage` it is cut after its checksum was published."""
+    import hashlib
+
+    import medmnist
+
+    file = _fake(folder, "dermamnist", 28, monkeypatch)
+    info = medmnist.INFO["dermamnist"]
+    monkeypatch.setitem(info, "url", f"{address}/dermamnist.npz")
+    monkeypatch.setitem(info, "MD5", hashlib.md5(file.read_bytes()).hexdigest())
+    if damage:
+        file.write_bytes(file.read_bytes()[:1000])
+
+
+def test_a_missing_file_is_downloaded_and_kept(
+    server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = server
+    _offer(folder, address, monkeypatch)
+    root = tmp_path / "root"
+    root.mkdir()
+    splits = _load(dataset="derma", size=28, data_root=str(root))
+    assert len(splits.train) == 12
+    assert [p.name for p in root.iterdir()] == ["dermamnist.npz"]
+    (folder / "dermamnist.npz").unlink()  # the second time nothing is fetched
+    assert _load(dataset="derma", size=28, data_root=str(root)).train.digest() == (
+        splits.train.digest()
+    )
+
+
+@pytest.mark.parametrize("fault", ["damaged", "absent", "offline"])
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(
+    fault: str, server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = server
+    if fault == "offline":
+        address = "http://127.0.0.1:9"
+    _offer(folder, address, monkeypatch, damage=fault == "damaged")
+    if fault == "absent":
+        (folder / "dermamnist.npz").unlink()
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(WorkFailed, match=r"dermamnist\.npz could not be downloaded") as failed:
+        _load(dataset="derma", size=28, data_root=str(root))
+    assert f"{address}/dermamnist.npz" in str(failed.value)
+    assert f"put it at {root}/dermamnist.npz" in str(failed.value)
+    assert failed.value.reason == "missing_data"
+    assert list(root.iterdir()) == []

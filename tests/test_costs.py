@@ -1,0 +1,66 @@
+"""Adding up windows, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.costs import Costs, Window
+from pepr_mlops.schema import METRICS
+
+
+def _window(seconds: float, **joules: float) -> Window:
+    return Window(seconds, joules, {})
+
+
+def test_two_epochs_by_phase_and_component() -> None:
+    costs = Costs({"gpu": "measured", "cpu": "measured"})
+    costs.add("train", _window(10, gpu=3600, cpu=1800), "epoch 1")
+    costs.add("eval", _window(2, gpu=360, cpu=180), "epoch 1")
+    costs.add("train", _window(12, gpu=7200, cpu=1800), "epoch 2")
+    found = costs.metrics(Intensity(500, "given"), pue=1.2)
+    assert found == pytest.approx(
+        {
+            "time/train_s": 22,
+            "time/eval_s": 2,
+            "energy/train_gpu_wh": 3.0,
+            "energy/train_cpu_wh": 1.0,
+            "energy/train_wh": 4.0,
+            "energy/eval_gpu_wh": 0.1,
+            "energy/eval_cpu_wh": 0.05,
+            "energy/eval_wh": 0.15,
+            "carbon/train_gco2e": 4.0 / 1000 * 500 * 1.2,
+        }
+    )
+    assert set(found) <= set(METRICS)
+
+
+def test_a_component_that_missed_an_epoch_has_no_energy_nor_has_the_sum() -> None:
+    costs = Costs({"gpu": "measured", "cpu": "measured"})
+    costs.add("train", _window(10, gpu=3600, cpu=1800), "epoch 1")
+    costs.add("train", Window(10, {"cpu": 1800}, {"gpu": "GPU is lost"}), "epoch 2")
+    costs.add("train", _window(10, gpu=3600, cpu=1800), "epoch 3")
+    found = costs.metrics(Intensity(500, "given"), pue=1.0)
+    assert found == pytest.approx({"time/train_s": 30, "energy/train_cpu_wh": 1.5})
+    assert costs.energy_wh("train") is None
+    assert costs.tags({"dram": "no zone"})["pepr.energy_missing"] == (
+        "dram: no zone; gpu (train): epoch 2: GPU is lost"
+    )
+
+
+def test_nothing_measured_is_missing_and_not_zero() -> None:
+    costs = Costs({})
+    costs.add("train", _window(5), "epoch 1")
+    assert costs.metrics(Intensity(500, "given"), pue=1.0) == {"time/train_s": 5}
+    assert costs.tags({}) == {}
+
+
+def test_short_measured_windows_carry_a_caution() -> None:
+    costs = Costs({"gpu": "measured"})
+    costs.add("train", _window(5, gpu=1), "epoch 1")
+    assert "pepr.energy_caution" not in costs.tags({})
+    costs.add("train", _window(0.5, gpu=1), "epoch 2")
+    assert "20%" in costs.tags({})["pepr.energy_caution"]
+    estimated = Costs({"cpu": "estimated"})
+    estimated.add("train", _window(0.5, cpu=1), "epoch 1")
+    assert estimated.tags({}) == {}

@@ -1,0 +1,101 @@
+"""What machine it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from pepr_mlops import hardware
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.memory import Memory
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_cpu_is_always_there_and_absent_devices_are_refused() -> None:
+    assert hardware.resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(WrongUse, match="cuda:55 is not here"):
+        hardware.resolve_device("cuda:55")
+
+
+def test_auto_takes_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert hardware.resolve_device("auto") == torch.device("cuda:0")
+    assert hardware.resolve_device("cuda") == torch.device("cuda:0")
+    assert hardware.resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(WrongUse, match="visible to torch: cuda:0, cuda:1"):
+        hardware.resolve_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert hardware.resolve_device("auto") == torch.device("cpu")
+
+
+def test_the_machine_is_named() -> None:
+    tags = hardware.describe(torch.device("cpu"))
+    assert tags["pepr.hardware"] == tags["pepr.cpu"]
+    assert tags["pepr.cpu_count"] == str(os.cpu_count())
+    assert float(tags["pepr.ram_gb"]) == pytest.approx(
+        psutil.virtual_memory().total / 1e9, abs=0.06
+    )
+    assert tags["pepr.version.torch"] == torch.__version__.split("+")[0]
+    commit = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert tags["pepr.git_commit"].rstrip("+") == commit.stdout.strip()
+
+
+def _gpu_with(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
+    import pynvml
+
+    running = [SimpleNamespace(pid=pid) for pid in pids]
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: "handle")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: running)
+    monkeypatch.setattr(hardware, "gpu_uuid", lambda device: "GPU-a")
+    monkeypatch.setattr(torch, "zeros", lambda *a, **k: None)
+
+
+def test_other_processes_on_the_gpu_are_told_from_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda:0")
+    parent = os.getppid()
+    _gpu_with(monkeypatch, os.getpid(), parent)
+    assert hardware.other_gpu_processes(gpu) == {f"{parent} {psutil.Process(parent).name()}"}
+    _gpu_with(monkeypatch, os.getpid())
+    assert hardware.other_gpu_processes(gpu) == set()
+    # in a container the driver's ids are the host's: one unknown id is this process itself
+    _gpu_with(monkeypatch, 2**22 + 1)
+    assert hardware.other_gpu_processes(gpu) == set()
+    _gpu_with(monkeypatch, 2**22 + 1, 2**22 + 2)
+    assert hardware.other_gpu_processes(gpu) == {f"{2**22 + 2} ?"}
+    assert hardware.other_gpu_processes(torch.device("cpu")) is None
+
+
+def test_processes_seen_at_any_time_are_kept() -> None:
+    assert hardware.other_processes_tag(None, None) == {}
+    assert hardware.other_processes_tag(set(), None) == {"pepr.gpu_other_processes": "none"}
+    assert hardware.other_processes_tag({"1 a"}, {"2 b"}) == {
+        "pepr.gpu_other_processes": "1 a, 2 b"
+    }
+
+
+def test_peak_memory_is_that_of_the_run_and_not_of_before() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux restarts the peak")
+    before = bytearray(400_000_000)
+    before[::4096] = b"x" * len(before[::4096])
+    del before
+    memory = Memory()
+    resident_gb = psutil.Process().memory_info().rss / 1e9
+    assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb, abs=0.1)
+    during = bytearray(300_000_000)
+    during[::4096] = b"x" * len(during[::4096])
+    del during
+    assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb + 0.3, abs=0.1)

@@ -1,0 +1,127 @@
+"""A whole job into the embedded store, and the one that fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+import pepr_mlops
+from pepr_mlops import RunSpec
+from pepr_mlops.costs import J_PER_WH
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.schema import METRICS, TAGS
+
+
+def _artifact(run_id: str, name: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name))
+
+
+def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, carbon_intensity=200.0
+    )
+    outcome = pepr_mlops.run(spec)
+    client = MlflowClient()
+    found = client.get_run(outcome.run.run_id)
+    assert found.info.status == "FINISHED"
+    assert client.get_experiment(found.info.experiment_id).name == "shapes"
+    assert RunSpec.parse(found.data.params) == spec
+    assert found.data.metrics == pytest.approx(
+        dict(outcome.result.metrics) | {"time/setup_s": found.data.metrics["time/setup_s"]}
+    )
+    assert set(found.data.metrics) <= set(METRICS)
+
+    tags = {k: v for k, v in found.data.tags.items() if not k.startswith("mlflow.")}
+    assert all(k in TAGS or k.startswith("pepr.version.") for k in tags)
+    assert tags["pepr.experiment"] == "shapes"
+    assert tags["pepr.parameters"] == str(
+        11_708_744  # as published
+        - 513 * (1000 - 2)  # a head of 512 weights and a bias for each class
+        - 32 * 9 * 2  # a first layer of 32 filters of 3×3 on one channel, not three
+    )
+    assert tags["pepr.version.torch"].startswith("2.")
+    assert float(tags["pepr.ram_gb"]) > 0.5
+    assert tags["pepr.carbon_source"] == "given"
+    if tags["pepr.energy_source"] == "estimated":
+        assert tags["pepr.energy_components"] == "cpu=estimated,dram=estimated"
+        energy = found.data.metrics["energy/train_wh"]
+        seconds = found.data.metrics["time/train_s"]
+        assert 1 < energy * J_PER_WH / seconds < 1000  # watts
+        assert found.data.metrics["carbon/train_gco2e"] == pytest.approx(energy / 1000 * 200)
+        assert float(tags["pepr.idle_power_w"]) > 1
+
+    for name in ("test/accuracy", "train/loss", "energy/train_wh", "memory/rss_gb"):
+        assert [m.step for m in client.get_metric_history(found.info.run_id, name)] == [1, 2]
+    stored = json.loads(_artifact(found.info.run_id, "spec.json").read_text())
+    assert RunSpec(**stored) == spec
+    with np.load(_artifact(found.info.run_id, "predictions.npz")) as predictions:
+        right = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
+    assert right.mean() == found.data.metrics["test/accuracy"]
+    page = _artifact(found.info.run_id, "confusion_matrix.html").read_text()
+    assert "dark" in page
+    assert "Plotly.newPlot" in page
+
+
+def test_energy_off_logs_none_and_time_all_the_same(store: str, shapes: Path) -> None:
+    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=1, pretrained=False, energy="off")
+    found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
+    assert not [name for name in found.data.metrics if name.startswith("energy/")]
+    assert found.data.tags["pepr.energy_source"] == "none"
+    assert "pepr.idle_power_w" not in found.data.tags
+    assert found.data.metrics["time/train_s"] > 0
+
+
+def test_a_failure_after_the_start_is_in_mlflow(store: str, shapes: Path) -> None:
+    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=1)  # weights from the hub, offline
+    with pytest.raises(WorkFailed, match="could not be fetched"):
+        pepr_mlops.run(spec)
+    (run,) = MlflowClient().search_runs(
+        [MlflowClient().get_experiment_by_name("shapes").experiment_id]
+    )
+    assert run.info.status == "FAILED"
+    assert run.data.tags["pepr.reason"] == "missing_weights"
+    assert "could not be fetched" in run.data.tags["pepr.error"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": "no_such_model"},
+        {"dataset": "no_such_set"},
+        {"device": "cuda:99"},
+        {"country": "XXX"},
+        {"precision": "tf32", "device": "cpu"},
+    ],
+)
+def test_what_is_known_to_be_impossible_makes_no_run(store: str, fields: dict[str, str]) -> None:
+    with pytest.raises(WrongUse):
+        pepr_mlops.run(RunSpec(**{"dataset": "digits", **fields}))  # type: ignore[arg-type]
+    assert [e.name for e in MlflowClient().search_experiments()] == ["Default"]
+
+
+def test_a_budget_ends_a_run_cleanly(store: str, shapes: Path) -> None:
+    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=50, pretrained=False, budget_s=0.01)
+    found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["pepr.stopped"].startswith("budget_s=0.01 reached in epoch 1 of 50")
+
+
+@pytest.mark.slow
+def test_x_rays_reach_the_expected_auc(store: str, pneumonia_root: Path) -> None:
+    """A plain loop gave 0.96 with one seed."""
+    spec = RunSpec(
+        dataset="pneumonia",
+        size=28,
+        image_size=64,
+        data_root=str(pneumonia_root),
+        pretrained=False,
+        precision="bf16",
+        layout="channels_last",
+    )
+    outcome = pepr_mlops.run(spec)
+    assert outcome.result.metrics["test/auc"] > 0.94

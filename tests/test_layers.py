@@ -1,0 +1,79 @@
+"""Imports go downward only: who may know whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
+
+# Modules of one level may not import each other, but for those of the first two and the last.
+LEVELS = [
+    {"schema", "errors"},
+    {"carbon", "costs", "models", "performance"},
+    {"data", "hardware", "memory", "meter", "progress", "tracking"},
+    {"train", "report"},
+    {"job", "measurement"},
+    {"cli"},
+]
+FREE = {0, 1, 5}
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "pepr_mlops":
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith("pepr_mlops."):
+                found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("pepr_mlops.")}
+    return found
+
+
+def _is_only_for_types(path: Path) -> set[str]:
+    """Modules imported under TYPE_CHECKING, which binds nothing at run time."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for inner in node.body:
+                if isinstance(inner, ast.ImportFrom) and str(inner.module).startswith("pepr"):
+                    found.add(str(inner.module).split(".")[1])
+    return found
+
+
+def _third_party(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+    return found
+
+
+def test_every_module_has_a_level_and_imports_only_below_it() -> None:
+    level = {name: i for i, names in enumerate(LEVELS) for name in names}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if name in ("__init__", "__main__"):
+            continue
+        assert name in level, f"{name} has no level"
+        for other in _imports(path) - _is_only_for_types(path) - {name}:
+            below = level[other] < level[name]
+            beside = level[other] == level[name] and level[name] in FREE
+            assert below or beside, f"{path.name} imports {other}"
+
+
+def test_training_knows_no_mlflow_and_only_tracking_does() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "tracking.py" and "cli" not in path.parts:
+            assert "mlflow" not in _third_party(path), path
+
+
+def test_the_pure_modules_touch_no_files_clock_or_network() -> None:
+    for name in ("schema", "errors", "costs", "performance"):
+        used = _third_party(PACKAGE / f"{name}.py")
+        assert not used & {"torch", "mlflow", "pathlib", "time", "io", "socket", "requests"}, name

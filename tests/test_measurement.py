@@ -1,0 +1,125 @@
+"""`pepr_mlops.measure` around other people's loops."""
+
+from __future__ import annotations
+
+import runpy
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+import pepr_mlops
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.schema import METRICS, TAGS
+
+ROOT = Path(__file__).parents[1]
+
+
+def _only_run(experiment: str) -> mlflow.entities.Run:
+    client = MlflowClient()
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id])
+    return run
+
+
+def test_the_documented_example_runs_and_scores_like_any_other(store: str) -> None:
+    runpy.run_path(str(ROOT / "docs" / "examples" / "own_loop.py"))
+    run = _only_run("digits-own-loop")
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {
+        "model": "mlp64",
+        "dataset": "digits",
+        "batch_size": "20",
+        "epochs": "3",
+    }
+    assert run.data.metrics["performance"] == run.data.metrics["test/accuracy"] > 0.8
+    assert set(run.data.metrics) <= set(METRICS)
+    assert {"energy/train_wh", "energy/eval_wh", "time/train_s", "memory/rss_gb"} <= set(
+        run.data.metrics
+    )
+    assert run.data.tags["pepr.performance"] == "test/accuracy"
+    assert run.data.tags["pepr.energy_source"] in ("measured", "estimated")
+    mine = {k for k in run.data.tags if k.startswith("pepr.") and "version" not in k}
+    assert mine <= set(TAGS)
+    history = MlflowClient().get_metric_history(run.info.run_id, "energy/train_wh")
+    assert [m.step for m in history] == [1, 2, 3]
+    assert history[0].value < history[1].value < history[2].value
+
+
+def test_evaluation_is_not_training(store: str) -> None:
+    with pepr_mlops.measure("apart", model="x", energy="off") as m:
+        time.sleep(0.1)
+        with m.evaluation():
+            time.sleep(0.5)
+        time.sleep(0.1)
+        m.epoch(performance=0.5)
+    metrics = _only_run("apart").data.metrics
+    assert 0.2 <= metrics["time/train_s"] < 0.45
+    assert 0.5 <= metrics["time/eval_s"] < 0.75
+
+
+def test_what_follows_the_last_epoch_is_not_logged(store: str) -> None:
+    with pepr_mlops.measure("after", model="x", energy="off") as m:
+        m.epoch(performance=0.5)
+        time.sleep(0.5)
+    assert _only_run("after").data.metrics["time/train_s"] < 0.4
+
+
+def test_it_logs_to_the_active_run(store: str) -> None:
+    with mlflow.start_run() as owner:
+        mlflow.log_param("mine", 1)
+        with pepr_mlops.measure("theirs", model="unet", energy="off") as m:
+            m.epoch(performance=0.9, metrics={"val/dice": 0.9})
+        assert m.run_id == owner.info.run_id
+        assert mlflow.active_run() is not None
+    found = MlflowClient().get_run(owner.info.run_id)
+    assert found.data.params == {"mine": "1", "model": "unet"}
+    assert found.data.tags["pepr.experiment"] == "theirs"
+    assert found.data.metrics["val/dice"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("performance", "words"), [(83.2, "give a share, not per cent"), (float("nan"), "not finite")]
+)
+def test_a_performance_that_cannot_be_scored_is_refused(
+    store: str, performance: float, words: str
+) -> None:
+    with (
+        pytest.raises(WrongUse, match=words),
+        pepr_mlops.measure("refused", model="x", energy="off") as m,
+    ):
+        m.epoch(performance=performance)
+    assert _only_run("refused").info.status == "FAILED"
+
+
+def test_what_a_failing_loop_took_is_kept(store: str) -> None:
+    def fails() -> None:
+        with pepr_mlops.measure("fails", model="x", energy="off") as m:
+            m.epoch(performance=0.5)
+            time.sleep(0.2)
+            raise ValueError("diverged")
+
+    with pytest.raises(ValueError, match="diverged"):
+        fails()
+    run = _only_run("fails")
+    assert run.info.status == "FAILED"
+    assert "diverged" in run.data.tags["pepr.error"]
+    assert run.data.metrics["time/train_s"] >= 0.2
+    assert run.data.metrics["performance"] == 0.5
+
+
+def test_names_of_the_package_are_what_it_says() -> None:
+    assert callable(pepr_mlops.measure)
+    assert callable(pepr_mlops.run)
+    assert callable(pepr_mlops.measure)  # also after the module behind it was imported
+    with pytest.raises(AttributeError, match="no attribute 'score_all'"):
+        _ = pepr_mlops.score_all
+
+
+def test_the_page_shows_the_example_that_is_run() -> None:
+    example = (ROOT / "docs" / "examples" / "own_loop.py").read_text()
+    code = example.split('"""\n', 1)[1].strip()
+    assert f"```python\n{code}\n```" in (ROOT / "docs" / "measuring.md").read_text()

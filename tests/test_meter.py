@@ -1,0 +1,329 @@
+"""Energy read through Zeus' own replay monitor, and through monitors that misbehave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from zeus.monitor import Measurement
+from zeus.utils.testing import ReplayZeusMonitor
+
+from pepr_mlops import meter as meters
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, open_meter
+
+RECORDED = """start_time,window_name,elapsed_time,gpu0_energy
+1.0,train,10.0,2500.0
+2.0,eval,1.0,100.0
+3.0,train,10.0,0.0
+"""
+
+
+def _wait() -> None:
+    """Nothing to wait for."""
+
+
+@pytest.fixture
+def replay(tmp_path: Path) -> ReplayZeusMonitor:
+    log = tmp_path / "recorded.csv"
+    log.write_text(RECORDED)
+    return ReplayZeusMonitor(log_file=log, ignore_sync_execution=True)
+
+
+class _Monitor:
+    """Gives out measurements in turn, or raises them."""
+
+    def __init__(self, *measurements: Measurement | Exception) -> None:
+        self._left = list(measurements)
+        self.calls: list[tuple[str, str]] = []
+
+    def begin_window(self, key: str, **_: Any) -> None:
+        self.calls.append(("begin", key))
+
+    def end_window(self, key: str, **_: Any) -> Measurement:
+        self.calls.append(("end", key))
+        found = self._left.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def test_recorded_joules_are_replayed_and_a_still_counter_is_missing(
+    replay: ReplayZeusMonitor,
+) -> None:
+    meter = ZeusMeter(replay, ("gpu",), _wait, {})
+    windows = []
+    for name in ("train", "eval", "train"):
+        meter.begin(name)
+        windows.append(meter.end())
+    assert windows[0].joules == {"gpu": 2500.0}
+    assert windows[1].joules == {"gpu": 100.0}
+    assert windows[2].joules == {}
+    assert "counter did not advance" in windows[2].missing["gpu"]
+    assert set(meter.sources.values()) == {"measured"}
+
+
+def test_components_are_kept_apart_and_packages_added_up() -> None:
+    measurement = Measurement(
+        time=1.0,
+        gpu_energy={0: 100.0},
+        cpu_energy={0: 30.0, 1: 20.0},
+        dram_energy={0: 4.0, 1: 3.0},
+    )
+    meter = ZeusMeter(_Monitor(measurement), ("gpu", "cpu", "dram"), _wait, {})
+    meter.begin("train")
+    assert meter.end().joules == {"gpu": 100.0, "cpu": 50.0, "dram": 7.0}
+
+
+def test_an_soc_counts_its_parts_once() -> None:
+    apple = SimpleNamespace(
+        cpu_total_mj=3000,
+        efficiency_cores_mj=[1000, 500],
+        performance_cores_mj=[1500],
+        gpu_mj=2000,
+        gpu_sram_mj=100,
+        dram_mj=400,
+        ane_mj=None,
+    )
+    jetson = SimpleNamespace(total_energy_mj=9000.0, cpu_energy_mj=4000.0, gpu_energy_mj=5000.0)
+    for soc, joules in ((apple, 5.5), (jetson, 9.0)):
+        measurement = Measurement(time=1.0, gpu_energy={}, soc_energy=soc)
+        meter = ZeusMeter(_Monitor(measurement), ("soc",), _wait, {})
+        meter.begin("train")
+        assert meter.end().joules == {"soc": joules}
+
+
+def test_one_still_package_of_two_leaves_the_cpu_out() -> None:
+    measurement = Measurement(time=1.0, gpu_energy={0: 9.0}, cpu_energy={0: 30.0, 1: 0.0})
+    meter = ZeusMeter(_Monitor(measurement), ("gpu", "cpu"), _wait, {})
+    meter.begin("train")
+    window = meter.end()
+    assert window.joules == {"gpu": 9.0}
+    assert "did not advance" in window.missing["cpu"]
+
+
+def test_a_sensor_that_vanishes_is_missing_with_its_reason() -> None:
+    meter = ZeusMeter(_Monitor(RuntimeError("GPU is lost\nmore")), ("gpu",), _wait, {})
+    meter.begin("train")
+    window = meter.end()
+    assert window.joules == {}
+    assert window.missing == {"gpu": "RuntimeError: GPU is lost"}
+    assert window.time_s >= 0
+
+
+def test_a_counter_that_runs_backwards_is_missing() -> None:
+    meter = ZeusMeter(_Monitor(Measurement(time=1, gpu_energy={0: -5.0})), ("gpu",), _wait, {})
+    meter.begin("train")
+    assert meter.end().missing == {"gpu": "counter gave -5.0 J"}
+
+
+def test_following_the_energy_splits_the_window_and_loses_nothing() -> None:
+    parts = [Measurement(time=1, gpu_energy={0: joules}) for joules in (10.0, 0.0, 7.0)]
+    monitor = _Monitor(*parts)
+    meter = ZeusMeter(monitor, ("gpu",), _wait, {})
+    meter.begin("train")
+    assert meter.spent_j() == 10.0
+    assert meter.spent_j() == 10.0  # no tick between two looks is no fault
+    assert meter.end().joules == {"gpu": 17.0}
+    assert monitor.calls[:3] == [("begin", "train"), ("begin", "train+1"), ("end", "train")]
+
+
+def test_spent_energy_is_unknown_once_a_component_is_lost() -> None:
+    meter = ZeusMeter(_Monitor(RuntimeError("lost")), ("gpu",), _wait, {})
+    meter.begin("train")
+    assert meter.spent_j() is None
+
+
+def test_the_device_is_waited_for_before_both_readings() -> None:
+    events: list[str] = []
+    monitor = _Monitor(Measurement(time=1, gpu_energy={0: 1.0}))
+    begin, end = monitor.begin_window, monitor.end_window
+    monitor.begin_window = lambda key, **_: events.append("begin") or begin(key)  # type: ignore
+    monitor.end_window = lambda key, **_: events.append("end") or end(key)  # type: ignore
+    meter = ZeusMeter(monitor, ("gpu",), lambda: events.append("wait"), {})
+    meter.begin("train")
+    meter.end()
+    assert events == ["wait", "begin", "wait", "end"]
+
+
+def test_an_estimate_is_power_times_time_within_the_models_bounds() -> None:
+    meter = EstimateMeter(_wait, {})
+    meter.begin("train")
+    total = 0
+    while meter.spent_j() < 2:  # type: ignore[operator]
+        total += sum(range(10_000))
+    window = meter.end()
+    full_w = meter._cpu._tdp
+    assert 0.1 * full_w * window.time_s <= window.joules["cpu"] <= 1.001 * full_w * window.time_s
+    assert window.joules["dram"] == pytest.approx(meter._dram_w * window.time_s)
+    assert set(meter.sources.values()) == {"estimated"}
+    assert "CodeCarbon" in meter.method
+
+
+def test_an_estimate_leaves_no_thread_behind() -> None:
+    before = psutil.Process().num_threads()
+    meter = EstimateMeter(_wait, {})
+    for _ in range(3):
+        meter.begin("train")
+        meter.end()
+    assert psutil.Process().num_threads() <= before
+
+
+# Choosing the meter ----------------------------------------------------------------------------
+
+
+def _zeus_reads(*components: str) -> Callable[..., Any]:
+    notes = {} if components else {"cpu": "no RAPL here"}
+    return lambda uuids: (_Monitor(), components, notes)
+
+
+@pytest.mark.parametrize(
+    ("energy", "accelerator", "components", "kind"),
+    [
+        ("off", "cuda", ("gpu",), NoMeter),
+        ("auto", "cuda", ("gpu", "cpu"), ZeusMeter),
+        ("auto", "cuda", ("cpu",), NoMeter),  # a part is not passed off as the whole
+        ("measured", "cuda", ("gpu",), ZeusMeter),
+        ("auto", "cpu", ("cpu", "dram"), ZeusMeter),
+        ("auto", "cpu", (), EstimateMeter),
+        ("estimated", "cpu", ("cpu",), EstimateMeter),
+        ("auto", "mps", ("soc",), ZeusMeter),
+        ("auto", "mps", (), NoMeter),
+        ("measured", "cpu", ("soc",), ZeusMeter),
+    ],
+)
+def test_which_meter_answers(
+    monkeypatch: pytest.MonkeyPatch,
+    energy: str,
+    accelerator: str,
+    components: tuple[str, ...],
+    kind: type,
+) -> None:
+    monkeypatch.setattr(meters, "_zeus", _zeus_reads(*components))
+    assert isinstance(open_meter(energy, accelerator, [], _wait), kind)
+
+
+@pytest.mark.parametrize(
+    ("energy", "accelerator", "components", "words"),
+    [
+        ("measured", "cpu", (), "no RAPL here"),
+        ("measured", "cuda", ("cpu",), "no sensor of the gpu"),
+        ("estimated", "cuda", ("gpu",), "knows CPU and memory only"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    energy: str,
+    accelerator: str,
+    components: tuple[str, ...],
+    words: str,
+) -> None:
+    monkeypatch.setattr(meters, "_zeus", _zeus_reads(*components))
+    with pytest.raises(WrongUse, match=words):
+        open_meter(energy, accelerator, [], _wait)
+
+
+def _rapl(root: Path, zones: dict[str, str]) -> None:
+    for zone, name in zones.items():
+        folder = root / zone
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(name + "\n")
+        (folder / "energy_uj").write_text("1000000\n")
+        (folder / "max_energy_range_uj").write_text("262143328850\n")
+
+
+def test_only_cpu_packages_are_read_of_rapl(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`psys` lists as a top zone and holds the package a second time; `core` lies inside it."""
+    import zeus.device.cpu as zeus_cpu
+    from zeus.device.cpu import rapl
+
+    _rapl(
+        tmp_path,
+        {
+            "intel-rapl:0": "package-0",
+            "intel-rapl:0/intel-rapl:0:0": "core",
+            "intel-rapl:0/intel-rapl:0:1": "dram",
+            "intel-rapl:1": "psys",
+        },
+    )
+    monkeypatch.setattr(rapl, "RAPL_DIR", str(tmp_path))
+    monkeypatch.setattr(zeus_cpu, "rapl_is_available", lambda: True)
+    monkeypatch.setattr(rapl, "rapl_is_available", lambda: True)
+    monkeypatch.setattr(
+        rapl.RAPLFile, "wraparound_tracker", SimpleNamespace(get_num_wraparounds=int)
+    )
+    monkeypatch.setattr(zeus_cpu, "_cpus", None)
+    meter = open_meter("measured", "cpu", [], _wait)
+    assert list(meter.sources) == ["cpu", "dram"]
+    meter.begin("train")
+    for zone, microjoules in (("", 6_000_000), ("/intel-rapl:0:1", 3_000_000)):
+        (tmp_path / f"intel-rapl:0{zone}" / "energy_uj").write_text(f"{microjoules}\n")
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("99000000\n")
+    assert meter.end().joules == pytest.approx({"cpu": 5.0, "dram": 2.0})
+
+
+def test_gpus_are_matched_by_uuid_and_visibility_is_zeus_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pynvml
+    import zeus.device
+
+    uuids = {"handle a": "GPU-a", "handle b": "GPU-b"}
+    gpus = SimpleNamespace(
+        gpus=[SimpleNamespace(handle="handle b"), SimpleNamespace(handle="handle a")],
+        get_instant_power_usage=lambda index: 1,
+    )
+    monkeypatch.setattr(zeus.device, "get_gpus", lambda: gpus)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", uuids.__getitem__)
+    assert meters._zeus_index("GPU-a") == 1
+    assert meters._zeus_index("GPU-b") == 0
+    with pytest.raises(LookupError, match="does not see GPU-c"):
+        meters._zeus_index("GPU-c")
+
+
+def test_cuda_visible_devices_decides_which_gpu_zeus_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With CUDA_VISIBLE_DEVICES=2 the first GPU is the machine's third, for Zeus as for torch."""
+    import pynvml
+    from zeus.device.gpu.nvidia import NVIDIAGPUs
+
+    asked: list[int] = []
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetHandleByIndex", lambda i: asked.append(i) or f"handle {i}"
+    )
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetC2cModeInfoV", lambda h: SimpleNamespace(isC2cEnabled=False)
+    )
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda h: f"GPU-{h[-1]}")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda h: 50_000)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", lambda h, f: [], raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    gpus = NVIDIAGPUs()
+    monkeypatch.setattr("zeus.device.get_gpus", lambda: gpus)
+    monkeypatch.setattr(gpus, "get_instant_power_usage", lambda index: 1)
+    assert meters._zeus_index("GPU-2") == 0
+    assert asked == [2]
+
+
+def test_idle_power_is_energy_over_time(replay: ReplayZeusMonitor, tmp_path: Path) -> None:
+    log = tmp_path / "idle.csv"
+    log.write_text(RECORDED.splitlines()[0] + "\n1.0,idle,1.0,5.0\n")
+    monitor = ReplayZeusMonitor(log_file=log, ignore_sync_execution=True)
+    tags = meters.idle_tags(ZeusMeter(monitor, ("gpu",), _wait, {}), required=True)
+    assert 20 < float(tags["pepr.idle_power_w"]) <= 5.0 / 0.05
+
+
+def test_a_still_sensor_is_refused_when_measuring_is_required() -> None:
+    still = Measurement(time=1, gpu_energy={0: 0.0})
+    with pytest.raises(WrongUse, match="a sensor gives nothing"):
+        meters.idle_tags(ZeusMeter(_Monitor(still), ("gpu",), _wait, {}), required=True)
+    assert meters.idle_tags(ZeusMeter(_Monitor(still), ("gpu",), _wait, {}), False) == {}

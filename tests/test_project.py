@@ -1,0 +1,155 @@
+"""The MLflow Project: its files agree with the code, and `mlflow run` does the job."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from packaging.requirements import Requirement
+
+from pepr_mlops.cli.project import parse
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.schema import RunSpec
+
+ROOT = Path(__file__).parents[1]
+
+
+def _project() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "MLproject").read_text())
+    return loaded
+
+
+def _pins() -> dict[str, str]:
+    """Versions of constraints.txt that apply to this Python and system."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
+
+
+def test_every_field_of_the_spec_is_a_parameter_with_its_default() -> None:
+    main = _project()["entry_points"]["main"]
+    assert list(main["parameters"]) == [f.name for f in fields(RunSpec)]
+    given = {name: str(entry["default"]) for name, entry in main["parameters"].items()}
+    assert RunSpec.parse(given) == RunSpec()
+    assert re.findall(r"(\w+)=\{(\w+)\}", main["command"]) == [
+        (f.name, f.name) for f in fields(RunSpec)
+    ]
+
+
+def test_conda_and_pip_install_what_pyproject_asks_for() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    conda = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
+    assert pip[0] == "-c constraints.txt"
+    pinned = {r.name: r for r in map(Requirement, pip[1:])}
+    assert set(pinned) == {Requirement(text).name for text in asked}
+    pins = _pins()
+    for text in asked:
+        requirement = Requirement(text)
+        version = str(pinned[requirement.name].specifier).removeprefix("==")
+        assert requirement.specifier.contains(version), text
+        if sys.version_info[:2] == (3, 11):  # the Python of conda.yaml
+            assert version == pins[requirement.name]
+
+
+def test_this_environment_is_the_pinned_one() -> None:
+    installed = {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions()}
+    for name, version in _pins().items():
+        if name in installed:
+            assert installed[name] == version, name
+
+
+def test_no_file_names_a_registrys_host() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    hosts = re.compile(r"pypi\.org|pythonhosted|conda\.anaconda\.org|/simple/|registry\.npmjs")
+    for name in filter(None, listed):
+        path = ROOT / name
+        if path.suffix in (".npz", ".png") or path == Path(__file__) or not path.exists():
+            continue
+        assert not hosts.search(path.read_text()), name
+
+
+def test_words_of_the_command() -> None:
+    assert parse(["model=a=b", "lr=5e-4", "--modle", "x"]) == {
+        "model": "a=b",
+        "lr": "5e-4",
+        "modle": "x",
+    }
+    with pytest.raises(WrongUse, match="is not KEY=VALUE"):
+        parse(["resnet18d"])
+
+
+def _mlflow_run(store: str, *parameters: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"]
+    for parameter in parameters:
+        command += ["-P", parameter]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    uri = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": uri}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+
+
+def test_mlflow_run_trains_and_logs(store: str, shapes: Path) -> None:
+    done = _mlflow_run(
+        store, f"dataset={shapes}", "image_size=32", "epochs=1", "pretrained=false", "lr=5e-4"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+    (run,) = MlflowClient().search_runs(["0"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["lr"] == "5e-4"  # as typed; MLflow logged it first
+    assert set(run.data.params) == {f.name for f in fields(RunSpec)}
+    assert run.data.tags["pepr.experiment"] == "shapes"
+    assert run.data.metrics["energy/train_wh"] > 0
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("modle=resnet18d", "modle: no such parameter; did you mean 'model'?"),
+        ("epochs=ten", "epochs: 'ten' is not a whole number"),
+    ],
+)
+def test_a_wrong_parameter_is_one_line_and_a_failed_run(
+    store: str, parameter: str, words: str
+) -> None:
+    done = _mlflow_run(store, "dataset=digits", parameter)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    (run,) = MlflowClient().search_runs(["0"])
+    assert run.info.status == "FAILED"
+    assert words in run.data.tags["pepr.error"]
+    assert run.data.tags["pepr.reason"] == "wrong_use"
+
+
+@pytest.mark.slow
+def test_mlflow_run_in_an_environment_of_its_own(store: str, shapes: Path) -> None:
+    assert shutil.which("uv"), "needs uv"
+    command = ["mlflow", "run", str(ROOT), "--env-manager", "uv"]
+    for parameter in (f"dataset={shapes}", "image_size=32", "epochs=1", "pretrained=false"):
+        command += ["-P", parameter]
+    uri = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_ENV_ROOT": str(Path.cwd())}
+    subprocess.run([sys.executable, "-m", *command], check=True, env=environment, timeout=1200)
+    (run,) = MlflowClient().search_runs(["0"])
+    assert run.info.status == "FINISHED"

@@ -1,0 +1,86 @@
+"""The request: defaults, text in and out, and what is refused in which words."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.schema import METRICS, TAGS, RunSpec, memory_metric
+
+
+def test_defaults_are_the_papers_protocol() -> None:
+    spec = RunSpec()
+    assert (spec.dataset, spec.epochs, spec.batch_size, spec.lr) == ("derma", 10, 32, 5e-4)
+    assert (spec.image_size, spec.fraction, spec.precision) == (256, 1.0, "fp32")
+    assert spec.pretrained
+    assert spec.intensities == "unit"
+    assert spec.pue == 1.0
+
+
+def test_text_and_back() -> None:
+    spec = RunSpec(lr=1e-3, weights="w.safetensors", compile=True, budget_s=90.0, country="DNK")
+    assert RunSpec.parse(spec.as_params()) == spec
+    assert spec.as_params()["budget_wh"] == "none"
+    assert spec.as_params()["compile"] == "true"
+    assert set(spec.as_params()) == {f.name for f in fields(RunSpec)}
+
+
+def test_values_as_people_type_them() -> None:
+    spec = RunSpec.parse({"lr": "5e-4", "pretrained": "False", "weights": "None", "data_root": ""})
+    assert spec.lr == 0.0005
+    assert spec.pretrained is False
+    assert spec.weights is None
+    assert spec.data_root is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"modle": "x"}, "modle: no such parameter; did you mean 'model'"),
+        ({"lr": "fast"}, "lr: 'fast' is not a number above 0"),
+        ({"lr": "nan"}, "lr: nan is not a number above 0"),
+        ({"lr": "0"}, "lr: 0.0 is not"),
+        ({"epochs": "2.5"}, "epochs: '2.5' is not a whole number from 1"),
+        ({"epochs": "0"}, "epochs: 0 is not a whole number from 1"),
+        ({"epochs": ""}, "epochs: needs a value"),
+        ({"batch_size": "1"}, "batch_size: 1 is not a whole number from 2"),
+        ({"fraction": "1.5"}, "fraction: 1.5 is not a number above 0 up to 1"),
+        ({"pretrained": "maybe"}, "pretrained: 'maybe' is not true or false"),
+        ({"precision": "fp8"}, "precision: 'fp8' is not one of fp32, tf32, bf16, fp16"),
+        ({"size": "65"}, "size: 65 is not one of 28, 64, 128, 224"),
+        ({"device": "gpu"}, "device: 'gpu' is not one of auto, cuda, cuda:INDEX, mps, cpu"),
+        ({"device": "cuda:x"}, "device: 'cuda:x'"),
+        ({"pue": "0.9"}, "pue: 0.9 is not a number from 1"),
+        ({"weights": "w.pt", "pretrained": "false"}, "weights: a file of weights excludes"),
+        ({"country": "DNK", "carbon_intensity": "100"}, "country: carbon_intensity says the same"),
+        ({"budget_wh": "1", "energy": "off"}, "budget_wh: energy=off cannot watch a budget"),
+        ({"model": " "}, "model: needs a value"),
+    ],
+)
+def test_refusals_name_value_and_choices(raw: dict[str, str], words: str) -> None:
+    with pytest.raises(WrongUse) as refused:
+        RunSpec.parse(raw)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_wrong_types_are_refused_in_python_too() -> None:
+    with pytest.raises(WrongUse, match="epochs: '3' is not a whole number"):
+        RunSpec(epochs="3")  # type: ignore[arg-type]
+    with pytest.raises(WrongUse, match="epochs: True is not a whole number"):
+        RunSpec(epochs=True)
+
+
+def test_experiment_is_the_data_sets_name_unless_named() -> None:
+    assert RunSpec().experiment_name == "derma"
+    assert RunSpec(dataset="/data/my_scans/").experiment_name == "my_scans"
+    assert RunSpec(experiment="trial").experiment_name == "trial"
+
+
+def test_names_are_unique_and_units_are_known() -> None:
+    assert {m.unit for m in METRICS.values()} <= {"1", "nat", "Wh", "s", "1/s", "GB", "g"}
+    assert all(name.startswith("pepr.") for name in TAGS)
+    assert memory_metric("cuda") == "memory/reserved_gb"
+    assert memory_metric("cpu") == "memory/rss_gb"

@@ -1,0 +1,291 @@
+"""The loop: what it learns, logs, refuses and survives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pepr_mlops import data, models, train
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.costs import Window
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.memory import Memory
+from pepr_mlops.performance import scores
+from pepr_mlops.progress import Silent
+from pepr_mlops.schema import METRICS, RunSpec
+
+CPU = torch.device("cpu")
+
+
+class _Meter:
+    """36 J of GPU energy for every window, and per look 18 J more."""
+
+    sources = {"gpu": "measured"}  # noqa: RUF012
+    method = "fake"
+    notes: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        self.spent = 0.0
+        self.opened: list[str] = []
+
+    def begin(self, name: str) -> None:
+        self.spent = 0.0
+        self.opened.append(name)
+
+    def end(self) -> Window:
+        return Window(2.0, {"gpu": 36.0}, {})
+
+    def spent_j(self) -> float | None:
+        self.spent += 18.0
+        return self.spent
+
+
+def _spec(shapes: Path, **fields: Any) -> RunSpec:
+    defaults = {"dataset": str(shapes), "image_size": 32, "epochs": 3, "batch_size": 8}
+    return RunSpec(**{**defaults, "pretrained": False, "device": "cpu", **fields})
+
+
+def _fit(
+    spec: RunSpec, network: torch.nn.Module | None = None
+) -> tuple[train.Result, list[tuple[int, dict[str, float]]], _Meter]:
+    splits = data.load(spec)
+    train.prepare(spec, CPU)
+    if network is None:
+        network = models.build(
+            spec.model,
+            classes=len(splits.classes),
+            channels=splits.channels,
+            image_size=spec.image_size,
+            pretrained=False,
+        )
+    logged: list[tuple[int, dict[str, float]]] = []
+    meter = _Meter()
+    result = train.fit(
+        spec,
+        splits,
+        network,
+        CPU,
+        meter,
+        Memory(CPU),
+        Intensity(100.0, "given"),
+        lambda metrics, epoch: logged.append((epoch, dict(metrics))),
+        Silent(spec, "measured"),
+    )
+    return result, logged, meter
+
+
+def test_it_learns_and_logs_every_metric_of_a_gpu_less_run(shapes: Path) -> None:
+    result, logged, meter = _fit(_spec(shapes, epochs=12))
+    assert [epoch for epoch, _ in logged] == list(range(1, 13))
+    last = logged[-1][1]
+    assert last["test/accuracy"] == 1.0
+    assert last["train/loss"] < logged[0][1]["train/loss"]
+    assert last["performance"] == last["test/accuracy"]
+    assert last["energy/train_wh"] == pytest.approx(12 * 36 / 3600)
+    assert last["energy/eval_wh"] == pytest.approx(12 * 36 / 3600)
+    assert last["time/train_s"] == 24.0
+    assert last["time/images_per_s"] == 16.0  # 32 images in 2 s
+    assert last["carbon/train_gco2e"] == pytest.approx(0.12 / 1000 * 100)
+    assert last["memory/rss_gb"] > 0.1
+    assert set(last) <= set(METRICS)
+    assert all(set(metrics) == set(last) for _, metrics in logged)
+    assert meter.opened == ["train", "eval"] * 12
+    assert result.metrics == last
+
+
+def test_predictions_give_the_logged_scores(shapes: Path) -> None:
+    result, logged, _ = _fit(_spec(shapes, epochs=1))
+    again = scores(result.labels, result.probabilities, "binary-class")
+    assert again["accuracy"] == logged[-1][1]["test/accuracy"]
+    assert again["auc"] == logged[-1][1]["test/auc"]
+    assert np.allclose(result.probabilities.sum(axis=1), 1)
+    chosen = result.probabilities[np.arange(len(result.labels)), result.labels]
+    assert -np.log(chosen).mean() == pytest.approx(logged[-1][1]["test/loss"], rel=1e-5)
+
+
+def test_best_validation_epoch_is_the_first_of_the_highest(shapes: Path) -> None:
+    _, logged, _ = _fit(_spec(shapes, epochs=4))
+    accuracies = [metrics["val/accuracy"] for _, metrics in logged]
+    best = int(np.argmax(accuracies))
+    assert logged[-1][1]["best_val/accuracy"] == logged[best][1]["test/accuracy"]
+    assert logged[-1][1]["best_val/auc"] == logged[best][1]["test/auc"]
+
+
+def test_training_loss_is_the_mean_over_images_and_not_batches(shapes: Path) -> None:
+    """With a learning rate too small to matter the mean is that of the first weights."""
+    spec = _spec(shapes, epochs=1, batch_size=30, lr=1e-12)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(32 * 32, 2))
+    network.pretrained_cfg = {}  # type: ignore[assignment]
+    _, logged, _ = _fit(spec, network)
+    splits = data.load(spec)
+    x = torch.nn.functional.interpolate(
+        torch.from_numpy(splits.train.images).unsqueeze(1).float() / 255, (32, 32), mode="bilinear"
+    )
+    loss = torch.nn.CrossEntropyLoss()(network(x), torch.from_numpy(splits.train.labels)).item()
+    assert logged[0][1]["train/loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_same_seed_same_numbers_other_seed_others(shapes: Path) -> None:
+    runs = [_fit(_spec(shapes, epochs=2, seed=seed, deterministic=True)) for seed in (5, 5, 6)]
+    losses = [run[1][-1][1]["train/loss"] for run in runs]
+    assert losses[0] == losses[1] != losses[2]
+    assert np.array_equal(runs[0][0].probabilities, runs[1][0].probabilities)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precisions_learn_too(shapes: Path, precision: str) -> None:
+    _, logged, _ = _fit(_spec(shapes, precision=precision, layout="channels_last", epochs=12))
+    assert logged[-1][1]["test/accuracy"] == 1.0
+
+
+def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
+    train.prepare(_spec(shapes), CPU)
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
+    with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
+        train.check_arithmetic(_spec(shapes, precision="tf32"), CPU)
+
+
+def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
+    class Diverges(torch.nn.Module):
+        """Its third forward pass of training, in the first epoch, is not a number."""
+
+        pretrained_cfg: dict[str, object] = {}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(32 * 32, 2)
+            self.passes = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.passes += self.training
+            out = self.linear(x.flatten(1))
+            return out * (math.nan if self.passes == 3 else 1.0)
+
+    spec = _spec(shapes)
+    logged: list[int] = []
+    with pytest.raises(WorkFailed, match="loss: nan in epoch 1, step 3") as failed:
+        train.fit(
+            spec,
+            data.load(spec),
+            Diverges(),
+            CPU,
+            _Meter(),
+            Memory(),
+            None,
+            lambda metrics, epoch: logged.append(epoch) or _has_cost_only(metrics),
+            Silent(spec, ""),
+        )
+    assert failed.value.reason == "non_finite_loss"
+    assert logged == [1]  # what the unfinished epoch took is kept
+
+
+def _has_cost_only(metrics: Mapping[str, float]) -> None:
+    assert metrics["energy/train_wh"] == pytest.approx(0.01)
+    assert "test/accuracy" not in metrics
+
+
+def test_out_of_memory_is_told_with_what_was_reached(shapes: Path) -> None:
+    class Grows(torch.nn.Module):
+        pretrained_cfg: dict[str, object] = {}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(32 * 32, 2)
+            self.passes = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.passes += self.training
+            if self.passes == 6:  # epochs have 4 steps
+                torch.empty(1 << 50)  # a petabyte
+            return self.linear(x.flatten(1))
+
+    with pytest.raises(WorkFailed, match="out of memory in epoch 2 with batch_size=8") as failed:
+        _fit(_spec(shapes), Grows())
+    assert failed.value.reason == "out_of_memory"
+    assert "1 epochs were completed" in str(failed.value)
+
+
+def test_an_energy_budget_stops_after_the_step_that_crosses_it(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    # 18 J a step: 0.0125 Wh are 45 J, crossed at the third step of the first epoch's four
+    result, logged, _ = _fit(_spec(shapes, budget_wh=0.0125))
+    assert result.stopped == "budget_wh=0.0125 reached in epoch 1 of 3, step 3 of 4"
+    assert len(logged) == 1
+    assert "test/accuracy" in logged[0][1]
+    assert logged[0][1]["time/images_per_s"] == 12.0  # 24 images in 2 s
+
+
+def test_an_energy_budget_counts_the_epochs_before(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
+    result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
+    assert result.stopped is not None
+    assert "epoch 2 of 3, step 3 of 4" in result.stopped
+
+
+def test_a_time_budget_stops(shapes: Path) -> None:
+    # every epoch counts as 2 s of the fake meter: 4 s are over at the first step of the third
+    result, logged, _ = _fit(_spec(shapes, budget_s=4.0))
+    assert result.stopped is not None
+    assert "budget_s=4 reached in epoch 3 of 3, step 1 of 4" in result.stopped
+    assert len(logged) == 3
+
+
+def test_a_budget_that_can_no_longer_be_read_ends_the_run(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(_Meter, "spent_j", lambda self: None)
+    with pytest.raises(WorkFailed, match="can no longer be read") as failed:
+        _fit(_spec(shapes, budget_wh=1.0))
+    assert failed.value.reason == "sensor_lost"
+
+
+def test_several_labels_per_image(shapes: Path) -> None:
+    from dataclasses import replace
+
+    from pepr_mlops.data.splits import Split
+    from pepr_mlops.performance import MULTI_LABEL
+
+    spec = _spec(shapes, epochs=4)
+    splits = data.load(spec)
+
+    def two_labels(split: Split) -> Split:
+        return Split(split.images, np.stack([split.labels, 1 - split.labels], axis=1))
+
+    splits = replace(
+        splits,
+        task=MULTI_LABEL,
+        train=two_labels(splits.train),
+        val=two_labels(splits.val),
+        test=two_labels(splits.test),
+    )
+    network = models.build("resnet18d", classes=2, channels=1, image_size=32, pretrained=False)
+    result = train.fit(
+        spec, splits, network, CPU, _Meter(), Memory(), None, lambda m, e: None, Silent(spec, "")
+    )
+    assert result.metrics["test/auc"] > 0.95
+    assert result.probabilities.shape == (16, 2)
+
+
+def test_weights_normalisation_is_the_models_own() -> None:
+    described = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+    mean, std = train._normalisation(described, 3, CPU)
+    assert mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+    grey, _ = train._normalisation(described, 1, CPU)
+    assert grey.flatten().tolist() == pytest.approx([0.4])
+    assert std.shape == (1, 3, 1, 1)
