@@ -200,7 +200,7 @@ class EstimateMeter:
     memory takes a constant power by its size. Off by 40 % and more, hence marked everywhere.
     """
 
-    def __init__(self, synchronize: Callable[[], None], notes: Mapping[str, str]) -> None:
+    def __init__(self, synchronize: Callable[[], None]) -> None:
         with _codecarbon_quiet():
             from codecarbon.core.cpu import TDP
             from codecarbon.core.util import count_physical_cpus
@@ -216,7 +216,7 @@ class EstimateMeter:
             f"CodeCarbon {metadata.version('codecarbon')} model: CPU {tdp.model}, "
             f"{self._cpu._tdp:g} W at full load; memory {self._dram_w:g} W"
         )
-        self.notes = notes
+        self.notes: Mapping[str, str] = {}
         self._synchronize = synchronize
         self._joules: dict[str, float] = {}
         self._started = self._read = 0.0
@@ -295,7 +295,7 @@ def open_meter(
                 f"energy: estimated knows CPU and memory only and the work runs on {accelerator}; "
                 "use measured, auto or off, or device=cpu"
             )
-        return EstimateMeter(synchronize, {})
+        return EstimateMeter(synchronize)
     monitor, components, notes = _zeus(gpu_uuids)
     needed = {"cuda": "gpu", "mps": "soc"}.get(accelerator)
     complete = needed in components if needed else bool(components)
@@ -309,7 +309,7 @@ def open_meter(
         )
     if needed:
         return NoMeter(synchronize, notes)
-    return EstimateMeter(synchronize, notes)
+    return EstimateMeter(synchronize)
 
 
 def _zeus(gpu_uuids: Sequence[str]) -> tuple[Any, tuple[str, ...], dict[str, str]]:

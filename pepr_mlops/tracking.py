@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
+_TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
 _TAG_LIMIT = 8000  # characters
 
 
@@ -181,6 +182,7 @@ def inherited_run() -> Run | None:
 
 def _begin(experiment: str, name: str, tracking_uri: str | None) -> Run:
     from mlflow.entities import RunStatus
+    from mlflow.tracking.context.registry import resolve_tags  # user and source, for MLflow's UI
 
     with _impatient():
         run = inherited_run()
@@ -195,7 +197,7 @@ def _begin(experiment: str, name: str, tracking_uri: str | None) -> Run:
                 experiment_id = _experiment(
                     client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
                 )
-            begun = client.create_run(experiment_id, run_name=name)
+            begun = client.create_run(experiment_id, tags=resolve_tags(), run_name=name)
         return Run(client, begun.info.run_id, experiment_id)
 
 
@@ -225,7 +227,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name))
+            return str(client.create_experiment(name, tags=_TRAINING_VIEW))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -151,7 +151,7 @@ def test_the_device_is_waited_for_before_both_readings() -> None:
 
 
 def test_an_estimate_is_power_times_time_within_the_models_bounds() -> None:
-    meter = EstimateMeter(_wait, {})
+    meter = EstimateMeter(_wait)
     meter.begin("train")
     total = 0
     while meter.spent_j() < 2:  # type: ignore[operator]
@@ -166,7 +166,7 @@ def test_an_estimate_is_power_times_time_within_the_models_bounds() -> None:
 
 def test_an_estimate_leaves_no_thread_behind() -> None:
     before = psutil.Process().num_threads()
-    meter = EstimateMeter(_wait, {})
+    meter = EstimateMeter(_wait)
     for _ in range(3):
         meter.begin("train")
         meter.end()
