@@ -67,6 +67,37 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert "Plotly.newPlot" in page
 
 
+def test_recorded_energy_is_logged_to_the_joule(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole job whose sensor is Zeus' replay of a recording."""
+    from zeus.utils.testing import ReplayZeusMonitor
+
+    recording = tmp_path / "recorded.csv"
+    windows = [("idle", 5.0), ("train", 1800.0), ("eval", 90.0), ("train", 2160.0), ("eval", 90.0)]
+    rows = [f"{i}.0,{name},1.0,{joules}" for i, (name, joules) in enumerate(windows)]
+    recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
+    monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
+    monkeypatch.setattr(
+        "pepr_mlops.meter._zeus", lambda uuids: (monitor, ("gpu",), {"cpu": "no RAPL here"})
+    )
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="measured"
+    )
+    found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
+    assert found.data.metrics["energy/train_wh"] == pytest.approx(1.1)
+    assert found.data.metrics["energy/train_gpu_wh"] == pytest.approx(1.1)
+    assert found.data.metrics["energy/eval_wh"] == pytest.approx(0.05)
+    history = MlflowClient().get_metric_history(found.info.run_id, "energy/train_wh")
+    assert [m.value for m in history] == pytest.approx([0.5, 1.1])
+    tags = found.data.tags
+    assert tags["pepr.energy_source"] == "measured"
+    assert tags["pepr.energy_components"] == "gpu=measured"
+    assert tags["pepr.energy_missing"] == "cpu: no RAPL here"
+    assert "off by up to" in tags["pepr.energy_caution"]  # these epochs take well under 2 s
+    assert tags["mlflow.note.content"].startswith("Energy: measured (Zeus 0.16")
+
+
 def test_energy_off_logs_none_and_time_all_the_same(store: str, shapes: Path) -> None:
     spec = RunSpec(dataset=str(shapes), image_size=32, epochs=1, pretrained=False, energy="off")
     found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import csv
+import http.server
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from statistics import median
 
@@ -146,6 +151,61 @@ def test_absent_and_damaged_weights_are_named(real_weights: Path, tmp_path: Path
     half.write_bytes(real_weights.read_bytes()[: 1 << 20])
     with pytest.raises(WrongUse, match=r"half\.safetensors is no readable"):
         _build(half)
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as Hugging Face's hub does for one file."""
+
+    path_served = f"/timm/{LITE}.in1k/resolve/main/model.safetensors"
+    content = b""
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def _answer(self, with_body: bool) -> None:
+        found = self.path.split("?")[0] == self.path_served
+        self.send_response(200 if found else 404)
+        self.send_header("ETag", '"0123456789abcdef"')
+        self.send_header("X-Repo-Commit", "a" * 40)
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+        if with_body and found:
+            self.wfile.write(self.content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_weights_are_downloaded_from_the_hub_and_kept(real_weights: Path, tmp_path: Path) -> None:
+    """The real download path, from a hub on this machine; the second build needs no hub."""
+    build = (
+        "from pepr_mlops import models; import torch; from safetensors.torch import load_file;"
+        f"n = models.build('{LITE}', classes=2, channels=3, image_size=64, pretrained=True);"
+        f"w = load_file('{real_weights}')['conv_stem.weight'];"
+        "print(torch.equal(n.state_dict()['conv_stem.weight'], w))"
+    )
+    _Hub.content = real_weights.read_bytes()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        for offline in ("0", "1"):
+            done = subprocess.run(
+                [sys.executable, "-c", build],
+                env={**environment, "HF_HUB_OFFLINE": offline},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.stdout.strip() == "True", done.stderr
+        hub.shutdown()
 
 
 def test_an_unreachable_hub_is_an_error_that_says_what_to_do() -> None:

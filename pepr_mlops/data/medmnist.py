@@ -86,15 +86,15 @@ def _download(flag: str, size: int, info: dict[str, Any], suffix: str, path: Pat
     import medmnist
 
     kind = getattr(medmnist, info["python_class"])
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
             kind(split="train", download=True, root=folder, size=size)
-        except RuntimeError as error:
-            cause = error.__context__ or error
-            raise WorkFailed(
-                f"dataset: {path.name} could not be downloaded ({str(cause)[:120]}); offline: "
-                f"fetch {info[f'url{suffix}']} elsewhere and put it at {path}, or pass its folder "
-                "as --data-root (-P data_root=DIR)",
-                reason="missing_data",
-            ) from error
-        os.replace(Path(folder) / path.name, path)
+            os.replace(Path(folder) / path.name, path)
+    except (RuntimeError, OSError) as error:  # no connection or a wrong checksum, or no place
+        cause = error.__context__ or error
+        raise WorkFailed(
+            f"dataset: {path.name} could not be downloaded ({str(cause)[:120]}); offline: "
+            f"fetch {info[f'url{suffix}']} elsewhere and put it at {path}, or pass its folder "
+            "as --data-root (-P data_root=DIR)",
+            reason="missing_data",
+        ) from error
