@@ -268,6 +268,9 @@ def _misfit(weights: str, model: str, detail: str) -> WrongUse:
 def _unreachable(name: str, error: OSError) -> WorkFailed:
     import timm
 
+    cause: BaseException = error  # the hub's own sentence hides why
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
     source: Any = timm.get_pretrained_cfg(name)
     where = (
         f"https://huggingface.co/{source.hf_hub_id}/resolve/main/model.safetensors"
@@ -276,7 +279,7 @@ def _unreachable(name: str, error: OSError) -> WorkFailed:
     )
     return WorkFailed(
         f"weights: the pretrained weights of {name} could not be fetched "
-        f"({str(error).splitlines()[0][:120]}); offline: fetch {where} elsewhere and pass "
+        f"({str(cause).splitlines()[0][:120]}); offline: fetch {where} elsewhere and pass "
         "--weights PATH (-P weights=PATH), or train from scratch (--no-pretrained, "
         "-P pretrained=false)",
         reason="missing_weights",

@@ -18,8 +18,7 @@ class Printed:
     def __init__(self, spec: RunSpec, source: str) -> None:
         self._spec, self._source = spec, source
         self._epoch = 0
-        self._energy_wh: float | None = None
-        self._forecast = ""
+        self._cost = ""  # of the epochs before
         self._bar: Any = None
         self._done = 0
 
@@ -37,10 +36,7 @@ class Printed:
     def step(self, done: int, loss: float, images_per_s: float) -> None:
         if self._bar is None:
             return
-        energy = energy_text(self._energy_wh, self._source)
-        self._bar.set_postfix_str(
-            f"loss {loss:.4f}, {images_per_s:.0f} images/s, {energy}{self._forecast}"
-        )
+        self._bar.set_postfix_str(f"loss {loss:.4f}, {images_per_s:.0f} images/s{self._cost}")
         self._bar.update(done - self._done)
         self._done = done
 
@@ -48,17 +44,16 @@ class Printed:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self._energy_wh = metrics.get("energy/train_wh")
+        energy_wh = metrics.get("energy/train_wh")
         whole = self._spec.epochs / self._epoch
         seconds = (metrics["time/train_s"] + metrics["time/eval_s"]) * whole
-        self._forecast = f"; forecast {seconds_text(seconds)}"
-        if self._energy_wh is not None:
-            self._forecast += f", {self._energy_wh * whole:.3g} Wh"
+        self._cost = f", {energy_text(energy_wh, self._source)}; forecast {seconds_text(seconds)}"
+        if energy_wh is not None:
+            self._cost += f", {energy_wh * whole:.3g} Wh"
         print(
             f"epoch {self._epoch}/{self._spec.epochs}: loss {metrics['train/loss']:.4f}, "
             f"val accuracy {metrics['val/accuracy']:.4f}, "
-            f"{metrics['time/images_per_s']:.0f} images/s, "
-            f"{energy_text(self._energy_wh, self._source)}{self._forecast}",
+            f"{metrics['time/images_per_s']:.0f} images/s{self._cost}",
             file=sys.stderr,
             flush=True,
         )
