@@ -66,6 +66,7 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
             "ratio": float(np.median(ratios)),
             "ratio_95_ci": [float(low), float(high)],
             "logging_s_per_epoch": median(logged_s),
+            "windows_s_per_epoch": 2 * median(_window_s(_meter("auto", device)) for _ in range(50)),
             "seconds": seconds,
         },
         out,
@@ -74,6 +75,14 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
 
 def _meter(energy: str, device: torch.device) -> Meter:
     return open_meter(energy, device.type, *hardware.gpu_of(device))
+
+
+def _window_s(meter: Meter) -> float:
+    """Seconds to open and close a window with nothing in it; an epoch has two."""
+    started = time.perf_counter()
+    meter.begin("empty")
+    meter.end()
+    return time.perf_counter() - started
 
 
 def _train(
