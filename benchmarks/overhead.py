@@ -21,7 +21,7 @@ from common import machine, write
 
 from pepr_mlops import data, hardware, models, tracking, train
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import overall
+from pepr_mlops.costs import Costs, overall
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, open_meter
 from pepr_mlops.progress import Printed, Silent
@@ -43,7 +43,7 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
     logged_s: list[float] = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        tracking.start("overhead", "overhead", f"sqlite:///{folder}/runs.db") as run,
+        tracking.start(None, "overhead", "overhead", f"sqlite:///{folder}/runs.db") as run,
     ):
         _train(spec, splits, None, [])  # warm up
         for pair in range(pairs):
@@ -108,8 +108,21 @@ def _train(
 
     shown = Silent(spec, "") if run is None else Printed(spec, overall(meter.sources))
     intensity = None if run is None else Intensity(100.0, "given")
+    costs = Costs(meter.sources)
     started = time.perf_counter()
-    train.fit(spec, splits, network, device, meter, Memory(device), intensity, record, shown)
+    train.fit(
+        spec,
+        splits,
+        network,
+        device,
+        meter,
+        Memory(device),
+        intensity,
+        record,
+        shown,
+        costs,
+        started,
+    )
     return time.perf_counter() - started
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,9 +9,9 @@ from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.schema import PHASES, Source
 
 J_PER_WH = 3600.0
-# NVML's counter moves every 20 to 100 ms: in shorter windows a tick is over 5 % of the energy.
+# NVML's counter moves every 20 to 100 ms, so that each window is off by up to one tick.
 _TICK_S = 0.1
-_EXACT_S = 2.0
+_EXACT = 0.05  # share of the energy
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,9 @@ class Window:
     time_s: float
     joules: Mapping[str, float]
     missing: Mapping[str, str]
+
+
+LOST = "lost"  # the sum of a run that has energy for only a part of its epochs
 
 
 def overall(sources: Mapping[str, Source]) -> str:
@@ -43,14 +45,14 @@ class Costs:
 
     sources: Mapping[str, Source]
     time_s: dict[str, float] = field(default_factory=dict)
-    shortest_s: dict[str, float] = field(default_factory=dict)  # the shortest window of a phase
+    windows: dict[str, int] = field(default_factory=dict)
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)  # by phase and component
 
     def add(self, phase: str, window: Window, where: str) -> None:
         """Count a window of `train` or `eval`; `where` names it in reasons, such as `epoch 3`."""
         self.time_s[phase] = self.time_s.get(phase, 0.0) + window.time_s
-        self.shortest_s[phase] = min(self.shortest_s.get(phase, math.inf), window.time_s)
+        self.windows[phase] = self.windows.get(phase, 0) + 1
         of = self.joules.setdefault(phase, {})
         for component in self.sources:
             if component in window.joules:
@@ -61,10 +63,16 @@ class Costs:
 
     def energy_wh(self, phase: str) -> float | None:
         """Watt-hours of the phase, all components, or None if any is missing or none is read."""
-        of = self.joules.get(phase)
-        if not of or any((phase, component) in self.missing for component in self.sources):
-            return None
-        return sum(of.values()) / J_PER_WH
+        of = self._known(phase)
+        return sum(of.values()) / J_PER_WH if of and of.keys() == self.sources.keys() else None
+
+    def _known(self, phase: str) -> dict[str, float]:
+        """Joules of the components that missed nothing and whose counter has moved."""
+        return {
+            component: joules
+            for component, joules in self.joules.get(phase, {}).items()
+            if (phase, component) not in self.missing and joules > 0
+        }
 
     def metrics(self, intensity: Intensity | None, pue: float) -> dict[str, float]:
         """Everything known so far, by the names of `schema.METRICS`."""
@@ -72,9 +80,8 @@ class Costs:
         for phase in PHASES:
             if phase in self.time_s:
                 found[f"time/{phase}_s"] = self.time_s[phase]
-            for component, joules in self.joules.get(phase, {}).items():
-                if (phase, component) not in self.missing:
-                    found[f"energy/{phase}_{component}_wh"] = joules / J_PER_WH
+            for component, joules in self._known(phase).items():
+                found[f"energy/{phase}_{component}_wh"] = joules / J_PER_WH
             total = self.energy_wh(phase)
             if total is not None:
                 found[f"energy/{phase}_wh"] = total
@@ -84,17 +91,22 @@ class Costs:
         return found
 
     def tags(self, notes: Mapping[str, str]) -> dict[str, str]:
-        """What to know about the energy: why parts of it have none, `notes` among the reasons,
-        and how coarse a counter is for windows as short as these."""
+        """What to know about the energy at the end: why parts of it have none, `notes` among the
+        reasons; that the sum was lost on the way; and how coarse a counter is for short windows.
+        """
         tags = {}
         lost = [f"{part} ({phase}): {why}" for (phase, part), why in self.missing.items()]
         why = [*(f"{component}: {note}" for component, note in notes.items()), *lost]
         if why:
             tags["pepr.energy_missing"] = "; ".join(why)
-        shortest = self.shortest_s.get("train", math.inf)
-        if overall(self.sources) == "measured" and shortest < _EXACT_S:
-            tags["pepr.energy_caution"] = (
-                f"training windows as short as {shortest:.2g} s: a counter that moves every "
-                f"{_TICK_S} s is off by up to {_TICK_S / shortest:.0%} of one"
-            )
+        time_s = self.time_s.get("train", 0.0)
+        if self.sources and time_s and self.energy_wh("train") is None:
+            tags["pepr.energy_source"] = LOST
+        elif overall(self.sources) == "measured" and time_s:
+            error = self.windows["train"] * _TICK_S / time_s
+            if error > _EXACT:
+                tags["pepr.energy_caution"] = (
+                    f"{self.windows['train']} windows in {time_s:.3g} s of training: a counter "
+                    f"that moves every {_TICK_S} s is off by up to {error:.0%}"
+                )
         return tags

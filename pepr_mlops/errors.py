@@ -36,3 +36,8 @@ def nearest(value: str, choices: Iterable[str]) -> str:
     """`; did you mean 'a' or 'b'?` for the choices most like `value`, or nothing."""
     close = difflib.get_close_matches(value, list(choices), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and first line of an error, 200 characters at most."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon
-from pepr_mlops.costs import overall
+from pepr_mlops.costs import LOST, Costs, overall
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.memory import Memory
-from pepr_mlops.meter import idle_tags, open_meter, source_tags
+from pepr_mlops.meter import idle_tags, open_meter
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import RunSpec, memory_metric
 
@@ -43,7 +43,7 @@ def run(
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
-    from pepr_mlops import data, hardware, models, tracking, train
+    from pepr_mlops import data, hardware, models, tags, tracking, train
 
     started = time.perf_counter()
     intensity = carbon.resolve(spec.country, spec.carbon_intensity)
@@ -57,18 +57,18 @@ def run(
         raise WrongUse(f"budget_wh: no energy is known here ({why}); use budget_s")
     source = overall(meter.sources)
     shown = progress(spec, source)
+    costs = Costs(meter.sources)
 
-    with tracking.start(spec.experiment_name, f"{spec.model} {spec.seed}", tracking_uri) as logged:
+    with tracking.start(
+        spec.experiment, spec.experiment_name, f"{spec.model} {spec.seed}", tracking_uri
+    ) as logged:
         logged.params(spec.as_params())
         logged.spec(asdict(spec))
         logged.tag(
             {
-                "pepr.experiment": spec.experiment_name,
-                "pepr.performance": "test/accuracy",
-                "pepr.memory": memory_metric(device.type),
-                **source_tags(meter),
-                **carbon.tags(intensity, spec.pue),
-                **hardware.describe(device),
+                **tags.opening(
+                    spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
+                ),
                 "mlflow.note.content": f"Energy: {source} ({meter.method})",
             }
         )
@@ -90,28 +90,35 @@ def run(
             f"{len(splits.train):,} / {len(splits.val):,} / {len(splits.test):,} images to train "
             f"/ validate / test; energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
-        idle = idle_tags(meter, required=spec.energy == "measured")
-        logged.tag({"pepr.parameters": str(parameters), **idle})
-        others = hardware.other_gpu_processes(device)
-        setup = {"time/setup_s": time.perf_counter() - started}
-        result = train.fit(
-            spec,
-            splits,
-            network,
-            device,
-            meter,
-            memory,
-            intensity,
-            lambda metrics, epoch: logged.log({**metrics, **(setup if epoch == 1 else {})}, epoch),
-            shown,
-        )
         logged.tag(
             {
-                **result.costs.tags(meter.notes),
-                **hardware.other_processes_tag(others, hardware.other_gpu_processes(device)),
-                **({"pepr.stopped": result.stopped} if result.stopped is not None else {}),
+                "pepr.parameters": str(parameters),
+                "pepr.weights": models.weights_name(spec.model, spec.pretrained, spec.weights),
+                **idle_tags(meter, required=spec.energy == "measured"),
             }
         )
+        others = hardware.other_gpu_processes(device)
+        try:
+            result = train.fit(
+                spec,
+                splits,
+                network,
+                device,
+                meter,
+                memory,
+                intensity,
+                logged.log,
+                shown,
+                costs,
+                started,
+            )
+        finally:
+            logged.tag(tags.closing(meter, costs, device, others))
+        source = tags.final_source(meter, costs)
+        if source == LOST:
+            logged.tag({"mlflow.note.content": "Energy: lost during the run"})
+        if result.stopped is not None:
+            logged.tag({"pepr.stopped": result.stopped})
         logged.predictions(result.labels, result.probabilities, splits.classes)
         _log_confusion(logged, spec, splits, result)
     return Outcome(logged, result, source, memory_metric(device.type))

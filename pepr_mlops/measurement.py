@@ -11,8 +11,8 @@ from pepr_mlops import carbon
 from pepr_mlops.costs import Costs
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter, idle_tags, open_meter, source_tags
-from pepr_mlops.schema import PERFORMANCE, as_text, memory_metric
+from pepr_mlops.meter import Meter, idle_tags, open_meter
+from pepr_mlops.schema import PERFORMANCE, RunSpec, as_text, memory_metric
 from pepr_mlops.tracking import Run
 
 
@@ -42,7 +42,7 @@ class Measured:
         `metrics` are more numbers by name, such as {"val/dice": 0.8}. Everything since the epoch
         before counts as training, but for what was inside `evaluation`.
         """
-        own = {PERFORMANCE: float(performance), **(metrics or {})}
+        own = {**(metrics or {}), PERFORMANCE: float(performance)}
         for name, value in own.items():
             if not math.isfinite(value):
                 raise WrongUse(f"{name}: {value} is not finite; leave a missing metric out")
@@ -75,11 +75,13 @@ class Measured:
         self._once = {}
 
     def _finish(self, failed: bool) -> None:
-        """Close the last window. What follows the last epoch is no training and is not logged,
-        unless no epoch was ever ended or the code failed: then it is all there is."""
-        self._close("train")
+        """What follows the last epoch is no training and is not counted, unless no epoch was ever
+        ended or the code failed: then it is all there is."""
         if failed or self._epoch == 0:
+            self._close("train")
             self._log({})
+        else:
+            self._meter.end()
 
 
 @contextmanager
@@ -98,32 +100,30 @@ def measure(
     """Measure the training code inside the `with` and log it as `pepr train` logs its own.
 
     It goes to the active MLflow run, which stays open, or to a new run of the MLflow experiment
-    `experiment`, which is active meanwhile. `model` and `params` become parameters: name the
+    that was set or else of `experiment`, and is active meanwhile. `experiment` is the name the
+    run is compared under in either case. `model` and `params` become parameters: name the
     fields of RunSpec that apply (dataset, image_size, batch_size, precision, epochs, …), since
     runs are compared where those agree. `performance` names what P is, such as `test/dice`.
     `energy`, `country`, `carbon_intensity` and `pue` are RunSpec's.
 
-    One device is measured, `device` (torch's first GPU by default), and the whole of it. Raises
-    `WrongUse` as `pepr_mlops.run` does.
+    One device is measured, `device` (torch's first GPU by default), and the whole of it. Work of
+    PyTorch is waited for; with another framework block until it is done before `epoch` and
+    `evaluation`. Raises `WrongUse` as `pepr_mlops.run` does.
     """
-    from pepr_mlops import hardware, tracking
+    from pepr_mlops import hardware, tags, tracking
 
     started = time.perf_counter()
-    if energy not in ("auto", "measured", "estimated", "off"):
-        raise WrongUse(f"energy: {energy!r} is not one of auto, measured, estimated, off")
-    intensity = carbon.resolve(country, carbon_intensity)
-    used = hardware.resolve_device(device)
+    asked = RunSpec(  # to have the same values refused in the same words
+        device=device, energy=energy, country=country, carbon_intensity=carbon_intensity, pue=pue
+    )
+    intensity = carbon.resolve(asked.country, asked.carbon_intensity)
+    used = hardware.resolve_device(asked.device)
     meter = open_meter(energy, used.type, *hardware.gpu_of(used))
     with tracking.active(experiment, model) as run:
         run.params({"model": model, **{k: as_text(v) for k, v in (params or {}).items()}})
         run.tag(
             {
-                "pepr.experiment": experiment,
-                "pepr.performance": performance,
-                "pepr.memory": memory_metric(used.type),
-                **source_tags(meter),
-                **carbon.tags(intensity, pue),
-                **hardware.describe(used),
+                **tags.opening(experiment, performance, used, meter, intensity, pue),
                 **idle_tags(meter, required=energy == "measured"),
             }
         )
@@ -136,9 +136,7 @@ def measure(
             failed = False
         finally:
             measured._finish(failed)
-            run.tag(
-                {
-                    **measured.costs.tags(meter.notes),
-                    **hardware.other_processes_tag(others, hardware.other_gpu_processes(used)),
-                }
-            )
+            at_end = tags.closing(meter, measured.costs, used, others)
+            if memory_metric(used.type) not in memory.metrics():
+                at_end["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
+            run.tag(at_end)

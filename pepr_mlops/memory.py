@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ class Memory:
         if self._cuda is not None:
             import torch
 
+            gc.collect()  # what an earlier run of this process left would count as this one's
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._cuda)
 
     def metrics(self) -> dict[str, float]:
@@ -36,9 +40,11 @@ class Memory:
 
             free, total = torch.cuda.mem_get_info(self._cuda)
             self._device_used = max(self._device_used, total - free)
-            found["memory/allocated_gb"] = torch.cuda.max_memory_allocated(self._cuda) / 1e9
-            found["memory/reserved_gb"] = torch.cuda.max_memory_reserved(self._cuda) / 1e9
             found["memory/device_used_gb"] = self._device_used / 1e9
+            reserved = torch.cuda.max_memory_reserved(self._cuda)
+            if reserved > 0:  # or another framework does the work, and torch knows nothing of it
+                found["memory/reserved_gb"] = reserved / 1e9
+                found["memory/allocated_gb"] = torch.cuda.max_memory_allocated(self._cuda) / 1e9
         return found
 
 
@@ -60,4 +66,5 @@ def _peak_rss() -> int | None:
         import resource
     except ImportError:
         return None  # Windows
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere

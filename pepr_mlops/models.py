@@ -100,6 +100,16 @@ def check_name(model: str) -> None:
         )
 
 
+def weights_name(model: str, pretrained: bool, weights: str | None) -> str:
+    """Which weights training starts from: the file, timm's tag of its own, or `none`."""
+    import timm
+
+    if not pretrained:
+        return "none"
+    source: Any = timm.get_pretrained_cfg(timm_name(model))
+    return os.path.basename(weights) if weights is not None else str(source.tag or "default")
+
+
 def cached_models() -> set[str]:
     """The paper's models whose pretrained weights lie in the Hugging Face or torch hub cache."""
     from huggingface_hub import constants, try_to_load_from_cache
@@ -148,6 +158,8 @@ def build(
                 _try_forward(network, channels, image_size)
             return network
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            if "allocate memory" in str(error):
+                raise
             refusal = refusal or error
     raise WrongUse(
         f"model: {model} does not take images of {image_size} pixels square; choose another "
@@ -184,8 +196,8 @@ def _create(
         except Exception as error:
             if weights is None and isinstance(error, OSError):
                 raise _unreachable(name, error) from error
-            if weights is not None and isinstance(error, RuntimeError | KeyError):
-                raise _misfit(weights, model, str(error)) from error
+            if isinstance(error, RuntimeError | KeyError):
+                raise _misfit(weights or f"the hub's file for {name}", model, str(error)) from error
             raise
     described: Any = network.pretrained_cfg
     head = described.get("classifier") or ()

@@ -118,7 +118,7 @@ class RunSpec:
     @property
     def experiment_name(self) -> str:
         """The experiment asked for, or the data set's name (a folder's own name)."""
-        return self.experiment or os.path.basename(os.path.normpath(self.dataset))
+        return self.experiment or os.path.basename(os.path.abspath(self.dataset))
 
     @classmethod
     def parse(cls, raw: Mapping[str, str]) -> RunSpec:
@@ -232,7 +232,6 @@ assert all(f.default is not MISSING for f in fields(RunSpec))
 
 COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
 PHASES = ("train", "eval")
-SPLITS = ("train", "val", "test")
 Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
 
 Direction = Literal["higher", "lower"]
@@ -292,7 +291,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("time/train_s", "s", "lower", "wall time of training so far"),
         Metric("time/eval_s", "s", "lower", "wall time of evaluation so far"),
-        Metric("time/setup_s", "s", None, "wall time before the first step"),
+        Metric("time/setup_s", "s", None, "wall time before training"),
         Metric("time/images_per_s", "1/s", "higher", "training images per second of this epoch"),
         Metric("memory/allocated_gb", "GB", "lower", "peak allocated on the GPU so far"),
         Metric("memory/reserved_gb", "GB", "lower", "peak reserved on the GPU so far"),
@@ -314,10 +313,11 @@ TAGS: dict[str, str] = {
     "pepr.experiment": "name the run is compared under",
     "pepr.performance": "the metric that `performance` repeats",
     "pepr.memory": "the metric that is M",
-    "pepr.energy_source": "measured, estimated or none: of the energy as a whole",
+    "pepr.energy_source": "measured, estimated or none; lost: known for a part of the run only",
     "pepr.energy_components": "source of each component, such as gpu=measured,cpu=measured",
     "pepr.energy_method": "what read or estimated the energy",
     "pepr.energy_missing": "why components have no energy, or lost it during the run",
+    "pepr.weights": "pretrained weights: timm's name of them, or the file",
     "pepr.energy_caution": "why a measured energy is less exact than usual",
     "pepr.idle_power_w": "power before the run in W, all components; never subtracted",
     "pepr.carbon_intensity_g_per_kwh": "grid intensity used",

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 _TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
+NOT_FRESH = "not_fresh"
 _TAG_LIMIT = 8000  # characters
 
 
@@ -109,8 +110,11 @@ class Run:
             self.client.log_artifact(self.run_id, str(path))
 
     def figure(self, figure: go.Figure, name: str) -> None:
+        """Log a page that needs no network, for the 5 MB that plotly.js takes."""
         with self._told():
-            self.client.log_figure(self.run_id, figure, name)
+            self.client.log_figure(
+                self.run_id, figure, name, save_kwargs={"include_plotlyjs": True}
+            )
 
     def end(self, status: str) -> None:
         with self._told():
@@ -118,19 +122,23 @@ class Run:
 
 
 @contextmanager
-def start(experiment: str, name: str, tracking_uri: str | None = None) -> Iterator[Run]:
+def start(
+    experiment: str | None, default: str, name: str, tracking_uri: str | None = None
+) -> Iterator[Run]:
     """Begin a run and end it with the truth: FINISHED, FAILED with reason and error, or KILLED.
 
-    It is the run `mlflow run` has begun, if it did. Else it is a new one, named `name`, in the
-    MLflow experiment named by MLFLOW_EXPERIMENT_NAME or MLFLOW_EXPERIMENT_ID or else
-    `experiment`, which is created. `tracking_uri` defaults to MLflow's own. Raises `WorkFailed`
-    when the server cannot be reached.
+    Without `tracking_uri` it is the run `mlflow run` has begun, if it did. Else it is a new one,
+    named `name`, in the MLflow experiment `experiment` or, if None, the one MLflow was told of
+    (MLFLOW_EXPERIMENT_NAME or _ID) or `default`; it is created when absent. Raises `WorkFailed`
+    when the server cannot be reached or the begun run was measured before.
     """
-    run = _begin(experiment, name, tracking_uri)
+    with _impatient():
+        run = _begin(experiment, default, name, tracking_uri)
     try:
         yield run
     except BaseException as error:
-        fail(run, error)
+        with suppress(WorkFailed):  # the first error is the one to tell
+            fail(run, error)
         raise
     run.end("FINISHED")
 
@@ -145,9 +153,11 @@ def active(experiment: str, name: str) -> Iterator[Run]:
 
     owned = mlflow.active_run()
     if owned is not None:
-        yield Run(_client(None), owned.info.run_id, owned.info.experiment_id)
+        run = Run(_client(None), owned.info.run_id, owned.info.experiment_id)
+        _check_fresh(run)
+        yield run
         return
-    with start(experiment, name) as run:
+    with start(None, experiment, name) as run:
         with _told(str(run.client.tracking_uri)):
             mlflow.start_run(run_id=run.run_id)
         try:
@@ -165,8 +175,9 @@ def fail(run: Run, error: BaseException) -> None:
         reason, text = "killed", f"stopped by {type(error).__name__}"
     else:
         reason, text = "crashed", f"{type(error).__name__}: {error}"
-    run.tag({"pepr.reason": reason, "pepr.error": text})
-    run.end("KILLED" if killed else "FAILED")
+    with _impatient():
+        run.tag({"pepr.reason": reason, "pepr.error": text})
+        run.end("KILLED" if killed else "FAILED")
 
 
 def inherited_run() -> Run | None:
@@ -180,25 +191,37 @@ def inherited_run() -> Run | None:
     return Run(client, run_id, info.experiment_id)
 
 
-def _begin(experiment: str, name: str, tracking_uri: str | None) -> Run:
+def _begin(experiment: str | None, default: str, name: str, tracking_uri: str | None) -> Run:
     from mlflow.entities import RunStatus
     from mlflow.tracking.context.registry import resolve_tags  # user and source, for MLflow's UI
 
-    with _impatient():
-        run = inherited_run()
-        if run is not None:
-            with _told(str(run.client.tracking_uri)):
-                run.client.update_run(run.run_id, RunStatus.to_string(RunStatus.RUNNING))
-            return run
-        client = _client(tracking_uri)
-        with _told(str(client.tracking_uri)):
+    run = inherited_run() if tracking_uri is None else None
+    if run is not None:
+        _check_fresh(run)
+        with _told(str(run.client.tracking_uri)):
+            run.client.update_run(run.run_id, RunStatus.to_string(RunStatus.RUNNING))
+        return run
+    client = _client(tracking_uri)
+    with _told(str(client.tracking_uri)):
+        experiment_id = None
+        if experiment is None and tracking_uri is None:
+            experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
             experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-            if experiment_id is None:
-                experiment_id = _experiment(
-                    client, os.environ.get("MLFLOW_EXPERIMENT_NAME") or experiment
-                )
-            begun = client.create_run(experiment_id, tags=resolve_tags(), run_name=name)
-        return Run(client, begun.info.run_id, experiment_id)
+        if experiment is not None or experiment_id is None:
+            experiment_id = _experiment(client, experiment or default)
+        begun = client.create_run(experiment_id, tags=resolve_tags(), run_name=name)
+    return Run(client, begun.info.run_id, experiment_id)
+
+
+def _check_fresh(run: Run) -> None:
+    """Refuse a run that was measured before: the costs of two attempts would mix."""
+    with _told(str(run.client.tracking_uri)):
+        known = run.client.get_run(run.run_id).data.metrics
+    if "time/train_s" in known:
+        raise WorkFailed(
+            f"tracking: run {run.run_id} has measurements already; begin a new run",
+            reason=NOT_FRESH,
+        )
 
 
 @contextmanager

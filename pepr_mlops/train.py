@@ -48,12 +48,11 @@ class Progress(Protocol):
 @dataclass(frozen=True)
 class Result:
     """What training came to: the metrics of the last epoch, test predictions after it (shapes as
-    in `performance.scores`), costs, and why it stopped early, or None."""
+    in `performance.scores`), and why it stopped early, or None."""
 
     metrics: Mapping[str, float]
     labels: Ints
     probabilities: Floats
-    costs: Costs
     stopped: str | None
 
 
@@ -69,7 +68,7 @@ def check_arithmetic(spec: RunSpec, device: torch.device) -> None:
     if (
         spec.precision == "bf16"
         and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
+        and torch.cuda.get_device_capability(device) < (8, 0)
     ):
         raise WrongUse(f"precision: bf16 is not in the hardware of {device}; use fp32 or fp16")
 
@@ -100,15 +99,23 @@ def fit(
     intensity: Intensity | None,
     record: Record,
     progress: Progress,
+    costs: Costs,
+    started: float,
 ) -> Result:
     """Train `network` on `splits.train` with Adam and evaluate on `val` and `test` every epoch.
 
-    `record` is given the metrics known after each epoch and its number, from 1. Raises
-    `WorkFailed` on a non-finite loss and when memory runs out; what the unfinished epoch took is
-    recorded before.
+    `record` is given the metrics known after each epoch and its number, from 1; `costs` are added
+    up; `started` is when the set-up began, on `time.perf_counter`. Raises `WorkFailed` on a
+    non-finite loss and when memory runs out; what the unfinished epoch took is recorded before.
     """
-    training = _Training(spec, splits, network, device, meter)
-    costs = Costs(meter.sources)
+    try:
+        training = _Training(spec, splits, network, device, meter)
+    except Exception as error:
+        told = _told(error, spec, 0)
+        if told is None:
+            raise
+        raise told from error
+    setup = {"time/setup_s": time.perf_counter() - started}
     best: dict[str, float] = {}
     result: Result | None = None
     for epoch in range(1, spec.epochs + 1):
@@ -141,12 +148,13 @@ def fit(
             best |= {f"best_val/{k}": v for k, v in test.scores.items() if k != "loss"}
         metrics |= {key: value for key, value in best.items() if key != "val"}
         metrics[PERFORMANCE] = test.scores["accuracy"]
-        metrics |= costs.metrics(intensity, spec.pue) | memory.metrics()
+        metrics |= costs.metrics(intensity, spec.pue) | memory.metrics() | setup
+        setup = {}
         if training.resident_bytes is not None:
             metrics["memory/data_gb"] = training.resident_bytes / 1e9
         record(metrics, epoch)
         progress.end_epoch(metrics)
-        result = Result(metrics, test.labels, test.probabilities, costs, stopped)
+        result = Result(metrics, test.labels, test.probabilities, stopped)
         if stopped is not None:
             break
     assert result is not None  # RunSpec has at least one epoch
@@ -227,10 +235,11 @@ class _Training:
             losses[step - 1] = loss.detach()
             images += len(x)
             stopped = budget.crossed(epoch, step, len(order))
-            now = time.perf_counter()
-            if now - looked >= _LOOK_EVERY_S or stopped is not None or step == len(order):
-                looked = now
-                progress.step(step, _finite(losses[:step], epoch), images / (now - started))
+            due = time.perf_counter() - looked >= _LOOK_EVERY_S
+            if due or stopped is not None or step == len(order):
+                last = _finite(losses[:step], epoch)  # waits for the device
+                looked = time.perf_counter()
+                progress.step(step, last, images / (looked - started))
             if stopped is not None:
                 break
         sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
@@ -328,14 +337,15 @@ def _normalisation(
 
 
 def _told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
-    """What a person can act on instead of the error, or None."""
+    """What a person can act on instead of the error of an epoch (0: before the first), or None."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     ):
         return WorkFailed(
-            f"memory: out of memory in epoch {epoch} with batch_size={spec.batch_size} and "
-            f"image_size={spec.image_size}; {epoch - 1} epochs were completed; ask for less of "
-            "either or for a bf16 run, or take a larger device",
+            f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
+            f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
+            f"{max(0, epoch - 1)} epochs were completed; ask for less of either or for a bf16 "
+            "run, or take a larger device",
             reason="out_of_memory",
         )
     if isinstance(error, RuntimeError) and "deterministic" in str(error):

@@ -23,7 +23,13 @@ def _artifact(run_id: str, name: str) -> Path:
 
 def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     spec = RunSpec(
-        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, carbon_intensity=200.0
+        dataset=str(shapes),
+        image_size=32,
+        epochs=2,
+        pretrained=False,
+        carbon_intensity=200.0,
+        energy="estimated",
+        device="cpu",
     )
     outcome = pepr_mlops.run(spec)
     client = MlflowClient()
@@ -47,13 +53,14 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert tags["pepr.version.torch"].startswith("2.")
     assert float(tags["pepr.ram_gb"]) > 0.5
     assert tags["pepr.carbon_source"] == "given"
-    if tags["pepr.energy_source"] == "estimated":
-        assert tags["pepr.energy_components"] == "cpu=estimated,dram=estimated"
-        energy = found.data.metrics["energy/train_wh"]
-        seconds = found.data.metrics["time/train_s"]
-        assert 1 < energy * J_PER_WH / seconds < 1000  # watts
-        assert found.data.metrics["carbon/train_gco2e"] == pytest.approx(energy / 1000 * 200)
-        assert float(tags["pepr.idle_power_w"]) > 1
+    assert tags["pepr.energy_source"] == "estimated"
+    assert tags["pepr.energy_components"] == "cpu=estimated,dram=estimated"
+    energy = found.data.metrics["energy/train_wh"]
+    seconds = found.data.metrics["time/train_s"]
+    assert 1 < energy * J_PER_WH / seconds < 1000  # watts
+    assert found.data.metrics["carbon/train_gco2e"] == pytest.approx(energy / 1000 * 200)
+    assert float(tags["pepr.idle_power_w"]) > 1
+    assert tags["pepr.weights"] == "none"
 
     for name in ("test/accuracy", "train/loss", "energy/train_wh", "memory/rss_gb"):
         assert [m.step for m in client.get_metric_history(found.info.run_id, name)] == [1, 2]
@@ -65,6 +72,8 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     page = _artifact(found.info.run_id, "confusion_matrix.html").read_text()
     assert "dark" in page
     assert "Plotly.newPlot" in page
+    assert ' src="http' not in page  # it opens without a network
+    assert len(page) > 1_000_000
 
 
 def test_recorded_energy_is_logged_to_the_joule(
@@ -79,7 +88,7 @@ def test_recorded_energy_is_logged_to_the_joule(
     recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
     monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
     monkeypatch.setattr(
-        "pepr_mlops.meter._zeus", lambda uuids: (monitor, ("gpu",), {"cpu": "no RAPL here"})
+        "pepr_mlops.meter.find_sensors", lambda uuids: (monitor, ("gpu",), {"cpu": "no RAPL here"})
     )
     spec = RunSpec(
         dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="measured"
@@ -96,6 +105,27 @@ def test_recorded_energy_is_logged_to_the_joule(
     assert tags["pepr.energy_missing"] == "cpu: no RAPL here"
     assert "off by up to" in tags["pepr.energy_caution"]  # these epochs take well under 2 s
     assert tags["mlflow.note.content"].startswith("Energy: measured (Zeus 0.16")
+
+
+def test_energy_of_a_part_of_the_run_is_not_passed_off_as_the_whole(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recording ends in the second epoch, as if the sensor had vanished."""
+    from zeus.utils.testing import ReplayZeusMonitor
+
+    recording = tmp_path / "recorded.csv"
+    rows = [f"{i}.0,{name},1.0,100.0" for i, name in enumerate(["idle", "train", "eval"])]
+    recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
+    monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
+    monkeypatch.setattr("pepr_mlops.meter.find_sensors", lambda uuids: (monitor, ("gpu",), {}))
+    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=2, pretrained=False)
+    outcome = pepr_mlops.run(spec)
+    assert outcome.energy_source == "lost"
+    assert "energy/train_wh" not in outcome.result.metrics
+    tags = MlflowClient().get_run(outcome.run.run_id).data.tags
+    assert tags["pepr.energy_source"] == "lost"
+    assert "gpu (train): epoch 2: RuntimeError: No more lines" in tags["pepr.energy_missing"]
+    assert tags["mlflow.note.content"] == "Energy: lost during the run"
 
 
 def test_energy_off_logs_none_and_time_all_the_same(store: str, shapes: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
@@ -12,17 +13,28 @@ LEVELS = [
     {"schema", "errors"},
     {"carbon", "costs", "models", "performance"},
     {"data", "hardware", "memory", "meter", "progress", "tracking"},
-    {"train", "report"},
+    {"train", "report", "tags"},
     {"job", "measurement"},
     {"cli"},
 ]
 FREE = {0, 1, 5}
 
 
+def _nodes(path: Path) -> Iterator[ast.AST]:
+    """All nodes of a file but those under TYPE_CHECKING, which bind nothing at run time."""
+    stack: list[ast.AST] = [ast.parse(path.read_text())]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        stack.extend(ast.iter_child_nodes(node))
+
+
 def _imports(path: Path) -> set[str]:
     """Modules of the package that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             if node.module == "pepr_mlops":
                 found |= {alias.name for alias in node.names}
@@ -33,20 +45,9 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def _is_only_for_types(path: Path) -> set[str]:
-    """Modules imported under TYPE_CHECKING, which binds nothing at run time."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for inner in node.body:
-                if isinstance(inner, ast.ImportFrom) and str(inner.module).startswith("pepr"):
-                    found.add(str(inner.module).split(".")[1])
-    return found
-
-
 def _third_party(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.add(node.module.split(".")[0])
         elif isinstance(node, ast.Import):
@@ -61,7 +62,7 @@ def test_every_module_has_a_level_and_imports_only_below_it() -> None:
         if name in ("__init__", "__main__"):
             continue
         assert name in level, f"{name} has no level"
-        for other in _imports(path) - _is_only_for_types(path) - {name}:
+        for other in _imports(path) - {name}:
             below = level[other] < level[name]
             beside = level[other] == level[name] and level[name] in FREE
             assert below or beside, f"{path.name} imports {other}"

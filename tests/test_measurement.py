@@ -5,13 +5,15 @@ from __future__ import annotations
 import runpy
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from zeus.monitor import Measurement
 
 import pepr_mlops
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.schema import METRICS, TAGS
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +49,80 @@ def test_the_documented_example_runs_and_scores_like_any_other(store: str) -> No
     history = MlflowClient().get_metric_history(run.info.run_id, "energy/train_wh")
     assert [m.step for m in history] == [1, 2, 3]
     assert history[0].value < history[1].value < history[2].value
+
+
+class _Ticking:
+    """A counter of 20 W that moves every 50 ms, as NVML's does."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, float] = {}
+
+    def _read(self) -> float:
+        return time.monotonic() // 0.05 * 0.05 * 20
+
+    def begin_window(self, key: str, **_: object) -> None:
+        self._opened[key] = self._read()
+
+    def end_window(self, key: str, **_: object) -> Measurement:
+        return Measurement(time=0.0, gpu_energy={0: self._read() - self._opened.pop(key)})
+
+
+def test_a_real_counter_is_coarser_than_the_steps_between_calls(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = _Ticking()
+    monkeypatch.setattr("pepr_mlops.meter.find_sensors", lambda uuids: (monitor, ("gpu",), {}))
+    with pepr_mlops.measure("ticking", model="x") as m:
+        for _ in range(3):
+            time.sleep(0.4)
+            with m.evaluation():
+                time.sleep(0.2)
+            m.epoch(performance=0.5)
+    run = _only_run("ticking")
+    assert run.data.metrics["energy/train_wh"] * 3600 == pytest.approx(3 * 0.4 * 20, rel=0.3)
+    assert run.data.metrics["energy/eval_wh"] * 3600 == pytest.approx(3 * 0.2 * 20, rel=0.5)
+    assert run.data.tags["pepr.energy_source"] == "measured"
+    assert "pepr.energy_missing" not in run.data.tags
+    assert "6 windows" in run.data.tags["pepr.energy_caution"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "gpu"}, "device: 'gpu' is not one of"),
+        ({"energy": "guess"}, "energy: 'guess' is not one of"),
+        ({"pue": 0.5}, "pue: 0.5 is not a number from 1"),
+        ({"carbon_intensity": -1.0}, "carbon_intensity: -1.0 is not"),
+    ],
+)
+def test_impossible_options_are_refused_as_for_a_job(
+    store: str, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(WrongUse, match=words), pepr_mlops.measure("x", model="x", **options):
+        pass
+
+
+def test_two_measurements_do_not_mix_in_one_run(store: str) -> None:
+    with mlflow.start_run():
+        with pepr_mlops.measure("one", model="x", energy="off") as m:
+            m.epoch(performance=0.5)
+        with (
+            pytest.raises(WorkFailed, match="has measurements already"),
+            pepr_mlops.measure("two", model="x", energy="off"),
+        ):
+            pass
+
+
+def test_an_experiment_set_in_mlflow_takes_the_run(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)  # restored after
+    mlflow.set_experiment("another")
+    with pepr_mlops.measure("mine", model="x", energy="off") as m:
+        m.epoch(performance=0.5)
+    run = _only_run("another")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["pepr.experiment"] == "mine"
 
 
 def test_evaluation_is_not_training(store: str) -> None:

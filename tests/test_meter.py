@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from zeus.utils.testing import ReplayZeusMonitor
 from pepr_mlops import meter as meters
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, open_meter
+from pepr_mlops.meter import zeus as sensors
 
 RECORDED = """start_time,window_name,elapsed_time,gpu0_energy
 1.0,train,10.0,2500.0
@@ -25,6 +28,12 @@ RECORDED = """start_time,window_name,elapsed_time,gpu0_energy
 
 def _wait() -> None:
     """Nothing to wait for."""
+
+
+@pytest.fixture
+def long_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every window were long enough for a counter to have moved."""
+    monkeypatch.setattr(sensors, "_STILL_S", 0.0)
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ class _Monitor:
 
 
 def test_recorded_joules_are_replayed_and_a_still_counter_is_missing(
-    replay: ReplayZeusMonitor,
+    replay: ReplayZeusMonitor, long_windows: None
 ) -> None:
     meter = ZeusMeter(replay, ("gpu",), _wait, {})
     windows = []
@@ -97,8 +106,8 @@ def test_an_soc_counts_its_parts_once() -> None:
         assert meter.end().joules == {"soc": joules}
 
 
-def test_one_still_package_of_two_leaves_the_cpu_out() -> None:
-    measurement = Measurement(time=1.0, gpu_energy={0: 9.0}, cpu_energy={0: 30.0, 1: 0.0})
+def test_a_still_package_leaves_the_cpu_out(long_windows: None) -> None:
+    measurement = Measurement(time=1.0, gpu_energy={0: 9.0}, cpu_energy={1: 0.0})
     meter = ZeusMeter(_Monitor(measurement), ("gpu", "cpu"), _wait, {})
     meter.begin("train")
     window = meter.end()
@@ -118,7 +127,32 @@ def test_a_sensor_that_vanishes_is_missing_with_its_reason() -> None:
 def test_a_counter_that_runs_backwards_is_missing() -> None:
     meter = ZeusMeter(_Monitor(Measurement(time=1, gpu_energy={0: -5.0})), ("gpu",), _wait, {})
     meter.begin("train")
-    assert meter.end().missing == {"gpu": "counter gave -5.0 J"}
+    assert meter.end().missing == {"gpu": "counter ran backwards by 5 J"}
+
+
+def test_a_counter_that_wraps_between_two_looks_makes_up_for_it() -> None:
+    """Zeus notices that RAPL wrapped around up to a second late."""
+    parts = [Measurement(time=1, gpu_energy={}, cpu_energy={0: j}) for j in (10, -90, 105)]
+    meter = ZeusMeter(_Monitor(*parts), ("cpu",), _wait, {})
+    meter.begin("train")
+    assert meter.spent_j() == 10
+    assert meter.spent_j() == 0  # not negative, and not given up
+    assert meter.end().joules == {"cpu": 25}
+
+
+def test_a_window_opened_while_rapl_wraps_is_no_measurement() -> None:
+    wrapped = Measurement(time=1, gpu_energy={}, cpu_energy={0: 262_143.0 + 100})
+    meter = ZeusMeter(_Monitor(wrapped), ("cpu",), _wait, {})
+    meter.begin("train")
+    assert "more than a socket can take" in meter.end().missing["cpu"]
+
+
+def test_a_window_shorter_than_the_counters_tick_may_be_zero() -> None:
+    meter = ZeusMeter(_Monitor(Measurement(time=0, gpu_energy={0: 0.0})), ("gpu",), _wait, {})
+    meter.begin("train")
+    window = meter.end()
+    assert window.joules == {"gpu": 0.0}
+    assert window.missing == {}
 
 
 def test_following_the_energy_splits_the_window_and_loses_nothing() -> None:
@@ -151,7 +185,7 @@ def test_the_device_is_waited_for_before_both_readings() -> None:
 
 
 def test_an_estimate_is_power_times_time_within_the_models_bounds() -> None:
-    meter = EstimateMeter(_wait)
+    meter = EstimateMeter(_wait, "no RAPL here")
     meter.begin("train")
     total = 0
     while meter.spent_j() < 2:  # type: ignore[operator]
@@ -166,7 +200,7 @@ def test_an_estimate_is_power_times_time_within_the_models_bounds() -> None:
 
 def test_an_estimate_leaves_no_thread_behind() -> None:
     before = psutil.Process().num_threads()
-    meter = EstimateMeter(_wait)
+    meter = EstimateMeter(_wait, "no RAPL here")
     for _ in range(3):
         meter.begin("train")
         meter.end()
@@ -203,7 +237,7 @@ def test_which_meter_answers(
     components: tuple[str, ...],
     kind: type,
 ) -> None:
-    monkeypatch.setattr(meters, "_zeus", _zeus_reads(*components))
+    monkeypatch.setattr(meters, "find_sensors", _zeus_reads(*components))
     assert isinstance(open_meter(energy, accelerator, [], _wait), kind)
 
 
@@ -222,7 +256,7 @@ def test_what_cannot_be_measured_is_refused(
     components: tuple[str, ...],
     words: str,
 ) -> None:
-    monkeypatch.setattr(meters, "_zeus", _zeus_reads(*components))
+    monkeypatch.setattr(meters, "find_sensors", _zeus_reads(*components))
     with pytest.raises(WrongUse, match=words):
         open_meter(energy, accelerator, [], _wait)
 
@@ -234,6 +268,36 @@ def _rapl(root: Path, zones: dict[str, str]) -> None:
         (folder / "name").write_text(name + "\n")
         (folder / "energy_uj").write_text("1000000\n")
         (folder / "max_energy_range_uj").write_text("262143328850\n")
+
+
+def test_an_estimate_says_what_it_assumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from codecarbon.core import cpu
+    from codecarbon.core.util import count_cpus
+
+    monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Some CPU", 4 * count_cpus()))
+    assert "(unknown CPU, 4 W a thread)" in EstimateMeter(_wait, "").method
+    monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Known CPU", 125.0))
+    method = EstimateMeter(_wait, "no RAPL here").method
+    assert "Known CPU, 125 W at full load;" in method
+    assert method.endswith("not measured: no RAPL here")
+
+
+def test_where_the_model_does_not_apply_there_is_no_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CodeCarbon asks Slurm's scontrol for the memory, which a container does not have."""
+    from codecarbon.external.ram import RAM
+
+    def no_scontrol(self: RAM) -> None:
+        raise FileNotFoundError("scontrol")
+
+    monkeypatch.setattr(RAM, "total_power", no_scontrol)
+    monkeypatch.setattr(meters, "find_sensors", _zeus_reads())
+    meter = open_meter("auto", "cpu", [], _wait)
+    assert isinstance(meter, NoMeter)
+    assert "scontrol" in meter.notes["cpu"]
+    with pytest.raises(WrongUse, match="estimated is not possible here"):
+        open_meter("estimated", "cpu", [], _wait)
 
 
 def test_only_cpu_packages_are_read_of_rapl(
@@ -268,6 +332,31 @@ def test_only_cpu_packages_are_read_of_rapl(
     assert meter.end().joules == pytest.approx({"cpu": 5.0, "dram": 2.0})
 
 
+def test_measuring_rapl_does_not_run_a_script_a_second_time(tmp_path: Path) -> None:
+    """Zeus watches RAPL from spawned processes, which import the main module anew."""
+    _rapl(tmp_path / "rapl", {"intel-rapl:0": "package-0"})
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        f"""
+from pathlib import Path
+with open({str(tmp_path / "runs")!r}, "a") as file:
+    file.write("run\\n")
+import zeus.device.cpu, zeus.device.cpu.rapl as rapl
+rapl.RAPL_DIR = {str(tmp_path / "rapl")!r}
+zeus.device.cpu.rapl_is_available = rapl.rapl_is_available = lambda: True
+from pepr_mlops.meter import open_meter
+meter = open_meter("measured", "cpu", [], lambda: None)
+meter.begin("train")
+print(list(meter.sources))
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.strip() == "['cpu']", done.stderr
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
 def test_gpus_are_matched_by_uuid_and_visibility_is_zeus_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -277,14 +366,18 @@ def test_gpus_are_matched_by_uuid_and_visibility_is_zeus_own(
     uuids = {"handle a": "GPU-a", "handle b": "GPU-b"}
     gpus = SimpleNamespace(
         gpus=[SimpleNamespace(handle="handle b"), SimpleNamespace(handle="handle a")],
-        get_instant_power_usage=lambda index: 1,
+        supports_get_total_energy_consumption=lambda index: True,
+        get_total_energy_consumption=lambda index: 1,
     )
     monkeypatch.setattr(zeus.device, "get_gpus", lambda: gpus)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", uuids.__getitem__)
-    assert meters._zeus_index("GPU-a") == 1
-    assert meters._zeus_index("GPU-b") == 0
+    divided = {"handle a": [0, 0], "handle b": [1, 1]}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", divided.__getitem__)
+    assert sensors._zeus_index("GPU-a") == 1
+    with pytest.raises(LookupError, match="divided by MIG"):
+        sensors._zeus_index("GPU-b")
     with pytest.raises(LookupError, match="does not see GPU-c"):
-        meters._zeus_index("GPU-c")
+        sensors._zeus_index("GPU-c")
 
 
 def test_cuda_visible_devices_decides_which_gpu_zeus_numbers(
@@ -309,8 +402,10 @@ def test_cuda_visible_devices_decides_which_gpu_zeus_numbers(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
     gpus = NVIDIAGPUs()
     monkeypatch.setattr("zeus.device.get_gpus", lambda: gpus)
-    monkeypatch.setattr(gpus, "get_instant_power_usage", lambda index: 1)
-    assert meters._zeus_index("GPU-2") == 0
+    monkeypatch.setattr(gpus, "supports_get_total_energy_consumption", lambda index: True)
+    monkeypatch.setattr(gpus, "get_total_energy_consumption", lambda index: 1)
+    monkeypatch.setattr(sensors, "_is_divided", lambda handle: False)
+    assert sensors._zeus_index("GPU-2") == 0
     assert asked == [2]
 
 
@@ -322,7 +417,7 @@ def test_idle_power_is_energy_over_time(replay: ReplayZeusMonitor, tmp_path: Pat
     assert 20 < float(tags["pepr.idle_power_w"]) <= 5.0 / 0.05
 
 
-def test_a_still_sensor_is_refused_when_measuring_is_required() -> None:
+def test_a_still_sensor_is_refused_when_measuring_is_required(long_windows: None) -> None:
     still = Measurement(time=1, gpu_energy={0: 0.0})
     with pytest.raises(WrongUse, match="a sensor gives nothing"):
         meters.idle_tags(ZeusMeter(_Monitor(still), ("gpu",), _wait, {}), required=True)

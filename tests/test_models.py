@@ -234,17 +234,24 @@ def test_a_transformer_is_built_for_the_size() -> None:
 
 
 def test_cached_weights_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout of Hugging Face's cache: a reference, and a snapshot of that commit."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
     assert models.cached_models() == set()
-    checkpoints = tmp_path / "torch" / "checkpoints"
-    checkpoints.mkdir(parents=True)
-    import timm
+    repository = tmp_path / "models--timm--resnet18d.ra2_in1k"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    assert models.cached_models() == set()
+    (snapshot / "model.safetensors").touch()
+    assert models.cached_models() == {"resnet18d"}
 
-    source = timm.get_pretrained_cfg("resnet18d")
-    assert source is not None
-    if source.url:
-        (checkpoints / Path(source.url).name).touch()
-        assert models.cached_models() == {"resnet18d"}
+
+def test_the_weights_of_a_run_have_a_name() -> None:
+    assert models.weights_name("resnet18d", True, None) == "ra2_in1k"
+    assert models.weights_name("resnet18d", True, "/data/mine.pth") == "mine.pth"
+    assert models.weights_name("resnet18d", False, None) == "none"
+    assert models.weights_name("gluon_resnet34_v1b", True, None) == "gluon_in1k"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import mlflow
@@ -21,7 +22,7 @@ def _get(run: tracking.Run) -> mlflow.entities.Run:
 
 def test_a_run_is_whole_and_finished(store: str) -> None:
     splits = data.load(RunSpec(dataset="digits"))
-    with tracking.start("digits", "resnet18d 0") as run:
+    with tracking.start(None, "digits", "resnet18d 0") as run:
         run.params({"lr": "0.0005"})
         run.tag({"pepr.experiment": "digits"})
         run.data(splits)
@@ -51,7 +52,7 @@ def test_a_run_is_whole_and_finished(store: str) -> None:
 
 
 def _start_and_raise(begun: list[tracking.Run], error: BaseException) -> None:
-    with tracking.start("e", "n") as run:
+    with tracking.start("e", "e", "n") as run:
         begun.append(run)
         run.log({"test/accuracy": 0.5}, 1)
         raise error
@@ -84,7 +85,7 @@ def test_an_inherited_run_keeps_what_was_typed(store: str, monkeypatch: pytest.M
     begun = client.create_run("0")
     client.log_param(begun.info.run_id, "lr", "5e-4")
     monkeypatch.setenv("MLFLOW_RUN_ID", begun.info.run_id)
-    with tracking.start("ignored", "ignored") as run:
+    with tracking.start("ignored", "ignored", "ignored") as run:
         run.params({"lr": "0.0005", "epochs": "10"})
     assert run.run_id == begun.info.run_id
     assert _get(run).data.params == {"lr": "5e-4", "epochs": "10"}
@@ -94,30 +95,64 @@ def test_an_inherited_run_keeps_what_was_typed(store: str, monkeypatch: pytest.M
 def test_mlflows_own_variables_name_the_experiment(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def logged_to(*target: str | None) -> str:
+        with tracking.start(*target) as run:  # type: ignore[arg-type]
+            pass
+        name: str = run.client.get_experiment(run.experiment_id).name
+        return name
+
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
-    with tracking.start("derma", "n") as run:
+    assert logged_to(None, "derma", "n") == "mine"
+    assert logged_to("asked for", "derma", "n") == "asked for"
+    assert logged_to(None, "derma", "n", store) == "derma"  # the variables are of another server
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    assert logged_to(None, "derma", "n") == "Default"
+
+
+def test_a_run_that_was_measured_before_is_not_mixed_with_another(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.start(None, "e", "n") as run:
+        run.log({"time/train_s": 3.0, "energy/train_wh": 30.0}, 1)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.run_id)
+    with (
+        pytest.raises(WorkFailed, match="has measurements already"),
+        tracking.start(None, "e", "n"),
+    ):
         pass
-    assert MlflowClient().get_experiment(run.experiment_id).name == "mine"
+    assert _get(run).info.status == "FINISHED"
+
+
+def test_a_failure_is_told_even_when_the_server_is_gone(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(self: tracking.Run, tags: object) -> None:
+        raise WorkFailed("tracking: no server")
+
+    monkeypatch.setattr(tracking.Run, "tag", gone)
+    with pytest.raises(WorkFailed, match="no memory"), tracking.start(None, "e", "n"):
+        raise WorkFailed("no memory")
 
 
 def test_a_deleted_experiment_is_an_error_with_a_remedy(store: str) -> None:
     client = MlflowClient()
     client.delete_experiment(client.create_experiment("gone"))
-    with pytest.raises(WorkFailed, match="'gone' is deleted"), tracking.start("gone", "n"):
+    with pytest.raises(WorkFailed, match="'gone' is deleted"), tracking.start(None, "gone", "n"):
         pass
 
 
 def test_a_file_of_another_path(store: str, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()
-    with tracking.start("e", "n", f"sqlite:///{other}/runs.db") as run:
+    with tracking.start("e", "e", "n", f"sqlite:///{other}/runs.db") as run:
         run.log({"test/accuracy": 1.0}, 1)
     assert MlflowClient(f"sqlite:///{other}/runs.db").get_run(run.run_id).info.status == "FINISHED"
     assert tracking.where(run) == f"mlflow ui --backend-store-uri sqlite:///{other}/runs.db"
 
 
 def test_a_server_over_http(store: str, server: str) -> None:
-    with tracking.start("over http", "n", server) as run:
+    with tracking.start(None, "over http", "n", server) as run:
         run.log({"test/accuracy": 0.25}, 1)
         run.spec({"model": "x"})
     client = MlflowClient(server)
@@ -129,11 +164,13 @@ def test_a_server_over_http(store: str, server: str) -> None:
 
 
 def test_a_server_that_is_down_is_told_in_seconds(store: str) -> None:
+    started = time.monotonic()
     with (
         pytest.raises(WorkFailed, match=r"tracking: http://127\.0\.0\.1:9 did not take it"),
-        tracking.start("e", "n", "http://user:secret@127.0.0.1:9"),
+        tracking.start("e", "e", "n", "http://user:secret@127.0.0.1:9"),
     ):
         pass
+    assert time.monotonic() - started < 30  # MLflow's own patience is four minutes
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 

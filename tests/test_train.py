@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from pepr_mlops import data, models, train
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import Window
+from pepr_mlops.costs import Costs, Window
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.memory import Memory
 from pepr_mlops.performance import scores
@@ -76,6 +77,8 @@ def _fit(
         Intensity(100.0, "given"),
         lambda metrics, epoch: logged.append((epoch, dict(metrics))),
         Silent(spec, "measured"),
+        Costs(meter.sources),
+        time.perf_counter(),
     )
     return result, logged, meter
 
@@ -94,6 +97,7 @@ def test_it_learns_and_logs_every_metric_of_a_gpu_less_run(shapes: Path) -> None
     assert last["carbon/train_gco2e"] == pytest.approx(0.12 / 1000 * 100)
     assert last["memory/rss_gb"] > 0.1
     assert set(last) <= set(METRICS)
+    assert logged[0][1].pop("time/setup_s") > 0  # once, at the first epoch
     assert all(set(metrics) == set(last) for _, metrics in logged)
     assert meter.opened == ["train", "eval"] * 12
     assert result.metrics == last
@@ -109,12 +113,20 @@ def test_predictions_give_the_logged_scores(shapes: Path) -> None:
     assert -np.log(chosen).mean() == pytest.approx(logged[-1][1]["test/loss"], rel=1e-5)
 
 
-def test_best_validation_epoch_is_the_first_of_the_highest(shapes: Path) -> None:
+def test_best_validation_epoch_is_the_first_of_the_highest(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_epoch = {"val": [0.5, 0.8, 0.8, 0.6], "test": [0.4, 0.7, 0.9, 0.5]}
+
+    def evaluate(self: Any, batches: Any, epoch: int, name: str) -> Any:
+        accuracy = by_epoch[name][epoch - 1]
+        return train._Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
+
+    monkeypatch.setattr(train._Training, "evaluate", evaluate)
     _, logged, _ = _fit(_spec(shapes, epochs=4))
-    accuracies = [metrics["val/accuracy"] for _, metrics in logged]
-    best = int(np.argmax(accuracies))
-    assert logged[-1][1]["best_val/accuracy"] == logged[best][1]["test/accuracy"]
-    assert logged[-1][1]["best_val/auc"] == logged[best][1]["test/auc"]
+    assert [m["best_val/accuracy"] for _, m in logged] == [0.4, 0.7, 0.7, 0.7]
+    assert [m["performance"] for _, m in logged] == [0.4, 0.7, 0.9, 0.5]
+    assert "best_val/loss" not in logged[-1][1]
 
 
 def test_training_loss_is_the_mean_over_images_and_not_batches(shapes: Path) -> None:
@@ -184,6 +196,8 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
             None,
             lambda metrics, epoch: logged.append(epoch) or _has_cost_only(metrics),
             Silent(spec, ""),
+            Costs(_Meter.sources),
+            time.perf_counter(),
         )
     assert failed.value.reason == "non_finite_loss"
     assert logged == [1]  # what the unfinished epoch took is kept
@@ -213,6 +227,29 @@ def test_out_of_memory_is_told_with_what_was_reached(shapes: Path) -> None:
         _fit(_spec(shapes), Grows())
     assert failed.value.reason == "out_of_memory"
     assert "1 epochs were completed" in str(failed.value)
+
+
+def test_out_of_memory_before_the_first_epoch_is_told_too(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: torch.nn.Module, *args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(WorkFailed, match="out of memory before the first epoch") as failed:
+        _fit(_spec(shapes))
+    assert failed.value.reason == "out_of_memory"
+
+
+def test_bf16_is_looked_for_on_the_device_that_is_used(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capability = {torch.device("cuda:0"): (8, 0), torch.device("cuda:1"): (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capability.__getitem__)
+    spec = _spec(shapes, precision="bf16")
+    train.check_arithmetic(spec, torch.device("cuda:0"))
+    with pytest.raises(WrongUse, match="bf16 is not in the hardware of cuda:1"):
+        train.check_arithmetic(spec, torch.device("cuda:1"))
 
 
 def test_an_energy_budget_stops_after_the_step_that_crosses_it(
@@ -276,7 +313,17 @@ def test_several_labels_per_image(shapes: Path) -> None:
     )
     network = models.build("resnet18d", classes=2, channels=1, image_size=32, pretrained=False)
     result = train.fit(
-        spec, splits, network, CPU, _Meter(), Memory(), None, lambda m, e: None, Silent(spec, "")
+        spec,
+        splits,
+        network,
+        CPU,
+        _Meter(),
+        Memory(),
+        None,
+        lambda m, e: None,
+        Silent(spec, ""),
+        Costs(_Meter.sources),
+        time.perf_counter(),
     )
     assert result.metrics["test/auc"] > 0.95
     assert result.probabilities.shape == (16, 2)

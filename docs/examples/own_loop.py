@@ -18,6 +18,7 @@ with pepr_mlops.measure(
     model="mlp64",
     params={"dataset": "digits", "batch_size": 20, "epochs": 3},
     performance="test/accuracy",
+    device="cpu",
 ) as m:
     for _ in range(3):
         network.partial_fit(x, y, classes=classes)  # training

@@ -59,7 +59,7 @@ def run_command(command: Callable[[], Any]) -> None:
 
     A person's mistake is one line on standard error.
     """
-    _exit_on_sigterm()
+    _exit_on_signals()
     sys.exit(_status(command))
 
 
@@ -89,10 +89,12 @@ def _status(command: Callable[[], Any]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _exit_on_sigterm() -> None:
-    """Let a job end its run as KILLED when the system stops it."""
+def _exit_on_signals() -> None:
+    """Let a job end its run as KILLED when the system stops it or its terminal goes."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, stop)  # nohup ignores it

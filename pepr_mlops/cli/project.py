@@ -42,7 +42,7 @@ def _main(words: Sequence[str]) -> None:
         train_and_print(RunSpec.parse(parse(words)))
     except PeprError as error:
         run = tracking.inherited_run()
-        if run is not None:
+        if run is not None and error.reason != tracking.NOT_FRESH:
             tracking.fail(run, error)
         raise
 

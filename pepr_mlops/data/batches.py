@@ -9,15 +9,16 @@ import torch
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.performance import MULTI_LABEL
 
-# Share of a GPU's free memory that a data set may take and still leave room for training.
+# Share of a GPU's memory that a data set may take and still leave room for training. Not of the
+# memory that is free: it would then depend on the moment, and the images are part of the peak.
 _RESIDENT_SHARE = 0.25
 
 
 class Batches:
     """One split, given out in batches of float images [n, channels, size, size] and labels.
 
-    The images stay 8-bit: on `device` when `resident`, else in pinned memory of the host, copied
-    batch by batch. They become floats in [0, 1], are resized bilinearly (with antialiasing when
+    The images stay 8-bit: on `device` when `resident`, else in the host's memory, copied batch by
+    batch. They become floats in [0, 1], are resized bilinearly (with antialiasing when
     shrunk) and repeated over the channels on the device. `mean` and `std`, one per channel, then
     normalise them.
     """
@@ -36,8 +37,6 @@ class Batches:
         images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
         if resident:
             images = images.to(device)
-        elif device.type == "cuda":
-            images = images.pin_memory()
         self.images = images
         self.labels = labels.to(device)
         if splits.task == MULTI_LABEL:
@@ -69,7 +68,10 @@ class Batches:
         for indices in order:
             on_device = indices.to(self._device, non_blocking=True)
             chosen = indices if self.images.device.type == "cpu" else on_device
-            images = self.images[chosen].to(self._device, non_blocking=True)
+            images = self.images[chosen]
+            if images.device != self._device and self._device.type == "cuda":
+                images = images.pin_memory()  # so that the copy does not wait for the work before
+            images = images.to(self._device, non_blocking=True)
             yield self._prepare(images), self.labels[on_device]
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
@@ -93,6 +95,6 @@ def fits(splits: Splits, device: torch.device) -> bool:
     """Whether all images may stay on the device during training."""
     if device.type != "cuda":
         return device.type == "cpu"
-    free, _ = torch.cuda.mem_get_info(device)
+    total = torch.cuda.get_device_properties(device).total_memory
     needed = sum(part.images.nbytes for part in (splits.train, splits.val, splits.test))
-    return needed <= _RESIDENT_SHARE * free
+    return needed <= _RESIDENT_SHARE * total

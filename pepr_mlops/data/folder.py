@@ -109,8 +109,9 @@ def _read(
 def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
     try:
         with Image.open(path) as opened:
-            if opened.mode[0] in "IF":  # which grey is white is unknown, and Pillow would clip
-                raise OSError(f"mode {opened.mode} has over 8 bits; save it windowed to 8 bits")
+            # Which grey is white is unknown. Pillow would clip grey and cut off colour.
+            if opened.mode[0] in "IF" or ";16" in str(opened.tile):
+                raise OSError("it has over 8 bits a channel; save it windowed to 8 bits")
             image = opened.convert("L" if grey else "RGB")
             return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -41,7 +41,10 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     import medmnist
 
     info = medmnist.INFO[flag]
-    root = Path(data_root or medmnist.info.DEFAULT_ROOT).expanduser()
+    folder = data_root or medmnist.info.DEFAULT_ROOT
+    if folder is None:
+        raise WrongUse("data_root: medmnist has no folder of its own here; name one")
+    root = Path(folder).expanduser()
     if not root.is_dir():
         raise WrongUse(f"data_root: there is no folder {root}; create it or name another")
     suffix = "" if size == 28 else f"_{size}"
@@ -92,6 +95,8 @@ def _download(flag: str, size: int, info: dict[str, Any], suffix: str, path: Pat
             os.replace(Path(folder) / path.name, path)
     except (RuntimeError, OSError) as error:  # no connection or a wrong checksum, or no place
         cause = error.__context__ or error
+        if isinstance(cause, KeyboardInterrupt | SystemExit):
+            raise cause from None  # medmnist hides that it was interrupted
         raise WorkFailed(
             f"dataset: {path.name} could not be downloaded ({str(cause)[:120]}); offline: "
             f"fetch {info[f'url{suffix}']} elsewhere and put it at {path}, or pass its folder "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.server
 import shutil
+import struct
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +153,43 @@ def test_more_than_8_bits_are_refused_and_not_clipped(shapes: Path) -> None:
     )
     with pytest.raises(WrongUse, match="over 8 bits"):
         _load(dataset=str(shapes), image_size=20)
+
+
+def test_colour_of_more_than_8_bits_is_refused_and_not_cut_off(shapes: Path) -> None:
+    (shapes / "train" / "dark" / "00.png").write_bytes(_png_of_16_bit_colour())
+    with pytest.raises(WrongUse, match="over 8 bits"):
+        _load(dataset=str(shapes), image_size=20)
+
+
+def _png_of_16_bit_colour() -> bytes:
+    """One pixel; Pillow cannot write such a file."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 1000, 2000, 3000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+def test_interrupting_a_download_is_no_failed_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import medmnist
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except BaseException:  # as medmnist does
+            raise RuntimeError("Something went wrong when downloading!")  # noqa: B904
+
+    monkeypatch.setattr(medmnist, "DermaMNIST", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_class_without_training_images_is_named(shapes: Path) -> None:

@@ -1,0 +1,141 @@
+"""Energy and time of blocks of work, each with where it comes from.
+
+One interface over three ways to know the energy: counters read by Zeus, an estimate of a machine
+without counters by CodeCarbon's model, and nothing. What could not be read has no value and a
+reason; it is never zero.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from pepr_mlops.costs import Window, overall
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.meter.estimate import EstimateMeter
+from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
+from pepr_mlops.schema import Source
+
+IDLE_S = 3.0
+
+
+class Meter(Protocol):
+    """Measures one block at a time.
+
+    `sources` names the components that count towards energy and how each is known, `method` says
+    how in words, `notes` why other components are not read.
+    """
+
+    sources: Mapping[str, Source]
+    method: str
+    notes: Mapping[str, str]
+
+    def begin(self, name: str) -> None:
+        """Open the window `name` once the device has finished the work given to it."""
+
+    def end(self) -> Window:
+        """Close it once the device has finished the work given to it."""
+
+    def spent_j(self) -> float | None:
+        """Joules of all components since `begin`, or None if not known. Does not wait."""
+
+
+class NoMeter:
+    """Time only."""
+
+    sources: Mapping[str, Source] = {}
+    method = "none"
+
+    def __init__(self, synchronize: Callable[[], None], notes: Mapping[str, str]) -> None:
+        self.notes = notes
+        self._synchronize = synchronize
+        self._started = 0.0
+
+    def begin(self, name: str) -> None:
+        self._synchronize()
+        self._started = time.perf_counter()
+
+    def end(self) -> Window:
+        self._synchronize()
+        return Window(time.perf_counter() - self._started, {}, {})
+
+    def spent_j(self) -> float | None:
+        return None
+
+
+def open_meter(
+    energy: str,
+    accelerator: str,
+    gpu_uuids: Sequence[str],
+    synchronize: Callable[[], None],
+) -> Meter:
+    """The meter for work on `accelerator` (`cuda`, `mps`, `cpu`).
+
+    `gpu_uuids` are the GPUs used, as NVML names them; `synchronize` waits for their work.
+    `energy` is RunSpec's: `measured` raises `WrongUse` where what does the work has no sensor;
+    `auto` then estimates a CPU machine and leaves the energy of a GPU out, with the reason, since
+    no offline model knows it; `estimated` estimates even where there are sensors.
+    """
+    if energy == "off":
+        return NoMeter(synchronize, {})
+    if energy == "estimated":
+        if accelerator != "cpu":
+            raise WrongUse(
+                f"energy: estimated knows CPU and memory only and the work runs on {accelerator}; "
+                "use measured, auto or off, or device=cpu"
+            )
+        return _estimate(synchronize, "as asked", required=True)
+    monitor, components, notes = find_sensors(gpu_uuids)
+    needed = {"cuda": "gpu", "mps": "soc"}.get(accelerator)
+    complete = needed in components if needed else bool(components)
+    if complete or "soc" in components:
+        return ZeusMeter(monitor, components, synchronize, notes)
+    why = "; ".join(f"{component}: {note}" for component, note in notes.items())
+    if energy == "measured":
+        raise WrongUse(
+            f"energy: measured is not possible here, no sensor of the {needed or 'cpu'} ({why}); "
+            "use auto, estimated or off, or see https://ml.energy/zeus/getting_started for access"
+        )
+    if needed:
+        return NoMeter(synchronize, notes)
+    return _estimate(synchronize, why, required=False)
+
+
+def _estimate(synchronize: Callable[[], None], why: str, required: bool) -> Meter:
+    try:
+        return EstimateMeter(synchronize, why)
+    except LookupError as error:
+        if required:
+            raise WrongUse(f"energy: estimated is not possible here ({error}); use off") from error
+        return NoMeter(synchronize, {"cpu": f"{why}; no estimate: {error}"})
+
+
+def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
+    """The power of waiting for a few seconds, before the work starts.
+
+    Raises `WrongUse` when measuring is `required` and a sensor gives nothing.
+    """
+    if not meter.sources:
+        return {}
+    meter.begin("idle")
+    time.sleep(IDLE_S)
+    window = meter.end()
+    if window.missing:
+        why = "; ".join(f"{component}: {reason}" for component, reason in window.missing.items())
+        if required:
+            raise WrongUse(
+                f"energy: measured is not possible here, a sensor gives nothing ({why}); use "
+                "auto, estimated or off",
+                reason="no_sensor",
+            )
+        return {}
+    return {"pepr.idle_power_w": f"{sum(window.joules.values()) / window.time_s:.4g}"}
+
+
+def source_tags(meter: Meter) -> dict[str, str]:
+    """How the energy is known."""
+    tags = {"pepr.energy_source": overall(meter.sources), "pepr.energy_method": meter.method}
+    if meter.sources:
+        tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in meter.sources.items())
+    return tags

@@ -1,0 +1,108 @@
+"""Energy of a CPU machine without sensors, by CodeCarbon's model."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+
+from pepr_mlops.costs import Window
+from pepr_mlops.errors import one_line
+from pepr_mlops.schema import Source
+
+_EVERY_S = 1.0
+
+
+class EstimateMeter:
+    """Estimates CPU and memory power with CodeCarbon's offline model of a machine without sensors.
+
+    The CPU takes its design power times 0.1 + 0.9 load³, the load being the whole machine's,
+    sampled every second; memory takes a constant power by its size. Off by 40 % and more, hence
+    marked everywhere. `why` says why nothing is measured. Raises `LookupError` where the model
+    does not apply.
+    """
+
+    def __init__(self, synchronize: Callable[[], None], why: str) -> None:
+        with _codecarbon_quiet():
+            from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
+            from codecarbon.core.util import count_cpus, count_physical_cpus
+            from codecarbon.external.hardware import CPU
+            from codecarbon.external.ram import RAM
+
+            tdp = TDP()
+            try:
+                self._dram_w = float(RAM().total_power().W)
+            except Exception as error:  # CodeCarbon asks Slurm for it, which may not be there
+                raise LookupError(f"memory size unknown: {one_line(error)}") from error
+            if tdp.tdp is None or self._dram_w <= 0:
+                raise LookupError("CodeCarbon knows neither this CPU nor this memory")
+            # CodeCarbon's own guess for a CPU it does not know is of all threads already.
+            guessed = tdp.tdp == DEFAULT_POWER_PER_CORE * count_cpus()
+            full_w = tdp.tdp if guessed else tdp.tdp * count_physical_cpus()
+            self._cpu = CPU.from_utils(".", "cpu_load", tdp.model, full_w)
+        self.sources: Mapping[str, Source] = {"cpu": "estimated", "dram": "estimated"}
+        self.method = (
+            f"CodeCarbon {metadata.version('codecarbon')} model: CPU {tdp.model}, {full_w:g} W at "
+            f"full load{' (unknown CPU, 4 W a thread)' if guessed else ''}; memory "
+            f"{self._dram_w:g} W{'; not measured: ' + why if why else ''}"
+        )
+        self.notes: Mapping[str, str] = {}
+        self._synchronize = synchronize
+        self._joules: dict[str, float] = {}
+        self._started = self._read = 0.0
+        self._stop = threading.Event()
+        self._sampler: threading.Thread | None = None
+
+    def begin(self, name: str) -> None:
+        self._synchronize()
+        self._halt()
+        self._joules = {"cpu": 0.0, "dram": 0.0}
+        self._cpu.start()
+        self._stop = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, args=(self._stop,), daemon=True)
+        self._sampler.start()
+        self._started = self._read = time.perf_counter()
+
+    def end(self) -> Window:
+        self._synchronize()
+        self._add()
+        self._halt()
+        return Window(self._read - self._started, dict(self._joules), {})
+
+    def spent_j(self) -> float | None:
+        self._add()
+        return sum(self._joules.values())
+
+    def _sample(self, stop: threading.Event) -> None:
+        while not stop.wait(_EVERY_S):
+            self._cpu.monitor_power()
+
+    def _add(self) -> None:
+        """Count the time since the last reading at the mean power of its samples."""
+        now = time.perf_counter()
+        self._joules["cpu"] += self._cpu.total_power().W * (now - self._read)
+        self._joules["dram"] += self._dram_w * (now - self._read)
+        self._read = now
+
+    def _halt(self) -> None:
+        self._stop.set()
+        if self._sampler is not None:
+            self._sampler.join()
+            self._sampler = None
+
+
+@contextlib.contextmanager
+def _codecarbon_quiet() -> Iterator[None]:
+    """Hold back what CodeCarbon prints about hardware that is not here; `method` says the rest."""
+    logger = logging.getLogger("codecarbon")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

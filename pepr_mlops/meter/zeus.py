@@ -1,0 +1,266 @@
+"""Energy counters of GPUs, CPUs and chips, read by Zeus."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pepr_mlops.costs import Window
+from pepr_mlops.errors import one_line
+from pepr_mlops.schema import COMPONENTS, Source
+
+_STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then stands still
+_PLAUSIBLE_W = 1000.0  # of one socket; RAPL read while it wraps around can be 262 kJ too high
+
+
+class ZeusMeter:
+    """Reads counters through a `zeus.monitor.ZeusMonitor` or its replay.
+
+    `components` are those the monitor can read. Zeus' own clock is the wall clock, which can be
+    set while we measure, so time is taken from the monotonic one.
+    """
+
+    def __init__(
+        self,
+        monitor: Any,
+        components: Sequence[str],
+        synchronize: Callable[[], None],
+        notes: Mapping[str, str],
+    ) -> None:
+        self.sources: Mapping[str, Source] = dict.fromkeys(components, "measured")
+        self.method = f"Zeus {metadata.version('zeus')}"
+        self.notes = notes
+        self._monitor = monitor
+        self._synchronize = synchronize
+        self._started = 0.0
+        self._name = ""
+        self._part = 0
+        self._joules: dict[tuple[str, int], float] = {}  # by component and its device's index
+        self._missing: dict[str, str] = {}
+
+    def begin(self, name: str) -> None:
+        self._synchronize()
+        self._name, self._part = name, 0
+        self._joules, self._missing = {}, {}
+        self._open(name)
+        self._started = time.perf_counter()
+
+    def end(self) -> Window:
+        self._synchronize()
+        elapsed = time.perf_counter() - self._started
+        self._close(self._key(self._part))
+        for (component, _), joules in self._joules.items():
+            if joules < 0:
+                why = f"counter ran backwards by {-joules:g} J"
+            elif joules == 0 and elapsed >= _STILL_S:
+                why = f"counter did not advance over {elapsed:.3g} s"
+            elif component in ("cpu", "dram") and joules > _PLAUSIBLE_W * max(elapsed, _STILL_S):
+                why = f"counter gave {joules:g} J in {elapsed:.3g} s, more than a socket can take"
+            else:
+                continue
+            self._missing.setdefault(component, why)
+        read = {component for component, _ in self._joules}
+        for component in self.sources:
+            if component not in read:
+                self._missing.setdefault(component, "no reading")
+        return Window(elapsed, self._totals(), dict(self._missing))
+
+    def spent_j(self) -> float | None:
+        """Splits the window in two and adds up the parts.
+
+        The next part is opened before this one is closed, so that nothing falls between them; a
+        tick of the counter within those microseconds counts twice.
+        """
+        following = self._part + 1
+        self._open(self._key(following))
+        self._close(self._key(self._part))
+        self._part = following
+        totals = self._totals()
+        if totals.keys() != self.sources.keys():
+            return None
+        return max(0.0, sum(totals.values()))
+
+    def _key(self, part: int) -> str:
+        return self._name if part == 0 else f"{self._name}+{part}"
+
+    def _totals(self) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for (component, _), joules in self._joules.items():
+            if component not in self._missing:
+                totals[component] = totals.get(component, 0.0) + joules
+        return totals
+
+    def _open(self, key: str) -> None:
+        self._try(lambda: self._monitor.begin_window(key, sync_execution=False, restart=True))
+
+    def _close(self, key: str) -> None:
+        read = self._try(lambda: self._monitor.end_window(key, sync_execution=False))
+        for (component, index), joules in (_readings(read) if read is not None else {}).items():
+            if component not in self.sources:
+                continue
+            if joules is None or not math.isfinite(joules):
+                self._missing.setdefault(component, f"counter gave {joules} J")
+                continue
+            # A part may be negative while Zeus has not yet seen RAPL wrap around; the next makes
+            # up for it, and `end` judges the sum.
+            place = (component, index)
+            self._joules[place] = self._joules.get(place, 0.0) + joules
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        """A sensor may vanish at any time: keep why, for every component, and go on training."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a zero reading, which `end` handles
+                return call()
+        except Exception as error:  # Zeus lets through the errors of drivers, files and its own
+            for component in self.sources:
+                self._missing.setdefault(component, one_line(error))
+            return None
+
+
+def _readings(measurement: Any) -> dict[tuple[str, int], float | None]:
+    """Joules by component and device of a `zeus.monitor.Measurement`, whose fields these are.
+
+    `total_energy` is not among them: it is the GPUs' alone. An SoC's own total, or else its parts
+    that do not overlap, are one component.
+    """
+    joules: dict[tuple[str, int], float | None] = {}
+    for component, by_device in (
+        ("gpu", measurement.gpu_energy),
+        ("cpu", measurement.cpu_energy),
+        ("dram", measurement.dram_energy),
+    ):
+        for index, value in (by_device or {}).items():
+            joules[component, index] = value
+    soc = measurement.soc_energy
+    if soc is not None:
+        parts = [getattr(soc, "total_energy_mj", None)]
+        if parts == [None]:
+            apple = ("cpu_total_mj", "dram_mj", "gpu_mj", "gpu_sram_mj", "ane_mj")
+            jetson = ("cpu_energy_mj", "gpu_energy_mj")
+            parts = [getattr(soc, name, None) for name in (*apple, *jetson)]
+        known = [part for part in parts if part is not None]
+        joules["soc", 0] = sum(known) / 1000 if known else None
+    return joules
+
+
+def find_sensors(gpu_uuids: Sequence[str]) -> tuple[Any, tuple[str, ...], dict[str, str]]:
+    """A monitor of these GPUs and of the CPU packages, what it reads, and why not the rest."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from zeus.monitor import ZeusMonitor
+
+        notes: dict[str, str] = {}
+        gpus: list[int] = []
+        with _helpers_without_main():
+            try:
+                gpus = [_zeus_index(uuid) for uuid in gpu_uuids]
+            except Exception as error:  # NVML's or Zeus' own, or of CUDA_VISIBLE_DEVICES by UUID
+                notes["gpu"] = one_line(error)
+            packages, has_dram, notes["cpu"] = _packages()
+            try:
+                with contextlib.nullcontext() if gpus else _no_gpus():
+                    monitor = ZeusMonitor(gpu_indices=gpus, cpu_indices=packages)
+            except Exception as error:  # a counter that vanished since
+                return None, (), {**notes, "zeus": one_line(error)}
+    if monitor.soc_is_present:  # its counters hold the CPU's and the GPU's already
+        return monitor, ("soc",), {}
+    read = {"gpu": bool(gpus), "cpu": bool(packages), "dram": has_dram}
+    if packages:
+        del notes["cpu"]
+        if not has_dram:
+            notes["dram"] = "RAPL has no memory zone on this CPU"
+    return monitor, tuple(c for c in COMPONENTS if read.get(c)), notes
+
+
+@contextlib.contextmanager
+def _helpers_without_main() -> Iterator[None]:
+    """Let Zeus start its helper processes without running the user's script a second time.
+
+    They watch RAPL for wrap-arounds and are started by `spawn`, which imports the main module
+    anew: a script without `if __name__ == "__main__"` would train again in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _no_gpus() -> Iterator[None]:
+    """Keep Zeus from reading a CUDA_VISIBLE_DEVICES that it cannot (-1, UUIDs) for no GPU."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    os.environ[name] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _packages() -> tuple[list[int], bool, str]:
+    """Positions of the CPU packages among Zeus' RAPL zones, whether all have a memory zone, and
+    why there is none.
+
+    Zeus lists every top zone, also `psys`, which holds the packages a second time.
+    """
+    from zeus.device import get_cpus
+
+    try:
+        cpus = get_cpus()
+        found = []
+        for i, cpu in enumerate(cpus.cpus):
+            folder = Path(cpus.rapl_dir) / f"intel-rapl:{cpu.cpu_index}"
+            if (folder / "name").read_text().startswith("package"):
+                cpus.get_total_energy_consumption(i)
+                found.append(i)
+    except Exception as error:  # Zeus lets through the errors of files and permissions
+        return [], False, one_line(error)
+    if not found:
+        return [], False, "RAPL has no package zone"
+    return found, all(cpus.supports_get_dram_energy_consumption(i) for i in found), ""
+
+
+def _zeus_index(uuid: str) -> int:
+    """Zeus' index of the GPU that NVML calls `uuid`.
+
+    CUDA numbers GPUs by speed unless told otherwise and Zeus by PCI bus, so that the same number
+    can name two GPUs.
+    """
+    import pynvml
+    from zeus.device import get_gpus
+
+    gpus = get_gpus()
+    for i, gpu in enumerate(gpus.gpus):
+        if pynvml.nvmlDeviceGetUUID(gpu.handle) == uuid:
+            if _is_divided(gpu.handle):
+                raise LookupError("the GPU is divided by MIG and its counter is of the whole")
+            if gpus.supports_get_total_energy_consumption(i):
+                gpus.get_total_energy_consumption(i)
+            else:  # older than Volta: Zeus polls the power
+                gpus.get_instant_power_usage(i)
+            return i
+    raise LookupError(f"Zeus does not see {uuid}")
+
+
+def _is_divided(handle: Any) -> bool:
+    import pynvml
+
+    try:
+        return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
+    except pynvml.NVMLError:  # a GPU that cannot be divided
+        return False

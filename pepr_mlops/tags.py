@@ -1,0 +1,47 @@
+"""The tags of a run: what is known when it begins, and what only at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pepr_mlops import carbon, hardware
+from pepr_mlops.costs import LOST, Costs, overall
+from pepr_mlops.meter import Meter, source_tags
+from pepr_mlops.schema import memory_metric
+
+if TYPE_CHECKING:
+    import torch
+
+
+def opening(
+    experiment: str,
+    performance: str,
+    device: torch.device,
+    meter: Meter,
+    intensity: carbon.Intensity | None,
+    pue: float,
+) -> dict[str, str]:
+    """What the run is compared by, how its energy is known, and the machine."""
+    return {
+        "pepr.experiment": experiment,
+        "pepr.performance": performance,
+        "pepr.memory": memory_metric(device.type),
+        **source_tags(meter),
+        **carbon.tags(intensity, pue),
+        **hardware.describe(device),
+    }
+
+
+def closing(
+    meter: Meter, costs: Costs, device: torch.device, others: set[str] | None
+) -> dict[str, str]:
+    """How the energy fared, and the other processes seen on the GPU, `others` before the work."""
+    return {
+        **costs.tags(meter.notes),
+        **hardware.other_processes_tag(others, hardware.other_gpu_processes(device)),
+    }
+
+
+def final_source(meter: Meter, costs: Costs) -> str:
+    """How the energy of the whole run is known, in the end."""
+    return LOST if costs.tags({}).get("pepr.energy_source") == LOST else overall(meter.sources)
