@@ -21,7 +21,8 @@ from common import machine, write
 
 from pepr_mlops import data, hardware, models, tracking, train
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import Costs, overall
+from pepr_mlops.costs import overall
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, open_meter
 from pepr_mlops.progress import Printed, Silent
@@ -108,21 +109,9 @@ def _train(
 
     shown = Silent(spec, "") if run is None else Printed(spec, overall(meter.sources))
     intensity = None if run is None else Intensity(100.0, "given")
-    costs = Costs(meter.sources)
+    gauges = Gauges(meter, Memory(device), intensity, spec.pue)
     started = time.perf_counter()
-    train.fit(
-        spec,
-        splits,
-        network,
-        device,
-        meter,
-        Memory(device),
-        intensity,
-        record,
-        shown,
-        costs,
-        started,
-    )
+    train.fit(spec, splits, network, device, gauges, record, shown, started)
     return time.perf_counter() - started
 
 

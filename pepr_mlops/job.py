@@ -8,14 +8,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon
-from pepr_mlops.costs import LOST, Costs, overall
+from pepr_mlops.costs import LOST, overall
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
-from pepr_mlops.meter import idle_tags, open_meter
+from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import RunSpec, memory_metric
 
 if TYPE_CHECKING:
+    import torch
+
     from pepr_mlops.data import Splits
     from pepr_mlops.tracking import Run
     from pepr_mlops.train import Progress, Result
@@ -43,22 +46,12 @@ def run(
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
-    from pepr_mlops import data, hardware, models, tags, tracking, train
+    from pepr_mlops import data, hardware, tags, tracking, train
 
     started = time.perf_counter()
-    intensity = carbon.resolve(spec.country, spec.carbon_intensity)
-    data.check_name(spec.dataset)
-    models.check_name(spec.model)
-    device = hardware.resolve_device(spec.device)
-    train.check_arithmetic(spec, device)
-    meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device))
-    if spec.budget_wh is not None and not meter.sources:
-        why = "; ".join(f"{component}: {note}" for component, note in meter.notes.items())
-        raise WrongUse(f"budget_wh: no energy is known here ({why}); use budget_s")
+    device, meter, intensity = _check(spec)
     source = overall(meter.sources)
     shown = progress(spec, source)
-    costs = Costs(meter.sources)
-
     with tracking.start(
         spec.experiment, spec.experiment_name, f"{spec.model} {spec.seed}", tracking_uri
     ) as logged:
@@ -73,55 +66,64 @@ def run(
             }
         )
         train.prepare(spec, device)
-        memory = Memory(device)
+        gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         splits = data.load(spec)
         logged.data(splits)
-        network = models.build(
-            spec.model,
-            classes=len(splits.classes),
-            channels=splits.channels,
-            image_size=spec.image_size,
-            pretrained=spec.pretrained,
-            weights=spec.weights,
-        )
-        parameters = sum(p.numel() for p in network.parameters())
+        network = _network(spec, splits, logged)
         shown.note(
-            f"{spec.model}, {parameters / 1e6:.2f} M parameters, on {device}; {splits.name}: "
-            f"{len(splits.train):,} / {len(splits.val):,} / {len(splits.test):,} images to train "
-            f"/ validate / test; energy: {source}" + (f" ({meter.method})" if meter.sources else "")
+            f"{spec.model} on {device}; {splits.name}: {len(splits.train):,} / "
+            f"{len(splits.val):,} / {len(splits.test):,} images to train / validate / test; "
+            f"energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
-        logged.tag(
-            {
-                "pepr.parameters": str(parameters),
-                "pepr.weights": models.weights_name(spec.model, spec.pretrained, spec.weights),
-                **idle_tags(meter, required=spec.energy == "measured"),
-            }
-        )
+        logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         others = hardware.other_gpu_processes(device)
         try:
-            result = train.fit(
-                spec,
-                splits,
-                network,
-                device,
-                meter,
-                memory,
-                intensity,
-                logged.log,
-                shown,
-                costs,
-                started,
-            )
+            result = train.fit(spec, splits, network, device, gauges, logged.log, shown, started)
         finally:
-            logged.tag(tags.closing(meter, costs, device, others))
-        source = tags.final_source(meter, costs)
-        if source == LOST:
+            logged.tag(tags.closing(gauges, device, others))
+        if gauges.energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
         if result.stopped is not None:
             logged.tag({"pepr.stopped": result.stopped})
         logged.predictions(result.labels, result.probabilities, splits.classes)
         _log_confusion(logged, spec, splits, result)
-    return Outcome(logged, result, source, memory_metric(device.type))
+    return Outcome(logged, result, gauges.energy_source, memory_metric(device.type))
+
+
+def _check(spec: RunSpec) -> tuple[torch.device, Meter, carbon.Intensity | None]:
+    """The device, meter and grid intensity, or `WrongUse` for what cannot be carried out."""
+    from pepr_mlops import data, hardware, models, train
+
+    intensity = carbon.resolve(spec.country, spec.carbon_intensity)
+    data.check_name(spec.dataset)
+    models.check_name(spec.model)
+    device = hardware.resolve_device(spec.device)
+    train.check_arithmetic(spec, device)
+    meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device))
+    if spec.budget_wh is not None and not meter.sources:
+        why = "; ".join(f"{component}: {note}" for component, note in meter.notes.items())
+        raise WrongUse(f"budget_wh: no energy is known here ({why}); use budget_s")
+    return device, meter, intensity
+
+
+def _network(spec: RunSpec, splits: Splits, logged: Run) -> torch.nn.Module:
+    from pepr_mlops import models
+
+    network = models.build(
+        spec.model,
+        classes=len(splits.classes),
+        channels=splits.channels,
+        image_size=spec.image_size,
+        pretrained=spec.pretrained,
+        weights=spec.weights,
+    )
+    logged.tag(
+        {
+            "pepr.parameters": str(sum(p.numel() for p in network.parameters())),
+            "pepr.weights": models.weights_name(spec.model, spec.pretrained, spec.weights),
+        }
+    )
+    return network
 
 
 def _log_confusion(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:

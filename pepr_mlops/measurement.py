@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pepr_mlops import carbon
-from pepr_mlops.costs import Costs
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter, idle_tags, open_meter
+from pepr_mlops.meter import idle_tags, open_meter
 from pepr_mlops.schema import PERFORMANCE, RunSpec, as_text, memory_metric
 from pepr_mlops.tracking import Run
 
@@ -19,22 +19,12 @@ from pepr_mlops.tracking import Run
 class Measured:
     """Handed out by `measure`: say when an epoch ends and what is evaluation."""
 
-    def __init__(
-        self,
-        run: Run,
-        meter: Meter,
-        memory: Memory,
-        intensity: carbon.Intensity | None,
-        pue: float,
-        setup_s: float,
-    ) -> None:
+    def __init__(self, run: Run, gauges: Gauges, setup_s: float) -> None:
         self.run_id = run.run_id
-        self.costs = Costs(meter.sources)
-        self._run, self._meter, self._memory = run, meter, memory
-        self._intensity, self._pue = intensity, pue
+        self._run, self._gauges = run, gauges
         self._once = {"time/setup_s": setup_s}
         self._epoch = 0
-        meter.begin("train")
+        gauges.meter.begin("train")
 
     def epoch(self, performance: float, metrics: Mapping[str, float] | None = None) -> None:
         """End an epoch and log its costs so far with `performance`, P of PePR, from 0 to 1.
@@ -52,26 +42,25 @@ class Measured:
             )
         self._close("train")
         self._log(own)
-        self._meter.begin("train")
+        self._gauges.meter.begin("train")
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """What runs inside counts as evaluation and not as training."""
         self._close("train")
-        self._meter.begin("eval")
+        self._gauges.meter.begin("eval")
         try:
             yield
         finally:
             self._close("eval")
-            self._meter.begin("train")
+            self._gauges.meter.begin("train")
 
     def _close(self, phase: str) -> None:
-        self.costs.add(phase, self._meter.end(), f"epoch {self._epoch + 1}")
+        self._gauges.end(phase, f"epoch {self._epoch + 1}")
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         self._epoch += 1
-        costs = self.costs.metrics(self._intensity, self._pue) | self._memory.metrics()
-        self._run.log({**metrics, **costs, **self._once}, self._epoch)
+        self._run.log({**metrics, **self._gauges.metrics(), **self._once}, self._epoch)
         self._once = {}
 
     def _finish(self, failed: bool) -> None:
@@ -81,7 +70,7 @@ class Measured:
             self._close("train")
             self._log({})
         else:
-            self._meter.end()
+            self._gauges.meter.end()
 
 
 @contextmanager
@@ -128,15 +117,15 @@ def measure(
             }
         )
         others = hardware.other_gpu_processes(used)
-        memory = Memory(used)
-        measured = Measured(run, meter, memory, intensity, pue, time.perf_counter() - started)
+        gauges = Gauges(meter, Memory(used), intensity, pue)
+        measured = Measured(run, gauges, time.perf_counter() - started)
         failed = True
         try:
             yield measured
             failed = False
         finally:
             measured._finish(failed)
-            at_end = tags.closing(meter, measured.costs, used, others)
-            if memory_metric(used.type) not in memory.metrics():
+            at_end = tags.closing(gauges, used, others)
+            if memory_metric(used.type) not in gauges.metrics():
                 at_end["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
             run.tag(at_end)

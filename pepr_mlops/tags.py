@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon, hardware
-from pepr_mlops.costs import LOST, Costs, overall
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.meter import Meter, source_tags
 from pepr_mlops.schema import memory_metric
 
@@ -32,16 +32,9 @@ def opening(
     }
 
 
-def closing(
-    meter: Meter, costs: Costs, device: torch.device, others: set[str] | None
-) -> dict[str, str]:
+def closing(gauges: Gauges, device: torch.device, others: set[str] | None) -> dict[str, str]:
     """How the energy fared, and the other processes seen on the GPU, `others` before the work."""
     return {
-        **costs.tags(meter.notes),
+        **gauges.costs.tags(gauges.meter.notes),
         **hardware.other_processes_tag(others, hardware.other_gpu_processes(device)),
     }
-
-
-def final_source(meter: Meter, costs: Costs) -> str:
-    """How the energy of the whole run is known, in the end."""
-    return LOST if costs.tags({}).get("pepr.energy_source") == LOST else overall(meter.sources)

@@ -16,13 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import J_PER_WH, Costs
+from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.schema import PERFORMANCE, RunSpec
 
@@ -94,22 +92,19 @@ def fit(
     splits: Splits,
     network: torch.nn.Module,
     device: torch.device,
-    meter: Meter,
-    memory: Memory,
-    intensity: Intensity | None,
+    gauges: Gauges,
     record: Record,
     progress: Progress,
-    costs: Costs,
     started: float,
 ) -> Result:
     """Train `network` on `splits.train` with Adam and evaluate on `val` and `test` every epoch.
 
-    `record` is given the metrics known after each epoch and its number, from 1; `costs` are added
-    up; `started` is when the set-up began, on `time.perf_counter`. Raises `WorkFailed` on a
-    non-finite loss and when memory runs out; what the unfinished epoch took is recorded before.
+    `record` is given the metrics known after each epoch and its number, from 1; `started` is when
+    the set-up began, on `time.perf_counter`. Raises `WorkFailed` on a non-finite loss and when
+    memory runs out; what the unfinished epoch took is recorded before.
     """
     try:
-        training = _Training(spec, splits, network, device, meter)
+        training = _Training(spec, splits, network, device, gauges)
     except Exception as error:
         told = _told(error, spec, 0)
         if told is None:
@@ -122,20 +117,19 @@ def fit(
         progress.start_epoch(epoch, training.steps)
         phase = "train"
         try:
-            meter.begin(phase)
-            loss, images, stopped = training.epoch(epoch, costs, progress)
-            window = meter.end()
-            costs.add(phase, window, f"epoch {epoch}")
+            gauges.meter.begin(phase)
+            loss, images, stopped = training.epoch(epoch, progress)
+            window = gauges.end(phase, f"epoch {epoch}")
             images_per_s = images / window.time_s
             phase = "eval"
-            meter.begin(phase)
+            gauges.meter.begin(phase)
             val = training.evaluate(training.val, epoch, "val")
             test = training.evaluate(training.test, epoch, "test")
-            costs.add(phase, meter.end(), f"epoch {epoch}")
+            gauges.end(phase, f"epoch {epoch}")
         except BaseException as error:
             with suppress(Exception):  # the device may be gone; the first error is the one to tell
-                costs.add(phase, meter.end(), f"epoch {epoch}")
-                record({**costs.metrics(intensity, spec.pue), **memory.metrics()}, epoch)
+                gauges.end(phase, f"epoch {epoch}")
+                record(gauges.metrics(), epoch)
             told = _told(error, spec, epoch)
             if told is None:
                 raise
@@ -148,7 +142,7 @@ def fit(
             best |= {f"best_val/{k}": v for k, v in test.scores.items() if k != "loss"}
         metrics |= {key: value for key, value in best.items() if key != "val"}
         metrics[PERFORMANCE] = test.scores["accuracy"]
-        metrics |= costs.metrics(intensity, spec.pue) | memory.metrics() | setup
+        metrics |= gauges.metrics() | setup
         setup = {}
         if training.resident_bytes is not None:
             metrics["memory/data_gb"] = training.resident_bytes / 1e9
@@ -177,7 +171,7 @@ class _Training:
         splits: Splits,
         network: torch.nn.Module,
         device: torch.device,
-        meter: Meter,
+        gauges: Gauges,
     ) -> None:
         layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
         resident = fits(splits, device)
@@ -201,7 +195,7 @@ class _Training:
         self.resident_bytes = (
             sum(part.images.nbytes for part in parts) if resident and device.type != "cpu" else None
         )
-        self._spec, self._device, self._meter = spec, device, meter
+        self._spec, self._device, self._gauges = spec, device, gauges
         self._task: Task = splits.task
         network = network.to(device).to(memory_format=layout)
         # The order of the images depends on the seed alone, not on what the model drew before.
@@ -216,11 +210,11 @@ class _Training:
         self._network: Any = torch.compile(network) if spec.compile else network
         self.steps = len(self.train.order(spec.batch_size, None))
 
-    def epoch(self, epoch: int, costs: Costs, progress: Progress) -> tuple[float, int, str | None]:
+    def epoch(self, epoch: int, progress: Progress) -> tuple[float, int, str | None]:
         """Mean loss per image, images trained on, and why it stopped early or None."""
         order = self.train.order(self._spec.batch_size, self._shuffle)
         losses = torch.empty(len(order), device=self._device)
-        budget = _Budget(self._spec, self._meter, costs)
+        budget = _Budget(self._spec, self._gauges)
         stopped = None
         started = looked = time.perf_counter()
         images = step = 0
@@ -280,8 +274,9 @@ class _Training:
 class _Budget:
     """Watches time and energy of training against the budgets of the spec."""
 
-    def __init__(self, spec: RunSpec, meter: Meter, costs: Costs) -> None:
-        self._spec, self._meter = spec, meter
+    def __init__(self, spec: RunSpec, gauges: Gauges) -> None:
+        self._spec, self._meter = spec, gauges.meter
+        costs = gauges.costs
         self._time_before = costs.time_s.get("train", 0.0)
         self._wh_before = costs.energy_wh("train") if costs.time_s else 0.0
         self._started = self._polled = time.perf_counter()

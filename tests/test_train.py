@@ -14,8 +14,9 @@ import torch
 
 from pepr_mlops import data, models, train
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import Costs, Window
+from pepr_mlops.costs import Window
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.performance import scores
 from pepr_mlops.progress import Silent
@@ -72,12 +73,9 @@ def _fit(
         splits,
         network,
         CPU,
-        meter,
-        Memory(CPU),
-        Intensity(100.0, "given"),
+        Gauges(meter, Memory(CPU), Intensity(100.0, "given"), spec.pue),
         lambda metrics, epoch: logged.append((epoch, dict(metrics))),
         Silent(spec, "measured"),
-        Costs(meter.sources),
         time.perf_counter(),
     )
     return result, logged, meter
@@ -191,12 +189,9 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
             data.load(spec),
             Diverges(),
             CPU,
-            _Meter(),
-            Memory(),
-            None,
+            Gauges(_Meter(), Memory(), None, 1.0),
             lambda metrics, epoch: logged.append(epoch) or _has_cost_only(metrics),
             Silent(spec, ""),
-            Costs(_Meter.sources),
             time.perf_counter(),
         )
     assert failed.value.reason == "non_finite_loss"
@@ -317,12 +312,9 @@ def test_several_labels_per_image(shapes: Path) -> None:
         splits,
         network,
         CPU,
-        _Meter(),
-        Memory(),
-        None,
+        Gauges(_Meter(), Memory(), None, 1.0),
         lambda m, e: None,
         Silent(spec, ""),
-        Costs(_Meter.sources),
         time.perf_counter(),
     )
     assert result.metrics["test/auc"] > 0.95
