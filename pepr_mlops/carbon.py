@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 
 from pepr_mlops.errors import WrongUse, nearest
 
@@ -28,17 +30,17 @@ def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
         return Intensity(g_per_kwh, "given")
     if country is None:
         return None
-    text = (
-        resources.files("codecarbon")
-        .joinpath("data/private_infra/global_energy_mix.json")
-        .read_text()
-    )
-    table = json.loads(text)
+    package = find_spec("codecarbon")  # importing it would search for GPUs, aloud
+    assert package is not None
+    assert package.origin is not None
+    path = Path(package.origin).parent / "data" / "private_infra" / "global_energy_mix.json"
+    table = json.loads(path.read_text())
     code = country.strip().upper()
     known = {c: row for c, row in table.items() if row.get("carbon_intensity") is not None}
     if code not in known:
         by_name = {row["country_name"].upper(): c for c, row in known.items()}
         hint = f"; did you mean {by_name[code]!r}?" if code in by_name else nearest(code, known)
+        hint = hint or "."
         raise WrongUse(
             f"country: no grid intensity for {country!r}{hint} Valid: three-letter ISO codes such "
             "as DNK, DEU, USA; or give carbon_intensity in gCO2e per kWh"

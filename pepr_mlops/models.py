@@ -95,7 +95,7 @@ def check_name(model: str) -> None:
     if not timm.is_model(timm_name(model)):
         names = [*timm.list_models(), *RENAMED]
         raise WrongUse(
-            f"model: timm has no {model!r}{nearest(model, names)} "
+            f"model: timm has no {model!r}{nearest(model, names) or '.'} "
             "`pepr models` lists the paper's 131, timm.list_models() all"
         )
 
@@ -255,7 +255,8 @@ def _check_readable(weights: str) -> None:
     if not os.path.isfile(weights):
         raise WrongUse(
             f"weights: there is no file {weights}; give the path of a .safetensors "
-            "file or of a PyTorch state dict"
+            "file or of a PyTorch state dict",
+            reason="missing_weights",
         )
     try:
         state = load_state_dict(weights)

@@ -47,7 +47,8 @@ class Printed:
         energy_wh = metrics.get("energy/train_wh")
         whole = self._spec.epochs / self._epoch
         seconds = (metrics["time/train_s"] + metrics["time/eval_s"]) * whole
-        self._cost = f", {energy_text(energy_wh, self._source)}; forecast {seconds_text(seconds)}"
+        energy = energy_text(energy_wh, self._source)
+        self._cost = f", energy {energy}; forecast {seconds_text(seconds)}"
         if energy_wh is not None:
             self._cost += f", {energy_wh * whole:.3g} Wh"
         print(
@@ -75,7 +76,7 @@ class Silent:
 
 def energy_text(energy_wh: float | None, source: str) -> str:
     """Energy with how it is known: never a number without its source."""
-    return "energy not known" if energy_wh is None else f"{energy_wh:.4g} Wh ({source})"
+    return "not known" if energy_wh is None else f"{energy_wh:.4g} Wh ({source})"
 
 
 def seconds_text(seconds: float) -> str:

@@ -131,7 +131,7 @@ class RunSpec:
         for key in raw:
             if key not in known:
                 raise WrongUse(
-                    f"{key}: no such parameter{nearest(key, known)} Valid: {', '.join(known)}"
+                    f"{key}: no such parameter{nearest(key, known) or '.'} Valid: {', '.join(known)}"
                 )
         values: dict[str, Any] = {key: _convert(known[key], text) for key, text in raw.items()}
         return cls(**values)

@@ -54,6 +54,8 @@ def command(tracking_uri: str | None, **given: str | bool | None) -> None:
 
 def train_and_print(spec: RunSpec, tracking_uri: str | None = None) -> None:
     """Train with progress on standard error and print the summary."""
+    if sys.stderr.isatty():
+        click.echo("loading PyTorch, timm and MLflow …", err=True)
     from pepr_mlops.job import run
     from pepr_mlops.progress import Printed
 

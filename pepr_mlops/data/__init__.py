@@ -18,7 +18,7 @@ def check_name(name: str) -> None:
     """Raise `WrongUse` with the nearest names unless `name` is a data set or a folder."""
     if name not in NAMES and not os.path.isdir(name):
         raise WrongUse(
-            f"dataset: {name!r} is neither a known name nor a folder{nearest(name, NAMES)} "
+            f"dataset: {name!r} is neither a known name nor a folder{nearest(name, NAMES) or '.'} "
             f"Valid: {', '.join(NAMES)}, or DIR with DIR/train/CLASS/*.png"
         )
 

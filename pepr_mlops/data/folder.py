@@ -111,7 +111,9 @@ def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
         with Image.open(path) as opened:
             # Which grey is white is unknown. Pillow would clip grey and cut off colour.
             if opened.mode[0] in "IF" or ";16" in str(opened.tile):
-                raise OSError("it has over 8 bits a channel; save it windowed to 8 bits")
+                raise WrongUse(
+                    f"dataset: {path} has over 8 bits a channel; save it windowed to 8 bits"
+                )
             image = opened.convert("L" if grey else "RGB")
             return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

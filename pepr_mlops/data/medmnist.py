@@ -46,7 +46,10 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
         raise WrongUse("data_root: medmnist has no folder of its own here; name one")
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise WrongUse(f"data_root: there is no folder {root}; create it or name another")
+        raise WrongUse(
+            f"data_root: there is no folder {root}; create it or name another",
+            reason="missing_data",
+        )
     suffix = "" if size == 28 else f"_{size}"
     path = root / f"{flag}{suffix}.npz"
     if not path.exists():

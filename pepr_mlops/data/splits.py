@@ -86,7 +86,9 @@ def check(splits: Splits) -> None:
     """Raise `WrongUse` where a split is empty or a class has no training image."""
     for name in ("val", "test"):
         if len(getattr(splits, name)) == 0:
-            raise WrongUse(f"dataset: {splits.name} has no image in its {name} split")
+            raise WrongUse(
+                f"dataset: {splits.name} has no image in its {name} split; add some, or to train where it is drawn from there"
+            )
     labels = splits.train.labels
     if splits.task == MULTI_LABEL:
         counts = labels.sum(axis=0)
