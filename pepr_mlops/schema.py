@@ -130,9 +130,8 @@ class RunSpec:
         known = {f.name: f for f in fields(cls)}
         for key in raw:
             if key not in known:
-                raise WrongUse(
-                    f"{key}: no such parameter{nearest(key, known) or '.'} Valid: {', '.join(known)}"
-                )
+                close = nearest(key, known) or "."
+                raise WrongUse(f"{key}: no such parameter{close} Valid: {', '.join(known)}")
         values: dict[str, Any] = {key: _convert(known[key], text) for key, text in raw.items()}
         return cls(**values)
 

@@ -87,7 +87,8 @@ def check(splits: Splits) -> None:
     for name in ("val", "test"):
         if len(getattr(splits, name)) == 0:
             raise WrongUse(
-                f"dataset: {splits.name} has no image in its {name} split; add some, or to train where it is drawn from there"
+                f"dataset: {splits.name} has no image in its {name} split; add some there, or to "
+                "train where that split is drawn from it"
             )
     labels = splits.train.labels
     if splits.task == MULTI_LABEL:
