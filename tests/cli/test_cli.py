@@ -122,13 +122,20 @@ def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
 ) -> None:
     words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "10000"]
     command = [*PROGRAM, "train", *words, "--no-pretrained", "--tracking-uri", store]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 2/"):
-            break
-    process.send_signal(stop)
-    process.communicate(timeout=60)
+    default = signal.signal(stop, signal.SIG_DFL)  # a child inherits what nohup ignores
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(stop, default)
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/"):
+                break
+        process.send_signal(stop)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == (130 if stop == signal.SIGINT else 128 + stop)
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
     (run,) = MlflowClient().search_runs([experiment.experiment_id])
