@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,11 @@ def run(
         others = hardware.other_gpu_processes(device)
         try:
             result = train.fit(spec, splits, network, device, gauges, logged.log, shown, started)
-        finally:
-            logged.tag(tags.closing(gauges, device, others))
+        except BaseException:
+            with suppress(Exception):  # server or device may be gone; the first error is told
+                logged.tag(gauges.costs.tags(meter.notes))
+            raise
+        logged.tag(tags.closing(gauges, device, others))
         if gauges.energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
         if result.stopped is not None:

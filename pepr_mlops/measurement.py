@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pepr_mlops import carbon
 from pepr_mlops.errors import WrongUse
@@ -119,13 +119,15 @@ def measure(
         others = hardware.other_gpu_processes(used)
         gauges = Gauges(meter, Memory(used), intensity, pue)
         measured = Measured(run, gauges, time.perf_counter() - started)
-        failed = True
         try:
             yield measured
-            failed = False
-        finally:
-            measured._finish(failed)
-            at_end = tags.closing(gauges, used, others)
-            if memory_metric(used.type) not in gauges.metrics():
-                at_end["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
-            run.tag(at_end)
+        except BaseException:
+            with suppress(Exception):  # server or device may be gone; the first error is told
+                measured._finish(failed=True)
+                run.tag(gauges.costs.tags(meter.notes))
+            raise
+        measured._finish(failed=False)
+        at_end = tags.closing(gauges, used, others)
+        if memory_metric(used.type) not in gauges.metrics():
+            at_end["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
+        run.tag(at_end)
