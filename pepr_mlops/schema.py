@@ -161,6 +161,14 @@ def value_type(f: Field[Any]) -> type:
     return kind
 
 
+def convert(name: str, text: str) -> Any:
+    """The value of one RunSpec field from text; raises `WrongUse` for what it cannot be."""
+    f = next(f for f in fields(RunSpec) if f.name == name)
+    value = _convert(f, text)
+    _check(f, value)
+    return value
+
+
 def _convert(f: Field[Any], text: str) -> object:
     if text.strip().lower() in ("", NONE):
         if is_optional(f):
@@ -291,12 +299,17 @@ METRICS: dict[str, Metric] = {
         Metric("time/train_s", "s", "lower", "wall time of training so far"),
         Metric("time/eval_s", "s", "lower", "wall time of evaluation so far"),
         Metric("time/setup_s", "s", None, "wall time before training"),
+        Metric("time/last_epoch_s", "s", None, "last epoch with its evaluation, of imported runs"),
         Metric("time/images_per_s", "1/s", "higher", "training images per second of this epoch"),
         Metric("memory/allocated_gb", "GB", "lower", "peak allocated on the GPU so far"),
         Metric("memory/reserved_gb", "GB", "lower", "peak reserved on the GPU so far"),
         Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
         Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
         Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
+        Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
+        Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
+        Metric("training/ms_per_image", "ms", "lower", "time to train on one image of a batch"),
+        Metric("inference/gmacs", "GMAC", "lower", "multiply-accumulates to classify an image"),
         Metric("carbon/train_gco2e", "g", "lower", "training energy times intensity times PUE"),
     )
 }
@@ -338,6 +351,75 @@ TAGS: dict[str, str] = {
     "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",
     "pepr.gpu_nvml": "why the driver told nothing",
     "pepr.gpu_other_processes": "other processes on the GPU, or none",
+    "pepr.machine_power_limit_w": "most the whole machine can draw in W, of imported runs",
+    "pepr.time_source": "estimated where the training time was not measured as such",
+    "pepr.imported_from": "file or publication an imported run was read from",
+    "pepr.import_key": "identity of an imported run within that source",
+    "pepr.scored.*": "how the metric pepr/* came about: the comparison set and the settings",
     "pepr.git_commit": "commit of pepr_mlops, with + where files were changed",
     "pepr.version.*": "version of Python and of each library",
 }
+
+
+# What runs are scored by and compared on -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A cost of PePR: its letter in the paper, the column of the frame of runs and the metric."""
+
+    letter: str
+    column: str
+    unit: str
+    metric: str | None
+    help: str
+
+
+RESOURCES: dict[str, Resource] = {
+    r.letter: r
+    for r in (
+        Resource("E", "energy_wh", "Wh", "energy/train_wh", "energy of training"),
+        Resource("C", "carbon_gco2e", "g", "carbon/train_gco2e", "CO2e of training"),
+        Resource("M", "memory_gb", "GB", None, "peak memory, of the kind pepr.memory names"),
+        Resource("T", "train_time_s", "s", "time/train_s", "wall time of training"),
+        Resource("D", "fraction", "1", None, "share of the training set"),
+    )
+}
+
+ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the energy
+
+# What runs of one comparison set share; anything of it changes cost or performance.
+COMPARED = (
+    "dataset",
+    "size",
+    "fraction",
+    "image_size",
+    "channels",
+    "intensities",
+    "epochs",
+    "batch_size",
+    "lr",
+    "precision",
+    "layout",
+    "compile",
+    "deterministic",
+    "pretrained",
+    "hardware",
+    "performance_metric",
+)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that others measured, ready to be logged. `points` are metric, value and step.
+
+    `key` is its identity within its source: importing it again finds it by `source` and `key`.
+    """
+
+    experiment: str
+    name: str
+    source: str
+    key: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    points: tuple[tuple[str, float, int], ...]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pepr_mlops.errors import PeprError, WorkFailed
+from pepr_mlops.schema import FinishedRun
+from pepr_mlops.server import connect, impatient, told, without_password
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
     from mlflow import MlflowClient
 
     from pepr_mlops.data import Splits
     from pepr_mlops.performance import Floats, Ints
 
-_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 _TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
 NOT_FRESH = "not_fresh"
@@ -40,7 +41,7 @@ class Run:
     experiment_id: str
 
     def _told(self) -> AbstractContextManager[None]:
-        return _told(str(self.client.tracking_uri))
+        return told(str(self.client.tracking_uri))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -132,7 +133,7 @@ def start(
     (MLFLOW_EXPERIMENT_NAME or _ID) or `default`; it is created when absent. Raises `WorkFailed`
     when the server cannot be reached or the begun run was measured before.
     """
-    with _impatient():
+    with impatient():
         run = _begin(experiment, default, name, tracking_uri)
     try:
         yield run
@@ -153,12 +154,12 @@ def active(experiment: str, name: str) -> Iterator[Run]:
 
     owned = mlflow.active_run()
     if owned is not None:
-        run = Run(_client(None), owned.info.run_id, owned.info.experiment_id)
+        run = Run(connect(None), owned.info.run_id, owned.info.experiment_id)
         _check_fresh(run)
         yield run
         return
     with start(None, experiment, name) as run:
-        with _told(str(run.client.tracking_uri)):
+        with told(str(run.client.tracking_uri)):
             mlflow.start_run(run_id=run.run_id)
         try:
             yield run
@@ -175,7 +176,7 @@ def fail(run: Run, error: BaseException) -> None:
         reason, text = "killed", f"stopped by {type(error).__name__}"
     else:
         reason, text = "crashed", f"{type(error).__name__}: {error}"
-    with _impatient():
+    with impatient():
         run.tag({"pepr.reason": reason, "pepr.error": text})
         run.end("KILLED" if killed else "FAILED")
 
@@ -185,8 +186,8 @@ def inherited_run() -> Run | None:
     run_id = os.environ.get(_RUN_ID)
     if run_id is None:
         return None
-    client = _client(None)
-    with _told(str(client.tracking_uri)):
+    client = connect(None)
+    with told(str(client.tracking_uri)):
         info = client.get_run(run_id).info
     return Run(client, run_id, info.experiment_id)
 
@@ -198,11 +199,11 @@ def _begin(experiment: str | None, default: str, name: str, tracking_uri: str | 
     run = inherited_run() if tracking_uri is None else None
     if run is not None:
         _check_fresh(run)
-        with _told(str(run.client.tracking_uri)):
+        with told(str(run.client.tracking_uri)):
             run.client.update_run(run.run_id, RunStatus.to_string(RunStatus.RUNNING))
         return run
-    client = _client(tracking_uri)
-    with _told(str(client.tracking_uri)):
+    client = connect(tracking_uri)
+    with told(str(client.tracking_uri)):
         experiment_id = None
         if experiment is None and tracking_uri is None:
             experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
@@ -215,32 +216,13 @@ def _begin(experiment: str | None, default: str, name: str, tracking_uri: str | 
 
 def _check_fresh(run: Run) -> None:
     """Refuse a run that was measured before: the costs of two attempts would mix."""
-    with _told(str(run.client.tracking_uri)):
+    with told(str(run.client.tracking_uri)):
         known = run.client.get_run(run.run_id).data.metrics
     if "time/train_s" in known:
         raise WorkFailed(
             f"tracking: run {run.run_id} has measurements already; begin a new run",
             reason=NOT_FRESH,
         )
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Give up a server that does not answer after seconds instead of MLflow's minutes."""
-    added = {k: v for k, v in _IMPATIENCE.items() if k not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            del os.environ[key]
-
-
-def _client(tracking_uri: str | None) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    with _told(tracking_uri or "the default store"):
-        return MlflowClient(tracking_uri)
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
@@ -263,31 +245,102 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-@contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line."""
-    from mlflow.exceptions import MlflowException
+def import_runs(
+    runs: Sequence[FinishedRun],
+    tracking_uri: str | None = None,
+    progress: Callable[[Iterable[FinishedRun]], Iterable[FinishedRun]] = iter,
+) -> int:
+    """Log finished runs of others, each in the MLflow experiment of its name; how many were new.
 
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        raise WorkFailed(
-            _without_password(
-                f"tracking: {uri} did not take it ({str(error)[:300]}); check the tracking URI "
-                "(MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs"
-            ),
-            reason="tracking",
-        ) from error
+    A run that is there already, by its source and key, is left as it is, so that an import can be
+    repeated; one that an interrupted import left unfinished is deleted and logged again.
+    `progress` passes on the runs to log as they are taken. Raises `WorkFailed` as `start`.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    with impatient():
+        client = connect(tracking_uri)
+        with told(str(client.tracking_uri)):
+            names = dict.fromkeys(run.experiment for run in runs)
+            ids = {name: _experiment(client, name) for name in names}
+    with told(str(client.tracking_uri)):
+        there = {
+            key for source in {run.source for run in runs} for key in _imported(client, ids, source)
+        }
+        new = [run for run in runs if (run.source, run.key) not in there]
+        for run in progress(new):
+            tags = {**run.tags, "pepr.imported_from": run.source, "pepr.import_key": run.key}
+            begun = client.create_run(ids[run.experiment], run_name=run.name, tags=tags)
+            client.log_batch(
+                begun.info.run_id,
+                [
+                    Metric(name, value, begun.info.start_time, step)
+                    for name, value, step in run.points
+                ],
+                [Param(key, value) for key, value in run.params.items()],
+                [RunTag("mlflow.note.content", f"Imported: {run.source}")],
+            )
+            client.set_terminated(begun.info.run_id, "FINISHED")
+    return len(new)
 
 
-def _without_password(text: str) -> str:
-    """The text without the user and password of the addresses in it."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+def _imported(
+    client: MlflowClient, experiment_ids: Mapping[str, str], source: str
+) -> Iterator[tuple[str, str]]:
+    """Source and key of the finished runs imported from there; unfinished ones are deleted."""
+    token = None
+    while True:
+        page = client.search_runs(
+            list(experiment_ids.values()),
+            f"tags.`pepr.imported_from` = '{source}'",
+            page_token=token,
+        )
+        for run in page:
+            if run.info.status == "FINISHED":
+                yield source, run.data.tags["pepr.import_key"]
+            else:
+                client.delete_run(run.info.run_id)
+        token = page.token
+        if not token:
+            return
+
+
+def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple[int, int]:
+    """Log scores of `comparison.by_run`: how many runs got one, and how many lost theirs.
+
+    A score is the metric `pepr/NAME` at step 0, the newest of which MLflow shows, and its basis
+    the tag `pepr.scored.NAME`. MLflow cannot take a metric back: a run that left its set keeps it,
+    and the tag says so. What is new only is written.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    with impatient():
+        client = connect(tracking_uri)
+        with told(str(client.tracking_uri)):
+            client.search_experiments(max_results=1)  # a server that is down is told soon
+    now_ms = int(time.time() * 1000)
+    changed: dict[bool, set[str]] = {True: set(), False: set()}
+    with told(str(client.tracking_uri)):
+        for run_id, rows in scores[scores["new"]].groupby("run_id"):
+            client.log_batch(
+                run_id,
+                [
+                    Metric(f"pepr/{row['name']}", row["score"], now_ms, 0)
+                    for _, row in rows.iterrows()
+                    if row["score"] == row["score"]
+                ],
+                tags=[
+                    RunTag(f"pepr.scored.{row['name']}", row["basis"][:_TAG_LIMIT])
+                    for _, row in rows.iterrows()
+                ],
+            )
+            changed[bool(rows["score"].notna().any())].add(str(run_id))
+    return len(changed[True]), len(changed[False])
 
 
 def where(run: Run) -> str:
     """The command or address that shows the run in MLflow's UI."""
-    uri = _without_password(str(run.client.tracking_uri))
+    uri = without_password(str(run.client.tracking_uri))
     if uri.startswith(("http://", "https://")):
         return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     return f"mlflow ui --backend-store-uri {uri}"

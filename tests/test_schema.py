@@ -80,7 +80,17 @@ def test_experiment_is_the_data_sets_name_unless_named() -> None:
 
 
 def test_units_are_known() -> None:
-    assert {m.unit for m in METRICS.values()} <= {"1", "nat", "Wh", "s", "1/s", "GB", "g"}
+    assert {m.unit for m in METRICS.values()} <= {
+        "1",
+        "nat",
+        "Wh",
+        "s",
+        "1/s",
+        "GB",
+        "g",
+        "ms",
+        "GMAC",
+    }
     assert all(name.startswith("pepr.") for name in TAGS)
     assert memory_metric("cuda") == "memory/reserved_gb"
     assert memory_metric("cpu") == "memory/rss_gb"

@@ -16,8 +16,14 @@ from pepr_mlops.errors import PeprError
 
 _COMMANDS = {
     "train": "Train one model and log what it cost.",
+    "score": "Score models by performance per resource unit.",
+    "select": "Find the best model under a budget.",
+    "stats": "Test whether groups or conditions differ.",
+    "runs": "List runs, those left out or doubtful, and why.",
     "models": "List the paper's 131 models.",
+    "import": "Turn released results of others into runs.",
 }
+_MODULES = {"import": "imports"}  # where the command's name cannot be a module's
 
 
 class _Lazy(click.Group):
@@ -29,7 +35,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = import_module(f"pepr_mlops.cli.{cmd_name}").command
+        command = import_module(f"pepr_mlops.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         assert isinstance(command, click.Command)
         return command
 
@@ -44,8 +50,9 @@ def pepr() -> None:
     """Which model is good enough, and what does it cost?
 
     \b
-    Example:
+    Examples:
       pepr train --model resnet18d --dataset digits --image-size 32 --no-pretrained
+      pepr score --experiment digits
     """
 
 

@@ -1,0 +1,214 @@
+"""The options that `score`, `select`, `stats` and `runs` have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pepr_mlops.errors import WrongUse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pepr_mlops.comparison import Mixed, Question
+    from pepr_mlops.quality import Evidence
+    from pepr_mlops.score import Reference
+
+F = TypeVar("F", bound=Callable[..., Any])
+FORMATS = ("table", "csv", "json", "latex", "markdown")
+
+_WHICH = (
+    click.option(
+        "--experiment",
+        "experiments",
+        multiple=True,
+        required=True,
+        metavar="NAME",
+        help="runs tagged so, and those of the MLflow experiment of that name; may be repeated",
+    ),
+    click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]"),
+    click.option("--performance", metavar="METRIC", help="P [default: each run's own]"),
+    click.option(
+        "--resource",
+        "resources",
+        default="E",
+        show_default=True,
+        metavar="E|C|M|T|D|METRIC[,…]",
+        help="costs: energy, CO2e, memory, time, data or any metric; a score for each",
+    ),
+    click.option(
+        "--model-param",
+        default="model",
+        metavar="NAME",
+        help="parameter that names the model, of runs pepr did not log",
+    ),
+    click.option("--strict", is_flag=True, help="leave out every run that is doubtful"),
+    click.option("--country", metavar="CODE", help="CO2e of all runs under this country's grid"),
+    click.option(
+        "--carbon-intensity", type=float, metavar="G", help="CO2e of all runs at this gCO2e/kWh"
+    ),
+)
+_HOW = (
+    click.option(
+        "--resource-weights",
+        metavar="w[,…]",
+        help="one score of all resources with these weights, summing to 1",
+    ),
+    click.option(
+        "--alpha",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="αP/(α+R); from 1, R counts less",
+    ),
+    click.option(
+        "--normalisation",
+        type=click.Choice(["minmax", "zero", "robust", "reference"]),
+        default="minmax",
+        show_default=True,
+        help="R from least to greatest cost, from no cost, between quantiles, or by --reference",
+    ),
+    click.option(
+        "--quantiles", default="0.05,0.95", show_default=True, metavar="LOW,HIGH", help="of robust"
+    ),
+    click.option(
+        "--reference",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="bounds saved by `pepr score --save-reference`",
+    ),
+    click.option(
+        "--stratify",
+        is_flag=True,
+        help="a score set for each group of runs that differ in hardware, precision, …",
+    ),
+    click.option("--allow-mixed", is_flag=True, help="score such groups together all the same"),
+    click.option(
+        "--energy-error",
+        type=float,
+        default=0.05,
+        show_default=True,
+        metavar="SHARE",
+        help="relative error of a measured energy, for the intervals",
+    ),
+)
+_OUT = (
+    click.option(
+        "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True
+    ),
+    click.option(
+        "--out", type=click.Path(path_type=Path), metavar="FILE", help="write there instead"
+    ),
+)
+
+
+def which(command: F) -> F:
+    """Options that say which runs, with which costs."""
+    return _add(command, _WHICH)
+
+
+def how(command: F) -> F:
+    """Options that say how they are scored."""
+    return _add(command, _HOW)
+
+
+def output(command: F) -> F:
+    """Options that say how results are written."""
+    return _add(command, _OUT)
+
+
+def _add(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The runs found, what is asked of them and what is known besides."""
+
+    runs: pd.DataFrame
+    question: Question
+    evidence: Evidence
+
+
+def read(
+    experiments: Sequence[str],
+    tracking_uri: str | None,
+    *,
+    performance: str | None,
+    resources: str,
+    model_param: str,
+    strict: bool,
+    country: str | None,
+    carbon_intensity: float | None,
+    resource_weights: str | None = None,
+    alpha: float = 1.0,
+    normalisation: str = "minmax",
+    quantiles: str = "0.05,0.95",
+    reference: Path | None = None,
+    stratify: bool = False,
+    allow_mixed: bool = False,
+    energy_error: float = 0.05,
+) -> Asked:
+    """The options as a question, and the runs it is about."""
+    from pepr_mlops import carbon, query
+    from pepr_mlops.comparison import Question
+
+    if country is not None and carbon_intensity is not None:
+        raise WrongUse("country: carbon_intensity says the same; give one of them")
+    if carbon_intensity is not None and not 0 <= carbon_intensity < float("inf"):
+        raise WrongUse(f"carbon_intensity: {carbon_intensity:g} is not a number from 0")
+    mixed: Mixed = "stratify" if stratify else "allow" if allow_mixed else "refuse"
+    if stratify and allow_mixed:
+        raise WrongUse("stratify: allow-mixed says the contrary; give one of them")
+    question = Question(
+        performance=performance,
+        resources=tuple(name.strip() for name in resources.split(",") if name.strip()),
+        weights=_numbers("resource_weights", resource_weights),
+        alpha=alpha,
+        normalisation=normalisation,  # type: ignore[arg-type]
+        quantiles=_pair(quantiles),
+        reference=None if reference is None else _load(reference),
+        strict=strict,
+        mixed=mixed,
+        intensity=carbon.resolve(country, carbon_intensity),
+        model_param=model_param,
+        energy_error=energy_error,
+    )
+    runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
+    evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
+    return Asked(runs, question, evidence)
+
+
+def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise WrongUse(f"{name}: {text!r} is not numbers with commas between, as 0.5,0.5") from None
+
+
+def _pair(text: str) -> tuple[float, float]:
+    found = _numbers("quantiles", text) or ()
+    if len(found) != 2:
+        raise WrongUse(f"quantiles: {text!r} is not two numbers, as 0.05,0.95")
+    return found[0], found[1]
+
+
+def _load(path: Path) -> Reference:
+    from pepr_mlops.score import Reference
+
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise WrongUse(f"reference: {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise WrongUse(f"reference: {path} is not JSON ({error})") from error
+    return Reference.from_dict(content)

@@ -1,0 +1,39 @@
+"""`pepr import`: released results of others as runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr import pepr-paper ./PePR/data
+      pepr import timm ./pytorch-image-models/results --tracking-uri sqlite:///mlflow.db
+"""
+
+
+@click.command(
+    help="Log released results as finished MLflow runs, marked as imported.\n\n"
+    "pepr-paper: DIR holds all_results.csv of the PePR paper, 131 models in 8 experiments. timm: "
+    "DIR holds results-imagenet.csv and speed benchmarks. What is there already is left alone.\n"
+    + _EXAMPLE
+)
+@click.argument("source", type=click.Choice(["pepr-paper", "timm"]))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+def command(source: str, folder: Path, tracking_uri: str | None) -> None:
+    from tqdm import tqdm
+
+    from pepr_mlops.importers import SOURCES
+    from pepr_mlops.tracking import import_runs
+
+    runs = SOURCES[source](folder)
+    new = import_runs(
+        runs, tracking_uri, lambda new: tqdm(new, unit="run", leave=False, disable=None)
+    )
+    experiments = dict.fromkeys(run.experiment for run in runs)
+    click.echo(
+        f"{new} runs imported, {len(runs) - new} were there; experiments: {', '.join(experiments)}"
+    )

@@ -1,0 +1,51 @@
+"""`pepr runs`: what was found, what is left out, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pepr_mlops.cli import asked
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr runs --experiment derma
+      pepr runs --experiment derma --resource E,T --strict --format csv --out runs.csv
+      pepr runs --experiment derma --all
+"""
+
+
+@click.command(
+    help="List the runs that `pepr score` leaves out or finds doubtful, and why.\n" + _EXAMPLE
+)
+@asked.which
+@asked.output
+@click.option("--all", "every", is_flag=True, help="list the faultless ones as well, in tables")
+def command(
+    experiments: tuple[str, ...],
+    tracking_uri: str | None,
+    form: str,
+    out: Path | None,
+    every: bool,
+    **options: Any,
+) -> None:
+    from pepr_mlops.cli.written import give, tell, text
+    from pepr_mlops.comparison import inspect, tally
+
+    asked_for = asked.read(experiments, tracking_uri, **options)
+    runs, notes = inspect(asked_for.runs, asked_for.question, asked_for.evidence)
+    tell([f"runs: {tally(runs)}", *notes])
+    table = runs.assign(reasons=runs["reasons"] + runs["flags"])
+    table = table[["run_id", "experiment", "model", "used", "codes", "reasons"]]
+    if form in ("csv", "json"):
+        give(text(table, form), out)
+        return
+    shown = table if every else table[table["codes"].str.len() > 0]
+    shown = shown.assign(
+        used=shown["used"].map({True: "yes", False: "no"}), reasons=shown["reasons"].str.join("; ")
+    )
+    columns = {c: c for c in ("run_id", "experiment", "model", "used", "reasons")}
+    give(text(shown, form, columns) if len(shown) else "every run is used, none is doubtful", out)

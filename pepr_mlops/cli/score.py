@@ -1,0 +1,169 @@
+"""`pepr score`: the models of an experiment by performance per resource unit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pepr_mlops.cli import asked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pepr_mlops.comparison import Comparison
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr score --experiment derma
+      pepr score --experiment derma --resource E,M,T --normalisation zero --top 10
+      pepr score --experiment derma --resource E,M --resource-weights 0.7,0.3 --alpha 2
+      pepr score --experiment derma --resource C --country DNK --format csv --out scores.csv
+      pepr score --experiment their-runs --performance val_acc --resource train_seconds
+"""
+
+
+@click.command(
+    help="Score the models of one or several experiments by PePR = P / (1 + R).\n\n"
+    "Seeds are averaged per model. R is the cost normalised over the models of one comparison set: "
+    "runs of an experiment with the same data, training and hardware.\n" + _EXAMPLE
+)
+@asked.which
+@asked.how
+@asked.output
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="the best only, in tables")
+@click.option(
+    "--write", is_flag=True, help="log the scores to the runs as metrics pepr/*, for MLflow's UI"
+)
+@click.option(
+    "--save-reference",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="keep the bounds of R for later scores",
+)
+def command(
+    experiments: tuple[str, ...],
+    tracking_uri: str | None,
+    form: str,
+    out: Path | None,
+    top: int | None,
+    write: bool,
+    save_reference: Path | None,
+    **options: Any,
+) -> None:
+    from pepr_mlops.cli.written import give, tell
+    from pepr_mlops.comparison import compare, tally
+
+    asked_for = asked.read(experiments, tracking_uri, **options)
+    found = compare(asked_for.runs, asked_for.question, asked_for.evidence)
+    if save_reference is not None:
+        save(found, save_reference)
+    tell([f"runs: {tally(found.runs)}", *found.notes])
+    give(written(found, form, top), out)
+    if write:
+        click.echo(log(found, asked_for.runs, tracking_uri), err=True)
+
+
+def written(found: Comparison, form: str, top: int | None) -> str:
+    """The scores in a form."""
+    from pepr_mlops.cli.written import text
+
+    if form in ("csv", "json"):
+        return text(found.scores, form)
+    blocks = []
+    for name, scores in found.scores.groupby("comparison_set", sort=False):
+        rows, columns = _side_by_side(scores)
+        title = _title(found, str(name))
+        blocks.append(f"{title}\n\n{text(rows.head(top) if top else rows, form, columns)}")
+        told = _legend(rows.head(top) if top else rows)
+        if told:
+            blocks.append(told)
+    return "\n\n".join(blocks)
+
+
+def _title(found: Comparison, name: str) -> str:
+    s = found.sets.set_index("comparison_set").loc[name]
+    return (
+        f"{name}: {s['models']} models, {s['runs']} runs, energy {s['energy_source']}, "
+        f"set {s['fingerprint']}"
+    )
+
+
+def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """One row per model by the rank of the first score, and the columns to show."""
+    from pepr_mlops.frame import unit
+
+    names = list(dict.fromkeys(scores["resource"]))
+    first = scores[scores["resource"] == names[0]].copy()
+    columns = {"rank": "rank", "model": "model"}
+    if (first["variant"] != "").any():
+        columns["variant"] = "variant"
+    columns |= {"n": "n", "performance": "P"}
+    if (first["n"] > 1).any():
+        columns["performance_sd"] = "± P"
+    keys = ["model", "variant"]
+    for name in names:
+        of = scores[scores["resource"] == name].set_index(keys)
+        at = list(zip(first["model"], first["variant"], strict=True))
+        for column in ("cost", "R", "score"):
+            first[f"{column} {name}"] = of.loc[at, column].to_numpy()
+        if first[f"cost {name}"].notna().any():
+            columns[f"cost {name}"] = _heading(name, unit)
+        columns |= {f"R {name}": "R", f"score {name}": f"PePR-{name}"}
+    if len(names) == 1:
+        first["95 %"] = [
+            f"{low:.4f}–{high:.4f}"
+            for low, high in zip(first["ci_low"], first["ci_high"], strict=True)
+        ]
+        first["ranks"] = [
+            f"{low}–{high}" for low, high in zip(first["rank_low"], first["rank_high"], strict=True)
+        ]
+        columns |= {"95 %": "95 % interval", "ranks": "ranks"}
+    if first["codes"].str.len().any():
+        columns["codes"] = "flags"
+    return first, columns
+
+
+def _heading(name: str, unit: Any) -> str:
+    from pepr_mlops.schema import RESOURCES
+
+    column = RESOURCES[name].column if name in RESOURCES else name
+    return f"{name} ({unit(column)})" if unit(column) else name
+
+
+def _legend(rows: pd.DataFrame) -> str:
+    """What each flag means, by its first case and how many models have it."""
+    from collections import Counter
+
+    counts = Counter(code for codes in rows["codes"] for code in codes)
+    return "\n".join(f"{code}: {n} of {len(rows)} models" for code, n in counts.most_common())
+
+
+def save(found: Comparison, path: Path) -> None:
+    """Write the bounds of the one comparison set to a file."""
+    from pepr_mlops.errors import WrongUse
+
+    if len(found.sets) != 1:
+        names = ", ".join(found.sets["comparison_set"])
+        raise WrongUse(f"save-reference: bounds are of one comparison set; these are {names}")
+    try:
+        path.write_text(json.dumps(found.reference.as_dict(), indent=2) + "\n")
+    except OSError as error:
+        raise WrongUse(f"save-reference: {path} cannot be written ({error.strerror})") from error
+    click.echo(f"reference written to {path}", err=True)
+
+
+def log(found: Comparison, runs: pd.DataFrame, tracking_uri: str | None) -> str:
+    """Log the scores to their runs; what was done, in words."""
+    from pepr_mlops.comparison import by_run
+    from pepr_mlops.tracking import write_scores
+
+    changed, superseded = write_scores(by_run(found, runs), tracking_uri)
+    return (
+        f"scores written to {changed} runs"
+        + (f", taken from {superseded} that left their set" if superseded else "")
+        + ": metrics pepr/*, tags pepr.scored.*"
+    )

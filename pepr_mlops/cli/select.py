@@ -1,0 +1,176 @@
+"""`pepr select`: the best model under budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pepr_mlops.cli import asked
+from pepr_mlops.errors import WrongUse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pepr_mlops.comparison import Comparison
+    from pepr_mlops.selection import Budget
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr select --experiment derma --max memory_gb=4 --max energy_wh=20
+      pepr select --experiment derma --max energy_wh=20 --min test/accuracy=0.8 --by score
+      pepr select --experiment derma --resource E,M --max parameters=1e7 --format json
+"""
+
+
+@click.command(
+    help="The best model within budgets, the runners-up, and what each budget excludes.\n\n"
+    "A budget names a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any metric, "
+    "averaged over seeds. Also the Pareto set of P against the resources, and its knee.\n"
+    + _EXAMPLE
+)
+@asked.which
+@asked.how
+@click.option("--max", "at_most", multiple=True, metavar="NAME=LIMIT", help="at most so much")
+@click.option("--min", "at_least", multiple=True, metavar="NAME=LIMIT", help="at least so much")
+@click.option(
+    "--by",
+    type=click.Choice(["performance", "score"]),
+    default="performance",
+    show_default=True,
+    help="what the best has most of; score is PePR by the first resource",
+)
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
+@asked.output
+def command(
+    experiments: tuple[str, ...],
+    tracking_uri: str | None,
+    at_most: tuple[str, ...],
+    at_least: tuple[str, ...],
+    by: str,
+    top: int,
+    form: str,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    from pepr_mlops.cli.written import as_json, give, tell
+    from pepr_mlops.comparison import compare, tally
+
+    limits = [
+        _limit(word, kind) for kind, ws in (("max", at_most), ("min", at_least)) for word in ws
+    ]
+    asked_for = asked.read(experiments, tracking_uri, **options)
+    found = compare(asked_for.runs, asked_for.question, asked_for.evidence)
+    answers = [_answer(found, str(name), limits, by, top) for name in found.sets["comparison_set"]]
+    tell([f"runs: {tally(found.runs)}", *found.notes])
+    if form == "json":
+        give(as_json([_for_programs(a) for a in answers]), out)
+    else:
+        give("\n\n".join(_for_people(a, form) for a in answers), out)
+
+
+def _limit(word: str, kind: str) -> Budget:
+    from pepr_mlops.selection import Budget
+
+    name, equals, number = word.rpartition("=")
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = float("nan")
+    if not equals or not name or limit != limit:
+        raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, as energy_wh=20")
+    return Budget(name, kind, limit)  # type: ignore[arg-type]
+
+
+def _answer(
+    found: Comparison, name: str, limits: list[Budget], by: str, top: int
+) -> dict[str, Any]:
+    """All that is said about one comparison set."""
+    from pepr_mlops import selection
+    from pepr_mlops.comparison import means
+    from pepr_mlops.frame import column
+
+    scores = found.scores[found.scores["comparison_set"] == name]
+    resources = list(dict.fromkeys(scores["resource"]))
+    first = scores[scores["resource"] == resources[0]]
+    costs = {r: column(found.used, r) for r in resources if "+" not in r}
+    keys = ["comparison_set", "model", "variant"]
+    wanted = {b.column: column(found.used, b.column) for b in limits} | costs
+    models = first[[*keys, "performance", "score", "n", "codes"]].merge(
+        means(found, {k: v for k, v in wanted.items() if k != "performance"}), on=keys
+    )
+    shown = {k: v for k, v in wanted.items() if k not in ("performance", "score")}
+    for resource, name_of in costs.items():
+        if list(shown.values()).count(name_of) > 1:  # a budget shows it already
+            del shown[resource]
+    chosen = selection.select(models, limits, by)
+    objectives = {"performance": "higher", **dict.fromkeys(costs, "lower")}
+    front = None
+    knee = None
+    if costs:
+        front = models[selection.pareto(models, objectives)].sort_values(  # type: ignore[arg-type]
+            "performance", ascending=False
+        )
+        at = selection.knee(models, "performance", next(iter(costs)))
+        knee = None if at is None else models.loc[at, "model"]
+    return {
+        "comparison_set": name,
+        "by": by,
+        "best": None if chosen.fitting.empty else chosen.fitting.iloc[0].to_dict(),
+        "runners_up": chosen.fitting.iloc[1 : 1 + top],
+        "fitting": len(chosen.fitting),
+        "models": len(models),
+        "budgets": chosen.budgets,
+        "pareto": front,
+        "knee": knee,
+        "columns": {"model": "model", "performance": "P", "score": f"PePR-{resources[0]}"}
+        | {k: _heading(k, v) for k, v in shown.items()},
+    }
+
+
+def _heading(name: str, column: str) -> str:
+    from pepr_mlops.frame import unit
+
+    return f"{name} ({unit(column)})" if unit(column) else name
+
+
+def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:
+    frames = {k: answer[k] for k in ("runners_up", "budgets", "pareto")}
+    return {
+        **{k: v for k, v in answer.items() if k not in (*frames, "columns")},
+        **{k: None if f is None else f.to_dict("records") for k, f in frames.items()},
+    }
+
+
+def _for_people(answer: dict[str, Any], form: str) -> str:
+    import pandas as pd
+
+    from pepr_mlops.cli.written import text
+
+    columns = answer["columns"]
+    blocks = [f"{answer['comparison_set']}: {answer['fitting']} of {answer['models']} models fit"]
+    if answer["best"] is None:
+        blocks.append("No model is within all budgets.")
+    else:
+        best: pd.DataFrame = pd.DataFrame([answer["best"]])
+        listed = pd.concat([best, answer["runners_up"]])
+        blocks.append(f"Best by {answer['by']}: {answer['best']['model']}")
+        blocks.append(text(listed[list(columns)], form, columns))
+    if len(answer["budgets"]):
+        headings = {
+            "budget": "budget",
+            "excluded": "excludes",
+            "only": "alone",
+            "best": "without it",
+            "needed": "needs",
+            "gain": f"gain in {answer['by']}",
+        }
+        blocks.append(text(answer["budgets"], form, headings))
+    if answer["pareto"] is not None:
+        blocks.append(
+            f"Pareto set ({len(answer['pareto'])}): {', '.join(answer['pareto']['model'])}"
+            + (f"; knee: {answer['knee']}" if answer["knee"] else "")
+        )
+    return "\n\n".join(blocks)

@@ -1,0 +1,148 @@
+"""Do groups of models, or the same models under two conditions, differ? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import combinations
+
+import pandas as pd
+
+from pepr_mlops import stats
+from pepr_mlops.comparison import Comparison
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.models import paper_models
+from pepr_mlops.schema import COMPARED, PERFORMANCE
+
+GROUPS = {"size": ("small", "large"), "kind": ("CNN", "Other"), "efficient": ("yes", "no")}
+COLUMNS = [
+    "by",
+    "where",
+    "quantity",
+    "a",
+    "b",
+    "n_a",
+    "n_b",
+    "median_a",
+    "median_b",
+    "difference",
+    "test",
+    "statistic",
+    "p",
+    "p_holm",
+    "effect",
+    "effect_name",
+]
+
+
+def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Tests of P and of every score, one row each, in `COLUMNS`.
+
+    Groups of models within each comparison set, by t and Mann-Whitney test (`stats.unpaired`):
+    `size` (small up to the median number of parameters of the set), `kind` (CNN or Other) and
+    `efficient`, the last two as the paper's Table A.1 has them; other models are in neither group.
+    The same models in two comparison sets that differ in one condition only, such as `pretrained`
+    or `fraction`: paired t and Wilcoxon test (`stats.paired`), and the paper's unpaired ones.
+
+    `by` limits it to some groups and conditions. `p_holm` is corrected over all rows of one test.
+    Raises `WrongUse` for an unknown `by` and `WorkFailed` where nothing can be tested.
+    """
+    for name in by:
+        if name not in (*GROUPS, *COMPARED):
+            raise WrongUse(f"by: {name!r} is no grouping; valid: {', '.join((*GROUPS, *COMPARED))}")
+    quantities = _wide(comparison)
+    rows = [*_groups(comparison, quantities, by), *_conditions(comparison, quantities, by)]
+    if not rows:
+        raise WorkFailed(
+            f"stats: nothing to test{' by ' + ', '.join(by) if by else ''}: groups need "
+            f"{stats.FEWEST} models on each side, and conditions two sets that differ in one thing "
+            "and share models"
+        )
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("test")["p"].transform(stats.holm)
+    return table[COLUMNS]
+
+
+def _wide(comparison: Comparison) -> pd.DataFrame:
+    """P and each score by comparison set and model."""
+    scores = comparison.scores
+    if (scores["variant"] != "").any():
+        raise WrongUse("stats: a model has several rows in a set; split the sets (--stratify)")
+    keys = ["comparison_set", "model"]
+    wide = scores.pivot(index=keys, columns="resource", values="score").add_prefix("PePR-")
+    return wide.assign(**{PERFORMANCE: scores.groupby(keys)[PERFORMANCE].first()})
+
+
+def _groups(
+    comparison: Comparison, quantities: pd.DataFrame, by: Sequence[str]
+) -> Iterator[dict[str, object]]:
+    table = {m.model: m for m in paper_models()}
+    for name, rows in quantities.groupby(level="comparison_set", sort=False):
+        rows = rows.droplevel("comparison_set")
+        used = comparison.used[comparison.used["comparison_set"] == name]
+        parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
+        known = [table.get(model) for model in rows.index]
+        members = {
+            "size": stats.sizes(parameters),
+            "kind": pd.Series([m and m.kind for m in known], rows.index),
+            "efficient": pd.Series(
+                [m and ("yes" if m.efficient else "no") for m in known], rows.index
+            ),
+        }
+        for group, (a, b) in GROUPS.items():
+            if by and group not in by:
+                continue
+            for quantity in rows:
+                x = rows.loc[members[group] == a, quantity]
+                y = rows.loc[members[group] == b, quantity]
+                if min(len(x), len(y)) >= stats.FEWEST:
+                    yield from _rows(group, str(name), quantity, (a, b), x, y, stats.unpaired(x, y))
+
+
+def _conditions(
+    comparison: Comparison, quantities: pd.DataFrame, by: Sequence[str]
+) -> Iterator[dict[str, object]]:
+    shared = comparison.sets.set_index("comparison_set")["shared"]
+    for one, two in combinations(shared.index, 2):
+        keys = shared[one].keys() | shared[two].keys()
+        differ = [k for k in keys if shared[one].get(k) != shared[two].get(k)]
+        if len(differ) != 1 or differ[0] == "dataset" or (by and differ[0] not in by):
+            continue
+        for quantity in quantities:
+            x, y = quantities.loc[one, quantity], quantities.loc[two, quantity]
+            common = x.index.intersection(y.index)
+            if len(common) >= stats.FEWEST:
+                x, y = x[common], y[common]
+                yield from _rows(
+                    differ[0],
+                    f"{one} / {two}",
+                    str(quantity),
+                    (shared[one][differ[0]], shared[two][differ[0]]),
+                    x,
+                    y,
+                    [*stats.paired(x, y), *stats.unpaired(x, y)],
+                )
+
+
+def _rows(
+    by: str,
+    where: str,
+    quantity: str,
+    names: tuple[str, str],
+    x: pd.Series[float],
+    y: pd.Series[float],
+    tests: Sequence[stats.Test],
+) -> Iterator[dict[str, object]]:
+    for test in tests:
+        found = asdict(test)
+        yield {
+            "by": by,
+            "where": where,
+            "quantity": quantity,
+            "a": names[0],
+            "b": names[1],
+            "median_a": float(x.median()),
+            "median_b": float(y.median()),
+            "test": found.pop("name"),
+            **found,
+        }

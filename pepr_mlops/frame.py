@@ -1,0 +1,203 @@
+"""The tidy frame of runs: one row per run, whoever measured it. Pure.
+
+Columns without a dot are ours and have one meaning and unit each; `metrics.NAME`, `params.NAME`
+and `tags.NAME` are what MLflow has, under the names of `mlflow.search_runs`.
+
+| columns | |
+| --- | --- |
+| `run_id`, `run_name`, `status`, `start_time`, `end_time` | as MLflow has them, times in UTC |
+| `experiment`, `mlflow_experiment` | the name it is compared under, and where it is logged |
+| `logged_by_pepr` | whether it says all of the below, or is anyone's |
+| the fields of `RunSpec` | typed; missing where a run does not say or says something else |
+| `performance`, `performance_metric` | P and the metric it is |
+| `energy_wh`, `carbon_gco2e`, `memory_gb`, `train_time_s` | costs; `memory_metric` names M |
+| `parameters` | weights of the model |
+| `energy_source`, `hardware`, … | the tags `pepr.*` that decide what may be compared |
+
+A missing number is NaN; one that MLflow has as NaN or infinite is infinite.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.costs import LOST
+from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.schema import METRICS, PERFORMANCE, RESOURCES, RunSpec, convert, value_type
+
+_TEXT = {  # columns and the tags they are read from
+    "performance_metric": "pepr.performance",
+    "memory_metric": "pepr.memory",
+    "energy_source": "pepr.energy_source",
+    "energy_components": "pepr.energy_components",
+    "energy_missing": "pepr.energy_missing",
+    "energy_caution": "pepr.energy_caution",
+    "time_source": "pepr.time_source",
+    "hardware": "pepr.hardware",
+    "gpu_other_processes": "pepr.gpu_other_processes",
+    "carbon_source": "pepr.carbon_source",
+    "stopped": "pepr.stopped",
+    "error": "pepr.error",
+    "imported_from": "pepr.imported_from",
+}
+_NUMBERS = {
+    "parameters": "pepr.parameters",
+    "gpu_power_limit_w": "pepr.gpu_power_limit_w",
+    "machine_power_limit_w": "pepr.machine_power_limit_w",
+    "idle_power_w": "pepr.idle_power_w",
+    "carbon_intensity_g_per_kwh": "pepr.carbon_intensity_g_per_kwh",
+    "pue": "pepr.pue",
+}
+_INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
+_DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}
+
+
+def tidy(raw: pd.DataFrame) -> pd.DataFrame:
+    """The frame of this module's head from one as `mlflow.search_runs` makes it.
+
+    `raw` has `run_id`, `status`, `start_time`, `end_time`, `mlflow_experiment`, the columns
+    `metrics.*`, `params.*`, `tags.*` and `non_finite`, the names of the metrics that are NaN in
+    MLflow, one a line. Energy that was known for a part of a run only
+    becomes missing, in the raw columns too.
+    """
+    raw = _without_partial_energy(_marked(raw))
+    own: dict[str, Any] = {
+        "run_id": raw["run_id"],
+        "run_name": _get(raw, "tags.mlflow.runName"),
+        "status": raw["status"],
+        "start_time": raw["start_time"],
+        "end_time": raw["end_time"],
+        "mlflow_experiment": raw["mlflow_experiment"],
+        "experiment": _get(raw, "tags.pepr.experiment").fillna(raw["mlflow_experiment"]),
+    }
+    own["logged_by_pepr"] = _get(raw, "tags.pepr.experiment").notna()
+    for f in fields(RunSpec):
+        if f.name not in own:
+            own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
+    own["dataset"] = own["dataset"].map(_folder_name, na_action="ignore")
+    own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}
+    own |= {
+        column: pd.to_numeric(_get(raw, f"tags.{tag}"), errors="coerce").astype("float64")
+        for column, tag in _NUMBERS.items()
+    }
+    own[PERFORMANCE] = _number(raw, f"metrics.{PERFORMANCE}")
+    for resource in RESOURCES.values():
+        if resource.metric is not None:
+            own[resource.column] = _number(raw, f"metrics.{resource.metric}")
+    own["memory_gb"] = _picked(raw, own["memory_metric"])
+    rest = [c for c in raw.columns if c.startswith(("metrics.", "params.", "tags."))]
+    return pd.concat([pd.DataFrame(own, index=raw.index), raw[rest]], axis=1)
+
+
+def column(runs: pd.DataFrame, name: str) -> str:
+    """The column of the frame a person means by `name`.
+
+    A resource's letter (E, C, M, T, D), a column, or a metric by its MLflow name. The metrics of
+    our own costs mean the columns that know what is missing. Raises `WrongUse` with the nearest
+    names for anything else.
+    """
+    if name in RESOURCES:
+        return RESOURCES[name].column
+    for resource in RESOURCES.values():
+        if name in (resource.metric, resource.column):
+            return resource.column
+    if f"metrics.{name}" in runs and name != PERFORMANCE:
+        return f"metrics.{name}"
+    if name in runs and pd.api.types.is_numeric_dtype(runs[name].dtype):
+        return name
+    known = [*RESOURCES, *(c for c in runs.columns if "." not in c), *metrics(runs)]
+    raise WrongUse(
+        f"{name}: no run has such a number{nearest(name, known) or '.'} "
+        f"Valid: {', '.join(RESOURCES)} or a metric: {', '.join(metrics(runs)) or 'none'}"
+    )
+
+
+def metrics(runs: pd.DataFrame) -> list[str]:
+    """Names of the metrics that any of the runs has."""
+    return [c.removeprefix("metrics.") for c in runs.columns if c.startswith("metrics.")]
+
+
+def label(name: str) -> str:
+    """A column as people read it: a metric by its own name."""
+    return name.removeprefix("metrics.")
+
+
+def unit(name: str) -> str:
+    """Unit of a column, empty where it is not known or is a share."""
+    for resource in RESOURCES.values():
+        if name == resource.column:
+            return "" if resource.unit == "1" else resource.unit
+    metric = METRICS.get(label(name))
+    return "" if metric is None or metric.unit == "1" else metric.unit
+
+
+def _get(raw: pd.DataFrame, name: str) -> pd.Series[Any]:
+    if name in raw:
+        return raw[name]
+    return pd.Series(None, raw.index, dtype="str")
+
+
+def _number(raw: pd.DataFrame, name: str) -> pd.Series[float]:
+    return raw[name] if name in raw else pd.Series(np.nan, raw.index, dtype="float64")
+
+
+def _typed(texts: pd.Series[str], name: str, kind: type) -> pd.Series[Any]:
+    """Parameters as `RunSpec` types them; what it cannot read is missing."""
+    values = {text: _value(name, text) for text in texts.dropna().unique()}
+    return pd.Series(
+        [values.get(text) for text in texts], texts.index, dtype=_DTYPES[kind], name=name
+    )
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return convert(name, text)
+    except WrongUse:
+        return None
+
+
+def _folder_name(dataset: str) -> str:
+    """A data set's name; of a folder its own, wherever it lies."""
+    return os.path.basename(os.path.abspath(dataset))
+
+
+def _picked(raw: pd.DataFrame, names: pd.Series[str]) -> pd.Series[float]:
+    """For each row the metric it names."""
+    picked = pd.Series(np.nan, raw.index, dtype="float64")
+    for name in names.dropna().unique():
+        rows = names == name
+        picked[rows] = _number(raw, f"metrics.{name}")[rows]
+    return picked
+
+
+def _marked(raw: pd.DataFrame) -> pd.DataFrame:
+    """NaN that was logged is told from a number that is missing by being infinite."""
+    columns = [c for c in raw.columns if c.startswith("metrics.")]
+    huge = raw[columns].abs() >= _INFINITE
+    if not (huge.any(axis=None) or raw["non_finite"].any()):
+        return raw
+    raw = raw.copy()
+    raw[columns] = raw[columns].mask(huge, np.inf)
+    for row, names in raw.loc[raw["non_finite"] != "", "non_finite"].items():
+        raw.loc[row, [f"metrics.{name}" for name in names.split("\n")]] = np.inf
+    return raw
+
+
+def _without_partial_energy(raw: pd.DataFrame) -> pd.DataFrame:
+    """MLflow keeps the last sum of an energy that was lost during the run: a part of the whole."""
+    lost = _get(raw, "tags.pepr.energy_source") == LOST
+    lost_eval = _get(raw, "tags.pepr.energy_missing").str.contains("(eval)", regex=False) == True  # noqa: E712
+    if not (lost.any() or lost_eval.any()):
+        return raw
+    raw = raw.copy()
+    for name in raw.columns:
+        if name.startswith(("metrics.energy/train_", "metrics.carbon/")):
+            raw.loc[lost, name] = np.nan
+        if name.startswith("metrics.energy/eval_"):
+            raw.loc[lost_eval, name] = np.nan
+    return raw

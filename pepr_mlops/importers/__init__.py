@@ -1,0 +1,14 @@
+"""Released results of others, as the runs they would have been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pepr_mlops.importers import pepr_paper, timm_results
+from pepr_mlops.schema import FinishedRun
+
+SOURCES: dict[str, Callable[[Path], list[FinishedRun]]] = {
+    "pepr-paper": pepr_paper.read,
+    "timm": timm_results.read,
+}

@@ -1,0 +1,103 @@
+"""The measurements released with the PePR paper: 131 models in 8 experiments.
+
+`all_results.csv` of https://github.com/saintslab/PePR. Its columns are taken for what they hold,
+which is not always what they are called: `energy` is kWh and includes the building's overhead,
+`co2` grams, `mem*` GB; `test_00` to `test_09` are test accuracies after each epoch, averaged over
+whole batches of 32; `train_time` is the last epoch with its evaluation, so that the time of
+training is only known as about ten times that, and is marked as an estimate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.importers.files import read_csv
+from pepr_mlops.schema import FinishedRun
+
+_WHERE = "https://github.com/saintslab/PePR (folder data)"
+_SOURCE = "PePR paper, all_results.csv"
+_EPOCHS = 10
+
+# What each experiment trained on, and how. A tenth of the data is drawn in `*_small`; of
+# derma_smallest neither the fraction nor the initial weights are stated.
+_EXPERIMENTS: dict[str, dict[str, str]] = {
+    "derma": {"dataset": "derma", "pretrained": "false", "fraction": "1.0"},
+    "derma_pt": {"dataset": "derma", "pretrained": "true", "fraction": "1.0"},
+    "derma_small": {"dataset": "derma", "pretrained": "true", "fraction": "0.1"},
+    "derma_smallest": {"dataset": "derma"},
+    "lidc": {"dataset": "lidc", "pretrained": "true", "fraction": "1.0"},
+    "lidc_small": {"dataset": "lidc", "pretrained": "true", "fraction": "0.1"},
+    "pneumonia": {"dataset": "pneumonia", "pretrained": "true", "fraction": "1.0"},
+    "pneumonia_small": {"dataset": "pneumonia", "pretrained": "true", "fraction": "0.1"},
+}
+_PROTOCOL = {  # section 3 of the paper
+    "epochs": str(_EPOCHS),
+    "batch_size": "32",
+    "lr": "0.0005",
+    "image_size": "256",
+    "intensities": "unit",
+    "precision": "fp32",
+}
+_TAGS = {
+    "pepr.performance": "test/accuracy",
+    "pepr.memory": "memory/reserved_gb",
+    "pepr.energy_source": "imported",
+    "pepr.energy_components": "total=imported",
+    "pepr.energy_method": "carbontracker, overhead of the building included",
+    "pepr.time_source": "estimated",
+    # the card of 25.4 GB; 350 W of it, a desktop CPU and the overhead come to 600 W in clean rows
+    "pepr.hardware": "NVIDIA GeForce RTX 3090",
+    "pepr.machine_power_limit_w": "1000",
+    "pepr.pue": "1",  # it is in the energy
+    "pepr.imported_from": _SOURCE,
+}
+_ACCURACIES = [f"test_{epoch:02d}" for epoch in range(_EPOCHS)]
+_COLUMNS = ["model", "dataset", "num_param", "energy", "co2", "memR", "memM", "train_time"]
+
+
+def read(folder: Path) -> list[FinishedRun]:
+    """A run for each row of `folder/all_results.csv`. Raises `WrongUse` for any other file."""
+    table = read_csv(folder / "all_results.csv", [*_COLUMNS, *_ACCURACIES], _WHERE)
+    unknown = sorted(set(table["dataset"]) - set(_EXPERIMENTS))
+    if unknown:
+        raise WrongUse(
+            f"import: {folder / 'all_results.csv'} has the unknown experiment {unknown[0]!r}; "
+            f"valid: {', '.join(_EXPERIMENTS)}"
+        )
+    return [_run(row) for row in table.to_dict("records")]
+
+
+def _run(row: dict[Any, Any]) -> FinishedRun:
+    experiment, model = row["dataset"], row["model"]
+    accuracies = [float(row[column]) for column in _ACCURACIES]
+    energy_kwh, last = float(row["energy"]), _EPOCHS
+    points = [
+        (name, value, epoch)
+        for epoch, value in enumerate(accuracies, start=1)
+        for name in ("test/accuracy", "performance")
+    ]
+    points += [
+        ("energy/train_wh", energy_kwh * 1000, last),
+        ("carbon/train_gco2e", float(row["co2"]), last),
+        ("memory/reserved_gb", float(row["memR"]), last),
+        ("memory/allocated_gb", float(row["memM"]), last),
+        ("time/last_epoch_s", float(row["train_time"]), last),
+        ("time/train_s", float(row["train_time"]) * _EPOCHS, last),
+    ]
+    return FinishedRun(
+        experiment=experiment,
+        name=model,
+        source=_SOURCE,
+        key=f"{experiment}/{model}",
+        params={"model": model, **_EXPERIMENTS[experiment], **_PROTOCOL},
+        tags={
+            **_TAGS,
+            "pepr.experiment": experiment,
+            "pepr.parameters": str(int(row["num_param"])),
+            "pepr.carbon_intensity_g_per_kwh": f"{float(row['co2']) / energy_kwh:.6g}",
+            "pepr.carbon_source": "grid when it was trained, by carbontracker",
+        },
+        points=tuple(points),
+    )

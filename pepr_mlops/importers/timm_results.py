@@ -1,0 +1,102 @@
+"""timm's results on ImageNet and its speed benchmarks, of the folder `results` of its repository.
+
+A run is a set of weights at an image size, named as timm names it. The benchmarks are of
+architectures, so they are joined on the name before the dot and on the image size; where timm has
+not measured that pair, the run has no speed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.importers.files import read_csv
+from pepr_mlops.schema import FinishedRun
+
+_WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"
+_SOURCE = "timm results-imagenet.csv"
+_EXPERIMENT = "imagenet"
+
+
+def read(folder: Path) -> list[FinishedRun]:
+    """A run for each row of `folder/results-imagenet.csv`, with the speeds of the newest
+    `benchmark-infer-*.csv` and `benchmark-train-*.csv` (by PyTorch's version) beside it, if any.
+
+    Raises `WrongUse` for a file that is missing, is another or names a model twice.
+    """
+    results = read_csv(
+        folder / "results-imagenet.csv",
+        ["model", "img_size", "top1", "top5", "param_count"],
+        _WHERE,
+    )
+    keys = ["architecture", "img_size"]
+    results["architecture"] = results["model"].str.split(".").str[0]
+    results = results.drop_duplicates()
+    twice = results.duplicated(["model", "img_size"])
+    if twice.any():
+        raise WrongUse(
+            f"import: {folder / 'results-imagenet.csv'} has two results of "
+            f"{results.loc[twice, 'model'].iloc[0]}"
+        )
+    names = {}
+    for kind, columns in (
+        ("infer", ["infer_samples_per_sec", "infer_gmacs"]),
+        ("train", ["train_samples_per_sec"]),
+    ):
+        files = list(folder.glob(f"benchmark-{kind}-*.csv"))
+        if files:
+            newest = max(files, key=_version)
+            size = f"{kind}_img_size"
+            speeds = read_csv(newest, ["model", size, columns[0]], _WHERE)
+            speeds = speeds.rename(columns={"model": "architecture", size: "img_size"})
+            speeds = speeds.reindex(columns=[*keys, *columns]).drop_duplicates(keys)
+            results = results.merge(speeds, on=keys, how="left", validate="many_to_one")
+            names[kind] = newest.name
+    return [_run(row, names) for row in results.to_dict("records")]
+
+
+def _version(path: Path) -> tuple[int, str]:
+    version = re.search(r"-pt(\d+)", path.name)
+    return (int(version[1]) if version else 0, path.name)
+
+
+def _run(row: dict[Any, Any], benchmarks: dict[str, str]) -> FinishedRun:
+    model, size = row["model"], int(row["img_size"])
+    points = [
+        ("test/accuracy", row["top1"] / 100, 0),
+        ("performance", row["top1"] / 100, 0),
+        ("test/top5_accuracy", row["top5"] / 100, 0),
+    ]
+    for column, name in (
+        ("infer_samples_per_sec", "inference/ms_per_image"),
+        ("train_samples_per_sec", "training/ms_per_image"),
+    ):
+        if pd.notna(row.get(column)):
+            points.append((name, 1000 / row[column], 0))
+    if pd.notna(row.get("infer_gmacs")):
+        points.append(("inference/gmacs", row["infer_gmacs"], 0))
+    tags = {
+        "pepr.experiment": _EXPERIMENT,
+        "pepr.performance": "test/accuracy",
+        "pepr.energy_source": "none",
+        "pepr.parameters": str(round(row["param_count"] * 1e6)),
+        "pepr.imported_from": _SOURCE,
+    }
+    for kind, file in benchmarks.items():
+        tags[f"timm.benchmark_{kind}"] = file
+        card = re.search(r"-(rtx\d+|a100|h100)", file)
+        if card:
+            tags["pepr.hardware"] = card[1].upper()
+    return FinishedRun(
+        experiment=_EXPERIMENT,
+        name=model,
+        source=_SOURCE,
+        key=f"{model}@{size}",
+        params={"model": model, "dataset": "imagenet", "image_size": str(size)},
+        tags=tags,
+        points=tuple((name, float(value), step) for name, value, step in points),
+    )

@@ -1,0 +1,324 @@
+"""Which runs may be compared, which are doubtful, and why, in words a person can check. Pure.
+
+Runs are frames of `frame.tidy`, after `comparison` has set `model`, `performance` and the costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.costs import J_PER_WH, LOST
+from pepr_mlops.frame import label
+from pepr_mlops.schema import COMPARED, ENERGY
+
+# What no component draws; a GPU's own limit is in its run's tags.
+_MOST_W = {
+    "gpu": 1500.0,  # NVIDIA B300: 1,400 W
+    "cpu": 1200.0,  # two packages of AMD EPYC 9005: 500 W each
+    "dram": 300.0,
+    "soc": 400.0,  # Apple M3 Ultra with its supply: 480 W for the whole machine
+}
+_OVER = 1.1  # limits hold on the average of seconds; counters are exact to a few per cent
+_LEAST_W = {"gpu": 3.0, "cpu": 1.0}  # idling takes more
+_UNDER_IDLE = 0.5  # share of the idle power below which a mean power is no measurement
+
+NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What lies outside the runs at hand.
+
+    `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
+    `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far.
+    """
+
+    energies: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
+
+
+def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
+    """Why runs cannot be compared: `run_id`, `reason` (one word), `text`; a run may have several.
+
+    Runs that are not finished, have a non-finite or no value of P or of a cost, were stopped by a
+    budget, or were repeated later with the same spec, seed and hardware.
+    """
+    found = [
+        _reasons(
+            runs,
+            runs["status"] != "FINISHED",
+            "not_finished",
+            lambda r: f"its status is {r['status']}, not FINISHED",
+        ),
+        _reasons(
+            runs,
+            runs["stopped"].notna(),
+            "stopped",
+            lambda r: f"a budget stopped it: {r['stopped']}",
+        ),
+        *_values(runs, "performance", "performance"),
+    ]
+    for cost in costs:
+        found += _values(runs, cost, "cost")
+    return _newest(runs, pd.concat(found, ignore_index=True))
+
+
+def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[pd.DataFrame]:
+    values, name = runs[column], label(column)
+    yield _reasons(
+        runs, np.isinf(values), "non_finite", lambda r: f"its {name} is not a finite number"
+    )
+    lost = (runs["energy_source"] == LOST) & (column in ENERGY)
+    yield _reasons(
+        runs,
+        values.isna() & lost,
+        f"no_{what}",
+        lambda r: f"its energy is known for a part of it only: {r['energy_missing']}",
+    )
+    yield _reasons(runs, values.isna() & ~lost, f"no_{what}", lambda r: f"it has no {name}")
+
+
+def _newest(runs: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Adds the runs that a newer one of the same spec, seed and hardware replaces."""
+    rest = runs[~runs["run_id"].isin(found["run_id"])]
+    rest = rest[rest["seed"].notna()]  # without a seed repetitions are what seeds are
+    if rest.empty:
+        return found
+    same = ["experiment", "model", "seed", *comparable(rest)]
+    keys = as_text(rest[same])
+    newest = rest.assign(_key=keys.agg("\x1f".join, axis=1)).sort_values("start_time")
+    last = newest.groupby("_key")["run_id"].transform("last")
+    older = newest[newest["run_id"] != last].assign(newer=last)
+    return pd.concat(
+        [
+            found,
+            _reasons(
+                older,
+                pd.Series(True, older.index),
+                "duplicate",
+                lambda r: f"run {r['newer']} repeats it later",
+            ),
+        ],
+        ignore_index=True,
+    )
+
+
+def flagged(
+    runs: pd.DataFrame, costs: Sequence[str], evidence: Evidence | None = None
+) -> pd.DataFrame:
+    """What is doubtful about runs, in the columns of `left_out`.
+
+    The mean power that energy and time imply is beyond the hardware; the energy is exactly another
+    run's, also of another experiment; a counter stood still; the counter is coarse for so short a
+    run; energy or time is an estimate; other processes used the GPU. What concerns the energy is
+    told where a cost is made of it, and what concerns the time where it is a cost.
+    """
+    evidence = evidence or Evidence()
+    found = [
+        _reasons(
+            runs,
+            runs["gpu_other_processes"].fillna("none") != "none",
+            "other_processes",
+            lambda r: f"other processes used its GPU: {r['gpu_other_processes']}",
+        )
+    ]
+    if "train_time_s" in costs:
+        found.append(
+            _reasons(
+                runs,
+                runs["time_source"] == "estimated",
+                "estimated_time",
+                lambda r: "its training time is an estimate",
+            )
+        )
+    if about_energy(costs):
+        found += [
+            _reasons(
+                runs,
+                runs["energy_source"].fillna("").str.contains("estimated"),
+                "estimated",
+                lambda r: "its energy is an estimate",
+            ),
+            _reasons(
+                runs,
+                runs["energy_caution"].notna(),
+                "coarse_counter",
+                lambda r: str(r["energy_caution"]),
+            ),
+            _power(runs),
+            _shared(runs, evidence.energies),
+            _still(runs, evidence.epochs),
+        ]
+    return pd.concat(found, ignore_index=True)
+
+
+def about_energy(costs: Sequence[str]) -> bool:
+    """Whether a cost is made of energy."""
+    return any(c in ENERGY or label(c).startswith(("energy/", "carbon/")) for c in costs)
+
+
+def _power(runs: pd.DataFrame) -> pd.DataFrame:
+    time_s = runs["train_time_s"].where(runs["train_time_s"] > 0)
+    whole = runs["energy_wh"] * J_PER_WH / time_s
+    found = [
+        _beyond(runs, whole, runs["machine_power_limit_w"], "its machine draws at most"),
+        _below(
+            runs,
+            whole,
+            runs["idle_power_w"] * _UNDER_IDLE,
+            "half of what the machine drew before it began is",
+        ),
+    ]
+    for part, most_w in _MOST_W.items():
+        energy_wh = runs.get(f"metrics.energy/train_{part}_wh")
+        if energy_wh is None:
+            continue
+        most = pd.Series(most_w, runs.index)
+        if part == "gpu":
+            most = (runs["gpu_power_limit_w"] * _OVER).fillna(most_w)
+        least = pd.Series(_LEAST_W.get(part, 0.0), runs.index)
+        watts = energy_wh * J_PER_WH / time_s
+        found.append(_beyond(runs, watts, most, f"its {part.upper()} draws at most"))
+        found.append(_below(runs, watts, least, f"an idle {part.upper()} takes at least"))
+    return pd.concat(found, ignore_index=True)
+
+
+def _beyond(
+    runs: pd.DataFrame, watts: pd.Series[float], most: pd.Series[float], words: str
+) -> pd.DataFrame:
+    return _implied(runs, watts, most, watts > most, words)
+
+
+def _below(
+    runs: pd.DataFrame, watts: pd.Series[float], least: pd.Series[float], words: str
+) -> pd.DataFrame:
+    return _implied(runs, watts, least, watts < least, words)
+
+
+def _implied(
+    runs: pd.DataFrame,
+    watts: pd.Series[float],
+    bound: pd.Series[float],
+    wrong: pd.Series[bool],
+    words: str,
+) -> pd.DataFrame:
+    return _reasons(
+        runs.assign(watts=watts, bound=bound),
+        wrong,
+        "power",
+        lambda r: (
+            f"its energy means {r['watts']:,.0f} W over its training time; "
+            f"{words} {r['bound']:,.0f} W"
+        ),
+    )
+
+
+def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> pd.DataFrame:
+    """Energies are counted in millionths: two runs never agree to the last digit by chance."""
+    columns = ["run_id", "model", "experiment", "energy_wh"]
+    known = runs[columns] if energies is None else pd.concat([runs[columns], energies[columns]])
+    known = known[known["energy_wh"] > 0].drop_duplicates("run_id")
+    known = known[known["energy_wh"].duplicated(keep=False)]
+    by_energy = dict(iter(known.groupby("energy_wh")))
+
+    def text(run: pd.Series[Any]) -> str:
+        rows = by_energy[run["energy_wh"]]
+        others = rows[rows["run_id"] != run["run_id"]]
+        first = others.iloc[0]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        return (
+            f"its energy of {run['energy_wh']:.6g} Wh is to the last digit that of "
+            f"{first['model']} in {first['experiment']} (run {first['run_id']}){more}"
+        )
+
+    return _reasons(runs, runs["energy_wh"].isin(by_energy), "same_energy", text)
+
+
+def _still(runs: pd.DataFrame, epochs: pd.DataFrame | None) -> pd.DataFrame:
+    zero = (runs["energy_wh"] == 0) & (runs["train_time_s"] > 0)
+    found = [_reasons(runs, zero, "still_counter", lambda r: "its energy is zero")]
+    if epochs is not None and len(epochs):
+        ordered = epochs.dropna(subset=["energy_wh"]).sort_values(["run_id", "step"])
+        step = ordered.groupby("run_id")["energy_wh"].diff()
+        stood = ordered[step <= 0].groupby("run_id")["step"].first()
+        found.append(
+            _reasons(
+                runs.assign(stood=runs["run_id"].map(stood)),
+                runs["run_id"].isin(stood.index) & ~zero,
+                "still_counter",
+                lambda r: (
+                    f"its energy did not grow in epoch {r['stood']:.0f}: a counter stood still"
+                ),
+            )
+        )
+    return pd.concat(found, ignore_index=True)
+
+
+def _reasons(
+    runs: pd.DataFrame,
+    rows: pd.Series[bool],
+    reason: str,
+    text: Callable[[pd.Series[Any]], str],
+) -> pd.DataFrame:
+    chosen = runs[rows.fillna(False).astype(bool)]
+    return pd.DataFrame(
+        {
+            "run_id": chosen["run_id"].to_numpy(),
+            "reason": pd.Series(reason, chosen.index, dtype="str").to_numpy(),
+            "text": pd.Series(
+                [text(row) for _, row in chosen.iterrows()], chosen.index, dtype="str"
+            ).to_numpy(),
+        }
+    )
+
+
+# Comparison sets -------------------------------------------------------------------------------
+
+
+def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
+    """The columns that runs of one comparison set share where these are the costs.
+
+    What energy is made of where it counts, of what kind memory is where that counts; the training
+    fraction not where it is the cost.
+    """
+    shared = [c for c in COMPARED if c in runs and c not in costs]
+    if about_energy(costs):
+        shared.append("energy_components")
+    if "memory_gb" in costs:
+        shared.append("memory_metric")
+    return shared
+
+
+def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
+    """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
+    return [c for c in shared if runs[c].nunique(dropna=False) > 1]
+
+
+def as_text(values: pd.DataFrame) -> pd.DataFrame:
+    """Values as they are written in names of groups."""
+    return values.apply(lambda c: c.map(_text))
+
+
+def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
+    """For each run the name of its group, such as `hardware=A100, epochs=10`."""
+    texts = as_text(runs[list(by)])
+    return texts.apply(lambda row: ", ".join(f"{k}={v}" for k, v in row.items()), axis=1)
+
+
+def listed(names: pd.Series[str]) -> str:
+    """Groups and how many runs each has, the largest first."""
+    counts: Mapping[str, int] = names.value_counts().to_dict()
+    return "; ".join(f"{name}: {n} run{'s' * (n != 1)}" for name, n in counts.items())
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or value != value:
+        return NOT_KNOWN
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,119 @@
+"""The only reader of MLflow: runs and their histories as frames, from any tracking server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from pepr_mlops import frame
+from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.quality import Evidence
+from pepr_mlops.query import sql
+from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
+from pepr_mlops.query.remote import Remote
+from pepr_mlops.server import connect, impatient, told
+
+_TAG = "pepr.experiment"
+_ENERGY = "energy/train_wh"
+_SOME = 1000  # runs whose tags are looked through for the names of experiments
+
+
+def load_runs(
+    experiment: str | Sequence[str] | None = None, *, tracking_uri: str | None = None
+) -> pd.DataFrame:
+    """All runs of one or several experiments, one row each, in the columns of `frame.tidy`.
+
+    An experiment is every run with the tag `pepr.experiment` of that name, wherever it is logged,
+    and every run in the MLflow experiment of that name; without one, all runs of the server.
+    Deleted runs and experiments are not read. `tracking_uri` is MLflow's own if None. Raises
+    `WrongUse` with the nearest names when there is no such experiment, and `WorkFailed` when the
+    server cannot be read.
+    """
+    names = [experiment] if isinstance(experiment, str) else experiment
+    reader = _open(tracking_uri)
+    with told(reader.uri):
+        if names is None:
+            return _frame(reader, reader.runs(list(reader.experiments)))
+        parts = [_of(reader, name) for name in dict.fromkeys(names)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def load_epochs(
+    run_ids: Sequence[str],
+    metrics: Sequence[str] | None = None,
+    *,
+    tracking_uri: str | None = None,
+) -> pd.DataFrame:
+    """The histories of runs: one row per run and epoch (MLflow's step).
+
+    Columns `run_id`, `step` and one per metric, by default all that any of the runs has; a metric
+    without a point at a step is NaN there, and the last of several counts. Raises `WorkFailed`
+    when the server cannot be read.
+    """
+    reader = _open(tracking_uri)
+    with told(reader.uri):
+        return epochs_frame(reader.epochs(list(dict.fromkeys(run_ids)), metrics))
+
+
+def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
+    """What `quality` needs to know besides the runs at hand: energies elsewhere, and histories.
+
+    Of the whole server the runs whose energy lies between the least and greatest of `runs`.
+    """
+    known = runs[runs["energy_wh"] > 0]
+    if known.empty:
+        return Evidence()
+    reader = _open(tracking_uri)
+    low, high = known["energy_wh"].min(), known["energy_wh"].max()
+    with told(reader.uri):
+        energies = reader.energies(_ENERGY, low, high)
+        epochs = epochs_frame(reader.epochs(list(known["run_id"]), [_ENERGY]))
+    return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}))
+
+
+def _open(tracking_uri: str | None) -> sql.Tables | Remote:
+    """A reader of the tables where they are in reach and known, else of the server's API."""
+    with impatient():
+        client = connect(tracking_uri)
+        uri = str(client.tracking_uri)
+        sql.check_exists(uri)
+        with told(uri):
+            experiments = _experiments(client)
+    return sql.tables(uri, experiments) or Remote(client, experiments)
+
+
+def _experiments(client: object) -> dict[str, str]:
+    """Name of every experiment by its id."""
+    found: dict[str, str] = {}
+    token = None
+    while True:
+        page = client.search_experiments(max_results=1000, page_token=token)  # type: ignore[attr-defined]
+        found |= {e.experiment_id: e.name for e in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
+    """The runs of one experiment, under that name."""
+    here = [i for i, n in reader.experiments.items() if n == name]
+    elsewhere = [i for i in reader.experiments if i not in here]
+
+    def pages() -> Iterator[Page]:
+        yield from reader.runs(here)
+        yield from reader.runs(elsewhere, tag=(_TAG, name))
+
+    runs = _frame(reader, pages())
+    if runs.empty and not here:
+        known = sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
+        raise WrongUse(
+            f"experiment: {name!r} is neither an MLflow experiment nor the tag {_TAG} of a run "
+            f"on {reader.uri}{nearest(name, known) or '.'} There are: {', '.join(known)}"
+        )
+    runs["experiment"] = pd.Series(name, runs.index, dtype="str")
+    return runs
+
+
+def _frame(reader: sql.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
+    return frame.tidy(raw_frame(pages, reader.experiments))

@@ -1,0 +1,100 @@
+"""From pages of runs to one wide frame, with the names of `mlflow.search_runs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Triple = tuple[str, str, Any]  # run id, name, value
+Point = tuple[str, str, float | None, int]  # run id, metric, value, step
+
+
+@dataclass
+class Page:
+    """Some runs: `info` are run id, experiment id, status, start and end in ms since 1970.
+
+    `metrics` are the latest values; a logged NaN is NaN.
+    """
+
+    info: list[tuple[str, str, str, int | None, int | None]]
+    metrics: list[Triple] = field(default_factory=list)
+    params: list[Triple] = field(default_factory=list)
+    tags: list[Triple] = field(default_factory=list)
+
+
+def raw_frame(pages: Iterable[Page], experiments: Mapping[str, str]) -> pd.DataFrame:
+    """What `frame.tidy` takes. Each page is turned into columns before the next is fetched."""
+    frames = [_wide(page, experiments) for page in pages if page.info]
+    if not frames:
+        frames = [_wide(Page([]), experiments)]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
+    row = {info[0]: i for i, info in enumerate(page.info)}
+    ids, experiment_ids, status, start, end = zip(*page.info, strict=True) if row else ((),) * 5
+    columns: dict[str, Any] = {
+        "run_id": _text(ids),
+        "mlflow_experiment": _text([experiments[i] for i in experiment_ids]),
+        "status": _text(status),
+        "start_time": _time(start),
+        "end_time": _time(end),
+    }
+    non_finite = np.full(len(row), "", dtype=object)
+    for name, (rows, values) in _by_name(page.metrics, row).items():
+        numbers = np.full(len(row), np.nan)
+        numbers[rows] = values
+        columns[f"metrics.{name}"] = numbers
+        for i in np.asarray(rows)[np.isnan(np.asarray(values, dtype=float))]:
+            non_finite[i] += f"\n{name}" if non_finite[i] else name
+    columns["non_finite"] = _text(non_finite)
+    for kind, triples in (("params", page.params), ("tags", page.tags)):
+        for name, (rows, values) in _by_name(triples, row).items():
+            texts = np.full(len(row), None, dtype=object)
+            texts[rows] = values
+            columns[f"{kind}.{name}"] = _text(texts)
+    return pd.DataFrame(columns)
+
+
+def _by_name(
+    triples: Iterable[Triple], row: Mapping[str, int]
+) -> dict[str, tuple[list[int], list[Any]]]:
+    found: dict[str, tuple[list[int], list[Any]]] = {}
+    for run_id, name, value in triples:
+        rows, values = found.setdefault(name, ([], []))
+        rows.append(row[run_id])
+        values.append(value)
+    return found
+
+
+def _text(values: Iterable[Any]) -> Any:
+    return pd.array(np.array(values, dtype=object), dtype="str")
+
+
+def _time(values: Iterable[int | None]) -> Any:
+    return pd.to_datetime(pd.array(list(values), dtype="Int64"), unit="ms", utc=True)
+
+
+def epochs_frame(pages: Iterable[list[Point]]) -> pd.DataFrame:
+    """One row per run and step, one column per metric; of several points the last one counts."""
+    frames = [_epochs(points) for points in pages if points]
+    if not frames:
+        return pd.DataFrame({"run_id": pd.Series(dtype="str"), "step": pd.Series(dtype="int64")})
+    return pd.concat(frames, ignore_index=True)
+
+
+def _epochs(points: list[Point]) -> pd.DataFrame:
+    runs, metrics, values, steps = zip(*points, strict=True)
+    run, run_ids = pd.factorize(np.array(runs, dtype=object))
+    metric, names = pd.factorize(np.array(metrics, dtype=object), sort=True)
+    at, row = np.unique(np.stack([run, np.array(steps)], axis=1), axis=0, return_inverse=True)
+    table = np.full((len(at), len(names)), np.nan)
+    table[row, metric] = np.array(values, dtype=float)  # of equal places the last value stays
+    return pd.DataFrame(
+        {"run_id": _text(run_ids[at[:, 0]]), "step": at[:, 1]}
+        | {name: table[:, i] for i, name in enumerate(names)}
+    )

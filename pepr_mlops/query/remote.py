@@ -1,0 +1,210 @@
+"""Reading MLflow through its API: a server over HTTP, or any store MLflow knows.
+
+Over HTTP the answers are read as the JSON they are, and the next page is asked for while one is
+taken apart; MLflow's own client spends a third of the time on turning them into objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pepr_mlops.query.pages import Page, Point, raw_frame
+from pepr_mlops.server import without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_PAGE = 1000  # runs
+_BULK_RUNS = 100  # the most runs the bulk route of histories takes
+_BULK_POINTS = 25_000  # the most points it answers with
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A tracking server; `experiments` are the names by id of those that may be read."""
+
+    client: MlflowClient
+    experiments: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        return without_password(str(self.client.tracking_uri))
+
+    @property
+    def _http(self) -> bool:
+        return str(self.client.tracking_uri).startswith(("http://", "https://"))
+
+    def runs(
+        self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
+    ) -> Iterator[Page]:
+        """The active runs of the experiments, of those with the tag only, newest first."""
+        if tag is None:
+            return self._search(experiment_ids, "")
+        pages = self._search(experiment_ids, f"tags.`{tag[0]}` {_matches(tag[1])}")
+        return (_only(page, tag) for page in pages)
+
+    def tagged(self, key: str, some: int) -> set[str]:
+        """The values of a tag over the newest `some` runs that have it."""
+        pages = self._search(list(self.experiments), f"tags.`{key}` LIKE '%'", some)
+        return {value for _, name, value in next(pages, Page([])).tags if name == key}
+
+    def epochs(
+        self, run_ids: Sequence[str], metrics: Sequence[str] | None
+    ) -> Iterator[list[Point]]:
+        """Histories of some runs after others: points in the order they were logged in."""
+        for start in range(0, len(run_ids), _BULK_RUNS):
+            ids = run_ids[start : start + _BULK_RUNS]
+            names = self._metrics_of(ids) if metrics is None else metrics
+            yield [point for name in names for point in self._histories(ids, name)]
+
+    def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
+        """`quality.Evidence.energies` between two values, over all active runs."""
+        within = f"metrics.`{metric}` >= {float(low)!r} AND metrics.`{metric}` <= {float(high)!r}"
+        found = raw_frame(self._search(list(self.experiments), within), self.experiments)
+        wanted = {
+            "run_id": "run_id",
+            "params.model": "model",
+            "tags.pepr.experiment": "experiment",
+            f"metrics.{metric}": "energy_wh",
+        }
+        energies = found.reindex(columns=list(wanted)).rename(columns=wanted)
+        energies["experiment"] = energies["experiment"].fillna(found["mlflow_experiment"])
+        return energies
+
+    def _metrics_of(self, run_ids: Sequence[str]) -> list[str]:
+        within = f"attributes.run_id IN ({', '.join(repr(i) for i in run_ids)})"
+        pages = self._search(list(self.experiments), within)
+        return sorted({name for page in pages for _, name, _ in page.metrics})
+
+    def _search(
+        self, experiment_ids: Sequence[str], within: str, at_once: int = _PAGE
+    ) -> Iterator[Page]:
+        if not experiment_ids:
+            return
+        fetch = self._fetch_json if self._http else self._fetch_entities
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(fetch, experiment_ids, within, at_once, None)
+            while True:
+                answer, token, read = coming.result()
+                if token:
+                    coming = ahead.submit(fetch, experiment_ids, within, at_once, token)
+                yield read(answer)
+                if not token:
+                    return
+
+    def _fetch_json(
+        self, experiment_ids: Sequence[str], within: str, at_once: int, token: str | None
+    ) -> tuple[Any, str | None, Callable[[Any], Page]]:
+        body = {"experiment_ids": experiment_ids, "filter": within, "max_results": at_once}
+        if token is not None:
+            body["page_token"] = token
+        answer = self._request("POST", "/api/2.0/mlflow/runs/search", json=body)
+        return answer.get("runs", []), answer.get("next_page_token") or None, _from_json
+
+    def _fetch_entities(
+        self, experiment_ids: Sequence[str], within: str, at_once: int, token: str | None
+    ) -> tuple[Any, str | None, Callable[[Any], Page]]:
+        found = self.client.search_runs(
+            list(experiment_ids), within, max_results=at_once, page_token=token
+        )
+        return found, found.token or None, _from_entities
+
+    def _request(self, method: str, endpoint: str, **content: Any) -> Any:
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request_safe
+
+        creds = get_default_host_creds(str(self.client.tracking_uri))
+        return http_request_safe(creds, endpoint, method, **content).json()
+
+    def _histories(self, run_ids: Sequence[str], metric: str) -> list[Point]:
+        """Points of one metric, by the UI's bulk route where the server has it, else run by run."""
+        from mlflow.exceptions import MlflowException
+
+        if self._http:
+            asked = [("run_id", i) for i in run_ids] + [("metric_key", metric)]
+            try:
+                answer = self._request(
+                    "GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", params=asked
+                )["metrics"]
+            except MlflowException as error:
+                if error.get_http_status_code() != 404:
+                    raise
+            else:
+                if len(answer) < _BULK_POINTS:
+                    answer.sort(key=lambda p: p["timestamp"])
+                    return [(p["run_id"], metric, _number(p["value"]), p["step"]) for p in answer]
+                if len(run_ids) > 1:  # cut off: ask for fewer at a time
+                    half = len(run_ids) // 2
+                    return self._histories(run_ids[:half], metric) + self._histories(
+                        run_ids[half:], metric
+                    )
+        return [
+            (i, metric, p.value, p.step)
+            for i in run_ids
+            for p in sorted(self.client.get_metric_history(i, metric), key=lambda p: p.timestamp)
+        ]
+
+
+def _matches(value: str) -> str:
+    """A filter for one text in MLflow's language, which has no escape for its own quote.
+
+    A text with a quote in it is searched for with any character in the quote's place; who asks
+    drops what matched by that.
+    """
+    if "'" not in value:
+        return f"= '{value}'"
+    return f"LIKE '{value.replace(chr(39), '_')}'"
+
+
+def _only(page: Page, tag: tuple[str, str]) -> Page:
+    """The runs of the page whose tag has the value to the letter."""
+    ids = {run for run, key, value in page.tags if (key, value) == tag}
+    return Page(
+        [i for i in page.info if i[0] in ids],
+        *([t for t in kind if t[0] in ids] for kind in (page.metrics, page.params, page.tags)),
+    )
+
+
+def _from_json(runs: list[dict[str, Any]]) -> Page:
+    page = Page([])
+    for run in runs:
+        info, data = run["info"], run.get("data", {})
+        run_id = info["run_id"]
+        page.info.append(
+            (
+                run_id,
+                info["experiment_id"],
+                info["status"],
+                _whole(info.get("start_time")),
+                _whole(info.get("end_time")),
+            )
+        )
+        page.metrics += [(run_id, m["key"], _number(m["value"])) for m in data.get("metrics", ())]
+        page.params += [(run_id, p["key"], p["value"]) for p in data.get("params", ())]
+        page.tags += [(run_id, t["key"], t["value"]) for t in data.get("tags", ())]
+    return page
+
+
+def _from_entities(runs: Any) -> Page:
+    page = Page([])
+    for run in runs:
+        i, data = run.info, run.data
+        page.info.append((i.run_id, i.experiment_id, i.status, i.start_time, i.end_time or None))
+        for kind, into in ((data.metrics, page.metrics), (data.params, page.params)):
+            into += [(i.run_id, key, value) for key, value in kind.items()]
+        page.tags += [(i.run_id, key, value) for key, value in data.tags.items()]
+    return page
+
+
+def _number(value: Any) -> float:
+    """JSON has no infinity and no NaN, so MLflow writes them as text."""
+    return float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if value else None

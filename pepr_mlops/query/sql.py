@@ -1,0 +1,172 @@
+"""Reading MLflow's own tables, where the tracking URI is a database.
+
+It is ten times as fast as MLflow's API. The tables are no public interface, so they are read only
+where the database says it has a schema this module was tested with; a test checks that both ways
+give the same frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.query.pages import Page, Point
+from pepr_mlops.server import without_password
+
+KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
+_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
+_PAGE = 2000  # runs; each page is a query per table
+
+_ACTIVE = "active"
+
+_runs = sa.table(
+    "runs",
+    *map(sa.column, ("run_uuid", "experiment_id", "status", "start_time", "end_time", "name")),
+    sa.column("lifecycle_stage"),
+)
+_values = {
+    name: sa.table(name, *map(sa.column, ("run_uuid", "key", "value", "is_nan")))
+    for name in ("latest_metrics", "params", "tags")
+}
+_metrics = sa.table(
+    "metrics", *map(sa.column, ("run_uuid", "key", "value", "step", "timestamp", "is_nan"))
+)
+
+
+def check_exists(uri: str) -> None:
+    """Raise `WrongUse` for a SQLite file that is not there, which MLflow would create empty."""
+    if not uri.startswith("sqlite:///"):
+        return
+    path = sa.make_url(uri).database
+    if path and path != ":memory:" and not Path(path).exists():
+        raise WrongUse(
+            f"tracking: there is no store {path}; name where runs were logged with --tracking-uri "
+            "or MLFLOW_TRACKING_URI"
+        )
+
+
+def tables(uri: str, experiments: dict[str, str]) -> Tables | None:
+    """A reader of the tables at `uri`, or None where they are out of reach or of another schema."""
+    if not uri.startswith(_SCHEMES) or os.environ.get("MLFLOW_ENABLE_WORKSPACES"):
+        return None
+    engine = sa.create_engine(uri, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            version = connection.execute(sa.text("SELECT version_num FROM alembic_version"))
+            known = set(version.scalars()) <= KNOWN_SCHEMAS
+    except SQLAlchemyError:
+        return None
+    return Tables(engine, experiments) if known else None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A database of MLflow; `experiments` are the names by id of those that may be read."""
+
+    engine: sa.Engine
+    experiments: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        return without_password(self.engine.url.render_as_string(hide_password=True))
+
+    def runs(
+        self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
+    ) -> Iterator[Page]:
+        """The active runs of the experiments, of those with the tag only, newest first."""
+        wanted = self._active(experiment_ids)
+        if tag is not None:
+            tags = _values["tags"]
+            wanted = wanted.where(
+                _runs.c.run_uuid.in_(
+                    sa.select(tags.c.run_uuid).where(tags.c.key == tag[0], tags.c.value == tag[1])
+                )
+            )
+        with self.engine.connect() as connection:
+            found = connection.execute(
+                wanted.order_by(_runs.c.start_time.desc(), _runs.c.run_uuid)
+            ).all()
+            for start in range(0, len(found), _PAGE):
+                rows = found[start : start + _PAGE]
+                yield self._page(connection, [tuple(r) for r in rows])
+
+    def _active(self, experiment_ids: Sequence[str]) -> sa.Select[tuple[object, ...]]:
+        c = _runs.c
+        return sa.select(c.run_uuid, c.experiment_id, c.status, c.start_time, c.end_time).where(
+            c.experiment_id.in_([int(i) for i in experiment_ids]), c.lifecycle_stage == _ACTIVE
+        )
+
+    def _page(self, connection: sa.Connection, found: list[tuple[object, ...]]) -> Page:
+        info = [(r[0], str(r[1]), r[2], r[3], r[4] or None) for r in found]
+        ids = [r[0] for r in info]
+        page = Page(info)  # type: ignore[arg-type]
+        for name, into in (("params", page.params), ("tags", page.tags)):
+            t = _values[name]
+            query = sa.select(t.c.run_uuid, t.c.key, t.c.value).where(t.c.run_uuid.in_(ids))
+            into += connection.execute(query).tuples()
+        t = _values["latest_metrics"]
+        value = sa.case((t.c.is_nan, sa.null()), else_=t.c.value)
+        query = sa.select(t.c.run_uuid, t.c.key, value).where(t.c.run_uuid.in_(ids))
+        page.metrics += [
+            (run, key, float("nan") if v is None else v)
+            for run, key, v in connection.execute(query)
+        ]
+        return page
+
+    def tagged(self, key: str, some: int) -> set[str]:
+        """The values of a tag over all runs; `some` bounds slower readers only."""
+        t = _values["tags"]
+        with self.engine.connect() as connection:
+            query = sa.select(t.c.value).where(t.c.key == key).distinct()
+            return set(connection.execute(query).scalars())
+
+    def epochs(
+        self, run_ids: Sequence[str], metrics: Sequence[str] | None
+    ) -> Iterator[list[Point]]:
+        """Histories of some runs after others: points in the order they were logged in."""
+        c = _metrics.c
+        value = sa.case((c.is_nan, sa.null()), else_=c.value)
+        with self.engine.connect() as connection:
+            for start in range(0, len(run_ids), _PAGE):
+                query = sa.select(c.run_uuid, c.key, value, c.step).where(
+                    c.run_uuid.in_(run_ids[start : start + _PAGE])
+                )
+                if metrics is not None:
+                    query = query.where(c.key.in_(metrics))
+                yield list(connection.execute(query.order_by(c.timestamp)).tuples())
+
+    def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
+        """`quality.Evidence.energies` between two values, over all active runs."""
+        t, params, tags = _values["latest_metrics"], _values["params"], _values["tags"]
+        query = (
+            sa.select(
+                _runs.c.run_uuid, params.c.value, tags.c.value, _runs.c.experiment_id, t.c.value
+            )
+            .join(t, t.c.run_uuid == _runs.c.run_uuid)
+            .outerjoin(params, (params.c.run_uuid == _runs.c.run_uuid) & (params.c.key == "model"))
+            .outerjoin(
+                tags, (tags.c.run_uuid == _runs.c.run_uuid) & (tags.c.key == "pepr.experiment")
+            )
+            .where(
+                t.c.key == metric,
+                t.c.value.between(low, high),
+                _runs.c.lifecycle_stage == _ACTIVE,
+            )
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return pd.DataFrame(
+            [
+                (run, model, tag or self.experiments.get(str(where), ""), value)
+                for run, model, tag, where, value in rows
+            ],
+            columns=["run_id", "model", "experiment", "energy_wh"],
+        )

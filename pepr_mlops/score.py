@@ -1,0 +1,280 @@
+"""PePR: performance per resource unit, its normalisation and its curve. Pure.
+
+Equations and section numbers are those of R. Selvan, B. Pepin, C. Igel, G. Samuel, E. B. Dam,
+"PePR: Performance Per Resource Unit as a Metric to Promote Small-Scale Deep Learning in Medical
+Image Analysis", NLDL 2025.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from pepr_mlops.errors import WrongUse
+
+Floats = NDArray[np.float64]
+Method = Literal["minmax", "zero", "robust", "reference"]
+METHODS: tuple[Method, ...] = get_args(Method)
+QUANTILES = (0.05, 0.95)  # what `robust` takes for the least and the greatest cost
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The costs that become R = 0 and R = 1, in the cost's own unit."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.low <= self.high < math.inf):
+            raise WrongUse(
+                f"bounds: {self.low:g} to {self.high:g} is no range of costs; give two finite "
+                "numbers from 0, the lower first"
+            )
+
+
+def bounds(
+    cost: ArrayLike, method: Method = "minmax", quantiles: tuple[float, float] = QUANTILES
+) -> Bounds:
+    """What `cost`, one non-negative number per model, is normalised by.
+
+    `minmax` is Eq. 1 of the paper: its least and greatest cost. `zero` starts at no cost at all,
+    which is what the paper's Table 1 was computed with. `robust` takes two quantiles, so that one
+    extreme model does not set the scale (the paper's footnote 4). Where all models cost the same,
+    or there is one, that cost is both bounds and R is 0.
+
+    Raises `WrongUse` for an empty set, a negative or non-finite cost, naming the row, and for
+    `reference`, whose bounds are given and not found.
+    """
+    low, high = limits(_costs(cost).to_numpy(), method, quantiles)
+    return Bounds(float(low), float(high))
+
+
+def normalise(cost: ArrayLike, by: Bounds) -> pd.Series[float]:
+    """R in [0, 1] for each cost (Eq. 1 of the paper), costs outside the bounds clipped to them.
+
+    Keeps the index of a Series. Raises `WrongUse` for an empty set and for a negative or
+    non-finite cost, naming the row.
+    """
+    costs = _costs(cost)
+    return pd.Series(
+        scale(costs.to_numpy(), np.array(by.low), np.array(by.high)), costs.index, name="R"
+    )
+
+
+def limits(
+    costs: Floats, method: Method, quantiles: tuple[float, float] = QUANTILES
+) -> tuple[Floats, Floats]:
+    """The two bounds of `bounds` for many sets at once, one set along the last axis."""
+    least, greatest = costs.min(axis=-1), costs.max(axis=-1)
+    if method == "minmax":
+        return least, greatest
+    if method == "zero":
+        return np.where(least == greatest, least, 0.0), greatest
+    if method == "robust":
+        if not 0 <= quantiles[0] < quantiles[1] <= 1:
+            raise WrongUse(f"quantiles: {_listed(quantiles)} are not two shares, the lower first")
+        low, high = np.quantile(costs, quantiles, axis=-1)
+        return low, high
+    if method == "reference":
+        raise WrongUse("normalisation: reference takes saved bounds; give them")
+    raise WrongUse(f"normalisation: {method!r} is not one of {', '.join(METHODS)}")
+
+
+def scale(costs: Floats, low: Floats, high: Floats) -> Floats:
+    """R of costs between bounds that broadcast, clipped; with equal bounds R is 0 up to them."""
+    width = high - low
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = (costs - low) / width
+    return np.where(width > 0, np.clip(shares, 0.0, 1.0), (costs > high).astype(float))
+
+
+def outside(cost: ArrayLike, by: Bounds) -> int:
+    """How many costs lie outside the bounds and were clipped."""
+    costs = _costs(cost)
+    return int(((costs < by.low) | (costs > by.high)).sum())
+
+
+def pepr(
+    performance: ArrayLike,
+    resources: ArrayLike,
+    *,
+    weights: Sequence[float] | None = None,
+    alpha: float = 1.0,
+) -> pd.Series[float]:
+    """The PePR score of each model: `αP / (α + Σ wᵢRᵢ)`, by default `P / (1 + R)`.
+
+    `performance` is P in [0, 1], one per model; `resources` is R in [0, 1], one column per
+    resource (a one-dimensional array is one resource). `weights` sum to 1 and are equal if not
+    given. The larger `alpha` ≥ 1, the less the resources count; with 1 it is the paper's
+    definition, in general its section 2's remarks on weighting resources and performance.
+
+    Keeps the index of a Series. Raises `WrongUse` for P or R outside [0, 1], naming the row, for
+    weights that do not sum to 1, α < 1, shapes that do not fit and an empty set.
+    """
+    p = _unit("performance", performance)
+    given = resources if isinstance(resources, pd.DataFrame) else _as_series(resources).to_frame()
+    if isinstance(resources, np.ndarray) and resources.ndim == 2:
+        given = pd.DataFrame(resources)
+    if len(given) != len(p):
+        raise WrongUse(f"resources: {len(given)} rows for {len(p)} of performance")
+    if isinstance(performance, pd.Series) and isinstance(resources, pd.Series | pd.DataFrame):
+        given = given.reindex(p.index)  # join on the key, never on the position
+    share = _weights(weights, given.shape[1])
+    if not alpha >= 1 or not math.isfinite(alpha):
+        raise WrongUse(f"alpha: {alpha:g} is not a number from 1")
+    total = np.zeros(len(p))
+    for weight, (name, column) in zip(share, given.items(), strict=True):
+        label = f"R of {name}" if given.shape[1] > 1 else "R"
+        total += weight * _unit(label, pd.Series(column.to_numpy(), p.index)).to_numpy()
+    return alpha * p / (alpha + total)
+
+
+def _weights(weights: Sequence[float] | None, n: int) -> list[float]:
+    if weights is None:
+        return [1 / n] * n
+    if len(weights) != n:
+        raise WrongUse(f"weights: {len(weights)} for {n} resources; give one for each")
+    if not all(math.isfinite(w) and w >= 0 for w in weights):
+        raise WrongUse(f"weights: {_listed(weights)} has a negative or no number")
+    if not math.isclose(sum(weights), 1, abs_tol=1e-9):
+        raise WrongUse(f"weights: {_listed(weights)} sum to {sum(weights):g}; make it 1")
+    return list(weights)
+
+
+# The PePR curve ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The greatest score of a PePR curve: the smallest R at which it is reached, P and score."""
+
+    resource: float
+    performance: float
+    score: float
+
+
+def curve(performance: ArrayLike, resource: ArrayLike) -> pd.DataFrame:
+    """The PePR curve of one model (Eq. 2 of the paper): its score at each R it was observed at.
+
+    `performance` is P in [0, 1] and `resource` R in [0, 1], one pair per epoch or per training
+    fraction, in any order. Columns `R`, `P`, `score`, by increasing R. Raises `WrongUse` as `pepr`.
+    """
+    scores = pepr(_as_series(performance).to_numpy(), _as_series(resource).to_numpy())
+    return (
+        pd.DataFrame(
+            {
+                "R": _as_series(resource).to_numpy(dtype=float),
+                "P": _as_series(performance).to_numpy(dtype=float),
+                "score": scores.to_numpy(),
+            }
+        )
+        .sort_values("R", kind="stable")
+        .reset_index(drop=True)
+    )
+
+
+def peak(points: pd.DataFrame) -> Peak:
+    """The maximum of a curve of `curve`, on ties the one of smallest R."""
+    at = points.loc[points["score"].idxmax()]  # the first of equals
+    return Peak(float(at["R"]), float(at["P"]), float(at["score"]))
+
+
+def diminishing_returns(performance: ArrayLike, resource: ArrayLike) -> float | None:
+    """The R from which more resources bring less than they did on the average so far.
+
+    The knee of P over R: where P lies farthest above the straight line from its first to its last
+    point (V. Satopää et al., "Finding a 'Kneedle' in a Haystack", ICDCS Workshops 2011, without
+    smoothing). None where no point lies above that line, as on a straight or convex curve, and
+    with fewer than three points.
+    """
+    points = curve(performance, resource)
+    r, p = points["R"].to_numpy(), points["P"].to_numpy()
+    if len(points) < 3 or r[0] == r[-1]:
+        return None
+    line = p[0] + (p[-1] - p[0]) * (r - r[0]) / (r[-1] - r[0])
+    above = p - line
+    at = int(above.argmax())
+    return float(r[at]) if above[at] > 1e-12 else None
+
+
+# Checks ----------------------------------------------------------------------------------------
+
+
+def _as_series(values: Any) -> pd.Series[Any]:
+    return values if isinstance(values, pd.Series) else pd.Series(np.asarray(values).ravel())
+
+
+def _costs(cost: ArrayLike) -> pd.Series[float]:
+    costs = _as_series(cost).astype(float)
+    if costs.empty:
+        raise WrongUse("cost: there are no models to normalise; the set is empty")
+    bad = ~(np.isfinite(costs) & (costs >= 0))
+    if bad.any():
+        raise WrongUse(_row("cost", costs, bad, "a finite number from 0"))
+    return costs
+
+
+def _unit(what: str, values: ArrayLike) -> pd.Series[float]:
+    numbers = _as_series(values).astype(float)
+    if numbers.empty:
+        raise WrongUse(f"{what}: there are no models to score; the set is empty")
+    bad = ~numbers.between(0, 1)
+    if bad.any():
+        hint = "; give a share, not per cent" if what == "performance" else ""
+        raise WrongUse(_row(what, numbers, bad, f"in [0, 1]{hint}"))
+    return numbers
+
+
+def _row(what: str, values: pd.Series[float], bad: pd.Series[bool], valid: str) -> str:
+    """The first bad row, by the label of its index."""
+    at = bad.to_numpy().argmax()
+    label = values.index[at]
+    more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
+    return f"{what}: {values.iloc[at]:g} of {label!r}{more} is not {valid}"
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{v:g}" for v in values)
+
+
+# References ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Bounds kept for later scores, by the column of the cost, and what they came from.
+
+    Scores by one reference can be compared although models were added meanwhile.
+    """
+
+    bounds: Mapping[str, Bounds]
+    origin: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What JSON keeps of it."""
+        return {
+            "bounds": {c: {"low": b.low, "high": b.high} for c, b in self.bounds.items()},
+            "origin": dict(self.origin),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Reference:
+        """The inverse of `as_dict`. Raises `WrongUse` for anything else."""
+        try:
+            found = {
+                str(column): Bounds(float(b["low"]), float(b["high"]))
+                for column, b in content["bounds"].items()
+            }
+            return cls(found, dict(content["origin"]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WrongUse(
+                f"reference: this is no saved reference ({type(error).__name__}: {error}); "
+                "write one with --save-reference"
+            ) from error

@@ -1,0 +1,64 @@
+"""What the reader and the writer of MLflow both need of a tracking server."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pepr_mlops.errors import WorkFailed, WrongUse
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Give up a server that does not answer after seconds instead of MLflow's minutes."""
+    added = {k: v for k, v in _IMPATIENCE.items() if k not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            del os.environ[key]
+
+
+def connect(tracking_uri: str | None) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    with told(tracking_uri or "the default store"):
+        try:
+            return MlflowClient(tracking_uri)
+        except ImportError as error:
+            raise WrongUse(
+                f"tracking: the driver of this database is not installed ({error}); for "
+                "PostgreSQL `pip install psycopg2-binary`"
+            ) from error
+
+
+@contextmanager
+def told(uri: str) -> Iterator[None]:
+    """MLflow's errors of this server as one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, OSError, SQLAlchemyError) as error:
+        raise WorkFailed(
+            without_password(
+                f"tracking: {uri} refused or did not answer ({str(error)[:300]}); check the "
+                "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs"
+            ),
+            reason="tracking",
+        ) from error
+
+
+def without_password(text: str) -> str:
+    """The text without the user and password of the addresses in it."""
+    return re.sub(r"://[^/@\s]+@", "://", text)

@@ -1,0 +1,232 @@
+"""Which differences hold: tests, effect sizes, correction, intervals and ranks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.score import QUANTILES, Bounds, Floats, Method, limits, scale
+
+FEWEST = 3  # observations without which a test says nothing
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of a difference between two samples, and how large the difference is.
+
+    `effect` is named by `effect_name`; `difference` is `a` minus `b` in the unit of the samples,
+    of means for t tests and of medians for rank tests.
+    """
+
+    name: str
+    n_a: int
+    n_b: int
+    statistic: float
+    p: float
+    difference: float
+    effect: float
+    effect_name: str
+
+
+def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
+    """Tests of the same models under two conditions, joined on the index.
+
+    Paired t with Cohen's d_z (mean difference over the standard deviation of the differences) and
+    Wilcoxon's signed-rank test with the matched-pairs rank-biserial correlation (the share of the
+    rank sum in favour of `a` minus the share against; D. S. Kerby 2014). Models that only one
+    sample has are left out. Raises `WrongUse` for an index with duplicates and fewer than 3 pairs.
+    """
+    for sample in (a, b):
+        if not sample.index.is_unique:
+            twice = sample.index[sample.index.duplicated()][0]
+            raise WrongUse(f"pairs: {twice!r} is there twice; average its runs first")
+    both = pd.concat([a, b], axis=1, keys=["a", "b"], join="inner").dropna()
+    if len(both) < FEWEST:
+        raise WrongUse(f"pairs: {len(both)} models in common; a test needs {FEWEST}")
+    x, y = both["a"].to_numpy(float), both["b"].to_numpy(float)
+    change, n = x - y, len(both)
+    t = stats.ttest_rel(x, y)
+    spread = float(change.std(ddof=1))
+    tests = [
+        Test(
+            "paired t",
+            n,
+            n,
+            float(t.statistic),
+            float(t.pvalue),
+            float(change.mean()),
+            float(change.mean()) / spread if spread else np.nan,
+            "d_z",
+        )
+    ]
+    moved = change[change != 0]
+    if not len(moved):
+        return [*tests, Test("Wilcoxon", n, n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
+    signed = stats.wilcoxon(x, y)
+    ranks = stats.rankdata(np.abs(moved))
+    balance = float((np.sign(moved) * ranks).sum() / ranks.sum())
+    median = float(np.median(x) - np.median(y))
+    tests.append(
+        Test(
+            "Wilcoxon",
+            n,
+            n,
+            float(signed.statistic),
+            float(signed.pvalue),
+            median,
+            balance,
+            "rank-biserial",
+        )
+    )
+    return tests
+
+
+def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
+    """Tests of two groups of different models.
+
+    The paper's t test (equal variances) with Cohen's d (pooled standard deviation), and the
+    Mann-Whitney U test with Cliff's delta (the chance that one of `a` exceeds one of `b`, minus
+    the reverse). Raises `WrongUse` for a group of fewer than 3.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    n, m = len(x), len(y)
+    if min(n, m) < FEWEST:
+        raise WrongUse(f"groups: {n} and {m} models; a test needs {FEWEST} in each")
+    t = stats.ttest_ind(x, y)
+    pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / (n + m - 2))
+    difference = float(x.mean() - y.mean())
+    u = stats.mannwhitneyu(x, y)
+    return [
+        Test(
+            "t",
+            n,
+            m,
+            float(t.statistic),
+            float(t.pvalue),
+            difference,
+            difference / float(pooled) if pooled else np.nan,
+            "d",
+        ),
+        Test(
+            "Mann-Whitney",
+            n,
+            m,
+            float(u.statistic),
+            float(u.pvalue),
+            float(np.median(x) - np.median(y)),
+            float(2 * u.statistic / (n * m) - 1),
+            "Cliff's delta",
+        ),
+    ]
+
+
+def holm(p: ArrayLike) -> Floats:
+    """p values corrected for being a family (S. Holm 1979), in their order; NaN stays NaN."""
+    values = np.asarray(p, dtype=float)
+    corrected = np.full_like(values, np.nan)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
+
+
+def sizes(parameters: pd.Series[float]) -> pd.Series[str]:
+    """`small` up to and with the median number of parameters, `large` above; missing stays so."""
+    size = pd.Series(
+        np.where(parameters <= parameters.median(), "small", "large"), parameters.index
+    )
+    return size.where(parameters.notna())
+
+
+# Intervals -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How a comparison set is scored: what the bootstrap repeats on every draw.
+
+    `reference` has frozen bounds by cost column; with none the bounds are found by `method`.
+    """
+
+    costs: Sequence[str]
+    weights: Sequence[float]
+    method: Method = "minmax"
+    alpha: float = 1.0
+    quantiles: tuple[float, float] = QUANTILES
+    reference: Mapping[str, Bounds] | None = None
+
+    def scores(self, performance: Floats, costs: Mapping[str, Floats]) -> Floats:
+        """Scores of many sets at once, one set along the last axis."""
+        total = np.zeros_like(performance)
+        for column, weight in zip(self.costs, self.weights, strict=True):
+            values = costs[column]
+            if self.reference is None:
+                low, high = limits(values, self.method, self.quantiles)
+                low, high = low[..., None], high[..., None]
+            else:
+                by = self.reference[column]
+                low, high = np.array(by.low), np.array(by.high)
+            total += weight * scale(values, low, high)
+        return self.alpha * performance / (self.alpha + total)
+
+
+def intervals(
+    runs: pd.DataFrame,
+    scoring: Scoring,
+    *,
+    error: Mapping[str, float],
+    draws: int = 2000,
+    level: float = 0.95,
+    top: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Percentile bootstrap of every model's score and rank within one comparison set.
+
+    `runs` has one row per run with `model`, `performance` and the columns of `scoring.costs`.
+    Each draw takes each model's runs anew with replacement (its seeds), adds to each cost the
+    relative error of `error` (its standard deviation by column, such as 0.05 for energy), averages
+    them per model, and normalises, scores and ranks the whole set again. A model with one run
+    varies by the error of its costs alone.
+
+    One row per model: `ci_low`, `ci_high` of the score, `rank_low`, `rank_high`, and `top_share`,
+    the share of draws in which it is among the `top` best. The percentile bootstrap of a handful
+    of seeds is narrower than the truth.
+    """
+    rng = np.random.default_rng(seed)
+    models = sorted(runs["model"].unique())
+    columns = ["performance", *scoring.costs]
+    means = {c: np.empty((draws, len(models))) for c in columns}
+    of = {model: rows[columns].to_numpy(float) for model, rows in runs.groupby("model")}
+    for j, model in enumerate(models):
+        values = of[model]
+        taken = values[rng.integers(0, len(values), (draws, len(values)))]
+        for k, column in enumerate(columns):
+            drawn = taken[..., k]
+            if error.get(column):
+                drawn = drawn * (1 + error[column] * rng.standard_normal(drawn.shape))
+                drawn = drawn.clip(min=0)
+            means[column][:, j] = drawn.mean(axis=1)
+    scores = scoring.scores(means["performance"], means)
+    ranks = stats.rankdata(-scores, axis=1, method="min")
+    tail = (1 - level) / 2
+    low, high = np.quantile(scores, [tail, 1 - tail], axis=0)
+    rank_low, rank_high = np.quantile(
+        ranks, [tail, 1 - tail], axis=0, method="closest_observation"
+    ).astype(int)
+    return pd.DataFrame(
+        {
+            "ci_low": low,
+            "ci_high": high,
+            "rank_low": rank_low,
+            "rank_high": rank_high,
+            "top_share": (ranks <= top).mean(axis=0),
+        },
+        index=pd.Index(models, name="model"),
+    )
