@@ -91,15 +91,14 @@ def _newest(runs: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         return found
     same = ["experiment", "model", "seed", *comparable(rest)]
     keys = as_text(rest[same])
-    newest = rest.assign(_key=keys.agg("\x1f".join, axis=1)).sort_values("start_time")
-    last = newest.groupby("_key")["run_id"].transform("last")
-    older = newest[newest["run_id"] != last].assign(newer=last)
+    by_age = rest.assign(key=keys.agg("\x1f".join, axis=1)).sort_values("start_time")
+    by_age["newer"] = by_age.groupby("key")["run_id"].transform("last")
     return pd.concat(
         [
             found,
             _reasons(
-                older,
-                pd.Series(True, older.index),
+                by_age,
+                by_age["run_id"] != by_age["newer"],
                 "duplicate",
                 lambda r: f"run {r['newer']} repeats it later",
             ),
@@ -321,4 +320,6 @@ def _text(value: object) -> str:
         return NOT_KNOWN
     if isinstance(value, bool | np.bool_):
         return str(bool(value)).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")  # every digit: 1, 0.0005
+    return str(value)

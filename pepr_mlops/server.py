@@ -37,7 +37,7 @@ def connect(tracking_uri: str | None) -> MlflowClient:
         except ImportError as error:
             raise WrongUse(
                 f"tracking: the driver of this database is not installed ({error}); for "
-                "PostgreSQL `pip install psycopg2-binary`"
+                "PostgreSQL `pip install psycopg[binary]`"
             ) from error
 
 

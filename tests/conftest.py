@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,17 +103,67 @@ def shapes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def paper_results() -> Path:
+    """Folder of the measurements released with the PePR paper."""
+    return needs(SHARED / "pepr-paper" / "all_results.csv", "the paper's results").parent
+
+
+@pytest.fixture(scope="session")
+def paper_store(
+    _empty_store: Path, paper_results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """URI of a store with the paper's 1,048 runs, imported; not to be written to."""
+    from pepr_mlops.importers import SOURCES
+    from pepr_mlops.tracking import import_runs
+
+    path = tmp_path_factory.mktemp("paper") / "mlflow.db"
+    shutil.copy(_empty_store, path)
+    assert import_runs(SOURCES["pepr-paper"](paper_results), f"sqlite:///{path}") == 1048
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
 def server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an `mlflow server` on this machine."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(_empty_store, folder / "mlflow.db")
+    yield from _serve(_empty_store, tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(scope="session")
+def guarded_server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an `mlflow server` that asks who is there: `admin`, `only-for-tests`."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "auth.ini").write_text(
+        "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///auth.db\n"
+        "admin_username = admin\nadmin_password = only-for-tests\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    settings = {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
+    }
+    yield from _serve(_empty_store, folder, ["--app-name", "basic-auth"], settings)
+
+
+def _serve(
+    store: Path, folder: Path, extra: Sequence[str] = (), settings: Mapping[str, str] = {}
+) -> Iterator[str]:
+    shutil.copy(store, folder / "mlflow.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--backend-store-uri", "sqlite:///mlflow.db"]
+    command += [
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        "sqlite:///mlflow.db",
+        *extra,
+    ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment |= settings
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -121,7 +172,8 @@ def server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
             _wait_until_healthy(address, process, folder / "log")
             yield address
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it did not start
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=30)
 
 

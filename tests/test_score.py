@@ -75,7 +75,7 @@ def test_weights_with_a_negative_one_are_refused() -> None:
         pepr([0.5], np.zeros((1, 2)), weights=[1.5, -0.5])
 
 
-# The four salient features of the paper's section 2 ------------------------------------------------
+# The four salient features of the paper's section 2 ----------------------------------------------
 
 
 def test_feature_low_performance_is_insensitive_to_resources() -> None:
@@ -174,7 +174,7 @@ def test_a_missing_reference_and_an_unknown_method_are_told() -> None:
         bounds([1.0, 2.0], "max")  # type: ignore[arg-type]
 
 
-# The curve -----------------------------------------------------------------------------------------
+# The curve ---------------------------------------------------------------------------------------
 
 # P = 0.5 + R - R²/2 on [0, 1]: the derivative of P / (1 + R) is zero where (1 - R)(1 + R) = P,
 # that is R² + 2R - 1 = 0, so at R = √2 - 1, where the score is the slope of P, 2 - √2.

@@ -75,10 +75,11 @@ def _plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """Four significant digits; nothing for what is missing."""
+    """Four decimals, or four digits of the very small and large; nothing for what is missing."""
     value = _plain(value) if not isinstance(value, list) else ", ".join(map(str, value))
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e-3 or abs(value) >= 1e4 else f"{value:.4f}"
+        readable = value == 0 or 1e-3 <= abs(value) < 1e4
+        return f"{value:.4f}" if readable else f"{value:.4g}"
     return str(value)

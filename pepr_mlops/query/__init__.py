@@ -74,10 +74,12 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
 
 def _open(tracking_uri: str | None) -> sql.Tables | Remote:
     """A reader of the tables where they are in reach and known, else of the server's API."""
+    import mlflow
+
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    sql.check_exists(uri)  # connecting would make an empty one
     with impatient():
-        client = connect(tracking_uri)
-        uri = str(client.tracking_uri)
-        sql.check_exists(uri)
+        client = connect(uri)
         with told(uri):
             experiments = _experiments(client)
     return sql.tables(uri, experiments) or Remote(client, experiments)

@@ -1,0 +1,317 @@
+"""`pepr score`, `select`, `stats`, `runs` and `import` as a person meets them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from made import logged, run
+from mlflow import MlflowClient
+
+from pepr_mlops import cli
+
+THREE = [
+    run("small", performance=0.7, energy_wh=10.0, memory_gb=1.0),
+    run("middle", performance=0.8, energy_wh=20.0, memory_gb=3.0),
+    run("large", performance=0.9, energy_wh=50.0, memory_gb=5.0),
+]
+
+
+def _run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `pepr WORDS`."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(list(words))
+    captured = capfd.readouterr()
+    return int(left.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture
+def derma(store: str) -> dict[str, str]:
+    """Three models in the experiment derma; their run ids by model."""
+    return {made["params"]["model"]: logged(store, made) for made in THREE}
+
+
+def test_scores_in_a_table(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
+    status, out, err = _run(capfd, "score", "--experiment", "derma")
+    assert status == 0
+    assert re.search(r"^derma: 3 models, 3 runs, energy measured, set [0-9a-f]{12}$", out, re.M)
+    assert re.search(r"^ +1 +small +1 +0.7000 +10.0000 +0.0000 +0.7000 ", out, re.M)
+    assert re.search(r"^ +2 +middle +1 +0.8000 +20.0000 +0.2500 +0.6400 ", out, re.M)
+    assert "E (Wh)" in out
+    assert "note: runs: 3 found, 0 left out" in err
+
+
+def test_scores_for_programs(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
+    words = ["score", "--experiment", "derma", "--resource", "E,M"]
+    _, out, _ = _run(capfd, *words, "--format", "json")
+    rows = json.loads(out)
+    assert len(rows) == 6
+    first = rows[0]
+    assert {
+        "model",
+        "n",
+        "performance",
+        "cost",
+        "R",
+        "score",
+        "ci_low",
+        "ci_high",
+        "rank",
+        "comparison_set",
+        "resource",
+        "energy_source",
+        "flags",
+    } <= first.keys()
+    assert (first["model"], first["score"], first["performance_sd"]) == ("small", 0.7, None)
+    _, out, _ = _run(capfd, *words, "--format", "csv")
+    table = list(csv.DictReader(io.StringIO(out)))
+    assert [float(r["score"]) for r in table] == pytest.approx([r["score"] for r in rows])
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [
+        ("markdown", r"^\| 1 +\| small +\| 1 +\| 0\.7000 \|"),
+        ("latex", r"^ 1 +& small +& 1 +& 0\.7000 &.*\\\\$"),
+    ],
+)
+def test_scores_for_papers(
+    capfd: pytest.CaptureFixture[str],
+    derma: dict[str, str],
+    form: str,
+    row: str,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "table"
+    words = ["score", "--experiment", "derma", "--format", form, "--out", str(path)]
+    status, out, err = _run(capfd, *words)
+    assert (status, out) == (0, "")
+    assert f"written to {path}" in err
+    assert re.search(row, path.read_text(), re.M)
+
+
+def test_several_scores_side_by_side(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str]
+) -> None:
+    _, out, _ = _run(capfd, "score", "--experiment", "derma", "--resource", "E,M", "--top", "1")
+    heading, _, row = out.splitlines()[2:5]
+    assert re.split(r"  +", heading) == [
+        *("rank", "model", "n", "P", "E (Wh)", "R", "PePR-E", "M (GB)", "R", "PePR-M"),
+    ]
+    assert row.split() == [
+        *("1", "small", "1", "0.7000", "10.0000", "0.0000", "0.7000", "1.0000", "0.0000", "0.7000"),
+    ]
+
+
+def test_written_scores_are_sorted_by_mlflow_and_follow_new_runs(
+    capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str]
+) -> None:
+    words = ["score", "--experiment", "derma", "--write"]
+    _, _, err = _run(capfd, *words)
+    assert "scores written to 3 runs" in err
+    client = MlflowClient(store)
+    where = client.get_experiment_by_name("derma").experiment_id
+
+    def by_score() -> list[tuple[str, float]]:
+        found = client.search_runs([where], order_by=["metrics.`pepr/E` DESC"])
+        return [(r.data.params["model"], r.data.metrics["pepr/E"]) for r in found]
+
+    assert by_score() == [("small", 0.7), ("middle", 0.64), ("large", 0.45)]
+    tag = client.get_run(derma["large"]).data.tags["pepr.scored.E"]
+    assert re.fullmatch(r"[0-9a-f]{12} of derma: rank 3 of 3", tag)
+    assert "scores written to 0 runs" in _run(capfd, *words)[2]
+
+    logged(store, run("huge", performance=0.9, energy_wh=90.0))
+    assert "scores written to 4 runs" in _run(capfd, *words)[2]
+    assert by_score()[-1] == ("huge", 0.45)
+    assert dict(by_score())["large"] == pytest.approx(0.6)  # R is 0.5 now
+    assert client.get_run(derma["large"]).data.tags["pepr.scored.E"].endswith("rank 3 of 4")
+
+    client.set_terminated(derma["small"], "FAILED")
+    assert "taken from 1 that left their set" in _run(capfd, *words)[2]
+    tag = client.get_run(derma["small"]).data.tags["pepr.scored.E"]
+    assert tag.startswith("superseded: ")
+
+
+def test_a_reference_is_saved_and_used(
+    capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "derma.json"
+    _, _, err = _run(capfd, "score", "--experiment", "derma", "--save-reference", str(path))
+    assert f"reference written to {path}" in err
+    saved = json.loads(path.read_text())
+    assert saved["bounds"] == {"energy_wh": {"low": 10.0, "high": 50.0}}
+    assert saved["origin"]["models"] == 3
+    logged(store, run("huge", performance=0.9, energy_wh=90.0))
+    words = ["--normalisation", "reference", "--reference", str(path), "--format", "json"]
+    _, out, err = _run(capfd, "score", "--experiment", "derma", *words)
+    assert {r["model"]: r["score"] for r in json.loads(out)} == pytest.approx(
+        {"small": 0.7, "middle": 0.64, "large": 0.45, "huge": 0.45}
+    )
+    assert "1 of 4 models cost energy_wh outside the reference" in err
+
+
+def test_mixed_runs_are_refused_split_or_marked(
+    capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str]
+) -> None:
+    logged(store, run("other", precision="bf16"))
+    status, out, err = _run(capfd, "score", "--experiment", "derma")
+    assert (status, out) == (2, "")
+    assert "derma mixes precision (precision=fp32: 3 runs; precision=bf16: 1 run)" in err
+    assert len(err.strip().splitlines()) == 1
+    for form in ("table", "csv", "json", "latex", "markdown"):
+        words = ["score", "--experiment", "derma", "--allow-mixed", "--format", form]
+        _, out, _ = _run(capfd, *words)
+        assert "MIXED precision" in out, form
+    _, out, _ = _run(capfd, "score", "--experiment", "derma", "--stratify")
+    assert "derma [precision=bf16]: 1 models" in out
+    assert "derma [precision=fp32]: 3 models" in out
+
+
+def test_the_best_under_budgets(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
+    words = ["select", "--experiment", "derma", "--max", "memory_gb=4", "--max", "energy_wh=30"]
+    status, out, _ = _run(capfd, *words, "--min", "test/accuracy=0.6")
+    assert status == 0
+    assert "derma: 2 of 3 models fit" in out
+    assert "Best by performance: middle" in out
+    assert re.search(r"^memory_gb ≤ 4 +1 +0 *$", out, re.M)
+    assert "Pareto set (3): large, middle, small" in out
+    _, out, _ = _run(capfd, *words, "--format", "json", "--by", "score")
+    (answer,) = json.loads(out)
+    assert answer["best"]["model"] == "small"
+    assert [r["model"] for r in answer["runners_up"]] == ["middle"]
+    assert [b["budget"] for b in answer["budgets"]] == ["memory_gb ≤ 4", "energy_wh ≤ 30"]
+    assert {r["model"] for r in answer["pareto"]} == {"small", "middle", "large"}
+
+
+def test_a_budget_nothing_meets(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
+    status, out, _ = _run(capfd, "select", "--experiment", "derma", "--max", "E=5")
+    assert status == 0
+    assert "No model is within all budgets." in out
+    assert re.search(r"^E ≤ 5 +3 +3 +large +50\.0000", out, re.M)
+
+
+def test_differences(capfd: pytest.CaptureFixture[str], store: str) -> None:
+    for i in range(4):
+        for pretrained in (True, False):
+            made = run(
+                f"m{i}",
+                pretrained=pretrained,
+                performance=0.7 + i / 50 + pretrained / 10 + (i % 2) * pretrained / 100,
+                energy_wh=10.0 + i,
+                tags={"pepr.parameters": str(10**i)},
+            )
+            logged(store, made)
+    words = ["stats", "--experiment", "derma", "--by", "pretrained", "--format", "json"]
+    status, out, _ = _run(capfd, *words)
+    assert status == 0
+    rows = {r["test"]: r for r in json.loads(out) if r["quantity"] == "performance"}
+    assert set(rows) == {"paired t", "Wilcoxon", "t", "Mann-Whitney"}
+    assert (rows["paired t"]["a"], rows["paired t"]["b"]) == ("false", "true")
+    assert rows["paired t"]["difference"] == pytest.approx(-0.105)
+    assert rows["Wilcoxon"]["p"] == pytest.approx(0.125)  # the least of four pairs: 2 / 2⁴
+    _, out, _ = _run(capfd, "stats", "--experiment", "derma", "--by", "pretrained")
+    assert "false / true" in out
+    status, _, err = _run(capfd, "stats", "--experiment", "derma", "--by", "size")
+    assert status == 1
+    assert "nothing to test by size" in err
+
+
+def test_runs_say_why_they_are_left_out(
+    capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str]
+) -> None:
+    bad = logged(store, run("bad", energy_wh=21.0, status="FAILED"))
+    odd = logged(store, run("odd", energy_wh=22.0, tags={"pepr.gpu_other_processes": "9 python"}))
+    status, out, err = _run(capfd, "runs", "--experiment", "derma")
+    assert status == 0
+    assert "5 found, 1 left out (1 not finished)" in err
+    assert re.search(rf"^{bad} +derma +bad +no +its status is FAILED, not FINISHED$", out, re.M)
+    assert re.search(rf"^{odd} +derma +odd +yes +other processes used its GPU: 9 python", out, re.M)
+    assert derma["small"] not in out
+    assert derma["small"] in _run(capfd, "runs", "--experiment", "derma", "--all")[1]
+    rows = json.loads(_run(capfd, "runs", "--experiment", "derma", "--format", "json")[1])
+    by_id = {r["run_id"]: r for r in rows}
+    assert len(rows) == 5
+    assert (by_id[bad]["model"], by_id[bad]["used"]) == ("bad", False)
+    assert by_id[bad]["reasons"] == ["its status is FAILED, not FINISHED"]
+    assert by_id[derma["small"]]["reasons"] == []
+
+
+def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
+    for name, accuracy, seconds in (("unet", 0.8, 10.0), ("deeplab", 0.9, 30.0)):
+        made = run()
+        made |= {"params": {"arch": name}, "tags": {}}
+        made["metrics"] = {"val_acc": accuracy, "seconds": seconds}
+        logged(store, made, "theirs")
+    words = ["--experiment", "theirs", "--performance", "val_acc", "--resource", "seconds"]
+    status, out, err = _run(capfd, "score", *words, "--model-param", "arch", "--format", "json")
+    assert status == 0
+    assert {r["model"]: r["score"] for r in json.loads(out)} == {"unet": 0.8, "deeplab": 0.45}
+    assert len(re.findall("not logged by pepr", err)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["score"], "Missing option '--experiment'"),
+        (["score", "--experiment", "derm"], "did you mean 'derma'"),
+        (["score", "--experiment", "derma", "--resource", "F"], "F: no run has such a number"),
+        (["score", "--experiment", "derma", "--resource-weights", "1,x"], "is not numbers with"),
+        (["score", "--experiment", "derma", "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
+        (["score", "--experiment", "derma", "--country", "XYZ"], "no grid intensity for 'XYZ'"),
+        (
+            ["score", "--experiment", "derma", "--country", "DNK", "--carbon-intensity", "1"],
+            "give one of them",
+        ),
+        (["score", "--experiment", "derma", "--reference", "no.json"], "reference"),
+        (
+            ["score", "--experiment", "derma", "--stratify", "--allow-mixed"],
+            "stratify: allow-mixed says the contrary",
+        ),
+        (["select", "--experiment", "derma", "--max", "memory"], "'memory' is not NAME=NUMBER"),
+        (["select", "--experiment", "derma", "--max", "memry_gb=3"], "did you mean 'memory_gb'"),
+        (["stats", "--experiment", "derma", "--by", "colour"], "'colour' is no grouping"),
+        (["import", "pepr-paper", "nowhere"], "there is no all_results.csv in nowhere"),
+        (["import", "kaggle", "."], "'kaggle' is not one of"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str], words: list[str], said: str
+) -> None:
+    status, out, err = _run(capfd, *words)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_the_paper_is_imported_once(
+    capfd: pytest.CaptureFixture[str], store: str, paper_results: Path, tmp_path: Path
+) -> None:
+    lines = (paper_results / "all_results.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "all_results.csv").write_text("".join(lines[:4]))
+    status, out, _ = _run(capfd, "import", "pepr-paper", str(tmp_path))
+    assert (status, out) == (0, "3 runs imported, 0 were there; experiments: derma\n")
+    _, out, _ = _run(capfd, "import", "pepr-paper", str(tmp_path))
+    assert out == "0 runs imported, 3 were there; experiments: derma\n"
+    _, out, _ = _run(capfd, "score", "--experiment", "derma", "--format", "json")
+    assert {r["energy_source"] for r in json.loads(out)} == {"imported"}
+
+
+def test_table_1_as_a_person_asks_for_it(
+    capfd: pytest.CaptureFixture[str], paper_store: str
+) -> None:
+    words = ["--experiment", "derma_pt", "--normalisation", "zero", "--tracking-uri", paper_store]
+    _, out, err = _run(capfd, "score", *words, "--top", "5")
+    found = re.findall(r"^ +(\d) +(\S+) .* (0\.\d{4})  0\.\d{4}–", out, re.M)
+    assert found == [
+        ("1", "ghostnet_100", "0.8027"),
+        ("2", "ese_vovnet19b_dw", "0.7992"),
+        ("3", "fbnetc_100", "0.7950"),
+        ("4", "mobilenetv2_050", "0.7916"),
+        ("5", "mnasnet_100", "0.7889"),
+    ]
+    assert "IMPORTED, not measured by pepr" in err

@@ -1,0 +1,92 @@
+"""Runs made for tests: as frames without MLflow, and as real runs on a tracking server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.frame import tidy
+from pepr_mlops.schema import RunSpec
+
+TAGS = {
+    "pepr.experiment": "derma",
+    "pepr.performance": "test/accuracy",
+    "pepr.memory": "memory/reserved_gb",
+    "pepr.energy_source": "measured",
+    "pepr.energy_components": "cpu=measured,gpu=measured",
+    "pepr.hardware": "NVIDIA H100",
+    "pepr.parameters": "11708744",
+}
+
+
+def run(model: str = "resnet18d", seed: int = 0, **changed: Any) -> dict[str, Any]:
+    """A finished run of `pepr train` as `params`, `tags`, `metrics`, `status`, `start`.
+
+    `performance`, `energy_wh`, `memory_gb` and `train_time_s` are numbers, None for none; other
+    keyword arguments are fields of RunSpec; `tags` and `metrics` are added, None takes one away.
+    """
+    given = {"performance": 0.8, "energy_wh": 20.0, "memory_gb": 4.0, "train_time_s": 360.0}
+    values = {k: changed.pop(k, default) for k, default in given.items()}
+    tags = {**TAGS, **changed.pop("tags", {})}
+    metrics = {
+        "performance": values["performance"],
+        "test/accuracy": values["performance"],
+        "energy/train_wh": values["energy_wh"],
+        "memory/reserved_gb": values["memory_gb"],
+        "time/train_s": values["train_time_s"],
+        **changed.pop("metrics", {}),
+    }
+    status, start = changed.pop("status", "FINISHED"), changed.pop("start", 1_790_000_000_000)
+    return {
+        "params": RunSpec(model=model, seed=seed, **changed).as_params(),
+        "tags": {k: v for k, v in tags.items() if v is not None},
+        "metrics": {k: v for k, v in metrics.items() if v is not None},
+        "status": status,
+        "start": start,
+    }
+
+
+def frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The tidy frame of runs, with the ids run0, run1, …"""
+    rows = []
+    for i, made in enumerate(runs):
+        nan = [k for k, v in made["metrics"].items() if np.isnan(v)]
+        rows.append(
+            {
+                "run_id": f"run{i}",
+                "status": made["status"],
+                "start_time": pd.Timestamp(made["start"], unit="ms", tz="UTC"),
+                "end_time": pd.NaT,
+                "mlflow_experiment": made["tags"].get("pepr.experiment", "theirs"),
+                "non_finite": "\n".join(nan),
+                **{f"metrics.{k}": float(v) for k, v in made["metrics"].items()},
+                **{f"params.{k}": v for k, v in made["params"].items()},
+                **{f"tags.{k}": v for k, v in made["tags"].items()},
+            }
+        )
+    raw = pd.DataFrame(rows)
+    text = [c for c in raw if c.startswith(("params.", "tags."))]
+    return tidy(raw.astype(dict.fromkeys(text, "str")))
+
+
+def logged(uri: str, made: Mapping[str, Any], experiment: str = "derma") -> str:
+    """The run on a tracking server, in the MLflow experiment of that name; its id."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(experiment)
+    where = found.experiment_id if found else client.create_experiment(experiment)
+    begun = client.create_run(where, start_time=made["start"], tags=made["tags"])
+    points = made.get("points") or [(k, v, 1) for k, v in made["metrics"].items()]
+    client.log_batch(
+        begun.info.run_id,
+        [Metric(k, v, made["start"] + step, step) for k, v, step in points],
+        [Param(k, v) for k, v in made["params"].items()],
+    )
+    if made["status"] != "RUNNING":
+        client.set_terminated(begun.info.run_id, made["status"], end_time=made["start"] + 9)
+    return str(begun.info.run_id)

@@ -1,0 +1,347 @@
+"""From runs to scores: what is compared with what, and what is said about it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import frame, run
+
+from pepr_mlops import score
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.comparison import Comparison, Question, by_run, compare, inspect, means
+from pepr_mlops.errors import WorkFailed, WrongUse
+
+
+def _by_model(found: Comparison, column: str, resource: str = "E") -> dict[str, object]:
+    rows = found.scores[found.scores["resource"] == resource]
+    return dict(zip(rows["model"], rows[column], strict=True))
+
+
+THREE = [
+    run("small", performance=0.7, energy_wh=10.0, memory_gb=1.0, train_time_s=100),
+    run("middle", performance=0.8, energy_wh=20.0, memory_gb=3.0, train_time_s=150),
+    run("large", performance=0.9, energy_wh=50.0, memory_gb=5.0, train_time_s=300),
+]
+
+
+def test_scores_by_hand() -> None:
+    found = compare(frame(THREE), Question())
+    assert _by_model(found, "R") == pytest.approx({"small": 0, "middle": 0.25, "large": 1})
+    assert _by_model(found, "score") == pytest.approx(
+        {"small": 0.7, "middle": 0.8 / 1.25, "large": 0.45}
+    )
+    assert _by_model(found, "rank") == {"small": 1, "middle": 2, "large": 3}
+    assert found.sets["shared"][0]["hardware"] == "NVIDIA H100"
+    assert found.sets[["experiment", "models", "runs"]].to_numpy().tolist() == [["derma", 3, 3]]
+
+
+def test_each_resource_has_a_score_or_all_have_one() -> None:
+    apart = compare(frame(THREE), Question(resources=("E", "M", "T")))
+    assert _by_model(apart, "score", "M") == pytest.approx(
+        {"small": 0.7, "middle": 0.8 / 1.5, "large": 0.45}
+    )
+    assert _by_model(apart, "score", "T")["middle"] == pytest.approx(0.8 / 1.25)
+    both = compare(frame(THREE), Question(resources=("E", "M"), weights=(0.2, 0.8)))
+    expected = 0.8 / (1 + 0.2 * 0.25 + 0.8 * 0.5)
+    assert _by_model(both, "score", "E+M")["middle"] == pytest.approx(expected)
+    assert both.scores["cost"].isna().all()
+
+
+def test_seeds_are_averaged_and_fewer_are_flagged() -> None:
+    runs = [
+        run("a", 0, performance=0.6, energy_wh=10.0),
+        run("a", 1, performance=0.8, energy_wh=12.0),
+        run("b", 0, performance=0.9, energy_wh=31.0),
+    ]
+    found = compare(frame(runs), Question())
+    assert _by_model(found, "n") == {"a": 2, "b": 1}
+    assert _by_model(found, "performance") == pytest.approx({"a": 0.7, "b": 0.9})
+    assert _by_model(found, "cost") == pytest.approx({"a": 11.0, "b": 31.0})
+    assert _by_model(found, "performance_sd")["a"] == pytest.approx(np.sqrt(0.02))
+    assert _by_model(found, "score") == pytest.approx({"a": 0.7, "b": 0.45})
+    assert _by_model(found, "flags") == {"a": [], "b": ["1 of 2 seeds"]}
+    assert _by_model(found, "codes")["b"] == ["fewer_seeds"]
+
+
+def test_what_is_left_out_is_not_scored_and_does_not_set_the_scale() -> None:
+    runs = [*THREE, run("huge", performance=0.95, energy_wh=500.0, status="FAILED")]
+    found = compare(frame(runs), Question())
+    assert _by_model(found, "score")["large"] == pytest.approx(0.45)
+    out = found.runs.set_index("model").loc["huge"]
+    assert not out["used"]
+    assert out["reasons"] == ["its status is FAILED, not FINISHED"]
+    assert pd.isna(out["comparison_set"])
+
+
+def test_doubtful_runs_are_shown_and_left_out_when_strict() -> None:
+    doubtful = run("other", energy_wh=30.0, tags={"pepr.gpu_other_processes": "9 python"})
+    found = compare(frame([*THREE, doubtful]), Question())
+    assert _by_model(found, "flags")["other"] == ["other processes used its GPU: 9 python"]
+    strict = compare(frame([*THREE, doubtful]), Question(strict=True))
+    assert set(_by_model(strict, "n")) == {"small", "middle", "large"}
+    reasons = strict.runs.set_index("model").loc["other", "reasons"]
+    assert reasons == ["strict: other processes used its GPU: 9 python"]
+
+
+def test_nothing_left_is_told_with_the_counts() -> None:
+    runs = frame([run(status="FAILED"), run("b", status="FAILED"), run("c", energy_wh=None)])
+    with pytest.raises(
+        WorkFailed, match=r"3 found, 3 left out \(2 not finished, 1 no cost\); `pepr runs`"
+    ):
+        compare(runs, Question())
+
+
+# Mixed sets --------------------------------------------------------------------------------------
+
+MIXED = [
+    *THREE,
+    run("small", performance=0.72, energy_wh=40.0, tags={"pepr.hardware": "CPU"}),
+    run("large", performance=0.88, energy_wh=80.0, tags={"pepr.hardware": "CPU"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (
+            {"tags": {"pepr.hardware": "CPU"}},
+            "hardware (hardware=NVIDIA H100: 3 runs; hardware=CPU",
+        ),
+        ({"precision": "bf16"}, "precision (precision=fp32: 3 runs; precision=bf16: 1 run)"),
+        ({"batch_size": 64}, "batch_size (batch_size=32: 3 runs; batch_size=64: 1 run)"),
+        ({"image_size": 64}, "image_size"),
+        ({"epochs": 3}, "epochs"),
+        ({"fraction": 0.1}, "fraction"),
+        ({"pretrained": False}, "pretrained"),
+        ({"tags": {"pepr.energy_components": "cpu=estimated"}}, "energy_components"),
+        ({"tags": {"pepr.performance": "test/auc"}}, "performance_metric"),
+    ],
+)
+def test_unlike_runs_are_refused_with_groups_and_sizes(
+    other: dict[str, object], named: str
+) -> None:
+    runs = frame([*THREE, run("other", **other)])  # type: ignore[arg-type]
+    with pytest.raises(WrongUse) as caught:
+        compare(runs, Question())
+    assert f"derma mixes {named}" in str(caught.value)
+    assert "--stratify" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unlike_runs_are_scored_apart_when_stratified() -> None:
+    found = compare(frame(MIXED), Question(mixed="stratify"))
+    assert found.sets["comparison_set"].tolist() == [
+        "derma [hardware=CPU]",
+        "derma [hardware=NVIDIA H100]",
+    ]
+    cpu = found.scores[found.scores["comparison_set"] == "derma [hardware=CPU]"]
+    assert dict(zip(cpu["model"], cpu["score"], strict=True)) == pytest.approx(
+        {"small": 0.72, "large": 0.44}
+    )
+    gpu = found.scores[found.scores["comparison_set"] == "derma [hardware=NVIDIA H100]"]
+    assert dict(zip(gpu["model"], gpu["rank"], strict=True)) == {
+        "small": 1,
+        "middle": 2,
+        "large": 3,
+    }
+    assert "derma is split by hardware" in found.notes
+
+
+def test_unlike_runs_are_scored_together_when_allowed_and_every_row_says_so() -> None:
+    found = compare(frame(MIXED), Question(mixed="allow"))
+    assert set(found.scores["comparison_set"]) == {"derma [MIXED hardware]"}
+    rows = found.scores.set_index(["model", "variant"])["R"]
+    assert rows["small", "hardware=CPU"] == pytest.approx(30 / 70)  # a row of its own: no averaging
+    assert rows["small", "hardware=NVIDIA H100"] == 0
+    assert len(rows) == 5
+    assert any(note.startswith("MIXED, as allowed: derma mixes hardware") for note in found.notes)
+
+
+def test_experiments_are_scored_apart() -> None:
+    lidc = [run("small", dataset="lidc", tags={"pepr.experiment": "lidc"}, energy_wh=77.0)]
+    found = compare(frame([*THREE, *lidc]), Question())
+    assert found.sets["comparison_set"].tolist() == ["derma", "lidc"]
+    assert found.scores.set_index("comparison_set").loc["lidc", "R"] == 0
+
+
+def test_training_fractions_are_the_cost_where_data_is() -> None:
+    runs = [run("a", fraction=f, performance=p) for f, p in ((0.1, 0.6), (0.55, 0.7), (1.0, 0.75))]
+    found = compare(frame(runs), Question(resources=("D",)))
+    scores = dict(zip(found.scores["variant"], found.scores["score"], strict=True))
+    assert scores == pytest.approx(
+        {"fraction=0.1": 0.6, "fraction=0.55": 0.7 / 1.5, "fraction=1": 0.375}
+    )
+
+
+# References, carbon, foreign runs ----------------------------------------------------------------
+
+
+def test_scores_by_a_reference_do_not_move_when_a_model_is_added() -> None:
+    before = compare(frame(THREE), Question())
+    question = Question(normalisation="reference", reference=before.reference)
+    added = compare(frame([*THREE, run("huge", performance=0.9, energy_wh=100.0)]), question)
+    assert _by_model(added, "score") == pytest.approx(
+        {**_by_model(before, "score"), "huge": 0.45}  # type: ignore[dict-item]
+    )
+    assert any("1 of 4 models cost energy_wh outside the reference" in n for n in added.notes)
+
+
+def test_a_reference_of_other_conditions_is_refused() -> None:
+    saved = compare(frame(THREE), Question()).reference
+    other = frame([run(m, precision="bf16") for m in ("a", "b")])
+    question = Question(normalisation="reference", reference=saved)
+    with pytest.raises(WrongUse, match="precision fp32 there, bf16 here"):
+        compare(other, question)
+    other_cost = Question(resources=("M",), normalisation="reference", reference=saved)
+    with pytest.raises(WrongUse, match="no bounds of memory_gb; valid: energy_wh"):
+        compare(frame(THREE), other_cost)
+
+
+def test_carbon_under_one_intensity() -> None:
+    runs = frame(
+        [
+            run("a", energy_wh=100.0, metrics={"carbon/train_gco2e": 5.0}, tags=_grid("50")),
+            run("b", energy_wh=200.0, metrics={"carbon/train_gco2e": 80.0}, tags=_grid("400")),
+        ]
+    )
+    mixed = compare(runs, Question(resources=("C",)))
+    assert _by_model(mixed, "cost", "C") == {"a": 5.0, "b": 80.0}
+    assert any("grid intensities from 50 to 400 g/kWh" in note for note in mixed.notes)
+    one = compare(runs, Question(resources=("C",), intensity=Intensity(100.0, "given")))
+    assert _by_model(one, "cost", "C") == pytest.approx({"a": 12.0, "b": 24.0})  # PUE 1.2
+    assert "CO2e of all runs under 100 g/kWh (given)" in one.notes
+
+
+def _grid(g_per_kwh: str) -> dict[str, str]:
+    return {"pepr.carbon_intensity_g_per_kwh": g_per_kwh, "pepr.pue": "1.2"}
+
+
+def _foreign(name: str, accuracy: float, seconds: float) -> dict[str, object]:
+    return {
+        "params": {"arch": name},
+        "tags": {},
+        "metrics": {"val_acc": accuracy, "seconds": seconds},
+        "status": "FINISHED",
+        "start": 1,
+    }
+
+
+THEIRS = Question(performance="val_acc", resources=("seconds",), model_param="arch")
+
+
+def test_runs_of_anyone_can_be_scored() -> None:
+    runs = frame([_foreign("unet", 0.8, 10.0), _foreign("deeplab", 0.9, 30.0)])
+    found = compare(runs, THEIRS)
+    assert _by_model(found, "score", "seconds") == pytest.approx({"unet": 0.8, "deeplab": 0.45})
+    (note,) = [n for n in found.notes if "not logged by pepr" in n]
+    assert note.startswith("2 of 2 runs were not logged by pepr: hardware")
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (Question(performance="val_ac", resources=("seconds",)), "did you mean 'val_acc'"),
+        (Question(performance="val_acc", resources=("second",)), "did you mean 'seconds'"),
+        (
+            Question(performance="val_acc", resources=("seconds",), model_param="ach"),
+            "did you mean 'arch'",
+        ),
+    ],
+)
+def test_misspelt_names_are_told(question: Question, said: str) -> None:
+    with pytest.raises(WrongUse, match=said):
+        compare(frame([_foreign("unet", 0.8, 10.0)]), question)
+
+
+def test_per_cent_and_losses_are_no_performance() -> None:
+    with pytest.raises(
+        WrongUse, match=r"performance: 80 of 'unet' is not in \[0, 1\]; give a share"
+    ):
+        compare(frame([_foreign("unet", 80.0, 10.0)]), THEIRS)
+    with pytest.raises(WrongUse, match="test/loss is not better when higher"):
+        compare(frame([run(metrics={"test/loss": 0.3})]), Question(performance="test/loss"))
+
+
+def test_estimated_energy_is_said_aloud() -> None:
+    runs = [
+        run(m, energy_wh=e, tags={"pepr.energy_source": "estimated"})
+        for m, e in (("a", 1.0), ("b", 2.0))
+    ]
+    found = compare(frame(runs), Question())
+    assert set(found.scores["energy_source"]) == {"estimated"}
+    assert any("2 of 2 runs is ESTIMATED" in note for note in found.notes)
+    assert all(codes == ["estimated"] for codes in found.scores["codes"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"resources": ()}, "resource: name one or more"),
+        ({"resources": ("E", "E")}, "names one twice"),
+        ({"weights": (0.5,)}, "weights: 0.5 sum to 0.5"),
+        ({"resources": ("E", "M"), "weights": (1.0,)}, "weights: 1 for 2 resources"),
+        ({"alpha": 0.1}, "alpha: 0.1"),
+        ({"normalisation": "reference"}, "reference and saved bounds go together"),
+        ({"energy_error": 1.0}, "energy_error: 1 is not a relative error"),
+    ],
+)
+def test_impossible_questions_are_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(WrongUse, match=said):
+        Question(**options)  # type: ignore[arg-type]
+
+
+def test_inspecting_never_fails_on_mixed_or_unusable_runs() -> None:
+    runs, notes = inspect(frame(MIXED), Question())
+    assert runs["used"].all()
+    assert any(note.startswith("derma mixes hardware") for note in notes)
+    runs, notes = inspect(frame([run(status="FAILED")]), Question())
+    assert (runs["used"].tolist(), notes) == ([False], [])
+
+
+# What goes back to the runs ----------------------------------------------------------------------
+
+
+def test_scores_go_to_the_runs_of_their_model_and_leave_with_them() -> None:
+    runs = frame(THREE)
+    found = compare(runs, Question())
+    first = by_run(found, runs)
+    assert first["new"].all()
+    assert dict(zip(first["run_id"], first["score"], strict=True)) == pytest.approx(
+        {"run0": 0.7, "run1": 0.64, "run2": 0.45}
+    )
+    runs["tags.pepr.scored.E"] = runs["run_id"].map(first.set_index("run_id")["basis"])
+    assert not by_run(found, runs)["new"].any()  # nothing changed, nothing to write
+    runs.loc[2, "status"] = "FAILED"
+    again = by_run(compare(runs, Question()), runs).set_index("run_id")
+    assert again.loc["run1", "score"] == 0.4  # it sets the scale now
+    assert np.isnan(again.loc["run2", "score"])
+    assert again.loc["run2", "basis"].startswith("superseded: ")
+
+
+def test_the_fingerprint_changes_with_runs_numbers_and_settings() -> None:
+    def print_of(runs: list[dict[str, object]], **options: object) -> str:
+        found = compare(frame(runs), Question(**options))  # type: ignore[arg-type]
+        return str(found.sets["fingerprint"].iloc[0])
+
+    original = print_of(THREE)
+    assert original == print_of(THREE)
+    changed = [*THREE[:2], run("large", performance=0.9, energy_wh=50.001)]
+    others = {print_of(THREE[:2]), print_of(changed), print_of(THREE, alpha=2.0)}
+    others.add(print_of(THREE, normalisation="zero"))
+    assert len(others | {original}) == 5
+
+
+def test_means_of_any_column() -> None:
+    runs = frame([run("a", 0, memory_gb=1.0), run("a", 1, memory_gb=3.0), run("b")])
+    table = means(compare(runs, Question()), {"M": "memory_gb"})
+    assert dict(zip(table["model"], table["M"], strict=True)) == {"a": 2.0, "b": 4.0}
+
+
+def test_one_definition_of_the_score() -> None:
+    """The rows agree with the functions they are made of."""
+    found = compare(frame(THREE), Question(alpha=3.0, normalisation="zero"))
+    cost = pd.Series({"small": 10.0, "middle": 20.0, "large": 50.0})
+    r = score.normalise(cost, score.bounds(cost, "zero"))
+    expected = score.pepr(pd.Series({"small": 0.7, "middle": 0.8, "large": 0.9}), r, alpha=3.0)
+    assert _by_model(found, "score") == pytest.approx(expected.to_dict())

@@ -1,0 +1,116 @@
+"""Released results of others as runs: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import SHARED, needs
+from mlflow import MlflowClient
+
+from pepr_mlops import query
+from pepr_mlops.comparison import Question, compare
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.importers import SOURCES
+from pepr_mlops.tracking import import_runs
+
+
+@pytest.fixture
+def timm_results() -> Path:
+    """Folder of timm's ImageNet results and benchmarks."""
+    return needs(SHARED / "timm-results" / "results-imagenet.csv", "timm's results").parent
+
+
+def _few(folder: Path, tmp_path: Path, rows: int = 3) -> Path:
+    """A folder with the first rows of the paper's file."""
+    pd.read_csv(folder / "all_results.csv").head(rows).to_csv(tmp_path / "all_results.csv")
+    return tmp_path
+
+
+def test_importing_again_adds_only_what_is_new(
+    store: str, paper_results: Path, tmp_path: Path
+) -> None:
+    runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path))
+    assert import_runs(runs[:2], store) == 2
+    assert import_runs(runs, store) == 1
+    assert import_runs(runs, store) == 0
+    assert len(query.load_runs(tracking_uri=store)) == 3
+
+
+def test_an_interrupted_import_is_completed(
+    store: str, paper_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "log_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            import_runs(runs, store)
+    assert import_runs(runs, store) == 3
+    found = query.load_runs(tracking_uri=store)
+    assert len(found) == 3
+    assert found["status"].eq("FINISHED").all()
+    assert found["energy_wh"].notna().all()
+
+
+def test_imagenet_results_are_joined_on_the_exact_name_and_size(
+    store: str, timm_results: Path
+) -> None:
+    runs = {run.key: run for run in SOURCES["timm"](timm_results)}
+    assert len(runs) == 1556
+    table = pd.read_csv(timm_results / "results-imagenet.csv", thousands=",")
+    speeds = pd.read_csv(
+        timm_results / "benchmark-infer-amp-nchw-pt240-cu124-rtx3090.csv"
+    ).set_index(["model", "infer_img_size"])
+    vgg = runs["vgg11.tv_in1k@224"]  # not vgg11_bn
+    points = {name: value for name, value, _ in vgg.points}
+    top1 = table.set_index(["model", "img_size"]).loc[("vgg11.tv_in1k", 224), "top1"]
+    assert points["performance"] == pytest.approx(top1 / 100)
+    rate = speeds.loc[("vgg11", 224), "infer_samples_per_sec"]
+    assert points["inference/ms_per_image"] == pytest.approx(1000 / rate)
+    assert vgg.tags["pepr.hardware"] == "RTX3090"
+    joined = sum(
+        any(name == "inference/ms_per_image" for name, _, _ in run.points) for run in runs.values()
+    )
+    assert joined == 1452  # pairs of architecture and size that were measured
+    chosen = [r for r in runs.values() if r.params["image_size"] == "224"][:20]
+    import_runs(chosen, store)
+    found = query.load_runs("imagenet", tracking_uri=store)
+    scored = compare(found, Question(resources=("inference/ms_per_image",)))
+    cheapest = scored.scores.loc[scored.scores["cost"].idxmin()]
+    assert cheapest["R"] == 0
+    assert cheapest["score"] == cheapest["performance"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no all_results.csv in .*get it from https://github.com/saintslab/PePR"),
+        ("model,energy\na,1\n", "has no column dataset, num_param"),
+        ("", "is no readable CSV table"),
+    ],
+)
+@pytest.mark.parametrize("source", ["pepr-paper"])
+def test_other_files_are_refused(
+    tmp_path: Path, source: str, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "all_results.csv").write_text(content)
+    with pytest.raises(WrongUse, match=said):
+        SOURCES[source](tmp_path)
+
+
+def test_unknown_experiments_and_holes_are_refused(paper_results: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(paper_results / "all_results.csv").head(4)
+    table.assign(dataset="brain").to_csv(tmp_path / "all_results.csv")
+    with pytest.raises(WrongUse, match="unknown experiment 'brain'; valid: derma, derma_pt"):
+        SOURCES["pepr-paper"](tmp_path)
+    table.loc[2, "energy"] = None
+    table.to_csv(tmp_path / "all_results.csv")
+    with pytest.raises(WrongUse, match=re.escape("row 4 of")):
+        SOURCES["pepr-paper"](tmp_path)

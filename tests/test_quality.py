@@ -1,0 +1,216 @@
+"""Which runs are left out or doubtful, and what they say about it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import frame, run
+
+from pepr_mlops import quality
+from pepr_mlops.quality import Evidence, flagged, left_out
+
+
+def _said(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
+    return {
+        str(run_id): list(zip(rows["reason"], rows["text"], strict=True))
+        for run_id, rows in found.groupby("run_id")
+    }
+
+
+@pytest.mark.parametrize(
+    ("made", "reason", "text"),
+    [
+        (run(status="RUNNING"), "not_finished", "its status is RUNNING, not FINISHED"),
+        (run(status="FAILED"), "not_finished", "its status is FAILED, not FINISHED"),
+        (run(performance=np.nan), "non_finite", "its performance is not a finite number"),
+        (run(energy_wh=np.inf), "non_finite", "its energy_wh is not a finite number"),
+        (run(energy_wh=float(np.finfo(float).max)), "non_finite", "its energy_wh is not a finite"),
+        (run(performance=None), "no_performance", "it has no performance"),
+        (run(energy_wh=None), "no_cost", "it has no energy_wh"),
+        (
+            run(tags={"pepr.stopped": "energy budget of 5 Wh in epoch 2"}),
+            "stopped",
+            "a budget stopped it: energy budget of 5 Wh in epoch 2",
+        ),
+        (
+            run(tags={"pepr.energy_source": "lost", "pepr.energy_missing": "gpu: epoch 3: gone"}),
+            "no_cost",
+            "its energy is known for a part of it only: gpu: epoch 3: gone",
+        ),
+    ],
+)
+def test_a_run_that_cannot_be_compared_says_why(
+    made: dict[str, object], reason: str, text: str
+) -> None:
+    found = left_out(frame([run(model="other"), made]), ["energy_wh"])
+    assert found["run_id"].tolist() == ["run1"]
+    assert found["reason"].tolist() == [reason]
+    assert found["text"].iloc[0].startswith(text)
+
+
+def test_energy_that_does_not_count_is_not_asked_for() -> None:
+    runs = frame([run(energy_wh=None), run(model="b", memory_gb=None)])
+    assert left_out(runs, ["train_time_s"]).empty
+    assert left_out(runs, ["memory_gb"])["run_id"].tolist() == ["run1"]
+
+
+def test_a_newer_run_of_the_same_spec_replaces_the_older() -> None:
+    runs = frame(
+        [
+            run(start=1_000),
+            run(start=3_000),
+            run(start=2_000),
+            run(start=1_000, seed=1),  # another seed
+            run(start=1_000, lr=1e-3),  # another spec
+            run(start=1_000, tags={"pepr.hardware": "CPU"}),  # other hardware
+            run(start=9_000, status="FAILED"),  # replaces nothing
+        ]
+    )
+    said = _said(left_out(runs, ["energy_wh"]))
+    assert said.keys() == {"run0", "run2", "run6"}
+    assert said["run0"] == [("duplicate", "run run1 repeats it later")]
+
+
+def test_without_a_seed_repetitions_are_what_seeds_are() -> None:
+    made = [run(start=s) for s in (1, 2)]
+    for one in made:
+        del one["params"]["seed"]
+    assert left_out(frame(made), ["energy_wh"]).empty
+
+
+# Doubts ------------------------------------------------------------------------------------------
+
+
+def test_a_clean_run_is_not_doubted() -> None:
+    # 20 Wh in 360 s are 200 W
+    clean = run(
+        metrics={"energy/train_gpu_wh": 15.0, "energy/train_cpu_wh": 5.0},
+        tags={
+            "pepr.gpu_power_limit_w": "700",
+            "pepr.idle_power_w": "90",
+            "pepr.gpu_other_processes": "none",
+        },
+    )
+    costs = ["energy_wh", "train_time_s", "carbon_gco2e", "memory_gb"]
+    assert flagged(frame([clean]), costs).empty
+
+
+@pytest.mark.parametrize(
+    ("made", "reason", "text"),
+    [
+        (
+            run(metrics={"energy/train_gpu_wh": 90.0}, tags={"pepr.gpu_power_limit_w": "700"}),
+            "power",
+            "its energy means 900 W over its training time; its GPU draws at most 770 W",
+        ),
+        (
+            run(metrics={"energy/train_gpu_wh": 160.0}),
+            "power",
+            "its energy means 1,600 W over its training time; its GPU draws at most 1,500 W",
+        ),
+        (
+            run(metrics={"energy/train_gpu_wh": 0.1}),
+            "power",
+            "its energy means 1 W over its training time; an idle GPU takes at least 3 W",
+        ),
+        (
+            run(energy_wh=4.0, tags={"pepr.idle_power_w": "90"}),
+            "power",
+            "its energy means 40 W over its training time; half of what the machine drew before "
+            "it began is 45 W",
+        ),
+        (
+            run(energy_wh=120.0, tags={"pepr.machine_power_limit_w": "1000"}),
+            "power",
+            "its energy means 1,200 W over its training time; its machine draws at most 1,000 W",
+        ),
+        (run(energy_wh=0.0), "still_counter", "its energy is zero"),
+        (run(tags={"pepr.energy_source": "estimated"}), "estimated", "its energy is an estimate"),
+        (
+            run(tags={"pepr.energy_caution": "10 windows in 5 s of training"}),
+            "coarse_counter",
+            "10 windows in 5 s of training",
+        ),
+        (
+            run(tags={"pepr.gpu_other_processes": "4711 python"}),
+            "other_processes",
+            "other processes used its GPU: 4711 python",
+        ),
+    ],
+)
+def test_a_doubtful_run_says_why(made: dict[str, object], reason: str, text: str) -> None:
+    found = flagged(frame([run(model="other", energy_wh=21.0), made]), ["energy_wh"])
+    assert _said(found) == {"run1": [(reason, text)]}
+
+
+def test_doubts_about_energy_do_not_touch_other_costs() -> None:
+    made = run(tags={"pepr.energy_source": "estimated", "pepr.time_source": "estimated"})
+    assert flagged(frame([made]), ["memory_gb"]).empty
+    assert flagged(frame([made]), ["train_time_s"])["reason"].tolist() == ["estimated_time"]
+    assert flagged(frame([made]), ["carbon_gco2e"])["reason"].tolist() == ["estimated"]
+
+
+def test_energy_of_another_run_to_the_last_digit() -> None:
+    runs = frame([run(energy_wh=20.123456), run(model="b", energy_wh=20.123457)])
+    elsewhere = pd.DataFrame(
+        {
+            "run_id": ["run0", "far1", "far2"],
+            "model": ["resnet18d", "resnet18d", "resnet18d"],
+            "experiment": ["derma", "lidc", "pneumonia"],
+            "energy_wh": [20.123456, 20.123456, 20.123456],
+        }
+    )
+    assert flagged(runs, ["energy_wh"]).empty
+    found = _said(flagged(runs, ["energy_wh"], Evidence(energies=elsewhere)))
+    assert found == {
+        "run0": [
+            (
+                "same_energy",
+                "its energy of 20.1235 Wh is to the last digit that of resnet18d in lidc "
+                "(run far1) and 1 more",
+            )
+        ]
+    }
+
+
+def test_a_counter_that_stood_still_in_one_epoch() -> None:
+    epochs = pd.DataFrame(
+        {
+            "run_id": ["run0"] * 3 + ["run1"] * 3,
+            "step": [1, 2, 3, 3, 2, 1],
+            "energy_wh": [1.0, 1.0, 2.0, 3.0, 2.0, 1.0],  # the second is told backwards
+        }
+    )
+    runs = frame([run(energy_wh=2.0), run(model="b", energy_wh=3.0)])
+    found = _said(flagged(runs, ["energy_wh"], Evidence(epochs=epochs)))
+    assert found == {
+        "run0": [("still_counter", "its energy did not grow in epoch 2: a counter stood still")]
+    }
+
+
+# Comparison sets ---------------------------------------------------------------------------------
+
+
+def test_what_runs_must_share_depends_on_the_cost() -> None:
+    runs = frame([run()])
+    assert "energy_components" in quality.comparable(runs, ["energy_wh"])
+    assert "energy_components" not in quality.comparable(runs, ["train_time_s"])
+    assert "memory_metric" in quality.comparable(runs, ["memory_gb"])
+    assert "fraction" in quality.comparable(runs, ["energy_wh"])
+    assert "fraction" not in quality.comparable(runs, ["fraction"])
+
+
+def test_groups_are_named_and_counted() -> None:
+    other = run(model="b", precision="bf16", tags={"pepr.hardware": None})
+    runs = frame([run(), run(model="c"), other])
+    differ = quality.mixed(runs, quality.comparable(runs, ["energy_wh"]))
+    assert differ == ["precision", "hardware"]
+    assert quality.listed(quality.groups(runs, differ)) == (
+        "precision=fp32, hardware=NVIDIA H100: 2 runs; precision=bf16, hardware=not known: 1 run"
+    )
+
+
+def test_a_folder_is_one_data_set_wherever_it_lies() -> None:
+    runs = frame([run(dataset="./scans"), run(dataset="/data/scans/")])
+    assert quality.mixed(runs, ["dataset"]) == []

@@ -1,0 +1,377 @@
+"""Reading runs from real tracking servers, against what MLflow itself says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from conftest import needs
+from made import logged, run
+from mlflow import MlflowClient
+from mlflow.store.db.utils import _get_latest_schema_revision
+
+from pepr_mlops import query
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.query import sql
+from pepr_mlops.query.remote import Remote
+
+ODD = ["O'Brien's \"set\" with spaces", "Röntgen Lunge 肺", "50% {of} it, `a`; --b"]
+
+
+@pytest.fixture(params=["sqlite", "http", "client"])
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store to read by its tables, over HTTP, and through MLflow's own client."""
+    if request.param == "http":
+        return str(request.getfixturevalue("server"))
+    uri = str(request.getfixturevalue("store"))
+    if request.param == "client":
+        monkeypatch.setattr(sql, "KNOWN_SCHEMAS", set())
+    return uri
+
+
+def test_the_installed_mlflow_has_a_schema_we_know() -> None:
+    """When this fails after an update: compare the tables' columns, then add the revision."""
+    assert _get_latest_schema_revision() in sql.KNOWN_SCHEMAS
+
+
+def test_one_row_per_run_typed_and_named(anywhere: str) -> None:
+    made = run("dla46_c", seed=3, lr=1e-3, pretrained=False, performance=0.91, energy_wh=12.5)
+    made["params"]["lr"] = "1e-3"  # as `mlflow run` logs it
+    run_id = logged(anywhere, made, "typed")
+    (row,) = query.load_runs("typed", tracking_uri=anywhere).to_dict("records")
+    expected = {
+        "run_id": run_id,
+        "status": "FINISHED",
+        "experiment": "typed",
+        "mlflow_experiment": "typed",
+        "model": "dla46_c",
+        "seed": 3,
+        "lr": 0.001,
+        "pretrained": False,
+        "performance": 0.91,
+        "performance_metric": "test/accuracy",
+        "energy_wh": 12.5,
+        "memory_gb": 4.0,
+        "train_time_s": 360.0,
+        "energy_source": "measured",
+        "hardware": "NVIDIA H100",
+        "parameters": 11708744,
+        "metrics.test/accuracy": 0.91,
+        "params.lr": "1e-3",
+    }
+    assert {k: row[k] for k in expected} == expected
+    assert np.isnan(row["carbon_gco2e"])
+    assert row["start_time"] == pd.Timestamp(made["start"], unit="ms", tz="UTC")
+    assert row["end_time"] == pd.Timestamp(made["start"] + 9, unit="ms", tz="UTC")
+
+
+def test_the_frame_agrees_with_mlflows_own(anywhere: str) -> None:
+    """The same columns as `mlflow.search_runs`, with the same values."""
+    for i in range(7):
+        made = run(f"m{i}", seed=i, performance=0.5 + i / 100)
+        if i % 2:
+            made["tags"]["mlflow.note.content"] = f"note {i}"
+            made["metrics"]["extra metric"] = i / 7
+        if i == 3:
+            made["status"] = "RUNNING"
+        logged(anywhere, made, "agrees")
+    deleted = logged(anywhere, run("gone"), "agrees")
+    MlflowClient(anywhere).delete_run(deleted)
+    ours = query.load_runs("agrees", tracking_uri=anywhere).set_index("run_id").sort_index()
+    mlflow.set_tracking_uri(anywhere)
+    theirs = mlflow.search_runs(experiment_names=["agrees"]).set_index("run_id").sort_index()
+    assert len(theirs) == 7
+    raw = [c for c in theirs if c.startswith(("metrics.", "params.", "tags."))]
+    assert sorted(raw) == sorted(c for c in ours if c.startswith(("metrics.", "params.", "tags.")))
+    for column in [*raw, "status", "start_time"]:
+        mine = ours[column].astype(object).where(ours[column].notna(), None)
+        own = theirs[column].astype(object).where(theirs[column].notna(), None)
+        assert mine.tolist() == own.tolist(), column
+
+
+def test_an_experiment_is_a_tag_wherever_it_is_logged_and_mlflows_own(anywhere: str) -> None:
+    tag = {"pepr.experiment": "both"}
+    ids = {
+        logged(anywhere, run("a", tags=tag), "Default"),  # as `mlflow run .` does
+        logged(anywhere, run("b", tags=tag), "both"),
+        logged(anywhere, run("c", tags={"pepr.experiment": "another"}), "both"),
+    }
+    logged(anywhere, run("d", tags={"pepr.experiment": "another"}), "Default")
+    found = query.load_runs("both", tracking_uri=anywhere)
+    assert set(found["run_id"]) == ids
+    assert set(found["experiment"]) == {"both"}
+    assert set(found["mlflow_experiment"]) == {"both", "Default"}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_are_found_to_the_letter(anywhere: str, name: str) -> None:
+    one = logged(anywhere, run("a", tags={"pepr.experiment": name}), "elsewhere")
+    logged(anywhere, run("a", tags={"pepr.experiment": name.replace("'", "x")}), "elsewhere2")
+    two = logged(anywhere, run("b", tags={"pepr.experiment": name}), name)
+    assert set(query.load_runs(name, tracking_uri=anywhere)["run_id"]) >= {one, two}
+    models = query.load_runs(name, tracking_uri=anywhere)["experiment"]
+    assert set(models) == {name}
+
+
+def test_a_quote_matches_only_itself(anywhere: str) -> None:
+    logged(anywhere, run(tags={"pepr.experiment": "it_s"}), "quotes")
+    mine = logged(anywhere, run(tags={"pepr.experiment": "it's"}), "quotes")
+    assert query.load_runs("it's", tracking_uri=anywhere)["run_id"].tolist() == [mine]
+
+
+def test_an_unknown_experiment_names_the_nearest(anywhere: str) -> None:
+    logged(anywhere, run(tags={"pepr.experiment": "pneumonia"}), "Default")
+    logged(anywhere, run(tags={"pepr.experiment": "x"}), "dermatology")
+    with pytest.raises(WrongUse, match=r"'pneumonja' is neither .*did you mean 'pneumonia'"):
+        query.load_runs("pneumonja", tracking_uri=anywhere)
+    with pytest.raises(WrongUse, match="did you mean 'dermatology'"):
+        query.load_runs("dermatolgy", tracking_uri=anywhere)
+
+
+def test_an_empty_experiment_has_no_runs(anywhere: str) -> None:
+    MlflowClient(anywhere).create_experiment("empty")
+    found = query.load_runs("empty", tracking_uri=anywhere)
+    assert found.empty
+    assert {"model", "performance", "energy_wh"} <= set(found.columns)
+
+
+def test_a_deleted_experiment_is_not_read(store: str) -> None:
+    logged(store, run(tags={"pepr.experiment": "gone"}), "gone")
+    client = MlflowClient(store)
+    client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
+    with pytest.raises(WrongUse, match="'gone' is neither"):
+        query.load_runs("gone", tracking_uri=store)
+    assert query.load_runs(tracking_uri=store).empty
+
+
+def test_several_experiments_and_all(store: str) -> None:
+    logged(store, run("a", tags={"pepr.experiment": "one"}), "x")
+    logged(store, run("b", tags={"pepr.experiment": "two"}), "x")
+    logged(store, {**run("c"), "tags": {}}, "three")
+    both = query.load_runs(["one", "two", "one"], tracking_uri=store)
+    assert both[["experiment", "model"]].to_numpy().tolist() == [["one", "a"], ["two", "b"]]
+    everything = query.load_runs(tracking_uri=store).set_index("model")
+    assert everything["experiment"].to_dict() == {"a": "one", "b": "two", "c": "three"}
+    assert everything["logged_by_pepr"].to_dict() == {"a": True, "b": True, "c": False}
+
+
+def test_numbers_that_are_none_stay_apart_from_missing_ones(anywhere: str) -> None:
+    made = run("a", energy_wh=None, metrics={"test/auc": float("nan"), "big": float("inf")})
+    logged(anywhere, made, "numbers")
+    (row,) = query.load_runs("numbers", tracking_uri=anywhere).to_dict("records")
+    assert np.isnan(row["energy_wh"])  # never logged
+    assert row["metrics.test/auc"] == np.inf  # logged, and no number
+    assert row["metrics.big"] == np.inf
+
+
+def test_energy_that_was_lost_on_the_way_is_missing(anywhere: str) -> None:
+    lost = {"pepr.energy_source": "lost", "pepr.energy_missing": "gpu (train): epoch 2: gone"}
+    made = run("a", tags=lost, metrics={"carbon/train_gco2e": 3.0, "energy/eval_wh": 1.0})
+    logged(anywhere, made, "lost")
+    (row,) = query.load_runs("lost", tracking_uri=anywhere).to_dict("records")
+    assert np.isnan(row["energy_wh"])
+    assert np.isnan(row["carbon_gco2e"])
+    assert np.isnan(row["metrics.energy/train_wh"])
+    assert row["metrics.energy/eval_wh"] == 1.0
+    assert row["train_time_s"] == 360.0
+
+
+def test_pages_do_not_lose_or_repeat_runs(anywhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pepr_mlops.query.sql._PAGE", 3)
+    monkeypatch.setattr("pepr_mlops.query.remote._PAGE", 3)
+    ids = [logged(anywhere, run(f"m{i}", start=1000 + i // 2), "paged") for i in range(10)]
+    found = query.load_runs("paged", tracking_uri=anywhere)
+    assert sorted(found["run_id"]) == sorted(ids)
+    assert found["start_time"].is_monotonic_decreasing
+
+
+# Histories ---------------------------------------------------------------------------------------
+
+
+def _with_history(model: str) -> dict[str, object]:
+    made = run(model)
+    made["points"] = [
+        *(("test/accuracy", 0.5 + e / 10, e) for e in (1, 2, 3)),
+        *(("energy/train_wh", 2.0 * e, e) for e in (1, 2, 3)),
+        ("time/setup_s", 7.0, 1),
+    ]
+    return made
+
+
+def test_one_row_per_run_and_epoch(anywhere: str) -> None:
+    ids = [logged(anywhere, _with_history(m), "epochs") for m in ("a", "b")]
+    logged(anywhere, _with_history("other"), "epochs")
+    found = query.load_epochs(ids, tracking_uri=anywhere)
+    assert sorted(found.columns) == [
+        "energy/train_wh",
+        "run_id",
+        "step",
+        "test/accuracy",
+        "time/setup_s",
+    ]
+    assert set(found["run_id"]) == set(ids)
+    one = found[found["run_id"] == ids[0]].sort_values("step")
+    assert one["step"].tolist() == [1, 2, 3]
+    assert one["test/accuracy"].tolist() == pytest.approx([0.6, 0.7, 0.8])
+    assert one["time/setup_s"].tolist() == pytest.approx([7.0, np.nan, np.nan], nan_ok=True)
+    some = query.load_epochs(ids, ["energy/train_wh"], tracking_uri=anywhere)
+    assert list(some.columns) == ["run_id", "step", "energy/train_wh"]
+    assert len(some) == 6
+
+
+def test_the_last_of_several_points_counts(anywhere: str) -> None:
+    made = run("a")
+    made["points"] = [("loss", 0.5, 1)]
+    run_id = logged(anywhere, made, "twice")
+    MlflowClient(anywhere).log_metric(run_id, "loss", 0.4, made["start"] + 50, step=1)
+    MlflowClient(anywhere).log_metric(run_id, "loss", 0.9, made["start"] - 50, step=1)
+    found = query.load_epochs([run_id], tracking_uri=anywhere)
+    assert found["loss"].tolist() == [0.4]
+
+
+def test_runs_without_history_have_no_rows(anywhere: str) -> None:
+    found = query.load_epochs([], tracking_uri=anywhere)
+    assert found.empty
+    assert list(found.columns) == ["run_id", "step"]
+
+
+def test_histories_come_in_bulk_over_http(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [logged(server, _with_history(f"m{i}"), "bulk") for i in range(5)]
+    expected = query.load_epochs(ids, tracking_uri=server)
+
+    def one_by_one(*_: object) -> None:
+        raise AssertionError("asked for one run's history")
+
+    monkeypatch.setattr(MlflowClient, "get_metric_history", one_by_one)
+    pd.testing.assert_frame_equal(query.load_epochs(ids, tracking_uri=server), expected)
+    # cut off after four points, it asks for fewer runs at a time
+    whole = Remote._request
+    monkeypatch.setattr("pepr_mlops.query.remote._BULK_POINTS", 4)
+
+    def cut(self: Remote, method: str, endpoint: str, **content: object) -> object:
+        answer = whole(self, method, endpoint, **content)
+        if "bulk" in endpoint:
+            answer["metrics"] = answer["metrics"][:4]
+        return answer
+
+    monkeypatch.setattr(Remote, "_request", cut)
+    again = query.load_epochs(ids, tracking_uri=server).sort_values(["run_id", "step"])
+    order = expected.sort_values(["run_id", "step"])
+    pd.testing.assert_frame_equal(again.reset_index(drop=True), order.reset_index(drop=True))
+
+
+# Evidence ----------------------------------------------------------------------------------------
+
+
+def test_evidence_from_the_whole_server(anywhere: str) -> None:
+    mine = logged(anywhere, run("a", energy_wh=31.415926), "mine")
+    far = {"pepr.experiment": "evidence-far"}
+    other = logged(anywhere, run("a", energy_wh=31.415926, tags=far), "far")
+    logged(anywhere, run("b", energy_wh=99.0), "far")
+    runs = query.load_runs("mine", tracking_uri=anywhere)
+    found = query.load_evidence(runs, tracking_uri=anywhere)
+    assert found.energies is not None
+    rows = found.energies.set_index("run_id")
+    assert rows.loc[other, ["model", "experiment", "energy_wh"]].tolist() == [
+        "a",
+        "evidence-far",
+        31.415926,
+    ]
+    assert (rows["energy_wh"] == 31.415926).all()
+    assert found.epochs is not None
+    assert found.epochs.to_numpy().tolist() == [[mine, 1, 31.415926]]
+
+
+# Servers -----------------------------------------------------------------------------------------
+
+
+def test_a_server_that_asks_who_is_there(
+    guarded_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(WorkFailed, match="refused or did not answer"):
+        query.load_runs("derma", tracking_uri=guarded_server)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "only-for-tests")
+    run_id = logged(guarded_server, _with_history("a"), "guarded")
+    found = query.load_runs("guarded", tracking_uri=guarded_server)
+    assert found["run_id"].tolist() == [run_id]
+    assert len(query.load_epochs([run_id], tracking_uri=guarded_server)) == 3
+
+
+def test_a_server_that_is_down_and_a_store_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(WorkFailed, match=r"http://127\.0\.0\.1:9 refused or did not answer"):
+        query.load_runs("derma", tracking_uri="http://127.0.0.1:9")
+    missing = tmp_path / "no.db"
+    with pytest.raises(WrongUse, match=f"there is no store {missing}"):
+        query.load_runs("derma", tracking_uri=f"sqlite:///{missing}")
+    assert not missing.exists()
+
+
+def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged(store, run("a"), "known")
+    tables = query._open(store)
+    assert isinstance(tables, sql.Tables)
+    with sa.create_engine(store).begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'of_tomorrow'"))
+    assert sql.tables(store, tables.experiments) is None
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of a PostgreSQL database of this machine, reached by a socket only."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    tools = needs(programs[-1] if programs else Path("/usr/lib/postgresql"), "PostgreSQL").parent
+    folder = tmp_path_factory.mktemp("pg")
+    as_owner: list[str] = []
+    if os.getuid() == 0:  # it refuses to run as root
+        folder.chmod(0o777)
+        for parent in folder.parents:
+            if (
+                parent.stat().st_uid == 0
+                and parent.is_relative_to("/tmp")
+                and parent != Path("/tmp")
+            ):
+                parent.chmod(0o755)
+        as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    data = folder / "data"
+
+    def tool(name: str, *words: str) -> None:
+        subprocess.run(
+            [*as_owner, str(tools / name), *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+        )
+
+    tool("initdb", "-D", str(data), "-U", "mlflow", "--auth=trust", "--no-sync")
+    options = f"-k {folder} -c listen_addresses= -c fsync=off"
+    tool("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        tool("createdb", "-h", str(folder), "-U", "mlflow", "mlflow")
+        yield f"postgresql://mlflow@/mlflow?host={folder}"
+    finally:
+        tool("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def test_postgresql(postgres: str) -> None:
+    name = ODD[0]
+    made = {**_with_history("a"), "tags": {**run()["tags"], "pepr.experiment": name}}
+    made["points"].append(("nan", float("nan"), 1))  # type: ignore[attr-defined]
+    run_id = logged(postgres, made, "Default")
+    assert isinstance(query._open(postgres), sql.Tables)
+    (row,) = query.load_runs(name, tracking_uri=postgres).to_dict("records")
+    assert (row["run_id"], row["model"], row["energy_wh"]) == (run_id, "a", 6.0)
+    assert row["metrics.nan"] == np.inf
+    epochs = query.load_epochs([run_id], ["energy/train_wh"], tracking_uri=postgres)
+    assert epochs["energy/train_wh"].tolist() == [2.0, 4.0, 6.0]
+    with pytest.raises(WrongUse, match="neither an MLflow experiment"):
+        query.load_runs("nothing", tracking_uri=postgres)
