@@ -238,7 +238,6 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
         pue = chosen["pue"].fillna(1.0)
         chosen["carbon_gco2e"] = chosen["energy_wh"] / 1000 * question.intensity.g_per_kwh * pue
     costs = [column(chosen, name) for name in question.resources]
-    chosen["model"] = chosen["model"].fillna(quality.NOT_KNOWN)
     return chosen, costs
 
 
@@ -287,9 +286,8 @@ def _comparison_sets(
     """Name, runs and notes of each set of one experiment; `variant` tells rows of a model apart."""
     experiment = str(runs["experiment"].iloc[0])
     differ = quality.mixed(runs, quality.comparable(runs, costs))
-    runs = runs.assign(variant="")
-    if "fraction" in costs and runs["fraction"].nunique(dropna=False) > 1:
-        runs["variant"] = quality.groups(runs, ["fraction"])
+    apart = _apart(runs, costs)
+    runs = runs.assign(variant=_variants(runs, apart))
     if not differ:
         return [(experiment, runs, [])]
     names = quality.groups(runs, differ)
@@ -304,10 +302,27 @@ def _comparison_sets(
             (f"{experiment} [{name}]", members, [f"{experiment} is split by {', '.join(differ)}"])
             for name, members in runs.groupby(names, sort=True)
         ]
-    both = differ + (["fraction"] if runs["variant"].iloc[0] else [])
-    runs["variant"] = quality.groups(runs, both)
+    runs["variant"] = _variants(runs, [*differ, *apart])
     name = f"{experiment} [MIXED {', '.join(differ)}]"
     return [(name, runs, [f"MIXED, as allowed: {told}; R compares unlike with unlike"])]
+
+
+def _apart(runs: pd.DataFrame, costs: Sequence[str]) -> list[str]:
+    """Columns that tell rows of one model apart in any comparison set.
+
+    The training fraction where it is the cost, and the weights it started from where a model has
+    several: neither is a repetition that may be averaged.
+    """
+    apart = []
+    if "fraction" in costs and runs["fraction"].nunique(dropna=False) > 1:
+        apart.append("fraction")
+    if (runs.groupby("model")["initial_weights"].nunique(dropna=False) > 1).any():
+        apart.append("initial_weights")
+    return apart
+
+
+def _variants(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
+    return quality.groups(runs, by) if by else pd.Series("", runs.index, dtype="str")
 
 
 def _score(

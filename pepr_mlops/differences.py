@@ -64,11 +64,9 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _wide(comparison: Comparison) -> pd.DataFrame:
-    """P and each score by comparison set and model."""
+    """P and each score by comparison set, model and variant."""
+    keys = ["comparison_set", "model", "variant"]
     scores = comparison.scores
-    if (scores["variant"] != "").any():
-        raise WrongUse("stats: a model has several rows in a set; split the sets (--stratify)")
-    keys = ["comparison_set", "model"]
     wide = scores.pivot(index=keys, columns="resource", values="score").add_prefix("PePR-")
     return wide.assign(**{PERFORMANCE: scores.groupby(keys)[PERFORMANCE].first()})
 
@@ -80,8 +78,8 @@ def _groups(
     for name, rows in quantities.groupby(level="comparison_set", sort=False):
         rows = rows.droplevel("comparison_set")
         used = comparison.used[comparison.used["comparison_set"] == name]
-        parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
-        known = [table.get(model) for model in rows.index]
+        parameters = used.groupby(["model", "variant"])["parameters"].first().reindex(rows.index)
+        known = [table.get(model) for model, _ in rows.index]
         members = {
             "size": stats.sizes(parameters),
             "kind": pd.Series([m and m.kind for m in known], rows.index),

@@ -45,8 +45,8 @@ class Evidence:
 def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     """Why runs cannot be compared: `run_id`, `reason` (one word), `text`; a run may have several.
 
-    Runs that are not finished, have a non-finite or no value of P or of a cost, were stopped by a
-    budget, or were repeated later with the same spec, seed and hardware.
+    Runs that are not finished, do not name their model, have a non-finite or no value of P or of a
+    cost, were stopped by a budget, or were repeated later with the same spec, seed and hardware.
     """
     found = [
         _reasons(
@@ -60,6 +60,9 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
             runs["stopped"].notna(),
             "stopped",
             lambda r: f"a budget stopped it: {r['stopped']}",
+        ),
+        _reasons(
+            runs, runs["model"].isna(), "no_model", lambda r: "it does not say which model it is"
         ),
         *_values(runs, "performance", "performance"),
     ]
@@ -89,7 +92,7 @@ def _newest(runs: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     rest = rest[rest["seed"].notna()]  # without a seed repetitions are what seeds are
     if rest.empty:
         return found
-    same = ["experiment", "model", "seed", *comparable(rest)]
+    same = ["experiment", "model", "seed", "initial_weights", *comparable(rest)]
     keys = as_text(rest[same])
     by_age = rest.assign(key=keys.agg("\x1f".join, axis=1)).sort_values("start_time")
     by_age["newer"] = by_age.groupby("key")["run_id"].transform("last")

@@ -174,6 +174,31 @@ def test_training_fractions_are_the_cost_where_data_is() -> None:
     )
 
 
+def test_other_weights_are_another_row_and_no_repetition() -> None:
+    runs = [
+        run("a", performance=0.6, energy_wh=10.0, tags={"pepr.weights": "in1k"}),
+        run("a", performance=0.8, energy_wh=30.0, tags={"pepr.weights": "mine.safetensors"}),
+        run("b", performance=0.7, energy_wh=20.0, tags={"pepr.weights": "in21k"}),
+    ]
+    found = compare(frame(runs), Question())
+    rows = found.scores.set_index(["model", "variant"])["score"].to_dict()
+    assert rows == pytest.approx(
+        {
+            ("a", "initial_weights=in1k"): 0.6,
+            ("a", "initial_weights=mine.safetensors"): 0.4,
+            ("b", "initial_weights=in21k"): 0.7 / 1.5,
+        }
+    )
+
+
+def test_a_run_without_a_model_is_no_model() -> None:
+    nameless = run("x")
+    del nameless["params"]["model"]
+    found = compare(frame([*THREE, nameless]), Question())
+    assert len(found.used) == 3
+    assert found.runs["reasons"].iloc[3] == ["it does not say which model it is"]
+
+
 # References, carbon, foreign runs ----------------------------------------------------------------
 
 

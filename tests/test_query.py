@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from conftest import needs
+from conftest import ROOT, needs
 from made import logged, run
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_latest_schema_revision
@@ -266,6 +267,23 @@ def test_histories_come_in_bulk_over_http(server: str, monkeypatch: pytest.Monke
     again = query.load_epochs(ids, tracking_uri=server).sort_values(["run_id", "step"])
     order = expected.sort_values(["run_id", "step"])
     pd.testing.assert_frame_equal(again.reset_index(drop=True), order.reset_index(drop=True))
+
+
+def test_the_documented_example_runs(store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ROOT / "docs" / "examples" / "compare.py"
+    assert f"```python\n{path.read_text()}```" in (ROOT / "docs" / "comparing.md").read_text()
+    made = run("a", tags={"pepr.experiment": "digits"})
+    # scores 0.5 / 1.25, 0.8 / 1.5 and 0.9 / 2: the second epoch is the best and the knee
+    made["points"] = [
+        point
+        for epoch, p, wh in ((1, 0.5, 5.0), (2, 0.8, 10.0), (3, 0.9, 20.0))
+        for point in (("performance", p, epoch), ("energy/train_wh", wh, epoch))
+    ] + [("time/train_s", 360.0, 3)]
+    logged(store, made, "digits")
+    runpy.run_path(str(path))
+    out = capsys.readouterr().out
+    assert "Peak(resource=0.5, performance=0.8, score=0.5333333333333333)" in out
+    assert out.strip().endswith("\n0.5")
 
 
 # Evidence ----------------------------------------------------------------------------------------

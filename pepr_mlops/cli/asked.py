@@ -157,7 +157,7 @@ def read(
     energy_error: float = 0.05,
 ) -> Asked:
     """The options as a question, and the runs it is about."""
-    from pepr_mlops import carbon, query
+    from pepr_mlops import carbon, frame, quality, query
     from pepr_mlops.comparison import Question
 
     if country is not None and carbon_intensity is not None:
@@ -182,7 +182,9 @@ def read(
         energy_error=energy_error,
     )
     runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
-    evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
+    evidence = quality.Evidence()
+    if quality.about_energy([frame.column(runs, name) for name in question.resources]):
+        evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
     return Asked(runs, question, evidence)
 
 

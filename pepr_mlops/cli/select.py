@@ -63,7 +63,11 @@ def command(
     ]
     asked_for = asked.read(experiments, tracking_uri, **options)
     found = compare(asked_for.runs, asked_for.question, asked_for.evidence)
-    answers = [_answer(found, str(name), limits, by, top) for name in found.sets["comparison_set"]]
+    resources = asked_for.question.resources
+    answers = [
+        _answer(found, str(name), limits, resources, by, top)
+        for name in found.sets["comparison_set"]
+    ]
     tell([f"runs: {tally(found.runs)}", *found.notes])
     if form == "json":
         give(as_json([_for_programs(a) for a in answers]), out)
@@ -85,7 +89,12 @@ def _limit(word: str, kind: str) -> Budget:
 
 
 def _answer(
-    found: Comparison, name: str, limits: list[Budget], by: str, top: int
+    found: Comparison,
+    name: str,
+    limits: list[Budget],
+    resources: tuple[str, ...],
+    by: str,
+    top: int,
 ) -> dict[str, Any]:
     """All that is said about one comparison set."""
     from pepr_mlops import selection
@@ -93,9 +102,9 @@ def _answer(
     from pepr_mlops.frame import column
 
     scores = found.scores[found.scores["comparison_set"] == name]
-    resources = list(dict.fromkeys(scores["resource"]))
-    first = scores[scores["resource"] == resources[0]]
-    costs = {r: column(found.used, r) for r in resources if "+" not in r}
+    scored_by = scores["resource"].iloc[0]
+    first = scores[scores["resource"] == scored_by]
+    costs = {name: column(found.used, name) for name in resources}
     keys = ["comparison_set", "model", "variant"]
     wanted = {b.column: column(found.used, b.column) for b in limits} | costs
     models = first[[*keys, "performance", "score", "n", "codes"]].merge(
@@ -107,14 +116,10 @@ def _answer(
             del shown[resource]
     chosen = selection.select(models, limits, by)
     objectives = {"performance": "higher", **dict.fromkeys(costs, "lower")}
-    front = None
-    knee = None
-    if costs:
-        front = models[selection.pareto(models, objectives)].sort_values(  # type: ignore[arg-type]
-            "performance", ascending=False
-        )
-        at = selection.knee(models, "performance", next(iter(costs)))
-        knee = None if at is None else models.loc[at, "model"]
+    front = models[selection.pareto(models, objectives)].sort_values(  # type: ignore[arg-type]
+        "performance", ascending=False
+    )
+    at = selection.knee(models, "performance", resources[0])
     return {
         "comparison_set": name,
         "by": by,
@@ -124,10 +129,28 @@ def _answer(
         "models": len(models),
         "budgets": chosen.budgets,
         "pareto": front,
-        "knee": knee,
-        "columns": {"model": "model", "performance": "P", "score": f"PePR-{resources[0]}"}
+        "knee": None if at is None else models.loc[at, "model"],
+        "hypervolume": _volume(scores, resources),
+        "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
         | {k: _heading(k, v) for k, v in shown.items()},
     }
+
+
+def _volume(scores: pd.DataFrame, resources: tuple[str, ...]) -> float | None:
+    """Hypervolume of P and R of each resource up from P = 0 and R = 1, of at most 1.
+
+    None where the resources have one score, which has no R of each.
+    """
+    from pepr_mlops import selection
+
+    if set(scores["resource"]) != set(resources):
+        return None
+    keys = ["model", "variant"]
+    table = scores.pivot(index=keys, columns="resource", values="R")
+    table["performance"] = scores.groupby(keys)["performance"].first()
+    objectives = {"performance": "higher", **dict.fromkeys(resources, "lower")}
+    worst = [0.0, *[1.0] * len(resources)]
+    return selection.hypervolume(table, objectives, worst)  # type: ignore[arg-type]
 
 
 def _heading(name: str, column: str) -> str:
@@ -140,7 +163,7 @@ def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:
     frames = {k: answer[k] for k in ("runners_up", "budgets", "pareto")}
     return {
         **{k: v for k, v in answer.items() if k not in (*frames, "columns")},
-        **{k: None if f is None else f.to_dict("records") for k, f in frames.items()},
+        **{k: f.to_dict("records") for k, f in frames.items()},
     }
 
 
@@ -168,9 +191,8 @@ def _for_people(answer: dict[str, Any], form: str) -> str:
             "gain": f"gain in {answer['by']}",
         }
         blocks.append(text(answer["budgets"], form, headings))
-    if answer["pareto"] is not None:
-        blocks.append(
-            f"Pareto set ({len(answer['pareto'])}): {', '.join(answer['pareto']['model'])}"
-            + (f"; knee: {answer['knee']}" if answer["knee"] else "")
-        )
+    blocks.append(
+        f"Pareto set ({len(answer['pareto'])}): {', '.join(answer['pareto']['model'])}"
+        + (f"; knee: {answer['knee']}" if answer["knee"] else "")
+    )
     return "\n\n".join(blocks)
