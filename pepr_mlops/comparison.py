@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,15 +15,13 @@ import pandas as pd
 from pepr_mlops import quality, score, stats
 from pepr_mlops.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
-from pepr_mlops.frame import column, label
+from pepr_mlops.frame import column, label, metrics
 from pepr_mlops.quality import Evidence
-from pepr_mlops.schema import METRICS, PERFORMANCE, RESOURCES
+from pepr_mlops.schema import COMPARED, METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
 
 ENERGY_ERROR = 0.05  # relative standard deviation of a measured energy
-DRAWS = 2000
-TOP = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class Question:
             raise WrongUse(
                 f"energy_error: {self.energy_error:g} is not a relative error from 0 to below 1"
             )
+        score.check_quantiles(self.quantiles)
         score.pepr(
             np.ones(1), np.zeros((1, len(self.resources))), weights=self.weights, alpha=self.alpha
         )
@@ -100,28 +99,33 @@ def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     shares, with the groups and their sizes, unless `question.mixed` says what to do.
     """
     chosen, costs = choose(runs, question)
-    verdicts = judge(chosen, costs, question.strict, evidence)
-    usable = chosen[verdicts["used"].to_numpy()]
+    judged = judge(chosen, costs, question.strict, evidence)
+    usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
-        raise WorkFailed(f"no run can be compared: {tally(verdicts)}; `pepr runs` lists them")
+        raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them")
     notes = _notes(chosen, usable, costs, question)
     parts, sets, placed = [], [], []
-    flags = verdicts.set_index("run_id")[["flags", "codes"]]
     for _, of_experiment in usable.groupby("experiment", sort=False):
         for name, members, told in _comparison_sets(of_experiment, costs, question):
             notes += told
             members = members.assign(comparison_set=name)
             scored, bounds, clipped = _score(members, costs, question)
             notes += clipped
-            parts.append(_with_flags(scored, members, flags))
+            doubts = judged.loc[members.index, ["flags", "codes"]]
+            parts.append(_with_flags(scored, members, doubts))
             sets.append(_describe(name, members, costs, question, bounds))
             placed.append(members)
-    used = pd.concat(placed)
-    verdicts["comparison_set"] = verdicts["run_id"].map(used.set_index("run_id")["comparison_set"])
-    described = pd.DataFrame(sets)
+    used, scores, described = pd.concat(placed), pd.concat(parts), pd.DataFrame(sets)
+    judged["comparison_set"] = used["comparison_set"]  # by row: a run may be in two experiments
+    if scores["n"].max() == 1:
+        notes.append(
+            "one run per model: intervals hold the error of energy only, not that of training"
+            if quality.about_energy(costs)
+            else "one run per model: intervals do not hold the error of training"
+        )
     return Comparison(
-        pd.concat(parts, ignore_index=True),
-        verdicts,
+        scores.reset_index(drop=True),
+        judged.reset_index(drop=True),
         used,
         described.drop(columns="bounds"),
         list(dict.fromkeys(notes)),
@@ -137,76 +141,31 @@ def inspect(
     A note tells of runs that differ in what a comparison set shares, with the groups.
     """
     chosen, costs = choose(runs, question)
-    verdicts = judge(chosen, costs, question.strict, evidence)
-    usable = chosen[verdicts["used"].to_numpy()]
-    notes = _notes(chosen, usable, costs, question) if len(usable) else []
+    judged = judge(chosen, costs, question.strict, evidence)
+    usable = chosen[judged["used"].to_numpy()]
+    notes = _notes(chosen, usable, costs, question)
     for experiment, members in usable.groupby("experiment", sort=False):
         differ = quality.mixed(members, quality.comparable(members, costs))
         if differ:
             names = quality.groups(members, differ)
             notes.append(f"{experiment} mixes {', '.join(differ)} ({quality.listed(names)})")
-    return verdicts, notes
+    return judged, notes
 
 
 def means(comparison: Comparison, columns: Mapping[str, str]) -> pd.DataFrame:
     """Means over the runs of each row of `scores`, by `comparison_set`, `model` and `variant`.
 
-    `columns` are columns of the frame of runs by the names they get.
+    `columns` are columns of the frame of runs by the names they get. A mean is missing where any
+    of the runs has no finite value.
     """
     keys = ["comparison_set", "model", "variant"]
     chosen = comparison.used[keys].assign(
-        **{name: comparison.used[column].astype(float) for name, column in columns.items()}
+        **{
+            name: comparison.used[column].astype(float).replace([np.inf, -np.inf], np.nan)
+            for name, column in columns.items()
+        }
     )
-    return chosen.groupby(keys, sort=False).mean().reset_index()
-
-
-def by_run(comparison: Comparison, runs: pd.DataFrame) -> pd.DataFrame:
-    """What to log to each run found: `run_id`, `name`, `score`, `basis`, and whether it is `new`.
-
-    A run has the score of its model. `score` is missing for a run that has a score by the same
-    name but is in no comparison set any more. `runs` is the frame that was compared.
-    """
-    scores = comparison.scores.merge(
-        comparison.sets[["comparison_set", "fingerprint", "models"]], on="comparison_set"
-    )
-    scores["basis"] = (
-        scores["fingerprint"]
-        + " of "
-        + scores["comparison_set"]
-        + ": rank "
-        + scores["rank"].astype(str)
-        + " of "
-        + scores["models"].astype(str)
-    )
-    keys = ["comparison_set", "model", "variant"]
-    current = comparison.used[["run_id", *keys]].merge(scores, on=keys)
-    parts = []
-    for name, rows in current.groupby("resource"):
-        logged = runs.set_index("run_id")
-        basis = logged.get(f"tags.pepr.scored.{metric_name(str(name))}")
-        rows = rows[["run_id", "score", "basis"]].assign(name=metric_name(str(name)), new=True)
-        if basis is not None:
-            rows["new"] = rows["run_id"].map(basis).fillna("") != rows["basis"]
-            left = basis.dropna()
-            left = left[~left.index.isin(rows["run_id"]) & ~left.str.startswith(SUPERSEDED)]
-            gone = pd.DataFrame(
-                {
-                    "run_id": left.index,
-                    "basis": f"{SUPERSEDED} " + left,
-                    "name": rows["name"].iloc[0],
-                }
-            )
-            rows = pd.concat([rows, gone.assign(score=np.nan, new=True)])
-        parts.append(rows)
-    return pd.concat(parts, ignore_index=True)
-
-
-SUPERSEDED = "superseded:"
-
-
-def metric_name(resource: str) -> str:
-    """A score's name as MLflow allows it: letters, digits and `_-. :/`."""
-    return re.sub(r"[^\w\-./: ]", "_", resource)
+    return chosen.groupby(keys, sort=False).mean(skipna=False).reset_index()
 
 
 def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[str]]:
@@ -225,56 +184,75 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
                 f"Valid: {', '.join(known) or 'none'}"
             )
         chosen["model"] = runs[name]
-    if question.performance is not None:
-        name = column(runs, question.performance)
+    if question.performance not in (None, PERFORMANCE):
         metric = METRICS.get(question.performance)
         if metric is not None and metric.better != "higher":
             raise WrongUse(
                 f"performance: {question.performance} is not better when higher; choose another"
             )
-        chosen[PERFORMANCE] = runs[name]
+        if question.performance not in metrics(runs):
+            raise WrongUse(
+                f"performance: no run has the metric {question.performance!r}"
+                f"{nearest(question.performance, metrics(runs)) or '.'} "
+                f"Valid: {', '.join(metrics(runs)) or 'none'}"
+            )
+        chosen[PERFORMANCE] = runs[f"metrics.{question.performance}"]
         chosen["performance_metric"] = question.performance
     if question.intensity is not None:
         pue = chosen["pue"].fillna(1.0)
         chosen["carbon_gco2e"] = chosen["energy_wh"] / 1000 * question.intensity.g_per_kwh * pue
+        chosen["carbon_intensity_g_per_kwh"] = question.intensity.g_per_kwh
     costs = [column(chosen, name) for name in question.resources]
+    if PERFORMANCE in costs:
+        raise WrongUse("resource: performance is P and no cost; name another")
+    for name, cost in zip(question.resources, costs, strict=True):
+        if costs.count(cost) > 1:
+            raise WrongUse(f"resource: {name} is {label(cost)}, which another names too; drop one")
     return chosen, costs
 
 
 def judge(
     chosen: pd.DataFrame, costs: Sequence[str], strict: bool, evidence: Evidence | None = None
 ) -> pd.DataFrame:
-    """`Comparison.runs` but for the sets: which runs are used, and what was found about each."""
-    out = quality.left_out(chosen, costs)
-    flags = quality.flagged(chosen, costs, evidence)
-    rows = chosen[["run_id", "model", "experiment"]].reset_index(drop=True)
-    by_out = out.groupby("run_id")
-    by_flag = flags.groupby("run_id")
-    texts = by_out["text"].agg(list)
-    doubts = by_flag["text"].agg(list)
-    rows["used"] = ~rows["run_id"].isin(out["run_id"])
-    rows["reasons"] = [texts.get(r, []) for r in rows["run_id"]]
-    rows["flags"] = [doubts.get(r, []) for r in rows["run_id"]]
-    if strict:
-        barred = rows["used"] & rows["run_id"].isin(flags["run_id"])
-        rows.loc[barred, "used"] = False
-        rows["reasons"] = [
-            [f"strict: {text}" for text in flag] if bar else reason
-            for bar, reason, flag in zip(barred, rows["reasons"], rows["flags"], strict=True)
-        ]
-    codes = (
-        pd.concat([out, flags]).groupby("run_id")["reason"].agg(lambda c: list(dict.fromkeys(c)))
-    )
-    rows["codes"] = [codes.get(r, []) for r in rows["run_id"]]
-    return rows
+    """`Comparison.runs` but for the sets: a row for each of `chosen`, under the same index.
+
+    Of a run that was repeated the newest counts that is not left out itself.
+    """
+    known = evidence or Evidence(energies=chosen)
+    parts = []
+    for _, of_experiment in chosen.groupby("experiment", sort=False):
+        out = quality.left_out(of_experiment, costs)
+        flags = quality.flagged(of_experiment, costs, known)
+        if strict:
+            barred = flags.assign(text="strict: " + flags["text"])
+            out = pd.concat([out, barred[~barred["run_id"].isin(out["run_id"])]])
+            flags = flags[~flags["run_id"].isin(barred["run_id"])]
+        rest = of_experiment[~of_experiment["run_id"].isin(out["run_id"])]
+        out = pd.concat([out, quality.repeated(rest)])
+        rows = of_experiment[["run_id", "model", "experiment"]].copy()
+        rows["used"] = ~rows["run_id"].isin(out["run_id"])
+        rows["reasons"] = _lists(out, "text", rows)
+        rows["flags"] = _lists(flags, "text", rows)
+        rows["codes"] = _lists(pd.concat([out, flags]), "reason", rows)
+        parts.append(rows)
+    if not parts:
+        columns = ["run_id", "model", "experiment", "used", "reasons", "flags", "codes"]
+        return pd.DataFrame(columns=columns).astype({"used": "bool"})
+    return pd.concat(parts).loc[chosen.index]
 
 
-def tally(verdicts: pd.DataFrame) -> str:
+def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[str]]:
+    """For each row what was found about its run, without repetitions."""
+    of = {run: list(dict.fromkeys(texts)) for run, texts in found.groupby("run_id")[column]}
+    return [of.get(run, []) for run in rows["run_id"]]
+
+
+def tally(judged: pd.DataFrame) -> str:
     """How many runs were found and left out, by the first reason of each."""
-    out = verdicts[~verdicts["used"]]
-    words = out["codes"].str[0].value_counts()
-    listed = ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in words.items())
-    return f"{len(verdicts)} found, {len(out)} left out" + (f" ({listed})" if listed else "")
+    out = judged[~judged["used"]]
+    words = Counter(codes[0] for codes in out["codes"])
+    listed = ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in words.most_common())
+    return f"{len(judged)} found, {len(out)} left out" + (f" ({listed})" if listed else "")
 
 
 # Comparison sets -------------------------------------------------------------------------------
@@ -286,10 +264,8 @@ def _comparison_sets(
     """Name, runs and notes of each set of one experiment; `variant` tells rows of a model apart."""
     experiment = str(runs["experiment"].iloc[0])
     differ = quality.mixed(runs, quality.comparable(runs, costs))
-    apart = _apart(runs, costs)
-    runs = runs.assign(variant=_variants(runs, apart))
     if not differ:
-        return [(experiment, runs, [])]
+        return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     names = quality.groups(runs, differ)
     told = f"{experiment} mixes {', '.join(differ)} ({quality.listed(names)})"
     if question.mixed == "refuse":
@@ -298,31 +274,33 @@ def _comparison_sets(
             "score them together, or other runs"
         )
     if question.mixed == "stratify":
+        note = f"{experiment} is split by {', '.join(differ)}"
         return [
-            (f"{experiment} [{name}]", members, [f"{experiment} is split by {', '.join(differ)}"])
-            for name, members in runs.groupby(names, sort=True)
+            (f"{experiment} [{name}]", rows.assign(variant=_variants(rows, costs, [])), [note])
+            for name, rows in runs.groupby(names, sort=True)
         ]
-    runs["variant"] = _variants(runs, [*differ, *apart])
+    note = f"MIXED, as allowed: {told}; R compares unlike with unlike"
     name = f"{experiment} [MIXED {', '.join(differ)}]"
-    return [(name, runs, [f"MIXED, as allowed: {told}; R compares unlike with unlike"])]
+    return [(name, runs.assign(variant=_variants(runs, costs, differ)), [note])]
 
 
-def _apart(runs: pd.DataFrame, costs: Sequence[str]) -> list[str]:
-    """Columns that tell rows of one model apart in any comparison set.
+def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -> pd.Series[str]:
+    """What tells rows of one model apart in a set, empty where nothing does.
 
-    The training fraction where it is the cost, and the weights it started from where a model has
-    several: neither is a repetition that may be averaged.
+    What the set mixes; a setting that is the cost; and, where it differs between runs of one
+    model, the weights it started from and parameters of one's own: these are no repetitions that
+    may be averaged.
     """
-    apart = []
-    if "fraction" in costs and runs["fraction"].nunique(dropna=False) > 1:
-        apart.append("fraction")
-    if (runs.groupby("model")["initial_weights"].nunique(dropna=False) > 1).any():
-        apart.append("initial_weights")
-    return apart
-
-
-def _variants(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
-    return quality.groups(runs, by) if by else pd.Series("", runs.index, dtype="str")
+    own = runs["logged_by_pepr"]
+    within = ["initial_weights", *quality.own_params(runs)]
+    by = [
+        *differ,
+        *(c for c in costs if c in COMPARED and runs[c].nunique(dropna=False) > 1),
+        *(c for c in within if (runs[own].groupby("model")[c].nunique(dropna=False) > 1).any()),
+    ]
+    if not by:
+        return pd.Series("", runs.index, dtype="str")
+    return quality.groups(runs, by)
 
 
 def _score(
@@ -403,9 +381,9 @@ def _bounds(cost: str, values: pd.Series[float], question: Question) -> score.Bo
     return question.reference.bounds[cost]
 
 
-def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, flags: pd.DataFrame) -> pd.DataFrame:
+def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, doubts: pd.DataFrame) -> pd.DataFrame:
     """The doubts about a row's runs, and fewer seeds than the others."""
-    told = members[["run_id", "model", "variant"]].join(flags, on="run_id")
+    told = members[["model", "variant"]].join(doubts)
     by_row = told.groupby(["model", "variant"])[["flags", "codes"]].agg(
         lambda lists: list(dict.fromkeys(text for texts in lists for text in texts))
     )
@@ -430,9 +408,11 @@ def _describe(
     question: Question,
     bounds: Mapping[str, score.Bounds],
 ) -> dict[str, Any]:
-    shared = quality.comparable(members, costs)
-    common = [c for c in shared if members[c].nunique(dropna=False) == 1]
-    texts = quality.as_text(members[common]).iloc[0].to_dict() if common else {}
+    compared = quality.comparable(members, costs)
+    if "carbon_gco2e" in costs:
+        compared.append("carbon_intensity_g_per_kwh")
+    values = quality.conditions(members, compared)
+    texts = {c: values[c].iloc[0] if values[c].nunique() == 1 else "several" for c in compared}
     if question.reference is not None:
         _check_reference(name, texts, question)
     return {
@@ -449,7 +429,8 @@ def _describe(
 
 def _fingerprint(members: pd.DataFrame, costs: Sequence[str], question: Question) -> str:
     """Twelve digits that change with any run, number or setting of the set."""
-    rows = members.sort_values("run_id")[["run_id", PERFORMANCE, *costs]].to_numpy().tolist()
+    columns = ["run_id", "model", "variant", PERFORMANCE, *costs]
+    rows = members.sort_values("run_id")[columns].to_numpy().tolist()
     settings = [
         question.resources,
         question.weights,
@@ -479,11 +460,11 @@ def _reference(sets: pd.DataFrame, question: Question) -> score.Reference:
 
 def _check_reference(name: str, shared: Mapping[str, str], question: Question) -> None:
     assert question.reference is not None
-    theirs = question.reference.origin.get("shared", {})
+    theirs = question.reference.origin["shared"]
     differ = [
-        f"{c} {theirs[c]} there, {shared.get(c, 'several')} here"
+        f"{c} {theirs[c]} there, {shared.get(c, quality.NOT_KNOWN)} here"
         for c in theirs
-        if shared.get(c) != theirs[c]
+        if shared.get(c) != theirs[c] or theirs[c] == "several"
     ]
     if differ and question.mixed != "allow":
         raise WrongUse(
@@ -518,20 +499,12 @@ def _notes(
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]
     if foreign.any():
-        unknown = [
-            c
-            for c in ("hardware", "energy_source", "precision", "batch_size", "image_size")
-            if used[c].isna().any()
-        ]
+        values = quality.conditions(found[foreign], quality.comparable(found, costs))
+        unknown = [c for c in values if (values[c] == quality.NOT_KNOWN).any()]
         notes.append(
-            f"{foreign.sum()} of {len(found)} runs were not logged by pepr: "
-            f"{', '.join(unknown)} are not known of all, so that differences there go unnoticed"
-        )
-    if used.groupby(["experiment", "model"]).size().max() == 1:
-        notes.append(
-            "one run per model: intervals hold the error of energy only, not that of training"
-            if about_energy
-            else "one run per model: intervals do not hold the error of training"
+            f"{foreign.sum()} of {len(found)} runs were not logged by pepr: their "
+            f"{', '.join(unknown)} are not known, so that differences there go unnoticed, and runs "
+            "of one model are averaged whatever else they differ in"
         )
     return notes
 

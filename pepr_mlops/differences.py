@@ -15,6 +15,12 @@ from pepr_mlops.models import paper_models
 from pepr_mlops.schema import COMPARED, PERFORMANCE
 
 GROUPS = {"size": ("small", "large"), "kind": ("CNN", "Other"), "efficient": ("yes", "no")}
+# Conditions by name and the column they are; other data sets are no condition of training.
+CONDITIONS = {
+    "dataset_size" if c == "size" else c: c
+    for c in (*COMPARED, "energy_components", "memory_metric")
+    if c != "dataset"
+}
 COLUMNS = [
     "by",
     "where",
@@ -48,8 +54,9 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
     Raises `WrongUse` for an unknown `by` and `WorkFailed` where nothing can be tested.
     """
     for name in by:
-        if name not in (*GROUPS, *COMPARED):
-            raise WrongUse(f"by: {name!r} is no grouping; valid: {', '.join((*GROUPS, *COMPARED))}")
+        if name not in (*GROUPS, *CONDITIONS):
+            valid = ", ".join((*GROUPS, *CONDITIONS))
+            raise WrongUse(f"by: {name!r} is no grouping; valid: {valid}")
     quantities = _wide(comparison)
     rows = [*_groups(comparison, quantities, by), *_conditions(comparison, quantities, by)]
     if not rows:
@@ -64,9 +71,17 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _wide(comparison: Comparison) -> pd.DataFrame:
-    """P and each score by comparison set, model and variant."""
-    keys = ["comparison_set", "model", "variant"]
+    """P and each score by comparison set and model."""
     scores = comparison.scores
+    several = scores[scores["variant"] != ""]
+    if len(several):
+        first = several.iloc[0]
+        raise WrongUse(
+            f"stats: {first['comparison_set']} has several rows of a model ({first['model']}: "
+            f"{first['variant']}), which are no models of their own; choose runs or resources "
+            "that leave one"
+        )
+    keys = ["comparison_set", "model"]
     wide = scores.pivot(index=keys, columns="resource", values="score").add_prefix("PePR-")
     return wide.assign(**{PERFORMANCE: scores.groupby(keys)[PERFORMANCE].first()})
 
@@ -78,8 +93,8 @@ def _groups(
     for name, rows in quantities.groupby(level="comparison_set", sort=False):
         rows = rows.droplevel("comparison_set")
         used = comparison.used[comparison.used["comparison_set"] == name]
-        parameters = used.groupby(["model", "variant"])["parameters"].first().reindex(rows.index)
-        known = [table.get(model) for model, _ in rows.index]
+        parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
+        known = [table.get(model) for model in rows.index]
         members = {
             "size": stats.sizes(parameters),
             "kind": pd.Series([m and m.kind for m in known], rows.index),
@@ -101,10 +116,12 @@ def _conditions(
     comparison: Comparison, quantities: pd.DataFrame, by: Sequence[str]
 ) -> Iterator[dict[str, object]]:
     shared = comparison.sets.set_index("comparison_set")["shared"]
+    names = {column: name for name, column in CONDITIONS.items()}
     for one, two in combinations(shared.index, 2):
         keys = shared[one].keys() | shared[two].keys()
         differ = [k for k in keys if shared[one].get(k) != shared[two].get(k)]
-        if len(differ) != 1 or differ[0] == "dataset" or (by and differ[0] not in by):
+        condition = names.get(differ[0]) if len(differ) == 1 else None
+        if condition is None or (by and condition not in by):
             continue
         for quantity in quantities:
             x, y = quantities.loc[one, quantity], quantities.loc[two, quantity]
@@ -112,7 +129,7 @@ def _conditions(
             if len(common) >= stats.FEWEST:
                 x, y = x[common], y[common]
                 yield from _rows(
-                    differ[0],
+                    condition,
                     f"{one} / {two}",
                     str(quantity),
                     (shared[one][differ[0]], shared[two][differ[0]]),

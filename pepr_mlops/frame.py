@@ -54,7 +54,8 @@ _NUMBERS = {
     "carbon_intensity_g_per_kwh": "pepr.carbon_intensity_g_per_kwh",
     "pue": "pepr.pue",
 }
-_INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
+INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
+_LONGEST = 2**63 - 1  # an integer of a column
 _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}
 
 
@@ -86,6 +87,9 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
         column: pd.to_numeric(_get(raw, f"tags.{tag}"), errors="coerce").astype("float64")
         for column, tag in _NUMBERS.items()
     }
+    own["pue"] = own["pue"].fillna(
+        pd.to_numeric(_get(raw, "params.pue"), errors="coerce").astype("float64")
+    )  # the tag is there only with an intensity
     own[PERFORMANCE] = _number(raw, f"metrics.{PERFORMANCE}")
     for resource in RESOURCES.values():
         if resource.metric is not None:
@@ -109,9 +113,10 @@ def column(runs: pd.DataFrame, name: str) -> str:
             return resource.column
     if f"metrics.{name}" in runs and name != PERFORMANCE:
         return f"metrics.{name}"
-    if name in runs and pd.api.types.is_numeric_dtype(runs[name].dtype):
+    if "." not in name and name in runs and pd.api.types.is_numeric_dtype(runs[name].dtype):
         return name
-    known = [*RESOURCES, *(c for c in runs.columns if "." not in c), *metrics(runs)]
+    numbers = [c for c in runs if pd.api.types.is_numeric_dtype(runs[c].dtype)]
+    known = [*RESOURCES, *(c for c in numbers if "." not in c), *metrics(runs)]
     raise WrongUse(
         f"{name}: no run has such a number{nearest(name, known) or '.'} "
         f"Valid: {', '.join(RESOURCES)} or a metric: {', '.join(metrics(runs)) or 'none'}"
@@ -157,9 +162,10 @@ def _typed(texts: pd.Series[str], name: str, kind: type) -> pd.Series[Any]:
 
 def _value(name: str, text: str) -> Any:
     try:
-        return convert(name, text)
+        value = convert(name, text)
     except WrongUse:
         return None
+    return None if isinstance(value, int) and abs(value) > _LONGEST else value
 
 
 def _folder_name(dataset: str) -> str:
@@ -179,7 +185,7 @@ def _picked(raw: pd.DataFrame, names: pd.Series[str]) -> pd.Series[float]:
 def _marked(raw: pd.DataFrame) -> pd.DataFrame:
     """NaN that was logged is told from a number that is missing by being infinite."""
     columns = [c for c in raw.columns if c.startswith("metrics.")]
-    huge = raw[columns].abs() >= _INFINITE
+    huge = raw[columns].abs() >= INFINITE
     if not (huge.any(axis=None) or raw["non_finite"].any()):
         return raw
     raw = raw.copy()

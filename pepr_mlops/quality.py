@@ -6,7 +6,7 @@ Runs are frames of `frame.tidy`, after `comparison` has set `model`, `performanc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from pepr_mlops.costs import J_PER_WH, LOST
 from pepr_mlops.frame import label
-from pepr_mlops.schema import COMPARED, ENERGY
+from pepr_mlops.schema import COMPARED, ENERGY, RunSpec
 
 # What no component draws; a GPU's own limit is in its run's tags.
 _MOST_W = {
@@ -46,7 +46,7 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     """Why runs cannot be compared: `run_id`, `reason` (one word), `text`; a run may have several.
 
     Runs that are not finished, do not name their model, have a non-finite or no value of P or of a
-    cost, were stopped by a budget, or were repeated later with the same spec, seed and hardware.
+    cost, or were stopped by a budget.
     """
     found = [
         _reasons(
@@ -68,7 +68,7 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     ]
     for cost in costs:
         found += _values(runs, cost, "cost")
-    return _newest(runs, pd.concat(found, ignore_index=True))
+    return pd.concat(found, ignore_index=True)
 
 
 def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[pd.DataFrame]:
@@ -86,28 +86,29 @@ def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[pd.DataFrame
     yield _reasons(runs, values.isna() & ~lost, f"no_{what}", lambda r: f"it has no {name}")
 
 
-def _newest(runs: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    """Adds the runs that a newer one of the same spec, seed and hardware replaces."""
-    rest = runs[~runs["run_id"].isin(found["run_id"])]
-    rest = rest[rest["seed"].notna()]  # without a seed repetitions are what seeds are
-    if rest.empty:
-        return found
-    same = ["experiment", "model", "seed", "initial_weights", *comparable(rest)]
-    keys = as_text(rest[same])
-    by_age = rest.assign(key=keys.agg("\x1f".join, axis=1)).sort_values("start_time")
+def repeated(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that a newer one of the same spec, seed and hardware repeats, as of `left_out`.
+
+    Runs without a seed are not meant: their repetitions are what seeds are. Nor are those pepr did
+    not log, of which it cannot know.
+    """
+    rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
+    same = ["model", "seed", "initial_weights", *comparable(rest), *own_params(rest)]
+    keys = conditions(rest, same).agg("\x1f".join, axis=1) if len(rest) else []
+    by_age = rest.assign(key=keys).sort_values("start_time", kind="stable")
     by_age["newer"] = by_age.groupby("key")["run_id"].transform("last")
-    return pd.concat(
-        [
-            found,
-            _reasons(
-                by_age,
-                by_age["run_id"] != by_age["newer"],
-                "duplicate",
-                lambda r: f"run {r['newer']} repeats it later",
-            ),
-        ],
-        ignore_index=True,
+    return _reasons(
+        by_age,
+        by_age["run_id"] != by_age["newer"],
+        "duplicate",
+        lambda r: f"run {r['newer']} repeats it later",
     )
+
+
+def own_params(runs: pd.DataFrame) -> list[str]:
+    """The columns of parameters that are no fields of RunSpec: what one's own code was set to."""
+    known = {f"params.{f.name}" for f in fields(RunSpec)}
+    return [c for c in runs if c.startswith("params.") and c not in known]
 
 
 def flagged(
@@ -285,10 +286,11 @@ def _reasons(
 def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
     """The columns that runs of one comparison set share where these are the costs.
 
-    What energy is made of where it counts, of what kind memory is where that counts; the training
-    fraction not where it is the cost.
+    What energy is made of where it counts, and of what kind memory is where that counts. Settings
+    that are themselves all the cost, as the training fraction, may differ.
     """
-    shared = [c for c in COMPARED if c in runs and c not in costs]
+    exempt = set(costs) if set(costs) <= set(COMPARED) else set()
+    shared = [c for c in COMPARED if c not in exempt]
     if about_energy(costs):
         shared.append("energy_components")
     if "memory_gb" in costs:
@@ -298,18 +300,29 @@ def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
 
 def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
     """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
-    return [c for c in shared if runs[c].nunique(dropna=False) > 1]
+    values = conditions(runs, shared)
+    return [c for c in values if values[c].nunique() > 1]
 
 
-def as_text(values: pd.DataFrame) -> pd.DataFrame:
-    """Values as they are written in names of groups."""
-    return values.apply(lambda c: c.map(_text))
+def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Values as text, to tell runs apart and to name groups by.
+
+    A parameter that has no value of its type, as `epochs` of `all`, is what it says.
+    """
+
+    def texts(name: str) -> pd.Series[str]:
+        values = runs[name].map(_text)
+        said = runs.get(f"params.{name}")
+        return values if said is None else values.where(runs[name].notna(), said.map(_text))
+
+    return pd.DataFrame({name: texts(name) for name in columns}, index=runs.index)
 
 
 def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
     """For each run the name of its group, such as `hardware=A100, epochs=10`."""
-    texts = as_text(runs[list(by)])
-    return texts.apply(lambda row: ", ".join(f"{k}={v}" for k, v in row.items()), axis=1)
+    values = conditions(runs, by)
+    words = [values[c].map(f"{c.removeprefix('params.')}={{}}".format) for c in values]
+    return pd.concat(words, axis=1).agg(", ".join, axis=1)
 
 
 def listed(names: pd.Series[str]) -> str:

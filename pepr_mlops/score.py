@@ -78,13 +78,18 @@ def limits(
     if method == "zero":
         return np.where(least == greatest, least, 0.0), greatest
     if method == "robust":
-        if not 0 <= quantiles[0] < quantiles[1] <= 1:
-            raise WrongUse(f"quantiles: {_listed(quantiles)} are not two shares, the lower first")
+        check_quantiles(quantiles)
         low, high = np.quantile(costs, quantiles, axis=-1)
         return low, high
     if method == "reference":
         raise WrongUse("normalisation: reference takes saved bounds; give them")
     raise WrongUse(f"normalisation: {method!r} is not one of {', '.join(METHODS)}")
+
+
+def check_quantiles(quantiles: tuple[float, float]) -> None:
+    """Raise `WrongUse` unless they are two shares, the lower first."""
+    if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        raise WrongUse(f"quantiles: {_listed(quantiles)} are not two shares, the lower first")
 
 
 def scale(costs: Floats, low: Floats, high: Floats) -> Floats:
@@ -272,7 +277,8 @@ class Reference:
                 str(column): Bounds(float(b["low"]), float(b["high"]))
                 for column, b in content["bounds"].items()
             }
-            return cls(found, dict(content["origin"]))
+            origin = {**content["origin"], "shared": {**content["origin"]["shared"]}}
+            return cls(found, origin)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WrongUse(
                 f"reference: this is no saved reference ({type(error).__name__}: {error}); "

@@ -14,6 +14,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.score import QUANTILES, Bounds, Floats, Method, limits, scale
 
 FEWEST = 3  # observations without which a test says nothing
+_ROUNDING = 1e-12  # relative; what differs by less does not differ
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
         raise WrongUse(f"pairs: {len(both)} models in common; a test needs {FEWEST}")
     x, y = both["a"].to_numpy(float), both["b"].to_numpy(float)
     change, n = x - y, len(both)
-    t = stats.ttest_rel(x, y)
+    change[np.isclose(x, y, rtol=_ROUNDING, atol=0)] = 0
+    t = stats.ttest_1samp(change, 0)
     spread = float(change.std(ddof=1))
     tests = [
         Test(
@@ -68,7 +70,7 @@ def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
     moved = change[change != 0]
     if not len(moved):
         return [*tests, Test("Wilcoxon", n, n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
-    signed = stats.wilcoxon(x, y)
+    signed = stats.wilcoxon(change)
     ranks = stats.rankdata(np.abs(moved))
     balance = float((np.sign(moved) * ranks).sum() / ranks.sum())
     median = float(np.median(x) - np.median(y))
@@ -191,9 +193,10 @@ def intervals(
 
     `runs` has one row per run with `model`, `performance` and the columns of `scoring.costs`.
     Each draw takes each model's runs anew with replacement (its seeds), adds to each cost the
-    relative error of `error` (its standard deviation by column, such as 0.05 for energy), averages
-    them per model, and normalises, scores and ranks the whole set again. A model with one run
-    varies by the error of its costs alone.
+    relative error of `error` (its standard deviation by column, such as 0.05 for energy; the costs
+    of one run err together, since CO2e is made of energy), averages them per model, and
+    normalises, scores and ranks the whole set again. A model with one run varies by the error of
+    its costs alone.
 
     One row per model: `ci_low`, `ci_high` of the score, `rank_low`, `rank_high`, and `top_share`,
     the share of draws in which it is among the `top` best. The percentile bootstrap of a handful
@@ -207,11 +210,11 @@ def intervals(
     for j, model in enumerate(models):
         values = of[model]
         taken = values[rng.integers(0, len(values), (draws, len(values)))]
+        misread = rng.standard_normal(taken.shape[:2])  # all of a run's costs by one sensor
         for k, column in enumerate(columns):
             drawn = taken[..., k]
             if error.get(column):
-                drawn = drawn * (1 + error[column] * rng.standard_normal(drawn.shape))
-                drawn = drawn.clip(min=0)
+                drawn = (drawn * (1 + error[column] * misread)).clip(min=0)
             means[column][:, j] = drawn.mean(axis=1)
     scores = scoring.scores(means["performance"], means)
     ranks = stats.rankdata(-scores, axis=1, method="min")

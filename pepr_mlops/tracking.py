@@ -286,9 +286,9 @@ def import_runs(
 
 def _imported(
     client: MlflowClient, experiment_ids: Mapping[str, str], source: str
-) -> Iterator[tuple[str, str]]:
+) -> set[tuple[str, str]]:
     """Source and key of the finished runs imported from there; unfinished ones are deleted."""
-    token = None
+    finished, unfinished, token = set(), [], None
     while True:
         page = client.search_runs(
             list(experiment_ids.values()),
@@ -297,20 +297,23 @@ def _imported(
         )
         for run in page:
             if run.info.status == "FINISHED":
-                yield source, run.data.tags["pepr.import_key"]
+                finished.add((source, run.data.tags["pepr.import_key"]))
             else:
-                client.delete_run(run.info.run_id)
+                unfinished.append(run.info.run_id)
         token = page.token
         if not token:
-            return
+            break
+    for run_id in unfinished:  # at the end: a page begins after so many runs of those there are
+        client.delete_run(run_id)
+    return finished
 
 
 def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple[int, int]:
-    """Log scores of `comparison.by_run`: how many runs got one, and how many lost theirs.
+    """Log scores of `writeback.by_run`: how many runs got one, and how many lost theirs.
 
     A score is the metric `pepr/NAME` at step 0, the newest of which MLflow shows, and its basis
     the tag `pepr.scored.NAME`. MLflow cannot take a metric back: a run that left its set keeps it,
-    and the tag says so. What is new only is written.
+    and the tag says so.
     """
     from mlflow.entities import Metric, RunTag
 
@@ -321,7 +324,7 @@ def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple
     now_ms = int(time.time() * 1000)
     changed: dict[bool, set[str]] = {True: set(), False: set()}
     with told(str(client.tracking_uri)):
-        for run_id, rows in scores[scores["new"]].groupby("run_id"):
+        for run_id, rows in scores.groupby("run_id"):
             client.log_batch(
                 run_id,
                 [

@@ -9,8 +9,9 @@ from made import frame, run
 
 from pepr_mlops import score
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.comparison import Comparison, Question, by_run, compare, inspect, means
+from pepr_mlops.comparison import Comparison, Question, compare, inspect, means
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.writeback import by_run
 
 
 def _by_model(found: Comparison, column: str, resource: str = "E") -> dict[str, object]:
@@ -165,6 +166,61 @@ def test_experiments_are_scored_apart() -> None:
     assert found.scores.set_index("comparison_set").loc["lidc", "R"] == 0
 
 
+def test_a_run_may_be_in_two_experiments() -> None:
+    twice = pd.concat([frame(THREE), frame(THREE).assign(experiment="Default")], ignore_index=True)
+    found = compare(twice, Question())
+    assert found.sets["runs"].tolist() == [3, 3]
+    assert found.runs["comparison_set"].tolist() == ["derma"] * 3 + ["Default"] * 3
+    assert all(codes == [] for codes in found.scores["codes"])
+    assert by_run(found, twice)["run_id"].is_unique
+
+
+def test_a_setting_that_is_the_cost_is_not_averaged_over() -> None:
+    runs = [
+        run("a", image_size=size, performance=p) for size, p in ((32, 0.5), (64, 0.7), (128, 0.9))
+    ]
+    found = compare(frame(runs), Question(resources=("image_size",)))
+    assert found.scores["n"].tolist() == [1, 1, 1]
+    assert dict(zip(found.scores["variant"], found.scores["score"], strict=True)) == pytest.approx(
+        {"image_size=32": 0.5, "image_size=64": 0.7 / (1 + 1 / 3), "image_size=128": 0.45}
+    )
+
+
+def test_fractions_do_not_mix_where_energy_counts_too() -> None:
+    runs = frame([run("a", fraction=f) for f in (0.1, 1.0)])
+    with pytest.raises(WrongUse, match="derma mixes fraction"):
+        compare(runs, Question(resources=("E", "D")))
+
+
+def test_settings_of_ones_own_code_are_no_repetitions() -> None:
+    runs = [run("a", seed, performance=p) for seed, p in ((0, 0.6), (1, 0.8))]
+    for one, dropout in zip(runs, ("0.1", "0.5"), strict=True):
+        one["params"]["dropout"] = dropout
+    found = compare(frame(runs), Question())
+    assert found.scores["variant"].tolist() == ["dropout=0.5", "dropout=0.1"]
+    assert found.scores["n"].tolist() == [1, 1]
+
+
+def test_settings_that_are_no_numbers_are_told_apart_as_said() -> None:
+    runs = [run("a", 0), run("a", 1)]
+    for one, epochs in zip(runs, ("until 0.9", "until 0.8"), strict=True):
+        one["params"]["epochs"] = epochs
+    with pytest.raises(WrongUse, match=r"mixes epochs \(epochs=until 0\.[89]: 1 run"):
+        compare(frame(runs), Question())
+
+
+def test_strict_takes_the_older_run_where_the_newer_is_doubtful() -> None:
+    doubt = {"pepr.gpu_other_processes": "9 python"}
+    runs = frame(
+        [
+            run("a", start=1, performance=0.7, energy_wh=19.0),
+            run("a", start=2, performance=0.9, energy_wh=21.0, tags=doubt),
+        ]
+    )
+    assert _by_model(compare(runs, Question()), "performance") == {"a": 0.9}
+    assert _by_model(compare(runs, Question(strict=True)), "performance") == {"a": 0.7}
+
+
 def test_training_fractions_are_the_cost_where_data_is() -> None:
     runs = [run("a", fraction=f, performance=p) for f, p in ((0.1, 0.6), (0.55, 0.7), (1.0, 0.75))]
     found = compare(frame(runs), Question(resources=("D",)))
@@ -223,6 +279,29 @@ def test_a_reference_of_other_conditions_is_refused() -> None:
         compare(frame(THREE), other_cost)
 
 
+def test_a_reference_of_mixed_runs_is_of_several_conditions() -> None:
+    saved = compare(frame(MIXED), Question(mixed="allow")).reference
+    assert saved.origin["shared"]["hardware"] == "several"
+    with pytest.raises(WrongUse, match="hardware several there, NVIDIA H100 here"):
+        compare(frame(THREE), Question(normalisation="reference", reference=saved))
+
+
+def test_a_reference_of_carbon_knows_its_grid() -> None:
+    def asked(g_per_kwh: float, **options: object) -> Question:
+        grid = Intensity(g_per_kwh, "given")
+        return Question(resources=("C",), intensity=grid, **options)  # type: ignore[arg-type]
+
+    saved = compare(frame(THREE), asked(300.0)).reference
+    with pytest.raises(WrongUse, match="carbon_intensity_g_per_kwh 300 there, 400 here"):
+        compare(frame(THREE), asked(400.0, normalisation="reference", reference=saved))
+
+
+def test_the_buildings_overhead_counts_without_a_logged_intensity() -> None:
+    runs = frame([run("a", energy_wh=10.0, pue=2.0), run("b", energy_wh=15.0, pue=1.0)])
+    found = compare(runs, Question(resources=("C",), intensity=Intensity(100.0, "given")))
+    assert _by_model(found, "cost", "C") == pytest.approx({"a": 2.0, "b": 1.5})
+
+
 def test_carbon_under_one_intensity() -> None:
     runs = frame(
         [
@@ -260,7 +339,7 @@ def test_runs_of_anyone_can_be_scored() -> None:
     found = compare(runs, THEIRS)
     assert _by_model(found, "score", "seconds") == pytest.approx({"unet": 0.8, "deeplab": 0.45})
     (note,) = [n for n in found.notes if "not logged by pepr" in n]
-    assert note.startswith("2 of 2 runs were not logged by pepr: hardware")
+    assert note.startswith("2 of 2 runs were not logged by pepr: their dataset, ")
 
 
 @pytest.mark.parametrize(
@@ -277,6 +356,27 @@ def test_runs_of_anyone_can_be_scored() -> None:
 def test_misspelt_names_are_told(question: Question, said: str) -> None:
     with pytest.raises(WrongUse, match=said):
         compare(frame([_foreign("unet", 0.8, 10.0)]), question)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (Question(performance="E"), "performance: no run has the metric 'E'"),
+        (Question(performance="pretrained"), "no run has the metric 'pretrained'"),
+        (Question(resources=("performance",)), "performance is P and no cost"),
+        (Question(resources=("E", "energy_wh")), "E is energy_wh, which another names too"),
+        (Question(resources=("run_name",)), "run_name: no run has such a number"),
+    ],
+)
+def test_what_is_no_performance_or_no_cost_is_refused(question: Question, said: str) -> None:
+    with pytest.raises(WrongUse, match=said):
+        compare(frame(THREE), question)
+
+
+def test_each_runs_own_performance_is_not_mixed_by_name() -> None:
+    runs = frame([run("a"), run("b", tags={"pepr.performance": "val/auc"})])
+    with pytest.raises(WrongUse, match="mixes performance_metric"):
+        compare(runs, Question(performance="performance"))
 
 
 def test_per_cent_and_losses_are_no_performance() -> None:
@@ -322,6 +422,10 @@ def test_inspecting_never_fails_on_mixed_or_unusable_runs() -> None:
     assert any(note.startswith("derma mixes hardware") for note in notes)
     runs, notes = inspect(frame([run(status="FAILED")]), Question())
     assert (runs["used"].tolist(), notes) == ([False], [])
+    runs, _ = inspect(frame([run()])[:0], Question())
+    assert runs.empty
+    with pytest.raises(WorkFailed, match="no run can be compared: 0 found, 0 left out"):
+        compare(frame([run()])[:0], Question())
 
 
 # What goes back to the runs ----------------------------------------------------------------------
@@ -331,12 +435,12 @@ def test_scores_go_to_the_runs_of_their_model_and_leave_with_them() -> None:
     runs = frame(THREE)
     found = compare(runs, Question())
     first = by_run(found, runs)
-    assert first["new"].all()
     assert dict(zip(first["run_id"], first["score"], strict=True)) == pytest.approx(
         {"run0": 0.7, "run1": 0.64, "run2": 0.45}
     )
     runs["tags.pepr.scored.E"] = runs["run_id"].map(first.set_index("run_id")["basis"])
-    assert not by_run(found, runs)["new"].any()  # nothing changed, nothing to write
+    runs["metrics.pepr/E"] = runs["run_id"].map(first.set_index("run_id")["score"])
+    assert by_run(found, runs).empty  # nothing changed, nothing to write
     runs.loc[2, "status"] = "FAILED"
     again = by_run(compare(runs, Question()), runs).set_index("run_id")
     assert again.loc["run1", "score"] == 0.4  # it sets the scale now
@@ -354,13 +458,28 @@ def test_the_fingerprint_changes_with_runs_numbers_and_settings() -> None:
     changed = [*THREE[:2], run("large", performance=0.9, energy_wh=50.001)]
     others = {print_of(THREE[:2]), print_of(changed), print_of(THREE, alpha=2.0)}
     others.add(print_of(THREE, normalisation="zero"))
-    assert len(others | {original}) == 5
+    others.add(print_of([run("renamed", performance=0.7, energy_wh=10.0), *THREE[1:]]))
+    assert len(others | {original}) == 6
 
 
 def test_means_of_any_column() -> None:
     runs = frame([run("a", 0, memory_gb=1.0), run("a", 1, memory_gb=3.0), run("b")])
     table = means(compare(runs, Question()), {"M": "memory_gb"})
     assert dict(zip(table["model"], table["M"], strict=True)) == {"a": 2.0, "b": 4.0}
+
+
+def test_a_mean_of_which_a_part_is_missing_is_missing() -> None:
+    runs = frame(
+        [
+            run("a", 0, metrics={"test/auc": np.nan}),
+            run("a", 1, metrics={"test/auc": 0.9}),
+            run("b", 0, metrics={"test/auc": 0.7}),
+            run("b", 1),
+            run("c", metrics={"test/auc": 0.8}),
+        ]
+    )
+    table = means(compare(runs, Question()), {"auc": "metrics.test/auc"}).set_index("model")
+    assert table["auc"].dropna().to_dict() == {"c": 0.8}
 
 
 def test_one_definition_of_the_score() -> None:

@@ -58,6 +58,25 @@ def test_an_interrupted_import_is_completed(
     assert found["energy_wh"].notna().all()
 
 
+def test_unfinished_runs_among_many_do_not_hide_finished_ones(
+    store: str, paper_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path, 6))
+    import_runs(runs, store)
+    client = MlflowClient(store)
+    for run_id in query.load_runs(tracking_uri=store)["run_id"].iloc[::3]:
+        client.update_run(run_id, status="RUNNING")
+    whole = MlflowClient.search_runs
+
+    def two_at_a_time(self: MlflowClient, *words: object, **options: object) -> object:
+        return whole(self, *words, **{**options, "max_results": 2})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MlflowClient, "search_runs", two_at_a_time)
+    assert import_runs(runs, store) == 2
+    found = query.load_runs(tracking_uri=store)
+    assert sorted(found["model"]) == sorted(run.params["model"] for run in runs)
+
+
 def test_imagenet_results_are_joined_on_the_exact_name_and_size(
     store: str, timm_results: Path
 ) -> None:

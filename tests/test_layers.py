@@ -13,7 +13,16 @@ LEVELS = [
     {"schema", "errors"},
     {
         *("carbon", "costs", "models", "performance", "server"),
-        *("score", "stats", "selection", "frame", "quality", "comparison", "differences"),
+        *(
+            "score",
+            "stats",
+            "selection",
+            "frame",
+            "quality",
+            "comparison",
+            "differences",
+            "writeback",
+        ),
     },
     {"data", "hardware", "memory", "meter", "progress", "tracking", "query", "importers"},
     {"gauges", "report"},
@@ -80,6 +89,6 @@ def test_one_module_writes_mlflow_and_one_reads_it() -> None:
 
 def test_the_pure_modules_touch_no_files_clock_or_network() -> None:
     pure = "schema errors costs performance score stats selection frame quality comparison"
-    for name in [*pure.split(), "differences"]:
+    for name in [*pure.split(), "differences", "writeback"]:
         used = _third_party(PACKAGE / f"{name}.py")
         assert not used & {"torch", "mlflow", "pathlib", "time", "io", "socket", "requests"}, name

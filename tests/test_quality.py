@@ -8,7 +8,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops import quality
-from pepr_mlops.quality import Evidence, flagged, left_out
+from pepr_mlops.quality import Evidence, flagged, left_out, repeated
 
 
 def _said(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
@@ -64,11 +64,11 @@ def test_a_newer_run_of_the_same_spec_replaces_the_older() -> None:
             run(start=1_000, seed=1),  # another seed
             run(start=1_000, lr=1e-3),  # another spec
             run(start=1_000, tags={"pepr.hardware": "CPU"}),  # other hardware
-            run(start=9_000, status="FAILED"),  # replaces nothing
+            run(start=1_000, tags={"pepr.weights": "mine.safetensors"}),  # other weights
         ]
     )
-    said = _said(left_out(runs, ["energy_wh"]))
-    assert said.keys() == {"run0", "run2", "run6"}
+    said = _said(repeated(runs))
+    assert said.keys() == {"run0", "run2"}
     assert said["run0"] == [("duplicate", "run run1 repeats it later")]
 
 
@@ -76,7 +76,16 @@ def test_without_a_seed_repetitions_are_what_seeds_are() -> None:
     made = [run(start=s) for s in (1, 2)]
     for one in made:
         del one["params"]["seed"]
-    assert left_out(frame(made), ["energy_wh"]).empty
+    assert repeated(frame(made)).empty
+
+
+def test_runs_of_others_and_other_settings_are_no_repetitions() -> None:
+    swept = [run(start=s) for s in (1, 2)]
+    for one, dropout in zip(swept, ("0.1", "0.5"), strict=True):
+        one["params"]["dropout"] = dropout
+    assert repeated(frame(swept)).empty
+    theirs = [run(start=s, tags={"pepr.experiment": None}) for s in (1, 2)]
+    assert repeated(frame(theirs)).empty
 
 
 # Doubts ------------------------------------------------------------------------------------------

@@ -148,9 +148,12 @@ def test_a_deleted_experiment_is_not_read(store: str) -> None:
     logged(store, run(tags={"pepr.experiment": "gone"}), "gone")
     client = MlflowClient(store)
     client.delete_experiment(client.get_experiment_by_name("gone").experiment_id)
-    with pytest.raises(WrongUse, match="'gone' is neither"):
+    logged(store, run(tags={"pepr.experiment": "here"}), "here")
+    deleted = logged(store, run(tags={"pepr.experiment": "gome"}), "here")
+    client.delete_run(deleted)
+    with pytest.raises(WrongUse, match=r"'gone' is neither .*There are: Default, here$"):
         query.load_runs("gone", tracking_uri=store)
-    assert query.load_runs(tracking_uri=store).empty
+    assert query.load_runs(tracking_uri=store)["experiment"].tolist() == ["here"]
 
 
 def test_several_experiments_and_all(store: str) -> None:
@@ -238,6 +241,17 @@ def test_the_last_of_several_points_counts(anywhere: str) -> None:
     assert found["loss"].tolist() == [0.4]
 
 
+def test_of_points_at_one_time_the_greatest_counts_as_in_mlflow(anywhere: str) -> None:
+    made = run("a")
+    run_id = logged(anywhere, made, "ties")
+    for value in (9.0, 4.0):
+        MlflowClient(anywhere).log_metric(run_id, "loss", value, made["start"], step=1)
+    latest = MlflowClient(anywhere).get_run(run_id).data.metrics["loss"]
+    found = query.load_epochs([run_id], ["loss", "nobody has it"], tracking_uri=anywhere)
+    assert found["loss"].tolist() == [latest] == [9.0]
+    assert found["nobody has it"].isna().all()
+
+
 def test_runs_without_history_have_no_rows(anywhere: str) -> None:
     found = query.load_epochs([], tracking_uri=anywhere)
     assert found.empty
@@ -287,6 +301,15 @@ def test_the_documented_example_runs(store: str, capsys: pytest.CaptureFixture[s
 
 
 # Evidence ----------------------------------------------------------------------------------------
+
+
+def test_energies_that_are_no_numbers_are_no_evidence(anywhere: str) -> None:
+    for energy_wh in (float("nan"), float("inf"), 27.18281828):
+        logged(anywhere, run("a", energy_wh=energy_wh), "odd energies")
+    runs = query.load_runs("odd energies", tracking_uri=anywhere)
+    found = query.load_evidence(runs, tracking_uri=anywhere)
+    assert found.energies is not None
+    assert found.energies["energy_wh"].tolist() == [27.18281828]
 
 
 def test_evidence_from_the_whole_server(anywhere: str) -> None:

@@ -135,12 +135,23 @@ def test_a_reference_clips_and_counts_what_lies_outside() -> None:
 
 
 def test_a_reference_is_saved_with_its_origin() -> None:
-    saved = Reference({"energy_wh": Bounds(1.5, 80.25)}, {"comparison_set": "derma", "models": 131})
+    origin = {"comparison_set": "derma", "models": 131, "shared": {"epochs": "10"}}
+    saved = Reference({"energy_wh": Bounds(1.5, 80.25)}, origin)
     again = Reference.from_dict(json.loads(json.dumps(saved.as_dict())))
     assert again == saved
 
 
-@pytest.mark.parametrize("content", [[], {}, {"bounds": {"E": 1}, "origin": {}}, {"bounds": {}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {},
+        {"bounds": {"E": 1}, "origin": {}},
+        {"bounds": {}},
+        {"bounds": {}, "origin": {"shared": None}},
+        {"bounds": {}, "origin": {"shared": [1]}},
+    ],
+)
 def test_anything_else_is_no_reference(content: object) -> None:
     with pytest.raises(WrongUse, match="reference: this is no saved reference"):
         Reference.from_dict(content)

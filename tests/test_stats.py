@@ -40,6 +40,12 @@ def test_no_difference_at_all_is_no_evidence() -> None:
     assert (wilcoxon.p, wilcoxon.effect) == (1.0, 0.0)
 
 
+def test_rounding_is_no_difference() -> None:
+    a = pd.Series([0.1, 0.2, 0.3, 0.4], list("abcd"))
+    t, wilcoxon = stats.paired(a, a * 3 / 3 * (1 + 1e-15))
+    assert (wilcoxon.p, wilcoxon.effect, t.difference) == (1.0, 0.0, 0.0)
+
+
 def test_a_model_only_one_sample_has_is_left_out_and_a_doubled_one_refused() -> None:
     a = pd.Series([0.1, 0.3, 0.2, 0.9], list("abcz"))
     b = pd.Series([0.2, 0.5, 0.3], list("abc"))
@@ -117,6 +123,16 @@ def test_seeds_are_drawn_with_replacement() -> None:
     assert found.loc["a", "top_share"] == pytest.approx(0.75, abs=0.01)
     wide = stats.intervals(runs, scoring, error={}, level=0.9)
     assert (wide.loc["a", "ci_low"], wide.loc["a", "ci_high"]) == pytest.approx((0.6, 0.8))
+
+
+def test_the_costs_of_one_run_err_together() -> None:
+    """CO2e under one intensity is energy in other units: half of each is all of one."""
+    runs = _runs([("a", 0.8, 10.0), ("b", 0.9, 25.0), ("c", 0.7, 40.0)])
+    runs["carbon_gco2e"] = runs["energy_wh"] * 0.4
+    error = {"energy_wh": 0.05, "carbon_gco2e": 0.05}
+    one = stats.intervals(runs, stats.Scoring(["energy_wh"], [1.0]), error=error)
+    both = stats.Scoring(["energy_wh", "carbon_gco2e"], [0.5, 0.5])
+    pd.testing.assert_frame_equal(stats.intervals(runs, both, error=error), one)
 
 
 def test_intervals_cover_what_they_promise() -> None:

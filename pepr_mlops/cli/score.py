@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli import asked
+from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,15 +57,24 @@ def command(
 ) -> None:
     from pepr_mlops.cli.written import give, tell
     from pepr_mlops.comparison import compare, tally
+    from pepr_mlops.writeback import by_run, metric_name, superseded
 
     asked_for = asked.read(experiments, tracking_uri, **options)
-    found = compare(asked_for.runs, asked_for.question, asked_for.evidence)
+    runs, question = asked_for.runs, asked_for.question
+    try:
+        found = compare(runs, question, asked_for.evidence)
+    except WorkFailed:
+        if write:  # what has a score is in no comparison set any more
+            name = "+".join(question.resources) if question.weights else None
+            names = [metric_name(n) for n in ([name] if name else question.resources)]
+            click.echo(log(superseded(runs, names), tracking_uri), err=True)
+        raise
     if save_reference is not None:
         save(found, save_reference)
     tell([f"runs: {tally(found.runs)}", *found.notes])
     give(written(found, form, top), out)
     if write:
-        click.echo(log(found, asked_for.runs, tracking_uri), err=True)
+        click.echo(log(by_run(found, runs), tracking_uri), err=True)
 
 
 def written(found: Comparison, form: str, top: int | None) -> str:
@@ -94,7 +104,8 @@ def _title(found: Comparison, name: str) -> str:
 
 def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """One row per model by the rank of the first score, and the columns to show."""
-    from pepr_mlops.frame import unit
+    from pepr_mlops.cli.written import heading
+    from pepr_mlops.schema import RESOURCES
 
     names = list(dict.fromkeys(scores["resource"]))
     first = scores[scores["resource"] == names[0]].copy()
@@ -111,7 +122,8 @@ def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         for column in ("cost", "R", "score"):
             first[f"{column} {name}"] = of.loc[at, column].to_numpy()
         if first[f"cost {name}"].notna().any():
-            columns[f"cost {name}"] = _heading(name, unit)
+            column = RESOURCES[name].column if name in RESOURCES else name
+            columns[f"cost {name}"] = heading(name, column)
         columns |= {f"R {name}": "R", f"score {name}": f"PePR-{name}"}
     if len(names) == 1:
         first["95 %"] = [
@@ -127,13 +139,6 @@ def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     return first, columns
 
 
-def _heading(name: str, unit: Any) -> str:
-    from pepr_mlops.schema import RESOURCES
-
-    column = RESOURCES[name].column if name in RESOURCES else name
-    return f"{name} ({unit(column)})" if unit(column) else name
-
-
 def _legend(rows: pd.DataFrame) -> str:
     """What each flag means, by its first case and how many models have it."""
     from collections import Counter
@@ -144,8 +149,6 @@ def _legend(rows: pd.DataFrame) -> str:
 
 def save(found: Comparison, path: Path) -> None:
     """Write the bounds of the one comparison set to a file."""
-    from pepr_mlops.errors import WrongUse
-
     if len(found.sets) != 1:
         names = ", ".join(found.sets["comparison_set"])
         raise WrongUse(f"save-reference: bounds are of one comparison set; these are {names}")
@@ -156,14 +159,13 @@ def save(found: Comparison, path: Path) -> None:
     click.echo(f"reference written to {path}", err=True)
 
 
-def log(found: Comparison, runs: pd.DataFrame, tracking_uri: str | None) -> str:
+def log(scores: pd.DataFrame, tracking_uri: str | None) -> str:
     """Log the scores to their runs; what was done, in words."""
-    from pepr_mlops.comparison import by_run
     from pepr_mlops.tracking import write_scores
 
-    changed, superseded = write_scores(by_run(found, runs), tracking_uri)
+    changed, withdrawn = write_scores(scores, tracking_uri)
     return (
         f"scores written to {changed} runs"
-        + (f", taken from {superseded} that left their set" if superseded else "")
+        + (f", taken from {withdrawn} that left their set" if withdrawn else "")
         + ": metrics pepr/*, tags pepr.scored.*"
     )

@@ -98,28 +98,28 @@ def _answer(
 ) -> dict[str, Any]:
     """All that is said about one comparison set."""
     from pepr_mlops import selection
+    from pepr_mlops.cli.written import heading
     from pepr_mlops.comparison import means
     from pepr_mlops.frame import column
 
     scores = found.scores[found.scores["comparison_set"] == name]
     scored_by = scores["resource"].iloc[0]
-    first = scores[scores["resource"] == scored_by]
-    costs = {name: column(found.used, name) for name in resources}
     keys = ["comparison_set", "model", "variant"]
-    wanted = {b.column: column(found.used, b.column) for b in limits} | costs
-    models = first[[*keys, "performance", "score", "n", "codes"]].merge(
-        means(found, {k: v for k, v in wanted.items() if k != "performance"}), on=keys
-    )
-    shown = {k: v for k, v in wanted.items() if k not in ("performance", "score")}
-    for resource, name_of in costs.items():
-        if list(shown.values()).count(name_of) > 1:  # a budget shows it already
-            del shown[resource]
+    own = ["performance", "score", "n", "flags"]
+    models = scores.loc[scores["resource"] == scored_by, [*keys, *own]]
+    given = {b.column: b.column for b in limits if b.column not in ("performance", "score")}
+    for taken in {*keys, *own} & given.keys():
+        raise WrongUse(f"{taken}: no budget can be named so; it is a column of the answer")
+    wanted = {k: column(found.used, k) for k in [*given, *resources]}
+    models = models.merge(means(found, wanted), on=keys)
+    models["model"] += models["variant"].map(lambda v: f" ({v})" if v else "")
     chosen = selection.select(models, limits, by)
-    objectives = {"performance": "higher", **dict.fromkeys(costs, "lower")}
+    objectives = {"performance": "higher", **dict.fromkeys(resources, "lower")}
     front = models[selection.pareto(models, objectives)].sort_values(  # type: ignore[arg-type]
         "performance", ascending=False
     )
     at = selection.knee(models, "performance", resources[0])
+    shown = {k: v for k, v in wanted.items() if k in given or v not in map(wanted.get, given)}
     return {
         "comparison_set": name,
         "by": by,
@@ -132,7 +132,7 @@ def _answer(
         "knee": None if at is None else models.loc[at, "model"],
         "hypervolume": _volume(scores, resources),
         "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
-        | {k: _heading(k, v) for k, v in shown.items()},
+        | {k: heading(k, v) for k, v in shown.items()},
     }
 
 
@@ -151,12 +151,6 @@ def _volume(scores: pd.DataFrame, resources: tuple[str, ...]) -> float | None:
     objectives = {"performance": "higher", **dict.fromkeys(resources, "lower")}
     worst = [0.0, *[1.0] * len(resources)]
     return selection.hypervolume(table, objectives, worst)  # type: ignore[arg-type]
-
-
-def _heading(name: str, column: str) -> str:
-    from pepr_mlops.frame import unit
-
-    return f"{name} ({unit(column)})" if unit(column) else name
 
 
 def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:

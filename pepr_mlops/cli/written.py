@@ -39,6 +39,13 @@ def text(frame: pd.DataFrame, form: str, columns: Mapping[str, str] | None = Non
     return str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
 
 
+def heading(name: str, column: str) -> str:
+    """A column's heading: its name and unit."""
+    from pepr_mlops.frame import unit
+
+    return f"{name} ({unit(column)})" if unit(column) else name
+
+
 def as_json(value: Any) -> str:
     """A dictionary or list as JSON, with null for what is missing."""
     return json.dumps(_plain(value), indent=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
 from pepr_mlops import frame
@@ -53,7 +54,8 @@ def load_epochs(
     """
     reader = _open(tracking_uri)
     with told(reader.uri):
-        return epochs_frame(reader.epochs(list(dict.fromkeys(run_ids)), metrics))
+        found = epochs_frame(reader.epochs(list(dict.fromkeys(run_ids)), metrics))
+    return found if metrics is None else found.reindex(columns=["run_id", "step", *metrics])
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
@@ -61,7 +63,7 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
 
     Of the whole server the runs whose energy lies between the least and greatest of `runs`.
     """
-    known = runs[runs["energy_wh"] > 0]
+    known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
     if known.empty:
         return Evidence()
     reader = _open(tracking_uri)

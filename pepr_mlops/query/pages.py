@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.frame import INFINITE
+
 Triple = tuple[str, str, Any]  # run id, name, value
 Point = tuple[str, str, float | None, int]  # run id, metric, value, step
 
@@ -93,7 +95,9 @@ def _epochs(points: list[Point]) -> pd.DataFrame:
     metric, names = pd.factorize(np.array(metrics, dtype=object), sort=True)
     at, row = np.unique(np.stack([run, np.array(steps)], axis=1), axis=0, return_inverse=True)
     table = np.full((len(at), len(names)), np.nan)
-    table[row, metric] = np.array(values, dtype=float)  # of equal places the last value stays
+    numbers = np.array(values, dtype=float)
+    numbers[np.abs(numbers) >= INFINITE] *= np.inf
+    table[row, metric] = numbers  # of equal places the last value stays
     return pd.DataFrame(
         {"run_id": _text(run_ids[at[:, 0]]), "step": at[:, 1]}
         | {name: table[:, i] for i, name in enumerate(names)}

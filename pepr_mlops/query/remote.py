@@ -136,7 +136,7 @@ class Remote:
                     raise
             else:
                 if len(answer) < _BULK_POINTS:
-                    answer.sort(key=lambda p: p["timestamp"])
+                    answer.sort(key=lambda p: (p["timestamp"], _number(p["value"])))
                     return [(p["run_id"], metric, _number(p["value"]), p["step"]) for p in answer]
                 if len(run_ids) > 1:  # cut off: ask for fewer at a time
                     half = len(run_ids) // 2
@@ -146,7 +146,9 @@ class Remote:
         return [
             (i, metric, p.value, p.step)
             for i in run_ids
-            for p in sorted(self.client.get_metric_history(i, metric), key=lambda p: p.timestamp)
+            for p in sorted(
+                self.client.get_metric_history(i, metric), key=lambda p: (p.timestamp, p.value)
+            )
         ]
 
 

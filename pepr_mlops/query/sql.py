@@ -125,7 +125,12 @@ class Tables:
         """The values of a tag over all runs; `some` bounds slower readers only."""
         t = _values["tags"]
         with self.engine.connect() as connection:
-            query = sa.select(t.c.value).where(t.c.key == key).distinct()
+            query = (
+                sa.select(t.c.value)
+                .join(_runs, _runs.c.run_uuid == t.c.run_uuid)
+                .where(t.c.key == key, _runs.c.lifecycle_stage == _ACTIVE)
+                .distinct()
+            )
             return set(connection.execute(query).scalars())
 
     def epochs(
@@ -141,7 +146,7 @@ class Tables:
                 )
                 if metrics is not None:
                     query = query.where(c.key.in_(metrics))
-                yield list(connection.execute(query.order_by(c.timestamp)).tuples())
+                yield list(connection.execute(query.order_by(c.timestamp, c.value)).tuples())
 
     def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
         """`quality.Evidence.energies` between two values, over all active runs."""

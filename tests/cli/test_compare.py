@@ -137,6 +137,20 @@ def test_written_scores_are_sorted_by_mlflow_and_follow_new_runs(
     assert tag.startswith("superseded: ")
 
 
+def test_scores_are_withdrawn_when_nothing_can_be_compared(
+    capfd: pytest.CaptureFixture[str], store: str
+) -> None:
+    only = logged(store, run())
+    words = ["score", "--experiment", "derma", "--write"]
+    assert _run(capfd, *words)[0] == 0
+    client = MlflowClient(store)
+    client.set_terminated(only, "FAILED")
+    status, _, err = _run(capfd, *words)
+    assert status == 1
+    assert "taken from 1 that left their set" in err
+    assert client.get_run(only).data.tags["pepr.scored.E"].startswith("superseded: ")
+
+
 def test_a_reference_is_saved_and_used(
     capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str], tmp_path: Path
 ) -> None:
@@ -188,6 +202,19 @@ def test_the_best_under_budgets(capfd: pytest.CaptureFixture[str], derma: dict[s
     # P over R from 0: 0.7 to R 0.25, 0.8 to R 1 (large is at R 1)
     assert answer["hypervolume"] == pytest.approx(0.7 * 0.25 + 0.8 * 0.75)
     assert {r["model"] for r in answer["pareto"]} == {"small", "middle", "large"}
+
+
+def test_a_number_that_is_none_is_in_no_budget(
+    capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str]
+) -> None:
+    logged(store, run("best", performance=0.95, metrics={"test/auc": float("nan")}))
+    words = ["select", "--experiment", "derma", "--min", "test/auc=0.5"]
+    assert "derma: 0 of 4 models fit" in _run(capfd, *words)[1]
+
+
+def test_a_budget_on_the_score(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
+    words = ["select", "--experiment", "derma", "--min", "score=0.6", "--min", "performance=0.75"]
+    assert "Best by performance: middle" in _run(capfd, *words)[1]
 
 
 def test_a_budget_nothing_meets(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
