@@ -56,7 +56,8 @@ class Question:
             raise WrongUse(f"resource: {', '.join(self.resources)} names one twice")
         if (self.reference is None) == (self.normalisation == "reference"):
             raise WrongUse(
-                "normalisation: reference and saved bounds go together; give both or neither"
+                "normalisation: reference and the saved bounds (--reference FILE) go together; "
+                "give both or neither"
             )
         if not 0 <= self.energy_error < 1:
             raise WrongUse(
@@ -102,7 +103,8 @@ def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     judged = judge(chosen, costs, question.strict, evidence)
     usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
-        raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them")
+        remedy = _remedy(judged, runs)
+        raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
     notes = _notes(chosen, usable, costs, question)
     parts, sets, placed = [], [], []
     for _, of_experiment in usable.groupby("experiment", sort=False):
@@ -117,11 +119,10 @@ def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
             placed.append(members)
     used, scores, described = pd.concat(placed), pd.concat(parts), pd.DataFrame(sets)
     judged["comparison_set"] = used["comparison_set"]  # by row: a run may be in two experiments
-    if scores["n"].max() == 1:
+    alone = int((described["models"] == 1).sum())
+    if alone:
         notes.append(
-            "one run per model: intervals hold the error of energy only, not that of training"
-            if quality.about_energy(costs)
-            else "one run per model: intervals do not hold the error of training"
+            f"{alone} of {len(described)} sets have one model, whose R is 0 for want of more"
         )
     return Comparison(
         scores.reset_index(drop=True),
@@ -245,6 +246,18 @@ def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[st
     """For each row what was found about its run, without repetitions."""
     of = {run: list(dict.fromkeys(texts)) for run, texts in found.groupby("run_id")[column]}
     return [of.get(run, []) for run in rows["run_id"]]
+
+
+def _remedy(judged: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """What to ask for instead where names are all that is missing."""
+    codes = {code for codes in judged["codes"] for code in codes}
+    words = []
+    if "no_model" in codes:
+        names = [c.removeprefix("params.") for c in runs if c.startswith("params.")]
+        words.append(f"--model-param names the model: {', '.join(names) or 'no parameters'}")
+    if codes & {"no_cost", "no_performance"}:
+        words.append(f"metrics there are: {', '.join(metrics(runs)) or 'none'}")
+    return "".join(f"; {word}" for word in words)
 
 
 def tally(judged: pd.DataFrame) -> str:
@@ -490,7 +503,7 @@ def _notes(
     if about_energy and estimated.any():
         notes.append(
             f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by 40 % and "
-            f"more; intervals take an error of {question.energy_error:.0%}"
+            "more"
         )
     imported = used["imported_from"].dropna().unique()
     if len(imported):

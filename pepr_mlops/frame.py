@@ -119,7 +119,7 @@ def column(runs: pd.DataFrame, name: str) -> str:
     known = [*RESOURCES, *(c for c in numbers if "." not in c), *metrics(runs)]
     raise WrongUse(
         f"{name}: no run has such a number{nearest(name, known) or '.'} "
-        f"Valid: {', '.join(RESOURCES)} or a metric: {', '.join(metrics(runs)) or 'none'}"
+        f"Valid: {', '.join(dict.fromkeys(known))}"
     )
 
 

@@ -149,6 +149,12 @@ def test_unlike_runs_are_scored_apart_when_stratified() -> None:
     assert "derma is split by hardware" in found.notes
 
 
+def test_a_set_of_one_model_is_told() -> None:
+    runs = frame([*THREE, run("small", precision="bf16")])
+    notes = compare(runs, Question(mixed="stratify")).notes
+    assert "1 of 2 sets have one model, whose R is 0 for want of more" in notes
+
+
 def test_unlike_runs_are_scored_together_when_allowed_and_every_row_says_so() -> None:
     found = compare(frame(MIXED), Question(mixed="allow"))
     assert set(found.scores["comparison_set"]) == {"derma [MIXED hardware]"}
@@ -342,6 +348,14 @@ def test_runs_of_anyone_can_be_scored() -> None:
     assert note.startswith("2 of 2 runs were not logged by pepr: their dataset, ")
 
 
+def test_names_that_are_missing_are_told_with_those_there_are() -> None:
+    runs = frame([_foreign("unet", 0.8, 10.0)])
+    with pytest.raises(WorkFailed, match=r"1 no model\).*--model-param names the model: arch"):
+        compare(runs, Question(performance="val_acc", resources=("seconds",)))
+    with pytest.raises(WorkFailed, match=r"1 no cost\).*metrics there are: val_acc, seconds"):
+        compare(runs, Question(performance="val_acc", model_param="arch"))
+
+
 @pytest.mark.parametrize(
     ("question", "said"),
     [
@@ -407,7 +421,7 @@ def test_estimated_energy_is_said_aloud() -> None:
         ({"weights": (0.5,)}, "weights: 0.5 sum to 0.5"),
         ({"resources": ("E", "M"), "weights": (1.0,)}, "weights: 1 for 2 resources"),
         ({"alpha": 0.1}, "alpha: 0.1"),
-        ({"normalisation": "reference"}, "reference and saved bounds go together"),
+        ({"normalisation": "reference"}, "reference and the saved bounds .* go together"),
         ({"energy_error": 1.0}, "energy_error: 1 is not a relative error"),
     ],
 )

@@ -69,9 +69,8 @@ _HOW = (
     click.option(
         "--normalisation",
         type=click.Choice(["minmax", "zero", "robust", "reference"]),
-        default="minmax",
-        show_default=True,
-        help="R from least to greatest cost, from no cost, between quantiles, or by --reference",
+        help="R from least to greatest cost, from no cost, between quantiles, or by --reference "
+        "[default: minmax, with --reference that]",
     ),
     click.option(
         "--quantiles", default="0.05,0.95", show_default=True, metavar="LOW,HIGH", help="of robust"
@@ -149,7 +148,7 @@ def read(
     carbon_intensity: float | None,
     resource_weights: str | None = None,
     alpha: float = 1.0,
-    normalisation: str = "minmax",
+    normalisation: str | None = None,
     quantiles: str = "0.05,0.95",
     reference: Path | None = None,
     stratify: bool = False,
@@ -172,7 +171,7 @@ def read(
         resources=tuple(name.strip() for name in resources.split(",") if name.strip()),
         weights=_numbers("resource_weights", resource_weights),
         alpha=alpha,
-        normalisation=normalisation,  # type: ignore[arg-type]
+        normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=_pair(quantiles),
         reference=None if reference is None else _load(reference),
         strict=strict,

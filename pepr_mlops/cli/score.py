@@ -14,7 +14,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pepr_mlops.comparison import Comparison
+    from pepr_mlops.comparison import Comparison, Question
 
 _EXAMPLE = """
     \b
@@ -23,7 +23,7 @@ _EXAMPLE = """
       pepr score --experiment derma --resource E,M,T --normalisation zero --top 10
       pepr score --experiment derma --resource E,M --resource-weights 0.7,0.3 --alpha 2
       pepr score --experiment derma --resource C --country DNK --format csv --out scores.csv
-      pepr score --experiment their-runs --performance val_acc --resource train_seconds
+      pepr score --experiment their-runs --performance val_acc --resource train_s --model-param arch
 """
 
 
@@ -71,10 +71,22 @@ def command(
         raise
     if save_reference is not None:
         save(found, save_reference)
-    tell([f"runs: {tally(found.runs)}", *found.notes])
+    if write and question.mixed == "allow":
+        raise WrongUse("write: MLflow would show mixed scores as any others; drop --allow-mixed")
+    tell([f"runs: {tally(found.runs)}", *found.notes, *_about_intervals(found, question)])
     give(written(found, form, top), out)
     if write:
         click.echo(log(by_run(found, runs), tracking_uri), err=True)
+
+
+def _about_intervals(found: Comparison, question: Question) -> list[str]:
+    """What the intervals hold, where it is little."""
+    if found.scores["n"].max() > 1:
+        return []
+    return [
+        "one run per model: intervals hold no error of training, and of energy "
+        f"{question.energy_error:.0%} (--energy-error)"
+    ]
 
 
 def written(found: Comparison, form: str, top: int | None) -> str:
@@ -88,7 +100,7 @@ def written(found: Comparison, form: str, top: int | None) -> str:
         rows, columns = _side_by_side(scores)
         title = _title(found, str(name))
         blocks.append(f"{title}\n\n{text(rows.head(top) if top else rows, form, columns)}")
-        told = _legend(rows.head(top) if top else rows)
+        told = _legend(rows)
         if told:
             blocks.append(told)
     return "\n\n".join(blocks)

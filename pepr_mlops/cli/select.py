@@ -105,7 +105,7 @@ def _answer(
     scores = found.scores[found.scores["comparison_set"] == name]
     scored_by = scores["resource"].iloc[0]
     keys = ["comparison_set", "model", "variant"]
-    own = ["performance", "score", "n", "flags"]
+    own = ["performance", "score", "n", "energy_source", "flags", "codes"]
     models = scores.loc[scores["resource"] == scored_by, [*keys, *own]]
     given = {b.column: b.column for b in limits if b.column not in ("performance", "score")}
     for taken in {*keys, *own} & given.keys():
@@ -132,7 +132,8 @@ def _answer(
         "knee": None if at is None else models.loc[at, "model"],
         "hypervolume": _volume(scores, resources),
         "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
-        | {k: heading(k, v) for k, v in shown.items()},
+        | {k: heading(k, v) for k, v in shown.items()}
+        | {"energy_source": "energy", "codes": "flags"},
     }
 
 

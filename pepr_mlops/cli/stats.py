@@ -22,7 +22,8 @@ _EXAMPLE = """
     help="Test differences of P and PePR: small and large models, CNN and others, efficient or "
     "not, and the same models pretrained or not, on fractions of the data, …\n\n"
     "Different models: t and Mann-Whitney test; the same models under two conditions: paired t "
-    "and Wilcoxon. p is also corrected over all rows of a test (Holm).\n" + _EXAMPLE
+    "and Wilcoxon. Effects are of the first against the second. p is also corrected over all rows "
+    "of a test (Holm).\n" + _EXAMPLE
 )
 @asked.which
 @asked.how
@@ -56,6 +57,7 @@ def command(
             str(a) if a == b else f"{a} / {b}"
             for a, b in zip(table["n_a"], table["n_b"], strict=True)
         ],
+        means=[f"{a:.4f} / {b:.4f}" for a, b in zip(table["mean_a"], table["mean_b"], strict=True)],
         medians=[
             f"{a:.4f} / {b:.4f}" for a, b in zip(table["median_a"], table["median_b"], strict=True)
         ],
@@ -67,6 +69,7 @@ def command(
         "groups": "groups",
         "quantity": "of",
         "n": "n",
+        "means": "means",
         "medians": "medians",
         "test": "test",
         "p": "p",

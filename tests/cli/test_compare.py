@@ -161,7 +161,7 @@ def test_a_reference_is_saved_and_used(
     assert saved["bounds"] == {"energy_wh": {"low": 10.0, "high": 50.0}}
     assert saved["origin"]["models"] == 3
     logged(store, run("huge", performance=0.9, energy_wh=90.0))
-    words = ["--normalisation", "reference", "--reference", str(path), "--format", "json"]
+    words = ["--reference", str(path), "--format", "json"]
     _, out, err = _run(capfd, "score", "--experiment", "derma", *words)
     assert {r["model"]: r["score"] for r in json.loads(out)} == pytest.approx(
         {"small": 0.7, "middle": 0.64, "large": 0.45, "huge": 0.45}
@@ -181,6 +181,9 @@ def test_mixed_runs_are_refused_split_or_marked(
         words = ["score", "--experiment", "derma", "--allow-mixed", "--format", form]
         _, out, _ = _run(capfd, *words)
         assert "MIXED precision" in out, form
+    status, _, err = _run(capfd, "score", "--experiment", "derma", "--allow-mixed", "--write")
+    assert status == 2
+    assert "MLflow would show mixed scores as any others" in err
     _, out, _ = _run(capfd, "score", "--experiment", "derma", "--stratify")
     assert "derma [precision=bf16]: 1 models" in out
     assert "derma [precision=fp32]: 3 models" in out
@@ -296,7 +299,11 @@ def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
             ["score", "--experiment", "derma", "--country", "DNK", "--carbon-intensity", "1"],
             "give one of them",
         ),
-        (["score", "--experiment", "derma", "--reference", "no.json"], "reference"),
+        (["score", "--experiment", "derma", "--reference", "no.json"], "no.json cannot be read"),
+        (
+            ["score", "--experiment", "derma", "--normalisation", "reference"],
+            "the saved bounds (--reference FILE) go together",
+        ),
         (
             ["score", "--experiment", "derma", "--stratify", "--allow-mixed"],
             "stratify: allow-mixed says the contrary",
