@@ -32,7 +32,8 @@ class Question:
     `resources` are letters of `schema.RESOURCES`, columns or metrics. Without `weights` each
     resource has a score of its own; with them, summing to 1, there is one score of all. `mixed`
     says what to do with runs that differ in what a comparison set shares. `intensity` replaces
-    each run's own grid intensity. `model_param` is the parameter that names the model.
+    each run's own grid intensity. `model_param` is the parameter that names the model. `draws` are
+    those of the bootstrap.
     """
 
     performance: str | None = None
@@ -47,6 +48,7 @@ class Question:
     intensity: Intensity | None = None
     model_param: str = "model"
     energy_error: float = ENERGY_ERROR
+    draws: int = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class Comparison:
     | frame | a row is | columns |
     | --- | --- | --- |
     | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what tells rows of one model apart, or empty), `n` (runs averaged), `performance`, `performance_sd`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
+    | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
     | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
     | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
     | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common) |
@@ -84,11 +87,28 @@ class Comparison:
     """  # noqa: E501
 
     scores: pd.DataFrame
+    costs: pd.DataFrame
     runs: pd.DataFrame
     used: pd.DataFrame
     sets: pd.DataFrame
     notes: list[str]
     reference: score.Reference
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Runs sorted into comparison sets, which `score_sets` can score in many ways.
+
+    `question` says which runs, costs and sets these are; its weights, α, normalisation and errors
+    do not matter yet. `judged` has a row for each run that was found, `members` the runs of each
+    set by its name, with `comparison_set` and `variant`.
+    """
+
+    question: Question
+    costs: list[str]
+    judged: pd.DataFrame
+    members: dict[str, pd.DataFrame]
+    notes: list[str]
 
 
 def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Comparison:
@@ -99,35 +119,50 @@ def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     `WorkFailed` when nothing is left, and `WrongUse` for runs that differ in what a comparison set
     shares, with the groups and their sizes, unless `question.mixed` says what to do.
     """
+    return score_sets(prepare(runs, question, evidence), question)
+
+
+def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Prepared:
+    """Decide which runs may be compared with which, raising as `compare`."""
     chosen, costs = choose(runs, question)
     judged = judge(chosen, costs, question.strict, evidence)
     usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
         remedy = _remedy(judged, runs)
         raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
-    notes = _notes(chosen, usable, costs, question)
-    parts, sets, placed = [], [], []
+    notes, members = _notes(chosen, usable, costs, question), {}
     for _, of_experiment in usable.groupby("experiment", sort=False):
-        for name, members, told in _comparison_sets(of_experiment, costs, question):
+        for name, rows, told in _comparison_sets(of_experiment, costs, question):
             notes += told
-            members = members.assign(comparison_set=name)
-            scored, bounds, clipped = _score(members, costs, question)
-            notes += clipped
-            doubts = judged.loc[members.index, ["flags", "codes"]]
-            parts.append(_with_flags(scored, members, doubts))
-            sets.append(_describe(name, members, costs, question, bounds))
-            placed.append(members)
-    used, scores, described = pd.concat(placed), pd.concat(parts), pd.DataFrame(sets)
-    judged["comparison_set"] = used["comparison_set"]  # by row: a run may be in two experiments
+            members[name] = rows.assign(comparison_set=name)
+    placed = pd.concat([rows["comparison_set"] for rows in members.values()])
+    judged["comparison_set"] = placed  # by row: a run may be in two experiments
+    return Prepared(question, costs, judged, members, notes)
+
+
+def score_sets(prepared: Prepared, question: Question) -> Comparison:
+    """Score what was prepared for the same resources, by this weighting and normalisation."""
+    if question.resources != prepared.question.resources:
+        raise ValueError("the runs were prepared for other resources")
+    costs, judged, notes = prepared.costs, prepared.judged, list(prepared.notes)
+    scores, parts, sets = [], [], []
+    for name, members in prepared.members.items():
+        scored, of_resources, bounds, clipped = _score(members, costs, question)
+        notes += clipped
+        scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
+        parts.append(of_resources)
+        sets.append(_describe(name, members, costs, question, bounds))
+    described = pd.DataFrame(sets)
     alone = int((described["models"] == 1).sum())
     if alone:
         notes.append(
             f"{alone} of {len(described)} sets have one model, whose R is 0 for want of more"
         )
     return Comparison(
-        scores.reset_index(drop=True),
+        pd.concat(scores).reset_index(drop=True),
+        pd.concat(parts).reset_index(drop=True),
         judged.reset_index(drop=True),
-        used,
+        pd.concat(prepared.members.values()),
         described.drop(columns="bounds"),
         list(dict.fromkeys(notes)),
         _reference(described, question),
@@ -318,26 +353,35 @@ def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -
 
 def _score(
     members: pd.DataFrame, costs: Sequence[str], question: Question
-) -> tuple[pd.DataFrame, dict[str, score.Bounds], list[str]]:
-    """Rows of `Comparison.scores` of one set, its bounds, and notes on costs they clip."""
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, score.Bounds], list[str]]:
+    """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
     name = members["comparison_set"].iloc[0]
-    row = members["model"] + members["variant"].map(lambda v: f" ({v})" if v else "")
-    members = members.assign(row=row)
-    by_row = members.groupby("row")
-    means = by_row[[PERFORMANCE, *dict.fromkeys(costs)]].mean()
-    spread = by_row[[PERFORMANCE, *dict.fromkeys(costs)]].std(ddof=1)
-    bounds, notes, relative = {}, [], {}
-    for cost in costs:
-        values = means[cost].rename(label(cost))
-        bounds[cost] = _bounds(cost, values, question)
-        relative[cost] = score.normalise(values, bounds[cost])
-        clipped = score.outside(values, bounds[cost])
+    values = members[["model", "variant", "energy_source", PERFORMANCE, *costs]].copy()
+    values["row"] = values["model"] + values["variant"].map(lambda v: f" ({v})" if v else "")
+    by_row = values.groupby("row")
+    names = by_row[["model", "variant"]].first()
+    means, spread = by_row[[PERFORMANCE, *costs]].mean(), by_row[[PERFORMANCE, *costs]].std(ddof=1)
+    bounds, notes, relative, parts = {}, [], {}, []
+    for resource, cost in zip(question.resources, costs, strict=True):
+        mean = means[cost].rename(label(cost))
+        bounds[cost] = _bounds(cost, mean, question)
+        relative[cost] = score.normalise(mean, bounds[cost])
+        parts.append(
+            names.assign(
+                comparison_set=name,
+                resource=resource,
+                cost=mean,
+                cost_sd=spread[cost],
+                R=relative[cost],
+            )
+        )
+        clipped = score.outside(mean, bounds[cost])
         if clipped and question.normalisation != "robust":
             notes.append(
-                f"{name}: {clipped} of {len(values)} models cost {label(cost)} outside the "
+                f"{name}: {clipped} of {len(mean)} models cost {label(cost)} outside the "
                 "reference and are taken at its edge"
             )
-    parts = []
+    tables = []
     for label_, columns, weights in _scored_by(costs, question):
         scoring = stats.Scoring(
             columns,
@@ -352,8 +396,8 @@ def _score(
             {
                 "comparison_set": name,
                 "resource": label_,
-                "model": by_row["model"].first(),
-                "variant": by_row["variant"].first(),
+                "model": names["model"],
+                "variant": names["variant"],
                 "n": by_row.size(),
                 "performance": means[PERFORMANCE],
                 "performance_sd": spread[PERFORMANCE],
@@ -367,11 +411,14 @@ def _score(
             }
         )
         error = {c: question.energy_error for c in columns if quality.about_energy([c])}
-        drawn = members.assign(model=members["row"])
-        table = table.join(stats.intervals(drawn, scoring, error=error, seed=question.seed))
+        drawn = values.assign(model=values["row"])
+        found = stats.intervals(
+            drawn, scoring, error=error, draws=question.draws, seed=question.seed
+        )
+        table = table.join(found)
         table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
-        parts.append(table.sort_values(["rank", "performance"], ascending=[True, False]))
-    return pd.concat(parts), bounds, notes
+        tables.append(table.sort_values(["rank", "performance"], ascending=[True, False]))
+    return pd.concat(tables), pd.concat(parts), bounds, notes
 
 
 def _scored_by(

@@ -27,7 +27,7 @@ LEVELS = [
     {"data", "hardware", "memory", "meter", "progress", "tracking", "query", "importers"},
     {"gauges", "report"},
     {"train", "tags"},
-    {"job", "measurement"},
+    {"job", "measurement", "view"},
     {"cli"},
 ]
 FREE = {0, 1, 6}

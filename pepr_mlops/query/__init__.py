@@ -13,7 +13,7 @@ from pepr_mlops.quality import Evidence
 from pepr_mlops.query import sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
-from pepr_mlops.server import connect, impatient, told
+from pepr_mlops.server import connect, impatient, told, without_password
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"
@@ -72,6 +72,14 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
         energies = reader.energies(_ENERGY, low, high)
         epochs = epochs_frame(reader.epochs(list(known["run_id"]), [_ENERGY]))
     return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}))
+
+
+def run_page(tracking_uri: str | None = None) -> str | None:
+    """What precedes a run's id in the address of its page, or None where a store has no pages."""
+    import mlflow
+
+    uri = without_password(tracking_uri or mlflow.get_tracking_uri())
+    return f"{uri.rstrip('/')}/#/runs/" if uri.startswith(("http://", "https://")) else None
 
 
 def _open(tracking_uri: str | None) -> sql.Tables | Remote:

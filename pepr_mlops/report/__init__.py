@@ -1,1 +1,6 @@
-"""Figures: one file each, drawn from numbers computed elsewhere."""
+"""Reports: from compared runs to figures, tables and a page. Pure but for `export` and `board`.
+
+`material` gathers what is drawn; each figure has a file with `Options`, `data` (what is drawn, as
+frames), `draw` (a thin drawer) and `panel` (both, with title and caption); `kinds` lists them,
+`board` says which to show in which order, `summary` answers in words and `page` puts it into HTML.
+"""

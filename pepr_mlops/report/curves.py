@@ -1,0 +1,176 @@
+"""The PePR curve of one or several models over their epochs (the paper's Eq. 2 and Fig. 2b)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from pepr_mlops import score
+from pepr_mlops.report import theme
+from pepr_mlops.report.material import Material, NothingToDraw, cost_title
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE, RESOURCES
+
+
+@dataclass(frozen=True)
+class Options:
+    """`models` are drawn, by default the `top` ones by score; `resource` grows with the epochs."""
+
+    models: tuple[str, ...] = ()
+    top: int = 5
+    resource: str = ""
+
+
+COLUMNS = ["label", "step", "cost", "R", "P", "score", "estimated"]
+
+
+def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
+    """The PePR curves of all models of a set: a row per model and epoch, in COLUMNS.
+
+    R is the cost so far, normalised as the set's costs are; runs of one model are averaged epoch by
+    epoch. Where only the whole run's cost is known, it is spread evenly over the epochs and
+    `estimated` says so. Raises `NothingToDraw` where there are no histories, and for resources that
+    do not grow with training.
+    """
+    metric = RESOURCES[resource].metric if resource in RESOURCES else None
+    if metric is None:
+        raise NothingToDraw(f"{resource} does not add up over epochs; E, C and T do")
+    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    epochs = material.epochs.merge(runs[["run_id", "label"]], on="run_id")
+    if PERFORMANCE not in epochs or metric not in epochs:
+        raise NothingToDraw("the runs have no history of epochs")
+    epochs = epochs.dropna(subset=[PERFORMANCE]).sort_values(["run_id", "step"])
+    epochs = epochs[epochs["step"] > 0]
+    if epochs.empty:
+        raise NothingToDraw("the runs have no history of epochs")
+    by_run = epochs.groupby("run_id")
+    known = by_run[metric].transform("count") == by_run["step"].transform("size")
+    whole = by_run[metric].transform("max")
+    even = whole * epochs["step"] / by_run["step"].transform("max")
+    epochs["cost"] = epochs[metric].where(known, even)
+    epochs["estimated"] = ~known
+    epochs = epochs[np.isfinite(epochs["cost"]) & epochs[PERFORMANCE].between(0, 1)]
+    if epochs.empty:
+        raise NothingToDraw(f"the runs have no history of {metric}")
+    means = epochs.groupby(["label", "step"], as_index=False).agg(
+        cost=("cost", "mean"), P=(PERFORMANCE, "mean"), estimated=("estimated", "any")
+    )
+    by = bounds(material, comparison_set, resource)
+    means["R"] = score.normalise(means["cost"], by)
+    means["score"] = score.pepr(
+        means["P"], means["R"], alpha=material.question(comparison_set).alpha
+    )
+    return means[COLUMNS]
+
+
+def bounds(material: Material, comparison_set: str, resource: str) -> score.Bounds:
+    """What costs of a set are normalised by."""
+    question = material.question(comparison_set)
+    if question.reference is not None:
+        return question.reference.bounds[RESOURCES[resource].column]
+    costs = material.of(comparison_set)[f"cost {resource}"]
+    return score.bounds(costs, question.normalisation, question.quantiles)
+
+
+def peaks(points: pd.DataFrame) -> pd.DataFrame:
+    """The maximum of each curve and where its returns diminish: `label`, `R`, `P`, `score`, `knee`.
+
+    `knee` is the R of `score.diminishing_returns`, missing where there is none.
+    """
+    rows = []
+    for label, curve in points.groupby("label", sort=False):
+        top = score.peak(curve)
+        knee = score.diminishing_returns(curve["P"], curve["R"])
+        rows.append({"label": label, "R": top.resource, "P": top.performance, "score": top.score,
+                     "knee": np.nan if knee is None else knee})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
+    """Score over R for each model, its maximum marked, the region after its knee thinner."""
+    figure = go.Figure()
+    for i, (label, curve) in enumerate(points.groupby("label", sort=False)):
+        colour = theme.COLOURS[i % len(theme.COLOURS)]
+        figure.add_scatter(
+            x=curve["R"],
+            y=curve["score"],
+            mode="lines+markers",
+            name=theme.text(label),
+            legendgroup=str(i),
+            line={"color": colour, "dash": "dot" if curve["estimated"].any() else "solid"},
+            marker={"size": 5, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]},
+            customdata=curve[["step", "P", "cost"]].to_numpy(),
+            hovertemplate="epoch %{customdata[0]}: score %{y:.4f}, R %{x:.4f}, "
+            f"P %{{customdata[1]:.4f}}, {name} %{{customdata[2]:.4g}}"
+            "<extra>%{fullData.name}</extra>",
+        )
+        top = tops[tops["label"] == label].iloc[0]
+        figure.add_scatter(
+            x=[top["R"]],
+            y=[top["score"]],
+            mode="markers",
+            marker={"size": 13, "symbol": "star", "color": colour, "line": {"width": 1}},
+            legendgroup=str(i),
+            showlegend=False,
+            hovertemplate="greatest score %{y:.4f} at R %{x:.4f}<extra>%{fullData.name}</extra>",
+            name=theme.text(label),
+        )
+        after = curve[curve["R"] >= top["knee"]] if top["knee"] == top["knee"] else curve[:0]
+        if len(after) > 1:
+            figure.add_scatter(
+                x=after["R"],
+                y=after["score"],
+                mode="lines",
+                line={"color": colour, "width": 9},
+                opacity=0.22,
+                legendgroup=str(i),
+                showlegend=False,
+                hoverinfo="skip",
+            )
+    figure.update_layout(
+        xaxis={"title": f"R, normalised {name.rpartition(' (')[0] or name}", "rangemode": "tozero"},
+        yaxis={"title": "PePR score"},
+    )
+    return figure
+
+
+def panel(material: Material, options: Options, comparison_set: str) -> Panel:
+    resource = options.resource or next(
+        (n for n in material.resources(comparison_set) if n in ("E", "C", "T")), "E"
+    )
+    if resource not in material.resources(comparison_set):
+        raise NothingToDraw(f"not every model has a cost {resource}")
+    every = data(material, comparison_set, resource)
+    rows = material.of(comparison_set)
+    chosen = [m for m in rows["label"] if m in options.models] if options.models else (
+        list(rows["label"][rows["label"].isin(every["label"])][: options.top])
+    )  # fmt: skip
+    points = every.set_index("label").loc[chosen].reset_index() if chosen else every[:0]
+    if points.empty:
+        raise NothingToDraw(f"none of {', '.join(options.models)} has a history of epochs")
+    tops = peaks(points)
+    estimated = points["estimated"].any()
+    best = tops.loc[tops["score"].idxmax()]
+    return Panel(
+        kind="curves",
+        title=f"PePR curve over the epochs of {len(tops)} models",
+        caption=(
+            "Score if training had stopped after each epoch. The star is the greatest score, the "
+            "thick part lies beyond the knee, where more "
+            f"{cost_title(resource).split(' (')[0]} brings less than it did on the average. "
+            f"{best['label']} reaches the greatest score of all, {best['score']:.4f}, at "
+            f"R = {best['R']:.3f}."
+            + (
+                " ESTIMATED where dotted: only the cost of the whole run is known, and is spread "
+                "evenly over its epochs."
+                if estimated
+                else ""
+            )
+        ),
+        figure=draw(points, tops, cost_title(resource)),
+        table=points,
+        sets=(comparison_set,),
+    )

@@ -1,0 +1,230 @@
+"""What reports are drawn from: comparisons of one or several experiments, side by side. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops import quality, score
+from pepr_mlops.comparison import Comparison, Question, means
+from pepr_mlops.frame import column, label, unit
+from pepr_mlops.models import paper_models
+from pepr_mlops.schema import ENERGY, PERFORMANCE, RESOURCES
+from pepr_mlops.stats import sizes
+
+KEYS = ["comparison_set", "model", "variant"]
+
+# Metrics of `query.load_epochs` that figures draw, where runs have them.
+COMPONENTS = ("gpu", "cpu", "dram", "soc")
+HISTORY = (
+    PERFORMANCE,
+    "energy/train_wh",
+    "carbon/train_gco2e",
+    "time/train_s",
+    "energy/eval_wh",
+    *(f"energy/{phase}_{part}_wh" for phase in ("train", "eval") for part in COMPONENTS),
+)
+
+
+class NothingToDraw(Exception):
+    """A figure that these runs have no data for; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The comparison of one experiment; `main` tells what was asked for from what is beside it."""
+
+    comparison: Comparison
+    question: Question
+    main: bool = True
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that is drawn.
+
+    | frame | a row is | columns |
+    | --- | --- | --- |
+    | `models` | a model in a comparison set, best first | `comparison_set`, `experiment`, `model`, `variant`, `label`, `main`, `n`, `performance`, `performance_sd`, `parameters`, `kind`, `efficient`, `size` (missing where not known), `energy_source`, `codes`, `run_id` (the newest of its runs), `scored_by`, `R`, `score`, `ci_low`, `ci_high`, `rank`, `rank_low`, `rank_high`, and for each resource NAME `cost NAME`, `R NAME`, `PePR-NAME` |
+    | `runs` | a run that was scored | those of the frame of runs, `comparison_set`, `variant`, `label` |
+    | `epochs` | a run and epoch | `run_id`, `step`, metrics of HISTORY |
+    | `sets` | a comparison set | `comparison_set`, `experiment`, `main`, `models`, `runs`, `scored_by`, `fingerprint`, `energy_source`, `shared`, `mixed` |
+    | `publications` | a country in a year, or None | `year`, `name`, `region`, `papers`, `population` |
+
+    `parts` are the comparisons behind it, and `run_page` what precedes a run's id in the address
+    of its page, or None where the tracking server has no pages.
+    """  # noqa: E501
+
+    models: pd.DataFrame
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    sets: pd.DataFrame
+    parts: Sequence[Part]
+    run_page: str | None = None
+    publications: pd.DataFrame | None = None
+
+    @property
+    def main_sets(self) -> list[str]:
+        """Names of the comparison sets that were asked for."""
+        return list(self.sets.loc[self.sets["main"], "comparison_set"])
+
+    def sets_of(self, experiments: Sequence[str]) -> list[str]:
+        """Names of the comparison sets of experiments, in their order; of the main ones if none."""
+        if not experiments:
+            return self.main_sets
+        by = self.sets.groupby("experiment", sort=False)["comparison_set"].agg(list)
+        return [name for e in experiments for name in by.get(e, [])]
+
+    def of(self, comparison_set: str) -> pd.DataFrame:
+        """The rows of `models` of one set."""
+        return self.models[self.models["comparison_set"] == comparison_set]
+
+    def resources(self, comparison_set: str) -> list[str]:
+        """Names of the resources every model of the set has a cost of, the main one first."""
+        rows = self.of(comparison_set)
+        names = [c.removeprefix("R ") for c in rows if c.startswith("R ")]
+        return [n for n in names if rows[f"R {n}"].notna().all()]
+
+    def question(self, comparison_set: str) -> Question:
+        """What was asked of the experiment of a set."""
+        for part in self.parts:
+            if comparison_set in set(part.comparison.sets["comparison_set"]):
+                return part.question
+        raise KeyError(comparison_set)
+
+
+def gather(
+    parts: Sequence[Part],
+    epochs: pd.DataFrame | None = None,
+    *,
+    run_page: str | None = None,
+    publications: pd.DataFrame | None = None,
+) -> Material:
+    """Side by side what `comparison.compare` answered about one or several experiments."""
+    if epochs is None:
+        epochs = pd.DataFrame({"run_id": pd.Series(dtype="str"), "step": pd.Series(dtype="int64")})
+    runs = pd.concat([part.comparison.used for part in parts], ignore_index=True)
+    runs["label"] = _labels(runs)
+    return Material(
+        models=pd.concat([_models(part) for part in parts], ignore_index=True),
+        runs=runs,
+        epochs=epochs,
+        sets=pd.concat([_sets(part) for part in parts], ignore_index=True),
+        parts=tuple(parts),
+        run_page=run_page,
+        publications=publications,
+    )
+
+
+def scored_by(question: Question) -> str:
+    """Name of the main score: of all resources where they are weighted, else of the first."""
+    return "+".join(question.resources) if question.weights else question.resources[0]
+
+
+def also(comparison: Comparison, question: Question) -> list[str]:
+    """Resources that were not asked for but known of every run, alike in a set: of E, M, T and C.
+
+    A resource in which runs of a set differ in how it was measured is not shown beside the others.
+    """
+    used = comparison.used
+    found = []
+    for name in ("E", "M", "T", "C"):
+        cost = RESOURCES[name].column
+        asked = [column(used, r) for r in question.resources]
+        if cost in asked or not np.isfinite(used[cost].astype(float)).all():
+            continue
+        if question.reference is not None and cost not in question.reference.bounds:
+            continue
+        alike = set(quality.comparable(used, [cost])) - set(quality.comparable(used, asked))
+        if not any(
+            quality.mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")
+        ):
+            found.append(name)
+    return found
+
+
+def performance_name(runs: pd.DataFrame) -> str:
+    """What P is in these runs, such as `test/accuracy`."""
+    names = runs["performance_metric"].dropna().unique()
+    return str(names[0]) if len(names) == 1 else PERFORMANCE
+
+
+def cost_title(name: str) -> str:
+    """A resource for an axis: its words and unit."""
+    if name in RESOURCES:
+        resource = RESOURCES[name]
+        return f"{resource.help} ({resource.unit})" if resource.unit != "1" else resource.help
+    return f"{label(name)} ({unit(name)})" if unit(name) else label(name)
+
+
+def cost_unit(name: str) -> str:
+    """Unit of a resource, empty where it has none."""
+    return unit(RESOURCES[name].column if name in RESOURCES else name)
+
+
+def _labels(rows: pd.DataFrame) -> pd.Series[str]:
+    return rows["model"] + rows["variant"].map(lambda v: f" ({v})" if v else "")
+
+
+def _models(part: Part) -> pd.DataFrame:
+    found, question = part.comparison, part.question
+    by = scored_by(question)
+    table = found.scores[found.scores["resource"] == by].drop(
+        columns=["resource", "cost", "cost_sd"]
+    )
+    for name in question.resources:
+        costs = found.costs[found.costs["resource"] == name].set_index(KEYS)
+        at = costs.reindex(pd.MultiIndex.from_frame(table[KEYS]))
+        table[f"cost {name}"], table[f"R {name}"] = at["cost"].to_numpy(), at["R"].to_numpy()
+    names = also(found, question)
+    extra = means(found, {f"cost {n}": RESOURCES[n].column for n in names})
+    table = table.merge(extra, on=KEYS, how="left", validate="one_to_one")
+    for name in names:
+        table[f"R {name}"] = table.groupby("comparison_set")[f"cost {name}"].transform(
+            lambda cost, n=name: _relative(cost, RESOURCES[n].column, question)
+        )
+    for name in [*question.resources, *names]:
+        table[f"PePR-{name}"] = score.pepr(
+            table[PERFORMANCE], table[f"R {name}"], alpha=question.alpha
+        )
+    newest = (
+        found.used.sort_values("start_time", kind="stable")
+        .groupby(KEYS, sort=False)[["run_id", "experiment", "parameters"]]
+        .last()
+        .reset_index()
+    )
+    table = table.merge(newest, on=KEYS, validate="one_to_one")
+    known = {m.model: m for m in paper_models()}
+    paper = [known.get(m) or known.get(m.split(".")[0]) for m in table["model"]]
+    return table.assign(
+        label=_labels(table),
+        main=part.main,
+        scored_by=by,
+        kind=pd.array([m and m.kind for m in paper], dtype="str"),
+        efficient=pd.array([m and ("yes" if m.efficient else "no") for m in paper], dtype="str"),
+        size=table.groupby("comparison_set")["parameters"].transform(sizes),
+    )
+
+
+def _relative(cost: pd.Series[float], name: str, question: Question) -> pd.Series[float]:
+    if question.reference is not None:
+        return score.normalise(cost, question.reference.bounds[name])
+    return score.normalise(cost, score.bounds(cost, question.normalisation, question.quantiles))
+
+
+def _sets(part: Part) -> pd.DataFrame:
+    allowed = part.question.mixed == "allow"
+    return part.comparison.sets.assign(
+        main=part.main,
+        scored_by=scored_by(part.question),
+        mixed=[allowed and "MIXED" in name for name in part.comparison.sets["comparison_set"]],
+    )
+
+
+def energy_matters(material: Material, comparison_set: str) -> bool:
+    """Whether a cost of the set is made of energy."""
+    names = material.resources(comparison_set)
+    return any(n in RESOURCES and RESOURCES[n].column in ENERGY for n in names)

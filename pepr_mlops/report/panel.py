@@ -1,0 +1,24 @@
+"""One figure of a report with all that belongs to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure, what to read off it and the numbers drawn.
+
+    `title` and `caption` are plain text, `table` is what the CSV file of the figure holds, and
+    `sets` names the comparison sets it shows.
+    """
+
+    kind: str
+    title: str
+    caption: str
+    figure: go.Figure
+    table: pd.DataFrame
+    sets: tuple[str, ...]

@@ -1,0 +1,255 @@
+"""Models over the plane of cost and performance, with lines of equal score (Fig. 2a, 4a)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from pepr_mlops import selection
+from pepr_mlops.report import curves, theme
+from pepr_mlops.report.material import (
+    Material,
+    NothingToDraw,
+    cost_title,
+    cost_unit,
+    performance_name,
+)
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
+
+
+@dataclass(frozen=True)
+class Options:
+    """`axis` is what lies to the right at first, `paths` shows each model's epochs at first."""
+
+    axis: Literal["R", "cost"] = "R"
+    paths: bool = False
+
+
+COLUMNS = ["label", "R", "cost", "P", "score", "rank", "n", "pareto", "knee", "energy_source", "codes", "run_id"]  # fmt: skip
+_MOST_PATHS = 150  # models whose epochs are drawn, the best ones: more are a grey cloud
+
+
+def data(material: Material, comparison_set: str) -> pd.DataFrame:
+    """A row per model, in COLUMNS; `cost` is missing where several costs are weighted.
+
+    `pareto` are the models that no other beats in both P and R, `knee` is the one farthest above
+    the line between the cheapest and the best of them.
+    """
+    rows = material.of(comparison_set)
+    by = rows["scored_by"].iloc[0]
+    table = rows.rename(columns={PERFORMANCE: "P"}).assign(
+        cost=rows[f"cost {by}"] if f"cost {by}" in rows else np.nan
+    )
+    table["pareto"] = selection.pareto(table, {"P": "higher", "R": "lower"})
+    at = selection.knee(table, "P", "R")
+    table["knee"] = table.index == at if at is not None else False
+    table["codes"] = table["codes"].str.join(", ")
+    return table[COLUMNS].reset_index(drop=True)
+
+
+def paths(material: Material, comparison_set: str) -> pd.DataFrame:
+    """`curves.data` of the best models by the main resource, empty where that has no history."""
+    by = material.of(comparison_set)["scored_by"].iloc[0]
+    best = material.of(comparison_set).nsmallest(_MOST_PATHS, "rank")["label"]
+    try:
+        every = curves.data(material, comparison_set, by)
+        return every[every["label"].isin(best)]
+    except NothingToDraw:
+        return pd.DataFrame(columns=curves.COLUMNS)
+
+
+def draw(
+    points: pd.DataFrame,
+    epochs: pd.DataFrame,
+    *,
+    by: str,
+    performance: str,
+    options: Options,
+    alpha: float = 1.0,
+    linked: bool = False,
+) -> go.Figure:
+    """Isolines of αP/(α+R) under the models, the Pareto set joined, the knee and the best named."""
+    both = points["cost"].notna().all() and points["cost"].nunique() > 1
+    low, high = _range(points, both)
+    r = np.linspace(0, 1, 21)
+    spread = float(points["P"].max() - points["P"].min())
+    top = float(points["P"].max()) + 0.03 + 0.2 * spread  # room for the names
+    least = [points["P"].min(), *epochs["P"]] if options.paths else [points["P"].min()]
+    bottom = max(0.0, float(min(least)) - 0.05)
+    p = np.linspace(bottom, top, 41)
+    figure = go.Figure(
+        go.Contour(
+            x=r,
+            y=p,
+            z=alpha * p[:, None] / (alpha + r[None, :]),
+            contours={"coloring": "lines", "showlabels": True, "start": 0.05, "end": 0.95,
+                      "size": 0.05, "labelfont": {"size": 11, "color": theme.NEUTRAL},
+                      "labelformat": ".2f"},
+            line={"width": 1, "dash": "dot"},
+            colorscale=[[0, theme.FAINT], [1, theme.FAINT]],
+            showscale=False,
+            hoverinfo="skip",
+            name="equal score",
+        )
+    )  # fmt: skip
+    xs: list[list[Any]] = [[list(r), list(low + r * (high - low))]]
+    joined = epochs.groupby("label", sort=False)
+    lines: dict[str, list[Any]] = {"R": [], "cost": [], "P": [], "text": []}
+    for label, path in joined:
+        for column in ("R", "cost", "P"):
+            lines[column] += [*path[column].round(6), None]
+        lines["text"] += [*(f"{theme.text(label)}, epoch {s}" for s in path["step"]), None]
+    if lines["R"]:
+        figure.add_scatter(
+            x=lines["R"],
+            y=lines["P"],
+            mode="lines+markers",
+            line={"color": theme.FAINT, "width": 1},
+            marker={"size": 3, "color": theme.NEUTRAL},
+            text=lines["text"],
+            hovertemplate="%{text}: P %{y:.4f}<extra></extra>",
+            name="epochs",
+            visible=True if options.paths else "legendonly",
+        )
+        xs.append([lines["R"], lines["cost"]])
+    for name, style, rows in _traces(points):
+        figure.add_scatter(
+            x=rows["R"],
+            y=rows["P"],
+            text=theme.texts(rows["label"]),
+            ids=list(rows["run_id"]) if linked else None,
+            customdata=rows[["score", "R", "cost", "rank", "n"]].to_numpy(),
+            hovertemplate=_hover(by, both),
+            name=name,
+            **style,
+        )
+        xs.append([list(rows["R"]), list(rows["cost"])])
+    named = named_points(points)
+    for i, (_, row) in enumerate(named.iterrows()):
+        figure.add_annotation(
+            x=row["R"], y=row["P"], text=theme.text(row["label"]), showarrow=True, arrowhead=0,
+            ax=16 + 10 * i, ay=-16 - 15 * ((len(named) - 1 - i) % 4), xanchor="left",
+            font={"size": 11},
+        )  # fmt: skip
+    axes = [f"R, normalised {_words(by)}", cost_title(by)]
+    figure.update_layout(
+        xaxis={"title": axes[0]}, yaxis={"title": f"P: {theme.text(performance)}", "range": [bottom, top]},
+    )  # fmt: skip
+    if both:
+        _switch(figure, named, xs, axes, first=("R", "cost").index(options.axis))
+    return figure
+
+
+def _traces(points: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], pd.DataFrame]]:
+    front = points[points["pareto"]].sort_values("R")
+    best = points.nsmallest(1, "rank")
+    return [
+        ("models", {"mode": "markers", "marker": {"color": theme.SKY, "size": 7, "opacity": 0.75,
+                    "line": {"width": 0.5, "color": theme.BLUE}}}, points[~points["pareto"]]),
+        ("Pareto set", {"mode": "lines+markers", "line": {"color": theme.ORANGE, "width": 1.5},
+                        "marker": {"size": 9, "symbol": "diamond", "color": theme.ORANGE}}, front),
+        ("knee", {"mode": "markers", "marker": {"size": 17, "symbol": "square-open",
+                  "color": theme.GREEN, "line": {"width": 2.5}}}, points[points["knee"]]),
+        ("best score", {"mode": "markers", "marker": {"size": 15, "symbol": "star",
+                        "color": theme.RED}}, best),
+    ]  # fmt: skip
+
+
+def _range(points: pd.DataFrame, both: bool) -> tuple[float, float]:
+    """The costs of R = 0 and R = 1, from two models that lie between."""
+    if not both:
+        return 0.0, 1.0
+    inner = points[points["R"].between(0, 1)].sort_values("cost")
+    a, b = inner.iloc[0], inner.iloc[-1]
+    if a["R"] == b["R"]:
+        return 0.0, 1.0
+    width = (b["cost"] - a["cost"]) / (b["R"] - a["R"])
+    return float(a["cost"] - a["R"] * width), float(a["cost"] + (1 - a["R"]) * width)
+
+
+def named_points(points: pd.DataFrame) -> pd.DataFrame:
+    """The few models whose names stand in the figure: best by score, by P, the knee, the cheapest."""
+    wanted = [
+        points["rank"].idxmin(),
+        points["P"].idxmax(),
+        *points.index[points["knee"]],
+        points["R"].idxmin(),
+    ]
+    return points.loc[list(dict.fromkeys(wanted))].sort_values("R")
+
+
+def _switch(
+    figure: go.Figure, named: pd.DataFrame, xs: list[list[Any]], axes: list[str], first: int
+) -> None:
+    """Buttons that change between R and the cost itself."""
+    buttons = []
+    for i, word in enumerate(("R", axes[1].rpartition("(")[2].rstrip(")") or "cost")):
+        at = named[("R", "cost")[i]]
+        moved = {f"annotations[{j}].x": float(x) for j, x in enumerate(at)}
+        buttons.append(
+            {
+                "label": word,
+                "method": "update",
+                "args": [{"x": [x[i] for x in xs]}, {"xaxis.title.text": axes[i], **moved}],
+            }
+        )
+    if first:
+        for trace, x in zip(figure.data, xs, strict=True):
+            trace.x = x[first]
+        for j, note in enumerate(figure.layout.annotations):
+            note.x = buttons[first]["args"][1][f"annotations[{j}].x"]  # type: ignore[index]
+        figure.update_xaxes(title=axes[first])
+    figure.update_layout(
+        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "active": first,
+                      "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "showactive": True,
+                      "pad": {"r": 0}}]
+    )  # fmt: skip
+
+
+def _hover(by: str, both: bool) -> str:
+    cost = f"<br>{theme.text(_words(by))} %{{customdata[2]:.4g}} {theme.text(cost_unit(by))}"
+    return (
+        "<b>%{text}</b><br>score %{customdata[0]:.4f} (rank %{customdata[3]})<br>P %{y:.4f}<br>"
+        "R %{customdata[1]:.4f}"
+        + (cost if both else "")
+        + "<br>runs %{customdata[4]}<extra></extra>"
+    )
+
+
+def _words(by: str) -> str:
+    return "cost" if "+" in by else cost_title(by).split(" (")[0]
+
+
+def panel(material: Material, options: Options, comparison_set: str) -> Panel:
+    points = data(material, comparison_set)
+    by = material.of(comparison_set)["scored_by"].iloc[0]
+    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    knee = points.loc[points["knee"], "label"]
+    return Panel(
+        kind="plane",
+        title=f"Performance against cost: {comparison_set}",
+        caption=(
+            f"Each point is one of {len(points)} models. Up is better, left is cheaper; along a "
+            "dotted line the PePR score is the same. No model beats one of the "
+            f"{int(points['pareto'].sum())} of the Pareto set in both"
+            + (f"; up to {knee.iloc[0]} more cost buys much, beyond it little" if len(knee) else "")
+            + f". {points.nsmallest(1, 'rank')['label'].iloc[0]} has the best score."
+        ),
+        figure=draw(
+            points,
+            paths(material, comparison_set),
+            by=by,
+            performance=performance_name(runs),
+            options=options,
+            alpha=material.question(comparison_set).alpha,
+            linked=material.run_page is not None,
+        ),
+        table=points,
+        sets=(comparison_set,),
+    )

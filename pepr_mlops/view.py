@@ -1,0 +1,111 @@
+"""From a tracking server to the material of a report, for the static page and the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from pepr_mlops import query
+from pepr_mlops.comparison import Prepared, Question, prepare, score_sets
+from pepr_mlops.errors import PeprError, WrongUse
+from pepr_mlops.quality import Evidence
+from pepr_mlops.report.board import Beside
+from pepr_mlops.report.material import HISTORY, Material, Part, gather
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the server knew when it was read, by the names of experiments.
+
+    `epochs` are of the runs of `main`; `missing` are experiments that were wished for beside them
+    and are not there.
+    """
+
+    main: tuple[str, ...]
+    runs: Mapping[str, pd.DataFrame]
+    evidence: Mapping[str, Evidence]
+    epochs: pd.DataFrame
+    missing: tuple[str, ...]
+    run_page: str | None
+
+
+def read(
+    experiments: Sequence[str], beside: Sequence[str] = (), *, tracking_uri: str | None = None
+) -> Source:
+    """Read the experiments, and those of `beside` that there are, with histories and evidence.
+
+    Raises as `query.load_runs`.
+    """
+    main = tuple(dict.fromkeys(experiments))
+    runs = {name: query.load_runs(name, tracking_uri=tracking_uri) for name in main}
+    missing = []
+    for name in dict.fromkeys(beside):
+        if name in runs:
+            continue
+        try:
+            runs[name] = query.load_runs(name, tracking_uri=tracking_uri)
+        except WrongUse:
+            missing.append(name)
+    ids = [run for name in main for run in runs[name]["run_id"]]
+    return Source(
+        main,
+        runs,
+        {n: query.load_evidence(r, tracking_uri=tracking_uri) for n, r in runs.items()},
+        query.load_epochs(ids, list(HISTORY), tracking_uri=tracking_uri),
+        tuple(missing),
+        query.run_page(tracking_uri),
+    )
+
+
+def sort(
+    source: Source, question: Question, beside: Mapping[str, Beside] = {}
+) -> tuple[dict[str, Prepared], list[str]]:
+    """Which runs of each experiment may be compared, and what cannot be shown beside them.
+
+    Raises as `comparison.prepare` for the experiments that were asked for; of the others the notes
+    tell.
+    """
+    prepared, notes = {}, []
+    for name in source.missing:
+        notes.append(f"{name} is not on this server and cannot be shown beside the others")
+    for name, runs in source.runs.items():
+        asked = question if name in source.main else _beside(question, beside[name])
+        try:
+            prepared[name] = prepare(runs, asked, source.evidence[name])
+        except PeprError as error:
+            if name in source.main:
+                raise
+            notes.append(f"{name} cannot be shown beside the others: {error}")
+    return prepared, notes
+
+
+def material(
+    source: Source,
+    prepared: Mapping[str, Prepared],
+    question: Question,
+    publications: pd.DataFrame | None = None,
+) -> Material:
+    """Score what was sorted, by the weights and normalisation of `question`, and gather it."""
+    parts = []
+    for name, sorted_ in prepared.items():
+        main = name in source.main
+        asked = question if main else replace(
+            question, resources=sorted_.question.resources, weights=None, reference=None,
+            normalisation=sorted_.question.normalisation, mixed=sorted_.question.mixed)  # fmt: skip
+        parts.append(Part(score_sets(sorted_, asked), asked, main))
+    return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
+
+
+def _beside(question: Question, wanted: Beside) -> Question:
+    """The question as it is asked of an experiment beside the others."""
+    by = "minmax" if question.normalisation == "reference" else question.normalisation
+    return replace(
+        question,
+        resources=wanted.resources or question.resources,
+        weights=None,
+        reference=None,
+        normalisation=by,
+        mixed=wanted.mixed or question.mixed,
+    )
