@@ -31,7 +31,10 @@ class Options:
     paths: bool = False
 
 
-COLUMNS = ["label", "R", "cost", "P", "score", "rank", "n", "pareto", "knee", "energy_source", "codes", "run_id"]  # fmt: skip
+COLUMNS = [
+    *("label", "R", "cost", "P", "score", "rank", "n", "pareto", "knee"),
+    *("energy_source", "codes", "run_id"),
+]
 _MOST_PATHS = 150  # models whose epochs are drawn, the best ones: more are a grey cloud
 
 
@@ -43,9 +46,7 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     """
     rows = material.of(comparison_set)
     by = rows["scored_by"].iloc[0]
-    table = rows.rename(columns={PERFORMANCE: "P"}).assign(
-        cost=rows[f"cost {by}"] if f"cost {by}" in rows else np.nan
-    )
+    table = rows.rename(columns={PERFORMANCE: "P"}).assign(cost=rows.get(f"cost {by}", np.nan))
     table["pareto"] = selection.pareto(table, {"P": "higher", "R": "lower"})
     at = selection.knee(table, "P", "R")
     table["knee"] = table.index == at if at is not None else False
@@ -139,8 +140,9 @@ def draw(
         )  # fmt: skip
     axes = [f"R, normalised {_words(by)}", cost_title(by)]
     figure.update_layout(
-        xaxis={"title": axes[0]}, yaxis={"title": f"P: {theme.text(performance)}", "range": [bottom, top]},
-    )  # fmt: skip
+        xaxis={"title": axes[0]},
+        yaxis={"title": f"P: {theme.text(performance)}", "range": [bottom, top]},
+    )
     if both:
         _switch(figure, named, xs, axes, first=("R", "cost").index(options.axis))
     return figure
@@ -174,7 +176,7 @@ def _range(points: pd.DataFrame, both: bool) -> tuple[float, float]:
 
 
 def named_points(points: pd.DataFrame) -> pd.DataFrame:
-    """The few models whose names stand in the figure: best by score, by P, the knee, the cheapest."""
+    """The few models named in the figure: best by score, best by P, the knee, the cheapest."""
     wanted = [
         points["rank"].idxmin(),
         points["P"].idxmax(),
@@ -206,10 +208,13 @@ def _switch(
             note.x = buttons[first]["args"][1][f"annotations[{j}].x"]  # type: ignore[index]
         figure.update_xaxes(title=axes[first])
     figure.update_layout(
-        updatemenus=[{"type": "buttons", "direction": "right", "buttons": buttons, "active": first,
-                      "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "showactive": True,
-                      "pad": {"r": 0}}]
-    )  # fmt: skip
+        updatemenus=[
+            {
+                **{"type": "buttons", "direction": "right", "buttons": buttons, "active": first},
+                **{"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+            }
+        ]
+    )
 
 
 def _hover(by: str, both: bool) -> str:
