@@ -130,14 +130,39 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     if usable.empty:
         remedy = _remedy(judged, runs)
         raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
+    _check_range(usable, costs)
     notes, members = _notes(chosen, usable, costs, question), {}
     for _, of_experiment in usable.groupby("experiment", sort=False):
         for name, rows, told in _comparison_sets(of_experiment, costs, question):
             notes += told
+            differ = _other_than_reference(rows, costs, question)
+            if differ:
+                if question.mixed != "allow":
+                    raise WrongUse(
+                        f"reference: it is of other conditions than {name} ({differ}); choose "
+                        "--allow-mixed to use it all the same"
+                    )
+                notes.append(f"MIXED, as allowed: the reference is not of {name} ({differ})")
+                name += " [MIXED reference]"
             members[name] = rows.assign(comparison_set=name)
     placed = pd.concat([rows["comparison_set"] for rows in members.values()])
     judged["comparison_set"] = placed  # by row: a run may be in two experiments
     return Prepared(question, costs, judged, members, notes)
+
+
+def _check_range(usable: pd.DataFrame, costs: Sequence[str]) -> None:
+    """Raise `WrongUse` for what no mean over seeds may hide: P not a share, a negative cost."""
+    for name, valid, hint in (
+        (PERFORMANCE, usable[PERFORMANCE].between(0, 1), "in [0, 1]; give a share, not per cent"),
+        *((cost, usable[cost] >= 0, "a cost from 0; name another") for cost in costs),
+    ):
+        if not valid.all():
+            run = usable[~valid].iloc[0]
+            more = f" (and {(~valid).sum() - 1} more runs)" if (~valid).sum() > 1 else ""
+            raise WrongUse(
+                f"{label(name)}: {run[name]:g} of run {run['run_id']} ({run['model']}){more} is "
+                f"not {hint}"
+            )
 
 
 def score_sets(prepared: Prepared, question: Question) -> Comparison:
@@ -433,11 +458,6 @@ def _scored_by(
 def _bounds(cost: str, values: pd.Series[float], question: Question) -> score.Bounds:
     if question.reference is None:
         return score.bounds(values, question.normalisation, question.quantiles)
-    if cost not in question.reference.bounds:
-        raise WrongUse(
-            f"reference: it has no bounds of {label(cost)}; valid: "
-            f"{', '.join(map(label, question.reference.bounds))}"
-        )
     return question.reference.bounds[cost]
 
 
@@ -468,13 +488,6 @@ def _describe(
     question: Question,
     bounds: Mapping[str, score.Bounds],
 ) -> dict[str, Any]:
-    compared = quality.comparable(members, costs)
-    if "carbon_gco2e" in costs:
-        compared.append("carbon_intensity_g_per_kwh")
-    values = quality.conditions(members, compared)
-    texts = {c: values[c].iloc[0] if values[c].nunique() == 1 else "several" for c in compared}
-    if question.reference is not None:
-        _check_reference(name, texts, question)
     return {
         "comparison_set": name,
         "experiment": members["experiment"].iloc[0],
@@ -482,9 +495,18 @@ def _describe(
         "runs": len(members),
         "fingerprint": _fingerprint(members, costs, question),
         "energy_source": _joined(members["energy_source"]),
-        "shared": texts,
+        "shared": _shared(members, costs),
         "bounds": dict(bounds),
     }
+
+
+def _shared(members: pd.DataFrame, costs: Sequence[str]) -> dict[str, str]:
+    """What the runs of a set have in common, as text; `several` where that is not one value."""
+    compared = quality.comparable(members, costs)
+    if "carbon_gco2e" in costs:
+        compared.append("carbon_intensity_g_per_kwh")
+    values = quality.conditions(members, compared)
+    return {c: values[c].iloc[0] if values[c].nunique() == 1 else "several" for c in compared}
 
 
 def _fingerprint(members: pd.DataFrame, costs: Sequence[str], question: Question) -> str:
@@ -518,23 +540,26 @@ def _reference(sets: pd.DataFrame, question: Question) -> score.Reference:
     )
 
 
-def _check_reference(name: str, shared: Mapping[str, str], question: Question) -> None:
-    assert question.reference is not None
-    theirs = question.reference.origin["shared"]
-    differ = [
-        f"{c} {theirs[c]} there, {shared.get(c, quality.NOT_KNOWN)} here"
-        for c in theirs
-        if shared.get(c) != theirs[c] or theirs[c] == "several"
-    ]
-    if differ and question.mixed != "allow":
-        raise WrongUse(
-            f"reference: it is of other conditions than {name} ({'; '.join(differ)}); choose "
-            "--allow-mixed to use it all the same"
-        )
+def _other_than_reference(members: pd.DataFrame, costs: Sequence[str], question: Question) -> str:
+    """In what a set differs from that of the reference, in words; empty where in nothing."""
+    if question.reference is None:
+        return ""
+    for cost in costs:
+        if cost not in question.reference.bounds:
+            raise WrongUse(
+                f"reference: it has no bounds of {label(cost)}; valid: "
+                f"{', '.join(map(label, question.reference.bounds))}"
+            )
+    here, there = _shared(members, costs), question.reference.origin["shared"]
+    return "; ".join(
+        f"{c} {there[c]} there, {here.get(c, quality.NOT_KNOWN)} here"
+        for c in there
+        if here.get(c) != there[c] or there[c] == "several"
+    )
 
 
 def _joined(values: pd.Series[Any]) -> str:
-    return " and ".join(sorted(values.fillna(quality.NOT_KNOWN).unique()))
+    return " and ".join(sorted({v if isinstance(v, str) else quality.NOT_KNOWN for v in values}))
 
 
 # Notes -----------------------------------------------------------------------------------------
@@ -550,7 +575,7 @@ def _notes(
     if about_energy and estimated.any():
         notes.append(
             f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by 40 % and "
-            "more"
+            f"more; intervals take {question.energy_error:.0%} (--energy-error)"
         )
     imported = used["imported_from"].dropna().unique()
     if len(imported):
@@ -560,11 +585,12 @@ def _notes(
     foreign = ~found["logged_by_pepr"]
     if foreign.any():
         values = quality.conditions(found[foreign], quality.comparable(found, costs))
-        unknown = [c for c in values if (values[c] == quality.NOT_KNOWN).any()]
+        unknown = [c for c in values if (values[c] == quality.NOT_KNOWN).all()]
         notes.append(
             f"{foreign.sum()} of {len(found)} runs were not logged by pepr: their "
-            f"{', '.join(unknown)} are not known, so that differences there go unnoticed, and runs "
-            "of one model are averaged whatever else they differ in"
+            f"{', '.join(unknown)} are not known, so that differences there go unnoticed, their "
+            "power, counters and repetitions cannot be checked, and runs of one model are averaged "
+            "whatever they differ in besides"
         )
     return notes
 

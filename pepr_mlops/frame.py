@@ -115,7 +115,13 @@ def column(runs: pd.DataFrame, name: str) -> str:
         return f"metrics.{name}"
     if "." not in name and name in runs and pd.api.types.is_numeric_dtype(runs[name].dtype):
         return name
-    numbers = [c for c in runs if pd.api.types.is_numeric_dtype(runs[c].dtype)]
+    numbers = [
+        c
+        for c in runs
+        if pd.api.types.is_numeric_dtype(runs[c].dtype)
+        and not pd.api.types.is_bool_dtype(runs[c].dtype)
+        and c not in (PERFORMANCE, "seed")
+    ]
     known = [*RESOURCES, *(c for c in numbers if "." not in c), *metrics(runs)]
     raise WrongUse(
         f"{name}: no run has such a number{nearest(name, known) or '.'} "

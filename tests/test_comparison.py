@@ -285,6 +285,29 @@ def test_a_reference_of_other_conditions_is_refused() -> None:
         compare(frame(THREE), other_cost)
 
 
+def test_a_reference_of_other_conditions_is_told_everywhere_when_allowed() -> None:
+    saved = compare(frame(THREE), Question()).reference
+    other = frame([run(m, precision="bf16") for m in ("a", "b")])
+    found = compare(other, Question(normalisation="reference", reference=saved, mixed="allow"))
+    assert set(found.scores["comparison_set"]) == {"derma [MIXED reference]"}
+    assert any("MIXED" in n and "precision fp32 there, bf16 here" in n for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("performance", "cost", "said"),
+    [
+        ((1.4, 0.4), (1.0, 2.0), r"performance: 1.4 of run run0 \(A\) is not in \[0, 1\]"),
+        ((0.4, 0.6), (-5.0, 25.0), r"seconds: -5 of run run0 \(A\) is not a cost from 0"),
+    ],
+)
+def test_no_mean_over_seeds_hides_an_impossible_run(
+    performance: tuple[float, float], cost: tuple[float, float], said: str
+) -> None:
+    runs = frame([_foreign("A", p, c) for p, c in zip(performance, cost, strict=True)])
+    with pytest.raises(WrongUse, match=said):
+        compare(runs, THEIRS)
+
+
 def test_a_reference_of_mixed_runs_is_of_several_conditions() -> None:
     saved = compare(frame(MIXED), Question(mixed="allow")).reference
     assert saved.origin["shared"]["hardware"] == "several"
@@ -395,7 +418,7 @@ def test_each_runs_own_performance_is_not_mixed_by_name() -> None:
 
 def test_per_cent_and_losses_are_no_performance() -> None:
     with pytest.raises(
-        WrongUse, match=r"performance: 80 of 'unet' is not in \[0, 1\]; give a share"
+        WrongUse, match=r"performance: 80 of run run0 \(unet\) is not in \[0, 1\]; give a share"
     ):
         compare(frame([_foreign("unet", 80.0, 10.0)]), THEIRS)
     with pytest.raises(WrongUse, match="test/loss is not better when higher"):

@@ -136,9 +136,19 @@ class Asked:
     evidence: Evidence
 
 
-def read(
-    experiments: Sequence[str],
-    tracking_uri: str | None,
+def read(experiments: Sequence[str], tracking_uri: str | None, **options: Any) -> Asked:
+    """The options as a question, and the runs it is about."""
+    from pepr_mlops import frame, quality, query
+
+    asked = question(**options)
+    runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
+    evidence = quality.Evidence()
+    if quality.about_energy([frame.column(runs, name) for name in asked.resources]):
+        evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
+    return Asked(runs, asked, evidence)
+
+
+def question(
     *,
     performance: str | None,
     resources: str,
@@ -154,9 +164,9 @@ def read(
     stratify: bool = False,
     allow_mixed: bool = False,
     energy_error: float = 0.05,
-) -> Asked:
-    """The options as a question, and the runs it is about."""
-    from pepr_mlops import carbon, frame, quality, query
+) -> Question:
+    """The options as a question."""
+    from pepr_mlops import carbon
     from pepr_mlops.comparison import Question
 
     if country is not None and carbon_intensity is not None:
@@ -166,7 +176,7 @@ def read(
     mixed: Mixed = "stratify" if stratify else "allow" if allow_mixed else "refuse"
     if stratify and allow_mixed:
         raise WrongUse("stratify: allow-mixed says the contrary; give one of them")
-    question = Question(
+    return Question(
         performance=performance,
         resources=tuple(name.strip() for name in resources.split(",") if name.strip()),
         weights=_numbers("resource_weights", resource_weights),
@@ -180,11 +190,24 @@ def read(
         model_param=model_param,
         energy_error=energy_error,
     )
-    runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
-    evidence = quality.Evidence()
-    if quality.about_energy([frame.column(runs, name) for name in question.resources]):
-        evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
-    return Asked(runs, question, evidence)
+
+
+def typed(context: click.Context, program: str) -> str:
+    """The command line of this call, without what is as by default."""
+    import shlex
+
+    from click.core import ParameterSource
+
+    from pepr_mlops.server import without_password
+
+    words = [program]
+    for option in context.command.params:
+        value = context.params[option.name] if option.name else None
+        if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
+            continue
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [option.opts[0]] if one is True else [option.opts[0], str(one)]
+    return without_password(shlex.join(words))
 
 
 def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:

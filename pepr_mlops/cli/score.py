@@ -69,10 +69,10 @@ def command(
             names = [metric_name(n) for n in ([name] if name else question.resources)]
             click.echo(log(superseded(runs, names), tracking_uri), err=True)
         raise
-    if save_reference is not None:
-        save(found, save_reference)
     if write and question.mixed == "allow":
         raise WrongUse("write: MLflow would show mixed scores as any others; drop --allow-mixed")
+    if save_reference is not None:
+        save(found, save_reference)
     tell([f"runs: {tally(found.runs)}", *found.notes, *_about_intervals(found, question)])
     give(written(found, form, top), out)
     if write:
@@ -81,17 +81,20 @@ def command(
 
 def _about_intervals(found: Comparison, question: Question) -> list[str]:
     """What the intervals hold, where it is little."""
+    from pepr_mlops.frame import column
+    from pepr_mlops.quality import about_energy
+
     if found.scores["n"].max() > 1:
         return []
-    return [
-        "one run per model: intervals hold no error of training, and of energy "
-        f"{question.energy_error:.0%} (--energy-error)"
-    ]
+    words = "one run per model: intervals hold no error of training"
+    if about_energy([column(found.used, name) for name in question.resources]):
+        return [f"{words}, and of energy {question.energy_error:.0%} (--energy-error)"]
+    return [f"{words}, and none of these costs"]
 
 
 def written(found: Comparison, form: str, top: int | None) -> str:
     """The scores in a form."""
-    from pepr_mlops.cli.written import text
+    from pepr_mlops.cli.written import aside, text
 
     if form in ("csv", "json"):
         return text(found.scores, form)
@@ -99,10 +102,11 @@ def written(found: Comparison, form: str, top: int | None) -> str:
     for name, scores in found.scores.groupby("comparison_set", sort=False):
         rows, columns = _side_by_side(scores)
         title = _title(found, str(name))
-        blocks.append(f"{title}\n\n{text(rows.head(top) if top else rows, form, columns)}")
+        shown = text(rows.head(top) if top else rows, form, columns)
+        blocks.append(f"{aside(title, form)}\n\n{shown}")
         told = _legend(rows)
         if told:
-            blocks.append(told)
+            blocks.append(aside(told, form))
     return "\n\n".join(blocks)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli import asked
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,10 @@ def command(
         give(as_json([_for_programs(a) for a in answers]), out)
     else:
         give("\n\n".join(_for_people(a, form) for a in answers), out)
+    if not any(a["fitting"] for a in answers):
+        raise WorkFailed(
+            "select: no model is within all budgets; the table says what each excludes"
+        )
 
 
 def _limit(word: str, kind: str) -> Budget:
@@ -165,16 +169,17 @@ def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:
 def _for_people(answer: dict[str, Any], form: str) -> str:
     import pandas as pd
 
-    from pepr_mlops.cli.written import text
+    from pepr_mlops.cli.written import aside, text
 
     columns = answer["columns"]
-    blocks = [f"{answer['comparison_set']}: {answer['fitting']} of {answer['models']} models fit"]
+    fit = f"{answer['comparison_set']}: {answer['fitting']} of {answer['models']} models fit"
+    blocks = [aside(fit, form)]
     if answer["best"] is None:
-        blocks.append("No model is within all budgets.")
+        blocks.append(aside("No model is within all budgets.", form))
     else:
         best: pd.DataFrame = pd.DataFrame([answer["best"]])
         listed = pd.concat([best, answer["runners_up"]])
-        blocks.append(f"Best by {answer['by']}: {answer['best']['model']}")
+        blocks.append(aside(f"Best by {answer['by']}: {answer['best']['model']}", form))
         blocks.append(text(listed[list(columns)], form, columns))
     if len(answer["budgets"]):
         headings = {
@@ -186,8 +191,6 @@ def _for_people(answer: dict[str, Any], form: str) -> str:
             "gain": f"gain in {answer['by']}",
         }
         blocks.append(text(answer["budgets"], form, headings))
-    blocks.append(
-        f"Pareto set ({len(answer['pareto'])}): {', '.join(answer['pareto']['model'])}"
-        + (f"; knee: {answer['knee']}" if answer["knee"] else "")
-    )
+    front = f"Pareto set ({len(answer['pareto'])}): {', '.join(answer['pareto']['model'])}"
+    blocks.append(aside(front + (f"; knee: {answer['knee']}" if answer["knee"] else ""), form))
     return "\n\n".join(blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,16 @@ def text(frame: pd.DataFrame, form: str, columns: Mapping[str, str] | None = Non
     from tabulate import tabulate
 
     if form == "markdown":
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        rows = [[escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
     style = {"markdown": "github", "latex": "latex_booktabs"}[form]
     return str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
+
+
+def aside(words: str, form: str) -> str:
+    """Words around a table of a form: a comment in LaTeX, text and never markup in Markdown."""
+    if form == "latex":
+        return "\n".join(f"% {line}" for line in words.splitlines())
+    return escape(words, quote=False) if form == "markdown" else words
 
 
 def heading(name: str, column: str) -> str:

@@ -189,6 +189,18 @@ def test_mixed_runs_are_refused_split_or_marked(
     assert "derma [precision=fp32]: 3 models" in out
 
 
+def test_all_around_a_latex_table_is_a_comment(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str]
+) -> None:
+    for words in (["score"], ["select", "--max", "E=100"]):
+        _, out, _ = _run(capfd, *words, "--experiment", "derma", "--format", "latex")
+        inside = False
+        for line in out.splitlines():
+            inside = inside or line.startswith("\\begin{tabular}")
+            assert inside or not line or line.startswith("% "), line
+            inside = inside and not line.startswith("\\end{tabular}")
+
+
 def test_the_best_under_budgets(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
     words = ["select", "--experiment", "derma", "--max", "memory_gb=4", "--max", "energy_wh=30"]
     status, out, _ = _run(capfd, *words, "--min", "test/accuracy=0.6")
@@ -221,8 +233,9 @@ def test_a_budget_on_the_score(capfd: pytest.CaptureFixture[str], derma: dict[st
 
 
 def test_a_budget_nothing_meets(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
-    status, out, _ = _run(capfd, "select", "--experiment", "derma", "--max", "E=5")
-    assert status == 0
+    status, out, err = _run(capfd, "select", "--experiment", "derma", "--max", "E=5")
+    assert status == 1
+    assert "no model is within all budgets" in err
     assert "No model is within all budgets." in out
     assert re.search(r"^E ≤ 5 +3 +3 +large +50\.0000", out, re.M)
 
