@@ -380,7 +380,7 @@ RESOURCES: dict[str, Resource] = {
     for r in (
         Resource("E", "energy_wh", "Wh", "energy/train_wh", "energy of training"),
         Resource("C", "carbon_gco2e", "g", "carbon/train_gco2e", "CO2e of training"),
-        Resource("M", "memory_gb", "GB", None, "peak memory, of the kind pepr.memory names"),
+        Resource("M", "memory_gb", "GB", None, "peak memory"),
         Resource("T", "train_time_s", "s", "time/train_s", "wall time of training"),
         Resource("D", "fraction", "1", None, "share of the training set"),
     )

@@ -94,7 +94,7 @@ def material(
         asked = question if main else replace(
             question, resources=sorted_.question.resources, weights=None, reference=None,
             normalisation=sorted_.question.normalisation, mixed=sorted_.question.mixed)  # fmt: skip
-        parts.append(Part(score_sets(sorted_, asked), asked, main))
+        parts.append(Part(score_sets(sorted_, asked), asked, source.runs[name], main))
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 
 

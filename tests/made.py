@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison import Question, compare
 from pepr_mlops.frame import tidy
+from pepr_mlops.report.material import Material, Part, gather
 from pepr_mlops.schema import RunSpec
 
 TAGS = {
@@ -70,6 +72,21 @@ def frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     raw = pd.DataFrame(rows)
     text = [c for c in raw if c.startswith(("params.", "tags."))]
     return tidy(raw.astype(dict.fromkeys(text, "str")))
+
+
+def material(
+    *experiments: Sequence[Mapping[str, Any]],
+    question: Question | None = None,
+    epochs: pd.DataFrame | None = None,
+    run_page: str | None = None,
+) -> Material:
+    """What a report is drawn from, of runs of one or several experiments; the first is the main."""
+    question = question or Question(draws=50)
+    parts = []
+    for i, runs in enumerate(experiments):
+        found = frame(runs)
+        parts.append(Part(compare(found, question), question, found, main=i == 0))
+    return gather(parts, epochs, run_page=run_page)
 
 
 def logged(uri: str, made: Mapping[str, Any], experiment: str = "derma") -> str:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "select": "Find the best model under a budget.",
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs, those left out or doubtful, and why.",
+    "report": "Write an experiment as a page, figures and tables.",
     "models": "List the paper's 131 models.",
     "import": "Turn released results of others into runs.",
 }

@@ -27,10 +27,14 @@ class Options:
 COLUMNS = ["label", "step", "cost", "R", "P", "score", "estimated"]
 
 
-def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
+def data(
+    material: Material, comparison_set: str, resource: str, by: score.Bounds | None = None
+) -> pd.DataFrame:
     """The PePR curves of all models of a set: a row per model and epoch, in COLUMNS.
 
-    R is the cost so far, normalised as the set's costs are; runs of one model are averaged epoch by
+    R is the cost so far, normalised by `by` or, if None, from no cost at all to the greatest of the
+    set, since training begins with none (R = 0 at the set's cheapest model would leave nothing of
+    the first epochs). Runs of one model are averaged epoch by
     epoch. Where only the whole run's cost is known, it is spread evenly over the epochs and
     `estimated` says so. Raises `NothingToDraw` where there are no histories, and for resources that
     do not grow with training.
@@ -58,7 +62,8 @@ def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame
     means = epochs.groupby(["label", "step"], as_index=False).agg(
         cost=("cost", "mean"), P=(PERFORMANCE, "mean"), estimated=("estimated", "any")
     )
-    by = bounds(material, comparison_set, resource)
+    if by is None:
+        by = score.Bounds(0, bounds(material, comparison_set, resource).high)
     means["R"] = score.normalise(means["cost"], by)
     means["score"] = score.pepr(
         means["P"], means["R"], alpha=material.question(comparison_set).alpha
@@ -158,7 +163,8 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         kind="curves",
         title=f"PePR curve over the epochs of {len(tops)} models",
         caption=(
-            "Score if training had stopped after each epoch. The star is the greatest score, the "
+            "Score if training had stopped after each epoch, with R from no cost at all to the "
+            f"greatest of {comparison_set}. The star is the greatest score, the "
             "thick part lies beyond the knee, where more "
             f"{cost_title(resource).split(' (')[0]} brings less than it did on the average. "
             f"{best['label']} reaches the greatest score of all, {best['score']:.4f}, at "

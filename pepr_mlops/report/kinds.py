@@ -4,10 +4,33 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from pepr_mlops.report import curves, plane
+from pepr_mlops.report import (
+    categories,
+    conditions,
+    curves,
+    energy,
+    plane,
+    publications,
+    ranking,
+    sensitivity,
+    sizes,
+    space,
+)
 
 # Those of one comparison set have `panel(material, options, comparison_set)`, the others, which
 # look across experiments, `panel(material, options)`. Both raise `NothingToDraw`.
-OF_A_SET: dict[str, ModuleType] = {"plane": plane, "curves": curves}
-ACROSS: dict[str, ModuleType] = {}
+OF_A_SET: dict[str, ModuleType] = {
+    "ranking": ranking,
+    "plane": plane,
+    "curves": curves,
+    "sensitivity": sensitivity,
+    "space": space,
+    "energy": energy,
+}
+ACROSS: dict[str, ModuleType] = {
+    "categories": categories,
+    "conditions": conditions,
+    "sizes": sizes,
+    "publications": publications,
+}
 KINDS = {**OF_A_SET, **ACROSS}

@@ -12,13 +12,12 @@ from pepr_mlops import quality, score
 from pepr_mlops.comparison import Comparison, Question, means
 from pepr_mlops.frame import column, label, unit
 from pepr_mlops.models import paper_models
-from pepr_mlops.schema import ENERGY, PERFORMANCE, RESOURCES
+from pepr_mlops.schema import COMPONENTS, ENERGY, PERFORMANCE, RESOURCES
 from pepr_mlops.stats import sizes
 
 KEYS = ["comparison_set", "model", "variant"]
 
 # Metrics of `query.load_epochs` that figures draw, where runs have them.
-COMPONENTS = ("gpu", "cpu", "dram", "soc")
 HISTORY = (
     PERFORMANCE,
     "energy/train_wh",
@@ -35,10 +34,14 @@ class NothingToDraw(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """The comparison of one experiment; `main` tells what was asked for from what is beside it."""
+    """The comparison of one experiment, and the frame of all runs that were found of it.
+
+    `main` tells what was asked for from what is shown beside it.
+    """
 
     comparison: Comparison
     question: Question
+    found: pd.DataFrame
     main: bool = True
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,7 +15,8 @@ class Panel:
     """A figure, what to read off it and the numbers drawn.
 
     `title` and `caption` are plain text, `table` is what the CSV file of the figure holds, and
-    `sets` names the comparison sets it shows.
+    `sets` names the comparison sets it shows. `recompute` is what a page needs to score anew when
+    a slider moves, where the figure has sliders.
     """
 
     kind: str
@@ -22,3 +25,4 @@ class Panel:
     figure: go.Figure
     table: pd.DataFrame
     sets: tuple[str, ...]
+    recompute: Mapping[str, Any] | None = None

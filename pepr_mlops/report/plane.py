@@ -20,7 +20,7 @@ from pepr_mlops.report.material import (
     performance_name,
 )
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import PERFORMANCE
+from pepr_mlops.schema import PERFORMANCE, RESOURCES
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,15 @@ def paths(material: Material, comparison_set: str) -> pd.DataFrame:
     """`curves.data` of the best models by the main resource, empty where that has no history."""
     by = material.of(comparison_set)["scored_by"].iloc[0]
     best = material.of(comparison_set).nsmallest(_MOST_PATHS, "rank")["label"]
+    none = pd.DataFrame(columns=curves.COLUMNS)
+    if by not in RESOURCES:
+        return none
     try:
-        every = curves.data(material, comparison_set, by)
-        return every[every["label"].isin(best)]
+        bounds = curves.bounds(material, comparison_set, by)
+        every = curves.data(material, comparison_set, by, bounds)
     except NothingToDraw:
-        return pd.DataFrame(columns=curves.COLUMNS)
+        return none
+    return every[every["label"].isin(best)]
 
 
 def draw(

@@ -1,0 +1,208 @@
+"""`pepr report`, also `pepr-report`: an experiment as a page, figures and tables."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from pepr_mlops.cli import asked
+from pepr_mlops.errors import WorkFailed, WrongUse
+
+if TYPE_CHECKING:
+    from pepr_mlops.report.panel import Panel
+
+IMAGES = ("png", "svg", "pdf")
+TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
+FORMATS = ("html", *IMAGES, *TABLES)
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr report --experiment derma
+      pepr report --experiment derma_pt --dashboard paper --out derma_pt.html
+      pepr report --experiment derma --format html,pdf,latex --out report/derma.html
+      pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
+"""
+
+
+@click.command(
+    help="Write what an experiment says as one HTML page that opens without a network.\n\n"
+    "Printed are the page's path and the answer: best by PePR, best by performance, what the "
+    "difference costs. Images and tables of every figure go into a folder beside the page.\n"
+    + _EXAMPLE
+)
+@asked.which
+@asked.how
+@click.option(
+    "--dashboard",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="which figures: default, paper, budget, or a TOML file of your own",
+)
+@click.option(
+    "--format",
+    "forms",
+    default="html",
+    show_default=True,
+    metavar="FORM[,…]",
+    help=f"any of {', '.join(FORMATS)}",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="the page [default: pepr-report-EXPERIMENT.html]",
+)
+@click.option(
+    "--plotlyjs",
+    type=click.Choice(["inside", "directory"]),
+    default="inside",
+    show_default=True,
+    help="plotly.js in the page (5 MB), or as a file beside it that several pages share",
+)
+@click.option(
+    "--publications",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="folder of regions_papers_data_2013.csv and _2023.csv, for the figure of publications",
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    experiments: tuple[str, ...],
+    tracking_uri: str | None,
+    dashboard: str,
+    forms: str,
+    out: Path | None,
+    plotlyjs: str,
+    publications: Path | None,
+    **options: Any,
+) -> None:
+    from plotly.offline import get_plotlyjs
+
+    from pepr_mlops import view
+    from pepr_mlops.cli.written import tell
+    from pepr_mlops.report import board as boards
+    from pepr_mlops.report import page, summary
+    from pepr_mlops.report import publications as papers
+
+    wanted = _forms(forms)
+    board = boards.load(dashboard)
+    if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
+        options["resources"] = ",".join(board.resources)
+    if options["normalisation"] is None and options["reference"] is None:
+        options["normalisation"] = board.normalisation
+    question = asked.question(**options)
+    countries = None if publications is None else papers.read(publications)
+    click.echo(f"reading {', '.join(experiments)} …", err=True)
+    source = view.read(experiments, list(board.experiments), tracking_uri=tracking_uri)
+    prepared, notes = view.sort(source, question, board.experiments)
+    material = view.material(source, prepared, question, countries)
+
+    path = out or Path(_file_name(experiments))
+    written = []
+    if "html" in wanted:
+        click.echo("drawing the page …", err=True)
+        text = page.html(
+            material,
+            board,
+            notes,
+            command=asked.typed(context, "pepr report"),
+            made=_made(),
+            plotlyjs=plotlyjs,  # type: ignore[arg-type]
+        )
+        _write(path, text)
+        if plotlyjs == "directory":
+            _write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
+        written.append(path)
+    if set(wanted) - {"html"}:
+        folder = path.with_suffix("")
+        panels, _ = page.panels(material, board)
+        written += _images(panels, [f for f in wanted if f in IMAGES], folder)
+        written += _tables(panels, [f for f in wanted if f in TABLES], folder)
+    found = summary.summarise(material, notes)
+    tell([*found.warnings, *found.notes])
+    click.echo(f"{path if 'html' in wanted else path.with_suffix('')}")
+    for answer in found.answers:
+        if len(found.answers) > 1:
+            click.echo(f"\n{answer.comparison_set}")
+        click.echo(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
+
+
+def _forms(text: str) -> list[str]:
+    forms = [word.strip() for word in text.split(",") if word.strip()]
+    for form in forms:
+        if form not in FORMATS:
+            raise WrongUse(f"format: {form!r} is not one of {', '.join(FORMATS)}")
+    if not forms:
+        raise WrongUse(f"format: name one or more of {', '.join(FORMATS)}")
+    return list(dict.fromkeys(forms))
+
+
+def _file_name(experiments: tuple[str, ...]) -> str:
+    """A name for the page whatever the experiments are called."""
+    words = [re.sub(r"[^\w.-]+", "_", name).strip("._") or "experiment" for name in experiments]
+    return f"pepr-report-{'-'.join(words)[:80]}.html"
+
+
+def _made() -> str:
+    from importlib.metadata import version
+
+    return f"Made by pepr_mlops {version('pepr_mlops')} on {date.today().isoformat()}."
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkFailed(f"out: {path} cannot be written ({error.strerror})") from error
+
+
+def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
+    if not forms:
+        return []
+    from tqdm import tqdm
+
+    from pepr_mlops.report.export import images
+
+    _make(folder)
+    with tqdm(total=len(panels) * len(forms), unit="image", leave=False, disable=None) as shown:
+        return images(panels, forms, folder, lambda path: shown.update())
+
+
+def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
+    from pepr_mlops.cli.written import text
+    from pepr_mlops.report.ranking import listed
+
+    written = []
+    for i, panel in enumerate(panels, 1):
+        for form in forms:
+            table = panel.table.drop(columns="run_id", errors="ignore")
+            if panel.recompute is not None and form != "csv":
+                table = listed(table, panel.recompute["top"])  # what a paper prints
+            path = folder / f"{i:02d}-{panel.kind}.{TABLES[form]}"
+            _write(path, text(table, form) + "\n")
+            written.append(path)
+    return written
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkFailed(f"out: {folder} cannot be made ({error.strerror})") from error
+
+
+def main() -> None:
+    """Run `pepr-report` and exit with its status."""
+    from pepr_mlops.cli import run_command
+
+    run_command(lambda: command.main(prog_name="pepr-report", standalone_mode=False))

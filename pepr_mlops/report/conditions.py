@@ -1,0 +1,298 @@
+"""The same models under two conditions, such as pretrained and from scratch (Fig. 3a, 3b)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from pepr_mlops import stats
+from pepr_mlops.quality import NOT_KNOWN
+from pepr_mlops.report import theme
+from pepr_mlops.report.categories import (
+    averaged,
+    chosen_sets,
+    effect,
+    p_value,
+    said,
+    short,
+    words,
+    wrapped,
+)
+from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
+
+
+@dataclass(frozen=True)
+class Options:
+    """`quantity` is a column of `Material.models` or a metric, `score` is the main score.
+
+    `a` and `b` are experiments under either condition, over which each model is averaged, and
+    `names` two words for the conditions. Without them all pairs of comparison sets are drawn that
+    differ in `pretrained` or in `fraction` alone.
+    """
+
+    quantity: str = PERFORMANCE
+    a: tuple[str, ...] = ()
+    b: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two conditions: their names, and the comparison sets under either."""
+
+    names: tuple[str, str]
+    a: Sequence[str]
+    b: Sequence[str]
+
+    @property
+    def where(self) -> str:
+        """The comparison sets, such as `derma_pt / derma`."""
+        return f"{', '.join(self.a)} / {', '.join(self.b)}"
+
+
+COLUMNS = ["pair", "condition", "label", "value"]
+TESTS = [
+    *("pair", "a", "b", "test", "n_a", "n_b", "median_a", "median_b", "difference"),
+    *("statistic", "p", "p_holm", "effect", "effect_name"),
+]
+_FOUND = ("pretrained", "fraction")
+_COLOURS = (theme.BLUE, theme.ORANGE)
+_WRAP = 34  # characters that fit beside the names on a phone
+
+
+def pairs(material: Material, options: Options) -> list[Pair]:
+    """What is compared with what.
+
+    Raises `NothingToDraw` where there is nothing, where half is named, and for unknown experiments.
+    """
+    if options.a or options.b or options.names:
+        if not (options.a and options.b) or len(options.names) not in (0, 2):
+            raise NothingToDraw(
+                "a and b each name experiments, and names two words for them; or give none of them"
+            )
+        one, two = options.names or (", ".join(options.a), ", ".join(options.b))
+        if one == two:
+            raise NothingToDraw(f"both conditions are called {one}")
+        return [
+            Pair((one, two), chosen_sets(material, options.a), chosen_sets(material, options.b))
+        ]
+    found = list(_pairs(material))
+    if not found:
+        raise NothingToDraw(
+            f"no two comparison sets differ in {' or '.join(_FOUND)} alone; a and b name others"
+        )
+    return found
+
+
+def _pairs(material: Material) -> Iterator[Pair]:
+    sets = material.sets[~material.sets["mixed"]]
+    shared: Mapping[str, Mapping[str, str]] = sets.set_index("comparison_set")["shared"].to_dict()
+    for condition in _FOUND:
+        for pair in combinations(shared, 2):
+            one, two = sorted(pair, key=lambda s: _order(shared[s].get(condition)))
+            keys = shared[one].keys() | shared[two].keys()
+            differ = [k for k in keys if shared[one].get(k) != shared[two].get(k)]
+            told = [shared[s].get(condition, NOT_KNOWN) for s in (one, two)]
+            if differ == [condition] and NOT_KNOWN not in told:
+                a, b = (_condition(condition, value) for value in told)
+                yield Pair((a, b), [one], [two])
+
+
+def _order(value: str | None) -> tuple[bool, float]:
+    """Pretrained before from scratch, much data before little."""
+    try:
+        return False, -float(value or 0)
+    except ValueError:
+        return value != "true", 0.0
+
+
+def _condition(name: str, value: str) -> str:
+    if name == "pretrained":
+        return {"true": "pretrained", "false": "from scratch"}.get(value, value)
+    try:
+        return f"{float(value) * 100:g} % of data"
+    except ValueError:
+        return f"{name} {value}"
+
+
+def data(material: Material, options: Options) -> pd.DataFrame:
+    """A row per model and condition, in COLUMNS, of the models that are under both conditions.
+
+    `pair` is `Pair.where`; models are joined by name, with what tells several rows of a model
+    apart. Raises `NothingToDraw` for unknown experiments and quantities and for fewer than 3 models
+    in common.
+    """
+    frames, few = [], []
+    for pair in pairs(material, options):
+        sides = [
+            averaged(material, sets, [options.quantity]).set_index("label")[options.quantity]
+            for sets in (pair.a, pair.b)
+        ]
+        both = pd.concat(sides, axis=1, join="inner", keys=[0, 1]).dropna()
+        if len(both) < stats.FEWEST:
+            few.append(f"{pair.where} have {len(both)} models in common")
+            continue
+        frames += [
+            pd.DataFrame(
+                {"pair": pair.where, "condition": name, "label": both.index, "value": both[i]}
+            )
+            for i, name in enumerate(pair.names)
+        ]
+    if not frames:
+        raise NothingToDraw(f"{'; '.join(few)}; a test needs {stats.FEWEST}")
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def tests(points: pd.DataFrame) -> pd.DataFrame:
+    """Tests of every pair of `data`, one row each, in TESTS; differences are `a` minus `b`.
+
+    Paired t and Wilcoxon test, which fit the same models under two conditions, and the unpaired t
+    test of the paper. `p_holm` is corrected over the pairs.
+    """
+    rows = []
+    for pair, sides in _sides(points):
+        (a, x), (b, y) = sides.items()
+        for test in [*stats.paired(x, y), stats.unpaired(x, y)[0]]:
+            found = asdict(test)
+            name = found.pop("name")
+            rows.append(
+                {
+                    "pair": pair,
+                    "a": a,
+                    "b": b,
+                    "test": "unpaired t" if name == "t" else name,
+                    "median_a": float(x.median()),
+                    "median_b": float(y.median()),
+                    **found,
+                }
+            )
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("test")["p"].transform(stats.holm)
+    return table[TESTS]
+
+
+def _sides(points: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.Series[float]]]]:
+    """Each pair with the values by model under both its conditions."""
+    for pair, rows in points.groupby("pair", sort=False):
+        by_condition = rows.groupby("condition", sort=False)
+        yield str(pair), {str(c): r.set_index("label")["value"] for c, r in by_condition}
+
+
+def draw(points: pd.DataFrame, tested: pd.DataFrame, title: str) -> go.Figure:
+    """Violins with box and points, a plot for each pair under its name and tests.
+
+    `title` is that of the quantity.
+    """
+    every = list(_sides(points))
+    headers = [_header(pair, tested[tested["pair"] == pair]) for pair, _ in every]
+    room = 20 + 15 * max(len(lines) for lines in headers)
+    inner = len(every) * 120 + (len(every) - 1) * room
+    gap = room / inner if len(every) > 1 else 0.0
+    figure = make_subplots(rows=len(every), cols=1, shared_xaxes=True, vertical_spacing=gap)
+    for i, ((_, sides), lines) in enumerate(zip(every, headers, strict=True), 1):
+        for place, (numbers, colour) in enumerate(zip(sides.values(), _COLOURS, strict=True)):
+            figure.add_violin(
+                x=short(numbers),
+                y0=place,
+                orientation="h",
+                width=0.85,
+                text=theme.texts(numbers.index),
+                hovertemplate="%{text}: %{x:.4g}<extra></extra>",
+                hoveron="points",
+                points="all",
+                pointpos=0,
+                jitter=0.35,
+                marker={"size": 3, "color": colour, "opacity": 0.7},
+                line={"color": colour, "width": 1.5},
+                box={"visible": True, "width": 0.25},
+                spanmode="hard",
+                showlegend=False,
+                row=i,
+                col=1,
+            )
+        figure.update_yaxes(
+            tickvals=[0, 1], ticktext=[wrapped(name) for name in sides], ticks="",
+            range=[1.55, -0.55], showgrid=False, row=i, col=1,
+        )  # fmt: skip
+        figure.add_annotation(
+            text="<br>".join(lines), x=0, xref="paper", y=1,
+            yref=f"y{i} domain" if i > 1 else "y domain", xanchor="left", yanchor="bottom",
+            align="left", showarrow=False, font={"size": 11},
+        )  # fmt: skip
+    figure.update_xaxes(title=theme.text(title), row=len(every), col=1)
+    figure.update_layout(height=inner + room + 70, margin={"t": room, "b": 50})
+    return figure
+
+
+def _header(pair: str, tested: pd.DataFrame) -> list[str]:
+    """The lines above a pair."""
+    names = [f"<b>{line}</b>" for line in theme.texts(textwrap.wrap(pair, _WRAP))]
+    return [
+        *names,
+        f"n = {tested['n_a'].iloc[0]} models under both",
+        *(
+            f"{row['test']}{_PAPERS if row['test'] == 'unpaired t' else ''}: {p_value(row['p'])}, "
+            f"{row['effect_name']} {effect(row['effect'])}"
+            for _, row in tested.iterrows()
+        ),
+    ]
+
+
+_PAPERS = " (the paper's)"
+
+
+def panel(material: Material, options: Options) -> Panel:
+    points = data(material, options)
+    tested = tests(points)
+    drawn = [p for p in pairs(material, options) if p.where in set(points["pair"])]
+    sets = tuple(dict.fromkeys(s for pair in drawn for s in (*pair.a, *pair.b)))
+    title = words(material, sets, options.quantity)
+    return Panel(
+        kind="conditions",
+        title=f"{said(title)} of the same models under two conditions",
+        caption=" ".join(
+            [
+                "Every point is a model that was trained under both conditions; the box spans the "
+                "middle half.",
+                *(_finding(rows) for _, rows in tested.groupby("pair", sort=False)),
+                "The paired tests are the right ones for the same models; the unpaired t test is "
+                "the paper's.",
+                *_corrected(tested),
+            ]
+        ),
+        figure=draw(points, tested, title),
+        table=points,
+        sets=sets,
+    )
+
+
+def _finding(rows: pd.DataFrame) -> str:
+    row = rows.iloc[0]
+    told = "; ".join(
+        f"{r['test']} {p_value(r['p'])}, {r['effect_name']} {effect(r['effect'])}"
+        for _, r in rows.iterrows()
+    )
+    return (
+        f"{row['pair']}: median {theme.number(row['median_a'], 3)} ({row['a']}) against "
+        f"{theme.number(row['median_b'], 3)} ({row['b']}), mean difference "
+        f"{theme.number(row['difference'], 3)}, n = {row['n_a']} ({told})."
+    )
+
+
+def _corrected(tested: pd.DataFrame) -> list[str]:
+    n = tested["pair"].nunique()
+    if n == 1:
+        return []
+    hold = (tested["p_holm"] < 0.05).groupby(tested["test"]).sum()
+    return [
+        f"Corrected for the {n} pairs (Holm), the difference holds at 0.05 in "
+        f"{hold['paired t']} by paired t and {hold['Wilcoxon']} by Wilcoxon."
+    ]

@@ -1,0 +1,213 @@
+"""Where the energy went: over the epochs, by component and phase, and what each Wh bought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from pepr_mlops.report import curves, theme
+from pepr_mlops.report.material import Material, NothingToDraw, performance_name
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import COMPONENTS, PHASES
+
+
+@dataclass(frozen=True)
+class Options:
+    """`show` is energy over `epochs`, its `split`, or the performance it `bought`."""
+
+    show: Literal["epochs", "split", "bought"] = "epochs"
+    top: int = 6
+    models: tuple[str, ...] = ()
+
+
+def history(material: Material, comparison_set: str) -> pd.DataFrame:
+    """Energy and performance so far, a row per model and epoch: `label`, `step`, `energy_wh`, `P`,
+    `gain`, `gain_per_wh`, `estimated`.
+
+    `gain` is what the epoch added to P and `gain_per_wh` that by its energy; both are missing in
+    the first epoch, before which P is not known. Raises `NothingToDraw` as `curves.data`.
+    """
+    points = curves.data(material, comparison_set, "E")
+    points = points.rename(columns={"cost": "energy_wh"}).sort_values(["label", "step"])
+    by_model = points.groupby("label")
+    points["gain"] = by_model["P"].diff()
+    spent = by_model["energy_wh"].diff()
+    points["gain_per_wh"] = points["gain"] / spent.where(spent > 0)
+    columns = ["label", "step", "energy_wh", "P", "gain", "gain_per_wh", "estimated"]
+    return points[columns].reset_index(drop=True)
+
+
+def split(material: Material, comparison_set: str) -> pd.DataFrame:
+    """Energy by model, phase and component, in Wh: `label`, `phase`, `component`, `energy_wh`,
+    `source`.
+
+    Means over the runs of a model; a component that one of them lacks is left out. Where a run has
+    only a sum, the component is `total`.
+    """
+    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    parts = [(phase, part, f"metrics.energy/{phase}_{part}_wh")
+             for phase in PHASES for part in COMPONENTS]  # fmt: skip
+    sums = [(phase, "total", f"metrics.energy/{phase}_wh") for phase in PHASES]
+    if not any(name in runs and runs[name].notna().any() for _, _, name in parts):
+        parts = sums
+    rows = []
+    sources = runs.groupby("label")["energy_components"].agg(lambda s: s.iloc[0])
+    for phase, part, name in parts:
+        if name not in runs:
+            continue
+        values = runs[name].where(np.isfinite(runs[name])).astype(float)
+        means = values.groupby(runs["label"]).agg(lambda v: v.mean(skipna=False))
+        for label, energy_wh in means.dropna().items():
+            source = _source(sources[label], part)
+            rows.append(
+                {"label": label, "phase": phase, "component": part, "energy_wh": energy_wh,
+                 "source": source}
+            )  # fmt: skip
+    if not rows:
+        raise NothingToDraw("no run has its energy")
+    return pd.DataFrame(rows)
+
+
+def _source(components: object, part: str) -> str | None:
+    """How a component is known, from `cpu=measured,gpu=measured`."""
+    known = dict(word.split("=", 1) for word in str(components).split(",") if "=" in word)
+    return known.get(part)
+
+
+def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure:
+    """A line per model: energy over the epochs, or P over the energy."""
+    figure = go.Figure()
+    for i, (label, rows) in enumerate(points.groupby("label", sort=False)):
+        bought = show == "bought"
+        figure.add_scatter(
+            x=rows["energy_wh"] if bought else rows["step"],
+            y=rows["P"] if bought else rows["energy_wh"],
+            mode="lines+markers",
+            name=theme.text(label),
+            line={
+                "color": theme.COLOURS[i % len(theme.COLOURS)],
+                "dash": "dot" if rows["estimated"].any() else "solid",
+            },
+            marker={"size": 6, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]},
+            customdata=rows[["step", "energy_wh", "P", "gain_per_wh"]].to_numpy(),
+            hovertemplate="epoch %{customdata[0]}: %{customdata[1]:.4g} Wh, "
+            "P %{customdata[2]:.4f}, %{customdata[3]:.3g} per Wh in it"
+            "<extra>%{fullData.name}</extra>",
+        )
+    if show == "bought":
+        figure.update_layout(
+            xaxis={"title": "training energy so far (Wh)", "type": "log"},
+            yaxis={"title": f"P: {theme.text(performance)}"},
+        )
+    else:
+        figure.update_layout(
+            xaxis={"title": "epoch"},
+            yaxis={"title": "training energy so far (Wh)", "rangemode": "tozero"},
+        )
+    return figure
+
+
+def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
+    """Stacked bars, one per model; evaluation is hatched."""
+    figure = go.Figure()
+    components = list(dict.fromkeys(parts["component"]))
+    for phase in PHASES:
+        for component in components:
+            at = (parts["phase"] == phase) & (parts["component"] == component)
+            rows = parts[at].set_index("label").reindex(order).dropna(subset=["energy_wh"])
+            if rows.empty:
+                continue
+            estimated = (rows["source"] == "estimated").any()
+            figure.add_bar(
+                y=theme.texts(rows.index),
+                x=rows["energy_wh"],
+                orientation="h",
+                name=f"{phase}, {component}" + (" (estimated)" if estimated else ""),
+                marker={
+                    "color": theme.COLOURS[components.index(component)],
+                    "pattern": {"shape": "/" if phase == "eval" else ""},
+                },
+                hovertemplate="%{y}: %{x:.4g} Wh<extra>%{fullData.name}</extra>",
+            )
+    figure.update_layout(
+        barmode="stack",
+        xaxis={"title": "energy (Wh)"},
+        yaxis={"type": "category", "autorange": "reversed"},
+        height=140 + 26 * len(order),
+    )
+    return figure
+
+
+def panel(material: Material, options: Options, comparison_set: str) -> Panel:
+    rows = material.of(comparison_set).sort_values("rank")
+    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    wanted = [m for m in rows["label"] if m in options.models] if options.models else None
+    if options.show == "split":
+        parts = split(material, comparison_set)
+        known = set(parts["label"])
+        order = wanted or [m for m in rows["label"] if m in known][: options.top]
+        whole = parts.groupby("phase")["energy_wh"].sum()
+        share = whole.get("eval", 0.0) / whole.sum()
+        shares = parts.groupby("component")["energy_wh"].sum() / parts["energy_wh"].sum()
+        listed = ", ".join(f"{c} {s:.0%}" for c, s in shares.sort_values(ascending=False).items())
+        return Panel(
+            kind="energy",
+            title=f"Energy by component and phase: {comparison_set}",
+            caption=(
+                f"Of the energy of all models: {listed}."
+                + (
+                    f" Evaluation took {share:.0%} of it, which is no part of E."
+                    if "eval" in whole
+                    else " That of evaluation is not known."
+                )
+            ),
+            figure=draw_split(parts[parts["label"].isin(order)], order),
+            table=parts,
+            sets=(comparison_set,),
+        )
+    every = history(material, comparison_set)
+    if options.show == "epochs" and every["estimated"].all():
+        raise NothingToDraw("only the energy of whole runs is known, not that of their epochs")
+    known = set(every["label"])
+    order = wanted or [m for m in rows["label"] if m in known][: options.top]
+    points = every.set_index("label").loc[order].reset_index()
+    return Panel(
+        kind="energy",
+        title=(
+            f"Performance bought by energy: {comparison_set}"
+            if options.show == "bought"
+            else f"Energy over the epochs: {comparison_set}"
+        ),
+        caption=_bought(points) if options.show == "bought" else _epochs(points),
+        figure=draw_history(points, options.show, performance_name(runs)),
+        table=points,
+        sets=(comparison_set,),
+    )
+
+
+def _epochs(points: pd.DataFrame) -> str:
+    last = points.groupby("label")["energy_wh"].max().sort_values()
+    return (
+        f"A straight line is a steady cost per epoch. {last.index[-1]} took "
+        f"{theme.number(last.iloc[-1])} Wh, {last.index[0]} {theme.number(last.iloc[0])} Wh."
+    )
+
+
+def _bought(points: pd.DataFrame) -> str:
+    ends = points.groupby("label", sort=False)
+    first, last = ends.first().iloc[0], ends.last().iloc[0]
+    model = points["label"].iloc[0]
+    return (
+        f"A steep line buys much for little. {model} stands at P = {first['P']:.3f} after its "
+        f"first {theme.number(first['energy_wh'], 3)} Wh and at {last['P']:.3f} after "
+        f"{theme.number(last['energy_wh'], 3)} Wh."
+        + (
+            " ESTIMATED where dotted: the energy of the whole run is spread evenly over its epochs."
+            if points["estimated"].any()
+            else ""
+        )
+    )

@@ -1,0 +1,219 @@
+"""A report as one HTML file that needs no network. Pure: material in, text out."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from pepr_mlops.report import summary as words
+from pepr_mlops.report import theme
+from pepr_mlops.report.board import Board, Wanted
+from pepr_mlops.report.kinds import KINDS, OF_A_SET
+from pepr_mlops.report.material import Material, NothingToDraw, cost_unit
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.report.ranking import listed
+
+PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A figure of the dashboard that these runs have no data for, and why."""
+
+    kind: str
+    reason: str
+
+
+def panels(material: Material, board: Board) -> tuple[list[Panel], list[Missing]]:
+    """The figures of a dashboard in its order, those of a set once for each set asked for."""
+    found: list[Panel] = []
+    missing = []
+    for wanted in board.figures:
+        for name in material.main_sets if wanted.kind in OF_A_SET else [None]:
+            try:
+                found.append(_panel(material, wanted, name))
+            except NothingToDraw as nothing:
+                missing.append(Missing(wanted.title or wanted.kind, f"{nothing}"))
+    return found, list(dict.fromkeys(missing))
+
+
+def _panel(material: Material, wanted: Wanted, comparison_set: str | None) -> Panel:
+    module = KINDS[wanted.kind]
+    of = () if comparison_set is None else (comparison_set,)
+    panel: Panel = module.panel(material, wanted.options, *of)
+    if wanted.title is not None:
+        several = of and len(material.main_sets) > 1
+        title = f"{wanted.title}: {comparison_set}" if several else wanted.title
+        panel = replace(panel, title=title)
+    if wanted.caption is not None:
+        panel = replace(panel, caption=wanted.caption)
+    return stamped(panel, words.stamps(material, panel.sets))
+
+
+def stamped(panel: Panel, warning: str) -> Panel:
+    """The panel with what must not be overlooked written into its figure and caption."""
+    if not warning:
+        return panel
+    panel.figure.add_annotation(
+        text=f"<b>{theme.text(warning)}</b>",
+        xref="paper",
+        yref="paper",
+        x=1,
+        y=1,
+        xanchor="right",
+        yanchor="top",
+        showarrow=False,
+        font={"color": theme.RED, "size": 13},
+    )
+    return replace(panel, caption=f"{warning}. {panel.caption}")
+
+
+def html(
+    material: Material,
+    board: Board,
+    notes: Sequence[str] = (),
+    *,
+    command: str,
+    made: str,
+    plotlyjs: Literal["inside", "directory"] = "inside",
+) -> str:
+    """The page. `command` makes it again and `made` says when and by which version it was made.
+
+    Everything that people named is text in it, never markup or script. With `plotlyjs="directory"`
+    the page expects PLOTLY_FILE beside itself, else it carries it.
+    """
+    drawn, missing = panels(material, board)
+    summary = words.summarise(material, notes)
+    environment = Environment(
+        loader=PackageLoader("pepr_mlops.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    source = environment.loader
+    assert source is not None
+
+    def asset(name: str) -> str:
+        return source.get_source(environment, name)[0]
+
+    return environment.get_template("page.html").render(
+        title=board.title,
+        subtitle=", ".join(material.main_sets),
+        summary=summary,
+        spent=words.spent_words(summary.spent),
+        references=words.REFERENCES,
+        figures=[
+            {
+                "panel": panel,
+                "csv": _packed(panel.table),
+                "file": f"{i:02d}-{panel.kind}.csv",
+                "ranking": _ranking(panel, material) if panel.recompute else None,
+            }
+            for i, panel in enumerate(drawn, 1)
+        ],
+        missing=missing,
+        css=asset("page.css"),
+        js=asset("page.js"),
+        plotly=get_plotlyjs() if plotlyjs == "inside" else None,
+        plotly_file=PLOTLY_FILE,
+        data=_json(
+            {
+                "figures": [_figure(panel, material) for panel in drawn],
+                "templates": {
+                    name: theme.template(dark=name == "dark").to_plotly_json()
+                    for name in ("light", "dark")
+                },
+                "runPage": material.run_page,
+            }
+        ),
+        command=command,
+        made=made,
+    )
+
+
+def _figure(panel: Panel, material: Material) -> dict[str, Any]:
+    figure = json.loads(panel.figure.to_json())
+    figure["layout"].pop("template", None)  # the page has both, light and dark
+    if panel.recompute is None:
+        return dict(figure)
+    rows = {model: row["cells"] for model, row in _ranking(panel, material)["every"].items()}
+    if material.run_page is not None:
+        figure["runs"] = dict(zip(panel.table["model"], panel.table["run_id"], strict=True))
+    return {**figure, "recompute": _short(panel.recompute), "rows": rows}
+
+
+def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
+    """The table under a ranking: headings, the rows shown, and every row by its model."""
+    (name,) = panel.sets
+    assert panel.recompute is not None
+    costs = [c for c in panel.table if c.startswith("cost ")]
+    seeds = panel.table["n"].max() > 1
+    headings = {
+        "rank": "rank",
+        "model": "model",
+        "kind": "type",
+        "efficient": "efficient",
+        "parameters_m": "parameters (10⁶)",
+        **{c: _heading(c.removeprefix("cost ")) for c in costs},
+        "P": "P",
+        **({"P_sd": "± P", "n": "runs"} if seeds else {}),
+        "score": f"PePR-{material.of(name)['scored_by'].iloc[0]}",
+        "interval": "95 % interval",
+        "ranks": "ranks",
+        "energy_source": "energy",
+        "codes": "flags",
+    }
+    every = {}
+    for row in panel.table.to_dict("records"):
+        row["interval"] = f"{row['ci_low']:.4f}–{row['ci_high']:.4f}"
+        row["ranks"] = f"{row['rank_low']}–{row['rank_high']}"
+        page = None if material.run_page is None else material.run_page + row["run_id"]
+        every[row["model"]] = {"cells": [_cell(row[key]) for key in headings], "page": page}
+    shown = [every[model] for model in listed(panel.table, panel.recompute["top"])["model"]]
+    return {"headings": headings, "shown": shown, "every": every}
+
+
+def _heading(resource: str) -> str:
+    unit = cost_unit(resource)
+    return f"{resource} ({unit})" if unit else resource
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+    return "" if value is None or value is pd.NA else str(value)
+
+
+def _packed(table: pd.DataFrame) -> str:
+    """The table as CSV, compressed and in base64: the page unpacks it when it is asked for."""
+    flat = table.drop(columns="run_id", errors="ignore").map(
+        lambda v: float(f"{v:.7g}") if isinstance(v, float) else v
+    )
+    text = flat.to_csv(index=False, lineterminator="\n")
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+def _short(value: Any) -> Any:
+    """Numbers of seven digits: more would only be weight."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, Mapping):
+        return {k: _short(v) for k, v in value.items()}
+    return [_short(v) for v in value] if isinstance(value, list) else value
+
+
+def _json(content: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,128 @@
+"""The ranking of a comparison set, with the columns of the paper's Table 1 and its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from pepr_mlops.report import theme
+from pepr_mlops.report.material import Material, cost_title, performance_name
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many of the best models are listed; the best by performance follows them."""
+
+    top: int = 10
+
+
+def data(material: Material, comparison_set: str) -> pd.DataFrame:
+    """All models of a set, best first: the columns of Table 1 and the intervals.
+
+    `rank`, `model`, `kind`, `efficient`, `parameters_m` (millions), `cost NAME` for each resource,
+    `P`, `P_sd` and `n` (over seeds), `score`, `ci_low`, `ci_high`, `rank_low`, `rank_high`,
+    `energy_source`, `codes`, `run_id`.
+    """
+    rows = material.of(comparison_set).sort_values(
+        ["rank", PERFORMANCE], ascending=[True, False], kind="stable"
+    )
+    rows = rows.assign(
+        parameters_m=rows["parameters"] / 1e6,
+        P=rows[PERFORMANCE],
+        P_sd=rows["performance_sd"],
+        codes=rows["codes"].str.join(", "),
+    )
+    costs = [f"cost {name}" for name in material.resources(comparison_set)]
+    columns = ["rank", "label", "kind", "efficient", "parameters_m", *costs, "P", "P_sd", "n"]
+    columns += ["score", "ci_low", "ci_high", "rank_low", "rank_high"]
+    columns += ["energy_source", "codes", "run_id"]
+    return rows[columns].rename(columns={"label": "model"}).reset_index(drop=True)
+
+
+def listed(table: pd.DataFrame, top: int) -> pd.DataFrame:
+    """The rows of `data` that are shown: the best by score, and the best by P below them."""
+    best = table.sort_values(["P", "rank"], ascending=[False, True]).head(1)
+    return pd.concat([table.head(top), best]).drop_duplicates("model")
+
+
+def draw(shown: pd.DataFrame, by: str, linked: bool = False) -> go.Figure:
+    """Scores with their intervals, the best on top."""
+    figure = go.Figure(
+        go.Scatter(
+            x=shown["score"],
+            y=theme.texts(shown["model"]),
+            ids=list(shown["run_id"]) if linked else None,
+            mode="markers",
+            marker={"size": 10, "color": theme.BLUE},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": shown["ci_high"] - shown["score"],
+                "arrayminus": shown["score"] - shown["ci_low"],
+                "color": theme.SKY,
+                "thickness": 2,
+            },
+            customdata=shown[["P", "rank", "rank_low", "rank_high"]].to_numpy(),
+            hovertemplate="<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>rank "
+            "%{customdata[1]}, 95 % %{customdata[2]}–%{customdata[3]}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.update_layout(
+        xaxis={"title": f"PePR-{theme.text(by)} with its 95 % interval"},
+        yaxis={"type": "category", "autorange": "reversed", "title": None},
+        height=110 + 26 * len(shown),
+        margin={"t": 20},
+    )
+    return figure
+
+
+def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str, Any]:
+    """What the page's sliders score anew: P and R of every model, and the setting asked for."""
+    question = material.question(comparison_set)
+    names = material.resources(comparison_set)
+    rows = material.of(comparison_set)
+    asked = dict(zip(question.resources, question.weights or (1.0,), strict=False))
+    return {
+        "models": list(rows["label"]),
+        "P": list(rows[PERFORMANCE]),
+        "R": {name: list(rows[f"R {name}"]) for name in names},
+        "titles": {name: cost_title(name) for name in names},
+        "weights": {name: asked.get(name, 0.0) for name in names},
+        "alpha": question.alpha,
+        "top": top,
+    }
+
+
+def panel(material: Material, options: Options, comparison_set: str) -> Panel:
+    table = data(material, comparison_set)
+    shown = listed(table, options.top)
+    by = material.of(comparison_set)["scored_by"].iloc[0]
+    first = table.iloc[0]
+    sure = int((table["rank_low"] == 1).sum())
+    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    return Panel(
+        kind="ranking",
+        title=f"Ranking by PePR-{by}: {comparison_set}",
+        caption=(
+            f"{first['model']} has the best score, {first['score']:.4f} (95 % interval "
+            f"{first['ci_low']:.4f} to {first['ci_high']:.4f}). "
+            + (
+                "No other model can claim the first place within its rank interval."
+                if sure == 1
+                else f"{sure} models have the first place within their rank interval."
+            )
+            + f" P is {performance_name(runs)}; the last row is the best by P. The intervals are "
+            "those of the setting that was asked for and go when a slider moves."
+        ),
+        figure=draw(shown, by, material.run_page is not None),
+        table=table,
+        sets=(comparison_set,),
+        recompute=recompute(material, comparison_set, options.top),
+    )

@@ -1,0 +1,124 @@
+"""How the ranking moves with α and with the weights of two resources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from pepr_mlops import score
+from pepr_mlops.report import theme
+from pepr_mlops.report.material import Material
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
+
+
+@dataclass(frozen=True)
+class Options:
+    """The `top` models now are followed; `resources` are the two that are weighed."""
+
+    top: int = 6
+    resources: tuple[str, ...] = ()
+
+
+COLUMNS = ["setting", "value", "label", "score", "rank"]
+ALPHAS = tuple(float(a) for a in np.round(np.geomspace(1, 100, 25), 4))
+SHARES = tuple(float(w) for w in np.round(np.linspace(0, 1, 21), 4))
+
+
+def data(material: Material, comparison_set: str, resources: tuple[str, ...]) -> pd.DataFrame:
+    """Score and rank of every model at each α and each share of the second resource, in COLUMNS.
+
+    `setting` is `alpha` (at the weights that were asked for) or `weight` (at the α asked for, with
+    the rest of the weight on the first resource).
+    """
+    rows = material.of(comparison_set)
+    question = material.question(comparison_set)
+    p = rows[PERFORMANCE].to_numpy()
+    settings = [("alpha", a, score.pepr(p, rows["R"].to_numpy(), alpha=a)) for a in ALPHAS]
+    if len(resources) == 2:
+        r = rows[[f"R {name}" for name in resources]].to_numpy()
+        settings += [
+            ("weight", w, score.pepr(p, r, weights=(1 - w, w), alpha=question.alpha))
+            for w in SHARES
+        ]
+    frames = [
+        pd.DataFrame(
+            {
+                "setting": name,
+                "value": value,
+                "label": rows["label"].to_numpy(),
+                "score": scores.to_numpy(),
+                "rank": scores.rank(ascending=False, method="min").astype(int).to_numpy(),
+            }
+        )
+        for name, value, scores in settings
+    ]
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def draw(points: pd.DataFrame, resources: tuple[str, ...]) -> go.Figure:
+    """Rank over α, and over the weight where two resources are weighed; the first place on top."""
+    both = "weight" in set(points["setting"])
+    figure = make_subplots(rows=1, cols=1 + both, shared_yaxes=True, horizontal_spacing=0.06)
+    for i, (label, rows) in enumerate(points.groupby("label", sort=False)):
+        style = {
+            "color": theme.COLOURS[i % len(theme.COLOURS)],
+            "dash": theme.DASHES[i // len(theme.COLOURS) % len(theme.DASHES)],
+        }
+        for col, setting in enumerate(("alpha", "weight")[: 1 + both], 1):
+            at = rows[rows["setting"] == setting]
+            figure.add_scatter(
+                x=at["value"],
+                y=at["rank"],
+                customdata=at["score"],
+                mode="lines+markers",
+                name=theme.text(label),
+                legendgroup=str(i),
+                showlegend=col == 1,
+                line=style,
+                marker={"size": 5, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]},
+                hovertemplate="rank %{y}, score %{customdata:.4f}<extra>%{fullData.name}</extra>",
+                row=1,
+                col=col,
+            )
+    figure.update_yaxes(range=[points["rank"].max() * 1.05 + 0.5, 0.3])
+    figure.update_yaxes(title="rank", row=1, col=1)
+    figure.update_xaxes(
+        title="α: resources count less →",
+        type="log",
+        tickvals=[1, 2, 5, 10, 20, 50, 100],
+        row=1,
+        col=1,
+    )
+    if both:
+        a, b = map(theme.text, resources)
+        figure.update_xaxes(title=f"weight of {b} (rest: {a})", row=1, col=2)
+    return figure
+
+
+def panel(material: Material, options: Options, comparison_set: str) -> Panel:
+    names = tuple(material.resources(comparison_set))
+    asked = options.resources or names[:2]
+    resources = tuple(name for name in asked if name in names)
+    resources = resources if len(resources) == 2 else ()
+    every = data(material, comparison_set, resources)
+    chosen = material.of(comparison_set).nsmallest(options.top, "rank")["label"]
+    points = every[every["label"].isin(chosen)]
+    alpha = every[every["setting"] == "alpha"]
+    winners = alpha[alpha["rank"] == 1].drop_duplicates("label")
+    turns = [f"{row.label} from α = {row.value:g}" for row in winners.itertuples()]
+    return Panel(
+        kind="sensitivity",
+        title=f"How the ranking moves: {comparison_set}",
+        caption=(
+            f"The {len(chosen)} best models of the setting asked for. With growing α performance "
+            "decides more and cost less. First place: " + ", ".join(turns) + "."
+        ),
+        figure=draw(points, resources),
+        table=points,
+        sets=(comparison_set,),
+    )

@@ -1,0 +1,186 @@
+"""Are small models as good, and do they score higher? Medians of both (Fig. A.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from pepr_mlops import stats
+from pepr_mlops.report import theme
+from pepr_mlops.report.categories import (
+    chosen_sets,
+    effect,
+    p_value,
+    said,
+    short,
+    values,
+    words,
+    wrapped,
+)
+from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
+
+
+@dataclass(frozen=True)
+class Options:
+    """`quantities` are columns of `Material.models` or metrics, `score` is the main score.
+
+    `experiments` are by default those asked for.
+    """
+
+    quantities: tuple[str, ...] = (PERFORMANCE, "score")
+    experiments: tuple[str, ...] = ()
+
+
+GROUPS = ("small", "large")
+_STYLES = {"small": (theme.GREEN, "diamond", -0.16), "large": (theme.RED, "square", 0.16)}
+
+
+def data(material: Material, options: Options) -> pd.DataFrame:
+    """A row per quantity and comparison set, with both groups and the tests of their difference.
+
+    `comparison_set`, `quantity`; for small and large models `n_*`, `median_*`, `q1_*`, `q3_*`;
+    of the Mann-Whitney test `statistic`, `p`, `p_holm` (corrected over all rows) and `cliffs_delta`
+    (above 0 where small models have more); of the paper's t test `t`, `t_p` and `d`.
+
+    Sets with fewer than 3 models in a group are left out, and those with several rows of a model,
+    which are no models of their own. Raises `NothingToDraw` where none is left, and for unknown
+    experiments and quantities.
+    """
+    rows = []
+    for quantity in dict.fromkeys(options.quantities):
+        for name in chosen_sets(material, options.experiments):
+            members = material.of(name)
+            if not members["model"].is_unique or not _enough(members["size"]):
+                continue
+            numbers = values(material, members, quantity)
+            groups = {g: numbers[members["size"] == g].dropna() for g in GROUPS}
+            if min(map(len, groups.values())) >= stats.FEWEST:
+                rows.append({"comparison_set": name, "quantity": quantity, **_row(groups)})
+    if not rows:
+        raise NothingToDraw(
+            f"no comparison set has {stats.FEWEST} small and {stats.FEWEST} large models whose "
+            "parameters are known, one row each"
+        )
+    table = pd.DataFrame(rows)
+    table["p_holm"] = stats.holm(table["p"])
+    return table
+
+
+def _enough(size: pd.Series[str]) -> bool:
+    return all(int((size == g).sum()) >= stats.FEWEST for g in GROUPS)
+
+
+def _row(groups: Mapping[str, pd.Series[float]]) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for name, numbers in groups.items():
+        row |= {
+            f"n_{name}": len(numbers),
+            f"median_{name}": float(numbers.median()),
+            f"q1_{name}": float(numbers.quantile(0.25)),
+            f"q3_{name}": float(numbers.quantile(0.75)),
+        }
+    t, ranks = stats.unpaired(groups["small"], groups["large"])
+    return {
+        **row,
+        "statistic": ranks.statistic,
+        "p": ranks.p,
+        "cliffs_delta": ranks.effect,
+        "t": t.statistic,
+        "t_p": t.p,
+        "d": t.effect,
+    }
+
+
+def draw(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
+    """Medians with the range of the middle half, a plot for each quantity, the test beneath each.
+
+    `titles` are those of the quantities.
+    """
+    quantities = list(table["quantity"].unique())
+    sets = list(table["comparison_set"].unique())
+    height = 110 + len(quantities) * (60 + 58 * len(sets))
+    figure = make_subplots(rows=len(quantities), cols=1, vertical_spacing=70 / (height - 100))
+    for i, quantity in enumerate(quantities, 1):
+        rows = table[table["quantity"] == quantity]
+        places = [sets.index(name) for name in rows["comparison_set"]]
+        for group, (colour, symbol, shift) in _STYLES.items():
+            figure.add_scatter(
+                x=short(rows[f"median_{group}"]),
+                y=[place + shift for place in places],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": short(rows[f"q3_{group}"] - rows[f"median_{group}"]),
+                    "arrayminus": short(rows[f"median_{group}"] - rows[f"q1_{group}"]),
+                    "thickness": 2,
+                    "width": 4,
+                },
+                mode="markers",
+                marker={"color": colour, "symbol": symbol, "size": 10},
+                customdata=rows[f"n_{group}"],
+                hovertemplate="median %{x:.4g} of %{customdata}<extra>%{fullData.name}</extra>",
+                name=group,
+                legendgroup=group,
+                showlegend=i == 1,
+                row=i,
+                col=1,
+            )
+        for place, (_, row) in zip(places, rows.iterrows(), strict=True):
+            figure.add_annotation(
+                text=f"{p_value(row['p_holm'])}, Cliff's delta {effect(row['cliffs_delta'])}, "
+                f"n = {row['n_small']} + {row['n_large']}",
+                x=0.5, xref="x domain", y=place + 0.42, xanchor="center", showarrow=False,
+                font={"size": 10}, row=i, col=1,
+            )  # fmt: skip
+        figure.update_xaxes(title=theme.text(titles[quantity]), row=i, col=1)
+    figure.update_yaxes(
+        tickvals=list(range(len(sets))), ticktext=[wrapped(name) for name in sets], ticks="",
+        showgrid=False, range=[len(sets) - 0.38, -0.5],
+    )  # fmt: skip
+    figure.update_layout(height=height)
+    return figure
+
+
+def panel(material: Material, options: Options) -> Panel:
+    table = data(material, options)
+    sets = tuple(dict.fromkeys(table["comparison_set"]))
+    titles = {q: words(material, sets, q) for q in table["quantity"].unique()}
+    return Panel(
+        kind="sizes",
+        title=f"Small and large models: {' and '.join(map(said, titles.values()))}",
+        caption=" ".join(
+            [
+                "Medians of the models up to and with the median number of parameters (small) and "
+                "above (large); lines span the middle half.",
+                *(_finding(table[table["quantity"] == q], said(titles[q])) for q in titles),
+                f"p values are of Mann-Whitney tests, corrected for the {len(table)} of them "
+                "(Holm); Cliff's delta is above 0 where small models have more.",
+            ]
+        ),
+        figure=draw(table, titles),
+        table=table,
+        sets=sets,
+    )
+
+
+def _finding(rows: pd.DataFrame, title: str) -> str:
+    differ = rows[rows["p_holm"] < 0.05]
+    told = [
+        f"{row['comparison_set']} {theme.number(row['median_small'], 3)} and "
+        f"{theme.number(row['median_large'], 3)} ({p_value(row['p_holm'])})"
+        for _, row in rows.iterrows()
+    ]
+    more = int((differ["cliffs_delta"] > 0).sum())
+    fewer = len(differ) - more
+    holds = [f"higher for small models in {more}"] * bool(more)
+    holds += [f"lower in {fewer}"] * bool(fewer)
+    return (
+        f"{title}: {' and '.join(holds) or 'no difference that holds in any'} of {len(rows)} sets; "
+        f"medians of small and large are {', '.join(told)}."
+    )

@@ -1,0 +1,145 @@
+"""The space of models: how many parameters they have and what they cost (Fig. 2c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from pepr_mlops.report import theme
+from pepr_mlops.report.categories import NEITHER, STYLES, WORDS, correlation, marker, short
+from pepr_mlops.report.material import Material, NothingToDraw, cost_title, cost_unit
+from pepr_mlops.report.panel import Panel
+
+
+@dataclass(frozen=True)
+class Options:
+    """`resource` lies upwards, the set's main one by default; `log` makes its axis logarithmic."""
+
+    resource: str = ""
+    log: bool = False
+
+
+COLUMNS = ["label", "parameters", "size", "efficient", "cost", "energy_source", "run_id"]
+_SMALL, _LARGE = "rgba(0,158,115,0.10)", "rgba(213,94,0,0.08)"
+
+
+def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
+    """A row per model that says how many parameters it has, in COLUMNS, the smallest first.
+
+    `size` is that of `stats.sizes`, `efficient` as the paper has it, missing for models that are
+    not the paper's. Raises `NothingToDraw` for a resource that not every model has a cost of, and
+    where no model says its parameters.
+    """
+    known = material.resources(comparison_set)
+    if resource not in known:
+        raise NothingToDraw(
+            f"not every model has a cost {resource}; valid: {', '.join(known) or 'none'}"
+        )
+    rows = material.of(comparison_set)
+    table = rows.assign(cost=rows[f"cost {resource}"])[rows["parameters"] > 0]
+    if table.empty:
+        raise NothingToDraw("no run says how many parameters its model has")
+    return table.sort_values(["parameters", "label"])[COLUMNS].reset_index(drop=True)
+
+
+def draw(
+    points: pd.DataFrame, middle: float, *, resource: str, log: bool, linked: bool = False
+) -> go.Figure:
+    """Models by their parameters, shaded below and above `middle`, the median."""
+    low, high = points["parameters"].min() / 1.25, points["parameters"].max() * 1.25
+    figure = go.Figure()
+    for start, end, fill in ((low, middle, _SMALL), (middle, high, _LARGE)):
+        figure.add_shape(
+            type="rect", x0=start, x1=end, y0=0, y1=1, yref="y domain", fillcolor=fill,
+            line={"width": 0}, layer="below",
+        )  # fmt: skip
+    figure.add_shape(
+        type="line", x0=middle, x1=middle, y0=0, y1=1, yref="y domain", layer="below",
+        line={"color": theme.NEUTRAL, "width": 1.5, "dash": "dash"},
+    )  # fmt: skip
+    for word, x, side in (("small", 0.01, "left"), ("large", 0.99, "right")):
+        figure.add_annotation(
+            text=word, x=x, y=0.995, xref="x domain", yref="y domain", xanchor=side, yanchor="top",
+            showarrow=False,
+        )  # fmt: skip
+    names = points["efficient"].map(WORDS["efficient"]).fillna(NEITHER)
+    # What is not classified lies beneath.
+    for rank, name in reversed(list(enumerate([*WORDS["efficient"].values(), NEITHER]))):
+        rows = points[names == name]
+        if rows.empty:
+            continue
+        figure.add_scatter(
+            x=short(rows["parameters"]),
+            y=short(rows["cost"]),
+            text=theme.texts(rows["label"]),
+            ids=list(rows["run_id"]) if linked else None,
+            mode="markers",
+            marker=marker(STYLES[rank]),
+            name=name,
+            legendrank=rank + 1,
+            hovertemplate="<b>%{text}</b><br>%{x:.4s} parameters<br>%{y:.4g} "
+            f"{theme.text(cost_unit(resource))}<extra>%{{fullData.name}}</extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        xaxis={"title": "parameters", "type": "log", "range": list(np.log10([low, high]))},
+        yaxis={"title": theme.text(cost_title(resource)), "type": "log" if log else "linear",
+               "rangemode": "normal" if log else "tozero"},
+    )  # fmt: skip
+    return figure
+
+
+def panel(material: Material, options: Options, comparison_set: str) -> Panel:
+    known = material.resources(comparison_set)
+    resource = options.resource or (known[0] if known else "E")
+    points = data(material, comparison_set, resource)
+    free = int((points["cost"] <= 0).sum())
+    if options.log and free:
+        raise NothingToDraw(f"a logarithmic axis has no place for {free} models that cost nothing")
+    middle = float(points["parameters"].median())
+    return Panel(
+        kind="space",
+        title=f"Parameters and {cost_title(resource).split(' (')[0]}: {comparison_set}",
+        caption=_caption(points, len(material.of(comparison_set)), middle, resource),
+        figure=draw(
+            points,
+            middle,
+            resource=resource,
+            log=options.log,
+            linked=material.run_page is not None,
+        ),
+        table=points,
+        sets=(comparison_set,),
+    )
+
+
+def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) -> str:
+    unit = f" {cost_unit(resource)}".rstrip()
+    parts = [
+        f"Each point is one of {len(points)} models; a model is small up to and with the median of "
+        f"{middle:,.0f} parameters, large above."
+    ]
+    found = correlation(points["parameters"], points["cost"])
+    if found is not None:
+        parts.append(
+            f"Spearman's rank correlation of cost and parameters is {found[0]:.2f} "
+            f"({theme.p_value(found[1])})."
+        )
+    for by, words in (
+        ("size", {"small": "small", "large": "large"}),
+        ("efficient", {"yes": "models the paper calls efficient", "no": "the others of the paper"}),
+    ):
+        groups = points.groupby(by)["cost"].agg(["median", "size"])
+        if len(groups) == 2:
+            told = [
+                f"{theme.number(groups.loc[value, 'median'])}{unit} for {word} (n = "
+                f"{groups.loc[value, 'size']})"
+                for value, word in words.items()
+            ]
+            parts.append(f"The median cost is {told[0]} and {told[1]}.")
+    missing = models - len(points)
+    if missing:
+        parts.append(f"{missing} whose number of parameters is not known are left out.")
+    return " ".join(parts)

@@ -1,0 +1,382 @@
+"""The answer of a report in words: what to take, what it rests on, and what the study cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.quality import NOT_KNOWN
+from pepr_mlops.report.material import Material, cost_unit, energy_matters, performance_name
+from pepr_mlops.report.theme import number
+from pepr_mlops.schema import PERFORMANCE, RESOURCES
+
+# New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
+# passenger cars in Europe". carbontracker, which the paper measured with, converts by it.
+CAR_G_PER_KM = 107.5
+
+REFERENCES = (
+    "R. Selvan, B. Pepin, C. Igel, G. Samuel, E. B. Dam: PePR: Performance Per Resource Unit as a "
+    "Metric to Promote Small-Scale Deep Learning in Medical Image Analysis. NLDL 2025, PMLR 265.",
+    "L. F. W. Anthony, B. Kanding, R. Selvan: Carbontracker: Tracking and Predicting the Carbon "
+    "Footprint of Training Deep Learning Models. ICML Workshop 2020, arXiv:2007.03051.",
+    "European Environment Agency: CO2 performance of new passenger cars in Europe (107.5 g/km in "
+    "2020).",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to take of one comparison set: three lines, the first with the score's interval."""
+
+    comparison_set: str
+    best: str
+    performer: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What all runs of the asked-for experiments cost, also those left out.
+
+    `energy_kwh` is of training over the `known` of `runs` that have one, and of evaluation over the
+    `evaluated` ones; None where none has. `co2e_kg` likewise under `intensity` (words), `car_km`
+    the same as a drive.
+    """
+
+    runs: int
+    known: int
+    evaluated: int
+    energy_kwh: float | None
+    co2e_kg: float | None
+    co2e_known: int
+    intensity: str
+    car_km: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The words of a report. `facts` are name and text, `warnings` must not be overlooked.
+
+    `left_out` has `reason`, `runs` and `example`; `doubts` the same of flagged runs.
+    """
+
+    answers: tuple[Answer, ...]
+    warnings: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    left_out: pd.DataFrame
+    doubts: pd.DataFrame
+    spent: Spent
+    methods: str
+    notes: tuple[str, ...]
+
+
+def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
+    """Everything a page says about the comparison sets that were asked for."""
+    judged = pd.concat([p.comparison.runs for p in material.parts if p.main])
+    spent = cost(material)
+    told = [note for p in material.parts if p.main for note in p.comparison.notes]
+    return Summary(
+        answers=tuple(answer(material, name) for name in material.main_sets),
+        warnings=tuple(warnings(material)),
+        facts=tuple(facts(material)),
+        left_out=_tally(judged[~judged["used"]], "reasons"),
+        doubts=_tally(judged[judged["used"]], "flags"),
+        spent=spent,
+        methods=methods(material, spent),
+        notes=tuple(dict.fromkeys([*told, *notes])),
+    )
+
+
+def answer(material: Material, comparison_set: str) -> Answer:
+    """Best by score, best by performance (the cheaper of equals), and what lies between them."""
+    rows = material.of(comparison_set)
+    by = rows["scored_by"].iloc[0]
+    best = rows.sort_values(["rank", PERFORMANCE], ascending=[True, False]).iloc[0]
+    top = rows.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
+    p = performance_name(material.runs[material.runs["comparison_set"] == comparison_set])
+    place = (
+        f"rank {best['rank']}"
+        if best["rank_low"] == best["rank_high"]
+        else f"rank {best['rank_low']} to {best['rank_high']}"
+    )
+    first = (
+        f"{best['label']} gives the most per resource: PePR-{by} {best['score']:.4f} (95 % "
+        f"{best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}), "
+        f"{p} {best[PERFORMANCE]:.4f}{_costs(best, material)}"
+    )
+    second = f"{top['label']} performs best: {p} {top[PERFORMANCE]:.4f}{_costs(top, material)}"
+    return Answer(comparison_set, first, second, _difference(best, top, material, p))
+
+
+def _costs(row: pd.Series, material: Material) -> str:
+    """` for 17.5 Wh, 2.02 GB`: the resources that were asked for."""
+    question = material.question(row["comparison_set"])
+    words = [_amount(row[f"cost {name}"], name) for name in question.resources]
+    return " for " + ", ".join(words)
+
+
+def _amount(value: float, name: str) -> str:
+    unit = cost_unit(name)
+    words = {"E": "", "T": "", "M": "", "C": " of CO2e"}.get(name, f" of {name}")
+    return f"{number(value, 3)}{' ' + unit if unit else ''}{words}"
+
+
+def _difference(best: pd.Series, top: pd.Series, material: Material, p: str) -> str:
+    if best["label"] == top["label"]:
+        return "Nothing lies between them: the best by score also performs best"
+    gain = top[PERFORMANCE] - best[PERFORMANCE]
+    words = []
+    for name in material.question(best["comparison_set"]).resources:
+        a, b = best[f"cost {name}"], top[f"cost {name}"]
+        times = f" ({b / a:.3g} times as much)" if a > 0 else ""
+        more = "more" if b >= a else "less"
+        words.append(f"{_amount(abs(b - a), name)} {more}{times}")
+    return f"{gain:.4f} more of {p} takes {', '.join(words)}"
+
+
+def warnings(material: Material) -> list[str]:
+    """What makes the numbers of the main sets less than they look: estimates and mixtures."""
+    found = []
+    for row in material.sets[material.sets["main"]].to_dict("records"):
+        name = row["comparison_set"]
+        runs = material.runs[material.runs["comparison_set"] == name]
+        if energy_matters(material, name):
+            estimated = runs["energy_source"].fillna("").str.contains("estimated")
+            if estimated.any():
+                found.append(
+                    f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} was "
+                    "not measured; such estimates are off by 40 % and more"
+                )
+        if row["mixed"]:
+            found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
+    return found
+
+
+def stamps(material: Material, sets: Sequence[str]) -> str:
+    """What must stand in every figure of these sets, empty where nothing must."""
+    rows = material.sets[material.sets["comparison_set"].isin(sets)]
+    words = []
+    for row in rows.to_dict("records"):
+        estimated = "estimated" in str(row["energy_source"])
+        if estimated and energy_matters(material, row["comparison_set"]):
+            words.append("energy ESTIMATED")
+        if row["mixed"]:
+            words.append("conditions MIXED")
+    return ", ".join(dict.fromkeys(words))
+
+
+_FACTS = {
+    "dataset": "data set",
+    "fraction": "share of the training set",
+    "image_size": "pixels per side",
+    "epochs": "epochs",
+    "batch_size": "batch size",
+    "lr": "learning rate",
+    "precision": "precision",
+    "pretrained": "pretrained",
+    "hardware": "hardware",
+    "performance_metric": "performance P",
+}
+
+
+def facts(material: Material) -> list[tuple[str, str]]:
+    """What was compared, on what, and how the energy came about."""
+    found = []
+    for row in material.sets[material.sets["main"]].to_dict("records"):
+        name, shared = row["comparison_set"], row["shared"]
+        runs = material.runs[material.runs["comparison_set"] == name]
+        words = [f"{word} {shared[key]}" for key, word in _FACTS.items() if key in shared]
+        found.append((f"Compared in {name}", f"{row['models']} models, {row['runs']} runs"))
+        found.append(("Conditions", "; ".join(words)))
+        components = sorted(runs["energy_components"].dropna().unique())
+        methods = sorted(
+            runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna().unique()
+        )
+        found.append(
+            (
+                "Energy",
+                f"{row['energy_source']}"
+                + (f" ({'; '.join(components)})" if components else "")
+                + (f", by {'; '.join(methods[:3])}" if methods else ""),
+            )
+        )
+        question = material.question(name)
+        found.append(
+            (
+                "Score",
+                f"{_formula(question.alpha)}, R of {_weighted(question)}, "
+                f"normalised by {question.normalisation}; set {row['fingerprint']}",
+            )
+        )
+    return found
+
+
+def _formula(alpha: float) -> str:
+    return "P / (1 + R)" if alpha == 1 else f"{alpha:g} P / ({alpha:g} + R)"
+
+
+def _weighted(question: object) -> str:
+    resources, weights = question.resources, question.weights  # type: ignore[attr-defined]
+    if weights is None:
+        return str(resources[0])
+    return " + ".join(f"{w:g} {r}" for w, r in zip(weights, resources, strict=True))
+
+
+def cost(material: Material) -> Spent:
+    """What the experiments that were asked for cost in all, by their own or the asked intensity."""
+    runs = pd.concat([p.found for p in material.parts if p.main]).drop_duplicates("run_id")
+    energy = runs["energy_wh"].where(np.isfinite(runs["energy_wh"]))
+    evaluation = runs.get("metrics.energy/eval_wh", pd.Series(np.nan, runs.index))
+    evaluation = evaluation.where(np.isfinite(evaluation) & energy.notna())
+    whole_kwh = (energy + evaluation.fillna(0)) / 1000  # the words say where it is of training only
+    known = int(whole_kwh.notna().sum())
+    question = next(p for p in material.parts if p.main).question
+    pue = runs["pue"].fillna(1.0)
+    if question.intensity is not None:
+        g_per_kwh = pd.Series(question.intensity.g_per_kwh, runs.index)
+        words = f"{question.intensity.g_per_kwh:g} g/kWh ({question.intensity.source})"
+    else:
+        g_per_kwh = runs["carbon_intensity_g_per_kwh"]
+        words = _intensities(runs[whole_kwh.notna()])
+    kg = whole_kwh * g_per_kwh * pue / 1000
+    co2e_kg = float(kg.sum()) if kg.notna().any() else None
+    return Spent(
+        runs=len(runs),
+        known=known,
+        evaluated=int(evaluation.notna().sum()),
+        energy_kwh=float(whole_kwh.sum()) if known else None,
+        co2e_kg=co2e_kg,
+        co2e_known=int(kg.notna().sum()),
+        intensity=words,
+        car_km=None if co2e_kg is None else co2e_kg * 1000 / CAR_G_PER_KM,
+    )
+
+
+def _intensities(runs: pd.DataFrame) -> str:
+    values = runs["carbon_intensity_g_per_kwh"].dropna()
+    if values.empty:
+        return "no run has a grid intensity; give --country or --carbon-intensity"
+    sources = "; ".join(sorted(runs["carbon_source"].dropna().unique()))
+    low, high = values.min(), values.max()
+    span = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    return f"{span} g/kWh ({sources})" if sources else f"{span} g/kWh"
+
+
+def spent_words(spent: Spent) -> str:
+    """One sentence: kWh, CO2e and the drive, and of how many runs that is."""
+    if spent.energy_kwh is None:
+        return f"The energy of none of the {spent.runs} runs is known."
+    words = f"{number(spent.energy_kwh)} kWh for training {spent.known} runs"
+    if spent.evaluated == spent.known:
+        words += " and evaluating them"
+    elif spent.evaluated:
+        words += f" and evaluating {spent.evaluated} of them"
+    else:
+        words += ", evaluation not known"
+    if spent.known < spent.runs:
+        words += f" (of {spent.runs - spent.known} more the energy is not known)"
+    if spent.co2e_kg is None or spent.car_km is None:
+        return f"{words}. Its CO2e is not known: {spent.intensity}."
+    partly = "" if spent.co2e_known == spent.known else f" (of {spent.co2e_known} of these runs)"
+    return (
+        f"{words}, {number(spent.co2e_kg)} kg of CO2e{partly} at {spent.intensity}, as much as "
+        f"{number(spent.car_km)} km in a car ({CAR_G_PER_KM} g/km, new cars in the EU in 2020)."
+    )
+
+
+def methods(material: Material, spent: Spent) -> str:
+    """A paragraph for a methods section, of what is known."""
+    sentences = []
+    for row in material.sets[material.sets["main"]].to_dict("records"):
+        name, s = row["comparison_set"], _Shared(row["shared"])
+        question = material.question(name)
+        runs = material.runs[material.runs["comparison_set"] == name]
+        first = f"We compared {row['models']} models ({row['runs']} runs) on {s('dataset', name)}"
+        how = [
+            _either(s("pretrained"), "fine-tuned from pretrained weights", "trained from scratch"),
+            s.words("on {} of the training data", "fraction", skip="1"),
+            s.words("for {} epochs", "epochs"),
+            s.words("with a batch size of {}", "batch_size"),
+            s.words("a learning rate of {}", "lr"),
+            s.words("images of {0}×{0} pixels", "image_size"),
+            s.words("{} arithmetic", "precision"),
+            s.words("on {}", "hardware"),
+        ]
+        known = ", ".join(word for word in how if word)
+        sentences.append(f"{first}{', ' + known if known else ''}.")
+        sentences.append(_energy_sentence(runs, row["energy_source"]))
+        interval = "2,000" if question.draws == 2000 else str(question.draws)
+        sentences.append(
+            f"Performance per resource unit is PePR-{row['scored_by']} = "
+            f"{_formula(question.alpha)} (Selvan et al., 2025) with P the "
+            f"{performance_name(runs)} and R the {_resource_words(question.resources)}, "
+            f"{_NORMALISED[question.normalisation]}; 95 % intervals are percentile bootstraps "
+            f"({interval} draws) over runs and a relative error of energy of "
+            f"{question.energy_error:.0%}."
+        )
+    sentences.append(f"The whole experiment took {spent_words(spent)}")
+    return " ".join(sentences)
+
+
+_NORMALISED = {
+    "minmax": "normalised from the least to the greatest cost of the models compared",
+    "zero": "normalised by the greatest cost of the models compared",
+    "robust": "normalised between quantiles of the costs of the models compared",
+    "reference": "normalised by fixed reference bounds",
+}
+
+
+class _Shared:
+    """What the runs of a set have in common, where that is one known value."""
+
+    def __init__(self, shared: Mapping[str, str]) -> None:
+        self._known = {k: v for k, v in shared.items() if v not in ("several", NOT_KNOWN, "none")}
+
+    def __call__(self, key: str, default: str = "") -> str:
+        return self._known.get(key, default)
+
+    def words(self, sentence: str, key: str, skip: str = "") -> str:
+        value = self(key)
+        return sentence.format(value) if value and value != skip else ""
+
+
+def _either(value: str, true: str, false: str) -> str:
+    return {"true": true, "false": false}.get(value, "")
+
+
+def _energy_sentence(runs: pd.DataFrame, source: str) -> str:
+    methods = sorted(runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna().unique())
+    by = f" by {'; '.join(methods[:3])}" if methods else ""
+    if source == "measured":
+        return f"Training energy was measured{by}."
+    if source == "estimated":
+        return f"Training energy was ESTIMATED{by}, not measured."
+    if source == "imported":
+        return f"Energy and time are those published with the imported results{by}."
+    if source in ("none", NOT_KNOWN):
+        return "Energy was not measured."
+    return f"Energy is of several kinds: {source}{by}."
+
+
+def _resource_words(resources: Sequence[str]) -> str:
+    names = [RESOURCES[r].help if r in RESOURCES else r for r in resources]
+    return " and ".join(names)
+
+
+def _tally(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How many runs each reason has, with one as an example."""
+    rows: dict[str, list[str]] = {}
+    for run in runs.to_dict("records"):
+        # the first word of a run that was left out is why; its doubts come after
+        for code in run["codes"][:1] if column == "reasons" else run["codes"]:
+            rows.setdefault(code, []).append(f"{run['model']}: {'; '.join(run[column])}")
+    return pd.DataFrame(
+        [
+            {"reason": code.replace("_", " "), "runs": len(texts), "example": texts[0]}
+            for code, texts in rows.items()
+        ],
+        columns=["reason", "runs", "example"],
+    )

@@ -1,0 +1,223 @@
+"""Figures of one comparison set: the numbers they draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import material, run
+
+from pepr_mlops import selection
+from pepr_mlops.comparison import Question
+from pepr_mlops.report import curves, energy, plane, ranking, sensitivity
+from pepr_mlops.report.material import Material, NothingToDraw
+
+HOSTILE = "<script>alert(1)</script>"
+RUNS = [
+    run("a", performance=0.60, energy_wh=10.0, memory_gb=2.0),
+    run("b", performance=0.80, energy_wh=20.0, memory_gb=4.0),
+    run("c", performance=0.70, energy_wh=30.0, memory_gb=3.0),
+    run(HOSTILE, performance=0.90, energy_wh=50.0, memory_gb=6.0),
+]
+
+
+def _history(whole_only: bool = False) -> pd.DataFrame:
+    """Two epochs of each run: half the energy and 0.1 less P after the first."""
+    rows = []
+    for i, made in enumerate(RUNS):
+        for step in (1, 2):
+            rows.append(
+                {
+                    "run_id": f"run{i}",
+                    "step": step,
+                    "performance": made["metrics"]["performance"] - (0.1 if step == 1 else 0),
+                    "energy/train_wh": np.nan
+                    if whole_only and step == 1
+                    else made["metrics"]["energy/train_wh"] * step / 2,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def shown() -> Material:
+    return material(RUNS, epochs=_history(), run_page="http://127.0.0.1:5000/#/runs/")
+
+
+# The plane -------------------------------------------------------------------------------------
+
+
+def test_plane_has_the_pareto_set_and_the_knee(shown: Material) -> None:
+    points = plane.data(shown, "derma").set_index("label")
+    assert points["R"].to_dict() == pytest.approx({"a": 0, "b": 0.25, "c": 0.5, HOSTILE: 1})
+    assert points["pareto"].to_dict() == {"a": True, "b": True, "c": False, HOSTILE: True}
+    assert points.index[points["knee"]].tolist() == ["b"]
+    frame = points.reset_index()
+    assert selection.knee(frame, "P", "cost") == frame.index[frame["label"] == "b"][0]
+
+
+def test_plane_draws_every_model_once_with_its_run_and_as_text(shown: Material) -> None:
+    figure = plane.panel(shown, plane.Options(), "derma").figure
+    by_name = {t.name: t for t in figure.data}
+    drawn = [*by_name["models"].text, *by_name["Pareto set"].text]
+    assert sorted(drawn) == sorted(["a", "b", "c", "&lt;script&gt;alert(1)&lt;/script&gt;"])
+    assert list(by_name["models"].ids) == ["run2"]
+    assert list(by_name["best score"].text) == ["b"]  # 0.8 / 1.25 = 0.64
+    assert by_name["epochs"].visible == "legendonly"
+    assert "<script" not in figure.to_json().replace("\\u003c", "<")
+
+
+def test_an_isoline_of_the_plane_is_the_score(shown: Material) -> None:
+    contour = plane.panel(shown, plane.Options(), "derma").figure.data[0]
+    r, p = np.array(contour.x), np.array(contour.y)
+    assert np.allclose(contour.z, p[:, None] / (1 + r))
+
+
+def test_the_axis_changes_to_the_cost_itself(shown: Material) -> None:
+    figure = plane.panel(shown, plane.Options(axis="cost"), "derma").figure
+    at_r, at_cost = (b.args[0]["x"] for b in figure.layout.updatemenus[0].buttons)
+    names = [t.name for t in figure.data]
+    front = names.index("Pareto set")
+    assert at_r[front] == pytest.approx([0, 0.25, 1])
+    assert at_cost[front] == [10, 20, 50]
+    assert list(figure.data[front].x) == [10, 20, 50]
+    assert (at_cost[0][0], at_cost[0][-1]) == pytest.approx((10, 50))  # R = 0 and R = 1
+    assert "Wh" in figure.layout.xaxis.title.text
+
+
+def test_paths_end_at_their_models(shown: Material) -> None:
+    path = plane.paths(shown, "derma").set_index(["label", "step"])
+    assert path.loc[("b", 2), ["R", "P"]].tolist() == pytest.approx([0.25, 0.8])
+    assert path.loc[(HOSTILE, 1), ["cost", "P"]].tolist() == pytest.approx([25, 0.8])
+
+
+# Curves ----------------------------------------------------------------------------------------
+
+
+def test_curves_start_at_no_cost_and_peak_where_the_score_is_greatest(shown: Material) -> None:
+    points = curves.data(shown, "derma", "E").set_index(["label", "step"])
+    assert points.loc[("b", 1), "R"] == pytest.approx(10 / 50)
+    assert points.loc[("b", 1), "score"] == pytest.approx(0.7 / 1.2)
+    assert points.loc[("b", 2), "score"] == pytest.approx(0.8 / 1.4)
+    assert not points["estimated"].any()
+    tops = curves.peaks(points.reset_index()).set_index("label")
+    assert tops.loc["b", ["R", "P"]].tolist() == pytest.approx([0.2, 0.7])
+    assert tops.loc["b", "score"] == pytest.approx(0.7 / 1.2)
+
+
+def test_a_cost_known_of_the_whole_run_only_is_spread_and_said_to_be() -> None:
+    found = material(RUNS, epochs=_history(whole_only=True))
+    points = curves.data(found, "derma", "E").set_index(["label", "step"])
+    assert points["estimated"].all()
+    assert points.loc[("b", 1), "cost"] == 10
+    panel = curves.panel(found, curves.Options(), "derma")
+    assert "ESTIMATED where dotted" in panel.caption
+    with pytest.raises(NothingToDraw, match="only the energy of whole runs"):
+        energy.panel(found, energy.Options(), "derma")
+
+
+def test_memory_has_no_curve_and_no_history_no_figure(shown: Material) -> None:
+    with pytest.raises(NothingToDraw, match="M does not add up over epochs"):
+        curves.panel(shown, curves.Options(resource="M"), "derma")
+    with pytest.raises(NothingToDraw, match="no history"):
+        curves.panel(material(RUNS), curves.Options(), "derma")
+    with pytest.raises(NothingToDraw, match="none of zzz"):
+        curves.panel(shown, curves.Options(models=("zzz",)), "derma")
+
+
+def test_runs_of_a_model_are_averaged_epoch_by_epoch() -> None:
+    runs = [run("a", seed=s, energy_wh=e) for s, e in ((0, 10.0), (1, 30.0))]
+    epochs = pd.DataFrame(
+        {
+            "run_id": ["run0", "run0", "run1", "run1"],
+            "step": [1, 2, 1, 2],
+            "performance": [0.5, 0.6, 0.7, 0.8],
+            "energy/train_wh": [5.0, 10.0, 15.0, 30.0],
+        }
+    )
+    points = curves.data(material([*runs, run("b")], epochs=epochs), "derma", "E")
+    assert points["cost"].tolist() == [10, 20]
+    assert points["P"].tolist() == pytest.approx([0.6, 0.7])
+
+
+# Ranking ---------------------------------------------------------------------------------------
+
+
+def test_ranking_has_table_1s_columns_and_the_best_by_performance(shown: Material) -> None:
+    table = ranking.data(shown, "derma")
+    assert table["model"].tolist() == ["b", "a", "c", HOSTILE]
+    assert table["score"].tolist() == pytest.approx([0.64, 0.6, 0.7 / 1.5, 0.45])
+    assert table.loc[0, ["cost E", "cost M", "P"]].tolist() == [20, 4, 0.8]
+    assert table.loc[0, "parameters_m"] == pytest.approx(11.708744)
+    assert ranking.listed(table, 2)["model"].tolist() == ["b", "a", HOSTILE]
+    given = ranking.recompute(shown, "derma", 2)
+    at = given["models"].index(HOSTILE)
+    assert (given["P"][at], given["R"]["M"][at]) == (0.9, 1)
+    assert given["weights"] == {"E": 1.0, "M": 0.0, "T": 0.0}
+
+
+def test_ranking_draws_the_intervals_of_the_scores(shown: Material) -> None:
+    trace = ranking.panel(shown, ranking.Options(top=2), "derma").figure.data[0]
+    rows = shown.models.set_index("model").loc[["b", "a", HOSTILE]]
+    assert np.allclose(trace.x + trace.error_x.array, rows["ci_high"])
+    assert np.allclose(trace.x - trace.error_x.arrayminus, rows["ci_low"])
+
+
+# Sensitivity -----------------------------------------------------------------------------------
+
+
+def test_large_alpha_ranks_by_performance_and_weights_by_the_other_resource(
+    shown: Material,
+) -> None:
+    table = sensitivity.data(shown, "derma", ("E", "M"))
+    at = table.set_index(["setting", "value", "label"])
+    assert at.loc[("alpha", 1.0, "b"), "score"] == pytest.approx(0.64)
+    assert at.loc[("alpha", 100.0, HOSTILE), "rank"] == 1
+    assert at.loc[("alpha", 100.0, "a"), "score"] == pytest.approx(0.6)
+    # M alone: a 0.6, b 0.8/1.5, c 0.7/1.25, the last 0.45
+    ranks = at.loc["weight"].loc[1.0, "rank"].to_dict()
+    assert ranks == {"a": 1, "c": 2, "b": 3, HOSTILE: 4}
+    half = 0.8 / (1 + 0.5 * 0.25 + 0.5 * 0.5)
+    assert at.loc[("weight", 0.5, "b"), "score"] == pytest.approx(half)
+
+
+# Energy ----------------------------------------------------------------------------------------
+
+
+def test_energy_bought_performance_epoch_by_epoch(shown: Material) -> None:
+    points = energy.history(shown, "derma").set_index(["label", "step"])
+    assert points.loc[("b", 2), "gain_per_wh"] == pytest.approx(0.1 / 10)
+    assert np.isnan(points.loc[("b", 1), "gain"])  # P before training is not known
+
+
+def test_energy_is_split_by_component_and_phase_where_all_runs_have_it() -> None:
+    def metrics(gpu: float, cpu: float | None) -> dict[str, float | None]:
+        return {"energy/train_gpu_wh": gpu, "energy/train_cpu_wh": cpu, "energy/eval_gpu_wh": 1.0}
+
+    runs = [
+        run("a", seed=0, metrics=metrics(8.0, 2.0)),
+        run("a", seed=1, metrics=metrics(10.0, 4.0)),
+        run("b", seed=0, metrics=metrics(8.0, 2.0)),
+        run("b", seed=1, metrics=metrics(8.0, None)),
+    ]
+    parts = energy.split(material(runs), "derma").set_index(["label", "phase", "component"])
+    assert parts["energy_wh"].to_dict() == {
+        ("a", "train", "gpu"): 9,
+        ("a", "train", "cpu"): 3,
+        ("a", "eval", "gpu"): 1,
+        ("b", "train", "gpu"): 8,  # its CPU is not known of one run
+        ("b", "eval", "gpu"): 1,
+    }
+    assert set(parts["source"]) == {"measured"}
+
+
+def test_without_components_the_split_is_the_sum() -> None:
+    parts = energy.split(material(RUNS), "derma")
+    assert set(parts["component"]) == {"total"}
+    assert parts.set_index("label")["energy_wh"].to_dict()["c"] == 30
+
+
+def test_without_energy_there_is_nothing_to_split() -> None:
+    runs = [run(m, energy_wh=None) for m in ("a", "b")]
+    with pytest.raises(NothingToDraw, match="no run has its energy"):
+        energy.split(material(runs, question=Question(resources=("T",), draws=50)), "derma")

@@ -1,0 +1,111 @@
+"""What a report says in words: numbers one can check by hand."""
+
+from __future__ import annotations
+
+import pytest
+from made import material, run
+
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.comparison import Question
+from pepr_mlops.report import summary
+from pepr_mlops.report.summary import spent_words, summarise
+
+RUNS = [
+    run("a", performance=0.60, energy_wh=10.0),
+    run("b", performance=0.80, energy_wh=20.0),
+    run("c", performance=0.90, energy_wh=50.0),
+]
+GRID = {"pepr.carbon_intensity_g_per_kwh": "430", "pepr.carbon_source": "given", "pepr.pue": "1.5"}
+
+
+def test_the_answer_names_both_models_and_what_lies_between() -> None:
+    (answer,) = summarise(material(RUNS)).answers
+    assert answer.best.startswith("b gives the most per resource: PePR-E 0.6400 (95 % ")
+    assert answer.best.endswith("of 3), test/accuracy 0.8000 for 20 Wh")
+    assert answer.performer == "c performs best: test/accuracy 0.9000 for 50 Wh"
+    assert answer.difference == (
+        "0.1000 more of test/accuracy takes 30 Wh more (2.5 times as much)"
+    )
+
+
+def test_one_model_may_be_the_best_by_both() -> None:
+    runs = [run("a", performance=0.9, energy_wh=10.0), run("b", energy_wh=20.0)]
+    (answer,) = summarise(material(runs)).answers
+    assert "also performs best" in answer.difference
+
+
+def test_of_equal_performance_the_cheaper_performs_best() -> None:
+    runs = [run("a", energy_wh=30.0), run("b", energy_wh=10.0), run("c", energy_wh=20.0)]
+    assert summarise(material(runs)).answers[0].performer.startswith("b performs best")
+
+
+def test_what_all_runs_cost_also_those_left_out() -> None:
+    killed = run("d", status="KILLED", energy_wh=5.0, tags=GRID, metrics={"energy/eval_wh": 1.0})
+    unknown = run("e", status="FAILED", energy_wh=None, tags=GRID)
+    runs = [{**r, "tags": {**r["tags"], **GRID}} for r in RUNS]
+    spent = summarise(material([*runs, killed, unknown])).spent
+    assert (spent.runs, spent.known, spent.evaluated) == (5, 4, 1)
+    assert spent.energy_kwh == pytest.approx(0.086)
+    assert spent.co2e_kg == pytest.approx(0.086 * 0.430 * 1.5)
+    assert spent.car_km == pytest.approx(0.086 * 430 * 1.5 / 107.5)
+    words = spent_words(spent)
+    assert "0.086 kWh for training 4 runs and evaluating 1 of them (of 1 more the energy" in words
+    assert "430 g/kWh (given)" in words
+
+
+def test_one_intensity_for_all_runs() -> None:
+    question = Question(intensity=Intensity(100.0, "given"), draws=50)
+    spent = summarise(material(RUNS, question=question)).spent
+    assert spent.co2e_kg == pytest.approx(0.008)
+    assert spent.intensity == "100 g/kWh (given)"
+
+
+def test_what_is_not_known_is_said_to_be() -> None:
+    spent = summarise(material(RUNS)).spent
+    assert (spent.co2e_kg, spent.car_km) == (None, None)
+    assert "CO2e is not known: no run has a grid intensity" in spent_words(spent)
+    assert ", evaluation not known" in spent_words(spent)
+
+
+def test_estimates_and_mixtures_cannot_be_overlooked() -> None:
+    estimated = [{**r, "tags": {**r["tags"], "pepr.energy_source": "estimated"}} for r in RUNS]
+    found = material(estimated)
+    (warning,) = summarise(found).warnings
+    assert warning.startswith("ESTIMATED: the energy of 3 of 3 runs")
+    assert summary.stamps(found, ["derma"]) == "energy ESTIMATED"
+    assert "ESTIMATED" in summarise(found).methods
+    mixed = material([*RUNS, run("d", precision="bf16")], question=Question(mixed="allow"))
+    (warning,) = summarise(mixed).warnings
+    assert warning.startswith("MIXED: derma")
+    assert summary.stamps(mixed, mixed.main_sets) == "conditions MIXED"
+    assert summary.stamps(material(RUNS), ["derma"]) == ""
+
+
+def test_what_was_left_out_and_what_is_doubtful() -> None:
+    runs = [*RUNS, run("d", status="FAILED"), run("e", energy_wh=None), run("f", energy_wh=20.0)]
+    found = summarise(material(runs))
+    left = found.left_out.set_index("reason")
+    assert left["runs"].to_dict() == {"not finished": 1, "no cost": 1}
+    assert left.loc["no cost", "example"] == "e: it has no energy_wh"
+    doubts = found.doubts.set_index("reason")
+    assert doubts["runs"].to_dict() == {"same energy": 2}
+
+
+def test_methods_tell_the_protocol_and_nothing_unknown() -> None:
+    text = summarise(material(RUNS)).methods
+    for words in (
+        "3 models (3 runs) on derma",
+        "fine-tuned from pretrained weights",
+        "for 10 epochs",
+        "a batch size of 32",
+        "256×256 pixels",
+        "on NVIDIA H100",
+        "Training energy was measured",
+        "P / (1 + R) (Selvan et al., 2025)",
+        "0.08 kWh",
+    ):
+        assert words in text, words
+    assert "several" not in text
+    assert "not known" not in text.replace("evaluation not known", "").replace(
+        "CO2e is not known", ""
+    )
