@@ -200,7 +200,7 @@ def typed(context: click.Context, program: str) -> str:
 
     from pepr_mlops.server import without_password
 
-    words = [program]
+    words = program.split()
     for option in context.command.params:
         value = context.params[option.name] if option.name else None
         if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:

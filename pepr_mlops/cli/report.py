@@ -180,16 +180,17 @@ def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
 
 def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
     from pepr_mlops.cli.written import text
-    from pepr_mlops.report.ranking import listed
+    from pepr_mlops.report.ranking import headings, listed, readable
 
     written = []
     for i, panel in enumerate(panels, 1):
         for form in forms:
-            table = panel.table.drop(columns="run_id", errors="ignore")
-            if panel.recompute is not None and form != "csv":
-                table = listed(table, panel.recompute["top"])  # what a paper prints
+            table, columns = panel.table.drop(columns="run_id", errors="ignore"), None
+            if panel.recompute is not None and form != "csv":  # what a paper prints
+                shown = listed(panel.table, panel.recompute["top"])
+                table, columns = readable(shown), headings(shown, panel.recompute["by"])
             path = folder / f"{i:02d}-{panel.kind}.{TABLES[form]}"
-            _write(path, text(table, form) + "\n")
+            _write(path, text(table, form, columns) + "\n")
             written.append(path)
     return written
 

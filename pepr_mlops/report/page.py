@@ -17,9 +17,9 @@ from pepr_mlops.report import summary as words
 from pepr_mlops.report import theme
 from pepr_mlops.report.board import Board, Wanted
 from pepr_mlops.report.kinds import KINDS, OF_A_SET
-from pepr_mlops.report.material import Material, NothingToDraw, cost_unit
+from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.report.ranking import listed
+from pepr_mlops.report.ranking import headings, listed, readable
 
 PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`
 
@@ -153,44 +153,15 @@ def _figure(panel: Panel, material: Material) -> dict[str, Any]:
 
 def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
     """The table under a ranking: headings, the rows shown, and every row by its model."""
-    (name,) = panel.sets
     assert panel.recompute is not None
-    costs = [c for c in panel.table if c.startswith("cost ")]
-    seeds = panel.table["n"].max() > 1
-    headings = {
-        "rank": "rank",
-        "model": "model",
-        "kind": "type",
-        "efficient": "efficient",
-        "parameters_m": "parameters (10⁶)",
-        **{c: _heading(c.removeprefix("cost ")) for c in costs},
-        "P": "P",
-        **({"P_sd": "± P", "n": "runs"} if seeds else {}),
-        "score": f"PePR-{material.of(name)['scored_by'].iloc[0]}",
-        "interval": "95 % interval",
-        "ranks": "ranks",
-        "energy_source": "energy",
-        "codes": "flags",
+    columns = headings(panel.table, panel.recompute["by"])
+    texts = readable(panel.table)[list(columns)].to_numpy().tolist()
+    every = {
+        row.model: {"cells": cells, "page": material.run_page and material.run_page + row.run_id}
+        for row, cells in zip(panel.table.itertuples(), texts, strict=True)
     }
-    every = {}
-    for row in panel.table.to_dict("records"):
-        row["interval"] = f"{row['ci_low']:.4f}–{row['ci_high']:.4f}"
-        row["ranks"] = f"{row['rank_low']}–{row['rank_high']}"
-        page = None if material.run_page is None else material.run_page + row["run_id"]
-        every[row["model"]] = {"cells": [_cell(row[key]) for key in headings], "page": page}
     shown = [every[model] for model in listed(panel.table, panel.recompute["top"])["model"]]
-    return {"headings": headings, "shown": shown, "every": every}
-
-
-def _heading(resource: str) -> str:
-    unit = cost_unit(resource)
-    return f"{resource} ({unit})" if unit else resource
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-    return "" if value is None or value is pd.NA else str(value)
+    return {"headings": columns, "shown": shown, "every": every}
 
 
 def _packed(table: pd.DataFrame) -> str:

@@ -83,11 +83,10 @@ def draw(
     both = points["cost"].notna().all() and points["cost"].nunique() > 1
     low, high = _range(points, both)
     r = np.linspace(0, 1, 21)
-    spread = float(points["P"].max() - points["P"].min())
-    top = float(points["P"].max()) + 0.03 + 0.2 * spread  # room for the names
     least = [points["P"].min(), *epochs["P"]] if options.paths else [points["P"].min()]
     bottom = max(0.0, float(min(least)) - 0.05)
-    p = np.linspace(bottom, top, 41)
+    top = float(points["P"].max()) + 0.35 * (float(points["P"].max()) - bottom)  # room for names
+    p = np.linspace(bottom, min(top, 1.0), 41)
     figure = go.Figure(
         go.Contour(
             x=r,
@@ -138,10 +137,17 @@ def draw(
     named = named_points(points)
     for i, (_, row) in enumerate(named.iterrows()):
         figure.add_annotation(
-            x=row["R"], y=row["P"], text=theme.text(row["label"]), showarrow=True, arrowhead=0,
-            ax=16 + 10 * i, ay=-16 - 15 * ((len(named) - 1 - i) % 4), xanchor="left",
+            x=row["R"],
+            y=row["P"],
+            text=theme.text(row["label"]),
+            showarrow=True,
+            arrowhead=0,
+            ax=14,
+            ayref="y",
+            ay=top - (0.03 + 0.055 * i) * (top - bottom),  # one under another, whatever their P
+            xanchor="left",
             font={"size": 11},
-        )  # fmt: skip
+        )
     axes = [f"R, normalised {_words(by)}", cost_title(by)]
     figure.update_layout(
         xaxis={"title": axes[0]},

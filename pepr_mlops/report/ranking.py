@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.report import theme
-from pepr_mlops.report.material import Material, cost_title, performance_name
+from pepr_mlops.report.material import Material, cost_title, cost_unit, performance_name
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.schema import PERFORMANCE
 
@@ -49,6 +49,48 @@ def listed(table: pd.DataFrame, top: int) -> pd.DataFrame:
     """The rows of `data` that are shown: the best by score, and the best by P below them."""
     best = table.sort_values(["P", "rank"], ascending=[False, True]).head(1)
     return pd.concat([table.head(top), best]).drop_duplicates("model")
+
+
+def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
+    """The columns people read, with their headings: those of Table 1 first."""
+    costs = [str(c) for c in table if str(c).startswith("cost ")]
+    return {
+        "rank": "rank",
+        "model": "model",
+        "kind": "type",
+        "efficient": "efficient",
+        "parameters_m": "parameters (10⁶)",
+        **{c: _with_unit(c.removeprefix("cost ")) for c in costs},
+        "P": "P",
+        **({"P_sd": "± P", "n": "runs"} if table["n"].max() > 1 else {}),
+        "score": f"PePR-{by}",
+        "interval": "95 % interval",
+        "ranks": "ranks",
+        "energy_source": "energy",
+        "codes": "flags",
+    }
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `data` as text in the columns of `headings`."""
+    cells = table.assign(
+        interval=[
+            f"{a:.4f}–{b:.4f}" for a, b in zip(table["ci_low"], table["ci_high"], strict=True)
+        ],
+        ranks=[f"{a}–{b}" for a, b in zip(table["rank_low"], table["rank_high"], strict=True)],
+    )
+    return cells.map(_cell)
+
+
+def _with_unit(resource: str) -> str:
+    unit = cost_unit(resource)
+    return f"{resource} ({unit})" if unit else resource
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+    return "" if value is None or value is pd.NA else str(value)
 
 
 def draw(shown: pd.DataFrame, by: str, linked: bool = False) -> go.Figure:
@@ -96,6 +138,7 @@ def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str,
         "titles": {name: cost_title(name) for name in names},
         "weights": {name: asked.get(name, 0.0) for name in names},
         "alpha": question.alpha,
+        "by": rows["scored_by"].iloc[0],
         "top": top,
     }
 
