@@ -33,7 +33,7 @@ class Question:
     resource has a score of its own; with them, summing to 1, there is one score of all. `mixed`
     says what to do with runs that differ in what a comparison set shares. `intensity` replaces
     each run's own grid intensity. `model_param` is the parameter that names the model. `draws` are
-    those of the bootstrap.
+    those of the bootstrap; with none the intervals are missing.
     """
 
     performance: str | None = None
@@ -101,13 +101,14 @@ class Prepared:
 
     `question` says which runs, costs and sets these are; its weights, α, normalisation and errors
     do not matter yet. `judged` has a row for each run that was found, `members` the runs of each
-    set by its name, with `comparison_set` and `variant`.
+    set by its name, with `comparison_set` and `variant`, and `shared` what they have in common.
     """
 
     question: Question
     costs: list[str]
     judged: pd.DataFrame
     members: dict[str, pd.DataFrame]
+    shared: dict[str, dict[str, str]]
     notes: list[str]
 
 
@@ -131,11 +132,12 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
         remedy = _remedy(judged, runs)
         raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
     _check_range(usable, costs)
-    notes, members = _notes(chosen, usable, costs, question), {}
+    notes, members, shared = _notes(chosen, usable, costs, question), {}, {}
     for _, of_experiment in usable.groupby("experiment", sort=False):
         for name, rows, told in _comparison_sets(of_experiment, costs, question):
             notes += told
-            differ = _other_than_reference(rows, costs, question)
+            common = _shared(rows, costs)
+            differ = _other_than_reference(common, costs, question)
             if differ:
                 if question.mixed != "allow":
                     raise WrongUse(
@@ -144,10 +146,10 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
                     )
                 notes.append(f"MIXED, as allowed: the reference is not of {name} ({differ})")
                 name += " [MIXED reference]"
-            members[name] = rows.assign(comparison_set=name)
+            members[name], shared[name] = rows.assign(comparison_set=name), common
     placed = pd.concat([rows["comparison_set"] for rows in members.values()])
     judged["comparison_set"] = placed  # by row: a run may be in two experiments
-    return Prepared(question, costs, judged, members, notes)
+    return Prepared(question, costs, judged, members, shared, notes)
 
 
 def _check_range(usable: pd.DataFrame, costs: Sequence[str]) -> None:
@@ -176,7 +178,8 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
         notes += clipped
         scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
         parts.append(of_resources)
-        sets.append(_describe(name, members, costs, question, bounds))
+        common = {"shared": prepared.shared[name]}
+        sets.append(_describe(name, members, costs, question, bounds) | common)
     described = pd.DataFrame(sets)
     alone = int((described["models"] == 1).sum())
     if alone:
@@ -385,6 +388,8 @@ def _score(
     values["row"] = values["model"] + values["variant"].map(lambda v: f" ({v})" if v else "")
     by_row = values.groupby("row")
     names = by_row[["model", "variant"]].first()
+    sources = values.drop_duplicates(["row", "energy_source"]).groupby("row")["energy_source"]
+    energy_source = sources.agg(_joined) if len(sources.obj) > len(names) else sources.first()
     means, spread = by_row[[PERFORMANCE, *costs]].mean(), by_row[[PERFORMANCE, *costs]].std(ddof=1)
     bounds, notes, relative, parts = {}, [], {}, []
     for resource, cost in zip(question.resources, costs, strict=True):
@@ -432,7 +437,7 @@ def _score(
                 "score": score.pepr(
                     means[PERFORMANCE], shares, weights=weights, alpha=question.alpha
                 ),
-                "energy_source": by_row["energy_source"].agg(_joined),
+                "energy_source": energy_source.fillna(quality.NOT_KNOWN),
             }
         )
         error = {c: question.energy_error for c in columns if quality.about_energy([c])}
@@ -463,20 +468,25 @@ def _bounds(cost: str, values: pd.Series[float], question: Question) -> score.Bo
 
 def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, doubts: pd.DataFrame) -> pd.DataFrame:
     """The doubts about a row's runs, and fewer seeds than the others."""
-    told = members[["model", "variant"]].join(doubts)
-    by_row = told.groupby(["model", "variant"])[["flags", "codes"]].agg(
-        lambda lists: list(dict.fromkeys(text for texts in lists for text in texts))
-    )
-    found = by_row.loc[list(zip(scored["model"], scored["variant"], strict=True))]
+    # dictionaries keep the order and drop what is said twice; groupby.agg takes ten times as long
+    told: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
+    rows = doubts.loc[members.index]
+    for model, variant, flags, codes in zip(
+        members["model"], members["variant"], rows["flags"], rows["codes"], strict=True
+    ):
+        of_row = told.setdefault((model, variant), ({}, {}))
+        of_row[0].update(dict.fromkeys(flags))
+        of_row[1].update(dict.fromkeys(codes))
+    found = [told[key] for key in zip(scored["model"], scored["variant"], strict=True)]
     usual = int(scored["n"].max())
     few = [n < usual for n in scored["n"]]
     return scored.assign(
         flags=[
-            texts + [f"{n} of {usual} seeds"] * less
-            for texts, n, less in zip(found["flags"], scored["n"], few, strict=True)
+            [*flags, *[f"{n} of {usual} seeds"] * less]
+            for (flags, _), n, less in zip(found, scored["n"], few, strict=True)
         ],
         codes=[
-            codes + ["fewer_seeds"] * less for codes, less in zip(found["codes"], few, strict=True)
+            [*codes, *["fewer_seeds"] * less] for (_, codes), less in zip(found, few, strict=True)
         ],
     )
 
@@ -495,7 +505,6 @@ def _describe(
         "runs": len(members),
         "fingerprint": _fingerprint(members, costs, question),
         "energy_source": _joined(members["energy_source"]),
-        "shared": _shared(members, costs),
         "bounds": dict(bounds),
     }
 
@@ -540,7 +549,7 @@ def _reference(sets: pd.DataFrame, question: Question) -> score.Reference:
     )
 
 
-def _other_than_reference(members: pd.DataFrame, costs: Sequence[str], question: Question) -> str:
+def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], question: Question) -> str:
     """In what a set differs from that of the reference, in words; empty where in nothing."""
     if question.reference is None:
         return ""
@@ -550,7 +559,7 @@ def _other_than_reference(members: pd.DataFrame, costs: Sequence[str], question:
                 f"reference: it has no bounds of {label(cost)}; valid: "
                 f"{', '.join(map(label, question.reference.bounds))}"
             )
-    here, there = _shared(members, costs), question.reference.origin["shared"]
+    there = question.reference.origin["shared"]
     return "; ".join(
         f"{c} {there[c]} there, {here.get(c, quality.NOT_KNOWN)} here"
         for c in there

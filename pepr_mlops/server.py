@@ -25,7 +25,7 @@ def impatient() -> Iterator[None]:
         yield
     finally:
         for key in added:
-            del os.environ[key]
+            os.environ.pop(key, None)  # another thread may have been here
 
 
 def connect(tracking_uri: str | None) -> MlflowClient:

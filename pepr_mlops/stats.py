@@ -200,8 +200,14 @@ def intervals(
 
     One row per model: `ci_low`, `ci_high` of the score, `rank_low`, `rank_high`, and `top_share`,
     the share of draws in which it is among the `top` best. The percentile bootstrap of a handful
-    of seeds is narrower than the truth.
+    of seeds is narrower than the truth. Without draws everything is missing.
     """
+    if draws == 0:
+        return pd.DataFrame(
+            np.nan,
+            index=pd.Index(sorted(runs["model"].unique()), name="model"),
+            columns=["ci_low", "ci_high", "rank_low", "rank_high", "top_share"],
+        )
     rng = np.random.default_rng(seed)
     models = sorted(runs["model"].unique())
     columns = ["performance", *scoring.costs]

@@ -28,7 +28,7 @@ LEVELS = [
     {"gauges", "report"},
     {"train", "tags"},
     {"job", "measurement", "view"},
-    {"cli"},
+    {"cli", "live"},
 ]
 FREE = {0, 1, 6}
 

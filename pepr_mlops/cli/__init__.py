@@ -21,6 +21,7 @@ _COMMANDS = {
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs, those left out or doubtful, and why.",
     "report": "Write an experiment as a page, figures and tables.",
+    "dashboard": "Show experiments on a live page.",
     "models": "List the paper's 131 models.",
     "import": "Turn released results of others into runs.",
 }

@@ -129,3 +129,35 @@ def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
 
 def _frame(reader: sql.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
     return frame.tidy(raw_frame(pages, reader.experiments))
+
+
+def names(*, tracking_uri: str | None = None) -> list[str]:
+    """Names that `load_runs` knows: of MLflow's experiments, and of the tags of the newest runs."""
+    reader = _open(tracking_uri)
+    with told(reader.uri):
+        return sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
+
+
+def stamp(*, tracking_uri: str | None = None) -> str:
+    """A text that changes when a run of the server begins or ends; cheap enough to ask often.
+
+    MLflow's API cannot tell that a run was deleted, so this does not. Raises `WrongUse` and
+    `WorkFailed` as `load_runs`.
+    """
+    import mlflow
+
+    uri = tracking_uri or mlflow.get_tracking_uri()
+    sql.check_exists(uri)
+    with impatient(), told(uri):
+        client = connect(uri)
+        experiments = _experiments(client)
+        newest = [
+            [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
+            for order in ("start_time", "end_time")
+            for found in [
+                client.search_runs(
+                    list(experiments), order_by=[f"attributes.{order} DESC"], max_results=1
+                )
+            ]
+        ]
+    return f"{sorted(experiments.items())} {newest}"

@@ -39,23 +39,24 @@ def panels(material: Material, board: Board) -> tuple[list[Panel], list[Missing]
     for wanted in board.figures:
         for name in material.main_sets if wanted.kind in OF_A_SET else [None]:
             try:
-                found.append(_panel(material, wanted, name))
+                found.append(panel(material, wanted, name))
             except NothingToDraw as nothing:
                 missing.append(Missing(wanted.title or wanted.kind, f"{nothing}"))
     return found, list(dict.fromkeys(missing))
 
 
-def _panel(material: Material, wanted: Wanted, comparison_set: str | None) -> Panel:
+def panel(material: Material, wanted: Wanted, comparison_set: str | None) -> Panel:
+    """One figure of a dashboard, of a set where its kind is of one. Raises `NothingToDraw`."""
     module = KINDS[wanted.kind]
     of = () if comparison_set is None else (comparison_set,)
-    panel: Panel = module.panel(material, wanted.options, *of)
+    found: Panel = module.panel(material, wanted.options, *of)
     if wanted.title is not None:
         several = of and len(material.main_sets) > 1
         title = f"{wanted.title}: {comparison_set}" if several else wanted.title
-        panel = replace(panel, title=title)
+        found = replace(found, title=title)
     if wanted.caption is not None:
-        panel = replace(panel, caption=wanted.caption)
-    return stamped(panel, words.stamps(material, panel.sets))
+        found = replace(found, caption=wanted.caption)
+    return stamped(found, words.stamps(material, found.sets))
 
 
 def stamped(panel: Panel, warning: str) -> Panel:

@@ -208,7 +208,8 @@ def facts(material: Material) -> list[tuple[str, str]]:
             (
                 "Score",
                 f"{_formula(question.alpha)}, R of {_weighted(question)}, "
-                f"normalised by {question.normalisation}; set {row['fingerprint']}",
+                f"{_NORMALISED[question.normalisation]} ({question.normalisation}); set "
+                f"{row['fingerprint']}",
             )
         )
     return found

@@ -1,0 +1,77 @@
+"""Makes the images that the README and docs/reporting.md show.
+
+    python docs/images.py DIR
+
+DIR holds the paper's released results (all_results.csv). They are imported into a store of their
+own, reported, and a few figures and the head of the page are kept as PNG files in docs/images.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from pepr_mlops import view
+from pepr_mlops.comparison import Question
+from pepr_mlops.importers import SOURCES
+from pepr_mlops.report import board, page
+from pepr_mlops.report.export import images
+from pepr_mlops.tracking import import_runs
+
+_FIGURES = {  # file name by the start of the title in the dashboard `paper`
+    "Performance against energy": "plane",
+    "PePR curves": "curves",
+    "Pretrained or from scratch": "pretrained",
+    "Medians of small and large": "sizes",
+    "How the ranking moves": "sensitivity",
+}
+
+
+def main(results: Path) -> None:
+    folder = Path(__file__).parent / "images"
+    paper = board.load("paper")
+    with tempfile.TemporaryDirectory() as made:
+        uri = f"sqlite:///{made}/mlflow.db"
+        import_runs(SOURCES["pepr-paper"](results), uri)
+        question = Question(resources=("E",), normalisation="zero")
+        source = view.read(["derma_pt"], list(paper.experiments), tracking_uri=uri)
+        prepared, notes = view.sort(source, question, paper.experiments)
+        material = view.material(source, prepared, question)
+        panels, _ = page.panels(material, paper)
+        for start, name in _FIGURES.items():
+            (panel,) = (p for p in panels if p.title.startswith(start))
+            (path,) = images([panel], ["png"], Path(made))
+            _small(path, folder / f"{name}.png")
+        html = Path(made) / "page.html"
+        html.write_text(
+            page.html(material, board.load("default"), notes, command="", made=""),
+            encoding="utf-8",
+        )
+        _head(html, Path(made) / "page.png")
+        _small(Path(made) / "page.png", folder / "page.png")
+
+
+def _small(image: Path, out: Path) -> None:
+    """The picture in 128 colours, a quarter of the size."""
+    Image.open(image).convert("RGB").quantize(128).save(out, optimize=True)
+
+
+def _head(html: Path, out: Path) -> None:
+    """The first screen and a half of the page."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        tab = browser.new_page(viewport={"width": 1000, "height": 1350})
+        tab.goto(f"file://{html}")
+        tab.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
+        tab.screenshot(path=out)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,64 @@
+"""`pepr dashboard`: the live page."""
+
+from __future__ import annotations
+
+import click
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr dashboard
+      pepr dashboard --experiment derma --tracking-uri http://localhost:5000 --port 8051
+      pepr dashboard --experiment derma --dashboard mine.toml
+"""
+
+
+@click.command(
+    help="Show experiments on a live page in the browser, until Ctrl-C.\n\n"
+    "The ranking and the figures follow the controls and runs that are added meanwhile. The "
+    "address in the browser holds the whole view; the page also exports it as a report.\n"
+    + _EXAMPLE
+)
+@click.option(
+    "--experiment",
+    "experiments",
+    multiple=True,
+    metavar="NAME",
+    help="shown at first; may be repeated",
+)
+@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@click.option(
+    "--dashboard", default="default", show_default=True, metavar="NAME|FILE", help="which figures"
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="with another, whoever reaches this machine sees the runs",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8050,
+    show_default=True,
+    help="0 takes any that is free",
+)
+def command(
+    experiments: tuple[str, ...], tracking_uri: str | None, dashboard: str, host: str, port: int
+) -> None:
+    from contextlib import suppress
+
+    from pepr_mlops.live import app
+    from pepr_mlops.report import board
+
+    page = app.create(
+        board.load(dashboard),
+        dashboard=dashboard,
+        experiments=experiments,
+        tracking_uri=tracking_uri,
+    )
+    server = app.listen(page, host, port)
+    name = f"[{host}]" if ":" in host else host
+    with suppress(KeyboardInterrupt):
+        click.echo(f"http://{name}:{server.port}/ (Ctrl-C ends it)")
+        server.serve_forever()

@@ -1,0 +1,191 @@
+"""What all pages know of one tracking server, so that a control recomputes only what it changes.
+
+Reading is slow, sorting less so, scoring the least; each step keeps its newest results. A check of
+the server that finds nothing new costs one small question.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from threading import Lock
+from typing import Generic, TypeVar
+
+from pepr_mlops import query, view
+from pepr_mlops.comparison import Prepared, Question
+from pepr_mlops.errors import PeprError, WorkFailed, one_line
+from pepr_mlops.live import state as states
+from pepr_mlops.live.state import State
+from pepr_mlops.report.board import Beside
+from pepr_mlops.report.material import Material
+
+V = TypeVar("V")
+Experiments = tuple[str, ...]
+
+DRAWS = 2000  # of the intervals, as `pepr score`
+_SOURCES = 8  # choices of experiments that are kept
+_log = logging.getLogger(__name__)
+
+
+class Recent(Generic[V]):
+    """The last few results by what they were made from."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: OrderedDict[Hashable, V] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        found = self.known(key)
+        if found is None:
+            found = make()  # outside the lock: a slow one must not keep the others waiting
+            with self._lock:
+                self._known[key] = found
+                while len(self._known) > self._size:
+                    self._known.popitem(last=False)
+        return found
+
+    def known(self, key: Hashable) -> V | None:
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
+
+
+class Knowledge:
+    """Reads, sorts and scores for any number of pages at once.
+
+    `names` are those of the experiments there were when that was last asked for.
+    """
+
+    def __init__(
+        self, tracking_uri: str | None = None, beside: Mapping[str, Beside] | None = None
+    ) -> None:
+        self._uri = tracking_uri
+        self._beside = beside or {}
+        self._reading = Lock()
+        self._stamp = ""
+        self._naming = Lock()
+        self._named = ("", 0.0, 0.0)  # the stamp of `names`, when they were asked for, how long
+        self._sources: dict[Experiments, tuple[str, view.Source]] = {}
+        self._troubles: dict[Experiments, str] = {}
+        self._prepared: Recent[tuple[dict[str, Prepared], list[str]]] = Recent(8)
+        self._material: Recent[tuple[Material, list[str]]] = Recent(16)
+        self.names: list[str] = []
+
+    def check(self, experiments: Experiments) -> None:
+        """Look whether the server has anything new, and read it; never raises.
+
+        Returns at once where another page is being served so: what that finds is for all.
+        """
+        if self._reading.acquire(blocking=False):
+            try:
+                self._tried(experiments, lambda: self._read(experiments))
+            finally:
+                self._reading.release()
+        if not self.trouble(experiments) and self._naming.acquire(blocking=False):
+            try:
+                self._tried(experiments, self._name)
+            finally:
+                self._naming.release()
+
+    def _tried(self, experiments: Experiments, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except PeprError as error:
+            self._troubles[experiments] = str(error)
+        except Exception as error:  # a page must outlive whatever a server answers
+            _log.exception("the tracking server could not be read")
+            self._troubles[experiments] = f"the server could not be read ({one_line(error)})"
+
+    def trouble(self, experiments: Experiments) -> str:
+        """Why the last check failed, one line; empty where it did not."""
+        return self._troubles.get(experiments, "")
+
+    def version(self, experiments: Experiments) -> str:
+        """Changes whenever the experiments were read anew; empty where they were not."""
+        known = self._sources.get(experiments)
+        return "" if known is None else known[0]
+
+    def source(self, experiments: Experiments) -> view.Source:
+        """What was read of the experiments, now if it is the first time. Raises `PeprError`."""
+        known = self._sources.get(experiments)
+        if known is None:
+            with self._reading:
+                try:
+                    self._read(experiments)
+                except PeprError:
+                    raise
+                except Exception as error:
+                    _log.exception("the tracking server could not be read")
+                    raise WorkFailed(f"the server could not be read ({one_line(error)})") from error
+                known = self._sources[experiments]
+        return known[1]
+
+    def _read(self, experiments: Experiments) -> None:
+        stamp = query.stamp(tracking_uri=self._uri)
+        if experiments and self.version(experiments) != stamp:
+            source = view.read(experiments, list(self._beside), tracking_uri=self._uri)
+            self._sources[experiments] = (stamp, source)
+            if len(self._sources) > _SOURCES:
+                del self._sources[next(iter(self._sources))]
+        self._stamp = stamp
+        self._troubles.pop(experiments, None)
+
+    def _name(self) -> None:
+        """Ask for names again if there is anything new, for a tenth of the time at most.
+
+        A server takes long to find them where it has many runs.
+        """
+        stamp, asked, took = self._named
+        now = time.monotonic()
+        if stamp == self._stamp or now - asked < 10 * took:
+            return
+        stamp = self._stamp
+        self.names = query.names(tracking_uri=self._uri)
+        self._named = (stamp, now, time.monotonic() - now)
+
+    def material(self, state: State, *, thorough: bool = True) -> tuple[Material, list[str]]:
+        """What there is to show for a view, and notes. Raises `PeprError`.
+
+        Without `thorough` it comes at once: only of the experiments asked for, and without
+        intervals, which are missing then.
+        """
+        source = self.source(state.experiments)
+        question = states.question(state, DRAWS)
+        key = (state.experiments, self.version(state.experiments), question)
+        known = self._material.known((*key, True))
+        if thorough or known is not None:
+            return known or self._material.get(
+                (*key, True), lambda: self._scored(source, state, question)
+            )
+        return self._material.get((*key, False), lambda: self._at_once(source, state, question))
+
+    def _at_once(
+        self, source: view.Source, state: State, question: Question
+    ) -> tuple[Material, list[str]]:
+        prepared, notes = self._sorted(source, state, question, main=True)
+        return view.material(source, prepared, replace(question, draws=0)), notes
+
+    def _scored(
+        self, source: view.Source, state: State, question: Question
+    ) -> tuple[Material, list[str]]:
+        prepared, notes = self._sorted(source, state, question, main=True)
+        more, about = self._sorted(source, state, question, main=False)
+        return view.material(source, {**prepared, **more}, question), [*notes, *about]
+
+    def _sorted(
+        self, source: view.Source, state: State, question: Question, *, main: bool
+    ) -> tuple[dict[str, Prepared], list[str]]:
+        """The runs of what was asked for, or of what is shown beside it."""
+        runs = {name: rows for name, rows in source.runs.items() if (name in source.main) == main}
+        part = replace(source, runs=runs, missing=()) if main else replace(
+            source, runs=runs, main=()
+        )  # fmt: skip
+        key = (state.experiments, self.version(state.experiments), main,
+               question.resources, question.strict, question.mixed,
+               None if main else question.normalisation)  # fmt: skip
+        return self._prepared.get(key, lambda: view.sort(part, question, self._beside))

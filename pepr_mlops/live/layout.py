@@ -1,0 +1,261 @@
+"""The parts of the live page. Names of people go in as children, which Dash shows as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dash import dcc, html
+
+from pepr_mlops.live import state as states
+from pepr_mlops.live.shown import Table
+from pepr_mlops.live.state import State
+from pepr_mlops.report.board import Board
+from pepr_mlops.report.material import Material, cost_unit
+from pepr_mlops.schema import RESOURCES
+
+TICK_S = 3  # between two looks at the server
+_GRAPH: Any = {"displaylogo": False, "responsive": True,
+          "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}  # fmt: skip
+
+_SHORT = {"E": "energy", "C": "CO2e", "M": "memory", "T": "time", "D": "data"}
+_WORDS = {
+    "minmax": "least to greatest",
+    "zero": "none to greatest",
+    "robust": "between quantiles",
+    "refuse": "refuse",
+    "stratify": "a set each",
+    "allow": "mix",
+    "none": "none",
+    "kind": "type",
+    "efficient": "efficient",
+    "size": "size",
+    "R": "R",
+    "cost": "cost",
+}
+
+
+def page(board: Board, state: State, offered: Sequence[str]) -> html.Div:
+    """The whole page before anything is known."""
+    main = main_figure(board)
+    return html.Div(
+        [
+            dcc.Location(id="url", refresh=False),
+            dcc.Interval(id="tick", interval=TICK_S * 1000),
+            *(
+                dcc.Store(id=name)
+                for name in (
+                    "dark",
+                    "version",
+                    "address",
+                    "seen",
+                    "known",
+                    "run-page",
+                    "late",
+                    "done",
+                )
+            ),
+            dcc.Download(id="file"),
+            html.Header([html.H1(board.title), html.P(id="trouble", role="alert")]),
+            html.Details(
+                [html.Summary("Controls"), _controls(state, offered)], id="controls", open=True
+            ),
+            html.Main(
+                [
+                    html.Div(id="messages", role="status"),
+                    html.P(id="problem", role="alert"),
+                    html.P(id="headline"),
+                    html.Div(id="warnings"),
+                    slot("main", main is not None),
+                    html.Div(html.Table(id="ranking"), className="scroll", tabIndex=0),
+                    html.P(id="more", className="caption"),
+                    *(slot(i) for i, _ in others(board)),
+                    html.Details([html.Summary("Notes"), html.Ul(id="notes")]),
+                ]
+            ),
+            html.Footer(
+                [
+                    html.Div(
+                        [
+                            html.Button("Export this view as HTML", id="export", disabled=True),
+                            html.Span("or"),
+                            html.Code(id="command"),
+                            dcc.Clipboard(target_id="command", title="copy the command"),
+                        ]
+                    ),
+                ]
+            ),
+        ],
+        id="page",
+    )
+
+
+def main_figure(board: Board) -> int | None:
+    """Which figure of the dashboard follows the controls at once: its first plane."""
+    return next((i for i, f in enumerate(board.figures) if f.kind == "plane"), None)
+
+
+def others(board: Board) -> list[tuple[int, Any]]:
+    """The figures that follow after it, with their places in the dashboard."""
+    return [(i, f) for i, f in enumerate(board.figures) if i != main_figure(board)]
+
+
+def slot(name: int | str, shown: bool = True) -> html.Section:
+    """The place of one figure."""
+    return html.Section(
+        [
+            dcc.Store(id=f"digest-{name}"),
+            html.H2(id=f"title-{name}"),
+            dcc.Graph(
+                id=f"graph-{name}", config=_GRAPH, responsive=True, style={"display": "none"}
+            ),
+            html.P(id=f"caption-{name}", className="caption"),
+        ],
+        className="figure",
+        hidden=not shown,
+    )
+
+
+def _controls(state: State, offered: Sequence[str]) -> html.Div:
+    return html.Div(
+        [
+            _field(
+                "Experiments",
+                dcc.Dropdown(
+                    id="experiments",
+                    options=list(state.experiments),
+                    value=list(state.experiments),
+                    multi=True,
+                    placeholder="one or several",
+                ),
+            ),
+            html.Div(
+                _field("Comparison set", dcc.Dropdown(id="set", placeholder="the first")),
+                id="sets",
+                hidden=True,
+            ),
+            html.Div(
+                [
+                    *(html.Span(word, className="head")
+                      for word in ("Resource", "Weight", "Share", "At most")),
+                    *(part for i, name in enumerate(offered) for part in _resource(i, name)),
+                    html.Span("P: performance", className="name"),
+                    html.Span("at least", className="share least"),
+                    _limit("least", "P at least"),
+                ],
+                className="resources",
+            ),
+            _field(
+                "α: from 1, resources count less",
+                dcc.Slider(
+                    id="alpha",
+                    min=1,
+                    max=states.MOST_ALPHA,
+                    step=0.1,
+                    value=state.alpha,
+                    marks=None,
+                    tooltip=None,
+                ),
+            ),
+            _choice("R is normalised from", "normalisation", states.NORMALISATIONS),
+            _choice("Runs that differ in conditions", "mixed", states.MIXED),
+            dcc.Checklist(
+                id="strict",
+                options=[{"label": "leave out doubtful runs", "value": "strict"}],
+                value=[],
+            ),
+            _choice("Colour by", "colour", states.COLOURS),
+            _choice("Horizontal axis", "axis", states.AXES),
+            _field(
+                "Rows of the table",
+                dcc.Input(
+                    id="rows", type="number", min=1, max=states.MOST_ROWS, step=1, debounce=True
+                ),
+            ),
+        ],
+        className="controls",
+    )  # fmt: skip
+
+
+def _resource(i: int, name: str) -> list[Any]:
+    """The controls of one resource, cells of a grid."""
+    words = f"{name}: {_SHORT[name]}" if name in _SHORT else name
+    title = RESOURCES[name].help if name in RESOURCES else name
+    return [
+        dcc.Checklist(
+            id=f"use-{i}",
+            options=[{"label": words, "value": "use", "title": title}],
+            value=[],
+            className="name",
+        ),
+        dcc.Slider(
+            id=f"weight-{i}",
+            min=0,
+            max=1,
+            step=0.01,
+            value=states.WEIGHT,
+            marks=None,
+            tooltip=None,
+            allow_direct_input=False,
+        ),
+        html.Span(id=f"share-{i}", className="share"),
+        _limit(f"limit-{i}", f"{name} at most", cost_unit(name)),
+    ]
+
+
+def resource_class(known: bool, used: bool) -> str:
+    """How the row of a resource looks."""
+    return "name" + (" used" if used else "") + ("" if known else " unknown")
+
+
+def _limit(name: str, title: str, unit: str = "") -> html.Span:
+    return html.Span(
+        dcc.Input(
+            id=name, type="number", min=0, step="any", debounce=True, placeholder=unit or "no limit"
+        ),
+        title=f"{title} ({unit})" if unit else title,
+    )
+
+
+def _field(label: str, control: Any) -> html.Div:
+    return html.Div([html.Span(label, className="label"), control], className="field")
+
+
+def _choice(label: str, name: str, values: Sequence[str]) -> html.Div:
+    options = [{"label": _WORDS[v], "value": v} for v in values]
+    return _field(label, dcc.RadioItems(id=name, options=options, value=values[0], inline=True))
+
+
+def table(content: Table) -> list[Any]:
+    """The rows of the ranking."""
+    right = {i for i, word in enumerate(content.headings)
+             if word not in ("model", "type", "energy", "flags")}  # fmt: skip
+    return [
+        html.Thead(html.Tr([html.Th(h, className="number" if i in right else None)
+                            for i, h in enumerate(content.headings)])),
+        html.Tbody(
+            [
+                html.Tr([html.Td(_cell(i, cell, address),
+                                 className="number" if i in right else None)
+                         for i, cell in enumerate(row)])
+                for row, address in zip(content.rows, content.pages, strict=True)
+            ]
+        ),
+    ]  # fmt: skip
+
+
+def notes(material: Material, more: Sequence[str]) -> list[Any]:
+    """What a reader must know about all of it."""
+    told = [note for part in material.parts if part.main for note in part.comparison.notes]
+    return [html.Li(note) for note in dict.fromkeys([*told, *more])]
+
+
+def _cell(i: int, cell: str, address: str | None) -> Any:
+    if i == 1 and address is not None:
+        return html.A(cell, href=address, target="_blank", rel="noopener")
+    return cell
+
+
+def height(figure: Any) -> dict[str, str]:
+    """How tall a figure is on the page: as it says itself, else like the others."""
+    return {"height": f"{figure.layout.height or 440}px"}

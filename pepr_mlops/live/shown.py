@@ -1,0 +1,255 @@
+"""What the page shows of a view: the answer, the table and the figures. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from pepr_mlops import selection
+from pepr_mlops.comparison import means
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.frame import column
+from pepr_mlops.live.state import State
+from pepr_mlops.report import page, theme
+from pepr_mlops.report.board import Wanted
+from pepr_mlops.report.kinds import OF_A_SET
+from pepr_mlops.report.material import KEYS, Material, cost_unit
+from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
+from pepr_mlops.selection import Budget
+
+_GREY = "rgba(128,128,128,0.25)"
+_MOST_FLAGS = 60  # characters of a cell
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The models of one comparison set that are within the budgets, best first.
+
+    `fitting` are rows of `Material.models`, `models` is how many there are of the set, `limits`
+    are the budgets in words.
+    """
+
+    comparison_set: str
+    fitting: pd.DataFrame
+    models: int
+    limits: tuple[str, ...]
+
+
+def shown_set(material: Material, state: State) -> str:
+    """The comparison set that is shown: the chosen one where it is there, else the first."""
+    sets = material.main_sets
+    return state.chosen_set if state.chosen_set in sets else sets[0]
+
+
+def ranking(material: Material, state: State) -> Ranking:
+    """The ranking under the budgets. Raises `WrongUse` for a budget of what no run has."""
+    name = shown_set(material, state)
+    rows = material.of(name)
+    budgets = [Budget(f"cost {r}", "max", limit) for r, limit in state.at_most]
+    if state.at_least is not None:
+        budgets.append(Budget(PERFORMANCE, "min", state.at_least))
+    rows = _with_costs(material, rows, [r for r, _ in state.at_most])
+    fitting = selection.select(rows, budgets, "score").fitting.sort_values(
+        ["rank", PERFORMANCE], ascending=[True, False], kind="stable"
+    )
+    words = [f"{r} ≤ {theme.number(limit)} {cost_unit(r)}".strip() for r, limit in state.at_most]
+    if state.at_least is not None:
+        words.append(f"P ≥ {theme.number(state.at_least)}")
+    return Ranking(name, fitting, len(rows), tuple(words))
+
+
+def _with_costs(material: Material, rows: pd.DataFrame, resources: Sequence[str]) -> pd.DataFrame:
+    """The rows with the costs that budgets name and no score is made of."""
+    absent = [r for r in resources if f"cost {r}" not in rows]
+    if not absent:
+        return rows
+    of = rows["comparison_set"].iloc[0]
+    found = next(
+        p.comparison for p in material.parts if of in set(p.comparison.sets["comparison_set"])
+    )
+    extra = means(found, {f"cost {r}": column(found.used, r) for r in absent})
+    return rows.merge(extra, on=KEYS, how="left", validate="one_to_one")
+
+
+def headline(shown: Ranking) -> str:
+    """The answer in a sentence or two: the best by score, and by performance, within budgets."""
+    within = f"Within {', '.join(shown.limits)}: " if shown.limits else ""
+    if shown.fitting.empty:
+        return f"{within}none of the {shown.models} models of {shown.comparison_set} fits."
+    best = shown.fitting.iloc[0]
+    top = shown.fitting.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
+    interval = ""
+    if not math.isnan(best["ci_low"]):
+        interval = f" (95 % {best['ci_low']:.4f} to {best['ci_high']:.4f})"
+    first = (
+        f"{best['label']} has the best PePR-{best['scored_by']}, {best['score']:.4f}{interval}, "
+        f"P {best[PERFORMANCE]:.4f}"
+    )
+    if top["label"] == best["label"]:
+        second = "; no other performs better" if len(shown.fitting) > 1 else ""
+    else:
+        second = f"; {top['label']} performs best, P {top[PERFORMANCE]:.4f}"
+    fit = len(shown.fitting)
+    count = f"{fit} of {shown.models} models fit" if shown.limits else f"{fit} models compared"
+    return f"{within}{first}{second}. {count} in {shown.comparison_set}."
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text. `pages` are addresses of the runs' pages, or None."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    pages: tuple[str | None, ...]
+
+
+def table(shown: Ranking, material: Material, state: State) -> Table:
+    """The first rows of the ranking; intervals that are still being found are an ellipsis."""
+    rows = shown.fitting.head(state.rows)
+    known = [*state.resources, *(r for r, _ in state.at_most), *("E", "M", "T")]
+    costs = [
+        r for r in dict.fromkeys(known) if f"cost {r}" in rows and rows[f"cost {r}"].notna().any()
+    ]
+    by = rows["scored_by"].iloc[0] if len(rows) else "+".join(state.resources)
+    headings = ["rank", "model", "P", *(_heading(r) for r in costs), "R", f"PePR-{by}",
+                "95 % interval", "ranks", "type", "parameters", "runs", "energy",
+                "flags"]  # fmt: skip
+    cells = []
+    for row in rows.to_dict("records"):
+        missing = math.isnan(row["ci_low"])
+        cells.append(
+            (
+                str(row["rank"]),
+                str(row["label"]),
+                f"{row[PERFORMANCE]:.4f}",
+                *(_number(row[f"cost {r}"]) for r in costs),
+                f"{row['R']:.4f}",
+                f"{row['score']:.4f}",
+                "…" if missing else f"{row['ci_low']:.4f}–{row['ci_high']:.4f}",
+                "…" if missing else f"{row['rank_low']:.0f}–{row['rank_high']:.0f}",
+                _text(row["kind"]),
+                _millions(row["parameters"]),
+                str(row["n"]),
+                _text(row["energy_source"]),
+                _cut(", ".join(row["codes"])),
+            )
+        )
+    pages = tuple(
+        None if material.run_page is None else material.run_page + run for run in rows["run_id"]
+    )
+    return Table(tuple(headings), tuple(cells), pages)
+
+
+def _heading(resource: str) -> str:
+    unit = cost_unit(resource)
+    return f"{resource} ({unit})" if unit else resource
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _millions(value: float) -> str:
+    return "" if math.isnan(value) else f"{value / 1e6:.1f} M"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= _MOST_FLAGS else f"{words[:_MOST_FLAGS]}…"
+
+
+def panel(material: Material, wanted: Wanted, state: State) -> Panel:
+    """One figure of a dashboard. Raises `NothingToDraw`."""
+    of = shown_set(material, state) if wanted.kind in OF_A_SET else None
+    return page.panel(material, wanted, of)
+
+
+def plane(material: Material, wanted: Wanted, state: State, shown: Ranking) -> Panel:
+    """The figure of cost and performance with what is outside the budgets grey, groups in colour.
+
+    The best within the budgets is ringed, and the budgets are lines where the axes are theirs.
+    """
+    if hasattr(wanted.options, "axis"):
+        wanted = replace(wanted, options=replace(wanted.options, axis=state.axis))
+    found = panel(material, wanted, state)
+    rows = material.of(shown.comparison_set).set_index("label")
+    groups = rows[state.colour].fillna("not known") if state.colour != "none" else None
+    within = set(shown.fitting["label"])
+    figure = found.figure
+    figure.layout.updatemenus = ()  # the control of the page says which axis
+    _colour(figure, within if shown.limits else None, groups)
+    if shown.limits and len(shown.fitting):
+        best = shown.fitting.iloc[0]
+        x = best["R"] if not _in_cost(found, state) else best[f"cost {best['scored_by']}"]
+        figure.add_scatter(
+            x=[x], y=[best[PERFORMANCE]], mode="markers", name="best within budgets",
+            marker={"size": 20, "symbol": "circle-open", "color": theme.RED,
+                    "line": {"width": 3}}, hoverinfo="skip",
+        )  # fmt: skip
+    line = {"color": theme.RED, "width": 1, "dash": "dash"}
+    if state.at_least is not None:
+        figure.add_hline(y=state.at_least, line=line)
+    limit = dict(state.at_most).get(str(rows["scored_by"].iloc[0]))
+    if limit is not None and _in_cost(found, state):
+        figure.add_vline(x=limit, line=line)
+    return found
+
+
+def _in_cost(found: Panel, state: State) -> bool:
+    costs = found.table["cost"]
+    return state.axis == "cost" and bool(costs.notna().all() and costs.nunique() > 1)
+
+
+def _colour(figure: go.Figure, within: set[str] | None, groups: pd.Series[str] | None) -> None:
+    """Colour the points of the models by their group, those outside the budgets grey."""
+    if within is None and groups is None:
+        return
+    kept = None if within is None else {theme.text(label) for label in within}
+    of = {} if groups is None else {theme.text(label): g for label, g in groups.items()}
+    names = sorted(set(of.values()))
+    looks = {
+        g: (theme.COLOURS[i % len(theme.COLOURS)], theme.SYMBOLS[i % len(theme.SYMBOLS)])
+        for i, g in enumerate(names)
+    }
+    for trace in figure.data:
+        if trace.name not in ("models", "Pareto set") or trace.text is None:
+            continue
+        colours: list[Any] = [trace.marker.color] * len(trace.text)
+        if groups is not None:
+            colours = [looks[of[label]][0] for label in trace.text]
+            if trace.name == "models":
+                trace.marker.symbol = [looks[of[label]][1] for label in trace.text]
+                trace.showlegend = False
+        if kept is not None:
+            colours = [
+                c if label in kept else _GREY for c, label in zip(colours, trace.text, strict=True)
+            ]
+            trace.marker.line = {"width": 0}
+        trace.marker.color = colours
+    for name in names:
+        colour, symbol = looks[name]
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", name=theme.text(name),
+            marker={"color": colour, "symbol": symbol, "size": 8},
+        )  # fmt: skip
+
+
+def known(sources: Sequence[pd.DataFrame], resources: Sequence[str]) -> list[str]:
+    """Those of the resources that a run of every frame has a number of."""
+    return [r for r in resources if all(_has(runs, r) for runs in sources)]
+
+
+def _has(runs: pd.DataFrame, resource: str) -> bool:
+    try:
+        return bool(runs[column(runs, resource)].notna().any())
+    except WrongUse:
+        return False
