@@ -81,7 +81,7 @@ class Comparison:
     | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
     | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
     | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
-    | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common) |
+    | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`score.Bounds` by cost column) |
 
     `notes` go with every output. `reference` has the bounds of the first set.
     """  # noqa: E501
@@ -182,7 +182,7 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
         sets.append(_describe(name, members, costs, question, bounds) | common)
     described = pd.DataFrame(sets)
     alone = int((described["models"] == 1).sum())
-    if alone:
+    if alone and question.reference is None:
         notes.append(
             f"{alone} of {len(described)} sets have one model, whose R is 0 for want of more"
         )
@@ -191,7 +191,7 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
         pd.concat(parts).reset_index(drop=True),
         judged.reset_index(drop=True),
         pd.concat(prepared.members.values()),
-        described.drop(columns="bounds"),
+        described,
         list(dict.fromkeys(notes)),
         _reference(described, question),
     )

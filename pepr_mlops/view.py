@@ -32,11 +32,16 @@ class Source:
 
 
 def read(
-    experiments: Sequence[str], beside: Sequence[str] = (), *, tracking_uri: str | None = None
+    experiments: Sequence[str],
+    beside: Sequence[str] = (),
+    *,
+    performance: str | None = None,
+    tracking_uri: str | None = None,
 ) -> Source:
     """Read the experiments, and those of `beside` that there are, with histories and evidence.
 
-    Raises as `query.load_runs`.
+    `performance` is the metric that is P where it is not each run's own. Raises as
+    `query.load_runs`.
     """
     main = tuple(dict.fromkeys(experiments))
     runs = {name: query.load_runs(name, tracking_uri=tracking_uri) for name in main}
@@ -49,11 +54,12 @@ def read(
         except WrongUse:
             missing.append(name)
     ids = [run for name in main for run in runs[name]["run_id"]]
+    metrics = dict.fromkeys([*HISTORY, *([performance] if performance else [])])
     return Source(
         main,
         runs,
         {n: query.load_evidence(r, tracking_uri=tracking_uri) for n, r in runs.items()},
-        query.load_epochs(ids, list(HISTORY), tracking_uri=tracking_uri),
+        query.load_epochs(ids, list(metrics), tracking_uri=tracking_uri),
         tuple(missing),
         query.run_page(tracking_uri),
     )

@@ -6,6 +6,7 @@ import os
 import runpy
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -366,21 +367,15 @@ def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URI of a PostgreSQL database of this machine, reached by a socket only."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     tools = needs(programs[-1] if programs else Path("/usr/lib/postgresql"), "PostgreSQL").parent
-    folder = tmp_path_factory.mktemp("pg")
+    # A folder of its own: every pytest that starts closes pytest's own to other users.
+    folder = Path(tempfile.mkdtemp(prefix="pepr-pg-"))
     as_owner: list[str] = []
     if os.getuid() == 0:  # it refuses to run as root
         folder.chmod(0o777)
-        for parent in folder.parents:
-            if (
-                parent.stat().st_uid == 0
-                and parent.is_relative_to("/tmp")
-                and parent != Path("/tmp")
-            ):
-                parent.chmod(0o755)
         as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     data = folder / "data"
 
@@ -400,7 +395,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql://mlflow@/mlflow?host={folder}"
     finally:
         tool("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_postgresql(postgres: str) -> None:

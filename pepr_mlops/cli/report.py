@@ -102,7 +102,12 @@ def command(
     question = asked.question(**options)
     countries = None if publications is None else papers.read(publications)
     click.echo(f"reading {', '.join(experiments)} …", err=True)
-    source = view.read(experiments, list(board.experiments), tracking_uri=tracking_uri)
+    source = view.read(
+        experiments,
+        list(board.experiments),
+        performance=question.performance,
+        tracking_uri=tracking_uri,
+    )
     prepared, notes = view.sort(source, question, board.experiments)
     material = view.material(source, prepared, question, countries)
 
@@ -123,13 +128,13 @@ def command(
             _write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
         written.append(path)
     if set(wanted) - {"html"}:
-        folder = path.with_suffix("")
+        folder = _folder(path)
         panels, _ = page.panels(material, board)
         written += _images(panels, [f for f in wanted if f in IMAGES], folder)
         written += _tables(panels, [f for f in wanted if f in TABLES], folder)
     found = summary.summarise(material, notes)
     tell([*found.warnings, *found.notes])
-    click.echo(f"{path if 'html' in wanted else path.with_suffix('')}")
+    click.echo(f"{path if 'html' in wanted else _folder(path)}")
     for answer in found.answers:
         if len(found.answers) > 1:
             click.echo(f"\n{answer.comparison_set}")
@@ -144,6 +149,11 @@ def _forms(text: str) -> list[str]:
     if not forms:
         raise WrongUse(f"format: name one or more of {', '.join(FORMATS)}")
     return list(dict.fromkeys(forms))
+
+
+def _folder(path: Path) -> Path:
+    """Where images and tables go: beside the page, under its name without the ending."""
+    return path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-files")
 
 
 def _file_name(experiments: tuple[str, ...]) -> str:

@@ -86,7 +86,7 @@ class _Page:
         self._board, self._dashboard = board, dashboard
         self._uri = without_password(tracking_uri) if tracking_uri else None
         self._offered = states.offered(board.resources or ())
-        resources = board.resources or states.State().resources
+        resources = (board.resources or states.State().resources)[:1]  # the main one, as `report`
         self._default = states.State(
             experiments=experiments,
             resources=resources,

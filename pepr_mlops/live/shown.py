@@ -66,10 +66,12 @@ def ranking(material: Material, state: State) -> Ranking:
 
 def _with_costs(material: Material, rows: pd.DataFrame, resources: Sequence[str]) -> pd.DataFrame:
     """The rows with the costs that budgets name and no score is made of."""
-    absent = [r for r in resources if f"cost {r}" not in rows]
+    of = rows["comparison_set"].iloc[0]
+    known = material.resources(of)  # a column may be there for another set alone
+    absent = [r for r in resources if r not in known]
     if not absent:
         return rows
-    of = rows["comparison_set"].iloc[0]
+    rows = rows.drop(columns=[f"cost {r}" for r in absent], errors="ignore")
     found = next(
         p.comparison for p in material.parts if of in set(p.comparison.sets["comparison_set"])
     )

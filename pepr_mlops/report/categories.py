@@ -297,7 +297,9 @@ def _correlated(x: pd.Series[float], y: pd.Series[float], x_name: str, y_name: s
     if found is None:
         return f"The rank correlation of {y_name} with {x_name} is not defined."
     strength, p = found
-    moves = "does not move with" if p >= 0.05 else "rises with" if strength > 0 else "falls with"
+    moves = (
+        "shows no correlation with" if p >= 0.05 else "rises with" if strength > 0 else "falls with"
+    )
     return (
         f"{y_name} {moves} {x_name} (Spearman's rank correlation {strength:.2f}, "
         f"{theme.p_value(p)}, n = {len(x)})."

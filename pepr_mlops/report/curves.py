@@ -27,57 +27,66 @@ class Options:
 COLUMNS = ["label", "step", "cost", "R", "P", "score", "estimated"]
 
 
+def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
+    """What each model of a set had cost and reached after each epoch: `label`, `step`, `cost`, `P`,
+    `estimated`.
+
+    Runs of one model are averaged over the epochs that all of them have. Where only the whole run's
+    cost is known, it is spread evenly over the epochs and `estimated` says so. CO2e is under the
+    intensity that was asked for, if one was. Raises `NothingToDraw` where there are no histories,
+    and for resources that do not grow with training.
+    """
+    metric = RESOURCES[resource].metric if resource in RESOURCES else None
+    if metric is None:
+        raise NothingToDraw(f"{resource} does not add up over epochs; E, C and T do")
+    question = material.question(comparison_set)
+    performance = question.performance or PERFORMANCE
+    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    epochs = material.epochs.merge(runs[["run_id", "label", "pue"]], on="run_id")
+    if resource == "C" and question.intensity is not None and "energy/train_wh" in epochs:
+        kwh = epochs["energy/train_wh"] / 1000
+        epochs[metric] = kwh * question.intensity.g_per_kwh * epochs["pue"].fillna(1.0)
+    if performance not in epochs or metric not in epochs:
+        raise NothingToDraw("the runs have no history of epochs")
+    epochs = epochs.dropna(subset=[performance]).sort_values(["run_id", "step"])
+    epochs = epochs[epochs["step"] > 0]
+    by_run = epochs.groupby("run_id")
+    known = by_run[metric].transform("count") == by_run["step"].transform("size")
+    even = by_run[metric].transform("max") * epochs["step"] / by_run["step"].transform("max")
+    epochs["cost"] = epochs[metric].where(known, even)
+    epochs["estimated"] = ~known
+    epochs = epochs[np.isfinite(epochs["cost"]) & epochs[performance].between(0, 1)]
+    if epochs.empty:
+        raise NothingToDraw(f"the runs have no history of {performance} and {metric}")
+    means = epochs.groupby(["label", "step"], as_index=False).agg(
+        cost=("cost", "mean"),
+        P=(performance, "mean"),
+        estimated=("estimated", "any"),
+        runs=("run_id", "size"),
+    )
+    whole = means["runs"] == means.groupby("label")["runs"].transform("max")
+    return means[whole].drop(columns="runs").reset_index(drop=True)
+
+
 def data(
     material: Material, comparison_set: str, resource: str, by: score.Bounds | None = None
 ) -> pd.DataFrame:
     """The PePR curves of all models of a set: a row per model and epoch, in COLUMNS.
 
-    R is the cost so far, normalised by `by` or, if None, from no cost at all to the greatest of the
-    set, since training begins with none (R = 0 at the set's cheapest model would leave nothing of
-    the first epochs). Runs of one model are averaged epoch by
-    epoch. Where only the whole run's cost is known, it is spread evenly over the epochs and
-    `estimated` says so. Raises `NothingToDraw` where there are no histories, and for resources that
-    do not grow with training.
+    R is the cost `so_far`, normalised by `by` or, if None, from no cost at all to that of the
+    dearest model of the set: training begins with none, and with R = 0 at the set's cheapest model
+    nothing would be left of the first epochs. Raises `NothingToDraw` as `so_far`, and for a
+    resource that not every model has.
     """
-    metric = RESOURCES[resource].metric if resource in RESOURCES else None
-    if metric is None:
-        raise NothingToDraw(f"{resource} does not add up over epochs; E, C and T do")
-    runs = material.runs[material.runs["comparison_set"] == comparison_set]
-    epochs = material.epochs.merge(runs[["run_id", "label"]], on="run_id")
-    if PERFORMANCE not in epochs or metric not in epochs:
-        raise NothingToDraw("the runs have no history of epochs")
-    epochs = epochs.dropna(subset=[PERFORMANCE]).sort_values(["run_id", "step"])
-    epochs = epochs[epochs["step"] > 0]
-    if epochs.empty:
-        raise NothingToDraw("the runs have no history of epochs")
-    by_run = epochs.groupby("run_id")
-    known = by_run[metric].transform("count") == by_run["step"].transform("size")
-    whole = by_run[metric].transform("max")
-    even = whole * epochs["step"] / by_run["step"].transform("max")
-    epochs["cost"] = epochs[metric].where(known, even)
-    epochs["estimated"] = ~known
-    epochs = epochs[np.isfinite(epochs["cost"]) & epochs[PERFORMANCE].between(0, 1)]
-    if epochs.empty:
-        raise NothingToDraw(f"the runs have no history of {metric}")
-    means = epochs.groupby(["label", "step"], as_index=False).agg(
-        cost=("cost", "mean"), P=(PERFORMANCE, "mean"), estimated=("estimated", "any")
-    )
-    if by is None:
-        by = score.Bounds(0, bounds(material, comparison_set, resource).high)
+    if resource not in material.resources(comparison_set):
+        raise NothingToDraw(f"not every model has a cost {resource}")
+    means = so_far(material, comparison_set, resource)
+    by = by or score.Bounds(0, float(material.of(comparison_set)[f"cost {resource}"].max()))
     means["R"] = score.normalise(means["cost"], by)
     means["score"] = score.pepr(
         means["P"], means["R"], alpha=material.question(comparison_set).alpha
     )
     return means[COLUMNS]
-
-
-def bounds(material: Material, comparison_set: str, resource: str) -> score.Bounds:
-    """What costs of a set are normalised by."""
-    question = material.question(comparison_set)
-    if question.reference is not None:
-        return question.reference.bounds[RESOURCES[resource].column]
-    costs = material.of(comparison_set)[f"cost {resource}"]
-    return score.bounds(costs, question.normalisation, question.quantiles)
 
 
 def peaks(points: pd.DataFrame) -> pd.DataFrame:
@@ -146,8 +155,6 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     resource = options.resource or next(
         (n for n in material.resources(comparison_set) if n in ("E", "C", "T")), "E"
     )
-    if resource not in material.resources(comparison_set):
-        raise NothingToDraw(f"not every model has a cost {resource}")
     every = data(material, comparison_set, resource)
     rows = material.of(comparison_set)
     chosen = [m for m in rows["label"] if m in options.models] if options.models else (
@@ -161,13 +168,13 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     best = tops.loc[tops["score"].idxmax()]
     return Panel(
         kind="curves",
-        title=f"PePR curve over the epochs of {len(tops)} models",
+        title=f"PePR curves over the epochs: {comparison_set}",
         caption=(
-            "Score if training had stopped after each epoch, with R from no cost at all to the "
-            f"greatest of {comparison_set}. The star is the greatest score, the "
+            "Score if training had stopped after each epoch, with R from no cost at all to that "
+            f"of the dearest model of {comparison_set}. The star is the greatest score, the "
             "thick part lies beyond the knee, where more "
             f"{cost_title(resource).split(' (')[0]} brings less than it did on the average. "
-            f"{best['label']} reaches the greatest score of all, {best['score']:.4f}, at "
+            f"Of these {best['label']} reaches the greatest score, {best['score']:.4f}, at "
             f"R = {best['R']:.3f}."
             + (
                 " ESTIMATED where dotted: only the cost of the whole run is known, and is spread "

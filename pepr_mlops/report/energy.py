@@ -29,9 +29,9 @@ def history(material: Material, comparison_set: str) -> pd.DataFrame:
     `gain`, `gain_per_wh`, `estimated`.
 
     `gain` is what the epoch added to P and `gain_per_wh` that by its energy; both are missing in
-    the first epoch, before which P is not known. Raises `NothingToDraw` as `curves.data`.
+    the first epoch, before which P is not known. Raises `NothingToDraw` as `curves.so_far`.
     """
-    points = curves.data(material, comparison_set, "E")
+    points = curves.so_far(material, comparison_set, "E")
     points = points.rename(columns={"cost": "energy_wh"}).sort_values(["label", "step"])
     by_model = points.groupby("label")
     points["gain"] = by_model["P"].diff()
@@ -45,31 +45,37 @@ def split(material: Material, comparison_set: str) -> pd.DataFrame:
     """Energy by model, phase and component, in Wh: `label`, `phase`, `component`, `energy_wh`,
     `source`.
 
-    Means over the runs of a model; a component that one of them lacks is left out. Where a run has
-    only a sum, the component is `total`.
+    Means over the runs of a model. Where not all of them have the same components, the component
+    is `total`; where one of them has not even that, the phase is left out. Raises `NothingToDraw`
+    where nothing is left.
     """
     runs = material.runs[material.runs["comparison_set"] == comparison_set]
-    parts = [(phase, part, f"metrics.energy/{phase}_{part}_wh")
-             for phase in PHASES for part in COMPONENTS]  # fmt: skip
-    sums = [(phase, "total", f"metrics.energy/{phase}_wh") for phase in PHASES]
-    if not any(name in runs and runs[name].notna().any() for _, _, name in parts):
-        parts = sums
-    rows = []
-    sources = runs.groupby("label")["energy_components"].agg(lambda s: s.iloc[0])
-    for phase, part, name in parts:
-        if name not in runs:
-            continue
-        values = runs[name].where(np.isfinite(runs[name])).astype(float)
-        means = values.groupby(runs["label"]).agg(lambda v: v.mean(skipna=False))
-        for label, energy_wh in means.dropna().items():
-            source = _source(sources[label], part)
-            rows.append(
-                {"label": label, "phase": phase, "component": part, "energy_wh": energy_wh,
-                 "source": source}
-            )  # fmt: skip
+    rows: list[dict[str, object]] = []
+    for label, of_model in runs.groupby("label", sort=False):
+        for phase in PHASES:
+            parts = {p: _energies(of_model, f"energy/{phase}_{p}_wh") for p in COMPONENTS}
+            parts = {p: v for p, v in parts.items() if v.notna().any()}
+            if not parts or any(v.isna().any() for v in parts.values()):
+                parts = {"total": _energies(of_model, f"energy/{phase}_wh")}
+            rows += [
+                {
+                    "label": label,
+                    "phase": phase,
+                    "component": part,
+                    "energy_wh": float(values.mean()),
+                    "source": _source(of_model["energy_components"].iloc[0], part),
+                }
+                for part, values in parts.items()
+                if values.notna().all()
+            ]
     if not rows:
         raise NothingToDraw("no run has its energy")
     return pd.DataFrame(rows)
+
+
+def _energies(runs: pd.DataFrame, metric: str) -> pd.Series[float]:
+    values = runs.get(f"metrics.{metric}", pd.Series(np.nan, runs.index))
+    return values.where(np.isfinite(values)).astype(float)
 
 
 def _source(components: object, part: str) -> str | None:
@@ -145,26 +151,17 @@ def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     rows = material.of(comparison_set).sort_values("rank")
     runs = material.runs[material.runs["comparison_set"] == comparison_set]
-    wanted = [m for m in rows["label"] if m in options.models] if options.models else None
+    wanted = [m for m in rows["label"] if m in options.models]
+    if options.models and not wanted:
+        raise NothingToDraw(f"none of {', '.join(options.models)} is in {comparison_set}")
     if options.show == "split":
         parts = split(material, comparison_set)
         known = set(parts["label"])
         order = wanted or [m for m in rows["label"] if m in known][: options.top]
-        whole = parts.groupby("phase")["energy_wh"].sum()
-        share = whole.get("eval", 0.0) / whole.sum()
-        shares = parts.groupby("component")["energy_wh"].sum() / parts["energy_wh"].sum()
-        listed = ", ".join(f"{c} {s:.0%}" for c, s in shares.sort_values(ascending=False).items())
         return Panel(
             kind="energy",
             title=f"Energy by component and phase: {comparison_set}",
-            caption=(
-                f"Of the energy of all models: {listed}."
-                + (
-                    f" Evaluation took {share:.0%} of it, which is no part of E."
-                    if "eval" in whole
-                    else " That of evaluation is not known."
-                )
-            ),
+            caption=_shares(parts),
             figure=draw_split(parts[parts["label"].isin(order)], order),
             table=parts,
             sets=(comparison_set,),
@@ -174,7 +171,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         raise NothingToDraw("only the energy of whole runs is known, not that of their epochs")
     known = set(every["label"])
     order = wanted or [m for m in rows["label"] if m in known][: options.top]
-    points = every.set_index("label").loc[order].reset_index()
+    points = every.set_index("label").loc[[m for m in order if m in known]].reset_index()
     return Panel(
         kind="energy",
         title=(
@@ -186,6 +183,29 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         figure=draw_history(points, options.show, performance_name(runs)),
         table=points,
         sets=(comparison_set,),
+    )
+
+
+def _shares(parts: pd.DataFrame) -> str:
+    """How the energy divides, over the models of which that is known."""
+    wide = parts.pivot_table(index="label", columns="phase", values="energy_wh", aggfunc="sum")
+    both = wide.reindex(columns=list(PHASES)).dropna()
+    words = "Energy of evaluation is no part of E; it is not known of any model."
+    if len(both):
+        share = both["eval"].sum() / both.to_numpy().sum()
+        words = (
+            f"Evaluation, which is no part of E, took {share:.0%} of the energy of the {len(both)} "
+            f"of {len(wide)} models of which it is known."
+        )
+    train = parts[parts["phase"] == "train"]
+    told = train[train["component"] != "total"]
+    if told.empty:
+        return f"Components are not known. {words}"
+    by_part = told.groupby("component")["energy_wh"].sum().sort_values(ascending=False)
+    listed = ", ".join(f"{part} {wh / by_part.sum():.0%}" for part, wh in by_part.items())
+    return (
+        f"Of the training of {told['label'].nunique()} of {train['label'].nunique()} models, whose "
+        f"components are known: {listed}. {words}"
     )
 
 

@@ -27,10 +27,10 @@ OF_A_SET: dict[str, ModuleType] = {
     "space": space,
     "energy": energy,
 }
-ACROSS: dict[str, ModuleType] = {
+KINDS: dict[str, ModuleType] = {
+    **OF_A_SET,
     "categories": categories,
     "conditions": conditions,
     "sizes": sizes,
     "publications": publications,
 }
-KINDS = {**OF_A_SET, **ACROSS}

@@ -12,7 +12,7 @@ from pepr_mlops import quality, score
 from pepr_mlops.comparison import Comparison, Question, means
 from pepr_mlops.frame import column, label, unit
 from pepr_mlops.models import paper_models
-from pepr_mlops.schema import COMPONENTS, ENERGY, PERFORMANCE, RESOURCES
+from pepr_mlops.schema import COMPONENTS, PERFORMANCE, RESOURCES
 from pepr_mlops.stats import sizes
 
 KEYS = ["comparison_set", "model", "variant"]
@@ -53,8 +53,8 @@ class Material:
     | --- | --- | --- |
     | `models` | a model in a comparison set, best first | `comparison_set`, `experiment`, `model`, `variant`, `label`, `main`, `n`, `performance`, `performance_sd`, `parameters`, `kind`, `efficient`, `size` (missing where not known), `energy_source`, `codes`, `run_id` (the newest of its runs), `scored_by`, `R`, `score`, `ci_low`, `ci_high`, `rank`, `rank_low`, `rank_high`, and for each resource NAME `cost NAME`, `R NAME`, `PePR-NAME` |
     | `runs` | a run that was scored | those of the frame of runs, `comparison_set`, `variant`, `label` |
-    | `epochs` | a run and epoch | `run_id`, `step`, metrics of HISTORY |
-    | `sets` | a comparison set | `comparison_set`, `experiment`, `main`, `models`, `runs`, `scored_by`, `fingerprint`, `energy_source`, `shared`, `mixed` |
+    | `epochs` | a run and epoch | `run_id`, `step`, metrics of HISTORY and what is P |
+    | `sets` | a comparison set | `comparison_set`, `experiment`, `main`, `models`, `runs`, `scored_by`, `fingerprint`, `energy_source`, `shared`, `bounds`, `mixed` |
     | `publications` | a country in a year, or None | `year`, `name`, `region`, `papers`, `population` |
 
     `parts` are the comparisons behind it, and `run_page` what precedes a run's id in the address
@@ -90,6 +90,16 @@ class Material:
         rows = self.of(comparison_set)
         names = [c.removeprefix("R ") for c in rows if c.startswith("R ")]
         return [n for n in names if rows[f"R {n}"].notna().all()]
+
+    def bounds(self, comparison_set: str, resource: str) -> score.Bounds:
+        """What R of a resource of `resources` is 0 and 1 at in the set."""
+        costs = self.of(comparison_set)[f"cost {resource}"]
+        by = self.sets.set_index("comparison_set").at[comparison_set, "bounds"]
+        name = column(self.runs, resource)
+        if name in by:
+            found: score.Bounds = by[name]
+            return found
+        return _bounds(costs, name, self.question(comparison_set))
 
     def question(self, comparison_set: str) -> Question:
         """What was asked of the experiment of a set."""
@@ -187,7 +197,7 @@ def _models(part: Part) -> pd.DataFrame:
     table = table.merge(extra, on=KEYS, how="left", validate="one_to_one")
     for name in names:
         table[f"R {name}"] = table.groupby("comparison_set")[f"cost {name}"].transform(
-            lambda cost, n=name: _relative(cost, RESOURCES[n].column, question)
+            lambda cost, n=RESOURCES[name].column: score.normalise(cost, _bounds(cost, n, question))
         )
     for name in [*question.resources, *names]:
         table[f"PePR-{name}"] = score.pepr(
@@ -212,10 +222,10 @@ def _models(part: Part) -> pd.DataFrame:
     )
 
 
-def _relative(cost: pd.Series[float], name: str, question: Question) -> pd.Series[float]:
+def _bounds(cost: pd.Series[float], name: str, question: Question) -> score.Bounds:
     if question.reference is not None:
-        return score.normalise(cost, question.reference.bounds[name])
-    return score.normalise(cost, score.bounds(cost, question.normalisation, question.quantiles))
+        return question.reference.bounds[name]
+    return score.bounds(cost, question.normalisation, question.quantiles)
 
 
 def _sets(part: Part) -> pd.DataFrame:
@@ -230,4 +240,4 @@ def _sets(part: Part) -> pd.DataFrame:
 def energy_matters(material: Material, comparison_set: str) -> bool:
     """Whether a cost of the set is made of energy."""
     names = material.resources(comparison_set)
-    return any(n in RESOURCES and RESOURCES[n].column in ENERGY for n in names)
+    return quality.about_energy([column(material.runs, name) for name in names])

@@ -65,7 +65,7 @@ function ranking(form) {
   const table = document.querySelector(`table.ranking[data-figure="${i}"]`);
   const asked = { body: table.tBodies[0].cloneNode(true), figure: page.figures[i],
     head: table.querySelector('th[data-key="score"]').textContent };
-  const alpha = slider(form, "alpha", "α", 1, 20, 0.1, given.alpha);
+  const alpha = slider(form, "alpha", "α", 1, Math.max(20, given.alpha), 0.1, given.alpha);
   const names = Object.keys(given.R);
   const weights = names.map((n) => slider(form, n, "weight of " + n, 0, 1, 0.05, given.weights[n]));
   names.forEach((n, k) => { weights[k].input.parentElement.title = given.titles[n]; });
@@ -74,19 +74,25 @@ function ranking(form) {
   reset.textContent = "as asked for";
   form.append(reset);
 
-  function update() {
-    const a = Number(alpha.input.value), raw = weights.map((w) => Number(w.input.value));
-    const sum = raw.reduce((x, y) => x + y, 0);
-    const share = raw.map((w) => (sum > 0 ? w / sum : 1 / raw.length));
+  // What was asked for to the last digit: a slider holds only its steps.
+  let a, raw;
+  function restore() {
+    a = given.alpha;
+    raw = names.map((n) => given.weights[n]);
+    alpha.input.value = a;
+    names.forEach((n, k) => { weights[k].input.value = raw[k]; });
+    tell(raw);
+  }
+  function tell(share) {
     alpha.shown.textContent = a.toFixed(1);
     weights.forEach((w, k) => { w.shown.textContent = share[k].toFixed(2); });
-    const same = a === given.alpha && names.every((n, k) => Math.abs(share[k] - given.weights[n]) < 1e-9);
-    if (same) {
-      page.figures[i] = asked.figure;
-      table.tBodies[0].replaceWith(asked.body.cloneNode(true));
-      table.querySelector('th[data-key="score"]').textContent = asked.head;
-      return draw(i);
-    }
+  }
+  function update(event) {
+    if (event.target === alpha.input) a = Number(alpha.input.value);
+    weights.forEach((w, k) => { if (event.target === w.input) raw[k] = Number(w.input.value); });
+    const sum = raw.reduce((x, y) => x + y, 0);
+    const share = raw.map((w) => (sum > 0 ? w / sum : 1 / raw.length));
+    tell(share);
     const rows = given.models.map((model, m) => {
       const r = names.reduce((total, n, k) => total + share[k] * given.R[n][m], 0);
       return { model, p: given.P[m], r, score: (a * given.P[m]) / (a + r) };
@@ -99,13 +105,14 @@ function ranking(form) {
     redraw(i, asked.figure, top, share);
   }
   reset.addEventListener("click", () => {
-    alpha.input.value = given.alpha;
-    names.forEach((n, k) => { weights[k].input.value = given.weights[n]; });
-    update();
+    restore();
+    page.figures[i] = asked.figure;
+    table.tBodies[0].replaceWith(asked.body.cloneNode(true));
+    table.querySelector('th[data-key="score"]').textContent = asked.head;
+    draw(i);
   });
   form.addEventListener("input", update);
-  alpha.shown.textContent = given.alpha.toFixed(1);
-  weights.forEach((w, k) => { w.shown.textContent = given.weights[names[k]].toFixed(2); });
+  restore();
 }
 
 // The intervals are not known for other settings than the one asked for.
@@ -133,7 +140,8 @@ const escaped = (words) => words.replace(/&/g, "&amp;").replace(/</g, "&lt;").re
 
 function redraw(i, asked, rows, share) {
   const points = { ...asked.data[0], x: rows.map((r) => r.score), y: rows.map((r) => escaped(r.model)),
-    customdata: rows.map((r) => [r.p, r.rank]), error_x: { visible: false }, ids: null,
+    customdata: rows.map((r) => [r.p, r.rank]), error_x: { visible: false },
+    ids: asked.runs ? rows.map((r) => asked.runs[r.model]) : null,
     hovertemplate: "<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>rank %{customdata[1]}<extra></extra>" };
   const layout = { ...asked.layout, xaxis: { ...asked.layout.xaxis, title: { text: "PePR by the sliders" } } };
   page.figures[i] = { ...asked, data: [points], layout };

@@ -149,7 +149,8 @@ def _figure(panel: Panel, material: Material) -> dict[str, Any]:
     rows = {model: row["cells"] for model, row in _ranking(panel, material)["every"].items()}
     if material.run_page is not None:
         figure["runs"] = dict(zip(panel.table["model"], panel.table["run_id"], strict=True))
-    return {**figure, "recompute": _short(panel.recompute), "rows": rows}
+    known = {key: _short(panel.recompute[key]) for key in ("P", "R")}
+    return {**figure, "recompute": {**panel.recompute, **known}, "rows": rows}
 
 
 def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
 def _packed(table: pd.DataFrame) -> str:
     """The table as CSV, compressed and in base64: the page unpacks it when it is asked for."""
     flat = table.drop(columns="run_id", errors="ignore").map(
-        lambda v: float(f"{v:.7g}") if isinstance(v, float) else v
+        lambda v: float(f"{v:.10g}") if isinstance(v, float) else v
     )
     text = flat.to_csv(index=False, lineterminator="\n")
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops import selection
+from pepr_mlops import score, selection
 from pepr_mlops.report import curves, theme
 from pepr_mlops.report.material import (
     Material,
@@ -62,8 +62,7 @@ def paths(material: Material, comparison_set: str) -> pd.DataFrame:
     if by not in RESOURCES:
         return none
     try:
-        bounds = curves.bounds(material, comparison_set, by)
-        every = curves.data(material, comparison_set, by, bounds)
+        every = curves.data(material, comparison_set, by, material.bounds(comparison_set, by))
     except NothingToDraw:
         return none
     return every[every["label"].isin(best)]
@@ -75,13 +74,17 @@ def draw(
     *,
     by: str,
     performance: str,
+    bounds: score.Bounds | None,
     options: Options,
     alpha: float = 1.0,
     linked: bool = False,
 ) -> go.Figure:
-    """Isolines of αP/(α+R) under the models, the Pareto set joined, the knee and the best named."""
-    both = points["cost"].notna().all() and points["cost"].nunique() > 1
-    low, high = _range(points, both)
+    """Isolines of αP/(α+R) under the models, the Pareto set joined, the knee and the best named.
+
+    `bounds` are the costs of R = 0 and R = 1, None where R is of several costs.
+    """
+    both = bounds is not None and bounds.low < bounds.high
+    low, high = (bounds.low, bounds.high) if bounds is not None else (0.0, 1.0)
     r = np.linspace(0, 1, 21)
     least = [points["P"].min(), *epochs["P"]] if options.paths else [points["P"].min()]
     bottom = max(0.0, float(min(least)) - 0.05)
@@ -173,18 +176,6 @@ def _traces(points: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], pd.DataF
     ]  # fmt: skip
 
 
-def _range(points: pd.DataFrame, both: bool) -> tuple[float, float]:
-    """The costs of R = 0 and R = 1, from two models that lie between."""
-    if not both:
-        return 0.0, 1.0
-    inner = points[points["R"].between(0, 1)].sort_values("cost")
-    a, b = inner.iloc[0], inner.iloc[-1]
-    if a["R"] == b["R"]:
-        return 0.0, 1.0
-    width = (b["cost"] - a["cost"]) / (b["R"] - a["R"])
-    return float(a["cost"] - a["R"] * width), float(a["cost"] + (1 - a["R"]) * width)
-
-
 def named_points(points: pd.DataFrame) -> pd.DataFrame:
     """The few models named in the figure: best by score, best by P, the knee, the cheapest."""
     wanted = [
@@ -261,6 +252,11 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
             paths(material, comparison_set),
             by=by,
             performance=performance_name(runs),
+            bounds=(
+                material.bounds(comparison_set, by)
+                if by in material.resources(comparison_set)
+                else None
+            ),
             options=options,
             alpha=material.question(comparison_set).alpha,
             linked=material.run_page is not None,

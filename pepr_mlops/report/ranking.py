@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
         "model": "model",
         "kind": "type",
         "efficient": "efficient",
-        "parameters_m": "parameters (10⁶)",
+        "parameters_m": "parameters (millions)",
         **{c: _with_unit(c.removeprefix("cost ")) for c in costs},
         "P": "P",
         **({"P_sd": "± P", "n": "runs"} if table["n"].max() > 1 else {}),
@@ -110,9 +110,10 @@ def draw(shown: pd.DataFrame, by: str, linked: bool = False) -> go.Figure:
                 "color": theme.SKY,
                 "thickness": 2,
             },
-            customdata=shown[["P", "rank", "rank_low", "rank_high"]].to_numpy(),
-            hovertemplate="<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>rank "
-            "%{customdata[1]}, 95 % %{customdata[2]}–%{customdata[3]}<extra></extra>",
+            customdata=shown[["P", "rank", "rank_low", "rank_high", "R", "cost"]].to_numpy(),
+            hovertemplate="<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>"
+            "R %{customdata[4]:.4f}<br>cost %{customdata[5]}<br>rank %{customdata[1]}, 95 % "
+            "%{customdata[2]}–%{customdata[3]}<extra></extra>",
             showlegend=False,
         )
     )
@@ -123,6 +124,17 @@ def draw(shown: pd.DataFrame, by: str, linked: bool = False) -> go.Figure:
         margin={"t": 20},
     )
     return figure
+
+
+def _cost_words(shown: pd.DataFrame, resources: Sequence[str]) -> list[str]:
+    """`17.5 Wh, 2.02 GB` for each row: the costs that were asked for."""
+    return [
+        ", ".join(
+            theme.text(f"{theme.number(row[f'cost {r}'])} {cost_unit(r)}".strip())
+            for r in resources
+        )
+        for row in shown.to_dict("records")
+    ]
 
 
 def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str, Any]:
@@ -161,10 +173,22 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
                 if sure == 1
                 else f"{sure} models have the first place within their rank interval."
             )
-            + f" P is {performance_name(runs)}; the last row is the best by P. The intervals are "
-            "those of the setting that was asked for and go when a slider moves."
+            + f" P is {performance_name(runs)}"
+            + ("; the last row is the best by P" if len(shown) > options.top else "")
+            + ". The intervals are those of the setting that was asked for and go when a slider "
+            "moves."
         ),
-        figure=draw(shown, by, material.run_page is not None),
+        figure=draw(
+            shown.assign(
+                R=material.of(comparison_set)
+                .set_index("label")
+                .loc[shown["model"], "R"]
+                .to_numpy(),
+                cost=_cost_words(shown, material.question(comparison_set).resources),
+            ),
+            by,
+            material.run_page is not None,
+        ),
         table=table,
         sets=(comparison_set,),
         recompute=recompute(material, comparison_set, options.top),

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from pepr_mlops import score
 from pepr_mlops.report import theme
-from pepr_mlops.report.material import Material
+from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.schema import PERFORMANCE
 
@@ -102,23 +102,30 @@ def draw(points: pd.DataFrame, resources: tuple[str, ...]) -> go.Figure:
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     names = tuple(material.resources(comparison_set))
-    asked = options.resources or names[:2]
-    resources = tuple(name for name in asked if name in names)
-    resources = resources if len(resources) == 2 else ()
+    resources = options.resources or names[:2]
+    unknown = [name for name in resources if name not in names]
+    if unknown:
+        raise NothingToDraw(f"not every model has a cost {unknown[0]}")
     every = data(material, comparison_set, resources)
     chosen = material.of(comparison_set).nsmallest(options.top, "rank")["label"]
     points = every[every["label"].isin(chosen)]
     alpha = every[every["setting"] == "alpha"]
-    winners = alpha[alpha["rank"] == 1].drop_duplicates("label")
-    turns = [f"{row.label} from α = {row.value:g}" for row in winners.itertuples()]
+    first = [_first(alpha, value) for value in (ALPHAS[0], 10.0, ALPHAS[-1])]
     return Panel(
         kind="sensitivity",
         title=f"How the ranking moves: {comparison_set}",
         caption=(
             f"The {len(chosen)} best models of the setting asked for. With growing α performance "
-            "decides more and cost less. First place: " + ", ".join(turns) + "."
+            "decides more and cost less. First place: " + ", ".join(first) + "."
         ),
         figure=draw(points, resources),
         table=points,
         sets=(comparison_set,),
     )
+
+
+def _first(alpha: pd.DataFrame, value: float) -> str:
+    """Who has the first place at one α, and how many share it."""
+    winners = alpha.loc[(alpha["value"] == value) & (alpha["rank"] == 1), "label"]
+    others = f" and {len(winners) - 1} more" if len(winners) > 1 else ""
+    return f"{winners.iloc[0]}{others} at α = {value:g}"

@@ -12,6 +12,7 @@ from pepr_mlops.report import theme
 from pepr_mlops.report.categories import NEITHER, STYLES, WORDS, correlation, marker, short
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title, cost_unit
 from pepr_mlops.report.panel import Panel
+from pepr_mlops.schema import PERFORMANCE
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,10 @@ class Options:
     log: bool = False
 
 
-COLUMNS = ["label", "parameters", "size", "efficient", "cost", "energy_source", "run_id"]
+COLUMNS = [
+    *("label", "parameters", "size", "efficient", "cost", "P", "R", "score"),
+    *("energy_source", "run_id"),
+]
 _SMALL, _LARGE = "rgba(0,158,115,0.10)", "rgba(213,94,0,0.08)"
 
 
@@ -39,7 +43,7 @@ def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame
             f"not every model has a cost {resource}; valid: {', '.join(known) or 'none'}"
         )
     rows = material.of(comparison_set)
-    table = rows.assign(cost=rows[f"cost {resource}"])[rows["parameters"] > 0]
+    table = rows.assign(cost=rows[f"cost {resource}"], P=rows[PERFORMANCE])[rows["parameters"] > 0]
     if table.empty:
         raise NothingToDraw("no run says how many parameters its model has")
     return table.sort_values(["parameters", "label"])[COLUMNS].reset_index(drop=True)
@@ -80,8 +84,10 @@ def draw(
             marker=marker(STYLES[rank]),
             name=name,
             legendrank=rank + 1,
+            customdata=np.array([short(rows[c]) for c in ("P", "R", "score")], dtype=float).T,
             hovertemplate="<b>%{text}</b><br>%{x:.4s} parameters<br>%{y:.4g} "
-            f"{theme.text(cost_unit(resource))}<extra>%{{fullData.name}}</extra>",
+            f"{theme.text(cost_unit(resource))}<br>score %{{customdata[2]}}<br>P %{{customdata[0]}}"
+            "<br>R %{customdata[1]}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_layout(
         xaxis={"title": "parameters", "type": "log", "range": list(np.log10([low, high]))},

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.quality import NOT_KNOWN
+from pepr_mlops.comparison import Question
+from pepr_mlops.frame import column
+from pepr_mlops.quality import NOT_KNOWN, about_energy
 from pepr_mlops.report.material import Material, cost_unit, energy_matters, performance_name
 from pepr_mlops.report.theme import number
 from pepr_mlops.schema import PERFORMANCE, RESOURCES
@@ -102,12 +104,17 @@ def answer(material: Material, comparison_set: str) -> Answer:
         if best["rank_low"] == best["rank_high"]
         else f"rank {best['rank_low']} to {best['rank_high']}"
     )
+    equal = int((rows["rank"] == best["rank"]).sum()) - 1
+    as_good = int((rows[PERFORMANCE] == top[PERFORMANCE]).sum()) - 1
     first = (
         f"{best['label']} gives the most per resource: PePR-{by} {best['score']:.4f} (95 % "
         f"{best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}), "
         f"{p} {best[PERFORMANCE]:.4f}{_costs(best, material)}"
+        + (f"; {equal} more of the same score" if equal else "")
     )
     second = f"{top['label']} performs best: {p} {top[PERFORMANCE]:.4f}{_costs(top, material)}"
+    if as_good:
+        second += f", the cheapest of {as_good + 1} that perform so"
     return Answer(comparison_set, first, second, _difference(best, top, material, p))
 
 
@@ -131,9 +138,11 @@ def _difference(best: pd.Series, top: pd.Series, material: Material, p: str) -> 
     words = []
     for name in material.question(best["comparison_set"]).resources:
         a, b = best[f"cost {name}"], top[f"cost {name}"]
-        times = f" ({b / a:.3g} times as much)" if a > 0 else ""
-        more = "more" if b >= a else "less"
-        words.append(f"{_amount(abs(b - a), name)} {more}{times}")
+        if a == b:
+            words.append(f"no more of {name}")
+            continue
+        times = f" ({number(b / a, 2)} times as much)" if a > 0 else ""
+        words.append(f"{_amount(abs(b - a), name)} {'more' if b > a else 'less'}{times}")
     return f"{gain:.4f} more of {p} takes {', '.join(words)}"
 
 
@@ -188,8 +197,14 @@ def facts(material: Material) -> list[tuple[str, str]]:
     for row in material.sets[material.sets["main"]].to_dict("records"):
         name, shared = row["comparison_set"], row["shared"]
         runs = material.runs[material.runs["comparison_set"] == name]
-        words = [f"{word} {shared[key]}" for key, word in _FACTS.items() if key in shared]
-        found.append((f"Compared in {name}", f"{row['models']} models, {row['runs']} runs"))
+        words = [
+            f"{word} {shared[key]}"
+            for key, word in _FACTS.items()
+            if shared.get(key, NOT_KNOWN) != NOT_KNOWN
+        ]
+        models, runs_ = row["models"], row["runs"]
+        counted = f"{models} model{'s' * (models != 1)}, {runs_} run{'s' * (runs_ != 1)}"
+        found.append((f"Compared in {name}", counted))
         found.append(("Conditions", "; ".join(words)))
         components = sorted(runs["energy_components"].dropna().unique())
         methods = sorted(
@@ -219,11 +234,11 @@ def _formula(alpha: float) -> str:
     return "P / (1 + R)" if alpha == 1 else f"{alpha:g} P / ({alpha:g} + R)"
 
 
-def _weighted(question: object) -> str:
-    resources, weights = question.resources, question.weights  # type: ignore[attr-defined]
-    if weights is None:
-        return str(resources[0])
-    return " + ".join(f"{w:g} {r}" for w, r in zip(weights, resources, strict=True))
+def _weighted(question: Question) -> str:
+    if question.weights is None:
+        return question.resources[0]
+    pairs = zip(question.weights, question.resources, strict=True)
+    return " + ".join(f"{weight:g} {name}" for weight, name in pairs)
 
 
 def cost(material: Material) -> Spent:
@@ -309,17 +324,32 @@ def methods(material: Material, spent: Spent) -> str:
         known = ", ".join(word for word in how if word)
         sentences.append(f"{first}{', ' + known if known else ''}.")
         sentences.append(_energy_sentence(runs, row["energy_source"]))
-        interval = "2,000" if question.draws == 2000 else str(question.draws)
         sentences.append(
             f"Performance per resource unit is PePR-{row['scored_by']} = "
             f"{_formula(question.alpha)} (Selvan et al., 2025) with P the "
-            f"{performance_name(runs)} and R the {_resource_words(question.resources)}, "
-            f"{_NORMALISED[question.normalisation]}; 95 % intervals are percentile bootstraps "
-            f"({interval} draws) over runs and a relative error of energy of "
-            f"{question.energy_error:.0%}."
+            f"{performance_name(runs)} and R the {_resource_words(question)}, "
+            f"{_NORMALISED[question.normalisation]}{_intervals(material, name)}."
         )
-    sentences.append(f"The whole experiment took {spent_words(spent)}")
+    took = "" if spent.energy_kwh is None else "The whole experiment took "
+    sentences.append(f"{took}{spent_words(spent)}")
     return " ".join(sentences)
+
+
+def _intervals(material: Material, comparison_set: str) -> str:
+    """What the intervals of the main score hold; nothing where they hold nothing."""
+    question, rows = material.question(comparison_set), material.of(comparison_set)
+    names = question.resources if question.weights else question.resources[:1]
+    held = []
+    if rows["n"].max() > 1:
+        held.append("the runs of each model")
+    if about_energy([column(material.runs, name) for name in names]):
+        held.append(f"a relative error of energy of {question.energy_error:.0%}")
+    if not held:
+        return ""
+    return (
+        f"; 95 % intervals are percentile bootstraps ({question.draws:,} draws) over "
+        f"{' and '.join(held)}"
+    )
 
 
 _NORMALISED = {
@@ -357,14 +387,19 @@ def _energy_sentence(runs: pd.DataFrame, source: str) -> str:
         return f"Training energy was ESTIMATED{by}, not measured."
     if source == "imported":
         return f"Energy and time are those published with the imported results{by}."
-    if source in ("none", NOT_KNOWN):
+    if source == NOT_KNOWN:
+        return "How their energy was obtained is not known."
+    if source == "none":
         return "Energy was not measured."
     return f"Energy is of several kinds: {source}{by}."
 
 
-def _resource_words(resources: Sequence[str]) -> str:
-    names = [RESOURCES[r].help if r in RESOURCES else r for r in resources]
-    return " and ".join(names)
+def _resource_words(question: Question) -> str:
+    """The costs behind the main score, with their weights."""
+    names = [RESOURCES[r].help if r in RESOURCES else r for r in question.resources]
+    if question.weights is None:
+        return names[0]
+    return " and ".join(f"{n} (weight {w:g})" for n, w in zip(names, question.weights, strict=True))
 
 
 def _tally(runs: pd.DataFrame, column: str) -> pd.DataFrame:

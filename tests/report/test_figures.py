@@ -8,6 +8,7 @@ import pytest
 from made import material, run
 
 from pepr_mlops import selection
+from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Question
 from pepr_mlops.report import curves, energy, plane, ranking, sensitivity
 from pepr_mlops.report.material import Material, NothingToDraw
@@ -205,10 +206,15 @@ def test_energy_is_split_by_component_and_phase_where_all_runs_have_it() -> None
         ("a", "train", "gpu"): 9,
         ("a", "train", "cpu"): 3,
         ("a", "eval", "gpu"): 1,
-        ("b", "train", "gpu"): 8,  # its CPU is not known of one run
+        ("b", "train", "total"): 20,  # its CPU is not known of one run
         ("b", "eval", "gpu"): 1,
     }
-    assert set(parts["source"]) == {"measured"}
+    assert set(parts["source"].dropna()) == {"measured"}
+    caption = energy.panel(material(runs), energy.Options(show="split"), "derma").caption
+    assert (
+        "Of the training of 1 of 2 models, whose components are known: gpu 75%, cpu 25%" in caption
+    )
+    assert "took 6% of the energy of the 2 of 2 models" in caption  # 2 Wh of 12 + 20 + 2
 
 
 def test_without_components_the_split_is_the_sum() -> None:
@@ -221,3 +227,63 @@ def test_without_energy_there_is_nothing_to_split() -> None:
     runs = [run(m, energy_wh=None) for m in ("a", "b")]
     with pytest.raises(NothingToDraw, match="no run has its energy"):
         energy.split(material(runs, question=Question(resources=("T",), draws=50)), "derma")
+
+
+# What was asked for ----------------------------------------------------------------------------
+
+
+def test_another_performance_is_drawn_from_its_own_history() -> None:
+    runs = [
+        run(m, performance=p, energy_wh=e, metrics={"test/auc": auc})
+        for m, p, e, auc in (("a", 0.9, 10.0, 0.5), ("b", 0.8, 20.0, 0.6), ("c", 0.7, 40.0, 0.7))
+    ]
+    question = Question(performance="test/auc", draws=20)
+    epochs = _history().query("run_id != 'run3'")
+    with pytest.raises(NothingToDraw, match="no history"):
+        curves.panel(material(runs, epochs=epochs, question=question), curves.Options(), "derma")
+    epochs = epochs.assign(**{"test/auc": [0.4, 0.5, 0.5, 0.6, 0.6, 0.7]})
+    found = material(runs, epochs=epochs, question=question)
+    path = plane.paths(found, "derma").set_index(["label", "step"])
+    assert path["P"].xs(2, level="step").to_dict() == pytest.approx({"a": 0.5, "b": 0.6, "c": 0.7})
+
+
+def test_carbon_so_far_is_under_the_intensity_that_was_asked_for() -> None:
+    question = Question(resources=("C",), intensity=Intensity(100.0, "given"), draws=20)
+    epochs = _history().assign(**{"carbon/train_gco2e": 7.0})
+    found = material(RUNS, epochs=epochs, question=question)
+    ends = curves.data(found, "derma", "C").groupby("label").last()
+    costs = found.models.set_index("label")["cost C"]
+    assert ends["cost"].to_dict() == pytest.approx(costs.to_dict())
+    assert costs["c"] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("quantiles", [(0.0, 1.0), (0.3, 0.6)])
+def test_the_cost_axis_has_r_where_the_scores_have_it(quantiles: tuple[float, float]) -> None:
+    question = Question(normalisation="robust", quantiles=quantiles, draws=20)
+    figure = plane.panel(material(RUNS, question=question), plane.Options(), "derma").figure
+    isolines = figure.layout.updatemenus[0].buttons[1].args[0]["x"][0]
+    expected = np.quantile([10, 20, 30, 50], quantiles)
+    assert (isolines[0], isolines[-1]) == pytest.approx(tuple(expected))
+
+
+def test_energy_that_is_no_shared_cost_still_has_a_history() -> None:
+    runs = [*RUNS[:3], run("d", energy_wh=None)]
+    found = material(runs, epochs=_history(), question=Question(resources=("M",), draws=20))
+    points = energy.history(found, "derma").set_index(["label", "step"])
+    assert points.loc[("b", 2), "energy_wh"] == 20
+    with pytest.raises(NothingToDraw, match="not every model has a cost E"):
+        curves.data(found, "derma", "E")
+
+
+def test_runs_are_averaged_over_the_epochs_they_all_have() -> None:
+    runs = [run("a", seed=s, energy_wh=e) for s, e in ((0, 10.0), (1, 30.0))]
+    epochs = pd.DataFrame(
+        {
+            "run_id": ["run0", "run0", "run1"],
+            "step": [1, 2, 1],
+            "performance": [0.6, 0.9, 0.8],
+            "energy/train_wh": [5.0, 10.0, 15.0],
+        }
+    )
+    points = curves.so_far(material(runs, epochs=epochs), "derma", "E")
+    assert points[["step", "P"]].to_numpy().tolist() == [[1, pytest.approx(0.7)]]

@@ -143,8 +143,27 @@ def test_sliders_score_anew_as_the_library_does(tab: Page) -> None:
     assert values == [f"{s:.4f}" for s in expected]
     drawn = tab.evaluate("[...document.getElementById('figure-0').data[0].x]")
     assert drawn == pytest.approx(list(expected))
+    assert tab.evaluate("document.getElementById('figure-0').data[0].ids") == [
+        f"run{['a', 'b', 'c', HOSTILE].index(model)}" for model in expected.index
+    ]
     tab.get_by_role("button", name="as asked for").click()
     assert tab.locator("table.ranking tbody").inner_html() == before
+
+
+def test_odd_weights_come_back_as_they_were_asked_for(browser: Any, tmp_path: Path) -> None:
+    question = Question(resources=("E", "M"), weights=(0.62, 0.38), alpha=30.25, draws=20)
+    for tab in _open(browser, _written(material(RUNS, question=question), tmp_path)):
+        before = tab.locator("table.ranking tbody").inner_html()
+        slide = "(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})); }"
+        tab.locator('.controls input[name="M"]').evaluate(slide, 1)
+        drawn = tab.evaluate("[...document.getElementById('figure-0').data[0].x]")
+        r = {"E": (0, 0.25, 0.5, 1), "M": (0, 1, 0.25, 0.75)}
+        total = [(0.62 * e + m) / 1.62 for e, m in zip(*r.values(), strict=True)]
+        p = (0.6, 0.8, 0.7, 0.9)
+        expected = sorted((30.25 * q / (30.25 + t) for q, t in zip(p, total, strict=True)))
+        assert sorted(drawn) == pytest.approx(expected)
+        tab.get_by_role("button", name="as asked for").click()
+        assert tab.locator("table.ranking tbody").inner_html() == before
 
 
 def test_a_model_links_to_its_run(tab: Page) -> None:

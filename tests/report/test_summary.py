@@ -39,6 +39,34 @@ def test_of_equal_performance_the_cheaper_performs_best() -> None:
     assert summarise(material(runs)).answers[0].performer.startswith("b performs best")
 
 
+def test_models_that_share_a_place_are_counted() -> None:
+    (answer,) = summarise(material([run(m, energy_wh=5.0) for m in ("a", "b", "c")])).answers
+    assert answer.best.endswith("; 2 more of the same score")
+    assert answer.performer.endswith(", the cheapest of 3 that perform so")
+
+
+def test_intervals_are_described_by_what_they_hold() -> None:
+    assert "over a relative error of energy of 5%" in summarise(material(RUNS)).methods
+    memory = Question(resources=("M", "E"), draws=50)
+    text = summarise(material(RUNS, question=memory)).methods
+    assert "bootstraps" not in text
+    assert "R the peak memory, normalised" in text
+    weighted = Question(resources=("E", "T"), weights=(0.7, 0.3), draws=50)
+    text = summarise(material(RUNS, question=weighted)).methods
+    assert "energy of training (weight 0.7) and wall time of training (weight 0.3)" in text
+
+
+def test_an_energy_metric_is_energy_too() -> None:
+    runs = [
+        run(m, energy_wh=None, metrics={"energy/train_gpu_wh": e},
+            tags={"pepr.energy_source": "estimated"})
+        for m, e in (("a", 1.0), ("b", 2.0))
+    ]  # fmt: skip
+    question = Question(resources=("energy/train_gpu_wh",), draws=20)
+    found = material(runs, question=question)
+    assert summary.stamps(found, ["derma"]) == "energy ESTIMATED"
+
+
 def test_what_all_runs_cost_also_those_left_out() -> None:
     killed = run("d", status="KILLED", energy_wh=5.0, tags=GRID, metrics={"energy/eval_wh": 1.0})
     unknown = run("e", status="FAILED", energy_wh=None, tags=GRID)
