@@ -31,10 +31,11 @@ _EXAMPLE = """
 
 
 @click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Write what an experiment says as one HTML page that opens without a network.\n\n"
     "Printed are the page's path and the answer: best by PePR, best by performance, what the "
     "difference costs. Images and tables of every figure go into a folder beside the page.\n"
-    + _EXAMPLE
+    + _EXAMPLE,
 )
 @asked.which
 @asked.how

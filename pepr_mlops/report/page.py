@@ -68,9 +68,9 @@ def stamped(panel: Panel, warning: str) -> Panel:
         xref="paper",
         yref="paper",
         x=1,
-        y=1,
+        y=0,
         xanchor="right",
-        yanchor="top",
+        yanchor="bottom",
         showarrow=False,
         font={"color": theme.RED, "size": 13},
     )
@@ -111,7 +111,7 @@ def html(
         subtitle=", ".join(material.main_sets),
         summary=summary,
         spent=words.spent_words(summary.spent),
-        references=words.REFERENCES,
+        references=words.references(material, summary.spent),
         figures=[
             {
                 "panel": panel,

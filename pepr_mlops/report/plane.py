@@ -242,8 +242,8 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         title=f"Performance against cost: {comparison_set}",
         caption=(
             f"Each point is one of {len(points)} models. Up is better, left is cheaper; along a "
-            "dotted line the PePR score is the same. No model beats one of the "
-            f"{int(points['pareto'].sum())} of the Pareto set in both"
+            "dotted line the PePR score is the same. The Pareto set, which no model beats in both, "
+            f"has {int(points['pareto'].sum())}"
             + (f"; up to {knee.iloc[0]} more cost buys much, beyond it little" if len(knee) else "")
             + f". {points.nsmallest(1, 'rank')['label'].iloc[0]} has the best score."
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from pepr_mlops.schema import PERFORMANCE, RESOURCES
 # passenger cars in Europe". carbontracker, which the paper measured with, converts by it.
 CAR_G_PER_KM = 107.5
 
-REFERENCES = (
+_REFERENCES = (
     "R. Selvan, B. Pepin, C. Igel, G. Samuel, E. B. Dam: PePR: Performance Per Resource Unit as a "
     "Metric to Promote Small-Scale Deep Learning in Medical Image Analysis. NLDL 2025, PMLR 265.",
     "L. F. W. Anthony, B. Kanding, R. Selvan: Carbontracker: Tracking and Predicting the Carbon "
@@ -27,6 +28,9 @@ REFERENCES = (
     "European Environment Agency: CO2 performance of new passenger cars in Europe (107.5 g/km in "
     "2020).",
 )
+_CODECARBON = "B. Courty et al.: CodeCarbon, https://github.com/mlco2/codecarbon."
+_ZEUS = "J. You, J.-W. Chung, M. Chowdhury: Zeus: Understanding and Optimizing GPU Energy Consumption of DNN Training. USENIX NSDI 2023."  # noqa: E501
+_GRID = "Our World in Data: Carbon intensity of electricity, as CodeCarbon ships it."
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,13 @@ def answer(material: Material, comparison_set: str) -> Answer:
     )
     equal = int((rows["rank"] == best["rank"]).sum()) - 1
     as_good = int((rows[PERFORMANCE] == top[PERFORMANCE]).sum()) - 1
+    interval = (
+        f"95 % {best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}"
+        if best["ci_low"] < best["ci_high"]
+        else f"no interval is known, rank {best['rank']} of {len(rows)}"
+    )
     first = (
-        f"{best['label']} gives the most per resource: PePR-{by} {best['score']:.4f} (95 % "
-        f"{best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}), "
+        f"{best['label']} gives the most per resource: PePR-{by} {best['score']:.4f} ({interval}), "
         f"{p} {best[PERFORMANCE]:.4f}{_costs(best, material)}"
         + (f"; {equal} more of the same score" if equal else "")
     )
@@ -121,8 +129,12 @@ def answer(material: Material, comparison_set: str) -> Answer:
 def _costs(row: pd.Series, material: Material) -> str:
     """` for 17.5 Wh, 2.02 GB`: the resources that were asked for."""
     question = material.question(row["comparison_set"])
-    words = [_amount(row[f"cost {name}"], name) for name in question.resources]
-    return " for " + ", ".join(words)
+    words = ", ".join(_amount(row[f"cost {name}"], name) for name in question.resources)
+    about = about_energy([column(material.runs, name) for name in question.resources])
+    if about and "estimated" in str(row["energy_source"]):
+        words += " (energy ESTIMATED)"
+    codes = [code.replace("_", " ") for code in row["codes"] if code != "estimated"]
+    return f" for {words}" + (f"; doubtful: {', '.join(codes)}" if codes else "")
 
 
 def _amount(value: float, name: str) -> str:
@@ -159,6 +171,8 @@ def warnings(material: Material) -> list[str]:
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} was "
                     "not measured; such estimates are off by 40 % and more"
                 )
+        if "T" in material.resources(name) and (runs["time_source"] == "estimated").any():
+            found.append(f"ESTIMATED: the training time T of runs of {name} was not measured")
         if row["mixed"]:
             found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
     return found
@@ -207,9 +221,7 @@ def facts(material: Material) -> list[tuple[str, str]]:
         found.append((f"Compared in {name}", counted))
         found.append(("Conditions", "; ".join(words)))
         components = sorted(runs["energy_components"].dropna().unique())
-        methods = sorted(
-            runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna().unique()
-        )
+        methods = _energy_methods(runs)
         found.append(
             (
                 "Energy",
@@ -285,7 +297,7 @@ def spent_words(spent: Spent) -> str:
     """One sentence: kWh, CO2e and the drive, and of how many runs that is."""
     if spent.energy_kwh is None:
         return f"The energy of none of the {spent.runs} runs is known."
-    words = f"{number(spent.energy_kwh)} kWh for training {spent.known} runs"
+    words = f"{_scaled(spent.energy_kwh, 'kWh', 'Wh')} for training {spent.known} runs"
     if spent.evaluated == spent.known:
         words += " and evaluating them"
     elif spent.evaluated:
@@ -298,9 +310,15 @@ def spent_words(spent: Spent) -> str:
         return f"{words}. Its CO2e is not known: {spent.intensity}."
     partly = "" if spent.co2e_known == spent.known else f" (of {spent.co2e_known} of these runs)"
     return (
-        f"{words}, {number(spent.co2e_kg)} kg of CO2e{partly} at {spent.intensity}, as much as "
-        f"{number(spent.car_km)} km in a car ({CAR_G_PER_KM} g/km, new cars in the EU in 2020)."
+        f"{words}, {_scaled(spent.co2e_kg, 'kg', 'g')} of CO2e{partly} at {spent.intensity}, as "
+        f"much as {_scaled(spent.car_km, 'km', 'm')} in a car ({CAR_G_PER_KM} g/km, new cars in "
+        "the EU in 2020)."
     )
+
+
+def _scaled(value: float, unit: str, thousandth: str) -> str:
+    """Three digits in the unit, below one of it in its thousandths."""
+    return f"{number(value * 1000, 3)} {thousandth}" if value < 1 else f"{number(value, 3)} {unit}"
 
 
 def methods(material: Material, spent: Spent) -> str:
@@ -374,12 +392,31 @@ class _Shared:
         return sentence.format(value) if value and value != skip else ""
 
 
+def references(material: Material, spent: Spent) -> tuple[str, ...]:
+    """What a text that takes over `methods` has to cite."""
+    runs = pd.concat([p.found for p in material.parts if p.main])
+    tools = " ".join(_energy_methods(runs)).lower()
+    found = [_REFERENCES[0]]
+    found += [_CODECARBON] if "codecarbon" in tools else []
+    found += [_ZEUS] if "zeus" in tools or "nvml" in tools or "rapl" in tools else []
+    found += [_GRID] if "Our World in Data" in spent.intensity else []
+    if spent.car_km is not None or "carbontracker" in tools:
+        found += _REFERENCES[1:]
+    return tuple(found)
+
+
 def _either(value: str, true: str, false: str) -> str:
     return {"true": true, "false": false}.get(value, "")
 
 
+def _energy_methods(runs: pd.DataFrame) -> list[str]:
+    """What read or estimated the energy, without why it was not something else."""
+    known = runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna()
+    return sorted({re.split(r"[;,]? not measured", text)[0] for text in known})
+
+
 def _energy_sentence(runs: pd.DataFrame, source: str) -> str:
-    methods = sorted(runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna().unique())
+    methods = _energy_methods(runs)
     by = f" by {'; '.join(methods[:3])}" if methods else ""
     if source == "measured":
         return f"Training energy was measured{by}."

@@ -99,8 +99,8 @@ def test_models_are_averaged_over_the_experiments_that_all_have_them() -> None:
 def test_the_caption_has_the_rank_correlation_and_the_medians() -> None:
     panel = categories.panel(_material(_runs("one", ONE)), categories.Options(y=("performance",)))
     assert (
-        "P shows no correlation with parameters (Spearman's rank correlation -0.50, p = 0.67, n = 3)."
-        in panel.caption
+        "P shows no correlation with parameters (Spearman's rank correlation -0.50, p = 0.67, "
+        "n = 3)." in panel.caption
     )
     assert "Medians of P: 0.7 efficient (n = 1), 0.8 not efficient (n = 1)" in panel.caption
     same = categories.panel(_material(_runs("one", ONE)), categories.Options(x="cost E"))

@@ -77,7 +77,7 @@ def test_what_all_runs_cost_also_those_left_out() -> None:
     assert spent.co2e_kg == pytest.approx(0.086 * 0.430 * 1.5)
     assert spent.car_km == pytest.approx(0.086 * 430 * 1.5 / 107.5)
     words = spent_words(spent)
-    assert "0.086 kWh for training 4 runs and evaluating 1 of them (of 1 more the energy" in words
+    assert "86 Wh for training 4 runs and evaluating 1 of them (of 1 more the energy" in words
     assert "430 g/kWh (given)" in words
 
 
@@ -102,11 +102,43 @@ def test_estimates_and_mixtures_cannot_be_overlooked() -> None:
     assert warning.startswith("ESTIMATED: the energy of 3 of 3 runs")
     assert summary.stamps(found, ["derma"]) == "energy ESTIMATED"
     assert "ESTIMATED" in summarise(found).methods
+    assert summarise(found).answers[0].best.endswith("for 20 Wh (energy ESTIMATED)")
     mixed = material([*RUNS, run("d", precision="bf16")], question=Question(mixed="allow"))
     (warning,) = summarise(mixed).warnings
     assert warning.startswith("MIXED: derma")
     assert summary.stamps(mixed, mixed.main_sets) == "conditions MIXED"
     assert summary.stamps(material(RUNS), ["derma"]) == ""
+
+
+def test_a_doubtful_answer_is_said_to_be_one() -> None:
+    (answer,) = summarise(material([*RUNS, run("f", performance=0.5, energy_wh=20.0)])).answers
+    assert answer.best.endswith("for 20 Wh; doubtful: same energy")
+
+
+def test_no_interval_is_claimed_where_none_is_known() -> None:
+    question = Question(resources=("M",), draws=50)
+    (answer,) = summarise(material(RUNS, question=question)).answers
+    assert "(no interval is known, rank 1 of 3)" in answer.best
+
+
+def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
+    runs = [{**r, "tags": {**r["tags"], "pepr.time_source": "estimated"}} for r in RUNS]
+    assert "ESTIMATED: the training time T" in summarise(material(runs)).warnings[0]
+
+
+def test_what_the_methods_rest_on_is_cited_and_nothing_else() -> None:
+    method = "CodeCarbon 3.3.2 model: CPU X; memory 20 W; not measured: cpu: ZeusCPUInitError"
+    runs = [{**r, "tags": {**r["tags"], **GRID, "pepr.energy_method": method}} for r in RUNS]
+    found = material(runs)
+    spent = summarise(found).spent
+    assert "memory 20 W." in summary.methods(found, spent)
+    cited = " ".join(summary.references(found, spent))
+    assert "Selvan" in cited
+    assert "CodeCarbon" in cited
+    assert "107.5 g/km" in cited  # for the drive
+    assert "Zeus" not in cited
+    plain = material(RUNS)
+    assert len(summary.references(plain, summarise(plain).spent)) == 1
 
 
 def test_what_was_left_out_and_what_is_doubtful() -> None:
@@ -130,7 +162,7 @@ def test_methods_tell_the_protocol_and_nothing_unknown() -> None:
         "on NVIDIA H100",
         "Training energy was measured",
         "P / (1 + R) (Selvan et al., 2025)",
-        "0.08 kWh",
+        "took 80 Wh",
     ):
         assert words in text, words
     assert "several" not in text
