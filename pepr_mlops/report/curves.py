@@ -32,9 +32,10 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
     `estimated`.
 
     Runs of one model are averaged over the epochs that all of them have. Where only the whole run's
-    cost is known, it is spread evenly over the epochs and `estimated` says so. CO2e is under the
-    intensity that was asked for, if one was. Raises `NothingToDraw` where there are no histories,
-    and for resources that do not grow with training.
+    cost is known, it is spread evenly over the epochs and `estimated` says so; runs whose cost is
+    known of a part only are left out. CO2e is under the intensity that was asked for, if one was.
+    Raises `NothingToDraw` where there are no histories, and for resources that do not grow with
+    training.
     """
     metric = RESOURCES[resource].metric if resource in RESOURCES else None
     if metric is None:
@@ -52,7 +53,10 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
     epochs = epochs[epochs["step"] > 0]
     by_run = epochs.groupby("run_id")
     known = by_run[metric].transform("count") == by_run["step"].transform("size")
-    even = by_run[metric].transform("max") * epochs["step"] / by_run["step"].transform("max")
+    end = by_run["step"].transform("max")
+    # of the last epoch, or the sum is of a part of the run: its sensor was lost
+    at_end = epochs[metric].where(epochs["step"] == end)
+    even = at_end.groupby(epochs["run_id"]).transform("max") * epochs["step"] / end
     epochs["cost"] = epochs[metric].where(known, even)
     epochs["estimated"] = ~known
     epochs = epochs[np.isfinite(epochs["cost"]) & epochs[performance].between(0, 1)]

@@ -186,6 +186,10 @@ def stamps(material: Material, sets: Sequence[str]) -> str:
         estimated = "estimated" in str(row["energy_source"])
         if estimated and energy_matters(material, row["comparison_set"]):
             words.append("energy ESTIMATED")
+        name = row["comparison_set"]
+        times = material.runs.loc[material.runs["comparison_set"] == name, "time_source"]
+        if "T" in material.question(name).resources and (times == "estimated").any():
+            words.append("time ESTIMATED")
         if row["mixed"]:
             words.append("conditions MIXED")
     return ", ".join(dict.fromkeys(words))

@@ -287,3 +287,11 @@ def test_runs_are_averaged_over_the_epochs_they_all_have() -> None:
     )
     points = curves.so_far(material(runs, epochs=epochs), "derma", "E")
     assert points[["step", "P"]].to_numpy().tolist() == [[1, pytest.approx(0.7)]]
+
+
+def test_energy_lost_during_a_run_is_not_spread_over_all_of_it() -> None:
+    epochs = _history()
+    lost = (epochs["run_id"] == "run1") & (epochs["step"] == 2)
+    epochs.loc[lost, "energy/train_wh"] = np.nan  # 10 Wh of the first epoch are all that is known
+    found = material(RUNS, epochs=epochs, question=Question(resources=("M",), draws=20))
+    assert set(energy.history(found, "derma")["label"]) == {"a", "c", HOSTILE}

@@ -124,6 +124,9 @@ def test_no_interval_is_claimed_where_none_is_known() -> None:
 def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.time_source": "estimated"}} for r in RUNS]
     assert "ESTIMATED: the training time T" in summarise(material(runs)).warnings[0]
+    timed = material(runs, question=Question(resources=("T",), draws=20))
+    assert summary.stamps(timed, ["derma"]) == "time ESTIMATED"
+    assert summary.stamps(material(runs), ["derma"]) == ""
 
 
 def test_what_the_methods_rest_on_is_cited_and_nothing_else() -> None:
