@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.schema import PHASES, Source
@@ -48,6 +49,29 @@ class Costs:
     windows: dict[str, int] = field(default_factory=dict)
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)  # by phase and component
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` takes, of numbers and texts only."""
+        return {
+            "sources": dict(self.sources),
+            "time_s": dict(self.time_s),
+            "windows": dict(self.windows),
+            "joules": {phase: dict(of) for phase, of in self.joules.items()},
+            "missing": [[*key, why] for key, why in self.missing.items()],
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from what earlier attempts at the same training have cost.
+
+        Raises `ValueError` where they read other components or knew them otherwise: such energies
+        do not add up.
+        """
+        if state["sources"] != dict(self.sources):
+            raise ValueError(f"energy was {state['sources']} and is {dict(self.sources)}")
+        self.time_s = dict(state["time_s"])
+        self.windows = dict(state["windows"])
+        self.joules = {phase: dict(of) for phase, of in state["joules"].items()}
+        self.missing = {(phase, part): why for phase, part, why in state["missing"]}
 
     def add(self, phase: str, window: Window, where: str) -> None:
         """Count a window of `train` or `eval`; `where` names it in reasons, such as `epoch 3`."""

@@ -1,4 +1,4 @@
-"""The two ways a command can fail, each a single line a person can act on."""
+"""How a command or a job can fail or end early, each a single line a person can act on."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ class WrongUse(PeprError):
 
 class WorkFailed(PeprError):
     """The request was sound and the work failed. Exit status 1."""
+
+
+class Paused(PeprError):
+    """A job rests after an epoch, as it was asked to, and can be continued from there."""
+
+    reason = "paused"
+
+
+class Claimed(PeprError):
+    """Another process does this job or has done it; nothing was trained here."""
+
+    reason = "claimed"
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:

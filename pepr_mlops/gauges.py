@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pepr_mlops.carbon import Intensity
 from pepr_mlops.costs import LOST, Costs, Window, overall
 from pepr_mlops.memory import Memory
@@ -17,6 +20,16 @@ class Gauges:
         self.meter = meter
         self.costs = Costs(meter.sources)
         self._memory, self._intensity, self._pue = memory, intensity, pue
+        self._peaks: dict[str, float] = {}  # of earlier attempts
+
+    def state(self) -> dict[str, Any]:
+        """Costs and peaks so far, for `resume`; of numbers and texts only."""
+        return {"costs": self.costs.state(), "peaks": self._all_peaks()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from the costs of earlier attempts; raises `ValueError` as `Costs.resume`."""
+        self.costs.resume(state["costs"])
+        self._peaks = dict(state["peaks"])
 
     def end(self, phase: str, where: str) -> Window:
         """Close the meter's window and count it as `phase`; `where` names it in reasons."""
@@ -26,7 +39,14 @@ class Gauges:
 
     def metrics(self) -> dict[str, float]:
         """All costs and peaks so far, by the names of `schema.METRICS`."""
-        return self.costs.metrics(self._intensity, self._pue) | self._memory.metrics()
+        return self.costs.metrics(self._intensity, self._pue) | self._all_peaks()
+
+    def _all_peaks(self) -> dict[str, float]:
+        now = self._memory.metrics()
+        return {
+            name: max(peaks[name] for peaks in (now, self._peaks) if name in peaks)
+            for name in now | self._peaks
+        }
 
     @property
     def energy_source(self) -> str:

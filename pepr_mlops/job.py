@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon
 from pepr_mlops.costs import LOST, overall
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import Paused, WrongUse, one_line
 from pepr_mlops.gauges import Gauges
+from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import RunSpec, memory_metric
+from pepr_mlops.server import impatient
 
 if TYPE_CHECKING:
     import torch
 
+    from pepr_mlops.checkpoint import Saved
     from pepr_mlops.data import Splits
     from pepr_mlops.tracking import Run
-    from pepr_mlops.train import Progress, Result
+    from pepr_mlops.train import Pause, Progress, Result
 
 
 @dataclass(frozen=True)
@@ -40,34 +44,43 @@ def run(
     *,
     tracking_uri: str | None = None,
     progress: Callable[[RunSpec, str], Progress] = Silent,
+    checkpoints: Path | None = None,
+    exclusive: bool = False,
+    stale_s: float = STALE_S,
+    pause: Pause | None = None,
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
+
+    With `checkpoints`, a folder, the training is kept there after every epoch; one of the same
+    spec that was interrupted on the same kind of hardware is continued, in its own run, and its
+    costs are those of all attempts. `exclusive` and `stale_s` as in `tracking.Job`, `pause` as in
+    `train.fit`.
 
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
     from pepr_mlops import data, hardware, tags, tracking, train
+    from pepr_mlops.checkpoint import Checkpoint, discard
 
     started = time.perf_counter()
     device, meter, intensity = _check(spec)
     source = overall(meter.sources)
     shown = progress(spec, source)
+    opening = tags.opening(
+        spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
+    )
+    gauges = Gauges(meter, Memory(device), intensity, spec.pue)
+    folder = None if checkpoints is None else checkpoints / spec.fingerprint
+    saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
+    wanted = tracking.Job(
+        spec.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
+    )
     with tracking.start(
-        spec.experiment, spec.experiment_name, f"{spec.model} {spec.seed}", tracking_uri
+        spec.experiment, spec.experiment_name, _name(spec), tracking_uri, wanted
     ) as logged:
-        logged.params(spec.as_params())
-        logged.spec(asdict(spec))
-        logged.tag(
-            {
-                **tags.opening(
-                    spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
-                ),
-                "mlflow.note.content": f"Energy: {source} ({meter.method})",
-            }
-        )
+        _describe(logged, spec, opening, meter)
         train.prepare(spec, device)
-        gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         splits = data.load(spec)
         logged.data(splits)
         network = _network(spec, splits, logged)
@@ -78,8 +91,29 @@ def run(
         )
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         others = hardware.other_gpu_processes(device)
+        checkpoint = None
+        if folder is not None:
+            checkpoint = Checkpoint(folder, logged.run_id, opening["pepr.hardware"])
+        if saved is not None and checkpoint is not None:
+            shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
+            logged.tag(_unmeasured(saved, logged.earlier))
+            if not logged.has("time/train_s", saved.epoch):  # it ended between keeping and logging
+                logged.log(saved.metrics, saved.epoch)
+            checkpoint.costs(gauges.state(), clean=False)
         try:
-            result = train.fit(spec, splits, network, device, gauges, logged.log, shown, started)
+            result = train.fit(
+                spec,
+                splits,
+                network,
+                device,
+                gauges,
+                logged.log,
+                shown,
+                started,
+                checkpoint=checkpoint,
+                saved=saved,
+                pause=pause,
+            )
         except BaseException:
             with suppress(Exception):  # server or device may be gone; the first error is told
                 logged.tag(gauges.costs.tags(meter.notes))
@@ -91,7 +125,104 @@ def run(
             logged.tag({"pepr.stopped": result.stopped})
         logged.predictions(result.labels, result.probabilities, splits.classes)
         _log_confusion(logged, spec, splits, result)
+    if folder is not None:
+        discard(folder)
     return Outcome(logged, result, gauges.energy_source, memory_metric(device.type))
+
+
+def probe(
+    spec: RunSpec,
+    *,
+    tracking_uri: str | None = None,
+    progress: Callable[[RunSpec, str], Progress] = Silent,
+) -> dict[str, float]:
+    """Train a few steps and log what they cost and what all of `spec` would, as `train.probe`.
+
+    The run is KILLED with the reason `probed`, since it is no training. Returns its metrics.
+    Raises as `run`.
+    """
+    from pepr_mlops import data, tags, tracking, train
+
+    device, meter, intensity = _check(spec)
+    opening = tags.opening(
+        spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
+    )
+    metrics: dict[str, float] = {}
+    with (
+        suppress(Paused),
+        tracking.start(
+            spec.experiment,
+            spec.experiment_name,
+            f"{_name(spec)} probe",
+            tracking_uri,
+            tracking.Job(spec.fingerprint),
+        ) as logged,
+    ):
+        logged.tag({"pepr.probe": "begun"})
+        _describe(logged, spec, opening, meter)
+        train.prepare(spec, device)
+        gauges = Gauges(meter, Memory(device), intensity, spec.pue)
+        splits = data.load(spec)
+        network = _network(spec, splits, logged)
+        metrics, steps = train.probe(
+            spec, splits, network, device, gauges, progress(spec, overall(meter.sources))
+        )
+        logged.log(metrics, 0)
+        logged.tag({"pepr.probe": steps, **gauges.costs.tags(meter.notes)})
+        raise Paused(f"{spec.model}: probed with {steps}", reason="probed")
+    return metrics
+
+
+def _name(spec: RunSpec) -> str:
+    return f"{spec.model} {spec.seed}"
+
+
+def _describe(logged: Run, spec: RunSpec, opening: Mapping[str, str], meter: Meter) -> None:
+    """What is known before anything is loaded."""
+    logged.params(spec.as_params())
+    logged.spec(asdict(spec))
+    source = overall(meter.sources)
+    logged.tag({**opening, "mlflow.note.content": f"Energy: {source} ({meter.method})"})
+
+
+def _saved(
+    folder: Path,
+    opening: Mapping[str, str],
+    gauges: Gauges,
+    tracking_uri: str | None,
+    note: Callable[[str], None],
+) -> Saved | None:
+    """The training to go on with, its costs taken over by `gauges`; None where there is none.
+
+    One that was begun on other hardware, with other sensors or on another server begins anew:
+    costs of two machines do not add up to one of either.
+    """
+    from pepr_mlops import tracking
+    from pepr_mlops.checkpoint import load
+
+    try:
+        saved = load(folder)
+        if saved is None:
+            return None
+        if saved.hardware != opening["pepr.hardware"]:
+            raise ValueError(f"it was begun on {saved.hardware}")
+        with impatient():
+            if not tracking.knows(saved.run_id, tracking_uri):
+                raise ValueError(f"the tracking server has no run {saved.run_id}")
+        gauges.resume(saved.gauges)
+    except ValueError as error:
+        note(f"begins anew, since the checkpoint cannot be continued: {one_line(error)}")
+        return None
+    return saved
+
+
+def _unmeasured(saved: Saved, earlier: Mapping[str, str]) -> dict[str, str]:
+    """The tag that says how long interrupted attempts worked unseen, at most."""
+    before = float(earlier.get("pepr.unmeasured_s", 0))
+    if saved.clean:
+        return {}
+    silent = int(earlier.get("pepr.heartbeat", 0)) / 1000 - saved.at_s
+    return {"pepr.unmeasured_s": f"{before + max(0.0, silent) + HEARTBEAT_S:.1f}"}
 
 
 def _check(spec: RunSpec) -> tuple[torch.device, Meter, carbon.Intensity | None]:

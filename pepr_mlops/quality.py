@@ -108,7 +108,11 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
 def own_params(runs: pd.DataFrame) -> list[str]:
     """The columns of parameters that are no fields of RunSpec: what one's own code was set to."""
     known = {f"params.{f.name}" for f in fields(RunSpec)}
-    return [c for c in runs if c.startswith("params.") and c not in known]
+    return [
+        c
+        for c in runs
+        if c.startswith("params.") and not c.startswith("params.pepr.") and c not in known
+    ]
 
 
 def flagged(

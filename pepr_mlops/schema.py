@@ -6,6 +6,8 @@ MLproject and the parameters logged to MLflow. `METRICS` lists everything a run 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -119,6 +121,12 @@ class RunSpec:
     def experiment_name(self) -> str:
         """The experiment asked for, or the data set's name (a folder's own name)."""
         return self.experiment or os.path.basename(os.path.abspath(self.dataset))
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this job from any other: a digest of every field but where the data lie."""
+        asked = {key: value for key, value in self.as_params().items() if key != "data_root"}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def parse(cls, raw: Mapping[str, str]) -> RunSpec:
@@ -306,6 +314,10 @@ METRICS: dict[str, Metric] = {
         Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
         Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
         Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
+        Metric(
+            "forecast/train_wh", "Wh", "lower", "energy of all epochs, from a few steps"
+        ),
+        Metric("forecast/train_s", "s", "lower", "time of all epochs, from a few steps"),
         Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
         Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
         Metric("training/ms_per_image", "ms", "lower", "time to train on one image of a batch"),
@@ -337,6 +349,13 @@ TAGS: dict[str, str] = {
     "pepr.pue": "power usage effectiveness of the building",
     "pepr.reason": "one word for how the run failed",
     "pepr.error": "the line the run failed with",
+    "pepr.spec": "digest of what was asked for: runs that share it are attempts at one job",
+    "pepr.claim": "wanted or held: who may do a job that others may want to do as well",
+    "pepr.process": "machine and process that do the job",
+    "pepr.heartbeat": "last sign of life of that process, ms since 1970",
+    "pepr.attempts": "how often the training was begun or continued",
+    "pepr.unmeasured_s": "seconds of interrupted attempts whose cost is in no number, at most",
+    "pepr.probe": "steps it trained to forecast the cost; not a training",
     "pepr.stopped": "the budget that ended the run early, and where",
     "pepr.parameters": "trainable and fixed weights of the model",
     "pepr.device": "torch device used",

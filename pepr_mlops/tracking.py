@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pepr_mlops.errors import PeprError, WorkFailed
+from pepr_mlops import ledger
+from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
+from pepr_mlops.ledger import Claim
+from pepr_mlops.processes import is_gone, this_process
 from pepr_mlops.schema import FinishedRun
 from pepr_mlops.server import connect, impatient, told, without_password
 
@@ -29,27 +34,88 @@ if TYPE_CHECKING:
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 _TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
 NOT_FRESH = "not_fresh"
+_ATTEMPT = "pepr.attempt."
 _TAG_LIMIT = 8000  # characters
 
 
 @dataclass(frozen=True)
+class Job:
+    """Which job a run does, for others that want it too.
+
+    `spec` is the fingerprint. `exclusive` gives way to whoever does the job or has done it, with
+    `Claimed`; `stale_s` as in `ledger.Claim.lives`. `continues` is the run of an earlier attempt
+    to go on with, where there is a checkpoint of it.
+    """
+
+    spec: str
+    exclusive: bool = False
+    stale_s: float = ledger.STALE_S
+    continues: str | None = None
+
+
+class _Heart(threading.Thread):
+    """Keeps saying that the process of a run lives; `taken` once another has closed the run."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        super().__init__(daemon=True)
+        self._client, self._run_id = client, run_id
+        self._stop = threading.Event()
+        self.taken = False
+
+    def run(self) -> None:
+        while not self._stop.wait(ledger.HEARTBEAT_S):
+            with suppress(Exception):  # a server that is away for a while is the loop's to tell
+                status = self._client.get_run(self._run_id).info.status
+                self.taken = self.taken or status != "RUNNING"
+                self._client.set_tag(self._run_id, "pepr.heartbeat", _now_ms())
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def _now_ms() -> str:
+    return str(int(time.time() * 1000))
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run on a tracking server. Every method is one request and raises `WorkFailed`."""
+    """A run on a tracking server. Every method is one request and raises `WorkFailed`.
+
+    `attempt` counts from 1 how often its training was begun or continued, and `earlier` are the
+    tags that the attempt before left.
+    """
 
     client: MlflowClient
     run_id: str
     experiment_id: str
+    attempt: int = 1
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    heart: _Heart | None = None
 
     def _told(self) -> AbstractContextManager[None]:
         return told(str(self.client.tracking_uri))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log what is known after an epoch.
+
+        Raises `Claimed` when others gave this process up and closed the run.
+        """
         from mlflow.entities import Metric
 
-        now_ms = int(time.time() * 1000)
+        if self.heart is not None and self.heart.taken:
+            raise Claimed(
+                f"tracking: run {self.run_id} was closed by another process that saw no heartbeat "
+                "of this one; what is trained from here on is not logged"
+            )
+        now_ms = int(_now_ms())
         points = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
         with self._told():
             self.client.log_batch(self.run_id, metrics=points)
+
+    def has(self, metric: str, step: int) -> bool:
+        with self._told():
+            history = self.client.get_metric_history(self.run_id, metric)
+        return any(point.step == step for point in history)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -124,24 +190,113 @@ class Run:
 
 @contextmanager
 def start(
-    experiment: str | None, default: str, name: str, tracking_uri: str | None = None
+    experiment: str | None,
+    default: str,
+    name: str,
+    tracking_uri: str | None = None,
+    job: Job | None = None,
 ) -> Iterator[Run]:
     """Begin a run and end it with the truth: FINISHED, FAILED with reason and error, or KILLED.
+
+    A paused one is KILLED, with that reason. A run of a `job` carries its tags and a heartbeat.
 
     Without `tracking_uri` it is the run `mlflow run` has begun, if it did. Else it is a new one,
     named `name`, in the MLflow experiment `experiment` or, if None, the one MLflow was told of
     (MLFLOW_EXPERIMENT_NAME or _ID) or `default`; it is created when absent. Raises `WorkFailed`
-    when the server cannot be reached or the begun run was measured before.
+    when the server cannot be reached or the begun run was measured before, and `Claimed` as `job`
+    says, without a trace on the server.
     """
     with impatient():
-        run = _begin(experiment, default, name, tracking_uri)
+        run = _begin(experiment, default, name, tracking_uri, job)
     try:
+        if job is not None and job.exclusive:
+            _hold(run, job)
+        if run.heart is not None:
+            run.heart.start()
         yield run
     except BaseException as error:
-        with suppress(WorkFailed):  # the first error is the one to tell
-            fail(run, error)
+        if not isinstance(error, Claimed):
+            with suppress(WorkFailed):  # the first error is the one to tell
+                fail(run, error)
         raise
+    finally:
+        if run.heart is not None:
+            run.heart.stop()
     run.end("FINISHED")
+
+
+def _hold(run: Run, job: Job) -> None:
+    """Wait until the run may do its job, or take it back and raise `Claimed`."""
+    while True:
+        with told(str(run.client.tracking_uri)):
+            now_s = time.time()
+            claims = _claims(run.client, job.spec)
+            others = [
+                c for c in claims if c.status == "FINISHED" or c.lives(now_s, job.stale_s, is_gone)
+            ]
+            found = ledger.verdict(run.run_id, others)
+            if found == ledger.HELD:
+                run.client.set_tag(run.run_id, "pepr.claim", ledger.HELD)
+                return
+            if found == "claimed":
+                other = next(c for c in others if c.run_id != run.run_id)
+                if run.attempt == 1:
+                    run.client.delete_run(run.run_id)
+                else:
+                    run.client.set_terminated(run.run_id, "KILLED")
+                raise Claimed(f"sweep: run {other.run_id} does this job or has done it")
+        time.sleep(random.uniform(0.2, 0.6))
+
+
+def _claims(client: MlflowClient, spec: str) -> list[Claim]:
+    """The runs of a job, on the whole server."""
+    experiments: list[str] = []
+    token = None
+    while True:
+        page = client.search_experiments(max_results=1000, page_token=token)
+        experiments += [e.experiment_id for e in page]
+        token = page.token
+        if not token:
+            break
+    found = client.search_runs(experiments, f"tags.`pepr.spec` = '{spec}'", max_results=1000)
+    return [_claim(run) for run in found if "pepr.probe" not in run.data.tags]
+
+
+def _claim(run: Any) -> Claim:
+    tags = run.data.tags
+    beat = tags.get("pepr.heartbeat")
+    return Claim(
+        run.info.run_id,
+        run.info.status,
+        tags.get("pepr.claim"),
+        tags.get("pepr.process"),
+        None if beat is None else int(beat) / 1000,
+    )
+
+
+def knows(run_id: str, tracking_uri: str | None = None) -> bool:
+    """Whether the server has the run and it was not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    client = connect(tracking_uri)
+    with told(str(client.tracking_uri)):
+        try:
+            return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+
+
+def close(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
+    """Mark runs FAILED whose process has vanished; what they measured stays."""
+    client = connect(tracking_uri)
+    run_ids = list(run_ids)
+    with told(str(client.tracking_uri)):
+        for run_id in run_ids:
+            client.set_tag(run_id, "pepr.reason", ledger.LOST)
+            client.set_tag(run_id, "pepr.error", "its process vanished; no heartbeat of it since")
+            client.set_terminated(run_id, "FAILED")
 
 
 @contextmanager
@@ -169,7 +324,7 @@ def active(experiment: str, name: str) -> Iterator[Run]:
 
 def fail(run: Run, error: BaseException) -> None:
     """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
-    killed = isinstance(error, KeyboardInterrupt | SystemExit)
+    killed = isinstance(error, KeyboardInterrupt | SystemExit | Paused)
     if isinstance(error, PeprError):
         reason, text = error.reason, str(error)
     elif killed:
@@ -192,7 +347,13 @@ def inherited_run() -> Run | None:
     return Run(client, run_id, info.experiment_id)
 
 
-def _begin(experiment: str | None, default: str, name: str, tracking_uri: str | None) -> Run:
+def _begin(
+    experiment: str | None,
+    default: str,
+    name: str,
+    tracking_uri: str | None,
+    job: Job | None,
+) -> Run:
     from mlflow.entities import RunStatus
     from mlflow.tracking.context.registry import resolve_tags  # user and source, for MLflow's UI
 
@@ -201,8 +362,12 @@ def _begin(experiment: str | None, default: str, name: str, tracking_uri: str | 
         _check_fresh(run)
         with told(str(run.client.tracking_uri)):
             run.client.update_run(run.run_id, RunStatus.to_string(RunStatus.RUNNING))
-        return run
+        if job is not None:
+            run.tag(_job_tags(job))
+        return _with_heart(run, job)
     client = connect(tracking_uri)
+    if job is not None and job.continues is not None:
+        return _with_heart(_reopen(client, job, job.continues), job)
     with told(str(client.tracking_uri)):
         experiment_id = None
         if experiment is None and tracking_uri is None:
@@ -210,8 +375,58 @@ def _begin(experiment: str | None, default: str, name: str, tracking_uri: str | 
             experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
         if experiment is not None or experiment_id is None:
             experiment_id = _experiment(client, experiment or default)
-        begun = client.create_run(experiment_id, tags=resolve_tags(), run_name=name)
-    return Run(client, begun.info.run_id, experiment_id)
+        tags = {**resolve_tags(), **({} if job is None else _job_tags(job))}
+        begun = client.create_run(experiment_id, tags=tags, run_name=name)
+    return _with_heart(Run(client, begun.info.run_id, experiment_id), job)
+
+
+def _job_tags(job: Job) -> dict[str, str]:
+    tags = {
+        "pepr.spec": job.spec,
+        "pepr.process": this_process(),
+        "pepr.heartbeat": _now_ms(),
+        "pepr.attempts": "1",
+    }
+    return {**tags, "pepr.claim": ledger.WANTED} if job.exclusive else tags
+
+
+def _with_heart(run: Run, job: Job | None) -> Run:
+    return run if job is None else replace(run, heart=_Heart(run.client, run.run_id))
+
+
+def _reopen(client: MlflowClient, job: Job, run_id: str) -> Run:
+    """Go on with the run of an earlier attempt, which only one process can.
+
+    A parameter is written once: of two that write the same attempt one is refused.
+    """
+    from mlflow.entities import RunTag
+    from mlflow.exceptions import MlflowException
+
+    with told(str(client.tracking_uri)):
+        run = client.get_run(run_id)
+        claims, attempt = [_claim(run)], 2
+        while f"{_ATTEMPT}{attempt}" in run.data.params:
+            attempt += 1
+        if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, not yet told
+            process, _, ms = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
+            claims.append(Claim(run_id, "RUNNING", None, process, int(ms) / 1000))
+        if any(
+            c.status == "FINISHED" or c.lives(time.time(), job.stale_s, is_gone) for c in claims
+        ):
+            raise Claimed(f"sweep: run {run_id} does this job or has done it")
+        try:
+            client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {_now_ms()}")
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise Claimed(f"sweep: run {run_id} is being continued by another process") from error
+        tags = {**_job_tags(job), "pepr.attempts": str(attempt)}
+        client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        client.update_run(run_id, "RUNNING")
+        for gone in ("pepr.reason", "pepr.error"):
+            if gone in run.data.tags:
+                client.delete_tag(run_id, gone)
+    return Run(client, run_id, run.info.experiment_id, attempt, run.data.tags)
 
 
 def _check_fresh(run: Run) -> None:

@@ -16,16 +16,21 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from pepr_mlops.checkpoint import Checkpoint, Saved
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
-from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.schema import PERFORMANCE, RunSpec
 
 Record = Callable[[Mapping[str, float], int], None]
 
+Pause = Callable[[int, Mapping[str, float]], bool]
+
+_WARM_STEPS, _PROBE_STEPS = 3, 10
+_PROBE_S = 3.0  # or counters that move ten times a second are off by more than a few per cent
 _LOOK_EVERY_S = 0.5
 _POLL_ENERGY_EVERY_S = 0.1  # the counters move no more often
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -96,12 +101,21 @@ def fit(
     record: Record,
     progress: Progress,
     started: float,
+    *,
+    checkpoint: Checkpoint | None = None,
+    saved: Saved | None = None,
+    pause: Pause | None = None,
 ) -> Result:
     """Train `network` on `splits.train` with Adam and evaluate on `val` and `test` every epoch.
 
     `record` is given the metrics known after each epoch and its number, from 1; `started` is when
-    the set-up began, on `time.perf_counter`. Raises `WorkFailed` on a non-finite loss and when
-    memory runs out; what the unfinished epoch took is recorded before.
+    the set-up began, on `time.perf_counter`. The training is kept in `checkpoint` after each epoch
+    and goes on from `saved`, whose costs `gauges` already has; on a CPU with deterministic
+    operations it comes to the same numbers as one that was never interrupted. The clock pauses
+    while it is kept. Where `pause` is true after an epoch that is not the last, `Paused` is raised.
+
+    Raises `WorkFailed` on a non-finite loss and when memory runs out; what the unfinished epoch
+    took is recorded before.
     """
     try:
         training = _Training(spec, splits, network, device, gauges)
@@ -113,7 +127,14 @@ def fit(
     setup = {"time/setup_s": time.perf_counter() - started}
     best: dict[str, float] = {}
     result: Result | None = None
-    for epoch in range(1, spec.epochs + 1):
+    done = 0
+    if saved is not None:
+        training.restore(saved.state)
+        done, best = saved.epoch, dict(saved.state["best"])
+        if done >= spec.epochs:  # it was interrupted after the last epoch
+            test = training.evaluate(training.test, done, "test")
+            return Result(saved.metrics, test.labels, test.probabilities, None)
+    for epoch in range(done + 1, spec.epochs + 1):
         progress.start_epoch(epoch, training.steps)
         phase = "train"
         try:
@@ -129,6 +150,8 @@ def fit(
         except BaseException as error:
             with suppress(Exception):  # the device may be gone; the first error is the one to tell
                 gauges.end(phase, f"epoch {epoch}")
+                if checkpoint is not None:
+                    checkpoint.costs(gauges.state(), clean=True)
                 record(gauges.metrics(), epoch)
             told = _told(error, spec, epoch)
             if told is None:
@@ -146,13 +169,61 @@ def fit(
         setup = {}
         if training.resident_bytes is not None:
             metrics["memory/data_gb"] = training.resident_bytes / 1e9
+        if checkpoint is not None and stopped is None:
+            checkpoint.save(epoch, {**training.state(), "best": best}, metrics, gauges.state())
         record(metrics, epoch)
         progress.end_epoch(metrics)
+        if stopped is None and epoch < spec.epochs and pause is not None and pause(epoch, metrics):
+            if checkpoint is not None:
+                checkpoint.costs(gauges.state(), clean=True)
+            raise Paused(f"{spec.model}: rests after epoch {epoch} of {spec.epochs}")
         result = Result(metrics, test.labels, test.probabilities, stopped)
         if stopped is not None:
             break
     assert result is not None  # RunSpec has at least one epoch
     return result
+
+
+def probe(
+    spec: RunSpec,
+    splits: Splits,
+    network: torch.nn.Module,
+    device: torch.device,
+    gauges: Gauges,
+    progress: Progress,
+) -> tuple[dict[str, float], str]:
+    """Train a few steps and forecast what all epochs would cost.
+
+    A few steps more come first and are left out of the forecast: libraries choose their
+    algorithms in them. Returns what the steps cost, by the names of `schema.METRICS`, with the
+    forecasts, and the steps in words. Raises `WorkFailed` as `fit`.
+    """
+    try:
+        training = _Training(spec, splits, network, device, gauges)
+        order = training.train.order(spec.batch_size, torch.Generator().manual_seed(spec.seed))
+        progress.start_epoch(1, len(order))
+        warm = min(_WARM_STEPS, len(order) - 1)
+        gauges.meter.begin("train")
+        training.steps_of(order[:warm])
+        gauges.end("train", "warm-up")
+        gauges.meter.begin("train")
+        started, images, steps = time.perf_counter(), 0, 0
+        for batch in order[warm:]:
+            images += training.steps_of([batch])
+            steps += 1
+            if steps >= _PROBE_STEPS and time.perf_counter() - started >= _PROBE_S:
+                break
+        window = gauges.end("train", "probe")
+    except Exception as error:
+        told = _told(error, spec, 0)
+        if told is None:
+            raise
+        raise told from error
+    whole = spec.epochs * len(splits.train) / images
+    metrics = gauges.metrics() | {"forecast/train_s": window.time_s * whole}
+    if window.joules and not window.missing:
+        metrics["forecast/train_wh"] = sum(window.joules.values()) / J_PER_WH * whole
+    return metrics, f"{warm} + {steps} of {len(order)} steps of an epoch"
 
 
 @dataclass(frozen=True)
@@ -207,8 +278,49 @@ class _Training:
             if self._task == MULTI_LABEL
             else torch.nn.CrossEntropyLoss()
         )
+        self._weights = network
         self._network: Any = torch.compile(network) if spec.compile else network
         self.steps = len(self.train.order(spec.batch_size, None))
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes to go on as if nothing had happened."""
+        return {
+            "network": self._weights.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "shuffle": self._shuffle.get_state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self._device)
+            if self._device.type == "cuda"
+            else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._weights.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._shuffle.set_state(state["shuffle"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self._device)
+
+    def steps_of(self, order: list[torch.Tensor]) -> int:
+        """Train on these batches, without looking at the loss; how many images they were."""
+        self._network.train()
+        images = 0
+        for x, y in self.train.take(order):
+            self._step(x, y)
+            images += len(x)
+        return images
+
+    def _step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        self._optimiser.zero_grad(set_to_none=True)
+        with self._autocast():
+            loss: torch.Tensor = self._criterion(self._network(x), y)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        return loss.detach()
 
     def epoch(self, epoch: int, progress: Progress) -> tuple[float, int, str | None]:
         """Mean loss per image, images trained on, and why it stopped early or None."""
@@ -220,13 +332,7 @@ class _Training:
         images = step = 0
         self._network.train()
         for step, (x, y) in enumerate(self.train.take(order), 1):
-            self._optimiser.zero_grad(set_to_none=True)
-            with self._autocast():
-                loss = self._criterion(self._network(x), y)
-            self._scaler.scale(loss).backward()
-            self._scaler.step(self._optimiser)
-            self._scaler.update()
-            losses[step - 1] = loss.detach()
+            losses[step - 1] = self._step(x, y)
             images += len(x)
             stopped = budget.crossed(epoch, step, len(order))
             due = time.perf_counter() - looked >= _LOOK_EVERY_S

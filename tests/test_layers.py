@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
 LEVELS = [
     {"schema", "errors"},
     {
-        *("carbon", "costs", "models", "performance", "server"),
+        *("carbon", "costs", "ledger", "models", "performance", "processes", "server"),
         *(
             "score",
             "stats",
@@ -24,7 +24,10 @@ LEVELS = [
             "writeback",
         ),
     },
-    {"data", "hardware", "memory", "meter", "progress", "tracking", "query", "importers"},
+    {
+        *("data", "hardware", "memory", "meter", "progress", "tracking", "query", "importers"),
+        *("checkpoint", "sweep"),
+    },
     {"gauges", "report"},
     {"train", "tags"},
     {"job", "measurement", "view"},
@@ -89,6 +92,6 @@ def test_one_module_writes_mlflow_and_one_reads_it() -> None:
 
 def test_the_pure_modules_touch_no_files_clock_or_network() -> None:
     pure = "schema errors costs performance score stats selection frame quality comparison"
-    for name in [*pure.split(), "differences", "writeback"]:
+    for name in [*pure.split(), "differences", "writeback", "ledger"]:
         used = _third_party(PACKAGE / f"{name}.py")
         assert not used & {"torch", "mlflow", "pathlib", "time", "io", "socket", "requests"}, name

@@ -1,0 +1,99 @@
+"""What a training can be continued from: a folder with its state after the last whole epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_STATE, _COSTS = "state.pt", "costs.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A training after `epoch`.
+
+    `state` is what `train` put there, `gauges` the costs up to `at_s` (seconds since 1970), which
+    are those of an unfinished epoch too where its attempt could still write them. `clean` says
+    that nothing was done after `at_s`. `run_id` and `hardware` tell where it was begun.
+    """
+
+    epoch: int
+    state: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    gauges: Mapping[str, Any]
+    at_s: float
+    clean: bool
+    run_id: str
+    hardware: str
+
+
+class Checkpoint:
+    """Keeps one training in `folder`; every write replaces the one before in one step.
+
+    `run_id` and `hardware` are written with it.
+    """
+
+    def __init__(self, folder: Path, run_id: str, hardware: str) -> None:
+        self._folder, self._run_id, self._hardware = folder, run_id, hardware
+
+    def save(
+        self,
+        epoch: int,
+        state: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        gauges: Mapping[str, Any],
+    ) -> None:
+        """Keep the training after a whole epoch."""
+        content = {
+            "epoch": epoch,
+            "state": dict(state),
+            "metrics": dict(metrics),
+            "gauges": dict(gauges),
+            "at_s": time.time(),
+            "run_id": self._run_id,
+            "hardware": self._hardware,
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        new = self._folder / f"{_STATE}.new"
+        with new.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._folder / _STATE)
+
+    def costs(self, gauges: Mapping[str, Any], *, clean: bool) -> None:
+        """Keep what was spent since the last `save`, or with `clean` False only that it is now."""
+        if not (self._folder / _STATE).exists():
+            return  # nothing to continue from
+        new = self._folder / f"{_COSTS}.new"
+        new.write_text(json.dumps({"gauges": gauges, "at_s": time.time(), "clean": clean}))
+        new.replace(self._folder / _COSTS)
+
+
+def load(folder: Path) -> Saved | None:
+    """The training kept in a folder, or None. Raises `ValueError` for one that is unreadable."""
+    path = folder / _STATE
+    if not path.exists():
+        return None
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        costs = {"gauges": kept.pop("gauges"), "at_s": kept.pop("at_s"), "clean": False}
+        if (folder / _COSTS).exists():
+            later = json.loads((folder / _COSTS).read_text())
+            costs = later if later["at_s"] > costs["at_s"] else costs
+        return Saved(**kept, **costs)
+    except Exception as error:  # torch's, pickle's, zip's or ours of a file that is something else
+        raise ValueError(f"{path}: {error}") from error
+
+
+def discard(folder: Path) -> None:
+    """Forget the training of a folder."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""What the runs of a job say about who does it, has done it, or may. Pure.
+
+A job is a `RunSpec`, known by its fingerprint. A run is one training of it; a training that is
+interrupted and continued stays one run, one that begins anew is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+HEARTBEAT_S = 15.0
+STALE_S = 300.0  # without a heartbeat for so long a run of another machine is given up
+WANTED, HELD = "wanted", "held"
+LOST = "lost"  # reason of a run whose process vanished
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run as others see it that want its job: MLflow's `status` and the tags of the same name.
+
+    `heartbeat_s` is seconds since 1970, or None before the first.
+    """
+
+    run_id: str
+    status: str
+    claim: str | None = None
+    process: str | None = None
+    heartbeat_s: float | None = None
+
+    def lives(self, now_s: float, stale_s: float, is_gone: Callable[[str], bool]) -> bool:
+        """Whether a process still works on it, as far as one can tell from here.
+
+        One of this machine that `is_gone` has ended, any other has when its heart is silent for
+        `stale_s`. A run that never had a heartbeat is nobody's of ours to judge and lives.
+        """
+        if self.status != "RUNNING":
+            return False
+        if self.process is not None and is_gone(self.process):
+            return False
+        return self.heartbeat_s is None or now_s - self.heartbeat_s < stale_s
+
+
+def verdict(own: str, others: Sequence[Claim]) -> str:
+    """Whether the run `own`, which says `wanted`, may go on: `held`, `wait` or `claimed`.
+
+    `others` are the finished runs of the job and the living ones, read after `own` was written.
+    Of two that want it the smaller id goes first, and the other leaves at once; but it waits
+    until that other has left or holds it, since who looked around before `own` was there has
+    seen nobody and holds it now (L. Lamport, "A New Solution of Dijkstra's Concurrent Programming
+    Problem", CACM 1974).
+    """
+    others = [other for other in others if other.run_id != own]
+    if any(o.status == "FINISHED" or o.claim != WANTED or o.run_id < own for o in others):
+        return "claimed"
+    return "wait" if others else HELD
