@@ -43,7 +43,12 @@ _TEXT = {  # columns and the tags they are read from
     "gpu_other_processes": "pepr.gpu_other_processes",
     "carbon_source": "pepr.carbon_source",
     "stopped": "pepr.stopped",
+    "reason": "pepr.reason",
     "error": "pepr.error",
+    "spec": "pepr.spec",
+    "claim": "pepr.claim",
+    "process": "pepr.process",
+    "probe": "pepr.probe",
     "imported_from": "pepr.imported_from",
 }
 _NUMBERS = {
@@ -53,6 +58,9 @@ _NUMBERS = {
     "idle_power_w": "pepr.idle_power_w",
     "carbon_intensity_g_per_kwh": "pepr.carbon_intensity_g_per_kwh",
     "pue": "pepr.pue",
+    "heartbeat_ms": "pepr.heartbeat",
+    "attempts": "pepr.attempts",
+    "unmeasured_s": "pepr.unmeasured_s",
 }
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column

@@ -103,6 +103,51 @@ def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
     return {"pepr.gpu_other_processes": ", ".join(sorted(set().union(*known))) or "none"}
 
 
+def temperature_c(device: torch.device) -> float | None:
+    """Degrees Celsius of a GPU, else of the warmest part of the CPU; None where none is told."""
+    if device.type == "cuda":
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(device))
+            return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+        except pynvml.NVMLError:
+            return None
+    if not hasattr(psutil, "sensors_temperatures"):
+        return None
+    read = psutil.sensors_temperatures()
+    cpu = [t.current for name in ("coretemp", "k10temp", "cpu_thermal") for t in read.get(name, ())]
+    return max(cpu, default=None)
+
+
+def gpu_slots() -> list[dict[str, str]]:
+    """For each GPU that this process may use the environment of a process that sees only it.
+
+    Numbered as NVML and Zeus do, by PCI bus: with names instead of numbers Zeus reads no energy.
+    """
+    import pynvml
+
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None and not all(word.strip().isdecimal() for word in asked.split(",")):
+        if asked.strip() in ("", "-1"):
+            return []
+        raise WrongUse(
+            f"CUDA_VISIBLE_DEVICES: {asked!r} is not GPU numbers with commas between, which energy "
+            "needs; set it so"
+        )
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:
+        return []
+    numbers = range(count) if asked is None else map(int, asked.split(","))
+    return [
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
+        for number in numbers
+    ]
+
+
 def gpu_of(device: torch.device) -> tuple[list[str], Callable[[], None]]:
     """NVML's identifiers of the GPUs of a device, and the call that waits for its work."""
     import torch

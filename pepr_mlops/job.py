@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon
 from pepr_mlops.costs import LOST, overall
-from pepr_mlops.errors import Paused, WrongUse, one_line
+from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
@@ -47,14 +47,16 @@ def run(
     checkpoints: Path | None = None,
     exclusive: bool = False,
     stale_s: float = STALE_S,
-    pause: Pause | None = None,
+    until: int | None = None,
+    left_wh: float | None = None,
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
 
     With `checkpoints`, a folder, the training is kept there after every epoch; one of the same
     spec that was interrupted on the same kind of hardware is continued, in its own run, and its
-    costs are those of all attempts. `exclusive` and `stale_s` as in `tracking.Job`, `pause` as in
-    `train.fit`.
+    costs are those of all attempts. It rests, raising `Paused`, after the epoch `until`, and after
+    the one in which this attempt has taken `left_wh` for training and evaluation. `exclusive` and
+    `stale_s` are those of `tracking.Job`.
 
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
@@ -112,7 +114,7 @@ def run(
                 started,
                 checkpoint=checkpoint,
                 saved=saved,
-                pause=pause,
+                pause=_pause(until, left_wh, gauges),
             )
         except BaseException:
             with suppress(Exception):  # server or device may be gone; the first error is told
@@ -214,6 +216,33 @@ def _saved(
         note(f"begins anew, since the checkpoint cannot be continued: {one_line(error)}")
         return None
     return saved
+
+
+def _pause(until: int | None, left_wh: float | None, gauges: Gauges) -> Pause:
+    """Whether to rest after an epoch; the costs so far are those of earlier attempts."""
+    before_wh = _spent_wh(gauges)
+
+    def rest(epoch: int, metrics: Mapping[str, float]) -> bool:
+        if until is not None and epoch >= until:
+            return True
+        if left_wh is None:
+            return False
+        now_wh = _spent_wh(gauges)
+        if now_wh is None or before_wh is None:
+            raise WorkFailed(
+                f"budget_wh: the energy can no longer be read in epoch {epoch}, so the budget "
+                "cannot be kept; run without it or mend the sensor",
+                reason="sensor_lost",
+            )
+        return now_wh - before_wh >= left_wh
+
+    return rest
+
+
+def _spent_wh(gauges: Gauges) -> float | None:
+    """Energy of training and evaluation so far, None where it is not known."""
+    parts = [gauges.costs.energy_wh(phase) for phase in gauges.costs.time_s]
+    return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def _unmeasured(saved: Saved, earlier: Mapping[str, str]) -> dict[str, str]:

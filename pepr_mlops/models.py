@@ -132,6 +132,16 @@ def cached_models() -> set[str]:
     return found
 
 
+def count_parameters(model: str) -> int:
+    """Weights of any timm model with its own head, without making them in memory."""
+    import timm
+    import torch
+
+    with _quiet(), torch.device("meta"):
+        network = timm.create_model(timm_name(model), pretrained=False)
+    return sum(p.numel() for p in network.parameters())
+
+
 def build(
     model: str,
     *,

@@ -17,7 +17,7 @@ def this_process() -> str:
 
 def is_gone(process: str) -> bool:
     """Whether the process of `this_process` has ended; False for one of another machine."""
-    machine, pid, started = [*process.split(), "", ""][:3]
+    machine, pid, started = [*process.split(), "", "", ""][:3]
     if machine != _machine() or not pid.isdecimal():
         return False
     try:

@@ -118,9 +118,14 @@ class RunSpec:
             )
 
     @property
+    def dataset_name(self) -> str:
+        """The data set's name; of a folder its own, wherever it lies."""
+        return os.path.basename(os.path.abspath(self.dataset))
+
+    @property
     def experiment_name(self) -> str:
-        """The experiment asked for, or the data set's name (a folder's own name)."""
-        return self.experiment or os.path.basename(os.path.abspath(self.dataset))
+        """The experiment asked for, or the data set's name."""
+        return self.experiment or self.dataset_name
 
     @property
     def fingerprint(self) -> str:
@@ -239,6 +244,9 @@ def _valid(f: Field[Any]) -> str:
     return text
 
 
+# What the jobs of a sweep may differ in: a budget ends a run early, and such do not compare.
+SWEPT = tuple(f.name for f in fields(RunSpec) if f.name not in ("budget_wh", "budget_s"))
+
 _HINTS = get_type_hints(RunSpec)
 assert all(f.default is not MISSING for f in fields(RunSpec))
 
@@ -314,9 +322,7 @@ METRICS: dict[str, Metric] = {
         Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
         Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
         Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
-        Metric(
-            "forecast/train_wh", "Wh", "lower", "energy of all epochs, from a few steps"
-        ),
+        Metric("forecast/train_wh", "Wh", "lower", "energy of all epochs, from a few steps"),
         Metric("forecast/train_s", "s", "lower", "time of all epochs, from a few steps"),
         Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
         Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),

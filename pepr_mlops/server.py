@@ -28,6 +28,13 @@ def impatient() -> Iterator[None]:
             os.environ.pop(key, None)  # another thread may have been here
 
 
+def resolved(tracking_uri: str | None) -> str:
+    """The tracking URI, MLflow's own if None."""
+    import mlflow
+
+    return tracking_uri or str(mlflow.get_tracking_uri())
+
+
 def connect(tracking_uri: str | None) -> MlflowClient:
     from mlflow import MlflowClient
 

@@ -274,6 +274,18 @@ def _claim(run: Any) -> Claim:
     )
 
 
+def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None:
+    """Make the store and the experiments, so that jobs that begin at once find them there.
+
+    Several processes that open a new SQLite store at the same time crash in its migration.
+    """
+    with impatient():
+        client = connect(tracking_uri)
+        with told(str(client.tracking_uri)):
+            for name in experiments:
+                _experiment(client, name)
+
+
 def knows(run_id: str, tracking_uri: str | None = None) -> bool:
     """Whether the server has the run and it was not deleted."""
     from mlflow.exceptions import MlflowException

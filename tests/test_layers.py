@@ -31,9 +31,11 @@ LEVELS = [
     {"gauges", "report"},
     {"train", "tags"},
     {"job", "measurement", "view"},
+    {"worker"},
+    {"sweeper"},
     {"cli", "live"},
 ]
-FREE = {0, 1, 6}
+FREE = {0, 1, 8}
 
 
 def _nodes(path: Path) -> Iterator[ast.AST]:

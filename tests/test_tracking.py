@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pepr_mlops import data, tracking
-from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
+from pepr_mlops.processes import is_gone
 from pepr_mlops.schema import RunSpec
 from pepr_mlops.server import without_password
 
@@ -202,3 +205,117 @@ def test_a_new_run_is_active_meanwhile(store: str) -> None:
         raise ValueError("broken")
     assert _get(failed).info.status == "FAILED"
     assert mlflow.active_run() is None
+
+
+# Jobs that several processes want --------------------------------------------------------------
+
+
+def _job(**changed: Any) -> tracking.Job:
+    return tracking.Job("0123456789abcdef", exclusive=True, **changed)
+
+
+def _attempt(done: list[str], claimed: list[str], i: int) -> None:
+    try:
+        with tracking.start("e", "e", f"run {i}", job=_job()) as run:
+            run.log({"test/accuracy": 0.5}, 1)
+            done.append(run.run_id)
+    except Claimed as error:
+        claimed.append(str(error))
+
+
+def test_of_several_that_want_a_job_one_does_it(store: str) -> None:
+    done: list[str] = []
+    claimed: list[str] = []
+    threads = [threading.Thread(target=_attempt, args=(done, claimed, i)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+    assert len(claimed) == 4
+    _attempt(done, claimed, 9)  # it is done
+    assert len(done) == 1
+    client = MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert (run.info.run_id, run.info.status) == (done[0], "FINISHED")
+    assert run.data.tags["pepr.spec"] == "0123456789abcdef"
+    assert run.data.tags["pepr.claim"] == "held"
+    assert not is_gone(run.data.tags["pepr.process"])
+    assert abs(int(run.data.tags["pepr.heartbeat"]) / 1000 - time.time()) < 60
+
+
+def _start_log_and_raise(begun: list[str], error: BaseException) -> None:
+    with tracking.start("e", "e", "n", job=_job()) as run:
+        begun.append(run.run_id)
+        run.log({"time/train_s": 2.0}, 1)
+        raise error
+
+
+def _interrupted(error: BaseException) -> str:
+    begun: list[str] = []
+    with pytest.raises(type(error)):
+        _start_log_and_raise(begun, error)
+    return begun[0]
+
+
+def test_a_continued_run_is_the_same_one(store: str) -> None:
+    run_id = _interrupted(WorkFailed("no connection", reason="tracking"))
+    with tracking.start("e", "e", "n", job=_job(continues=run_id)) as run:
+        assert (run.run_id, run.attempt) == (run_id, 2)
+        assert run.earlier["pepr.reason"] == "tracking"
+        assert run.has("time/train_s", 1)
+        assert not run.has("time/train_s", 2)
+        found = _get(run)
+        assert found.info.status == "RUNNING"
+        assert "pepr.reason" not in found.data.tags
+    found = _get(run)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["pepr.attempts"] == "2"
+
+
+def test_a_paused_run_is_killed_and_says_so(store: str) -> None:
+    client = MlflowClient()
+    found = client.get_run(_interrupted(Paused("rests after epoch 1")))
+    assert found.info.status == "KILLED"
+    assert found.data.tags["pepr.reason"] == "paused"
+
+
+def test_of_several_that_go_on_with_a_run_one_does(store: str) -> None:
+    run_id = _interrupted(KeyboardInterrupt())
+    went_on: list[int] = []
+    claimed: list[str] = []
+    ready = threading.Barrier(4)
+
+    def go_on() -> None:
+        ready.wait()
+        try:
+            with tracking.start("e", "e", "n", job=_job(continues=run_id)) as run:
+                went_on.append(run.attempt)
+                time.sleep(1)
+        except Claimed as error:
+            claimed.append(str(error))
+
+    threads = [threading.Thread(target=go_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert went_on == [2]
+    assert len(claimed) == 3
+    assert MlflowClient().get_run(run_id).info.status == "FINISHED"
+
+
+def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+    with (
+        pytest.raises(Claimed, match="closed by another"),
+        tracking.start("e", "e", "n", job=_job()) as run,
+    ):
+        tracking.close([run.run_id])
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            run.log({"test/accuracy": 0.5}, 1)
+            time.sleep(0.05)
+    found = _get(run)
+    assert found.info.status == "FAILED"
+    assert found.data.tags["pepr.reason"] == "lost"

@@ -16,6 +16,7 @@ from pepr_mlops.errors import PeprError
 
 _COMMANDS = {
     "train": "Train one model and log what it cost.",
+    "sweep": "Train many models, each once, and go on after a stop.",
     "score": "Score models by performance per resource unit.",
     "select": "Find the best model under a budget.",
     "stats": "Test whether groups or conditions differ.",

@@ -23,6 +23,15 @@ def check_name(name: str) -> None:
         )
 
 
+def missing(spec: RunSpec) -> str | None:
+    """The file of its data set that a job would have to download, or None."""
+    flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
+    if flag not in medmnist.FLAGS:
+        return None
+    path = medmnist.path_of(flag, spec.size, spec.data_root)
+    return None if path.exists() else f"{path.name} to {path.parent}"
+
+
 def load(spec: RunSpec) -> Splits:
     """The data set a spec asks for, with its channels and training fraction.
 

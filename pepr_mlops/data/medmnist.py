@@ -41,17 +41,13 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     import medmnist
 
     info = medmnist.INFO[flag]
-    folder = data_root or medmnist.info.DEFAULT_ROOT
-    if folder is None:
-        raise WrongUse("data_root: medmnist has no folder of its own here; name one")
-    root = Path(folder).expanduser()
-    if not root.is_dir():
+    path = path_of(flag, size, data_root)
+    if not path.parent.is_dir():
         raise WrongUse(
-            f"data_root: there is no folder {root}; create it or name another",
+            f"data_root: there is no folder {path.parent}; create it or name another",
             reason="missing_data",
         )
-    suffix = "" if size == 28 else f"_{size}"
-    path = root / f"{flag}{suffix}.npz"
+    suffix = _suffix(size)
     if not path.exists():
         _download(flag, size, info, suffix, path)
     try:
@@ -70,6 +66,20 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
         channels=info["n_channels"],
         **parts,
     )
+
+
+def path_of(flag: str, size: int, data_root: str | None) -> Path:
+    """Where the file of a data set lies or would be put, as `load` says."""
+    import medmnist
+
+    folder = data_root or medmnist.info.DEFAULT_ROOT
+    if folder is None:
+        raise WrongUse("data_root: medmnist has no folder of its own here; name one")
+    return Path(folder).expanduser() / f"{flag}{_suffix(size)}.npz"
+
+
+def _suffix(size: int) -> str:
+    return "" if size == 28 else f"_{size}"
 
 
 def _split(arrays: Any, name: str, info: dict[str, Any], size: int, path: Path) -> Split:

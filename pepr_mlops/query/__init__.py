@@ -40,6 +40,22 @@ def load_runs(
     return pd.concat(parts, ignore_index=True)
 
 
+def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The runs of jobs, those with a fingerprint, that are compared under any of these names.
+
+    As `load_runs`, but names that no run has yet are no error, nor is a SQLite store that is not
+    there: the frame is empty then.
+    """
+    try:
+        reader = _open(tracking_uri)
+    except WrongUse:
+        return frame.tidy(raw_frame(iter(()), {}))
+    with told(reader.uri):
+        parts = [_runs_of(reader, name) for name in dict.fromkeys(experiments)]
+    runs = pd.concat(parts, ignore_index=True)
+    return runs[runs["spec"].notna()].drop_duplicates("run_id").reset_index(drop=True)
+
+
 def load_epochs(
     run_ids: Sequence[str],
     metrics: Sequence[str] | None = None,
@@ -108,7 +124,18 @@ def _experiments(client: object) -> dict[str, str]:
 
 
 def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
-    """The runs of one experiment, under that name."""
+    """The runs of one experiment, under that name, which must be there."""
+    runs = _runs_of(reader, name)
+    if runs.empty and name not in reader.experiments.values():
+        known = sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
+        raise WrongUse(
+            f"experiment: {name!r} is neither an MLflow experiment nor the tag {_TAG} of a run "
+            f"on {reader.uri}{nearest(name, known) or '.'} There are: {', '.join(known)}"
+        )
+    return runs
+
+
+def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
     here = [i for i, n in reader.experiments.items() if n == name]
     elsewhere = [i for i in reader.experiments if i not in here]
 
@@ -117,12 +144,6 @@ def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
         yield from reader.runs(elsewhere, tag=(_TAG, name))
 
     runs = _frame(reader, pages())
-    if runs.empty and not here:
-        known = sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
-        raise WrongUse(
-            f"experiment: {name!r} is neither an MLflow experiment nor the tag {_TAG} of a run "
-            f"on {reader.uri}{nearest(name, known) or '.'} There are: {', '.join(known)}"
-        )
     runs["experiment"] = pd.Series(name, runs.index, dtype="str")
     return runs
 

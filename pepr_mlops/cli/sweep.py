@@ -1,0 +1,158 @@
+"""`pepr sweep`: many training jobs, each once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.ledger import STALE_S
+from pepr_mlops.schema import SWEPT, RunSpec
+
+if TYPE_CHECKING:
+    from pepr_mlops.sweeper import Settings
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
+      pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
+      pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
+      pepr sweep --model paper:small --dataset derma --strategy frugal --objective pepr-e --top 5
+"""  # noqa: E501
+
+_HELP = """Train every combination of models, data sets, seeds and any other option of `pepr train`.
+
+FILE (TOML) and the options name them, values with commas between; options go before the file. A
+model may be a glob over timm's names, `paper`, or `paper:small+efficient` (small, large, efficient,
+inefficient, cnn, other).
+
+What the tracking server has is not trained again: stop it and start it again as you like.
+"""
+
+
+def _grid(command: Callable[..., int]) -> Callable[..., int]:
+    """An option for each field of RunSpec that a sweep may vary."""
+    for f in reversed([f for f in fields(RunSpec) if f.name in SWEPT]):
+        flag = "--" + f.name.replace("_", "-")
+        note = f"{f.metadata['help']}"
+        command = click.option(flag, f.name, metavar="VALUE[,…]", help=note)(command)
+    return command
+
+
+@click.command(help=_HELP + _EXAMPLE)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_grid
+@click.option("--dry-run", is_flag=True, help="show the jobs and what they will cost; do nothing")
+@click.option("--strategy", type=click.Choice(["exhaustive", "frugal"]), default="exhaustive")
+@click.option(
+    "--objective",
+    default="pepr-e",
+    show_default=True,
+    metavar="pepr-e|pepr-t|pepr-m|pepr-c",
+    help="what frugal looks for the best in",
+)
+@click.option("--top", default=5, show_default=True, help="how many best models frugal looks for")
+@click.option("--alpha", default=1.0, show_default=True, help="αP/(α+R); from 1, R counts less")
+@click.option("--certify", is_flag=True, help="let frugal go on until the best are proven")
+@click.option(
+    "--replay",
+    is_flag=True,
+    help="try frugal on the recorded runs of --experiment instead of training",
+)
+@click.option("--budget-wh", type=float, help="stop when the runs of the sweep took so much")
+@click.option(
+    "--retries",
+    default=1,
+    show_default=True,
+    type=click.IntRange(0),
+    help="tries again of a job that failed by what may pass: a crash, a lost machine or server",
+)
+@click.option("--retry-failed", is_flag=True, help="try again what failed for good before")
+@click.option(
+    "--busy",
+    type=click.Choice(["wait", "refuse"]),
+    default="wait",
+    show_default=True,
+    help="when others use the GPU",
+)
+@click.option("--cool-to", type=float, metavar="°C", help="let the device cool before each job")
+@click.option("--order-seed", default=0, show_default=True, help="seed of the order of the jobs")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--address", help="Ray cluster, such as auto; one of this machine if none")
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="trainings under way [default: PEPR_CHECKPOINTS or ~/.cache/pepr_mlops/checkpoints]",
+)
+@click.option(
+    "--stale-after",
+    "stale_s",
+    default=STALE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="silence after which a run of another machine is given up",
+)
+@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+def command(
+    file: Path | None,
+    dry_run: bool,
+    strategy: str,
+    objective: str,
+    top: int,
+    alpha: float,
+    certify: bool,
+    replay: bool,
+    form: str,
+    **given: Any,
+) -> int:
+    grid = read(file) | {k: split(k, v) for k in SWEPT if (v := given.pop(k)) is not None}
+    from pepr_mlops.cli import swept
+
+    settings = _settings(**given)
+    if dry_run:
+        return swept.dry_run(grid, settings, form)
+    return swept.run(grid, settings, form)
+
+
+def _settings(
+    budget_wh: float | None,
+    retries: int,
+    stale_s: float,
+    cool_to: float | None,
+    **same: Any,
+) -> Settings:
+    from pepr_mlops.sweep.driver import Limits
+    from pepr_mlops.sweeper import Settings
+
+    for name, value in (("budget_wh", budget_wh), ("stale_after", stale_s)):
+        if value is not None and not 0 < value < float("inf"):
+            raise WrongUse(f"{name}: {value:g} is not a number above 0")
+    return Settings(limits=Limits(budget_wh, retries, stale_s), cool_c=cool_to, **same)
+
+
+def split(key: str, text: str) -> list[str]:
+    """The values of an option. Raises `WrongUse` where one is empty."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise WrongUse(f"{key}: {text!r} has an empty value; write {key}=A,B")
+    return words
+
+
+def read(file: Path | None) -> dict[str, Any]:
+    """The grid of a TOML file. Raises `WrongUse` for one that is not there or is none."""
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise WrongUse(f"sweep: {file} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WrongUse(f"sweep: {file} is not TOML ({error})") from error

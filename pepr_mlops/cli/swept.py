@@ -1,0 +1,197 @@
+"""What `pepr sweep` prints: jobs and forecasts before, progress during, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+import pandas as pd
+
+from pepr_mlops.cli.table import table
+from pepr_mlops.cli.written import text
+from pepr_mlops.progress import seconds_text
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.sweep import plan
+from pepr_mlops.sweep.driver import Ended, Status
+from pepr_mlops.sweep.tasks import Report
+from pepr_mlops.sweeper import Settings, default_checkpoints, downloads, jobs, look, parameters
+
+_SHOW_EVERY_S = 30.0  # where there is no terminal to write over
+
+
+def dry_run(grid: Mapping[str, Any], settings: Settings, form: str) -> int:
+    """Show the jobs, what is done, and what the rest will take."""
+    specs = plan.shuffled(jobs(grid), settings.order_seed)
+    now = look(specs, settings)
+    expected = plan.forecast(specs, now.runs, parameters(specs))
+    shown = _jobs_frame(now.jobs).assign(
+        forecast_wh=expected["energy_wh"], forecast_s=expected["time_s"], basis=expected["basis"]
+    )
+    if form != "table":
+        click.echo(text(shown.reset_index(names="spec"), form))
+        return 0
+    columns = [*_varied(specs), "state"]
+    rows = [
+        [
+            *(str(row[c]) for c in columns),
+            _number(row["forecast_wh"], "Wh"),
+            "" if pd.isna(row["forecast_s"]) else seconds_text(row["forecast_s"]),
+            row["basis"] if row["state"] == "pending" else "",
+        ]
+        for _, row in shown.iterrows()
+    ]
+    click.echo(table(rows, [*columns, "energy", "time", "forecast from"]))
+    left = shown[shown["state"] == "pending"]
+    click.echo()
+    click.echo(
+        table(
+            [
+                ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
+                ("energy so far", f"{now.spent_wh:.4g} Wh ({_source(now.runs)})"),
+                ("energy to come", _sum(left["forecast_wh"], "Wh")),
+                ("training time to come", _sum(left["forecast_s"], "s")),
+                ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
+            ]
+        )
+    )
+    return 0
+
+
+def run(grid: Mapping[str, Any], settings: Settings, form: str) -> int:
+    """Do the sweep with progress on standard error, and print what came of it."""
+    from pepr_mlops.sweeper import run as sweep
+
+    specs = jobs(grid)
+    progress = Progress(specs)
+    try:
+        ended = sweep(specs, settings, progress.show, progress.told)
+    finally:
+        progress.close()
+    status = summary(ended, specs, settings, form)
+    if ended.interrupt is not None:
+        raise ended.interrupt
+    return status
+
+
+def summary(ended: Ended, specs: Sequence[RunSpec], settings: Settings, form: str) -> int:
+    """Print what came of each job, and how the sweep ended; its exit status."""
+    shown = _jobs_frame(ended.jobs)
+    shown["error"] = [error or ended.errors.get(key) for key, error in shown["error"].items()]
+    shown["state"] = shown["state"].replace({"pending": "remains"})
+    if form != "table":
+        click.echo(text(shown.reset_index(names="spec"), form))
+    else:
+        columns = [*_varied(specs), "state"]
+        rows = [
+            [*(str(row[c]) for c in columns), _number(row["energy_wh"], "Wh"), row["error"] or ""]
+            for _, row in shown.iterrows()
+        ]
+        click.echo(table(rows, [*columns, "energy", "why"]))
+    note = f"{len(shown)} jobs: {_counts(ended.jobs)}"
+    if ended.stopped is not None:
+        note += f"; stopped: {ended.stopped}"
+    click.echo(note, err=True)
+    left = shown["state"] != "done"
+    if left.any():
+        logs = (settings.checkpoints or default_checkpoints()) / "logs"
+        click.echo(f"the same command goes on; what jobs printed: {logs}", err=True)
+    return int(left.any())
+
+
+class Progress:
+    """Shows a sweep on standard error: a line that is written over on a terminal."""
+
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        self._started = time.monotonic()
+        self._parameters = parameters(specs)
+        self._shown = -_SHOW_EVERY_S
+        self._last = ""
+
+    def show(self, now: Status) -> None:
+        line = self._line(now)
+        if sys.stderr.isatty():
+            click.echo(f"\r\033[K{line[: click.get_terminal_size()[0] - 1]}", err=True, nl=False)
+        elif line != self._last and time.monotonic() - self._shown >= _SHOW_EVERY_S:
+            click.echo(line, err=True)
+            self._shown = time.monotonic()
+        self._last = line
+
+    def told(self, report: Report) -> None:
+        """One line for each task that ended."""
+        words = {"paused": "rests", "claimed": "is done by another process"}
+        line = f"{report.spec.model} {report.spec.seed} {words.get(report.reason, report.reason)}"
+        if report.error is not None and report.reason not in words and report.reason != "probed":
+            line += f": {report.error}"
+        clear = "\r\033[K" if sys.stderr.isatty() else ""
+        click.echo(f"{clear}{line}", err=True)
+
+    def close(self) -> None:
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", err=True, nl=False)
+
+    def _line(self, now: Status) -> str:
+        elapsed = time.monotonic() - self._started
+        line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {now.spent_wh:.3g} Wh"
+        line += f" ({_source(now.runs)}), {seconds_text(elapsed)}"
+        left = now.jobs.loc[now.jobs["state"].isin(["pending", "running"])]
+        if len(left) and (now.jobs["state"] == "done").any():
+            expected = plan.forecast(list(left["spec"]), now.runs, self._parameters)
+            wh = max(0.0, expected["energy_wh"].sum() - left["energy_wh"].sum())
+            line += f"; to come {wh:.3g} Wh, {seconds_text(expected['time_s'].sum())} of training"
+        best = best_so_far(now.runs, list(now.jobs["spec"]))
+        return line + (f"; best {best}" if best else "")
+
+
+def best_so_far(runs: pd.DataFrame, specs: Sequence[RunSpec]) -> str:
+    """The best PePR-E of each comparison set among the finished runs of these jobs, or nothing."""
+    from pepr_mlops.comparison import Question, compare
+    from pepr_mlops.errors import PeprError
+
+    mine = runs[runs["spec"].isin([spec.fingerprint for spec in specs])]
+    if not (mine["status"] == "FINISHED").any():
+        return ""
+    try:
+        scores = compare(mine, Question(mixed="stratify", draws=0)).scores
+    except PeprError:  # no run has an energy, say: there is no best yet
+        return ""
+    best = scores[scores["rank"] == 1].drop_duplicates("comparison_set")
+    return ", ".join(f"{row['model']} PePR-E {row['score']:.4f}" for _, row in best.iterrows())
+
+
+def _jobs_frame(states: pd.DataFrame) -> pd.DataFrame:
+    """The jobs with the fields of their specs as columns."""
+    fields = pd.DataFrame([spec.as_params() for spec in states["spec"]], states.index)
+    return fields.join(states.drop(columns="spec"))
+
+
+def _varied(specs: Sequence[RunSpec]) -> list[str]:
+    """The fields that tell the jobs apart, the model first."""
+    params = pd.DataFrame([spec.as_params() for spec in specs])
+    return ["model", *(c for c in params if c != "model" and params[c].nunique() > 1)]
+
+
+def _counts(states: pd.DataFrame) -> str:
+    counts = states["state"].value_counts()
+    words = {"done": "done", "running": "running", "failed": "failed", "pending": "to do"}
+    return ", ".join(f"{counts[s]} {word}" for s, word in words.items() if s in counts)
+
+
+def _source(runs: pd.DataFrame) -> str:
+    known = sorted(set(runs["energy_source"].dropna()) - {"none"})
+    return " and ".join(known) or "no energy known"
+
+
+def _number(value: float, unit: str) -> str:
+    return "" if pd.isna(value) else f"{value:.4g} {unit}"
+
+
+def _sum(values: pd.Series[float], unit: str) -> str:
+    known = values.dropna()
+    if known.empty:
+        return "not known: no job like these has run here" if len(values) else f"0 {unit}"
+    total = seconds_text(known.sum()) if unit == "s" else f"{known.sum():.4g} {unit}"
+    unknown = len(values) - len(known)
+    return f"about {total}" + (f", and {unknown} jobs of which nothing is known" if unknown else "")

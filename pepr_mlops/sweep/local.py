@@ -1,0 +1,96 @@
+"""The engine of one machine: a process for each task, one at a time on each GPU or on the CPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from pepr_mlops.sweep.tasks import Report, Task, Work
+
+_PATIENCE_S = 60.0  # for a task to close its run once it was asked to end
+
+
+class LocalEngine:
+    """Runs `work` in fresh processes.
+
+    `slots` are the environment variables of each place a task can run at, such as the GPU it
+    sees. What a task prints goes to `logs/FINGERPRINT.log`.
+    """
+
+    def __init__(self, work: Work, slots: Sequence[Mapping[str, str]], logs: Path) -> None:
+        self._work, self._logs = work, logs
+        self._free = [dict(slot) for slot in slots]
+        self._all = len(self._free)
+        self._running: dict[int, tuple[SpawnProcess, Connection, Task, dict[str, str]]] = {}
+
+    @property
+    def slots(self) -> int:
+        return self._all
+
+    def submit(self, task: Task) -> None:
+        place = self._free.pop(0)
+        context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+        ours, theirs = context.Pipe(duplex=False)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        log = self._logs / f"{task.spec.fingerprint}.log"
+        process = context.Process(
+            target=_child, args=(theirs, self._work, task, place, str(log)), daemon=False
+        )
+        process.start()
+        theirs.close()  # so that ours says when the other end is gone
+        self._running[process.sentinel] = (process, ours, task, place)
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        reports = []
+        for sentinel in wait(list(self._running), timeout_s):
+            assert isinstance(sentinel, int)
+            process, ours, task, place = self._running.pop(sentinel)
+            process.join()
+            reports.append(_report(process, ours, task))
+            ours.close()
+            process.close()
+            self._free.append(place)
+        return reports
+
+    def stop(self) -> None:
+        for process, *_ in self._running.values():
+            process.terminate()
+
+    def close(self) -> None:
+        self.stop()
+        for process, ours, *_ in self._running.values():
+            process.join(_PATIENCE_S)
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+            ours.close()
+        self._running.clear()
+
+
+def _report(process: SpawnProcess, ours: Connection, task: Task) -> Report:
+    try:
+        if ours.poll():
+            report = ours.recv()
+            assert isinstance(report, Report)
+            return report
+    except EOFError:
+        pass
+    code = process.exitcode or 0
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+    return Report(task.spec, "lost", f"its process {how}")
+
+
+def _child(theirs: Connection, work: Work, task: Task, place: Mapping[str, str], log: str) -> None:
+    """What the new process does."""
+    os.environ.update(place)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep too, which tells us
+    with open(log, "a", buffering=1) as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+        theirs.send(work(task))

@@ -1,0 +1,211 @@
+"""What a sweep consists of, how far it is and what it will cost. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.ledger import Claim
+from pepr_mlops.schema import SWEPT, RunSpec, as_text
+from pepr_mlops.sweep.tasks import FINAL, Task
+
+# What decides the cost of a training besides the model, but for what scales with it.
+_CONDITIONS = (
+    *("dataset", "size", "image_size", "channels", "intensities", "batch_size", "precision"),
+    *("layout", "compile", "deterministic"),
+)
+_LEAST = 3  # models, to tell how cost grows with parameters
+
+
+def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
+    """The jobs of a grid: every combination of its values, each once, in the grid's order.
+
+    `grid` has fields of `RunSpec`, each with one value or a list; absent ones keep their default.
+    Raises `WrongUse` naming the key for anything else, and for a combination that is impossible.
+    """
+    for key in grid:
+        if key in ("budget_wh", "budget_s"):
+            raise WrongUse(
+                f"{key}: jobs that end early do not compare; limit the sweep instead (--budget-wh)"
+            )
+        if key not in SWEPT:
+            close = nearest(key, SWEPT) or "."
+            raise WrongUse(f"{key}: no such parameter{close} Valid: {', '.join(SWEPT)}")
+    axes = {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
+    for key, values in axes.items():
+        if not values:
+            raise WrongUse(f"{key}: the list is empty; give one value or several")
+        for value in values:
+            if not isinstance(value, str | int | float):
+                raise WrongUse(f"{key}: {value!r} is no value; give one or a flat list")
+    specs = [
+        RunSpec.parse(dict(zip(axes, map(as_text, values), strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
+    return list({spec.fingerprint: spec for spec in specs}.values())
+
+
+def shuffled(specs: Sequence[RunSpec], seed: int) -> list[RunSpec]:
+    """The jobs in an order drawn with the seed, the same for the same jobs.
+
+    The machine warms up and its room does too: in the order of the list that would fall on the
+    models at its end.
+    """
+    drawn = sorted(specs, key=lambda spec: spec.fingerprint)
+    random.Random(seed).shuffle(drawn)
+    return drawn
+
+
+def exhaustive(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
+    """The strategy that trains every job to its end, in the order of `jobs` (`states`)."""
+    return [Task(spec) for spec in jobs.loc[jobs["state"] == "pending", "spec"]]
+
+
+def abandoned(
+    runs: pd.DataFrame, now_s: float, stale_s: float, is_gone: Callable[[str], bool]
+) -> list[str]:
+    """Ids of the runs that say RUNNING and that no process works on, as `ledger.Claim.lives`."""
+    running = runs[runs["status"] == "RUNNING"]
+    return [
+        str(run["run_id"])
+        for _, run in running.iterrows()
+        if not Claim(
+            run["run_id"],
+            run["status"],
+            _known(run["claim"]),
+            _known(run["process"]),
+            None if np.isnan(run["heartbeat_ms"]) else run["heartbeat_ms"] / 1000,
+        ).lives(now_s, stale_s, is_gone)
+    ]
+
+
+def states(
+    specs: Sequence[RunSpec], runs: pd.DataFrame, *, again: Collection[str] = ()
+) -> pd.DataFrame:
+    """How far each job is: one row per spec, in their order, the index its fingerprint.
+
+    `runs` is the frame of `query.load_jobs`, in which what says RUNNING lives. Columns `spec` (the
+    RunSpec), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
+    `energy_wh`, the training and evaluation of all its runs, missing where one's is not known.
+    Failures that the same hardware would repeat stay `failed`, but for the fingerprints in
+    `again`; an interrupted job is `pending`.
+    """
+    wanted = {spec.fingerprint: spec for spec in specs}
+    of = runs[runs["spec"].isin(list(wanted))]
+    found: dict[str, dict[str, Any]] = {
+        key: {"spec": spec, "state": "pending", "run_id": None, "reason": None, "error": None}
+        for key, spec in wanted.items()
+    }
+    for key, attempts in of[of["probe"].isna()].sort_values("start_time").groupby("spec"):
+        row = found[str(key)]
+        last = attempts.iloc[-1]
+        for state, status in (("done", "FINISHED"), ("running", "RUNNING")):
+            if (attempts["status"] == status).any():
+                row["state"] = state
+                last = attempts[attempts["status"] == status].iloc[-1]
+                break
+        else:
+            row["reason"], row["error"] = _known(last["reason"]), _known(last["error"])
+            if row["reason"] in FINAL and key not in again:
+                row["state"] = "failed"
+        row["run_id"] = last["run_id"]
+    columns = ["spec", "state", "run_id", "reason", "error"]
+    table = pd.DataFrame.from_dict(found, orient="index", columns=columns, dtype=object)
+    energies = spent_wh(of).groupby(of["spec"]).agg(lambda e: e.sum(skipna=False))
+    return table.assign(energy_wh=energies.reindex(table.index).astype(float))
+
+
+def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
+    """Energy of each run so far, training and evaluation; NaN where it was measured for some time
+    and its energy is not known, 0 before the first epoch."""
+    train, time_s = runs["energy_wh"], runs["train_time_s"]
+    evaluated = runs.get("metrics.energy/eval_wh", pd.Series(np.nan, runs.index)).fillna(0.0)
+    return (train + evaluated).where(train.notna(), np.where(time_s.notna(), np.nan, 0.0))
+
+
+def forecast(
+    specs: Sequence[RunSpec], runs: pd.DataFrame, parameters: Mapping[str, int]
+) -> pd.DataFrame:
+    """What each job is expected to cost, from finished runs and probes under its conditions.
+
+    One row per spec, the index its fingerprint: `energy_wh`, `time_s`, both missing where nothing
+    like it was run yet, and `basis`. Of a job that was probed it is the probe's; of a model that
+    was trained the mean of its runs; of another a power law of cost over `parameters` (weights by
+    model) through those of at least three models, or else their mean. Costs scale with epochs and
+    fraction.
+    """
+    rows = []
+    known = _per_epoch(runs)
+    for spec in specs:
+        own = known[known["spec"] == spec.fingerprint]
+        alike = known[_alike(known, spec)]
+        same = alike[alike["model"] == spec.model]
+        scale = spec.epochs * spec.fraction
+        if (own["kind"] == "probe").any():
+            last = own[own["kind"] == "probe"].iloc[-1]
+            rows.append((last["energy_wh"] * scale, last["time_s"] * scale, "probe"))
+        elif len(same):
+            mean = same[["energy_wh", "time_s"]].mean() * scale
+            rows.append((mean["energy_wh"], mean["time_s"], f"{len(same)} runs of it"))
+        else:
+            energy_wh, time_s = (
+                _by_size(alike, cost, spec.model, parameters) for cost in ("energy_wh", "time_s")
+            )
+            basis = "models of other sizes"
+            if np.isnan(time_s):
+                energy_wh, time_s = alike[["energy_wh", "time_s"]].mean()
+                basis = "the mean of other models"
+            rows.append((energy_wh * scale, time_s * scale, basis))
+    found = pd.DataFrame(
+        rows, index=[s.fingerprint for s in specs], columns=["energy_wh", "time_s", "basis"]
+    )
+    return found.assign(basis=found["basis"].where(found["time_s"].notna(), "not known"))
+
+
+def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
+    """Finished runs and probes with what they cost per epoch of the whole training set."""
+    finished = (runs["status"] == "FINISHED") & runs["stopped"].isna()
+    probed = runs["probe"].notna() & ("metrics.forecast/train_s" in runs)
+    scale = (runs["epochs"] * runs["fraction"]).astype(float)
+    nothing = pd.Series(np.nan, runs.index)
+    columns = {"energy_wh": "metrics.forecast/train_wh", "time_s": "metrics.forecast/train_s"}
+    own = {"energy_wh": runs["energy_wh"], "time_s": runs["train_time_s"]}
+    costs = {
+        name: (runs.get(metric, nothing).where(probed, own[name])) / scale
+        for name, metric in columns.items()
+    }
+    kind = pd.Series(np.where(probed, "probe", "run"), runs.index)
+    table = runs[["spec", "model", *_CONDITIONS]].assign(**costs, kind=kind)
+    return table[(finished | probed) & table["time_s"].notna()]
+
+
+def _alike(known: pd.DataFrame, spec: RunSpec) -> pd.Series[bool]:
+    same = pd.Series(True, known.index)
+    for name in _CONDITIONS:
+        asked = spec.dataset_name if name == "dataset" else getattr(spec, name)
+        same &= (known[name] == asked).fillna(False).astype(bool)
+    return same
+
+
+def _by_size(alike: pd.DataFrame, cost: str, model: str, parameters: Mapping[str, int]) -> float:
+    """Cost by a straight line through log cost over log parameters, NaN without enough models."""
+    means = alike.dropna(subset=cost).groupby("model")[cost].mean()
+    means = means[(means > 0) & means.index.isin(list(parameters))]
+    if len(means) < _LEAST or model not in parameters:
+        return float("nan")
+    sizes = np.log([parameters[m] for m in means.index])
+    if np.ptp(sizes) == 0:
+        return float("nan")
+    slope, at = np.polyfit(sizes, np.log(means.to_numpy()), 1)
+    return float(np.exp(at + slope * np.log(parameters[model])))
+
+
+def _known(value: Any) -> Any:
+    """None for pandas' missing texts."""
+    return None if pd.isna(value) else value

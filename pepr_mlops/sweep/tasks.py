@@ -1,0 +1,70 @@
+"""What a sweep gives out and gets back, and the interface of what works on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from pepr_mlops.schema import RunSpec
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job to be done, or a part of it.
+
+    `until` is the epoch to rest after, None to go to the end; 0 only trains a few steps to
+    forecast the cost. It also rests after the epoch in which it has taken `left_wh`, training and
+    evaluation.
+    """
+
+    spec: RunSpec
+    until: int | None = None
+    left_wh: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a task ended: `reason` is `finished`, `paused`, `probed`, `claimed`, or why it failed.
+
+    `error` is the line for people. What it measured is on the tracking server.
+    """
+
+    spec: RunSpec
+    reason: str
+    error: str | None = None
+
+
+Work = Callable[[Task], Report]  # may be carried to another process or machine by pickle
+
+# Reasons that another try can change without anybody's help.
+TRANSIENT = {"crashed", "lost", "tracking", "sensor_lost"}
+# Reasons that another try cannot change on the same hardware.
+FINAL = {"out_of_memory", "non_finite_loss", "not_deterministic", "compile_failed", "wrong_use"}
+
+
+class Engine(Protocol):
+    """Does tasks, one in a process of its own on each slot.
+
+    An engine only carries a `Work` to where it runs and its report back. It need not retry, keep
+    a queue or remember anything: the tracking server knows what was done.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many tasks may run at once, now."""
+
+    def submit(self, task: Task) -> None:
+        """Begin a task; there are never more than `slots` of them."""
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        """The reports of tasks that ended since the last call; waits for one until the time-out.
+
+        A task whose process or machine vanished is reported as `lost`.
+        """
+
+    def stop(self) -> None:
+        """Ask all tasks to end soon, leaving their runs KILLED; `poll` still reports them."""
+
+    def close(self) -> None:
+        """End all that still runs."""

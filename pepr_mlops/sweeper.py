@@ -1,0 +1,241 @@
+"""A whole sweep: from the jobs asked for to the tracking server that has them all."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.server import resolved
+from pepr_mlops.sweep import plan
+from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
+from pepr_mlops.sweep.tasks import Engine, Report
+from pepr_mlops.worker import Worker
+
+PAPER = "paper"
+_BYTES_PER_WEIGHT = 4
+_CATEGORIES = {
+    "small": ("size", "small"),
+    "large": ("size", "large"),
+    "efficient": ("efficient", True),
+    "inefficient": ("efficient", False),
+    "cnn": ("kind", "CNN"),
+    "other": ("kind", "Other"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep is carried out.
+
+    `checkpoints` is the folder of trainings under way, None for the user's cache. `retry_failed`
+    tries again also what failed for good. The other fields are those of `Worker` and `Limits`;
+    `engine` is `local` or `ray`, the latter on the cluster at `address`.
+    """
+
+    tracking_uri: str | None = None
+    checkpoints: Path | None = None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    busy: Literal["wait", "refuse"] = "wait"
+    cool_c: float | None = None
+    order_seed: int = 0
+    retry_failed: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+def models(selectors: Iterable[str]) -> list[str]:
+    """Names of models from names, globs over timm's, and the paper's table, each once.
+
+    `paper` is all 131 of it, `paper:small+efficient` those of every category named (small, large,
+    efficient, inefficient, cnn, other, or a glob). Raises `WrongUse` for what matches nothing.
+    """
+    found: list[str] = []
+    for selector in selectors:
+        kind, _, categories = selector.partition(":")
+        if kind == PAPER:
+            names = _of_the_paper([c for c in categories.split("+") if c])
+        elif any(c in selector for c in "*?["):
+            import timm
+
+            names = fnmatch.filter(timm.list_models(), selector)
+        else:
+            names = [selector]
+        if not names:
+            raise WrongUse(
+                f"model: {selector!r} matches no model; `pepr models` lists the paper's, "
+                "timm.list_models() all"
+            )
+        found += names
+    return list(dict.fromkeys(found))
+
+
+def _of_the_paper(categories: Sequence[str]) -> list[str]:
+    from pepr_mlops.models import select
+
+    wanted: dict[str, Any] = {}
+    for category in categories:
+        if category.lower() in _CATEGORIES:
+            key, value = _CATEGORIES[category.lower()]
+        elif any(c in category for c in "*?["):
+            key, value = "name", category
+        else:
+            raise WrongUse(
+                f"model: paper:{category} is none of {', '.join(_CATEGORIES)} and no glob"
+            )
+        if wanted.get(key, value) != value:
+            return []
+        wanted[key] = value
+    return [m.model for m in select(**wanted)]
+
+
+def jobs(grid: Mapping[str, Any]) -> list[RunSpec]:
+    """The jobs of a grid as `plan.expand`, whose models may be selectors as of `models`.
+
+    Raises `WrongUse` also for models and data sets that do not exist.
+    """
+    from pepr_mlops.data import check_name as check_data
+    from pepr_mlops.models import check_name, paper_models
+
+    asked = grid.get("model", RunSpec.model)
+    names = models(map(str, asked if isinstance(asked, list) else [asked]))
+    specs = plan.expand({**grid, "model": names})
+    for dataset in dict.fromkeys(spec.dataset for spec in specs):
+        check_data(dataset)
+    known = {m.model for m in paper_models()}  # timm has them all, and takes seconds to import
+    for name in names:
+        if name not in known:
+            check_name(name)
+    return specs
+
+
+def parameters(specs: Sequence[RunSpec]) -> dict[str, int]:
+    """Weights of the models of these jobs, of the paper's table or counted without making them."""
+    from pepr_mlops.models import count_parameters, paper_models
+
+    known = {m.model: m.parameters for m in paper_models()}
+    return {
+        name: known[name] if name in known else count_parameters(name)
+        for name in dict.fromkeys(spec.model for spec in specs)
+    }
+
+
+def downloads(specs: Sequence[RunSpec]) -> str:
+    """What these jobs have to fetch first, in words: weights by size, data sets by name."""
+    from pepr_mlops.data import missing
+    from pepr_mlops.models import cached_models
+
+    sizes = parameters(specs)
+    here = cached_models()
+    wanted = {s.model for s in specs if s.pretrained and s.weights is None} - here
+    parts = []
+    if wanted:
+        size_gb = sum(sizes[name] for name in wanted) * _BYTES_PER_WEIGHT / 1e9
+        parts.append(f"weights of {len(wanted)} models, about {size_gb:.2g} GB")
+    parts += dict.fromkeys(name for spec in specs if (name := missing(spec)) is not None)
+    return "; ".join(parts) or "nothing"
+
+
+def look(specs: Sequence[RunSpec], settings: Settings) -> Status:
+    """How far a sweep is, changing nothing."""
+    runs = _Server(specs, settings).read()
+    table = plan.states(specs, runs, again=_again(specs, settings))
+    return Status(table, runs, [], float(table["energy_wh"].sum()))
+
+
+def _again(specs: Sequence[RunSpec], settings: Settings) -> frozenset[str]:
+    return frozenset(s.fingerprint for s in specs) if settings.retry_failed else frozenset()
+
+
+def run(
+    specs: Sequence[RunSpec],
+    settings: Settings,
+    show: Callable[[Status], None],
+    told: Callable[[Report], None],
+    strategy: Strategy = plan.exhaustive,
+) -> Ended:
+    """Do the jobs that are not done yet, each once however many sweeps are at it.
+
+    What is done is read from the tracking server alone. Raises `WrongUse` and `WorkFailed` before
+    anything begins, and as `driver.drive`.
+    """
+    from pepr_mlops import tracking
+
+    checkpoints = settings.checkpoints or default_checkpoints()
+    tracking.prepare(_experiments(specs), settings.tracking_uri)
+    worker = Worker(
+        resolved(settings.tracking_uri),
+        checkpoints.absolute(),
+        settings.limits.stale_s,
+        settings.busy,
+        settings.cool_c,
+    )
+    return drive(
+        plan.shuffled(specs, settings.order_seed),
+        strategy,
+        _engine(worker, specs, settings, checkpoints),
+        _Server(specs, settings),
+        settings.limits,
+        show,
+        told,
+        _again(specs, settings),
+    )
+
+
+def default_checkpoints() -> Path:
+    """Where trainings under way are kept: PEPR_CHECKPOINTS, or a folder of the user's cache."""
+    given = os.environ.get("PEPR_CHECKPOINTS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return Path(given) if given else cache / "pepr_mlops" / "checkpoints"
+
+
+def _engine(
+    worker: Worker, specs: Sequence[RunSpec], settings: Settings, checkpoints: Path
+) -> Engine:
+    from pepr_mlops import hardware
+
+    kinds = {spec.device.partition(":")[0] for spec in specs}
+    if any(":" in spec.device for spec in specs):
+        raise WrongUse(
+            "device: a sweep gives out the GPUs itself; use cuda, and CUDA_VISIBLE_DEVICES to "
+            "leave some out"
+        )
+    if len(kinds) > 1:
+        raise WrongUse(f"device: {', '.join(sorted(kinds))} in one sweep; sweep each by itself")
+    if settings.engine == "ray":
+        from pepr_mlops.sweep.ray_engine import RayEngine
+
+        return RayEngine(worker, settings.address, gpus=kinds != {"cpu"})
+    from pepr_mlops.sweep.local import LocalEngine
+
+    slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()
+    return LocalEngine(worker, slots or [{}], checkpoints / "logs")
+
+
+@dataclass(frozen=True)
+class _Server:
+    """The tracking server as `driver.Ledger`."""
+
+    specs: Sequence[RunSpec]
+    settings: Settings
+
+    def read(self) -> pd.DataFrame:
+        from pepr_mlops import query
+
+        return query.load_jobs(_experiments(self.specs), tracking_uri=self.settings.tracking_uri)
+
+    def close(self, run_ids: Sequence[str]) -> None:
+        from pepr_mlops import tracking
+
+        tracking.close(run_ids, self.settings.tracking_uri)
+
+
+def _experiments(specs: Sequence[RunSpec]) -> list[str]:
+    return list(dict.fromkeys(spec.experiment_name for spec in specs))

@@ -1,0 +1,172 @@
+"""A task of a sweep, in a process of its own: waits for its device, trains, and reports."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+from pepr_mlops.errors import PeprError, WorkFailed, one_line
+from pepr_mlops.ledger import STALE_S
+from pepr_mlops.sweep.tasks import Report, Task
+
+if TYPE_CHECKING:
+    import torch
+
+_LOOK_EVERY_S = 2.0
+_COOLING_S = 1800.0  # a device that is not cool by then will not be
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Does tasks; can be sent to another process or machine.
+
+    `busy` says what to do where another process computes on the device: wait for it, or report
+    the task as failed. Before training the device cools down to `cool_c` degrees Celsius.
+    """
+
+    tracking_uri: str | None
+    checkpoints: Path
+    stale_s: float = STALE_S
+    busy: Literal["wait", "refuse"] = "wait"
+    cool_c: float | None = None
+
+    def __call__(self, task: Task) -> Report:
+        """Do the task and say how it ended. Runs once per process: it sets signal handlers."""
+        os.environ.pop("MLFLOW_RUN_ID", None)  # the sweep's own run, under `mlflow run`
+        _end_with_parent()
+        spec = task.spec
+        try:
+            from pepr_mlops import hardware, job
+            from pepr_mlops.progress import Printed
+
+            device = hardware.resolve_device(spec.device)
+            with _alone(device, self.busy):
+                _cool(device, self.cool_c)
+                if task.until == 0:
+                    job.probe(spec, tracking_uri=self.tracking_uri, progress=Printed)
+                    return Report(spec, "probed")
+                job.run(
+                    spec,
+                    tracking_uri=self.tracking_uri,
+                    progress=Printed,
+                    checkpoints=self.checkpoints,
+                    exclusive=True,
+                    stale_s=self.stale_s,
+                    until=task.until,
+                    left_wh=task.left_wh,
+                )
+            return Report(spec, "finished")
+        except PeprError as error:
+            print(error, file=sys.stderr)
+            return Report(spec, error.reason, str(error))
+        except (KeyboardInterrupt, SystemExit):
+            return Report(spec, "killed", "it was asked to end")
+        except BaseException as error:  # a crash is this job's outcome, not the sweep's
+            import traceback
+
+            traceback.print_exc()
+            return Report(spec, "crashed", one_line(error))
+
+
+def _end_with_parent() -> None:
+    """End like on a SIGTERM when asked to, or when the process that started this one is gone.
+
+    A job that nobody waits for would still be using the device when the sweep comes back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # Ray runs tasks elsewhere and ends their processes itself
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _alone(device: torch.device, busy: Literal["wait", "refuse"]) -> Iterator[None]:
+    """Have the device for one job: its energy is measured on the whole of it.
+
+    Jobs of this package keep a lock, which the system takes back when their process ends; other
+    processes are seen on a GPU only.
+    """
+    from pepr_mlops import hardware
+
+    name = hardware.gpu_uuid(device) if device.type == "cuda" else "cpu"
+    path = Path(tempfile.gettempdir()) / f"pepr_mlops-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDONLY)  # another user's cannot be opened to be created
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        while True:
+            if _locked(descriptor):
+                others = hardware.other_gpu_processes(device) or set()
+                if not others:
+                    break
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            else:
+                others = {"another job"}
+            if busy == "refuse":
+                raise WorkFailed(
+                    f"device: {name} is used by {', '.join(sorted(others))}; wait for it "
+                    "(--busy wait) or free it",
+                    reason="busy",
+                )
+            print(f"waits for {name}: {', '.join(sorted(others))}", file=sys.stderr, flush=True)
+            time.sleep(_LOOK_EVERY_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _cool(device: torch.device, cool_c: float | None) -> None:
+    """Wait until the device is no warmer than asked, so that all jobs start alike."""
+    from pepr_mlops import hardware
+
+    if cool_c is None:
+        return
+    until = time.monotonic() + _COOLING_S
+    while True:
+        now_c = hardware.temperature_c(device)
+        if now_c is None:
+            raise WorkFailed(
+                f"cool_to: {device} has no readable temperature; sweep without it",
+                reason="no_sensor",
+            )
+        if now_c <= cool_c:
+            return
+        if time.monotonic() > until:
+            raise WorkFailed(
+                f"cool_to: {device} is still at {now_c:g} °C after {_COOLING_S / 60:g} minutes and "
+                f"{cool_c:g} were asked for; ask for more, or cool the room",
+                reason="too_warm",
+            )
+        time.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,189 @@
+"""The loop of a sweep, with an engine and a server that are lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import pytest
+from made import frame, run
+
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.sweep import driver, plan
+from pepr_mlops.sweep.tasks import Report, Task
+
+SPECS = plan.expand({"model": ["a", "b", "c"]})
+
+
+@dataclass
+class Server:
+    runs: list[dict[str, object]] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    def log(self, spec: RunSpec, status: str, **changed: object) -> None:
+        tags = {"pepr.spec": spec.fingerprint, **changed.pop("tags", {})}  # type: ignore[dict-item]
+        made = run(spec.model, status=status, tags=tags, start=len(self.runs), **changed)
+        self.runs.append({**made, "params": spec.as_params()})
+
+    def read(self) -> pd.DataFrame:
+        return frame(self.runs) if self.runs else frame([run()]).assign(spec=None).iloc[:0]
+
+    def close(self, run_ids: Sequence[str]) -> None:
+        self.closed += run_ids
+        for i in run_ids:
+            self.runs[int(i.removeprefix("run"))]["status"] = "FAILED"
+
+
+@dataclass
+class Engine:
+    """Ends every task at the next poll as `outcome` says."""
+
+    outcome: Callable[[Task], Report]
+    slots: int = 1
+    submitted: list[Task] = field(default_factory=list)
+    running: list[Task] = field(default_factory=list)
+    most: int = 0
+    stopped: bool = False
+    closed: bool = False
+
+    def submit(self, task: Task) -> None:
+        self.submitted.append(task)
+        self.running.append(task)
+        self.most = max(self.most, len(self.running))
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        reports = [self.outcome(task) for task in self.running]
+        self.running = []
+        return reports
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_BACK_OFF_S", 0.0)
+    monkeypatch.setattr(driver, "_LOOK_EVERY_S", 0.0)
+
+
+def _drive(
+    server: Server, engine: Engine, again: frozenset[str] = frozenset(), **limits: object
+) -> driver.Ended:
+    return driver.drive(
+        SPECS,
+        plan.exhaustive,
+        engine,
+        server,
+        driver.Limits(**limits),  # type: ignore[arg-type]
+        lambda status: None,
+        lambda report: None,
+        again,
+    )
+
+
+def _finishes(server: Server) -> Callable[[Task], Report]:
+    def finish(task: Task) -> Report:
+        server.log(task.spec, "FINISHED", energy_wh=4.0)
+        return Report(task.spec, "finished")
+
+    return finish
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_each_job_is_done_once_on_all_slots(slots: int) -> None:
+    server = Server()
+    engine = Engine(_finishes(server), slots)
+    ended = _drive(server, engine)
+    assert [t.spec for t in engine.submitted] == SPECS
+    assert engine.most == min(slots, 3)
+    assert list(ended.jobs["state"]) == ["done"] * 3
+    assert ended.stopped is None
+    assert engine.closed
+    assert not _drive(server, engine).errors
+    assert len(engine.submitted) == 3  # nothing is done again
+
+
+def test_what_may_pass_is_tried_again_and_what_stays_is_not() -> None:
+    server = Server()
+    reasons = {"a": "lost", "b": "out_of_memory", "c": "missing_data"}
+    engine = Engine(lambda task: Report(task.spec, reasons[task.spec.model], "so"))
+    ended = _drive(server, engine, retries=2)
+    assert [t.spec.model for t in engine.submitted].count("a") == 3
+    assert [t.spec.model for t in engine.submitted].count("b") == 1
+    assert [t.spec.model for t in engine.submitted].count("c") == 1
+    assert ended.errors[SPECS[1].fingerprint] == "out_of_memory: so"
+
+
+def test_failures_for_good_stay_unless_asked() -> None:
+    server = Server()
+    server.log(SPECS[0], "FAILED", tags={"pepr.reason": "out_of_memory"})
+    engine = Engine(_finishes(server))
+    assert list(_drive(server, engine).jobs["state"]) == ["failed", "done", "done"]
+    again = frozenset([SPECS[0].fingerprint])
+    assert list(_drive(server, engine, again).jobs["state"]) == ["done"] * 3
+
+
+def test_a_run_whose_process_is_gone_is_closed_and_done_again() -> None:
+    server = Server()
+    server.log(SPECS[0], "RUNNING", tags={"pepr.process": "x", "pepr.heartbeat": "0"})
+    engine = Engine(_finishes(server))
+    ended = _drive(server, engine)
+    assert server.closed == ["run0"]
+    assert list(ended.jobs["state"]) == ["done"] * 3
+
+
+def test_what_another_sweep_does_is_waited_for() -> None:
+    server = Server()
+    server.log(SPECS[0], "RUNNING")  # it lives, as far as we know
+    looks = 0
+
+    def show(status: driver.Status) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 6:
+            server.runs[0]["status"] = "FINISHED"
+
+    engine = Engine(_finishes(server))
+    ended = driver.drive(
+        SPECS, plan.exhaustive, engine, server, driver.Limits(), show, lambda report: None
+    )
+    assert [t.spec.model for t in engine.submitted] == ["b", "c"]
+    assert list(ended.jobs["state"]) == ["done"] * 3
+
+
+def test_a_budget_counts_all_runs_and_is_handed_on() -> None:
+    server = Server()
+    server.log(SPECS[0], "FINISHED", energy_wh=3.0, metrics={"energy/eval_wh": 1.0})
+    engine = Engine(_finishes(server))  # 4 Wh each
+    ended = _drive(server, engine, budget_wh=7.0)
+    assert [t.left_wh for t in engine.submitted] == [3.0]
+    assert ended.stopped == "budget_wh=7: the runs of this sweep took 8 Wh"
+    assert list(ended.jobs["state"]) == ["done", "done", "pending"]
+
+
+def test_a_budget_without_an_energy_is_refused() -> None:
+    server = Server()
+    server.log(SPECS[0], "FINISHED", energy_wh=None)
+    with pytest.raises(WorkFailed, match=r"energy of run run0 \(a\) is not known"):
+        _drive(server, Engine(_finishes(server)), budget_wh=7.0)
+
+
+def test_an_interrupt_stops_the_engine_first() -> None:
+    server = Server()
+
+    def interrupt(task: Task) -> Report:
+        if not engine.stopped:
+            raise KeyboardInterrupt
+        return Report(task.spec, "killed", "it was asked to end")
+
+    engine = Engine(interrupt)
+    ended = _drive(server, engine)
+    assert isinstance(ended.interrupt, KeyboardInterrupt)
+    assert engine.stopped
+    assert engine.closed
+    assert ended.errors == {SPECS[0].fingerprint: "killed: it was asked to end"}

@@ -1,0 +1,81 @@
+"""The engine of one machine, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.sweep.local import LocalEngine
+from pepr_mlops.sweep.tasks import Report, Task
+
+
+def _work(task: Task) -> Report:
+    """Does what the model's name says."""
+    spec = task.spec
+    if spec.model == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if spec.model == "exits":
+        os._exit(3)
+    if spec.model == "waits":
+        time.sleep(600)
+    place = os.environ.get("CUDA_VISIBLE_DEVICES")
+    print(f"printed by {os.getpid()}")
+    return Report(spec, "finished", f"{place} {os.getpid()} {os.getppid()}")
+
+
+def _task(model: str, seed: int = 0) -> Task:
+    return Task(RunSpec(model=model, seed=seed))
+
+
+def _all(engine: LocalEngine, n: int) -> list[Report]:
+    reports: list[Report] = []
+    while len(reports) < n:
+        reports += engine.poll(30)
+    return reports
+
+
+def test_each_task_has_a_process_and_each_place_one_at_a_time(tmp_path: Path) -> None:
+    places = [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    engine = LocalEngine(_work, places, tmp_path)
+    assert engine.slots == 2
+    engine.submit(_task("a"))
+    engine.submit(_task("b"))
+    first = _all(engine, 2)
+    engine.submit(_task("a", seed=1))
+    said = [(r.error or "").split() for r in [*first, *_all(engine, 1)]]
+    assert {s[0] for s in said[:2]} == {"0", "1"}
+    assert len({s[1] for s in said}) == 3
+    assert {s[2] for s in said} == {str(os.getpid())}
+    log = tmp_path / f"{_task('a').spec.fingerprint}.log"
+    assert log.read_text().startswith("printed by ")
+    assert engine.poll(0) == []
+    engine.close()
+
+
+def test_a_process_that_vanishes_is_reported(tmp_path: Path) -> None:
+    engine = LocalEngine(_work, [{}, {}], tmp_path)
+    engine.submit(_task("killed"))
+    engine.submit(_task("exits"))
+    found = {r.spec.model: (r.reason, r.error) for r in _all(engine, 2)}
+    assert found == {
+        "killed": ("lost", "its process was killed by SIGKILL"),
+        "exits": ("lost", "its process exited with 3"),
+    }
+    engine.submit(_task("a"))  # its place is free again
+    assert _all(engine, 1)[0].reason == "finished"
+    engine.close()
+
+
+def test_stopping_ends_what_runs(tmp_path: Path) -> None:
+    engine = LocalEngine(_work, [{}], tmp_path)
+    engine.submit(_task("waits"))
+    assert engine.poll(0.1) == []
+    engine.stop()
+    (report,) = _all(engine, 1)
+    assert (report.reason, report.error) == ("lost", "its process was killed by SIGTERM")
+    engine.submit(_task("waits"))
+    engine.close()
+    assert engine.poll(0) == []

@@ -1,0 +1,156 @@
+"""What a sweep consists of and how far it is, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import frame, run
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.sweep import plan
+
+
+def test_every_combination_once_in_order() -> None:
+    specs = plan.expand({"model": ["a", "b"], "seed": ["0", "1", "1"], "pretrained": "false"})
+    assert [(s.model, s.seed) for s in specs] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert not any(s.pretrained for s in specs)
+    assert plan.expand({"seed": 3}) == [RunSpec(seed=3)]
+    assert plan.expand({"pretrained": [True, False]}) == plan.expand(
+        {"pretrained": ["true", "false"]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ({"modle": "a"}, "modle: no such parameter; did you mean 'model'?"),
+        ({"seed": []}, "seed: the list is empty"),
+        ({"seed": [[1]]}, r"seed: \[1\] is no value"),
+        ({"seed": {"a": 1}}, "is no value"),
+        ({"epochs": ["ten"]}, "epochs: 'ten' is not a whole number"),
+        ({"budget_wh": 5}, "limit the sweep instead"),
+        ({"pretrained": False, "weights": "w"}, "weights: a file of weights excludes"),
+    ],
+)
+def test_a_wrong_grid_is_told(grid: dict[str, object], words: str) -> None:
+    with pytest.raises(WrongUse, match=words):
+        plan.expand(grid)
+
+
+def test_where_the_data_lie_is_not_what_is_asked() -> None:
+    spec = RunSpec()
+    assert RunSpec(data_root="/elsewhere").fingerprint == spec.fingerprint
+    changed = [RunSpec(seed=1), RunSpec(lr=1e-3), RunSpec(precision="bf16"), RunSpec(dataset="x")]
+    assert len({s.fingerprint for s in [spec, *changed]}) == 5
+
+
+def test_the_order_depends_on_the_seed_and_the_jobs_alone() -> None:
+    specs = plan.expand({"seed": list(range(20))})
+    drawn = plan.shuffled(specs, 1)
+    assert drawn == plan.shuffled(specs[::-1], 1)
+    assert drawn != plan.shuffled(specs, 2)
+    assert {s.seed for s in drawn} == set(range(20))
+
+
+def _run(spec: RunSpec, status: str = "FINISHED", **changed: object) -> dict[str, object]:
+    tags = {"pepr.spec": spec.fingerprint, **changed.pop("tags", {})}  # type: ignore[dict-item]
+    made = run(spec.model, spec.seed, status=status, tags=tags, **changed)
+    return {**made, "params": spec.as_params()}
+
+
+A, B, C, D = (RunSpec(model=m) for m in "abcd")
+
+
+def test_states_of_jobs() -> None:
+    runs = frame(
+        [
+            _run(A, start=1),
+            _run(B, "FAILED", start=1, tags={"pepr.reason": "lost"}, energy_wh=2.0),
+            _run(B, "RUNNING", start=2, energy_wh=3.0, metrics={"energy/eval_wh": 0.5}),
+            _run(C, "FAILED", tags={"pepr.reason": "out_of_memory", "pepr.error": "too big"}),
+            _run(D, "KILLED", tags={"pepr.reason": "probed", "pepr.probe": "3"}, energy_wh=0.25),
+        ]
+    )
+    table = plan.states([D, C, B, A], runs)
+    assert list(table["state"]) == ["pending", "failed", "running", "done"]
+    assert list(table["run_id"]) == [None, "run3", "run2", "run0"]
+    assert table.loc[C.fingerprint, "error"] == "too big"
+    assert list(table["energy_wh"]) == [0.25, 20.0, 5.5, 20.0]
+    again = plan.states([C], runs, again={C.fingerprint})
+    assert list(again["state"]) == ["pending"]
+    assert [t.spec for t in plan.exhaustive(table, runs)] == [D]
+
+
+def test_energy_that_is_not_known_is_not_nothing() -> None:
+    lost = {"pepr.energy_source": "lost", "pepr.energy_components": "gpu=measured"}
+    runs = frame(
+        [
+            _run(A, tags=lost),
+            _run(B, energy_wh=None, train_time_s=None, status="RUNNING"),
+            _run(C, energy_wh=None),
+        ]
+    )
+    table = plan.states([A, B, C, D], runs)
+    assert np.array_equal(table["energy_wh"], [np.nan, 0.0, np.nan, np.nan], equal_nan=True)
+
+
+def test_runs_nobody_works_on() -> None:
+    def tags(process: str, beat_s: float) -> dict[str, str]:
+        return {"pepr.process": process, "pepr.heartbeat": str(int(beat_s * 1000))}
+
+    runs = frame(
+        [
+            _run(A, "RUNNING", tags=tags("here", 990)),
+            _run(B, "RUNNING", tags=tags("gone", 999)),
+            _run(C, "RUNNING", tags=tags("silent", 600)),
+            _run(D, "KILLED", tags=tags("gone", 1)),
+            _run(RunSpec(seed=7), "RUNNING"),
+        ]
+    )
+    found = plan.abandoned(runs, 1000.0, 300.0, lambda process: process == "gone")
+    assert found == ["run1", "run2"]
+
+
+def test_forecasts_come_from_what_is_nearest() -> None:
+    conditions = {"image_size": 64, "pretrained": False}
+
+    def spec(model: str, **changed: object) -> RunSpec:
+        return RunSpec(model=model, **{**conditions, **changed})  # type: ignore[arg-type]
+
+    # cost = parameters ** 0.5 Wh per epoch, exactly a power law
+    sizes = {"a": 100, "b": 400, "c": 1600, "new": 900}
+    runs = frame(
+        [
+            _run(spec(m), energy_wh=10.0 * sizes[m] ** 0.5, train_time_s=20.0 * sizes[m] ** 0.5)
+            for m in "abc"
+        ]
+        + [
+            _run(
+                spec("probed"),
+                "KILLED",
+                energy_wh=0.01,
+                train_time_s=0.1,
+                tags={"pepr.probe": "3 + 10"},
+                metrics={"forecast/train_wh": 70.0, "forecast/train_s": 140.0},
+            )
+        ]
+    )
+    asked = [
+        spec("a", seed=5),
+        spec("b", epochs=5, fraction=0.5, seed=1),
+        spec("new"),
+        spec("probed"),
+        spec("unheard_of"),
+        spec("a", image_size=128),
+    ]
+    found = plan.forecast(asked, runs, sizes)
+    assert list(found["energy_wh"])[:4] == pytest.approx([100, 200 / 4, 300, 70])
+    assert list(found["time_s"])[:4] == pytest.approx([200, 400 / 4, 600, 140])
+    assert found["energy_wh"].iloc[4] == pytest.approx((100 + 200 + 400 + 70) / 4)
+    assert list(found["basis"]) == [
+        *("1 runs of it", "1 runs of it", "models of other sizes", "probe"),
+        *("the mean of other models", "not known"),
+    ]
+    assert pd.isna(found["energy_wh"].iloc[5])

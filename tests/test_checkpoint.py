@@ -1,0 +1,228 @@
+"""A training that is interrupted and goes on: the same numbers, and the costs of all attempts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pepr_mlops import checkpoint, data, train
+from pepr_mlops.checkpoint import Checkpoint, Saved
+from pepr_mlops.costs import Window
+from pepr_mlops.errors import Paused
+from pepr_mlops.gauges import Gauges
+from pepr_mlops.memory import Memory
+from pepr_mlops.progress import Silent
+from pepr_mlops.schema import RunSpec
+
+CPU = torch.device("cpu")
+
+
+class _Meter:
+    """2 s and 36 J for every window."""
+
+    sources = {"gpu": "measured"}  # noqa: RUF012
+    method = "fake"
+    notes: Mapping[str, str] = {}
+
+    def begin(self, name: str) -> None: ...
+
+    def end(self) -> Window:
+        return Window(2.0, {"gpu": 36.0}, {})
+
+    def spent_j(self) -> float | None:
+        return None
+
+
+def _network(seed: int) -> torch.nn.Module:
+    """With dropout, so that the state of the random numbers matters, and batch statistics."""
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, stride=2),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(2),
+    )
+    network(torch.zeros(2, 1, 32, 32))
+    network.pretrained_cfg = {}  # type: ignore[assignment]
+    return network
+
+
+Log = list[tuple[int, dict[str, float]]]
+
+
+def _fit(
+    shapes: Path,
+    folder: Path | None = None,
+    saved: Saved | None = None,
+    pause: Callable[[int, Mapping[str, float]], bool] | None = None,
+    record: Callable[[Mapping[str, float], int], None] | None = None,
+    log: Log | None = None,
+) -> tuple[train.Result, Log]:
+    spec = RunSpec(
+        dataset=str(shapes),
+        image_size=32,
+        epochs=4,
+        batch_size=8,
+        pretrained=False,
+        device="cpu",
+        deterministic=True,
+    )
+    train.prepare(spec, CPU)
+    network = _network(seed=1)
+    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    log = [] if log is None else log
+    if saved is not None:
+        gauges.resume(saved.gauges)
+
+    def keep(metrics: Mapping[str, float], epoch: int) -> None:
+        if record is not None:
+            record(metrics, epoch)
+        log.append((epoch, dict(metrics)))
+
+    result = train.fit(
+        spec,
+        data.load(spec),
+        network,
+        CPU,
+        gauges,
+        keep,
+        Silent(spec, "measured"),
+        time.perf_counter(),
+        checkpoint=None if folder is None else Checkpoint(folder, "run7", "a card"),
+        saved=saved,
+        pause=pause,
+    )
+    return result, log
+
+
+def _learned(metrics: Mapping[str, float]) -> dict[str, float]:
+    """All but what depends on the clock and on the process."""
+    return {k: v for k, v in metrics.items() if not k.startswith(("time/", "memory/"))}
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
+    whole, log = _fit(shapes)
+    first: Log = []
+    with pytest.raises(Paused, match=f"rests after epoch {at} of 4"):
+        _fit(shapes, tmp_path / "c", pause=lambda epoch, metrics: epoch == at, log=first)
+    saved = checkpoint.load(tmp_path / "c")
+    assert saved is not None
+    assert (saved.epoch, saved.run_id, saved.hardware, saved.clean) == (at, "run7", "a card", True)
+    result, second = _fit(shapes, tmp_path / "c", saved)
+    assert [epoch for epoch, _ in first + second] == [1, 2, 3, 4]
+    assert [_learned(m) for _, m in first + second] == [_learned(m) for _, m in log]
+    assert np.array_equal(result.probabilities, whole.probabilities)
+    assert second[-1][1]["energy/train_wh"] == pytest.approx(4 * 36 / 3600)
+    assert second[-1][1]["time/train_s"] == 8.0
+
+
+def test_energy_of_an_epoch_that_is_done_again_counts_twice(shapes: Path, tmp_path: Path) -> None:
+    """It fails in the evaluation of the third epoch, after its training was paid."""
+
+    def killed(self: Any, batches: Any, epoch: int, name: str) -> Any:
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return evaluate(self, batches, epoch, name)
+
+    evaluate = train._Training.evaluate
+    log: Log = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Training, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _fit(shapes, tmp_path / "c", log=log)
+    assert log[-1][0] == 3
+    assert log[-1][1]["time/train_s"] == 6.0
+    saved = checkpoint.load(tmp_path / "c")
+    assert saved is not None
+    assert (saved.epoch, saved.clean) == (2, True)
+    _, log = _fit(shapes, tmp_path / "c", saved)
+    assert [epoch for epoch, _ in log] == [3, 4]
+    assert log[-1][1]["time/train_s"] == 10.0  # five epochs were trained
+    assert log[-1][1]["time/eval_s"] == 10.0
+    assert log[-1][1]["energy/train_wh"] == pytest.approx(5 * 36 / 3600)
+
+
+def test_a_death_without_a_word_leaves_the_last_epoch(shapes: Path, tmp_path: Path) -> None:
+    """As of SIGKILL while the third epoch is logged: it is kept, and not known to be logged."""
+
+    def dies(metrics: Mapping[str, float], epoch: int) -> None:
+        if epoch == 3:
+            raise ZeroDivisionError
+
+    _, log = _fit(shapes)
+    with pytest.raises(ZeroDivisionError):
+        _fit(shapes, tmp_path / "c", record=dies)
+    saved = checkpoint.load(tmp_path / "c")
+    assert saved is not None
+    assert (saved.epoch, saved.clean) == (3, False)
+    assert _learned(saved.metrics) == _learned(log[2][1])
+    _, again = _fit(shapes, tmp_path / "c", saved)
+    assert [epoch for epoch, _ in again] == [4]
+    assert _learned(again[-1][1]) == _learned(log[-1][1])
+
+
+def test_after_the_last_epoch_only_the_predictions_are_made_again(
+    shapes: Path, tmp_path: Path
+) -> None:
+    whole, log = _fit(shapes, tmp_path / "c")
+    saved = checkpoint.load(tmp_path / "c")
+    assert saved is not None
+    result, again = _fit(shapes, tmp_path / "c", saved)
+    assert again == []
+    assert result.metrics == log[-1][1]
+    assert np.array_equal(result.probabilities, whole.probabilities)
+
+
+def test_costs_of_other_sensors_do_not_add_up(shapes: Path, tmp_path: Path) -> None:
+    _fit(shapes, tmp_path / "c")
+    saved = checkpoint.load(tmp_path / "c")
+    assert saved is not None
+    meter = _Meter()
+    meter.sources = {"gpu": "measured", "cpu": "measured"}
+    with pytest.raises(ValueError, match="energy was"):
+        Gauges(meter, Memory(CPU), None, 1.0).resume(saved.gauges)
+
+
+def test_peaks_of_memory_are_the_highest_of_all_attempts() -> None:
+    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    state = gauges.state()
+    gauges.resume({**state, "peaks": {"memory/rss_gb": 1e6}})
+    assert gauges.metrics()["memory/rss_gb"] == 1e6
+    gauges.resume({**state, "peaks": {"memory/rss_gb": 1e-6}})
+    assert gauges.metrics()["memory/rss_gb"] > 1e-3
+
+
+def test_none_and_a_broken_one(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path) is None
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"state\.pt"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_PROBE_S", 0.0)
+    monkeypatch.setattr(train, "_PROBE_STEPS", 2)
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=5, batch_size=4, pretrained=False, device="cpu"
+    )
+    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    metrics, steps = train.probe(
+        spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
+    )
+    assert steps == "3 + 2 of 8 steps of an epoch"
+    # 8 of 32 images took 2 s and 36 J: 5 epochs are 160 images, 20 times as many
+    assert metrics["forecast/train_s"] == 40.0
+    assert metrics["forecast/train_wh"] == pytest.approx(20 * 36 / 3600)
+    assert metrics["time/train_s"] == 4.0  # what it took, the first steps too
+    assert metrics["energy/train_wh"] == pytest.approx(72 / 3600)

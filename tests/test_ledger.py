@@ -1,0 +1,70 @@
+"""Who may do a job: every interleaving of two and three processes, and what lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pepr_mlops.ledger import HELD, WANTED, Claim, verdict
+
+
+def _schedules(left: dict[str, int]) -> Iterator[list[str]]:
+    """All orders of so many steps of each process."""
+    if not any(left.values()):
+        yield []
+        return
+    for who in [w for w, n in left.items() if n]:
+        for rest in _schedules({**left, who: left[who] - 1}):
+            yield [who, *rest]
+
+
+@pytest.mark.parametrize("processes", ["ab", "ba", "abc"])
+def test_in_no_interleaving_do_two_hold_a_job(processes: str) -> None:
+    """Steps: write that it is wanted; read; write what was decided. Two looks each."""
+    steps = 3 if len(processes) == 3 else 5
+    held_by_someone = 0
+    for schedule in _schedules(dict.fromkeys(processes, steps)):
+        board: dict[str, Claim] = {}
+        seen: dict[str, list[Claim]] = {}
+        out: set[str] = set()
+        for who in schedule:
+            if who in out:
+                continue
+            if who not in board:
+                board[who] = Claim(who, "RUNNING", WANTED)
+            elif who not in seen:
+                seen[who] = list(board.values())
+            elif board[who].claim == WANTED:
+                found = verdict(who, seen.pop(who))
+                if found == HELD:
+                    board[who] = Claim(who, "RUNNING", HELD)
+                elif found == "claimed":
+                    del board[who]
+                    out.add(who)
+        held = [c for c in board.values() if c.claim == HELD]
+        assert len(held) <= 1, schedule
+        held_by_someone += len(held)
+    assert held_by_someone > 0
+
+
+def test_who_finished_or_does_it_has_it() -> None:
+    own = Claim("5", "RUNNING", WANTED)
+    assert verdict("5", [own]) == HELD
+    assert verdict("5", [own, Claim("9", "FINISHED")]) == "claimed"
+    assert verdict("5", [own, Claim("9", "RUNNING", HELD)]) == "claimed"
+    assert verdict("5", [own, Claim("9", "RUNNING")]) == "claimed"  # of `pepr train`
+    assert verdict("5", [own, Claim("9", "RUNNING", WANTED)]) == "wait"
+    assert verdict("5", [own, Claim("1", "RUNNING", WANTED)]) == "claimed"
+
+
+def test_a_silent_process_is_given_up_and_one_that_is_gone_at_once() -> None:
+    def lives(claim: Claim, gone: bool = False) -> bool:
+        return claim.lives(now_s=1000.0, stale_s=300.0, is_gone=lambda process: gone)
+
+    beating = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 701.0)
+    assert lives(beating)
+    assert not lives(beating, gone=True)
+    assert not lives(Claim("1", "RUNNING", HELD, "elsewhere 7 1", 700.0))
+    assert lives(Claim("1", "RUNNING"))  # it never had a heartbeat
+    assert not lives(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0))
