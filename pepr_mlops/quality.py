@@ -122,7 +122,8 @@ def flagged(
 
     The mean power that energy and time imply is beyond the hardware; the energy is exactly another
     run's, also of another experiment; a counter stood still; the counter is coarse for so short a
-    run; energy or time is an estimate; other processes used the GPU. What concerns the energy is
+    run; energy or time is an estimate; a part of it was not measured since the process vanished;
+    other processes used the GPU. What concerns the energy is
     told where a cost is made of it, and what concerns the time where it is a cost.
     """
     evidence = evidence or Evidence()
@@ -134,6 +135,18 @@ def flagged(
             lambda r: f"other processes used its GPU: {r['gpu_other_processes']}",
         )
     ]
+    if about_energy(costs) or "train_time_s" in costs:
+        found.append(
+            _reasons(
+                runs,
+                runs["unmeasured_s"] > 0,
+                "interrupted",
+                lambda r: (
+                    f"it was interrupted and continued; up to {r['unmeasured_s']:,.0f} s of work "
+                    "are in no number"
+                ),
+            )
+        )
     if "train_time_s" in costs:
         found.append(
             _reasons(

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line
 from pepr_mlops.ledger import STALE_S
+from pepr_mlops.processes import is_gone, this_process
 from pepr_mlops.sweep.tasks import Report, Task
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Worker:
     """Does tasks; can be sent to another process or machine.
 
     `busy` says what to do where another process computes on the device: wait for it, or report
-    the task as failed. Before training the device cools down to `cool_c` degrees Celsius.
+    the task as failed. Before training the device cools down to `cool_c` degrees Celsius. It ends
+    with its `owner`, the process of the sweep as of `processes.this_process`, where that is of the
+    same machine.
     """
 
     tracking_uri: str | None
@@ -41,11 +44,12 @@ class Worker:
     stale_s: float = STALE_S
     busy: Literal["wait", "refuse"] = "wait"
     cool_c: float | None = None
+    owner: str = field(default_factory=this_process)
 
     def __call__(self, task: Task) -> Report:
         """Do the task and say how it ended. Runs once per process: it sets signal handlers."""
         os.environ.pop("MLFLOW_RUN_ID", None)  # the sweep's own run, under `mlflow run`
-        _end_with_parent()
+        _end_with(self.owner)
         spec = task.spec
         try:
             from pepr_mlops import hardware, job
@@ -80,22 +84,20 @@ class Worker:
             return Report(spec, "crashed", one_line(error))
 
 
-def _end_with_parent() -> None:
-    """End like on a SIGTERM when asked to, or when the process that started this one is gone.
+def _end_with(owner: str) -> None:
+    """End like on a SIGTERM when asked to, or when the owner is gone.
 
     A job that nobody waits for would still be using the device when the sweep comes back.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return  # Ray runs tasks elsewhere and ends their processes itself
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
-    parent = os.getppid()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while not is_gone(owner):
             time.sleep(_LOOK_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -18,6 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from packaging.requirements import Requirement
 
+from pepr_mlops.cli import project
 from pepr_mlops.cli.project import parse
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.schema import RunSpec
@@ -140,6 +141,18 @@ def test_a_wrong_parameter_is_one_line_and_a_failed_run(
     assert run.info.status == "FAILED"
     assert words in run.data.tags["pepr.error"]
     assert run.data.tags["pepr.reason"] == "wrong_use"
+
+
+def test_options_of_a_sweep_are_parameters(
+    store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = {"model": "resnet18d", "dataset": "digits", "image_size": "32", "dry_run": "true"}
+    words = [w for k, v in given.items() for w in (f"--{k}", v)]
+    assert project._main(["sweep", "file=none", *words, "--tracking_uri", store]) == 0
+    assert "1: 1 to do" in capfd.readouterr().out
+    with pytest.raises(WrongUse, match="modle: no such parameter; did you mean 'model'"):
+        project._main(["sweep", "--modle", "resnet18d"])
+    assert _project()["entry_points"]["sweep"]["command"].endswith("sweep file={file}")
 
 
 @pytest.mark.slow

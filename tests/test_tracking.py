@@ -305,17 +305,21 @@ def test_of_several_that_go_on_with_a_run_one_does(store: str) -> None:
     assert MlflowClient().get_run(run_id).info.status == "FINISHED"
 
 
-def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
-    with (
-        pytest.raises(Claimed, match="closed by another"),
-        tracking.start("e", "e", "n", job=_job()) as run,
-    ):
+def _log_until_taken(begun: list[tracking.Run]) -> None:
+    with tracking.start("e", "e", "n", job=_job()) as run:
+        begun.append(run)
         tracking.close([run.run_id])
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             run.log({"test/accuracy": 0.5}, 1)
             time.sleep(0.05)
-    found = _get(run)
+
+
+def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+    begun: list[tracking.Run] = []
+    with pytest.raises(Claimed, match="closed by another"):
+        _log_until_taken(begun)
+    found = _get(begun[0])
     assert found.info.status == "FAILED"
     assert found.data.tags["pepr.reason"] == "lost"

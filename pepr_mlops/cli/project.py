@@ -1,4 +1,4 @@
-"""The job behind the MLproject: `python -m pepr_mlops.cli.project KEY=VALUE …`.
+"""The jobs behind the MLproject: `python -m pepr_mlops.cli.project [sweep] KEY=VALUE …`.
 
 MLflow enforces no types and passes keys that the MLproject does not name on as `--KEY VALUE`.
 Both are told in one line, and the run MLflow has begun carries that line.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pepr_mlops.errors import PeprError, WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.errors import PeprError, WrongUse, nearest
+from pepr_mlops.schema import NONE, RunSpec
 
 
 def parse(words: Sequence[str]) -> dict[str, str]:
@@ -34,17 +34,43 @@ def main() -> None:
     run_command(lambda: _main(sys.argv[1:]))
 
 
-def _main(words: Sequence[str]) -> None:
+def _main(words: Sequence[str]) -> int | None:
     from pepr_mlops import tracking
-    from pepr_mlops.cli.train import train_and_print
 
     try:
+        if words[:1] == ["sweep"]:
+            return _sweep(parse(words[1:]))
+        from pepr_mlops.cli.train import train_and_print
+
         train_and_print(RunSpec.parse(parse(words)))
     except PeprError as error:
         run = tracking.inherited_run()
         if run is not None and error.reason != tracking.NOT_FRESH:
             tracking.fail(run, error)
         raise
+    return None
+
+
+def _sweep(raw: dict[str, str]) -> int:
+    """`pepr sweep` with parameters as options: `none` is as not given, and flags take `true`."""
+    from pepr_mlops.cli.sweep import command
+
+    options = {name: option for option in command.params for name in [option.name]}
+    words = [raw.pop("file")] if raw.get("file", NONE) != NONE else []
+    raw.pop("file", None)
+    for key, value in raw.items():
+        option = options.get(key)
+        if option is None:
+            close = nearest(key, [name for name in options if name]) or "."
+            raise WrongUse(f"{key}: no such parameter{close} See 'pepr sweep --help'")
+        if value in ("", NONE):
+            continue
+        if getattr(option, "is_flag", False):
+            words += [option.opts[0]] if value.lower() == "true" else []
+        else:
+            words += [option.opts[0], value]
+    status = command.main(words, standalone_mode=False)
+    return int(status or 0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -113,7 +114,9 @@ class Progress:
     def show(self, now: Status) -> None:
         line = self._line(now)
         if sys.stderr.isatty():
-            click.echo(f"\r\033[K{line[: click.get_terminal_size()[0] - 1]}", err=True, nl=False)
+            click.echo(
+                f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", err=True, nl=False
+            )
         elif line != self._last and time.monotonic() - self._shown >= _SHOW_EVERY_S:
             click.echo(line, err=True)
             self._shown = time.monotonic()

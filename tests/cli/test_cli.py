@@ -63,6 +63,14 @@ def test_help_needs_no_heavy_library() -> None:
         (["train", "--dataset", "dermaa"], "did you mean 'derma'"),
         (["train", "--device", "cuda:77"], "device: cuda:77 is not here"),
         (["models", "--kind", "RNN"], "'RNN' is not one of"),
+        (["sweep", "--seed", "0,,1"], "seed: '0,,1' has an empty value"),
+        (["sweep", "--epochs", "1,ten", "--dataset", "digits"], "epochs: 'ten' is not a whole"),
+        (
+            ["sweep", "--dataset", "digits", "--budget-wh", "0"],
+            "budget_wh: 0 is not a number",
+        ),
+        (["sweep", "nowhere.toml"], "sweep: nowhere.toml cannot be read"),
+        (["sweep", "--dataset", "digits", "--device", "cuda:1"], "a sweep gives out the GPUs"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
@@ -186,3 +194,33 @@ def test_interrupting_says_so(capfd: pytest.CaptureFixture[str]) -> None:
         cli.run_command(interrupted)
     assert left.value.code == 130
     assert capfd.readouterr().err == "pepr: interrupted\n"
+
+
+# Sweeps ----------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_jobs_of_a_file_and_changes_nothing(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text(
+        'model = ["resnet18d", "dla46x_c"]\ndataset = "digits"\nseed = [0, 1, 2]\n'
+        "pretrained = false\n"
+    )
+    uri = f"sqlite:///{tmp_path}/none.db"
+    words = ["sweep", "grid.toml", "--seed", "7,8", "--dry-run", "--tracking-uri", uri]
+    status, out, _ = _run(capfd, *words)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["model", "seed", "state"]
+    shown = {tuple(line.split()[:3]) for line in lines[2:6]}
+    assert shown == {(m, s, "pending") for m in ("resnet18d", "dla46x_c") for s in ("7", "8")}
+    assert re.search(r"^jobs +4: 4 to do$", out, flags=re.M)
+    assert re.search(r"^energy to come +not known", out, flags=re.M)
+    assert re.search(r"^download +nothing$", out, flags=re.M)
+    assert not Path("none.db").exists()
+    _, out, _ = _run(capfd, *words, "--format", "json")
+    rows = json.loads(out)
+    assert {(r["model"], r["seed"], r["state"]) for r in rows} == shown
+    assert all(r["forecast_wh"] is None for r in rows)
+    assert len({r["spec"] for r in rows}) == 4

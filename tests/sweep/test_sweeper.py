@@ -1,0 +1,102 @@
+"""Whole sweeps on this machine: real jobs in real processes, one of them killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from pepr_mlops import sweeper
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.query import load_epochs
+from pepr_mlops.sweep.driver import Limits, Status
+from pepr_mlops.sweep.tasks import Report
+
+
+def test_models_by_name_glob_and_category() -> None:
+    assert sweeper.models(["resnet18d", "resnet18d", "dla46x_c"]) == ["resnet18d", "dla46x_c"]
+    assert len(sweeper.models(["paper"])) == 131
+    assert len(sweeper.models(["paper:efficient"])) == 31
+    assert len(sweeper.models(["paper:cnn"])) == 80
+    assert len(sweeper.models(["paper:small"])) == 66  # the median is one of them
+    small = sweeper.models(["paper:small+efficient"])
+    assert set(small) == {*sweeper.models(["paper:small"])} & {*sweeper.models(["paper:efficient"])}
+    assert sweeper.models(["paper:mobilenetv2_*"]) == [
+        m for m in sweeper.models(["paper"]) if m.startswith("mobilenetv2_")
+    ]
+    assert "resnet18d" in sweeper.models(["resnet1?d"])
+    for wrong in ("paper:tiny", "paper:small+large", "nothing_like_it*"):
+        with pytest.raises(WrongUse, match="model: "):
+            sweeper.models([wrong])
+
+
+def test_models_and_data_must_exist() -> None:
+    with pytest.raises(WrongUse, match="timm has no 'resnet81'"):
+        sweeper.jobs({"model": ["resnet18d", "resnet81"], "dataset": "digits"})
+    with pytest.raises(WrongUse, match="dataset: 'digit' is neither"):
+        sweeper.jobs({"dataset": ["digits", "digit"]})
+
+
+def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pepr_mlops.models.cached_models", set)
+    specs = sweeper.jobs(
+        {"model": ["resnet18d", "dla46x_c"], "dataset": "derma", "data_root": str(tmp_path)}
+    )
+    # (11,708,744 + 1,068,440) weights of 4 bytes
+    assert sweeper.downloads(specs) == (
+        f"weights of 2 models, about 0.051 GB; dermamnist_224.npz to {tmp_path}"
+    )
+    scratch = sweeper.jobs({"dataset": "digits", "pretrained": False})
+    assert sweeper.downloads(scratch) == "nothing"
+
+
+def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is killed once its first epoch is logged."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where other jobs of this machine have no lock
+    monkeypatch.setattr("pepr_mlops.sweep.driver._LOOK_EVERY_S", 0.2)
+    grid = {
+        "model": "resnet10t",
+        "dataset": str(shapes),
+        "image_size": 32,
+        "epochs": 12,
+        "pretrained": False,
+        "device": "cpu",
+        "batch_size": 2,
+    }
+    specs = sweeper.jobs(grid)
+    settings = sweeper.Settings(store, tmp_path / "checkpoints", limits=Limits(retries=1))
+    killed: list[int] = []
+    reports: list[Report] = []
+
+    def show(now: Status) -> None:
+        beating = now.runs[(now.runs["status"] == "RUNNING") & now.runs["train_time_s"].notna()]
+        if not killed and len(beating):
+            killed.append(int(beating["process"].iloc[0].split()[1]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    ended = sweeper.run(specs, settings, show, reports.append)
+    assert list(ended.jobs["state"]) == ["done"]
+    assert [r.reason for r in reports] == ["lost", "finished"]
+
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["pepr.attempts"] == "2"
+    assert float(run.data.tags["pepr.unmeasured_s"]) > 0
+    history = load_epochs([run.info.run_id], tracking_uri=store)
+    assert list(history["step"]) == list(range(1, 13))
+    assert history["energy/train_wh"].is_monotonic_increasing
+    assert history["time/train_s"].is_monotonic_increasing
+    assert history["test/accuracy"].notna().all()
+    assert not list((tmp_path / "checkpoints").glob("*/state.pt"))
+
+    reports.clear()
+    assert list(sweeper.run(specs, settings, show, reports.append).jobs["state"]) == ["done"]
+    assert reports == []
+    assert mlflow.get_tracking_uri() == store

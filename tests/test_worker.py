@@ -1,0 +1,160 @@
+"""A task in its process: the device for itself, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pepr_mlops import worker
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.sweep.tasks import Task
+from pepr_mlops.worker import Worker
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(worker, "_LOOK_EVERY_S", 0.05)
+
+
+_HOLD = """
+import sys, tempfile, time, torch
+tempfile.tempdir = sys.argv[1]
+from pepr_mlops.worker import _alone
+with _alone(torch.device("cpu"), "refuse"):
+    print("has it", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def _holder(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _HOLD, str(folder), str(seconds)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "has it\n"
+    return process
+
+
+def test_one_job_has_the_device_until_its_process_ends(tmp_path: Path) -> None:
+    process = _holder(tmp_path, 600)
+    with (
+        pytest.raises(WorkFailed, match="cpu is used by another job") as refused,
+        worker._alone(CPU, "refuse"),
+    ):
+        pytest.fail("two at once")
+    assert refused.value.reason == "busy"
+    process.kill()  # as abrupt as an end can be
+    process.wait()
+    with worker._alone(CPU, "refuse"):
+        pass
+
+
+def test_a_busy_device_is_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    process = _holder(tmp_path, 1.0)
+    started = time.monotonic()
+    with worker._alone(CPU, "wait"):
+        assert process.poll() is not None or time.monotonic() - started > 0.5
+    assert "waits for cpu: another job" in capfd.readouterr().err
+    process.wait()
+
+
+def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [{"71 python"}, {"71 python"}, set()]
+    monkeypatch.setattr("pepr_mlops.hardware.gpu_uuid", lambda device: "GPU-0/1")
+    monkeypatch.setattr(
+        "pepr_mlops.hardware.other_gpu_processes", lambda device: seen.pop(0) if seen else set()
+    )
+    device = torch.device("cuda:0")
+    with (
+        pytest.raises(WorkFailed, match="GPU-0/1 is used by 71 python"),
+        worker._alone(device, "refuse"),
+    ):
+        pytest.fail("not alone")
+    with worker._alone(device, "wait"):
+        assert seen == []
+
+
+def test_the_device_cools_down_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    temperatures = [61.0, 52.0, 45.0]
+    monkeypatch.setattr("pepr_mlops.hardware.temperature_c", lambda device: temperatures.pop(0))
+    worker._cool(CPU, 45.0)
+    assert temperatures == []
+    monkeypatch.setattr("pepr_mlops.hardware.temperature_c", lambda device: None)
+    with pytest.raises(WorkFailed, match="no readable temperature"):
+        worker._cool(CPU, 45.0)
+    worker._cool(CPU, None)
+    monkeypatch.setattr("pepr_mlops.hardware.temperature_c", lambda device: 70.0)
+    monkeypatch.setattr(worker, "_COOLING_S", 0.1)
+    with pytest.raises(WorkFailed, match="still at 70 °C") as warm:
+        worker._cool(CPU, 45.0)
+    assert warm.value.reason == "too_warm"
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (WorkFailed("no", reason="out_of_memory"), "out_of_memory"),
+        (ZeroDivisionError("oops"), "crashed"),
+        (SystemExit(143), "killed"),
+    ],
+)
+def test_whatever_happens_is_a_report(
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    reason: str,
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("pepr_mlops.job.run", fail)
+    monkeypatch.setattr(worker, "_end_with", lambda owner: None)
+    report = Worker(store, tmp_path, owner="")(Task(RunSpec(dataset="digits", device="cpu")))
+    assert report.reason == reason
+
+
+def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from pepr_mlops.query import load_epochs
+
+    monkeypatch.setattr(worker, "_end_with", lambda owner: None)
+    monkeypatch.setattr("pepr_mlops.train._PROBE_S", 0.0)
+    work = Worker(store, tmp_path / "checkpoints", owner="")
+    spec = RunSpec(
+        model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False
+    )
+    reports = [
+        work(Task(spec, until=0)),
+        work(Task(spec, until=1)),
+        work(Task(spec, left_wh=1e-9)),
+        work(Task(spec)),
+        work(Task(spec)),
+    ]
+    reasons = [r.reason for r in reports]
+    assert reasons == ["probed", "paused", "paused", "finished", "claimed"]
+    client = MlflowClient(store)
+    runs = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+    trained, probed = sorted(runs, key=lambda r: "pepr.probe" in r.data.tags)
+    assert len(runs) == 2
+    assert (probed.info.status, probed.data.tags["pepr.reason"]) == ("KILLED", "probed")
+    assert probed.data.metrics["forecast/train_wh"] > 0
+    assert "performance" not in probed.data.metrics
+    assert (trained.info.status, trained.data.tags["pepr.attempts"]) == ("FINISHED", "3")
+    assert "pepr.unmeasured_s" not in trained.data.tags  # it was not interrupted
+    history = load_epochs([trained.info.run_id], ["test/accuracy", "time/train_s"])
+    assert list(history["step"]) == [1, 2, 3, 4]
+    assert history["time/train_s"].is_monotonic_increasing
+    assert not (tmp_path / "checkpoints" / spec.fingerprint).exists()
