@@ -157,10 +157,9 @@ def probe(
             spec.experiment_name,
             f"{_name(spec)} probe",
             tracking_uri,
-            tracking.Job(spec.fingerprint),
+            tracking.Job(spec.fingerprint, probe=True),
         ) as logged,
     ):
-        logged.tag({"pepr.probe": "begun"})
         _describe(logged, spec, opening, meter)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)

@@ -44,13 +44,14 @@ class Job:
 
     `spec` is the fingerprint. `exclusive` gives way to whoever does the job or has done it, with
     `Claimed`; `stale_s` as in `ledger.Claim.lives`. `continues` is the run of an earlier attempt
-    to go on with, where there is a checkpoint of it.
+    to go on with, where there is a checkpoint of it. A `probe` only looks what the job will cost.
     """
 
     spec: str
     exclusive: bool = False
     stale_s: float = ledger.STALE_S
     continues: str | None = None
+    probe: bool = False
 
 
 class _Heart(threading.Thread):
@@ -399,6 +400,8 @@ def _job_tags(job: Job) -> dict[str, str]:
         "pepr.heartbeat": _now_ms(),
         "pepr.attempts": "1",
     }
+    if job.probe:
+        tags["pepr.probe"] = "begun"
     return {**tags, "pepr.claim": ledger.WANTED} if job.exclusive else tags
 
 

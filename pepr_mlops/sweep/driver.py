@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -83,14 +84,23 @@ def drive(
 
     `again` as in `plan.states`; `show` is called now and then, `told` for every report. However it
     ends, the running jobs are asked to close their runs first.
-    Raises `WorkFailed` where a budget cannot be kept since an energy is not known.
+    A server that does not answer is waited for while jobs run. Raises `WorkFailed` where it does
+    not without any, and where a budget cannot be kept since an energy is not known.
     """
     working: dict[str, Task] = {}
     failures: Counter[str] = Counter()
     ended = Ended(pd.DataFrame(), pd.DataFrame())
     try:
         while True:
-            jobs, runs = _look(specs, ledger, limits.stale_s, again)
+            try:
+                jobs, runs = _look(specs, ledger, limits.stale_s, again)
+            except WorkFailed:
+                if not working:
+                    raise
+                for report in engine.poll(_LOOK_EVERY_S):  # the server may be back before they end
+                    _take(report, working, failures, ended)
+                    told(report)
+                continue
             ended.jobs, ended.runs = jobs, runs
             spent = _spent(jobs, limits.budget_wh)
             show(Status(jobs, runs, list(working.values()), spent))
@@ -130,7 +140,8 @@ def drive(
                 _take(report, working, failures, ended)
                 told(report)
         engine.close()
-        ended.jobs, ended.runs = _look(specs, ledger, limits.stale_s, again)
+        with suppress(WorkFailed):  # of a server that is gone the last look counts
+            ended.jobs, ended.runs = _look(specs, ledger, limits.stale_s, again)
 
 
 def _look(

@@ -187,3 +187,33 @@ def test_an_interrupt_stops_the_engine_first() -> None:
     assert engine.stopped
     assert engine.closed
     assert ended.errors == {SPECS[0].fingerprint: "killed: it was asked to end"}
+
+
+def test_a_server_that_is_away_is_waited_for_while_jobs_run() -> None:
+    server = Server()
+    away = [False, True, True, False]
+
+    def read() -> pd.DataFrame:
+        if away and away.pop(0):
+            raise WorkFailed("no answer", reason="tracking")
+        return Server.read(server)
+
+    server.read = read  # type: ignore[method-assign]
+    engine = Engine(_finishes(server))
+    still: list[list[Report]] = [[], [], []]  # the first job goes on meanwhile
+    engine.poll = lambda timeout_s: still.pop() if still else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
+    ended = _drive(server, engine)
+    assert list(ended.jobs["state"]) == ["done"] * 3
+
+
+def test_a_server_that_is_away_from_the_start_is_told() -> None:
+    server = Server()
+
+    def read() -> pd.DataFrame:
+        raise WorkFailed("no answer", reason="tracking")
+
+    server.read = read  # type: ignore[method-assign]
+    engine = Engine(_finishes(server))
+    with pytest.raises(WorkFailed, match="no answer"):
+        _drive(server, engine)
+    assert engine.closed
