@@ -23,7 +23,6 @@ _EXAMPLE = """
       pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
-      pepr sweep --model paper:small --dataset derma --strategy frugal --objective pepr-e --top 5
 """  # noqa: E501
 
 _HELP = """Train every combination of models, data sets, seeds and any other option of `pepr train`.
@@ -40,8 +39,8 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     """An option for each field of RunSpec that a sweep may vary."""
     for f in reversed([f for f in fields(RunSpec) if f.name in SWEPT]):
         flag = "--" + f.name.replace("_", "-")
-        note = f"{f.metadata['help']}"
-        command = click.option(flag, f.name, metavar="VALUE[,…]", help=note)(command)
+        option = click.option(flag, f.name, metavar="VALUE[,…]", help=f.metadata["help"])
+        command = option(command)
     return command
 
 
@@ -49,22 +48,6 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @_grid
 @click.option("--dry-run", is_flag=True, help="show the jobs and what they will cost; do nothing")
-@click.option("--strategy", type=click.Choice(["exhaustive", "frugal"]), default="exhaustive")
-@click.option(
-    "--objective",
-    default="pepr-e",
-    show_default=True,
-    metavar="pepr-e|pepr-t|pepr-m|pepr-c",
-    help="what frugal looks for the best in",
-)
-@click.option("--top", default=5, show_default=True, help="how many best models frugal looks for")
-@click.option("--alpha", default=1.0, show_default=True, help="αP/(α+R); from 1, R counts less")
-@click.option("--certify", is_flag=True, help="let frugal go on until the best are proven")
-@click.option(
-    "--replay",
-    is_flag=True,
-    help="try frugal on the recorded runs of --experiment instead of training",
-)
 @click.option("--budget-wh", type=float, help="stop when the runs of the sweep took so much")
 @click.option(
     "--retries",
@@ -104,12 +87,6 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 def command(
     file: Path | None,
     dry_run: bool,
-    strategy: str,
-    objective: str,
-    top: int,
-    alpha: float,
-    certify: bool,
-    replay: bool,
     form: str,
     **given: Any,
 ) -> int:

@@ -1,0 +1,176 @@
+"""The engine of a Ray cluster: one task at a time on each of its GPUs, or on each of its nodes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pepr_mlops.errors import WorkFailed, WrongUse, one_line
+from pepr_mlops.sweep.tasks import Report, Task, Work
+
+_CONNECT_S = 5.0
+_NOT_FOR_JOBS = "MLFLOW_RUN_ID"  # the run of the sweep itself, under `mlflow run`
+
+
+class RayEngine:
+    """Runs `work` in fresh processes of the cluster's nodes; the driver sits on one of them.
+
+    With `gpus` a task has a whole GPU and never a part of it. Without, it has a whole node, since
+    the energy of a job on a CPU is that of its machine; None stands for GPUs where the cluster has
+    any. `address` is HOST:PORT of the head, `auto`, or None for a cluster that runs here or else
+    one of this machine alone.
+
+    Jobs get the settings of MLflow (`MLFLOW_*`) that this process has. They go with the task: what
+    goes in Ray's `runtime_env` is written to its logs, passwords too.
+
+    Raises `WrongUse` where Ray is not installed or the cluster has no place for a job, and
+    `WorkFailed` where it cannot be reached.
+    """
+
+    def __init__(self, work: Work, address: str | None = None, gpus: bool | None = None) -> None:
+        self._ray = _connect(address)
+        # Ray's own retries would begin a task anew without telling, and the sweep counts them.
+        self._begin = self._ray.remote(max_retries=0, max_calls=1)(_do)
+        self._work = work
+        self._running: dict[Any, tuple[Task, str]] = {}
+        self._gone: set[str] = set()  # nodes that lost a task: the cluster hears of it later
+        self._ended: list[Report] = []
+        self._gpus = gpus is True or (
+            gpus is None and any("GPU" in n for n in self._nodes().values())
+        )
+        self._settings = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith("MLFLOW_") and name != _NOT_FOR_JOBS
+        }
+        if not self._gpus:  # Ray hides GPUs only from tasks that ask for some
+            self._settings["CUDA_VISIBLE_DEVICES"] = ""
+        if self.slots == 0:
+            self.close()
+            raise WrongUse(
+                f"ray: no node of the cluster has a {'GPU' if self._gpus else 'CPU'} for a job; "
+                + ("sweep with --device cpu, or " if self._gpus else "")
+                + "add nodes with `ray start --address HOST:PORT`"
+            )
+
+    @property
+    def slots(self) -> int:
+        return sum(self._places(self._nodes()).values())
+
+    def submit(self, task: Task) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = self._nodes()
+        free = self._places(nodes)
+        free.subtract(node for _, node in self._running.values())
+        (node, places), *_ = [*free.most_common(1), ("", 0)]
+        if places < 1:
+            self._ended.append(Report(task.spec, "lost", "no node is free for it"))
+            return
+        # All CPUs of the node, so that no other task of the cluster works there meanwhile.
+        needs = {"num_gpus": 1} if self._gpus else {"num_cpus": nodes[node]["CPU"]}
+        strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+        begun = self._begin.options(scheduling_strategy=strategy, **needs)
+        self._running[begun.remote(self._work, task, self._settings)] = (task, node)
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        reports, self._ended = self._ended, []
+        if self._running:
+            self._ray.wait(list(self._running), timeout=0 if reports else timeout_s)
+            every = list(self._running)
+            ended, _ = self._ray.wait(every, num_returns=len(every), timeout=0)
+            reports += [self._report(of, *self._running.pop(of)) for of in ended]
+            nodes = self._nodes()  # Ray waits on for a process that has lost its node
+            for of in [of for of, (_, node) in self._running.items() if node not in nodes]:
+                task, _ = self._running.pop(of)
+                reports.append(Report(task.spec, "lost", "its node left the cluster"))
+        return reports
+
+    def stop(self) -> None:
+        for running in self._running:
+            self._ray.cancel(running, force=False)  # a KeyboardInterrupt in the task
+
+    def close(self) -> None:
+        self._running.clear()
+        self._ray.shutdown()  # ends the tasks of this driver
+
+    def _report(self, of: Any, task: Task, node: str) -> Report:
+        errors = self._ray.exceptions
+        try:
+            report = self._ray.get(of)
+            assert isinstance(report, Report)
+            return report
+        except errors.TaskCancelledError:
+            return Report(task.spec, "killed", "it was asked to end")
+        except errors.RayTaskError as error:
+            return Report(task.spec, "crashed", one_line(error.cause))
+        except errors.RayError as error:
+            if isinstance(error, errors.NodeDiedError | errors.TaskUnschedulableError):
+                self._gone.add(node)
+            return Report(task.spec, "lost", one_line(error))
+
+    def _nodes(self) -> dict[str, dict[str, float]]:
+        """What each living node has, by its id; one that comes back has a new id."""
+        return {
+            node["NodeID"]: node["Resources"]
+            for node in self._ray.nodes()
+            if node["Alive"] and node["NodeID"] not in self._gone
+        }
+
+    def _places(self, nodes: Mapping[str, Mapping[str, float]]) -> Counter[str]:
+        """How many tasks each node can do at once; one without CPUs is to do none."""
+        places: Counter[str] = Counter()
+        for node, has in nodes.items():
+            gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 0))
+            places[node] = min(gpus, cpus) if self._gpus else min(1, cpus)
+        return places
+
+
+def _do(work: Work, task: Task, settings: Mapping[str, str]) -> Report:
+    """What the new process does."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]  # of who started the node
+    os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to the CPUs of the task, 1 with a GPU
+    os.environ.update(settings)
+    return work(task)
+
+
+def _connect(address: str | None) -> Any:
+    """The module ray, connected and silent."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+        from ray._private import services, worker
+    except ImportError:
+        raise WrongUse("ray: it is not installed; pip install -e '.[ray]', on every node") from None
+    except Exception as error:  # amdsmi, which Zeus asks for, without AMD's driver
+        raise WrongUse(
+            f"ray: it cannot be imported ({one_line(error)}); without AMD GPUs pip uninstall "
+            "amdsmi, on every node"
+        ) from error
+    worker._worker_logs_enabled = False  # of raylets on lost tasks, and on standard output
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address is not None and "://" in address:
+            raise ValueError(f"{address!r} is neither auto nor HOST:PORT")
+        head = services.canonicalize_bootstrap_address(address)  # type: ignore[arg-type]
+        if head is not None:  # ray.init would try for a quarter of an hour
+            host, _, port = head.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except Exception as error:
+        raise WorkFailed(
+            f"ray: cannot join the cluster at {address or 'this machine'} ({one_line(error)}); is "
+            "this machine one of its nodes (`ray status`)?",
+            reason="no_cluster",
+        ) from error
+    finally:  # ray.init puts its own
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+    return ray
