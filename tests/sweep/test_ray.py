@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -312,4 +313,4 @@ def test_a_job_goes_on_elsewhere_when_its_node_vanishes(
             points = sorted(MlflowClient().get_metric_history(run_id, cost), key=lambda m: m.step)
             assert [point.step for point in points] == list(range(1, 13))
             values = [point.value for point in points]
-            assert all(a < b for a, b in zip(values, values[1:], strict=False))
+            assert all(a < b for a, b in itertools.pairwise(values))
