@@ -423,14 +423,14 @@ def _reopen(client: MlflowClient, job: Job, run_id: str) -> Run:
         while f"{_ATTEMPT}{attempt}" in run.data.params:
             attempt += 1
         if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, not yet told
-            process, _, ms = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
-            claims.append(Claim(run_id, "RUNNING", None, process, int(ms) / 1000))
+            process, _, ns = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
+            claims.append(Claim(run_id, "RUNNING", None, process, int(ns) / 1e9))
         if any(
             c.status == "FINISHED" or c.lives(time.time(), job.stale_s, is_gone) for c in claims
         ):
             raise Claimed(f"sweep: run {run_id} does this job or has done it")
         try:
-            client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {_now_ms()}")
+            client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {time.time_ns()}")
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
