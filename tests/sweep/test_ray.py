@@ -36,6 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         patch.setenv("MLFLOW_RUN_ID", "of who started the node")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else whatever runs beside the tests goes first
         from ray import cloudpickle
         from ray.cluster_utils import Cluster
 
