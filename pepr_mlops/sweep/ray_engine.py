@@ -144,6 +144,7 @@ def _do(work: Work, task: Task, settings: Mapping[str, str]) -> Report:
 def _connect(address: str | None) -> Any:
     """The module ray, connected and silent."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that begins here; Ray's is 15
     try:
         import ray
         from ray._private import services, worker
