@@ -112,7 +112,11 @@ def drive(
                 return ended
             given_up = {key for key, n in failures.items() if n > limits.retries}
             open_jobs = jobs.drop(index=list(given_up & set(jobs.index)))
-            for task in strategy(open_jobs, runs):
+            tasks = strategy(open_jobs, runs)
+            if tasks and not working and engine.slots == 0:
+                ended.stopped = "no place for a job is left: every node has gone"
+                return ended
+            for task in tasks:
                 if len(working) >= engine.slots:
                     break
                 key = task.spec.fingerprint

@@ -217,3 +217,10 @@ def test_a_server_that_is_away_from_the_start_is_told() -> None:
     with pytest.raises(WorkFailed, match="no answer"):
         _drive(server, engine)
     assert engine.closed
+
+
+def test_without_a_place_left_it_says_so() -> None:
+    server = Server()
+    ended = _drive(server, Engine(_finishes(server), slots=0))
+    assert ended.stopped == "no place for a job is left: every node has gone"
+    assert list(ended.jobs["state"]) == ["pending"] * 3
