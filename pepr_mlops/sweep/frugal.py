@@ -1,0 +1,359 @@
+"""Finding the best candidates by PePR without training them all. Pure.
+
+The cost of every candidate is measured on a few steps first, so R is known and a bound of the
+score with it: αP / (α + R) with P = 1. What cannot reach the k-th best score even so is discarded.
+Of the rest each is like a closed box: opening it (training it to the end) costs something and may
+hold a better score. M. L. Weitzman ("Optimal Search for the Best Alternative", Econometrica 47,
+1979) showed in which order to open boxes and when to stop: by the *index* of a box, the score at
+which opening it is worth just what it costs, and once no index exceeds the score in hand.
+
+What opening costs, in units of score, follows from PePR itself: a search that ends with the k-th
+best score s and has spent the share x of what training everything would have spent is worth
+αs / (α + x), so spending dx more is worth it for a gain of s · dx / (α + x).
+
+Nothing is remembered between calls: what comes next is a function of all observations.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from pepr_mlops import score
+from pepr_mlops.errors import WrongUse
+
+Floats = NDArray[np.float64]
+State = Literal["finished", "discarded", "stopped", "waiting"]
+_POINTS = 128  # equally probable values that stand for a distribution of P
+_SHARES = (np.arange(_POINTS) + 0.5) / _POINTS
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is sought: the `top` candidates of the highest αP / (α + R) after `epochs` epochs.
+
+    R is cost / greatest cost (normalisation `zero`). With `certify` the search goes on until no
+    candidate outside the top could be in it even with P = 1.
+    """
+
+    top: int = 5
+    epochs: int = 10
+    alpha: float = 1.0
+    certify: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("top", "epochs"):
+            if getattr(self, name) < 1:
+                raise WrongUse(f"{name}: {getattr(self, name)} is too few; give a number from 1")
+        if not 1 <= self.alpha < np.inf:
+            raise WrongUse(f"alpha: {self.alpha:g} is not a number from 1")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Train `candidate` on until after `epoch`; with epoch 0 only measure its cost on a few steps.
+
+    It goes on from its last checkpoint, or begins.
+    """
+
+    candidate: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is known of `candidate` after `epoch` epochs, 0 for the measurement of its cost.
+
+    `performance` is P in [0, 1] after that epoch, None with epoch 0. `cost` is what R is made of
+    and `expense` what the search saves, each of the whole training of all epochs as forecast at
+    that time, each in its own unit; they are the same where energy is both. `spent` is what this
+    epoch or measurement itself took, in the unit of `expense`.
+    """
+
+    candidate: str
+    epoch: int
+    performance: float | None
+    cost: float
+    expense: float
+    spent: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a search has found so far.
+
+    `table` has a row per candidate, the index its name: `epoch` (the last one trained), `P` after
+    it, `R`, `score` with that P, `bound` (the score with P = 1), `chance` (the estimated
+    probability that its score reaches the k-th best so far) and `state`: `finished`, `discarded`
+    (by the bound), `stopped` (not worth its cost any more) or `waiting` (to be measured or
+    trained).
+    `top` are the best finished ones, best first, and `proven` those of them that stay in the top
+    whatever the others do. `possible` could still reach the top by the bound, `promising` are
+    those of them that are worth training. `spent` and `exhaustive`, what training all candidates
+    to the end takes, have the unit of `Observed.expense`.
+    """
+
+    table: pd.DataFrame
+    top: list[str]
+    proven: list[str]
+    possible: list[str]
+    promising: list[str]
+    spent: float
+    exhaustive: float
+
+
+def requests(
+    candidates: Sequence[str],
+    observed: Sequence[Observed],
+    objective: Objective,
+    *,
+    at_once: int = 1,
+) -> list[Request]:
+    """What to do next, best first; an empty list: the search is done.
+
+    `candidates` are those that can still be trained: one that failed is left out, what was
+    observed of it counts as spent. First every cost is measured, then as many of the cheapest
+    are trained to the end as are sought, then those worth their cost go on by an epoch, `at_once`
+    of them together. Requests that are returned together do not depend on each other.
+
+    Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
+    outside [0, 1], an epoch that is missing, repeated or beyond the last.
+    """
+    known = _known(candidates, observed, objective)
+    unmeasured = [name for name in known.names if name not in known.measured]
+    if unmeasured:
+        return [Request(name, 0) for name in unmeasured]
+    if not known.names:
+        return []
+    judged = _judge(known, objective)
+    live = np.flatnonzero(known.epoch < objective.epochs)
+    if judged.worth is None:
+        live = live[judged.bound[live] > judged.kth]
+        first = live[np.argsort(known.cost[live], kind="stable")][: judged.lacking]
+        return [Request(known.names[i], objective.epochs) for i in first]
+    worth = judged.worth
+    wanted = [i for i in live[np.argsort(-worth[live], kind="stable")] if worth[i] > judged.kth]
+    if wanted:
+        return [Request(known.names[i], int(known.epoch[i]) + 1) for i in wanted[:at_once]]
+    if not objective.certify:
+        return []
+    possible = live[judged.bound[live] > judged.kth]
+    unproven = possible[np.argsort(-worth[possible], kind="stable")]
+    return [Request(known.names[i], objective.epochs) for i in unproven[:at_once]]
+
+
+def verdict(
+    candidates: Sequence[str], observed: Sequence[Observed], objective: Objective
+) -> Verdict:
+    """What is found so far, what is proven and what not, for people. Arguments as `requests`."""
+    known = _known(candidates, observed, objective)
+    n = len(known.names)
+    complete = n > 0 and len(known.measured) == n
+    judged = _judge(known, objective) if complete else _nothing(n)
+    done = known.epoch == objective.epochs
+    worth = np.full(n, np.inf) if judged.worth is None else judged.worth
+    possible = ~done & ~(judged.bound <= judged.kth)
+    promising = possible & (worth > judged.kth)
+    states: list[State] = [
+        "finished" if d else "discarded" if not p else "waiting" if w else "stopped"
+        for d, p, w in zip(done, possible, promising | objective.certify, strict=True)
+    ]
+    table = pd.DataFrame(
+        {
+            "epoch": known.epoch,
+            "P": known.last,
+            "R": judged.resource,
+            "score": judged.bound * known.last,
+            "bound": judged.bound,
+            "chance": judged.chance,
+            "state": states,
+        },
+        index=pd.Index(known.names, name="candidate"),
+    )
+    finished = table[done].sort_values("score", ascending=False, kind="stable")
+    top = list(finished.index[: objective.top])
+    rivals = table["score"].where(done, table["bound"]).fillna(np.inf)
+    return Verdict(
+        table=table,
+        top=top,
+        proven=[t for t in top if (rivals > rivals[t]).sum() < objective.top],
+        possible=list(table.index[possible]),
+        promising=list(table.index[promising]),
+        spent=known.spent,
+        exhaustive=float(known.expense.sum()),
+    )
+
+
+# What was observed -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Observations by candidate, in the order of their names: `curve` is P, one column per epoch,
+    NaN where it was not trained; cost and expense are NaN where nothing was measured."""
+
+    names: list[str]
+    curve: Floats
+    epoch: NDArray[np.int64]
+    cost: Floats
+    expense: Floats
+    spent: float
+
+    @property
+    def measured(self) -> set[str]:
+        return {name for name, cost in zip(self.names, self.cost, strict=True) if cost >= 0}
+
+    @property
+    def last(self) -> Floats:
+        """P after the last epoch trained."""
+        column = np.maximum(self.epoch - 1, 0)
+        return self.curve[np.arange(len(self.names)), column]
+
+
+def _known(candidates: Sequence[str], observed: Sequence[Observed], objective: Objective) -> _Known:
+    names = sorted(set(candidates))  # by name, so that neither order nor repetition matters
+    rows = {name: i for i, name in enumerate(names)}
+    curve = np.full((len(names), objective.epochs), np.nan)
+    epoch = np.zeros(len(names), dtype=np.int64)
+    cost, expense = np.full(len(names), np.nan), np.full(len(names), np.nan)
+    seen: set[tuple[str, int]] = set()
+    for one in sorted(observed, key=lambda o: (o.candidate, o.epoch)):
+        _check(one, objective)
+        if (one.candidate, one.epoch) in seen:
+            raise WrongUse(f"{one.candidate}: epoch {one.epoch} was observed twice; give it once")
+        seen.add((one.candidate, one.epoch))
+        if one.epoch > 1 and (one.candidate, one.epoch - 1) not in seen:
+            raise WrongUse(f"{one.candidate}: epoch {one.epoch - 1} is missing; give each epoch")
+        if one.candidate not in rows:
+            continue
+        i = rows[one.candidate]
+        cost[i], expense[i], epoch[i] = one.cost, one.expense, one.epoch
+        if one.performance is not None:
+            curve[i, one.epoch - 1] = one.performance
+    spent = math.fsum(one.spent for one in observed)  # the same in any order
+    return _Known(names, curve, epoch, cost, expense, spent)
+
+
+def _check(one: Observed, objective: Objective) -> None:
+    for name in ("cost", "expense", "spent"):
+        value = getattr(one, name)
+        if not 0 <= value < np.inf:
+            raise WrongUse(f"{one.candidate}: {name} {value:g} is not a finite number from 0")
+    if not 0 <= one.epoch <= objective.epochs:
+        raise WrongUse(f"{one.candidate}: epoch {one.epoch} is not among 0 to {objective.epochs}")
+    if one.epoch == 0 and one.performance is not None:
+        raise WrongUse(f"{one.candidate}: performance of no training; give None with epoch 0")
+    if one.epoch > 0 and (one.performance is None or not 0 <= one.performance <= 1):
+        raise WrongUse(
+            f"{one.candidate}: performance {one.performance} of epoch {one.epoch} is not in "
+            "[0, 1]; give a share, not per cent"
+        )
+
+
+# The rule ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """By candidate: R, the bound, the estimated chance to end above the k-th best score `kth`
+    and the index `worth`, which is None while `lacking` more have to be finished to tell."""
+
+    resource: Floats
+    bound: Floats
+    chance: Floats
+    worth: Floats | None
+    kth: float
+    lacking: int
+
+
+def _nothing(n: int) -> _Judged:
+    unknown = np.full(n, np.nan)
+    return _Judged(unknown, unknown, unknown, None, -np.inf, n)
+
+
+def _judge(known: _Known, objective: Objective) -> _Judged:
+    by = score.bounds(known.cost, "zero")
+    resource = score.normalise(known.cost, by).to_numpy()
+    best = np.ones(len(resource))
+    bound = score.pepr(best, resource, alpha=objective.alpha).to_numpy()
+    done = known.epoch == objective.epochs
+    scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]
+    kth = float(scores[objective.top - 1]) if len(scores) >= objective.top else -np.inf
+    lacking = max(objective.top, 2) - len(scores)  # two, to know how much P scatters
+    if lacking > 0:
+        return _Judged(resource, bound, np.full(len(bound), np.nan), None, kth, lacking)
+    outcomes = _outcomes(known, objective) * bound[:, None]
+    worth = _index(outcomes, _prices(known, objective, kth), objective.epochs - known.epoch)
+    chance = (outcomes > kth).mean(axis=1)
+    chance[done] = (known.curve[:, -1] * bound >= kth)[done]
+    return _Judged(resource, bound, chance, worth, kth, 0)
+
+
+def _prices(known: _Known, objective: Objective, kth: float) -> Floats:
+    """What an epoch of each candidate costs in units of score: s · dx / (α + x), s the k-th best
+    score and x the share spent of what training all of them takes."""
+    exhaustive = known.expense.sum()
+    if exhaustive == 0:
+        return np.zeros(len(known.names))
+    epoch = known.expense / exhaustive / objective.epochs
+    return np.asarray(kth * epoch / (objective.alpha + known.spent / exhaustive))
+
+
+def _outcomes(known: _Known, objective: Objective) -> Floats:
+    """Equally probable values of P after the last epoch, one row per candidate, descending.
+
+    Accuracy after single epochs fluctuates, so a curve is summed up by its *level*, the mean over
+    the later half of its epochs. How far P after the last epoch lies from the level after e
+    epochs is known of the finished candidates; for another one Student's t predicts it from
+    them. An untrained candidate is like one drawn from those that were trained, each of which
+    could have come out otherwise: also of a finished one the predicted values are taken. Of less
+    than three epochs the level is the last P and does not tell; there Student's t predicts P of
+    an untrained candidate from that of the finished ones.
+    """
+    final = known.curve[known.epoch == objective.epochs, -1]
+    points = np.empty((len(known.names), _POINTS))
+    for epoch in np.unique(known.epoch[known.epoch > 0]):
+        level = known.curve[:, epoch // 2 : epoch].mean(axis=1)
+        at = known.epoch == epoch
+        gain = _predicted(final - level[known.epoch == objective.epochs])
+        points[at] = np.clip(level[at, None] + gain, 0, 1)
+    trained = known.epoch > 0
+    if objective.epochs < 3:
+        points[~trained] = np.clip(_predicted(final), 0, 1)
+    else:
+        points[~trained] = np.quantile(points[trained], 1 - _SHARES)
+    return points
+
+
+def _predicted(values: Floats) -> Floats:
+    """Equally probable values of the next one after these of a normal distribution, descending."""
+    n = len(values)
+    return np.asarray(values.mean() + values.std(ddof=1) * np.sqrt(1 + 1 / n) * _student(n - 1))
+
+
+@functools.cache
+def _student(freedom: int) -> Floats:
+    """Equally probable values of Student's t, descending."""
+    return np.asarray(stats.t.ppf(1 - _SHARES, freedom))
+
+
+def _index(outcomes: Floats, price: Floats, left: NDArray[np.int64]) -> Floats:
+    """Weitzman's index of each row: the score z in hand at which it is the same to go on or not.
+
+    One more epoch is paid for in any case, those after it only where the outcome S exceeds z, as
+    if an epoch would tell: price = E[max(S - z - price · (left - 1), 0)]. The right side is the
+    greatest over the sets of the j best of the equally probable outcomes, hence z is the greatest
+    over j of their mean, less the later epochs, less the next one over the share of the set.
+    """
+    count = np.arange(1, outcomes.shape[1] + 1)
+    means = np.cumsum(outcomes, axis=1) / count
+    once = price[:, None] * outcomes.shape[1] / count
+    return np.asarray((means - once).max(axis=1) - price * (left - 1))
