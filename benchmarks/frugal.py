@@ -3,10 +3,7 @@
     python benchmarks/frugal.py --data DIR
 
 Searches replayed over the measurements released with the PePR paper, 131 models in each
-experiment: `frugal` is the rule of `pepr_mlops.sweep.frugal`, `certified` the same until the top
-is proven. The others may spend as much energy as `frugal` did: `random` search, and successive
-halving by accuracy (`halving`), by PePR (`pepr_halving`), each from models in a random order, and
-by PePR from the cheapest models (`cheapest_halving`). Only the first two pay for measuring costs.
+experiment; `sweep.replay.rivals` says what is searched by.
 
 The rule has no thresholds. Its form, how a curve is summed up and what an untrained model is taken
 for, was chosen with these curves at hand; the small-subset experiments stand beside those of the
@@ -16,18 +13,15 @@ paper. Some energies are the same in several experiments, so these are not indep
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pandas as pd
 from common import machine, write
 
-from pepr_mlops.sweep.frugal import Objective, requests
-from pepr_mlops.sweep.replay import Curves, halving, random_search, replay
+from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.replay import Curves, means, rivals
 
 PAPER = ("derma", "derma_pt", "lidc", "pneumonia")
 SMALL = ("derma_small", "derma_smallest", "lidc_small", "pneumonia_small")
@@ -70,33 +64,10 @@ def curves(runs: pd.DataFrame, experiment: str, cost: str) -> Curves:
 def _cell(
     runs: pd.DataFrame, experiment: str, cost: str, alpha: float, seeds: int
 ) -> list[dict[str, Any]]:
-    of, objective = curves(runs, experiment, cost), Objective(alpha=alpha)
-    frugal = replay(of, requests, objective)
-    orders = [np.random.default_rng(seed).permutation(len(of.cost)) for seed in range(seeds)]
-    cheapest = np.argsort(of.cost.to_numpy(), kind="stable")
-    halved = partial(halving, of, objective, frugal.spent)
-    found = {
-        "frugal": [frugal],
-        "certified": [replay(of, requests, replace(objective, certify=True))],
-        "random": [random_search(of, objective, frugal.spent, seed) for seed in range(seeds)],
-        "halving": [halved(order, by_score=False) for order in orders],
-        "pepr_halving": [halved(order, by_score=True) for order in orders],
-        "cheapest_halving": [halved(cheapest, by_score=True)],
-    }
-    return [
-        {
-            "experiment": experiment,
-            "cost": cost,
-            "alpha": alpha,
-            "strategy": strategy,
-            **_mean([asdict(one) for one in outcomes]),
-        }
-        for strategy, outcomes in found.items()
-    ]
-
-
-def _mean(outcomes: list[dict[str, Any]]) -> dict[str, float]:
-    return {key: round(float(np.mean([o[key] for o in outcomes])), 4) for key in _FIGURES}
+    found = means(rivals(curves(runs, experiment, cost), Objective(alpha=alpha), seeds))
+    cell = {"experiment": experiment, "cost": cost, "alpha": alpha}
+    rows: list[dict[str, Any]] = found.round(4).reset_index().to_dict("records")
+    return [cell | row for row in rows]
 
 
 _FIGURES = ("best", "hits", "spent")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.schema import PERFORMANCE, RESOURCES, RunSpec
 from pepr_mlops.server import resolved
-from pepr_mlops.sweep import plan
+from pepr_mlops.sweep import plan, replay
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
+from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.tasks import Engine, Report
 from pepr_mlops.worker import Worker
 
@@ -187,6 +189,63 @@ def run(
         told,
         _again(specs, settings),
     )
+
+
+def frugal(
+    specs: Sequence[RunSpec], settings: Settings, letter: str, objective: Objective
+) -> Search:
+    """The strategy that looks for the best of these jobs instead of doing them all.
+
+    `letter` is the cost as in `search.Search`; `objective.epochs` becomes that of the jobs.
+    Raises `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
+    """
+    from pepr_mlops import query
+
+    check(specs, letter)
+    uri = settings.tracking_uri
+    return Search(
+        replace(objective, epochs=specs[0].epochs),
+        letter,
+        "train_time_s" if specs[0].energy == "off" else "energy_wh",
+        lambda run_ids: query.load_epochs(run_ids, HISTORY, tracking_uri=uri),
+    )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The curves of one seed of a comparison set, and the column of runs that a search spends."""
+
+    name: str
+    spending: str
+    energy_source: str
+    curves: replay.Curves
+
+
+def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) -> list[Recorded]:
+    """Finished runs to replay a search over, two models or more of each seed.
+
+    What is spent is energy, or time where no run's energy is known. Raises `WrongUse` and
+    `WorkFailed` as `comparison.prepare` and `replay.recorded`.
+    """
+    from pepr_mlops import comparison, query
+
+    runs = query.load_runs(experiments, tracking_uri=tracking_uri)
+    spending = "energy_wh" if runs["energy_wh"].notna().any() else "train_time_s"
+    columns = dict.fromkeys((RESOURCES[letter].column, spending))
+    asked = comparison.Question(resources=tuple(columns), mixed="stratify", draws=0)
+    found = []
+    for name, members in comparison.prepare(runs, asked).members.items():
+        for seed, of in members.groupby("seed", dropna=False):
+            if of["model"].nunique() < 2:
+                continue
+            epochs = query.load_epochs(list(of["run_id"]), [PERFORMANCE], tracking_uri=tracking_uri)
+            title = name if pd.isna(seed) else f"{name}, seed {seed}"
+            curves = replay.recorded(of, epochs, RESOURCES[letter].column, spending)
+            source = "none" if spending != "energy_wh" else of["energy_source"].iloc[0]
+            found.append(Recorded(title, spending, source, curves))
+    if not found:
+        raise WorkFailed(f"replay: {', '.join(experiments)} has no two models of one seed")
+    return found
 
 
 def default_checkpoints() -> Path:

@@ -12,9 +12,10 @@ import click
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.ledger import STALE_S
-from pepr_mlops.schema import SWEPT, RunSpec
+from pepr_mlops.schema import RESOURCES, SWEPT, RunSpec
 
 if TYPE_CHECKING:
+    from pepr_mlops.sweep.frugal import Objective
     from pepr_mlops.sweeper import Settings
 
 _EXAMPLE = """
@@ -23,6 +24,8 @@ _EXAMPLE = """
       pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
+      pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
+      pepr sweep --replay --experiment derma_pt --objective pepr-e
 """  # noqa: E501
 
 _HELP = """Train every combination of models, data sets, seeds and any other option of `pepr train`.
@@ -32,6 +35,9 @@ model may be a glob over timm's names, `paper`, or `paper:small+efficient` (smal
 inefficient, cnn, other).
 
 What the tracking server has is not trained again: stop it and start it again as you like.
+
+The strategy `frugal` looks for the best models by PePR and trains the others as little as it can;
+`--replay` tells what it would have found and spent where all of an experiment is trained already.
 """
 
 
@@ -47,6 +53,20 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @click.command(help=_HELP + _EXAMPLE)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @_grid
+@click.option(
+    "--strategy",
+    type=click.Choice(["exhaustive", "frugal"]),
+    help="train all, or look for the best [default: exhaustive]",
+)
+@click.option(
+    "--objective",
+    type=click.Choice([f"pepr-{letter.lower()}" for letter in RESOURCES if letter != "D"]),
+    help="what a frugal search is for: PePR by energy, time, memory or CO2e [default: pepr-e]",
+)
+@click.option("--top", type=click.IntRange(1), help="how many it is to find [default: 5]")
+@click.option("--alpha", type=float, help="α of αP / (α + R), how much P counts [default: 1]")
+@click.option("--certify", is_flag=True, help="search on until the top is proven")
+@click.option("--replay", is_flag=True, help="search among the recorded runs of --experiment")
 @click.option("--dry-run", is_flag=True, help="show the jobs and what they will cost; do nothing")
 @click.option("--budget-wh", type=float, help="stop when the runs of the sweep took so much")
 @click.option(
@@ -88,15 +108,45 @@ def command(
     file: Path | None,
     dry_run: bool,
     form: str,
+    strategy: str | None,
+    replay: bool,
+    objective: str | None,
+    top: int | None,
+    alpha: float | None,
+    certify: bool,
     **given: Any,
 ) -> int:
     grid = read(file) | {k: split(k, v) for k in SWEPT if (v := given.pop(k)) is not None}
+    settings = _settings(**given)
+    given_or_not = {"objective": objective, "top": top, "alpha": alpha, "certify": certify or None}
+    asked: dict[str, Any] = {k: v for k, v in given_or_not.items() if v is not None}
+    if not replay and strategy != "frugal":
+        for name in asked:
+            raise WrongUse(f"{name}: only a search has one; add --strategy frugal or --replay")
+    sought = _sought(**asked) if replay or strategy == "frugal" else None
+    if replay and sought is not None:
+        from pepr_mlops.cli import searched
+
+        return searched.replay(_recorded(grid), *sought, form, settings.tracking_uri)
     from pepr_mlops.cli import swept
 
-    settings = _settings(**given)
-    if dry_run:
-        return swept.dry_run(grid, settings, form)
-    return swept.run(grid, settings, form)
+    return (swept.dry_run if dry_run else swept.run)(grid, settings, form, sought)
+
+
+def _sought(objective: str = "pepr-e", **given: Any) -> tuple[str, Objective]:
+    """The letter of the cost and what is sought with it."""
+    from pepr_mlops.sweep.frugal import Objective
+
+    return objective.removeprefix("pepr-").upper(), Objective(**given)
+
+
+def _recorded(grid: dict[str, Any]) -> list[str]:
+    """The experiments to replay; a replay trains nothing, so it takes nothing else."""
+    experiments = grid.pop("experiment", None)
+    if experiments is None or grid:
+        extra = f", not {', '.join(grid)}" if grid else ""
+        raise WrongUse(f"replay: it reads the runs of --experiment NAME{extra}; name only that")
+    return list(experiments)
 
 
 def _settings(

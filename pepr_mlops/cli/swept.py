@@ -11,21 +11,39 @@ from typing import Any
 import click
 import pandas as pd
 
+from pepr_mlops.cli import searched
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.schema import RunSpec
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Ended, Status
+from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.search import Search
 from pepr_mlops.sweep.tasks import Report
-from pepr_mlops.sweeper import Settings, default_checkpoints, downloads, jobs, look, parameters
+from pepr_mlops.sweeper import (
+    Settings,
+    default_checkpoints,
+    downloads,
+    frugal,
+    jobs,
+    look,
+    parameters,
+)
 
 _SHOW_EVERY_S = 30.0  # where there is no terminal to write over
 
 
-def dry_run(grid: Mapping[str, Any], settings: Settings, form: str) -> int:
-    """Show the jobs, what is done, and what the rest will take."""
+Sought = tuple[str, Objective]  # the letter of a cost, and what is sought with it
+
+
+def dry_run(
+    grid: Mapping[str, Any], settings: Settings, form: str, sought: Sought | None = None
+) -> int:
+    """Show the jobs, what is done, and what training the rest takes; a search will take less."""
     specs = plan.shuffled(jobs(grid), settings.order_seed)
+    if sought is not None:
+        frugal(specs, settings, *sought)  # or it cannot be
     now = look(specs, settings)
     expected = plan.forecast(specs, now.runs, parameters(specs))
     shown = _jobs_frame(now.jobs).assign(
@@ -61,28 +79,46 @@ def dry_run(grid: Mapping[str, Any], settings: Settings, form: str) -> int:
     return 0
 
 
-def run(grid: Mapping[str, Any], settings: Settings, form: str) -> int:
-    """Do the sweep with progress on standard error, and print what came of it."""
+def run(
+    grid: Mapping[str, Any], settings: Settings, form: str, sought: Sought | None = None
+) -> int:
+    """Do the sweep with progress on standard error, and print what came of it.
+
+    With `sought` it is a frugal search.
+    """
     from pepr_mlops.sweeper import run as sweep
 
     specs = jobs(grid)
-    progress = Progress(specs)
+    search = None if sought is None else frugal(specs, settings, *sought)
+    progress = Progress(specs, search)
     try:
-        ended = sweep(specs, settings, progress.show, progress.told)
+        ended = sweep(specs, settings, progress.show, progress.told, search or plan.exhaustive)
     finally:
         progress.close()
-    status = summary(ended, specs, settings, form)
+    status = summary(ended, specs, settings, form, search)
     if ended.interrupt is not None:
         raise ended.interrupt
     return status
 
 
-def summary(ended: Ended, specs: Sequence[RunSpec], settings: Settings, form: str) -> int:
+def summary(
+    ended: Ended,
+    specs: Sequence[RunSpec],
+    settings: Settings,
+    form: str,
+    search: Search | None = None,
+) -> int:
     """Print what came of each job, and how the sweep ended; its exit status."""
     shown = _jobs_frame(ended.jobs)
-    shown["error"] = [error or ended.errors.get(key) for key, error in shown["error"].items()]
+    shown["error"] = [
+        (error or ended.errors.get(key)) if state != "done" else None
+        for key, error, state in zip(shown.index, shown["error"], shown["state"], strict=True)
+    ]
+    failed = (shown["state"] == "failed") | shown.index.isin(ended.given_up)
     shown["state"] = shown["state"].replace({"pending": "remains"})
-    if form != "table":
+    if search is not None:
+        searched.summary(ended, search, shown, _source(ended.runs), form)
+    elif form != "table":
         click.echo(text(shown.reset_index(names="spec"), form))
     else:
         columns = [*_varied(specs), "state"]
@@ -91,11 +127,14 @@ def summary(ended: Ended, specs: Sequence[RunSpec], settings: Settings, form: st
             for _, row in shown.iterrows()
         ]
         click.echo(table(rows, [*columns, "energy", "why"]))
-    note = f"{len(shown)} jobs: {_counts(ended.jobs)}"
-    if ended.stopped is not None:
-        note += f"; stopped: {ended.stopped}"
-    click.echo(note, err=True)
     left = shown["state"] != "done"
+    note = [f"{len(shown)} jobs: {_counts(ended.jobs)}"]
+    if search is not None:  # what it does not train is no remainder
+        left, note = failed | (ended.stopped is not None), []
+    if ended.stopped is not None:
+        note.append(f"stopped: {ended.stopped}")
+    if note:
+        click.echo("; ".join(note), err=True)
     if left.any():
         logs = (settings.checkpoints or default_checkpoints()) / "logs"
         click.echo(f"the same command goes on; what jobs printed: {logs}", err=True)
@@ -105,9 +144,10 @@ def summary(ended: Ended, specs: Sequence[RunSpec], settings: Settings, form: st
 class Progress:
     """Shows a sweep on standard error: a line that is written over on a terminal."""
 
-    def __init__(self, specs: Sequence[RunSpec]) -> None:
+    def __init__(self, specs: Sequence[RunSpec], search: Search | None = None) -> None:
         self._started = time.monotonic()
         self._parameters = parameters(specs)
+        self._search = search
         self._shown = -_SHOW_EVERY_S
         self._last = ""
 
@@ -139,6 +179,8 @@ class Progress:
         elapsed = time.monotonic() - self._started
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {now.spent_wh:.3g} Wh"
         line += f" ({_source(now.runs)}), {seconds_text(elapsed)}"
+        if self._search is not None:
+            return f"{line}; {searched.line(self._search, now)}"
         left = now.jobs.loc[now.jobs["state"].isin(["pending", "running"])]
         if len(left) and (now.jobs["state"] == "done").any():
             expected = plan.forecast(list(left["spec"]), now.runs, self._parameters)

@@ -35,7 +35,11 @@ class Strategy(Protocol):
     """Which tasks come next, best first. A function of what is known, without a memory."""
 
     def __call__(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
-        """`jobs` are `plan.states`, `runs` those of the ledger; an empty list: nothing more."""
+        """`jobs` are `plan.states` without what was given up, `runs` those of the ledger.
+
+        What somebody is at already may be among them and is waited for; an empty list: nothing
+        more is to be done.
+        """
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Ended:
     stopped: str | None = None
     interrupt: BaseException | None = None
     errors: dict[str, str] = field(default_factory=dict)  # of jobs without a run, by fingerprint
+    given_up: set[str] = field(default_factory=set)  # fingerprints of what failed too often
 
 
 def drive(
@@ -110,9 +115,8 @@ def drive(
                     f"budget_wh={limits.budget_wh:g}: the runs of this sweep took {spent:.4g} Wh"
                 )
                 return ended
-            given_up = {key for key, n in failures.items() if n > limits.retries}
-            open_jobs = jobs.drop(index=list(given_up & set(jobs.index)))
-            tasks = strategy(open_jobs, runs)
+            ended.given_up = {key for key, n in failures.items() if n > limits.retries}
+            tasks = strategy(jobs.drop(index=list(ended.given_up)), runs)
             if tasks and not working and engine.slots == 0:
                 ended.stopped = "no place for a job is left: every node has gone"
                 return ended
@@ -120,12 +124,12 @@ def drive(
                 if len(working) >= engine.slots:
                     break
                 key = task.spec.fingerprint
-                if key not in working:
+                if key not in working and jobs.loc[key, "state"] != "running":
                     working[key] = replace(task, left_wh=left_wh)
                     engine.submit(working[key])
+            if not tasks and not working:
+                return ended
             if not working:
-                if not (open_jobs["state"] == "running").any():
-                    return ended
                 time.sleep(_LOOK_EVERY_S)  # another sweep is at it
                 continue
             for report in engine.poll(_LOOK_EVERY_S):

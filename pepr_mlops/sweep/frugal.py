@@ -91,10 +91,10 @@ class Verdict:
     """What a search has found so far.
 
     `table` has a row per candidate, the index its name: `epoch` (the last one trained), `P` after
-    it, `R`, `score` with that P, `bound` (the score with P = 1), `chance` (the estimated
-    probability that its score reaches the k-th best so far) and `state`: `finished`, `discarded`
-    (by the bound), `stopped` (not worth its cost any more) or `waiting` (to be measured or
-    trained).
+    it, `cost` (as observed last), `R`, `score` with that P, `bound` (the score with P = 1),
+    `chance` (the estimated probability that its score reaches the k-th best so far) and `state`:
+    `finished`, `discarded` (by the bound), `stopped` (not worth its cost any more) or `waiting`
+    (to be measured or trained).
     `top` are the best finished ones, best first, and `proven` those of them that stay in the top
     whatever the others do. `possible` could still reach the top by the bound, `promising` are
     those of them that are worth training. `spent` and `exhaustive`, what training all candidates
@@ -170,6 +170,7 @@ def verdict(
         {
             "epoch": known.epoch,
             "P": known.last,
+            "cost": known.cost,
             "R": judged.resource,
             "score": judged.bound * known.last,
             "bound": judged.bound,

@@ -64,7 +64,7 @@ def shuffled(specs: Sequence[RunSpec], seed: int) -> list[RunSpec]:
 
 def exhaustive(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
     """The strategy that trains every job to its end, in the order of `jobs` (`states`)."""
-    return [Task(spec) for spec in jobs.loc[jobs["state"] == "pending", "spec"]]
+    return [Task(spec) for spec in jobs.loc[jobs["state"].isin(["pending", "running"]), "spec"]]
 
 
 def abandoned(
@@ -93,8 +93,8 @@ def states(
     `runs` is the frame of `query.load_jobs`, in which what says RUNNING lives. Columns `spec` (the
     RunSpec), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
     `energy_wh`, the training and evaluation of all its runs, missing where one's is not known.
-    Failures that the same hardware would repeat stay `failed`, but for the fingerprints in
-    `again`; an interrupted job is `pending`.
+    Failures that the same hardware would repeat stay `failed`, those of a probe too, but for the
+    fingerprints in `again`; an interrupted job is `pending`.
     """
     wanted = {spec.fingerprint: spec for spec in specs}
     of = runs[runs["spec"].isin(list(wanted))]
@@ -102,7 +102,10 @@ def states(
         key: {"spec": spec, "state": "pending", "run_id": None, "reason": None, "error": None}
         for key, spec in wanted.items()
     }
-    for key, attempts in of[of["probe"].isna()].sort_values("start_time").groupby("spec"):
+    hopeless = (of["status"] == "FAILED") & of["reason"].isin(FINAL)
+    for key, attempts in (
+        of[of["probe"].isna() | hopeless].sort_values("start_time").groupby("spec")
+    ):
         row = found[str(key)]
         last = attempts.iloc[-1]
         for state, status in (("done", "FINISHED"), ("running", "RUNNING")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pepr_mlops import score
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.sweep.frugal import Objective, Observed, Request
+from pepr_mlops.schema import PERFORMANCE
+from pepr_mlops.sweep.frugal import Objective, Observed, Request, requests
 
 Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]
 MEASURED = 1 / 20  # of an epoch, that a measurement of the cost takes
@@ -40,6 +41,28 @@ class Curves:
         """αP / (α + R) after each epoch, with R of the whole training."""
         resource = score.normalise(self.cost, score.bounds(self.cost, "zero"))
         return self.performance.apply(lambda p: score.pepr(p, resource, alpha=alpha))
+
+
+def recorded(runs: pd.DataFrame, epochs: pd.DataFrame, cost: str, expense: str) -> Curves:
+    """The curves of finished runs, one of each model.
+
+    `runs` is a frame of runs, `epochs` their histories of `performance` as `query.load_epochs`,
+    `cost` and `expense` columns of `runs`. Raises `WrongUse` for a model that appears twice and
+    for a run whose history is not that of whole epochs from the first to the last.
+    """
+    of = runs.set_index("model")
+    wide = epochs[epochs[PERFORMANCE].notna()].pivot(
+        index="run_id", columns="step", values=PERFORMANCE
+    )
+    wide = wide.reindex(of["run_id"])
+    whole = wide.notna().all(axis=1) & (list(wide.columns) == list(range(1, wide.shape[1] + 1)))
+    if not whole.all():
+        run_id = whole.index[~whole][0]
+        raise WrongUse(
+            f"replay: run {run_id} ({of.index[of['run_id'] == run_id][0]}) does not have "
+            f"{PERFORMANCE} of every epoch, which a replay needs"
+        )
+    return Curves(wide.set_axis(of.index), of[cost], of[expense])
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,41 @@ def _halved(
         best = kept[np.argsort(-ranked[kept, epoch - 1], kind="stable")]
         kept = best[: max(objective.top, int(share * len(kept)))]
         epoch = min(2 * epoch, objective.epochs)
+
+
+def rivals(curves: Curves, objective: Objective, seeds: int) -> dict[str, list[Found]]:
+    """The frugal search beside others, each with one outcome per seed or a single one.
+
+    `frugal` is the rule of `frugal`, `certified` the same until the top is proven. The others may
+    spend as much as `frugal` did: `random` search, and successive halving by accuracy (`halving`)
+    and by PePR (`pepr_halving`) from candidates in a random order, and by PePR from the cheapest
+    (`cheapest_halving`). Only the first two pay for measuring costs.
+    """
+    one = replay(curves, requests, objective)
+    orders = [np.random.default_rng(seed).permutation(len(curves.cost)) for seed in range(seeds)]
+    cheapest = np.argsort(curves.cost.to_numpy(), kind="stable")
+
+    def halved(order: NDArray[np.int64], by_score: bool) -> Found:
+        return halving(curves, objective, one.spent, order, by_score=by_score)
+
+    return {
+        "frugal": [one],
+        "certified": [replay(curves, requests, replace(objective, certify=True))],
+        "random": [random_search(curves, objective, one.spent, seed) for seed in range(seeds)],
+        "halving": [halved(order, False) for order in orders],
+        "pepr_halving": [halved(order, True) for order in orders],
+        "cheapest_halving": [halved(cheapest, True)],
+    }
+
+
+def means(outcomes: dict[str, list[Found]]) -> pd.DataFrame:
+    """Means over the outcomes of each search: `best` (the share that found it), `hits`, `spent`."""
+    figures = ["best", "hits", "spent"]
+    rows = {
+        name: pd.DataFrame([asdict(one) for one in of])[figures].astype(float).mean()
+        for name, of in outcomes.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
 
 
 def _found(curves: Curves, objective: Objective, trained: NDArray[np.int64], spent: float) -> Found:

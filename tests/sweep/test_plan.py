@@ -80,7 +80,7 @@ def test_states_of_jobs() -> None:
     assert list(table["energy_wh"]) == [0.25, 20.0, 5.5, 20.0]
     again = plan.states([C], runs, again={C.fingerprint})
     assert list(again["state"]) == ["pending"]
-    assert [t.spec for t in plan.exhaustive(table, runs)] == [D]
+    assert [t.spec for t in plan.exhaustive(table, runs)] == [D, B]
 
 
 def test_energy_that_is_not_known_is_not_nothing() -> None:

@@ -48,11 +48,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def engine(cluster: Any) -> Iterator[Callable[..., RayEngine]]:
-    """Makes an engine of the cluster."""
+    """Makes an engine of the cluster, once that has heard which of its nodes were removed."""
     made: list[RayEngine] = []
 
     def make(work: Work, gpus: bool | None = False) -> RayEngine:
         made.append(RayEngine(work, cluster.address, gpus))
+        here = {node.node_id for node in cluster.list_all_nodes()}
+        until(lambda: set(made[-1]._nodes()) == here)
         return made[-1]
 
     yield make

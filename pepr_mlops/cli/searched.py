@@ -1,0 +1,147 @@
+"""What `pepr sweep` prints of a frugal search: how far it is, what it found, and replays of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import click
+import pandas as pd
+
+from pepr_mlops.cli.table import table
+from pepr_mlops.cli.written import text
+from pepr_mlops.progress import seconds_text
+from pepr_mlops.sweep.driver import Ended, Status
+from pepr_mlops.sweep.frugal import Objective, Verdict
+from pepr_mlops.sweep.replay import means, rivals
+from pepr_mlops.sweep.search import Search
+from pepr_mlops.sweeper import Recorded, recorded
+
+_SEEDS = 20  # of the random searches that a replay compares with
+
+
+def line(search: Search, now: Status) -> str:
+    """How far a search is, in a line."""
+    found = search.verdict(now.jobs, now.runs)
+    measured = int(found.table["cost"].notna().sum())
+    if measured < len(found.table):
+        return f"cost known of {measured} of {len(found.table)} models"
+    counts = found.table["state"].value_counts()
+    words = ", ".join(f"{n} {state}" for state, n in counts.items())
+    words += f"; {_spent(found, search.spending)}"
+    if found.top:
+        best = found.top[0]
+        words += f"; best {best} PePR-{search.letter} {found.table.loc[best, 'score']:.4f}"
+    return words
+
+
+def summary(ended: Ended, search: Search, jobs: pd.DataFrame, source: str, form: str) -> None:
+    """Print what a search found, what it spent and what is uncertain.
+
+    `jobs` has `model`, `energy_wh` and `error` of every job, `source` is that of the energy.
+    """
+    found = search.verdict(ended.jobs.drop(index=list(ended.given_up)), ended.runs)
+    ranked = found.table.sort_values(["score", "bound"], ascending=False, kind="stable")
+    order = [*found.top, *(m for m in ranked.index if m not in found.top)]
+    order += [m for m in jobs["model"] if m not in found.table.index]
+    rows = jobs.set_index("model")[["energy_wh", "error"]]
+    rows = found.table.reindex(order).join(rows).rename_axis("model").reset_index()
+    rows["state"] = rows["state"].fillna("failed")
+    rows["error"] = rows["error"].where(rows["state"] == "failed")  # others only rest
+    if form != "table":
+        click.echo(text(rows, form))
+    else:
+        cells = [
+            (
+                row["model"],
+                row["state"],
+                "" if pd.isna(row["epoch"]) else f"{row['epoch']:.0f}/{search.objective.epochs}",
+                *(_digits(row[c]) for c in ("P", "R", "score", "bound")),
+                "" if pd.isna(row["chance"]) else f"{row['chance']:.0%}",
+                "" if pd.isna(row["energy_wh"]) else f"{row['energy_wh']:.4g} Wh",
+                "" if pd.isna(row["error"]) else row["error"],
+            )
+            for _, row in rows.iterrows()
+        ]
+        score = f"PePR-{search.letter}"
+        head = ("model", "state", "epochs", "P", "R", score, "at most", "chance", "energy", "why")
+        click.echo(table(cells, head) + "\n")
+    click.echo(_conclusion(found, search, source), err=form != "table")
+
+
+def _conclusion(found: Verdict, search: Search, source: str) -> str:
+    top = search.objective.top
+    named = ", ".join(found.top) or "none yet"
+    rows = [(f"top {top} by PePR-{search.letter}", named)]
+    if found.exhaustive == found.exhaustive:
+        known = ", ".join(found.proven) or "none"
+        rows.append(("proven of them", "all" if found.proven == found.top else known))
+        rivals = found.table.loc[found.possible, "chance"].sort_values(ascending=False)
+        of = [f"{m} ({'not known' if pd.isna(c) else f'{c:.0%}'})" for m, c in rivals.items()]
+        rows.append(("could still be in it", ", ".join(of) or "none"))
+    rows.append(("spent on training", f"{_spent(found, search.spending)} ({source})"))
+    return table(rows)
+
+
+def replay(
+    experiments: Sequence[str],
+    letter: str,
+    objective: Objective,
+    form: str,
+    tracking_uri: str | None,
+) -> int:
+    """Print what a search would have found among the recorded runs of each comparison set."""
+    tables = []
+    for of in recorded(experiments, letter, tracking_uri):
+        epochs = of.curves.performance.shape[1]
+        outcomes = rivals(of.curves, replace(objective, epochs=epochs), _SEEDS)
+        whole = {"strategy": "exhaustive", "best": 1.0, "hits": objective.top, "spent": 1.0}
+        rows = pd.concat([means(outcomes).reset_index(), pd.DataFrame([whole])])
+        rows["expense"] = rows["spent"] * float(of.curves.expense.sum())
+        tables.append(rows.assign(experiment=of.name, spending=of.spending))
+        if form == "table":
+            click.echo(_replayed(of, letter, replace(objective, epochs=epochs), rows))
+    if form != "table":
+        click.echo(text(pd.concat(tables), form))
+    return 0
+
+
+def _replayed(of: Recorded, letter: str, objective: Objective, rows: pd.DataFrame) -> str:
+    finals = of.curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
+    best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[: objective.top].items())
+    cells = [
+        (
+            row["strategy"],
+            f"{row['best']:.0%}",
+            f"{row['hits']:.3g} of {objective.top}",
+            _amount(row["expense"], of.spending),
+            f"{row['spent']:.1%}",
+        )
+        for _, row in rows.iterrows()
+    ]
+    return "\n".join(
+        (
+            f"{of.name}: {len(finals)} models, {objective.epochs} epochs, energy "
+            f"{of.energy_source}; PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost",
+            f"top {objective.top}: {best}",
+            "",
+            table(cells, ("strategy", "best found", f"top {objective.top}", "spent", "of all")),
+            f"random orders: means of {_SEEDS}\n",
+        )
+    )
+
+
+def _spent(found: Verdict, spending: str) -> str:
+    words = f"{_amount(found.spent, spending)} of training"
+    if found.exhaustive > 0:  # known, and anything
+        words += f", {found.spent / found.exhaustive:.1%} of about "
+        words += f"{_amount(found.exhaustive, spending)} that training all takes"
+    return words
+
+
+def _amount(value: float, spending: str) -> str:
+    return f"{value:.4g} Wh" if spending == "energy_wh" else seconds_text(value)
+
+
+def _digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.4f}"

@@ -1,0 +1,163 @@
+"""The frugal search as the strategy of a sweep: from runs to observations, from requests to tasks.
+
+A candidate is a job, by the name of its model. Its cost is forecast from a few steps first, and
+from the epochs trained once there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.carbon import Intensity, gco2e
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.schema import PERFORMANCE, RESOURCES, RunSpec, as_text
+from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
+from pepr_mlops.sweep.tasks import Task
+
+_WH, _S = "energy/train_wh", "time/train_s"
+HISTORY = (PERFORMANCE, _WH, _S)
+_FORECAST_WH, _FORECAST_S = "metrics.forecast/train_wh", "metrics.forecast/train_s"
+_SAME = ("hardware", "energy_components")  # what costs must share besides the spec
+
+History = Callable[[Sequence[str]], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A `driver.Strategy` that looks for the best jobs by `objective`, with the cost `letter`
+    (E, C, M or T; D is the same for all).
+
+    What the search saves, and counts as spent, is `spending`: training energy (`energy_wh`), or
+    training time (`train_time_s`) where no energy is read on purpose (`energy=off`). `history`
+    gives epochs of runs as `query.load_epochs` does, with the metrics `HISTORY`.
+    """
+
+    objective: Objective
+    letter: str
+    spending: str
+    history: History
+
+    def __call__(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
+        """The tasks to come, best first. Raises `WorkFailed` for costs that do not compare."""
+        specs = {spec.model: spec for spec in jobs["spec"]}
+        seen = self.observed(jobs, runs)
+        asked = requests(_candidates(jobs), seen, self.objective, at_once=len(jobs))
+        return [Task(specs[one.candidate], self._until(one)) for one in asked]
+
+    def verdict(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Verdict:
+        """What the search has found so far. Arguments and errors as the search itself."""
+        return verdict(_candidates(jobs), self.observed(jobs, runs), self.objective)
+
+    def _until(self, request: Request) -> int | None:
+        return None if request.epoch == self.objective.epochs else request.epoch
+
+    def observed(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Observed]:
+        """What `runs` tell of `jobs` (`plan.states`), what their other attempts took included.
+
+        An attempt of unknown energy is left out of what was spent. Raises `WorkFailed` where the
+        cost of a candidate is not known, or not all were measured alike.
+        """
+        of = runs[runs["spec"].isin(list(jobs.index))]
+        timed = of["run_id"].isin(list(jobs["run_id"].dropna())) & of["train_time_s"].notna()
+        trained = of[timed & of["probe"].isna()].set_index("spec")
+        probes = _last_probes(of)
+        _check_alike(pd.concat([trained, probes]))
+        steps = self.history(list(trained["run_id"]))
+        found: list[Observed] = []
+        for key, job in jobs.iterrows():
+            own: list[Observed] = []
+            others = of[of["spec"] == key]
+            if key in probes.index:
+                own.append(self._of_probe(job["spec"], probes.loc[key]))
+            if key in trained.index:
+                run = trained.loc[key]
+                others = others[others["run_id"] != run["run_id"]]
+                own += self._of_training(job["spec"], run, steps[steps["run_id"] == run["run_id"]])
+            if own:
+                paid = float(others[self.spending].sum())
+                own[0] = replace(own[0], spent=own[0].spent + paid)
+            found += own
+        return found
+
+    def _of_probe(self, spec: RunSpec, run: pd.Series[Any]) -> Observed:
+        cost, expense = self._costs(run, run.get(_FORECAST_WH), run[_FORECAST_S])
+        return Observed(spec.model, 0, None, cost, expense, spent=0.0)  # with the other attempts
+
+    def _of_training(
+        self, spec: RunSpec, run: pd.Series[Any], steps: pd.DataFrame
+    ) -> list[Observed]:
+        """The epochs that the row of the run knows of; one that is being trained may have more."""
+        found, before = [], 0.0
+        steps = steps[steps[_S] <= run["train_time_s"]].sort_values("step")
+        for epoch, (_, at) in enumerate(steps.iterrows(), 1):
+            if at["step"] != epoch or np.isnan(at[PERFORMANCE]):
+                break  # it is being logged
+            wh = at[_WH] if pd.notna(run["energy_wh"]) else None
+            scale = spec.epochs / epoch
+            cost, expense = self._costs(run, None if wh is None else wh * scale, at[_S] * scale)
+            p = float(at[PERFORMANCE])
+            found.append(Observed(spec.model, epoch, p, cost, expense, expense / scale - before))
+            before = expense / scale
+        return found
+
+    def _costs(self, run: pd.Series[Any], wh: float | None, s: float) -> tuple[float, float]:
+        """Cost and expense of a whole training that takes this energy and time."""
+        known = {"energy_wh": wh, "train_time_s": s, "memory_gb": run["memory_gb"]}
+        if wh is not None and pd.notna(run["carbon_intensity_g_per_kwh"]):
+            intensity = Intensity(run["carbon_intensity_g_per_kwh"], "")
+            known["carbon_gco2e"] = gco2e(wh, intensity, run["pue"])
+        cost, expense = (known.get(c) for c in (RESOURCES[self.letter].column, self.spending))
+        for name, value in ((RESOURCES[self.letter].column, cost), (self.spending, expense)):
+            if value is None or np.isnan(value):
+                raise WorkFailed(
+                    f"{name}: not known of run {run['run_id']} ({run['model']}), which the search "
+                    "needs; delete that run to have it measured again, or search by time without "
+                    "energy (--objective pepr-t --energy off)"
+                )
+        assert cost is not None
+        assert expense is not None
+        return float(cost), float(expense)
+
+
+def check(specs: Sequence[RunSpec], letter: str) -> None:
+    """Raise `WrongUse` for jobs that one search cannot be of: they differ in more than the model,
+    or their cost will not be known."""
+    params = pd.DataFrame([spec.as_params() for spec in specs]).drop(columns="model")
+    differ = [str(c) for c in params if params[c].nunique() > 1]
+    if differ:
+        values = ", ".join(f"{c} ({', '.join(params[c].unique())})" for c in differ)
+        raise WrongUse(
+            f"strategy: a frugal search compares models, and these jobs differ in {values}; "
+            "search each by itself"
+        )
+    spec = specs[0]
+    if letter in ("E", "C") and spec.energy == "off":
+        raise WrongUse(f"objective: energy=off leaves {letter} unknown; choose pepr-t or pepr-m")
+    if letter == "C" and spec.country is None and spec.carbon_intensity is None:
+        raise WrongUse("objective: pepr-c needs the grid; give --country or --carbon-intensity")
+
+
+def _candidates(jobs: pd.DataFrame) -> list[str]:
+    return [spec.model for spec in jobs.loc[jobs["state"] != "failed", "spec"]]
+
+
+def _last_probes(of: pd.DataFrame) -> pd.DataFrame:
+    if _FORECAST_S not in of:
+        return of.iloc[:0].set_index("spec")
+    probes = of[of["probe"].notna() & of[_FORECAST_S].notna()].sort_values("start_time")
+    return probes.drop_duplicates("spec", keep="last").set_index("spec")
+
+
+def _check_alike(used: pd.DataFrame) -> None:
+    for name in _SAME:
+        if used[name].nunique(dropna=False) > 1:
+            values = " and ".join(as_text(v) for v in used[name].unique())
+            raise WorkFailed(
+                f"{name}: the costs of these jobs were measured on {values}, which do not compare; "
+                "search on one kind of machine, under another --experiment to begin anew"
+            )

@@ -1,0 +1,200 @@
+"""`pepr sweep` with a strategy: a real tracking server, and trainings whose curves are known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from pepr_mlops.cli import main
+from pepr_mlops.sweep.tasks import Report, Task
+
+# P after each of four epochs and energy in Wh of all four. R is energy / 80.
+CURVES = {
+    "resnet18d": ((0.60, 0.70, 0.78, 0.80), 8.0),
+    "resnet10t": ((0.50, 0.60, 0.68, 0.70), 4.0),
+    "tinynet_e": ((0.40, 0.50, 0.58, 0.60), 2.0),
+    "resnet34d": ((0.80, 0.85, 0.88, 0.90), 80.0),
+}
+WORDS = [
+    *("sweep", "--model", ",".join(CURVES), "--dataset", "digits", "--pretrained", "false"),
+    *("--epochs", "4", "--device", "cpu", "--top", "2"),
+]
+FRUGAL = [*WORDS, "--strategy", "frugal"]
+
+
+@dataclass
+class Engine:
+    """Logs what a job would."""
+
+    uri: str
+    broken: str | None = None
+    slots: int = 1
+    run_ids: dict[str, str] = field(default_factory=dict)
+    tasks: list[tuple[str, int | None]] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+
+    def submit(self, task: Task) -> None:
+        model = task.spec.model
+        curve, wh = CURVES[model]
+        self.tasks.append((model, task.until))
+        if task.until == 0:
+            points = [("energy/train_wh", wh / 40, 0), ("time/train_s", wh / 4, 0)]
+            points += [("forecast/train_wh", wh, 0), ("forecast/train_s", 10 * wh, 0)]
+            self._log(self._begin(task, {"pepr.probe": "3 + 10"}), points, "probed")
+            self.reports.append(Report(task.spec, "probed"))
+            return
+        if model == self.broken:
+            told = {"pepr.reason": "out_of_memory", "pepr.error": "too large"}
+            MlflowClient(self.uri).set_terminated(self._begin(task, told), "FAILED")
+            self.reports.append(Report(task.spec, "out_of_memory", "too large"))
+            return
+        if model not in self.run_ids:
+            self.run_ids[model] = self._begin(task, {})
+        points = []
+        for epoch, p in enumerate(curve[: task.until], 1):
+            points += [("performance", p, epoch), ("time/train_s", 10 * wh * epoch / 4, epoch)]
+            points += [("energy/train_wh", wh * epoch / 4, epoch)]
+        reason = "paused" if task.until else None
+        self._log(self.run_ids[model], points, reason)
+        self.reports.append(Report(task.spec, reason or "finished"))
+
+    def _begin(self, task: Task, tags: dict[str, str]) -> str:
+        client = MlflowClient(self.uri)
+        found = client.get_experiment_by_name("digits")
+        tags |= {
+            "pepr.spec": task.spec.fingerprint,
+            "pepr.experiment": "digits",
+            "pepr.hardware": "AMD EPYC",
+            "pepr.energy_source": "estimated",
+            "pepr.energy_components": "cpu=estimated",
+        }
+        run = client.create_run(found.experiment_id, tags=tags)
+        params = [Param(k, v) for k, v in task.spec.as_params().items()]
+        client.log_batch(run.info.run_id, params=params)
+        return str(run.info.run_id)
+
+    def _log(self, run_id: str, points: Sequence[Any], reason: str | None) -> None:
+        client = MlflowClient(self.uri)
+        client.log_batch(run_id, [Metric(k, v, 1000 * step, step) for k, v, step in points])
+        if reason is not None:
+            client.set_tag(run_id, "pepr.reason", reason)
+        client.set_terminated(run_id, "KILLED" if reason else "FINISHED")
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        reports, self.reports = self.reports, []
+        return reports
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def engine(store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
+    monkeypatch.setenv("PEPR_CHECKPOINTS", str(tmp_path))
+    made = Engine(store)
+    monkeypatch.setattr("pepr_mlops.sweeper._engine", lambda *given: made)
+    return made
+
+
+def _run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(list(words))
+    out, err = capfd.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def test_a_frugal_search_from_the_first_probe_to_the_verdict(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    status, out, err = _run(capfd, *FRUGAL)
+    assert status == 0, err
+    assert {t for t in engine.tasks if t[1] == 0} == {(m, 0) for m in CURVES}
+    assert engine.tasks[4:6] == [("tinynet_e", None), ("resnet10t", None)]
+    # scores: 0.7 / 1.05 and 0.6 / 1.025; resnet18d can have 1 / 1.1, resnet34d 1 / 2
+    assert set(engine.run_ids) == {"resnet10t", "tinynet_e"}
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
+    assert rows["resnet10t"][1:6] == ["finished", "4/4", "0.7000", "0.0500", "0.6667"]
+    assert rows["resnet18d"][1:5] == ["stopped", "0/4", "0.1000", "0.9091"]
+    assert rows["resnet34d"][1:5] == ["discarded", "0/4", "1.0000", "0.5000"]
+    assert re.search(r"^top 2 by PePR-E +resnet10t, tinynet_e$", out, flags=re.M)
+    assert re.search(r"^proven of them +resnet10t$", out, flags=re.M)
+    assert re.search(r"^could still be in it +resnet18d \(\d+%\)$", out, flags=re.M)
+    # 6 Wh, and 94 / 40 for the probes
+    spent = "8.35 Wh of training, 8.9% of about 94 Wh that training all takes (estimated)"
+    assert re.search(rf"^spent on training +{re.escape(spent)}$", out, flags=re.M)
+
+    status, out, _ = _run(capfd, *FRUGAL, "--certify")
+    assert status == 0
+    assert engine.tasks[6:] == [("resnet18d", None)]  # it goes on where it was
+    assert re.search(r"^top 2 by PePR-E +resnet18d, resnet10t$", out, flags=re.M)
+    assert re.search(r"^proven of them +all$", out, flags=re.M)
+    assert re.search(r"^could still be in it +none$", out, flags=re.M)
+
+    done = len(engine.tasks)
+    status, out, _ = _run(capfd, *FRUGAL, "--format", "json")
+    assert (status, len(engine.tasks)) == (0, done)  # nothing is done again
+    found = {row["model"]: row for row in json.loads(out)}
+    assert found["resnet18d"]["score"] == pytest.approx(0.8 / 1.1)
+    assert found["resnet34d"]["P"] is None
+    assert found["resnet34d"]["energy_wh"] == 2.0
+
+
+def test_a_candidate_that_fails_is_left_out_and_told(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    engine.broken = "resnet10t"
+    status, out, _ = _run(capfd, *FRUGAL)
+    assert status == 1
+    (row,) = (line for line in out.splitlines() if line.startswith("resnet10t"))
+    assert row.split()[1] == "failed"
+    assert row.endswith("too large")
+    assert re.search(r"^top 2 by PePR-E +resnet18d, tinynet_e$", out, flags=re.M)
+
+
+def test_recorded_runs_are_searched_without_training(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    assert _run(capfd, *WORDS[:-2])[0] == 0  # all of them
+    assert engine.tasks == [(t[0], None) for t in engine.tasks]
+    for form in ("table", "json"):
+        status, out, _ = _run(
+            capfd, "sweep", "--replay", "--experiment", "digits", "--top", "3", "--format", form
+        )
+        assert status == 0
+    rows = {row["strategy"]: row for row in json.loads(out)}
+    assert rows["frugal"]["hits"] == 3
+    # all but resnet34d, and a twentieth of an epoch of four for each probe
+    assert rows["frugal"]["expense"] == pytest.approx(14 + 94 / 80)
+    assert rows["exhaustive"]["expense"] == 94
+    assert engine.tasks == [(t[0], None) for t in engine.tasks]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (WORDS, "top: only a search has one; add --strategy frugal or --replay"),
+        ([*FRUGAL, "--seed", "0,1"], "differ in seed (0, 1)"),
+        ([*FRUGAL, "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
+        ([*FRUGAL, "--objective", "pepr-c"], "give --country or --carbon-intensity"),
+        ([*WORDS, "--replay"], "it reads the runs of --experiment NAME, not model, dataset"),
+        (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
+    ],
+)
+def test_what_no_search_can_do_is_one_line(
+    capfd: pytest.CaptureFixture[str], engine: Engine, words: list[str], said: str
+) -> None:
+    status, out, err = _run(capfd, *words)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert engine.tasks == []
