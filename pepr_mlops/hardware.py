@@ -126,8 +126,6 @@ def gpu_slots() -> list[dict[str, str]]:
 
     Numbered as NVML and Zeus do, by PCI bus: with names instead of numbers Zeus reads no energy.
     """
-    import pynvml
-
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is not None and not all(word.strip().isdecimal() for word in asked.split(",")):
         if asked.strip() in ("", "-1"):
@@ -136,16 +134,25 @@ def gpu_slots() -> list[dict[str, str]]:
             f"CUDA_VISIBLE_DEVICES: {asked!r} is not GPU numbers with commas between, which energy "
             "needs; set it so"
         )
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError:
+    count = gpu_count()
+    if count == 0:
         return []
     numbers = range(count) if asked is None else map(int, asked.split(","))
     return [
         {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
         for number in numbers
     ]
+
+
+def gpu_count() -> int:
+    """GPUs of this machine that the driver tells of, whoever may use them."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return 0
 
 
 def gpu_of(device: torch.device) -> tuple[list[str], Callable[[], None]]:

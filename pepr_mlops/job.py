@@ -17,7 +17,7 @@ from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.progress import Silent
-from pepr_mlops.schema import RunSpec, memory_metric
+from pepr_mlops.schema import PERFORMANCE, RunSpec, memory_metric
 from pepr_mlops.server import impatient
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def run(
     progress: Callable[[RunSpec, str], Progress] = Silent,
     checkpoints: Path | None = None,
     exclusive: bool = False,
+    host_is_shared: bool = False,
     stale_s: float = STALE_S,
     until: int | None = None,
     left_wh: float | None = None,
@@ -56,7 +57,8 @@ def run(
     spec that was interrupted on the same kind of hardware is continued, in its own run, and its
     costs are those of all attempts. It rests, raising `Paused`, after the epoch `until`, and after
     the one in which this attempt has taken `left_wh` for training and evaluation. `exclusive` and
-    `stale_s` are those of `tracking.Job`.
+    `stale_s` are those of `tracking.Job`. With `host_is_shared` the energy of a GPU's job is that
+    of the GPU: the CPU's and the memory's are of other jobs too.
 
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
@@ -66,7 +68,7 @@ def run(
     from pepr_mlops.checkpoint import Checkpoint, discard
 
     started = time.perf_counter()
-    device, meter, intensity = _check(spec)
+    device, meter, intensity = _check(spec, host_is_shared)
     source = overall(meter.sources)
     shown = progress(spec, source)
     opening = tags.opening(
@@ -99,7 +101,7 @@ def run(
         if saved is not None and checkpoint is not None:
             shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
             logged.tag(_unmeasured(saved, logged.earlier))
-            if not logged.has("time/train_s", saved.epoch):  # it ended between keeping and logging
+            if not logged.has(PERFORMANCE, saved.epoch):  # it ended between keeping and logging
                 logged.log(saved.metrics, saved.epoch)
             checkpoint.costs(gauges.state(), clean=False)
         try:
@@ -137,19 +139,19 @@ def probe(
     *,
     tracking_uri: str | None = None,
     progress: Callable[[RunSpec, str], Progress] = Silent,
-) -> dict[str, float]:
+    host_is_shared: bool = False,
+) -> None:
     """Train a few steps and log what they cost and what all of `spec` would, as `train.probe`.
 
-    The run is KILLED with the reason `probed`, since it is no training. Returns its metrics.
-    Raises as `run`.
+    The run is KILLED with the reason `probed`, since it is no training. Arguments and errors are
+    those of `run`.
     """
     from pepr_mlops import data, tags, tracking, train
 
-    device, meter, intensity = _check(spec)
+    device, meter, intensity = _check(spec, host_is_shared)
     opening = tags.opening(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
-    metrics: dict[str, float] = {}
     with (
         suppress(Paused),
         tracking.start(
@@ -171,7 +173,6 @@ def probe(
         logged.log(metrics, 0)
         logged.tag({"pepr.probe": steps, **gauges.costs.tags(meter.notes)})
         raise Paused(f"{spec.model}: probed with {steps}", reason="probed")
-    return metrics
 
 
 def _name(spec: RunSpec) -> str:
@@ -253,7 +254,9 @@ def _unmeasured(saved: Saved, earlier: Mapping[str, str]) -> dict[str, str]:
     return {"pepr.unmeasured_s": f"{before + max(0.0, silent) + HEARTBEAT_S:.1f}"}
 
 
-def _check(spec: RunSpec) -> tuple[torch.device, Meter, carbon.Intensity | None]:
+def _check(
+    spec: RunSpec, host_is_shared: bool
+) -> tuple[torch.device, Meter, carbon.Intensity | None]:
     """The device, meter and grid intensity, or `WrongUse` for what cannot be carried out."""
     from pepr_mlops import data, hardware, models, train
 
@@ -262,7 +265,8 @@ def _check(spec: RunSpec) -> tuple[torch.device, Meter, carbon.Intensity | None]
     models.check_name(spec.model)
     device = hardware.resolve_device(spec.device)
     train.check_arithmetic(spec, device)
-    meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device))
+    host = not (host_is_shared and device.type == "cuda")
+    meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device), host=host)
     if spec.budget_wh is not None and not meter.sources:
         why = "; ".join(f"{component}: {note}" for component, note in meter.notes.items())
         raise WrongUse(f"budget_wh: no energy is known here ({why}); use budget_s")

@@ -273,10 +273,13 @@ def _check_readable(weights: str) -> None:
     except Exception as error:
         raise WrongUse(
             f"weights: {weights} is no readable safetensors file or state dict of tensors "
-            f"({str(error).splitlines()[0][:120]}); fetch it again or convert it to safetensors"
+            f"({str(error).splitlines()[0][:120]}); fetch it again or convert it to safetensors",
+            reason="missing_weights",
         ) from error
     if not state:
-        raise WrongUse(f"weights: {weights} holds no tensors; fetch it again")
+        raise WrongUse(
+            f"weights: {weights} holds no tensors; fetch it again", reason="missing_weights"
+        )
 
 
 def _misfit(weights: str, model: str, detail: str) -> WrongUse:

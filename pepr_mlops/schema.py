@@ -182,6 +182,14 @@ def convert(name: str, text: str) -> Any:
     return value
 
 
+def truth(name: str, text: str) -> bool:
+    """True or false from text; raises `WrongUse` for anything else."""
+    words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+    if text.strip().lower() not in words:
+        raise WrongUse(f"{name}: {text!r} is not true or false")
+    return words[text.strip().lower()]
+
+
 def _convert(f: Field[Any], text: str) -> object:
     if text.strip().lower() in ("", NONE):
         if is_optional(f):
@@ -189,10 +197,7 @@ def _convert(f: Field[Any], text: str) -> object:
         raise WrongUse(f"{f.name}: needs a value ({_valid(f)}; default {as_text(f.default)})")
     kind = value_type(f)
     if kind is bool:
-        truth = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-        if text.strip().lower() not in truth:
-            raise WrongUse(f"{f.name}: {text!r} is not true or false")
-        return truth[text.strip().lower()]
+        return truth(f.name, text)
     try:
         return kind(text)
     except ValueError:

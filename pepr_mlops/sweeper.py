@@ -111,11 +111,21 @@ def jobs(grid: Mapping[str, Any]) -> list[RunSpec]:
     specs = plan.expand({**grid, "model": names})
     for dataset in dict.fromkeys(spec.dataset for spec in specs):
         check_data(dataset)
+    specs = [_absolute(spec) for spec in specs]
     known = {m.model for m in paper_models()}  # timm has them all, and takes seconds to import
     for name in names:
         if name not in known:
             check_name(name)
     return specs
+
+
+def _absolute(spec: RunSpec) -> RunSpec:
+    """The same job wherever its worker is: `./images` of two projects are two data sets."""
+    from pepr_mlops.data import NAMES
+
+    weights = None if spec.weights is None else os.path.abspath(spec.weights)
+    dataset = spec.dataset if spec.dataset in NAMES else os.path.abspath(spec.dataset)
+    return replace(spec, dataset=dataset, weights=weights)
 
 
 def parameters(specs: Sequence[RunSpec]) -> dict[str, int]:
@@ -149,7 +159,7 @@ def look(specs: Sequence[RunSpec], settings: Settings) -> Status:
     """How far a sweep is, changing nothing."""
     runs = _Server(specs, settings).read()
     table = plan.states(specs, runs, again=_again(specs, settings))
-    return Status(table, runs, [], float(table["energy_wh"].sum()))
+    return Status(table, runs, float(table["energy_wh"].sum()))
 
 
 def _again(specs: Sequence[RunSpec], settings: Settings) -> frozenset[str]:
@@ -271,7 +281,8 @@ def _engine(
     if settings.engine == "ray":
         from pepr_mlops.sweep.ray_engine import RayEngine
 
-        return RayEngine(worker, settings.address, gpus=kinds != {"cpu"})
+        (kind,) = kinds
+        return RayEngine(worker, settings.address, {"cpu": False, "cuda": True}.get(kind))
     from pepr_mlops.sweep.local import LocalEngine
 
     slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()

@@ -55,7 +55,8 @@ class Job:
 
 
 class _Heart(threading.Thread):
-    """Keeps saying that the process of a run lives; `taken` once another has closed the run."""
+    """Keeps saying that the process of a run lives; `taken` once another has closed the run, or
+    goes on with it."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         super().__init__(daemon=True)
@@ -66,9 +67,11 @@ class _Heart(threading.Thread):
     def run(self) -> None:
         while not self._stop.wait(ledger.HEARTBEAT_S):
             with suppress(Exception):  # a server that is away for a while is the loop's to tell
-                status = self._client.get_run(self._run_id).info.status
-                self.taken = self.taken or status != "RUNNING"
-                self._client.set_tag(self._run_id, "pepr.heartbeat", _now_ms())
+                run = self._client.get_run(self._run_id)
+                mine = run.data.tags.get("pepr.process") == this_process()
+                self.taken = self.taken or run.info.status != "RUNNING" or not mine
+                if not self.taken:
+                    self._client.set_tag(self._run_id, "pepr.heartbeat", _now_ms())
 
     def stop(self) -> None:
         self._stop.set()

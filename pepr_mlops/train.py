@@ -6,6 +6,7 @@ epoch but a look at the losses twice a second.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -202,13 +203,13 @@ def probe(
         training = _Training(spec, splits, network, device, gauges)
         order = training.train.order(spec.batch_size, torch.Generator().manual_seed(spec.seed))
         progress.start_epoch(1, len(order))
-        warm = min(_WARM_STEPS, len(order) - 1)
+        batches = itertools.cycle(order)  # an epoch may be too short to read its energy
         gauges.meter.begin("train")
-        training.steps_of(order[:warm])
+        training.steps_of(list(itertools.islice(batches, _WARM_STEPS)))
         gauges.end("train", "warm-up")
         gauges.meter.begin("train")
         started, images, steps = time.perf_counter(), 0, 0
-        for batch in order[warm:]:
+        for batch in batches:
             images += training.steps_of([batch])
             steps += 1
             if steps >= _PROBE_STEPS and time.perf_counter() - started >= _PROBE_S:
@@ -221,9 +222,10 @@ def probe(
         raise told from error
     whole = spec.epochs * len(splits.train) / images
     metrics = gauges.metrics() | {"forecast/train_s": window.time_s * whole}
-    if window.joules and not window.missing:
-        metrics["forecast/train_wh"] = sum(window.joules.values()) / J_PER_WH * whole
-    return metrics, f"{warm} + {steps} of {len(order)} steps of an epoch"
+    joules = [window.joules.get(component, 0.0) for component in gauges.meter.sources]
+    if joules and all(j > 0 for j in joules):  # a counter that has not moved tells nothing
+        metrics["forecast/train_wh"] = sum(joules) / J_PER_WH * whole
+    return metrics, f"{_WARM_STEPS} + {steps} steps, of which an epoch has {len(order)}"
 
 
 @dataclass(frozen=True)

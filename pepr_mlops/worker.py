@@ -58,8 +58,14 @@ class Worker:
             device = hardware.resolve_device(spec.device)
             with _alone(device, self.busy):
                 _cool(device, self.cool_c)
+                shared = hardware.gpu_count() > 1  # jobs on the others are there or may come
                 if task.until == 0:
-                    job.probe(spec, tracking_uri=self.tracking_uri, progress=Printed)
+                    job.probe(
+                        spec,
+                        tracking_uri=self.tracking_uri,
+                        progress=Printed,
+                        host_is_shared=shared,
+                    )
                     return Report(spec, "probed")
                 job.run(
                     spec,
@@ -67,6 +73,7 @@ class Worker:
                     progress=Printed,
                     checkpoints=self.checkpoints,
                     exclusive=True,
+                    host_is_shared=shared,
                     stale_s=self.stale_s,
                     until=task.until,
                     left_wh=task.left_wh,
@@ -125,7 +132,6 @@ def _alone(device: torch.device, busy: Literal["wait", "refuse"]) -> Iterator[No
                 others = hardware.other_gpu_processes(device) or set()
                 if not others:
                     break
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
             else:
                 others = {"another job"}
             if busy == "refuse":

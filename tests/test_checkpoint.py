@@ -220,9 +220,26 @@ def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
     metrics, steps = train.probe(
         spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
     )
-    assert steps == "3 + 2 of 8 steps of an epoch"
+    assert steps == "3 + 2 steps, of which an epoch has 8"
     # 8 of 32 images took 2 s and 36 J: 5 epochs are 160 images, 20 times as many
     assert metrics["forecast/train_s"] == 40.0
     assert metrics["forecast/train_wh"] == pytest.approx(20 * 36 / 3600)
     assert metrics["time/train_s"] == 4.0  # what it took, the first steps too
     assert metrics["energy/train_wh"] == pytest.approx(72 / 3600)
+
+
+def test_a_probe_goes_on_after_a_short_epoch_and_does_not_take_a_still_counter_for_nothing(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_PROBE_S", 0.0)
+    monkeypatch.setattr(_Meter, "end", lambda self: Window(2.0, {"gpu": 0.0}, {}))
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=5, batch_size=16, pretrained=False, device="cpu"
+    )
+    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    metrics, steps = train.probe(
+        spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
+    )
+    assert steps == "3 + 10 steps, of which an epoch has 2"
+    assert metrics["forecast/train_s"] == 2.0  # ten steps are five epochs
+    assert "forecast/train_wh" not in metrics

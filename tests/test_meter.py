@@ -212,7 +212,7 @@ def test_an_estimate_leaves_no_thread_behind() -> None:
 
 def _zeus_reads(*components: str) -> Callable[..., Any]:
     notes = {} if components else {"cpu": "no RAPL here"}
-    return lambda uuids: (_Monitor(), components, notes)
+    return lambda uuids, host: (_Monitor(), components, notes)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +330,9 @@ def test_only_cpu_packages_are_read_of_rapl(
         (tmp_path / f"intel-rapl:0{zone}" / "energy_uj").write_text(f"{microjoules}\n")
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("99000000\n")
     assert meter.end().joules == pytest.approx({"cpu": 5.0, "dram": 2.0})
+    _, components, notes = sensors.find_sensors([], host=False)
+    assert components == ()
+    assert notes["cpu"] == "jobs on other GPUs of this machine share it"
 
 
 def test_measuring_rapl_does_not_run_a_script_a_second_time(tmp_path: Path) -> None:

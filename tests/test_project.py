@@ -150,6 +150,12 @@ def test_options_of_a_sweep_are_parameters(
     words = [w for k, v in given.items() for w in (f"--{k}", v)]
     assert project._main(["sweep", "file=none", *words, "--tracking_uri", store]) == 0
     assert "1: 1 to do" in capfd.readouterr().out
+    words += ["--tracking_uri", store, "--dry_run", "1"]
+    for option, value in (("stale_after", "60"), ("format", "json")):
+        assert project._main(["sweep", *words, f"--{option}", value]) == 0
+    assert '"state": "pending"' in capfd.readouterr().out
+    with pytest.raises(WrongUse, match="dry_run: 'yess' is not true or false"):
+        project._main(["sweep", *words, "--dry_run", "yess"])
     with pytest.raises(WrongUse, match="modle: no such parameter; did you mean 'model'"):
         project._main(["sweep", "--modle", "resnet18d"])
     assert _project()["entry_points"]["sweep"]["command"].endswith("sweep file={file}")

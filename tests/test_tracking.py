@@ -315,6 +315,21 @@ def _log_until_taken(begun: list[tracking.Run]) -> None:
             time.sleep(0.05)
 
 
+def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+
+    def taken_over(run_ids: list[str]) -> None:
+        MlflowClient().set_tag(run_ids[0], "pepr.process", "another")
+
+    monkeypatch.setattr(tracking, "close", taken_over)
+    begun: list[tracking.Run] = []
+    with pytest.raises(Claimed):
+        _log_until_taken(begun)
+    assert _get(begun[0]).info.status == "RUNNING"  # it is the other's to end
+
+
 def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
     begun: list[tracking.Run] = []

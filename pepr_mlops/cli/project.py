@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import click
+
 from pepr_mlops.errors import PeprError, WrongUse, nearest
-from pepr_mlops.schema import NONE, RunSpec
+from pepr_mlops.schema import NONE, RunSpec, truth
 
 
 def parse(words: Sequence[str]) -> dict[str, str]:
@@ -55,18 +57,22 @@ def _sweep(raw: dict[str, str]) -> int:
     """`pepr sweep` with parameters as options: `none` is as not given, and flags take `true`."""
     from pepr_mlops.cli.sweep import command
 
-    options = {name: option for option in command.params for name in [option.name]}
+    options = {
+        option.opts[0].removeprefix("--").replace("-", "_"): option
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
     words = [raw.pop("file")] if raw.get("file", NONE) != NONE else []
     raw.pop("file", None)
     for key, value in raw.items():
         option = options.get(key)
         if option is None:
-            close = nearest(key, [name for name in options if name]) or "."
+            close = nearest(key, options) or "."
             raise WrongUse(f"{key}: no such parameter{close} See 'pepr sweep --help'")
         if value in ("", NONE):
             continue
-        if getattr(option, "is_flag", False):
-            words += [option.opts[0]] if value.lower() == "true" else []
+        if option.is_flag:
+            words += [option.opts[0]] if truth(key, value) else []
         else:
             words += [option.opts[0], value]
     status = command.main(words, standalone_mode=False)

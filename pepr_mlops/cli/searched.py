@@ -75,7 +75,8 @@ def _conclusion(found: Verdict, search: Search, source: str) -> str:
     rows = [(f"top {top} by PePR-{search.letter}", named)]
     if found.exhaustive == found.exhaustive:
         known = ", ".join(found.proven) or "none"
-        rows.append(("proven of them", "all" if found.proven == found.top else known))
+        every = found.top and found.proven == found.top
+        rows.append(("proven of them", "all" if every else known))
         rivals = found.table.loc[found.possible, "chance"].sort_values(ascending=False)
         of = [f"{m} ({'not known' if pd.isna(c) else f'{c:.0%}'})" for m, c in rivals.items()]
         rows.append(("could still be in it", ", ".join(of) or "none"))
@@ -95,7 +96,8 @@ def replay(
     for of in recorded(experiments, letter, tracking_uri):
         epochs = of.curves.performance.shape[1]
         outcomes = rivals(of.curves, replace(objective, epochs=epochs), _SEEDS)
-        whole = {"strategy": "exhaustive", "best": 1.0, "hits": objective.top, "spent": 1.0}
+        top = min(objective.top, len(of.curves.cost))
+        whole = {"strategy": "exhaustive", "best": 1.0, "hits": top, "spent": 1.0}
         rows = pd.concat([means(outcomes).reset_index(), pd.DataFrame([whole])])
         rows["expense"] = rows["spent"] * float(of.curves.expense.sum())
         tables.append(rows.assign(experiment=of.name, spending=of.spending))
@@ -108,12 +110,13 @@ def replay(
 
 def _replayed(of: Recorded, letter: str, objective: Objective, rows: pd.DataFrame) -> str:
     finals = of.curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
-    best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[: objective.top].items())
+    top = min(objective.top, len(finals))
+    best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[:top].items())
     cells = [
         (
             row["strategy"],
             f"{row['best']:.0%}",
-            f"{row['hits']:.3g} of {objective.top}",
+            f"{row['hits']:.3g} of {top}",
             _amount(row["expense"], of.spending),
             f"{row['spent']:.1%}",
         )
@@ -123,9 +126,9 @@ def _replayed(of: Recorded, letter: str, objective: Objective, rows: pd.DataFram
         (
             f"{of.name}: {len(finals)} models, {objective.epochs} epochs, energy "
             f"{of.energy_source}; PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost",
-            f"top {objective.top}: {best}",
+            f"top {top}: {best}",
             "",
-            table(cells, ("strategy", "best found", f"top {objective.top}", "spent", "of all")),
+            table(cells, ("strategy", "best found", f"top {top}", "spent", "of all")),
             f"random orders: means of {_SEEDS}\n",
         )
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +127,9 @@ def command(
     if replay and sought is not None:
         from pepr_mlops.cli import searched
 
-        return searched.replay(_recorded(grid), *sought, form, settings.tracking_uri)
+        return searched.replay(
+            _recorded(grid, [*given, "dry_run"]), *sought, form, settings.tracking_uri
+        )
     from pepr_mlops.cli import swept
 
     return (swept.dry_run if dry_run else swept.run)(grid, settings, form, sought)
@@ -140,13 +142,17 @@ def _sought(objective: str = "pepr-e", **given: Any) -> tuple[str, Objective]:
     return objective.removeprefix("pepr-").upper(), Objective(**given)
 
 
-def _recorded(grid: dict[str, Any]) -> list[str]:
+def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:
     """The experiments to replay; a replay trains nothing, so it takes nothing else."""
+    from click.core import ParameterSource
+
     experiments = grid.pop("experiment", None)
-    if experiments is None or grid:
-        extra = f", not {', '.join(grid)}" if grid else ""
+    asked = click.get_current_context().get_parameter_source
+    others = [n for n in given if n != "tracking_uri" and asked(n) is ParameterSource.COMMANDLINE]
+    if experiments is None or grid or others:
+        extra = ", not " + ", ".join([*grid, *others]) if grid or others else ""
         raise WrongUse(f"replay: it reads the runs of --experiment NAME{extra}; name only that")
-    return list(experiments)
+    return [str(e) for e in (experiments if isinstance(experiments, list) else [experiments])]
 
 
 def _settings(

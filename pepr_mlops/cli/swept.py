@@ -33,7 +33,6 @@ from pepr_mlops.sweeper import (
 
 _SHOW_EVERY_S = 30.0  # where there is no terminal to write over
 
-
 Sought = tuple[str, Objective]  # the letter of a cost, and what is sought with it
 
 
@@ -45,7 +44,7 @@ def dry_run(
     if sought is not None:
         frugal(specs, settings, *sought)  # or it cannot be
     now = look(specs, settings)
-    expected = plan.forecast(specs, now.runs, parameters(specs))
+    expected = plan.to_come(now.jobs, now.runs, parameters(specs))
     shown = _jobs_frame(now.jobs).assign(
         forecast_wh=expected["energy_wh"], forecast_s=expected["time_s"], basis=expected["basis"]
     )
@@ -58,20 +57,21 @@ def dry_run(
             *(str(row[c]) for c in columns),
             _number(row["forecast_wh"], "Wh"),
             "" if pd.isna(row["forecast_s"]) else seconds_text(row["forecast_s"]),
-            row["basis"] if row["state"] == "pending" else "",
+            "" if pd.isna(row["basis"]) else row["basis"],
         ]
         for _, row in shown.iterrows()
     ]
     click.echo(table(rows, [*columns, "energy", "time", "forecast from"]))
-    left = shown[shown["state"] == "pending"]
+    left = shown[shown["state"].isin(["pending", "running"])]
+    to_come = "to come" if sought is None else "to train all"
     click.echo()
     click.echo(
         table(
             [
                 ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
-                ("energy so far", f"{now.spent_wh:.4g} Wh ({_source(now.runs)})"),
-                ("energy to come", _sum(left["forecast_wh"], "Wh")),
-                ("training time to come", _sum(left["forecast_s"], "s")),
+                ("energy so far", _spent(now)),
+                (f"energy {to_come}", _sum(left["forecast_wh"], "Wh")),
+                (f"training time {to_come}", _sum(left["forecast_s"], "s")),
                 ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
             ]
         )
@@ -117,7 +117,7 @@ def summary(
     failed = (shown["state"] == "failed") | shown.index.isin(ended.given_up)
     shown["state"] = shown["state"].replace({"pending": "remains"})
     if search is not None:
-        searched.summary(ended, search, shown, _source(ended.runs), form)
+        searched.summary(ended, search, shown, _source(ended.jobs, ended.runs), form)
     elif form != "table":
         click.echo(text(shown.reset_index(names="spec"), form))
     else:
@@ -136,8 +136,13 @@ def summary(
     if note:
         click.echo("; ".join(note), err=True)
     if left.any():
-        logs = (settings.checkpoints or default_checkpoints()) / "logs"
-        click.echo(f"the same command goes on; what jobs printed: {logs}", err=True)
+        words = "the same command goes on"
+        if (shown["state"] == "failed").any():
+            words += ", with --retry-failed also with what failed for good"
+        if settings.engine == "local":
+            logs = (settings.checkpoints or default_checkpoints()) / "logs"
+            words += f"; what jobs printed: {logs}"
+        click.echo(words, err=True)
     return int(left.any())
 
 
@@ -177,15 +182,14 @@ class Progress:
 
     def _line(self, now: Status) -> str:
         elapsed = time.monotonic() - self._started
-        line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {now.spent_wh:.3g} Wh"
-        line += f" ({_source(now.runs)}), {seconds_text(elapsed)}"
+        line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
+        line += seconds_text(elapsed)
         if self._search is not None:
             return f"{line}; {searched.line(self._search, now)}"
-        left = now.jobs.loc[now.jobs["state"].isin(["pending", "running"])]
-        if len(left) and (now.jobs["state"] == "done").any():
-            expected = plan.forecast(list(left["spec"]), now.runs, self._parameters)
-            wh = max(0.0, expected["energy_wh"].sum() - left["energy_wh"].sum())
-            line += f"; to come {wh:.3g} Wh, {seconds_text(expected['time_s'].sum())} of training"
+        expected = plan.to_come(now.jobs, now.runs, self._parameters)
+        if expected["time_s"].notna().any():
+            line += f"; to come {_sum(expected['energy_wh'], 'Wh')}, "
+            line += f"{_sum(expected['time_s'], 's')} of training"
         best = best_so_far(now.runs, list(now.jobs["spec"]))
         return line + (f"; best {best}" if best else "")
 
@@ -224,8 +228,17 @@ def _counts(states: pd.DataFrame) -> str:
     return ", ".join(f"{counts[s]} {word}" for s, word in words.items() if s in counts)
 
 
-def _source(runs: pd.DataFrame) -> str:
-    known = sorted(set(runs["energy_source"].dropna()) - {"none"})
+def _spent(now: Status) -> str:
+    """What the jobs took so far, training and evaluation."""
+    source = _source(now.jobs, now.runs)
+    unknown = int(now.jobs["energy_wh"].isna().sum())
+    more = f", and {unknown} jobs of unknown energy" if unknown else ""
+    return f"{now.spent_wh:.4g} Wh ({source}{more})"
+
+
+def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
+    of = runs[runs["spec"].isin(list(jobs.index))]
+    known = sorted(set(of["energy_source"].dropna()) - {"none"})
     return " and ".join(known) or "no energy known"
 
 

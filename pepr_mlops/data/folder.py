@@ -122,5 +122,6 @@ def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
 
 def _unreadable(path: Path, error: Exception) -> WrongUse:
     return WrongUse(
-        f"dataset: {path} is no readable image ({str(error)[:100]}); repair or remove it"
+        f"dataset: {path} is no readable image ({str(error)[:100]}); repair or remove it",
+        reason="missing_data",
     )

@@ -56,7 +56,8 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise WrongUse(
             f"dataset: {path} is damaged or no MedMNIST file ({str(error)[:100]}); delete it to "
-            f"download it again, or fetch {info[f'url{suffix}']}"
+            f"download it again, or fetch {info[f'url{suffix}']}",
+            reason="missing_data",
         ) from error
     return Splits(
         name=flag,

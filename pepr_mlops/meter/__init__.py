@@ -69,13 +69,16 @@ def open_meter(
     accelerator: str,
     gpu_uuids: Sequence[str],
     synchronize: Callable[[], None],
+    *,
+    host: bool = True,
 ) -> Meter:
     """The meter for work on `accelerator` (`cuda`, `mps`, `cpu`).
 
     `gpu_uuids` are the GPUs used, as NVML names them; `synchronize` waits for their work.
     `energy` is RunSpec's: `measured` raises `WrongUse` where what does the work has no sensor;
     `auto` then estimates a CPU machine and leaves the energy of a GPU out, with the reason, since
-    no offline model knows it; `estimated` estimates even where there are sensors.
+    no offline model knows it; `estimated` estimates even where there are sensors. Without `host`
+    CPU and memory are not read, since others work on them too.
     """
     if energy == "off":
         return NoMeter(synchronize, {})
@@ -86,7 +89,7 @@ def open_meter(
                 "use measured, auto or off, or device=cpu"
             )
         return _estimate(synchronize, "as asked", required=True)
-    monitor, components, notes = find_sensors(gpu_uuids)
+    monitor, components, notes = find_sensors(gpu_uuids, host)
     needed = {"cuda": "gpu", "mps": "soc"}.get(accelerator)
     complete = needed in components if needed else bool(components)
     if complete or "soc" in components:

@@ -20,6 +20,7 @@ from pepr_mlops.schema import COMPONENTS, Source
 
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then stands still
 _PLAUSIBLE_W = 1000.0  # of one socket; RAPL read while it wraps around can be 262 kJ too high
+_SHARED = "jobs on other GPUs of this machine share it"
 
 
 class ZeusMeter:
@@ -153,8 +154,13 @@ def _readings(measurement: Any) -> dict[tuple[str, int], float | None]:
     return joules
 
 
-def find_sensors(gpu_uuids: Sequence[str]) -> tuple[Any, tuple[str, ...], dict[str, str]]:
-    """A monitor of these GPUs and of the CPU packages, what it reads, and why not the rest."""
+def find_sensors(
+    gpu_uuids: Sequence[str], host: bool = True
+) -> tuple[Any, tuple[str, ...], dict[str, str]]:
+    """A monitor of these GPUs and of the CPU packages, what it reads, and why not the rest.
+
+    Without `host` that of the GPUs alone.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from zeus.monitor import ZeusMonitor
@@ -166,7 +172,7 @@ def find_sensors(gpu_uuids: Sequence[str]) -> tuple[Any, tuple[str, ...], dict[s
                 gpus = [_zeus_index(uuid) for uuid in gpu_uuids]
             except Exception as error:  # NVML's or Zeus' own, or of CUDA_VISIBLE_DEVICES by UUID
                 notes["gpu"] = one_line(error)
-            packages, has_dram, notes["cpu"] = _packages()
+            packages, has_dram, notes["cpu"] = _packages() if host else ([], False, _SHARED)
             try:
                 with contextlib.nullcontext() if gpus else _no_gpus():
                     monitor = ZeusMonitor(gpu_indices=gpus, cpu_indices=packages)

@@ -54,11 +54,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Status:
-    """A sweep at one moment. `jobs` are `plan.states`; `working` the tasks of this process."""
+    """A sweep at one moment; `jobs` are `plan.states`."""
 
     jobs: pd.DataFrame
     runs: pd.DataFrame
-    working: Sequence[Task]
     spent_wh: float
 
 
@@ -99,24 +98,24 @@ def drive(
         while True:
             try:
                 jobs, runs = _look(specs, ledger, limits.stale_s, again)
-            except WorkFailed:
-                if not working:
+                ended.jobs, ended.runs = jobs, runs
+                spent = _spent(jobs, runs, limits.budget_wh)
+                show(Status(jobs, runs, spent))
+                ended.given_up = {key for key, n in failures.items() if n > limits.retries}
+                tasks = strategy(jobs.drop(index=list(ended.given_up)), runs)
+            except WorkFailed as error:
+                if not working or error.reason != "tracking":
                     raise
                 for report in engine.poll(_LOOK_EVERY_S):  # the server may be back before they end
                     _take(report, working, failures, ended)
                     told(report)
                 continue
-            ended.jobs, ended.runs = jobs, runs
-            spent = _spent(jobs, limits.budget_wh)
-            show(Status(jobs, runs, list(working.values()), spent))
             left_wh = None if limits.budget_wh is None else limits.budget_wh - spent
             if left_wh is not None and left_wh <= 0:
                 ended.stopped = (
                     f"budget_wh={limits.budget_wh:g}: the runs of this sweep took {spent:.4g} Wh"
                 )
                 return ended
-            ended.given_up = {key for key, n in failures.items() if n > limits.retries}
-            tasks = strategy(jobs.drop(index=list(ended.given_up)), runs)
             if tasks and not working and engine.slots == 0:
                 ended.stopped = "no place for a job is left: every node has gone"
                 return ended
@@ -124,7 +123,7 @@ def drive(
                 if len(working) >= engine.slots:
                     break
                 key = task.spec.fingerprint
-                if key not in working and jobs.loc[key, "state"] != "running":
+                if key not in working and jobs.loc[key, "state"] == "pending":
                     working[key] = replace(task, left_wh=left_wh)
                     engine.submit(working[key])
             if not tasks and not working:
@@ -169,13 +168,13 @@ def _look(
     return plan.states(specs, runs, again=again), runs
 
 
-def _spent(jobs: pd.DataFrame, budget_wh: float | None) -> float:
-    unknown = jobs[jobs["energy_wh"].isna() & jobs["run_id"].notna()]
-    if budget_wh is not None and len(unknown):
-        run_id, spec = unknown.iloc[0]["run_id"], unknown.iloc[0]["spec"]
+def _spent(jobs: pd.DataFrame, runs: pd.DataFrame, budget_wh: float | None) -> float:
+    if budget_wh is not None and jobs["energy_wh"].isna().any():
+        of = runs[runs["spec"].isin(list(jobs.index))]
+        unknown = of[plan.spent_wh(of).isna()].iloc[0]
         raise WorkFailed(
-            f"budget_wh: the energy of run {run_id} ({spec.model}) is not known, so the budget "
-            "cannot be kept; run without one, or delete that run"
+            f"budget_wh: the energy of run {unknown['run_id']} ({unknown['model']}) is not known, "
+            "so the budget cannot be kept; run without one, or delete that run"
         )
     return float(jobs["energy_wh"].sum())
 

@@ -20,6 +20,7 @@ _CONDITIONS = (
     *("dataset", "size", "image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "compile", "deterministic"),
 )
+_MEASURED_BY = ("hardware", "energy_components")
 _LEAST = 3  # models, to tell how cost grows with parameters
 
 
@@ -121,15 +122,24 @@ def states(
     columns = ["spec", "state", "run_id", "reason", "error"]
     table = pd.DataFrame.from_dict(found, orient="index", columns=columns, dtype=object)
     energies = spent_wh(of).groupby(of["spec"]).agg(lambda e: e.sum(skipna=False))
-    return table.assign(energy_wh=energies.reindex(table.index).astype(float))
+    return table.assign(energy_wh=energies.reindex(table.index, fill_value=0.0).astype(float))
 
 
 def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
-    """Energy of each run so far, training and evaluation; NaN where it was measured for some time
-    and its energy is not known, 0 before the first epoch."""
-    train, time_s = runs["energy_wh"], runs["train_time_s"]
-    evaluated = runs.get("metrics.energy/eval_wh", pd.Series(np.nan, runs.index)).fillna(0.0)
-    return (train + evaluated).where(train.notna(), np.where(time_s.notna(), np.nan, 0.0))
+    """Energy of each run so far, training and evaluation; NaN where either took some time and its
+    energy is not known, 0 before the first epoch."""
+    nothing = pd.Series(np.nan, runs.index)
+    parts = (
+        (runs["energy_wh"], runs["train_time_s"]),
+        (
+            runs.get("metrics.energy/eval_wh", nothing),
+            runs.get("metrics.time/eval_s", nothing),
+        ),
+    )
+    return sum(
+        (wh.where(wh.notna() | time_s.notna(), 0.0) for wh, time_s in parts),
+        start=pd.Series(0.0, runs.index),
+    )
 
 
 def forecast(
@@ -138,24 +148,27 @@ def forecast(
     """What each job is expected to cost, from finished runs and probes under its conditions.
 
     One row per spec, the index its fingerprint: `energy_wh`, `time_s`, both missing where nothing
-    like it was run yet, and `basis`. Of a job that was probed it is the probe's; of a model that
-    was trained the mean of its runs; of another a power law of cost over `parameters` (weights by
-    model) through those of at least three models, or else their mean. Costs scale with epochs and
-    fraction.
+    like it was run yet, and `basis`. Of a job that was probed it is the last probe's; of a model
+    that was trained, or else probed, the mean of its runs; of another a power law of cost over
+    `parameters` (weights by model) through those of at least three models, or else their mean.
+    Costs scale with epochs and fraction; where several machines have some, those of the last count.
     """
     rows = []
     known = _per_epoch(runs)
     for spec in specs:
         own = known[known["spec"] == spec.fingerprint]
-        alike = known[_alike(known, spec)]
+        alike = _of_one_machine(known[_alike(known, spec)])
         same = alike[alike["model"] == spec.model]
+        if (same["kind"] == "run").any():
+            same = same[same["kind"] == "run"]
         scale = spec.epochs * spec.fraction
         if (own["kind"] == "probe").any():
             last = own[own["kind"] == "probe"].iloc[-1]
             rows.append((last["energy_wh"] * scale, last["time_s"] * scale, "probe"))
         elif len(same):
             mean = same[["energy_wh", "time_s"]].mean() * scale
-            rows.append((mean["energy_wh"], mean["time_s"], f"{len(same)} runs of it"))
+            kind = same["kind"].iloc[0] + ("s" if len(same) > 1 else "")
+            rows.append((mean["energy_wh"], mean["time_s"], f"{len(same)} {kind} of it"))
         else:
             energy_wh, time_s = (
                 _by_size(alike, cost, spec.model, parameters) for cost in ("energy_wh", "time_s")
@@ -171,8 +184,29 @@ def forecast(
     return found.assign(basis=found["basis"].where(found["time_s"].notna(), "not known"))
 
 
+def to_come(jobs: pd.DataFrame, runs: pd.DataFrame, parameters: Mapping[str, int]) -> pd.DataFrame:
+    """What is left to train of each open job (`states`): its `forecast` less what its run has."""
+    left = jobs[jobs["state"].isin(["pending", "running"])]
+    expected = forecast(list(left["spec"]), runs, parameters)
+    by_run = runs[runs["probe"].isna()].drop_duplicates("run_id").set_index("run_id")
+    for cost, column in (("energy_wh", "energy_wh"), ("time_s", "train_time_s")):
+        so_far = left["run_id"].map(by_run[column]).astype(float).fillna(0.0)
+        expected[cost] = (expected[cost] - so_far).clip(lower=0.0)
+    return expected
+
+
+def _of_one_machine(known: pd.DataFrame) -> pd.DataFrame:
+    """Those of the machine and the sensors of the last one."""
+    if known.empty:
+        return known
+    here = known[list(_MEASURED_BY)].fillna("")
+    return known[(here == here.iloc[-1]).all(axis=1)]
+
+
 def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
-    """Finished runs and probes with what they cost per epoch of the whole training set."""
+    """Finished runs and probes, the last at the end, with what they cost per epoch of the whole
+    training set."""
+    runs = runs.sort_values("start_time", kind="stable")
     finished = (runs["status"] == "FINISHED") & runs["stopped"].isna()
     probed = runs["probe"].notna() & ("metrics.forecast/train_s" in runs)
     scale = (runs["epochs"] * runs["fraction"]).astype(float)
@@ -184,7 +218,7 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
         for name, metric in columns.items()
     }
     kind = pd.Series(np.where(probed, "probe", "run"), runs.index)
-    table = runs[["spec", "model", *_CONDITIONS]].assign(**costs, kind=kind)
+    table = runs[["spec", "model", *_CONDITIONS, *_MEASURED_BY]].assign(**costs, kind=kind)
     return table[(finished | probed) & table["time_s"].notna()]
 
 

@@ -134,6 +134,8 @@ class RayEngine:
 
 def _do(work: Work, task: Task, settings: Mapping[str, str]) -> Report:
     """What the new process does."""
+    # A node that a script began with `&` ignores SIGINT, and Ray's cancelling with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         del os.environ[name]  # of who started the node
     os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to the CPUs of the task, 1 with a GPU

@@ -59,8 +59,9 @@ class Search:
     def observed(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Observed]:
         """What `runs` tell of `jobs` (`plan.states`), what their other attempts took included.
 
-        An attempt of unknown energy is left out of what was spent. Raises `WorkFailed` where the
-        cost of a candidate is not known, or not all were measured alike.
+        All that they took counts as spent, but for attempts of unknown energy, and for those of a
+        candidate of which nothing else is known yet. Raises `WorkFailed` where the cost of a
+        candidate is not known, or not all were measured alike.
         """
         of = runs[runs["spec"].isin(list(jobs.index))]
         timed = of["run_id"].isin(list(jobs["run_id"].dropna())) & of["train_time_s"].notna()
@@ -71,22 +72,23 @@ class Search:
         found: list[Observed] = []
         for key, job in jobs.iterrows():
             own: list[Observed] = []
-            others = of[of["spec"] == key]
             if key in probes.index:
                 own.append(self._of_probe(job["spec"], probes.loc[key]))
             if key in trained.index:
                 run = trained.loc[key]
-                others = others[others["run_id"] != run["run_id"]]
                 own += self._of_training(job["spec"], run, steps[steps["run_id"] == run["run_id"]])
+            if not own and job["state"] == "failed":  # what it took remains
+                own = [Observed(job["spec"].model, 0, None, 0.0, 0.0, 0.0)]
             if own:
-                paid = float(others[self.spending].sum())
-                own[0] = replace(own[0], spent=own[0].spent + paid)
+                paid = float(of.loc[of["spec"] == key, self.spending].sum())
+                later = sum(one.spent for one in own[1:])
+                own[0] = replace(own[0], spent=max(0.0, paid - later))
             found += own
         return found
 
     def _of_probe(self, spec: RunSpec, run: pd.Series[Any]) -> Observed:
         cost, expense = self._costs(run, run.get(_FORECAST_WH), run[_FORECAST_S])
-        return Observed(spec.model, 0, None, cost, expense, spent=0.0)  # with the other attempts
+        return Observed(spec.model, 0, None, cost, expense, spent=0.0)  # see `observed`
 
     def _of_training(
         self, spec: RunSpec, run: pd.Series[Any], steps: pd.DataFrame
@@ -103,6 +105,11 @@ class Search:
             p = float(at[PERFORMANCE])
             found.append(Observed(spec.model, epoch, p, cost, expense, expense / scale - before))
             before = expense / scale
+        if run["status"] == "FINISHED" and len(found) < spec.epochs:
+            raise WorkFailed(
+                f"history: run {run['run_id']} ({spec.model}) is finished but has no {PERFORMANCE} "
+                f"of epoch {len(found) + 1}; delete that run to have it trained again"
+            )
         return found
 
     def _costs(self, run: pd.Series[Any], wh: float | None, s: float) -> tuple[float, float]:

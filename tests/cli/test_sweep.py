@@ -165,7 +165,8 @@ def test_recorded_runs_are_searched_without_training(
     capfd: pytest.CaptureFixture[str], engine: Engine
 ) -> None:
     assert _run(capfd, *WORDS[:-2])[0] == 0  # all of them
-    assert engine.tasks == [(t[0], None) for t in engine.tasks]
+    assert sorted(engine.tasks) == sorted((model, None) for model in CURVES)
+    done = list(engine.tasks)
     for form in ("table", "json"):
         status, out, _ = _run(
             capfd, "sweep", "--replay", "--experiment", "digits", "--top", "3", "--format", form
@@ -176,7 +177,11 @@ def test_recorded_runs_are_searched_without_training(
     # all but resnet34d, and a twentieth of an epoch of four for each probe
     assert rows["frugal"]["expense"] == pytest.approx(14 + 94 / 80)
     assert rows["exhaustive"]["expense"] == 94
-    assert engine.tasks == [(t[0], None) for t in engine.tasks]
+    _, out, _ = _run(capfd, "sweep", "--replay", "--experiment", "digits")
+    assert re.search(r"^frugal +100% +4 of 4 ", out, flags=re.M)  # the top five of four are four
+    Path("grid.toml").write_text('experiment = "digits"\n')
+    assert _run(capfd, "sweep", "grid.toml", "--replay", "--top", "3")[0] == 0
+    assert engine.tasks == done
 
 
 @pytest.mark.parametrize(
@@ -187,6 +192,10 @@ def test_recorded_runs_are_searched_without_training(
         ([*FRUGAL, "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
         ([*FRUGAL, "--objective", "pepr-c"], "give --country or --carbon-intensity"),
         ([*WORDS, "--replay"], "it reads the runs of --experiment NAME, not model, dataset"),
+        (
+            ["sweep", "--replay", "--experiment", "digits", "--budget-wh", "5", "--dry-run"],
+            "it reads the runs of --experiment NAME, not budget_wh, dry_run; name only that",
+        ),
         (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
     ],
 )

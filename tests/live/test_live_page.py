@@ -303,6 +303,6 @@ def test_the_command_says_where_it_is_and_ends_by_an_interrupt(tmp_path: Path) -
     assert process.stdout is not None
     assert process.stdout.readline().startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in told

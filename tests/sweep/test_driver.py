@@ -173,6 +173,38 @@ def test_a_budget_without_an_energy_is_refused() -> None:
         _drive(server, Engine(_finishes(server)), budget_wh=7.0)
 
 
+def test_the_run_whose_energy_is_not_known_is_named() -> None:
+    server = Server()
+    server.log(SPECS[0], "FAILED", energy_wh=None, tags={"pepr.reason": "lost"})
+    server.log(SPECS[0], "FINISHED", energy_wh=10.0)
+    with pytest.raises(WorkFailed, match=r"energy of run run0 \(a\) is not known"):
+        _drive(server, Engine(_finishes(server)), budget_wh=70.0)
+
+
+@pytest.mark.parametrize("reason", ["tracking", "failed"])
+def test_a_strategy_that_meets_a_server_that_is_away_waits_too(reason: str) -> None:
+    server = Server()
+    engine = Engine(_finishes(server))
+    asked = 0
+
+    def strategy(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise WorkFailed("no answer", reason=reason)
+        return plan.exhaustive(jobs, runs)
+
+    still: list[list[Report]] = [[]]  # the first job goes on meanwhile
+    engine.poll = lambda timeout_s: still.pop() if still else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
+    nothing = (lambda status: None, lambda report: None)
+    if reason == "tracking":
+        ended = driver.drive(SPECS, strategy, engine, server, driver.Limits(), *nothing)
+        assert list(ended.jobs["state"]) == ["done"] * 3
+    else:
+        with pytest.raises(WorkFailed, match="no answer"):
+            driver.drive(SPECS, strategy, engine, server, driver.Limits(), *nothing)
+
+
 def test_an_interrupt_stops_the_engine_first() -> None:
     server = Server()
 

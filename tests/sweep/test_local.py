@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
+
 from pepr_mlops.schema import RunSpec
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Report, Task
@@ -77,5 +79,6 @@ def test_stopping_ends_what_runs(tmp_path: Path) -> None:
     (report,) = _all(engine, 1)
     assert (report.reason, report.error) == ("lost", "its process was killed by SIGTERM")
     engine.submit(_task("waits"))
+    (child,) = psutil.Process().children()
     engine.close()
-    assert engine.poll(0) == []
+    assert not child.is_running()

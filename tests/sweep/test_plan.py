@@ -93,7 +93,11 @@ def test_energy_that_is_not_known_is_not_nothing() -> None:
         ]
     )
     table = plan.states([A, B, C, D], runs)
-    assert np.array_equal(table["energy_wh"], [np.nan, 0.0, np.nan, np.nan], equal_nan=True)
+    assert np.array_equal(table["energy_wh"], [np.nan, 0.0, np.nan, 0.0], equal_nan=True)
+    evaluated = {"pepr.energy_missing": "gpu (eval): no reading"}
+    costs = {"time/eval_s": 9.0, "energy/eval_wh": 3.0}
+    of = frame([_run(A, metrics=costs), _run(B, metrics=costs, tags=evaluated)])
+    assert np.array_equal(plan.spent_wh(of), [23.0, np.nan], equal_nan=True)
 
 
 def test_runs_nobody_works_on() -> None:
@@ -150,7 +154,43 @@ def test_forecasts_come_from_what_is_nearest() -> None:
     assert list(found["time_s"])[:4] == pytest.approx([200, 400 / 4, 600, 140])
     assert found["energy_wh"].iloc[4] == pytest.approx((100 + 200 + 400 + 70) / 4)
     assert list(found["basis"]) == [
-        *("1 runs of it", "1 runs of it", "models of other sizes", "probe"),
+        *("1 run of it", "1 run of it", "models of other sizes", "probe"),
         *("the mean of other models", "not known"),
     ]
     assert pd.isna(found["energy_wh"].iloc[5])
+
+
+def _probe(spec: RunSpec, wh: float, start: int, **changed: object) -> dict[str, object]:
+    tags = {"pepr.probe": "3 + 10", **changed.pop("tags", {})}  # type: ignore[dict-item]
+    metrics = {"forecast/train_wh": wh, "forecast/train_s": 2 * wh}
+    return _run(spec, "KILLED", start=start, tags=tags, metrics=metrics, energy_wh=0.5, **changed)
+
+
+def test_forecasts_come_from_the_last_probe_and_machine() -> None:
+    # the server gives the newest first
+    runs = frame([_probe(A, 40.0, 2), _probe(A, 100.0, 1)])
+    found = plan.forecast([A, RunSpec(model="a", seed=1)], runs, {})
+    assert list(found["energy_wh"]) == [40.0, 70.0]
+    assert list(found["basis"]) == ["probe", "2 probes of it"]
+    cpu = {"pepr.hardware": "AMD EPYC", "pepr.energy_components": "cpu=estimated"}
+    runs = frame([_run(A, energy_wh=10.0, start=2), _run(A, energy_wh=100.0, start=1, tags=cpu)])
+    (row,) = plan.forecast([RunSpec(model="a", seed=1)], runs, {}).to_dict("records")
+    assert (row["energy_wh"], row["basis"]) == (10.0, "1 run of it")
+
+
+def test_to_come_is_what_the_run_of_a_job_has_not_trained_yet() -> None:
+    paused = {"pepr.reason": "paused"}
+    runs = frame(
+        [
+            _probe(A, 50.0, 1),
+            _run(A, "KILLED", start=2, energy_wh=20.0, train_time_s=30.0, tags=paused),
+            _run(A, "FAILED", start=1, energy_wh=9.0, tags={"pepr.reason": "lost"}),
+            _probe(B, 7.0, 1),
+            _run(C, start=1),
+        ]
+    )
+    found = plan.to_come(plan.states([A, B, C, RunSpec(model="d", size=28)], runs), runs, {})
+    assert found["energy_wh"].tolist()[:2] == [30.0, 7.0]
+    assert found["time_s"].tolist()[:2] == [70.0, 14.0]
+    assert len(found) == 3  # c is done
+    assert pd.isna(found["energy_wh"].iloc[2])

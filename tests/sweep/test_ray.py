@@ -41,7 +41,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         from ray.cluster_utils import Cluster
 
         cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes need not find it
-        cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        # A node that is gone refuses at once; Ray would ask it five times in 15 s.
+        often = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
+        head = {"num_cpus": 1, "include_dashboard": False, "_system_config": often}
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a node begun with `&`
+        try:
+            cluster = Cluster(True, head_node_args=head)
+        finally:
+            signal.signal(signal.SIGINT, handler)
         yield cluster
         cluster.shutdown()
 

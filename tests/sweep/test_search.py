@@ -125,7 +125,7 @@ def test_requests_become_tasks() -> None:
 
 def test_what_cannot_be_trained_is_no_candidate_but_was_paid() -> None:
     failed = logged("c", "FAILED", 5.0, 9.0, tags={"pepr.reason": "out_of_memory"})
-    search, jobs, runs = look([*RUNS, failed], {**STEPS, "run3": [(0.1, 5.0, 9.0)]})
+    search, jobs, runs = look([*RUNS, failed], {**STEPS, "run3": [(np.nan, 5.0, 9.0)]})
     assert search(jobs, runs) == [Task(SPECS["b"]), Task(SPECS["a"])]
     found = search.verdict(jobs, runs)
     assert list(found.table.index) == ["a", "b"]
@@ -134,6 +134,21 @@ def test_what_cannot_be_trained_is_no_candidate_but_was_paid() -> None:
     tags = {**hopeless["tags"], "pepr.reason": "out_of_memory", "pepr.probe": "begun"}
     search, jobs, runs = look([*RUNS, {**hopeless, "status": "FAILED", "tags": tags}], STEPS)
     assert list(jobs["state"]) == ["pending", "pending", "failed"]
+
+
+def test_an_epoch_that_was_broken_off_was_paid() -> None:
+    # 20 Wh in all, 16 of them in two whole epochs
+    broken = logged("a", "KILLED", 20.0, 40.0, tags={"pepr.reason": "killed"})
+    steps: Steps = {"run0": [*STEPS["run1"][:2], (np.nan, 20.0, 40.0)]}
+    search, jobs, runs = look([broken, probed("a", 40.0, 80.0, 1.0)], steps)
+    seen = search.observed(jobs, runs)
+    assert [(o.epoch, o.spent) for o in seen] == [(0, 5.0), (1, 9.0), (2, 7.0)]
+
+
+def test_a_finished_run_without_all_epochs_is_told() -> None:
+    search, jobs, runs = look([logged("a", "FINISHED", 40.0, 80.0)], STEPS | {"run0": []})
+    with pytest.raises(WorkFailed, match=r"run run0 \(a\) is finished but has no performance of"):
+        search(jobs, runs)
 
 
 def test_costs_that_are_not_known_or_of_two_machines_are_refused() -> None:
@@ -261,6 +276,7 @@ def test_a_sweep_finds_and_spends_what_the_replay_says(
     finished = list(found.table.index[found.table["state"] == "finished"])
     assert sorted(trainer.probes) == names
     assert found.spent < 0.5 * found.exhaustive
+    assert {*found.top} <= {*curves.scores(1.0).iloc[:, -1].nlargest(5).index}
     if slots == 1:
         assert finished == sorted(expected.finished)
         assert found.spent / found.exhaustive == pytest.approx(expected.spent)

@@ -41,6 +41,15 @@ def test_models_and_data_must_exist() -> None:
         sweeper.jobs({"dataset": ["digits", "digit"]})
 
 
+def test_a_folder_is_the_same_from_everywhere_and_of_one_project(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shapes.parent)
+    (spec,) = sweeper.jobs({"dataset": f"./{shapes.name}"})
+    assert spec == sweeper.jobs({"dataset": str(shapes)})[0]
+    assert sweeper.jobs({"dataset": "digits"})[0].dataset == "digits"
+
+
 def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.models.cached_models", set)
     specs = sweeper.jobs(
