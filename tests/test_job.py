@@ -88,7 +88,8 @@ def test_recorded_energy_is_logged_to_the_joule(
     recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
     monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
     monkeypatch.setattr(
-        "pepr_mlops.meter.find_sensors", lambda uuids: (monitor, ("gpu",), {"cpu": "no RAPL here"})
+        "pepr_mlops.meter.find_sensors",
+        lambda uuids, host: (monitor, ("gpu",), {"cpu": "no RAPL here"}),
     )
     spec = RunSpec(
         dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="measured"
@@ -117,7 +118,9 @@ def test_energy_of_a_part_of_the_run_is_not_passed_off_as_the_whole(
     rows = [f"{i}.0,{name},1.0,100.0" for i, name in enumerate(["idle", "train", "eval"])]
     recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
     monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
-    monkeypatch.setattr("pepr_mlops.meter.find_sensors", lambda uuids: (monitor, ("gpu",), {}))
+    monkeypatch.setattr(
+        "pepr_mlops.meter.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
+    )
     spec = RunSpec(dataset=str(shapes), image_size=32, epochs=2, pretrained=False)
     outcome = pepr_mlops.run(spec)
     assert outcome.energy_source == "lost"

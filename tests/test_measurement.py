@@ -71,7 +71,9 @@ def test_a_real_counter_is_coarser_than_the_steps_between_calls(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monitor = _Ticking()
-    monkeypatch.setattr("pepr_mlops.meter.find_sensors", lambda uuids: (monitor, ("gpu",), {}))
+    monkeypatch.setattr(
+        "pepr_mlops.meter.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
+    )
     with pepr_mlops.measure("ticking", model="x") as m:
         for _ in range(3):
             time.sleep(0.4)

@@ -296,10 +296,14 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 def test_the_command_says_where_it_is_and_ends_by_an_interrupt(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[[figure]]\nkind = "plane"\n')
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pepr_mlops", "dashboard", "--port", "0", "--dashboard",
-         "mine.toml"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    default = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a child inherits what nohup ignores
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pepr_mlops", "dashboard", "--port", "0", "--dashboard",
+             "mine.toml"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, default)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGINT)
