@@ -251,7 +251,8 @@ def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) 
             epochs = query.load_epochs(list(of["run_id"]), [PERFORMANCE], tracking_uri=tracking_uri)
             title = name if pd.isna(seed) else f"{name}, seed {seed}"
             curves = replay.recorded(of, epochs, RESOURCES[letter].column, spending)
-            source = "none" if spending != "energy_wh" else of["energy_source"].iloc[0]
+            sources = sorted(of["energy_source"].dropna().unique())
+            source = " and ".join(sources) if spending == "energy_wh" else "none"
             found.append(Recorded(title, spending, source, curves))
     if not found:
         raise WorkFailed(f"replay: {', '.join(experiments)} has no two models of one seed")

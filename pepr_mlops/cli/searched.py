@@ -40,7 +40,9 @@ def summary(ended: Ended, search: Search, jobs: pd.DataFrame, source: str, form:
 
     `jobs` has `model`, `energy_wh` and `error` of every job, `source` is that of the energy.
     """
-    found = search.verdict(ended.jobs.drop(index=list(ended.given_up)), ended.runs)
+    given_up = ended.jobs.index.isin(ended.given_up)  # no candidates, but what they took counts
+    judged = ended.jobs.assign(state=ended.jobs["state"].mask(given_up, "failed"))
+    found = search.verdict(judged, ended.runs)
     ranked = found.table.sort_values(["score", "bound"], ascending=False, kind="stable")
     order = [*found.top, *(m for m in ranked.index if m not in found.top)]
     order += [m for m in jobs["model"] if m not in found.table.index]

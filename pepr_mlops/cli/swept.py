@@ -63,7 +63,7 @@ def dry_run(
     ]
     click.echo(table(rows, [*columns, "energy", "time", "forecast from"]))
     left = shown[shown["state"].isin(["pending", "running"])]
-    to_come = "to come" if sought is None else "to train all"
+    to_come = "to come" if sought is None else "to come at most"
     click.echo()
     click.echo(
         table(
