@@ -26,7 +26,7 @@ LEVELS = [
     },
     {
         *("data", "hardware", "memory", "meter", "progress", "tracking", "query", "importers"),
-        *("checkpoint", "sweep"),
+        *("checkpoint", "lidc", "sweep"),
     },
     {"gauges", "report"},
     {"train", "tags"},

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from pepr_mlops.data import digits, folder, medmnist
+from pepr_mlops.data import digits, folder, lidc, medmnist
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.schema import RunSpec
 
 __all__ = ["NAMES", "Split", "Splits", "load"]
 
-NAMES = ("digits", *medmnist.ALIASES, *medmnist.FLAGS)
+NAMES = ("digits", *medmnist.ALIASES, lidc.NAME, *medmnist.FLAGS)
 
 
 def check_name(name: str) -> None:
@@ -43,6 +43,8 @@ def load(spec: RunSpec) -> Splits:
     flag = medmnist.ALIASES.get(name, name)
     if name == "digits":
         splits = digits.load()
+    elif name == lidc.NAME:
+        splits = lidc.load(spec.data_root)
     elif flag in medmnist.FLAGS:
         splits = medmnist.load(flag, spec.size, spec.data_root)
     else:

@@ -71,12 +71,17 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
 
 def path_of(flag: str, size: int, data_root: str | None) -> Path:
     """Where the file of a data set lies or would be put, as `load` says."""
+    return folder_of(data_root) / f"{flag}{_suffix(size)}.npz"
+
+
+def folder_of(data_root: str | None) -> Path:
+    """`data_root`, or medmnist's own folder without one."""
     import medmnist
 
     folder = data_root or medmnist.info.DEFAULT_ROOT
     if folder is None:
         raise WrongUse("data_root: medmnist has no folder of its own here; name one")
-    return Path(folder).expanduser() / f"{flag}{_suffix(size)}.npz"
+    return Path(folder).expanduser()
 
 
 def _suffix(size: int) -> str:

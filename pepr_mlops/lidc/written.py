@@ -1,0 +1,124 @@
+"""The data set as it is written: labels, manifest and one `npz` in MedMNIST's format."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pepr_mlops.lidc.nodules import RATERS, Outlined
+from pepr_mlops.lidc.parts import Part
+from pepr_mlops.lidc.patches import corner
+from pepr_mlops.lidc.splits import NAMES, Way, assign
+
+Label = Literal["malignant", "marked"]
+CLASSES: dict[Label, tuple[str, str]] = {
+    "malignant": ("not malignant", "malignant"),
+    "marked": ("marked by up to two", "marked by more than two"),
+}
+_SUSPICIOUS = 4  # ratings of malignancy from here on: moderately or highly suspicious
+_MANY = 2  # of four radiologists more than so many have to say so, as in the PePR paper
+_SILENT = -1
+
+Votes = npt.NDArray[np.int8]
+
+
+def votes(outlined: Sequence[Outlined], label: Label) -> Votes:
+    """What each radiologist says of each patch [n, 4]: 1 yes, 0 no, -1 nothing.
+
+    `malignant`: whether they rated the nodule 4 or 5; who did not mark it said nothing. `marked`:
+    whether they outlined it in this slice; who did not, of the four who read the scan, said no.
+    """
+    found = np.full((len(outlined), RATERS), _SILENT if label == "malignant" else 0, np.int8)
+    for row, one in zip(found, outlined, strict=True):
+        said = [r >= _SUSPICIOUS for r in one.ratings] if label == "malignant" else one.marked
+        row[: len(said)] = said
+    return found
+
+
+def labels(votes: Votes) -> npt.NDArray[np.int64]:
+    """1 for each patch of which more than two of four radiologists say yes, else 0."""
+    return np.asarray((votes == 1).sum(axis=1) > _MANY, dtype=np.int64)
+
+
+def manifest(parts: Sequence[Part], label: Label, patch: int, way: Way, seed: int) -> pd.DataFrame:
+    """A row per patch, in the order of the parts: where it comes from and where it goes.
+
+    `split` and `image` (from 0) say which image of the data set it is; `row` and `column` are the
+    first of the square of `patch` pixels in the slice at `z_mm`; `rating_1` to `rating_4` are the
+    malignancy from 1 to 5 by each radiologist who marked the nodule, `marked_1` to `marked_4`
+    whether they did in this slice, `vote_1` to `vote_4` those of `votes`. All are missing where a
+    radiologist did not mark the nodule, but votes of who is known to say no.
+    """
+    of = [(part.scan, one) for part in parts for one in part.outlined]
+    said = votes([one for _, one in of], label)
+    rows = []
+    for (scan, one), own in zip(of, said, strict=True):
+        row, column = corner(one.row, one.column, patch)
+        ratings = dict(enumerate(one.ratings, 1))
+        marked = dict(enumerate(one.marked, 1))
+        rows.append(
+            {
+                "patient": scan.patient,
+                "series": scan.series,
+                "z_mm": one.z_mm,
+                "nodule": one.nodule,
+                "row": row,
+                "column": column,
+                "patch": patch,
+                **{f"rating_{k}": ratings.get(k) for k in range(1, RATERS + 1)},
+                **{f"marked_{k}": marked.get(k) for k in range(1, RATERS + 1)},
+                **{f"vote_{k}": None if v == _SILENT else v for k, v in enumerate(own, 1)},
+            }
+        )
+    table = pd.DataFrame(rows).convert_dtypes()
+    table.insert(0, "label", labels(said))
+    table.insert(0, "split", assign(table["label"].to_numpy(), list(table["patient"]), way, seed))
+    table.insert(1, "image", table.groupby("split").cumcount())
+    return table
+
+
+def write(path: Path, table: pd.DataFrame, parts: Sequence[Part], label: Label) -> None:
+    """Write the patches of `parts`, as their `manifest` says, scan by scan."""
+    said = votes([one for part in parts for one in part.outlined], label)
+    unfinished = path.with_suffix(".unfinished")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for split in NAMES:
+            here = (table["split"] == split).to_numpy()
+            with archive.open(_member(f"{split}_images"), "w", force_zip64=True) as file:
+                _write_images(file, parts, here)
+            _write_array(archive, f"{split}_labels", table.loc[here, ["label"]].to_numpy(np.uint8))
+            _write_array(archive, f"{split}_votes", said[here])
+        _write_array(archive, "classes", np.array(CLASSES[label]))
+    os.replace(unfinished, path)
+
+
+def _write_images(file: IO[bytes], parts: Sequence[Part], here: npt.NDArray[np.bool_]) -> None:
+    """The images of one split as an array in NumPy's format, without having them all at once."""
+    shape = (int(here.sum()), *parts[0].images().shape[1:])
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    start = 0
+    for part in parts:
+        chosen = here[start : start + len(part.outlined)]
+        start += len(part.outlined)
+        if chosen.any():
+            file.write(part.images()[chosen].tobytes())
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: npt.NDArray[np.generic]) -> None:
+    with archive.open(_member(name), "w") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    """Of a fixed date, so that equal data sets are equal files."""
+    member = zipfile.ZipInfo(f"{name}.npy")
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member
