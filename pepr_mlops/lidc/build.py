@@ -101,7 +101,9 @@ def build(settings: Settings, progress: Progress) -> Built:
     dicom.check_installed()
     database = settings.annotations or nodules.installed()
     patients = nodules.patients(database)
-    every = nodules.read(database, settings.patients)
+    every = nodules.read(
+        database, settings.patients, partial(progress, desc="read annotations", unit="scan")
+    )
     scans = [scan for scan in every if scan.outlined]
     if not scans:
         raise WrongUse(
@@ -120,7 +122,7 @@ def build(settings: Settings, progress: Progress) -> Built:
                 files, lacking = _files(scan, found)
                 skipped += lacking
                 tasks.append((scan, files))
-            cut = progress(each(cutter, tasks), total=len(tasks), desc="cut", unit="scan")
+            cut = progress(each(cutter, tasks), total=len(tasks), desc="cut patches", unit="scan")
             cuts = sorted(cut, key=lambda part: (part.scan.patient, part.scan.series))
         skipped += [one for part in cuts for one in part.skipped]
         table = _table(skipped, settings)
@@ -238,7 +240,7 @@ def _find(
     found: _Found = {}
     skipped: list[Skipped] = []
     looks = each(partial(_look, patients, wanted), folders)
-    for here, others in progress(looks, total=len(folders), desc="look", unit="folder"):
+    for here, others in progress(looks, total=len(folders), desc="look for slices", unit="folder"):
         skipped += others
         for key, one in here.items():
             found[key] = min(found.get(key, one), one, key=_first)

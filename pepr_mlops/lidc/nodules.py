@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,7 @@ RATERS = 4
 _TIGHTEN, _TIGHTEST = 0.9, 0.1
 
 Points = npt.NDArray[np.int64]
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,11 @@ def patients(path: Path) -> dict[str, str]:
     return dict(zip(scans["series_instance_uid"], scans["patient_id"], strict=True))
 
 
-def read(path: Path, patients: str = "*") -> list[Scan]:
+def read(path: Path, patients: str = "*", progress: Progress = iter) -> list[Scan]:
     """The scans with an outlined nodule, by patient and series, of `patients`: a glob.
 
-    Raises `WrongUse` as `patients`.
+    `progress` gives back the scans it is given and may show how far they are. Raises `WrongUse`
+    as the function `patients`.
     """
     scans = _query(path, "SELECT id, patient_id, series_instance_uid, slice_thickness FROM scans")
     fits = scans["patient_id"].map(lambda patient: fnmatchcase(patient, patients))
@@ -95,7 +99,7 @@ def read(path: Path, patients: str = "*") -> list[Scan]:
     by_scan = dict(list(contours.groupby(contours["annotation_id"].map(raters["scan_id"]))))
     positions = _query(path, "SELECT scan_id, val FROM zvals ORDER BY val").groupby("scan_id")
     found = []
-    for scan_id, patient, series, thickness in scans[fits].itertuples(index=False):
+    for scan_id, patient, series, thickness in progress(list(scans[fits].itertuples(index=False))):
         if scan_id not in by_scan:
             continue
         slices = positions.get_group(scan_id)["val"].to_numpy()

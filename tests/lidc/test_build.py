@@ -255,7 +255,7 @@ def test_an_interrupted_build_goes_on_to_the_same_file(
 
     def stops(items: Iterable[Any], *, desc: str, **_: Any) -> Iterable[Any]:
         for i, item in enumerate(items):
-            if desc == "cut" and i == 3:
+            if desc == "cut patches" and i == 3:
                 raise Interrupted
             yield item
 

