@@ -250,6 +250,25 @@ def test_a_damaged_file_is_named_with_its_link(
         _load(dataset="derma", size=28, data_root=str(tmp_path))
 
 
+def test_a_single_array_is_no_medmnist_file(tmp_path: Path) -> None:
+    with (tmp_path / "dermamnist.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(WrongUse, match=r"damaged or no MedMNIST file \(a single array"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_a_file_that_looks_encrypted_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch)
+    content = bytearray(file.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1
+    file.write_bytes(content)
+    with pytest.raises(WrongUse, match=r"dermamnist\.npz is damaged"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
 def test_a_wrong_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import medmnist
 
