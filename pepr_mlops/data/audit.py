@@ -174,7 +174,7 @@ def unequal(parts: Sequence[Part]) -> list[Finding]:
     shapes = {part.name: part.looks[0][1:] for part in parts if part.looks and part.looks[0]}
     if len(set(shapes.values())) < 2:
         return []
-    each = ", ".join(f"{split} {size(h, w)} {colour}" for split, (h, w, colour) in shapes.items())
+    each = ", ".join(f"{split} {_size(h, w)} {colour}" for split, (h, w, colour) in shapes.items())
     return [Finding("error", "images", f"images differ between splits: {each}; make them alike")]
 
 
@@ -212,8 +212,8 @@ def mixture(parts: Sequence[Part]) -> list[Finding]:
     sizes = sorted({(look.height, look.width) for look in looks})
     if len(sizes) > 1:
         message = (
-            f"images have {len(sizes):,} sizes, {size(*sizes[0])} to {size(*sizes[-1])}; training "
-            "makes all square of one size"
+            f"images have {len(sizes):,} sizes, {_size(*sizes[0])} to {_size(*sizes[-1])}; "
+            "training makes all square of one size"
         )
         findings.append(Finding("warning", "sizes", message))
     grey = sum(look.colour == "grey" for look in looks)
@@ -260,7 +260,7 @@ def _is_labels(array: npt.NDArray[Any]) -> bool:
     return array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] > 0
 
 
-def size(height: int, width: int) -> str:
+def _size(height: int, width: int) -> str:
     return f"{height}×{width}"
 
 
