@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from pepr_mlops.errors import WrongUse, nearest
 
 NONE = "none"  # how an absent optional value is written where only text is possible
+SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
 def _option(
@@ -49,7 +50,7 @@ class RunSpec:
     size: int = _option(
         224,
         "resolution of the MedMNIST file; other data sets come in one",
-        choices=(28, 64, 128, 224),
+        choices=SIZES,
     )
     image_size: int = _option(256, "pixels per side the model sees", low=8, high=4096)
     channels: str = _option(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +102,25 @@ def shapes(tmp_path: Path) -> Path:
                 pixels = rng.normal(bright, 10, (20, 20)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i:02d}.png")
     return root
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address under which this machine serves it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ _COMMANDS = {
     "report": "Write an experiment as a page, figures and tables.",
     "dashboard": "Show experiments on a live page.",
     "models": "List the paper's 131 models.",
+    "data": "List, fetch, check and build data sets.",
     "import": "Turn released results of others into runs.",
 }
 _MODULES = {"import": "imports"}  # where the command's name cannot be a module's

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from pepr_mlops.data import digits, folder, lidc, medmnist
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.schema import RunSpec
 
-__all__ = ["NAMES", "Split", "Splits", "load"]
+__all__ = ["NAMES", "Split", "Splits", "fetch", "load"]
 
 NAMES = ("digits", *medmnist.ALIASES, lidc.NAME, *medmnist.FLAGS)
 
@@ -30,6 +31,29 @@ def missing(spec: RunSpec) -> str | None:
         return None
     path = medmnist.path_of(flag, spec.size, spec.data_root)
     return None if path.exists() else f"{path.name} to {path.parent}"
+
+
+def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | None:
+    """The file of a data set by name and whether it had to be downloaded, or None.
+
+    There is none of a data set that comes with a library. What is published is verified. Raises
+    `WrongUse` for an unknown name, a folder `data_root` or a file that is absent, or a file that is
+    not the published one, and `WorkFailed` for a download that fails.
+    """
+    if name not in NAMES:
+        raise WrongUse(
+            f"dataset: {name!r} is not a known name{nearest(name, NAMES) or '.'} "
+            f"Valid: {', '.join(NAMES)}"
+        )
+    if name == "digits":
+        return None
+    if name == lidc.NAME:
+        return lidc.find(data_root), False
+    flag = medmnist.ALIASES.get(name, name)
+    path, new = medmnist.fetch(flag, size, data_root)
+    if not new:
+        medmnist.verify(flag, size, path)
+    return path, new
 
 
 def load(spec: RunSpec) -> Splits:

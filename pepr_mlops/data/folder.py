@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from pepr_mlops.data.splits import Labels, Split, Splits, draw
 from pepr_mlops.errors import WrongUse
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+# What opening or decoding a damaged image raises.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _GREY_MODES = {"1", "L", "LA"}
 # Shares of the PePR paper's own split: 60 % / 20 % / 20 %.
 _DRAWN_SHARE = 0.2
@@ -26,7 +28,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     used.
     """
     root = Path(directory)
-    files = {name: _files(root / name) for name in ("train", "val", "test")}
+    files = {name: files_of(root / name) for name in ("train", "val", "test")}
     classes = tuple(sorted(files["train"]))
     if len(classes) < 2:
         raise WrongUse(
@@ -62,28 +64,43 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     )
 
 
-def _files(folder: Path) -> dict[str, list[Path]]:
-    """Sorted image files by class name; empty when the folder is absent."""
-    if not folder.is_dir():
-        return {}
-    found = {
-        entry.name: sorted(p for p in entry.iterdir() if p.suffix.lower() in _SUFFIXES)
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir()
-    }
+def files_of(folder: Path) -> dict[str, list[Path]]:
+    """Sorted image files of one split by class name; empty when the folder is absent."""
+    try:
+        if not folder.is_dir():
+            return {}
+        found = {
+            entry.name: sorted(p for p in entry.iterdir() if p.suffix.lower() in _SUFFIXES)
+            for entry in sorted(folder.iterdir())
+            if entry.is_dir()
+        }
+    except OSError as error:
+        raise WrongUse(
+            f"dataset: {error.filename} cannot be listed ({error.strerror}); make it readable",
+            reason="missing_data",
+        ) from error
     return {name: paths for name, paths in found.items() if paths}
+
+
+def is_grey(image: Image.Image) -> bool:
+    return image.mode in _GREY_MODES
+
+
+def is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image has over 8 bits a channel, even where Pillow would cut them off."""
+    return image.mode[0] in "IF" or ";16" in str(image.tile)
 
 
 def _all_grey(paths: list[Path]) -> bool:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return all(mode in _GREY_MODES for mode in pool.map(_mode, paths))
+        return all(pool.map(_file_is_grey, paths))
 
 
-def _mode(path: Path) -> str:
+def _file_is_grey(path: Path) -> bool:
     try:
         with Image.open(path) as image:
-            return image.mode
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return is_grey(image)
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
@@ -110,13 +127,13 @@ def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             # Which grey is white is unknown. Pillow would clip grey and cut off colour.
-            if opened.mode[0] in "IF" or ";16" in str(opened.tile):
+            if is_deep(opened):
                 raise WrongUse(
                     f"dataset: {path} has over 8 bits a channel; save it windowed to 8 bits"
                 )
             image = opened.convert("L" if grey else "RGB")
             return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 

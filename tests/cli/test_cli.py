@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from mlflow import MlflowClient
 
@@ -28,7 +29,16 @@ def _run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return int(left.value.code or 0), captured.out, captured.err
 
 
-@pytest.mark.parametrize("words", [[], *([name] for name in cli._COMMANDS)])
+def _words_of_every_command() -> list[list[str]]:
+    """Those of `pepr` itself, of its commands and of the commands in a group of them."""
+    words: list[list[str]] = [[]]
+    for name in cli._COMMANDS:
+        command = cli.pepr.get_command(click.Context(cli.pepr), name)
+        words += [[name], *([name, sub] for sub in getattr(command, "commands", ()))]
+    return words
+
+
+@pytest.mark.parametrize("words", _words_of_every_command(), ids=" ".join)
 def test_every_command_has_a_runnable_example(
     capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
@@ -38,15 +48,17 @@ def test_every_command_has_a_runnable_example(
     assert examples
     for example in examples:
         names = re.findall(r"--[a-z-]+", example)
-        command = example.split()[0]
-        _, help_text, _ = _run(capfd, command, "--help")
+        command = example.split()[:2]
+        if command not in _words_of_every_command():
+            command = command[:1]
+        _, help_text, _ = _run(capfd, *command, "--help")
         assert all(name in help_text for name in names), example
 
 
 def test_help_needs_no_heavy_library() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from pepr_mlops.cli import pepr;"
-        f"[CliRunner().invoke(pepr, [c, '--help']) for c in {list(cli._COMMANDS)}];"
+        f"[CliRunner().invoke(pepr, [*c, '--help']) for c in {_words_of_every_command()}];"
         "print(*sorted({'torch', 'timm', 'mlflow', 'pandas', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import shutil
-import struct
-import threading
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_data import fake_medmnist, offer, png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops import data
@@ -156,23 +152,9 @@ def test_more_than_8_bits_are_refused_and_not_clipped(shapes: Path) -> None:
 
 
 def test_colour_of_more_than_8_bits_is_refused_and_not_cut_off(shapes: Path) -> None:
-    (shapes / "train" / "dark" / "00.png").write_bytes(_png_of_16_bit_colour())
+    (shapes / "train" / "dark" / "00.png").write_bytes(png_of_16_bit_colour())
     with pytest.raises(WrongUse, match="over 8 bits"):
         _load(dataset=str(shapes), image_size=20)
-
-
-def _png_of_16_bit_colour() -> bytes:
-    """One pixel; Pillow cannot write such a file."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
-
-    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 1000, 2000, 3000))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
 
 
 def test_interrupting_a_download_is_no_failed_download(
@@ -239,34 +221,11 @@ def test_all_twelve_sets_have_what_is_asked_of_them() -> None:
     }
 
 
-def _fake(path: Path, flag: str, size: int, monkeypatch: pytest.MonkeyPatch, n: int = 12) -> Path:
-    """A file in MedMNIST's format with `n` images per split, which the package is told of."""
-    import medmnist
-
-    info = medmnist.INFO[flag]
-    monkeypatch.setitem(info, "n_samples", dict.fromkeys(("train", "val", "test"), n))
-    rng = np.random.default_rng(1)
-    classes = len(info["label"])
-    shape = (n, size, size) if info["n_channels"] == 1 else (n, size, size, 3)
-    arrays = {}
-    for split in ("train", "val", "test"):
-        arrays[f"{split}_images"] = rng.integers(0, 256, shape, dtype=np.uint8)
-        if info["task"] == "multi-label, binary-class":
-            labels = rng.integers(0, 2, (n, classes))
-            labels[0], labels[1] = 0, 1
-        else:
-            labels = (np.arange(n) % classes)[:, None]
-        arrays[f"{split}_labels"] = labels.astype(np.uint8)
-    file = path / f"{flag}{'' if size == 28 else f'_{size}'}.npz"
-    np.savez(file, **arrays)
-    return file
-
-
 @pytest.mark.parametrize("size", [28, 64, 128, 224])
 def test_sizes_come_from_their_own_files(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _fake(tmp_path, "dermamnist", size, monkeypatch)
+    fake_medmnist(tmp_path, "dermamnist", size, monkeypatch)
     splits = _load(dataset="derma", size=size, data_root=str(tmp_path))
     assert splits.train.images.shape == (12, size, size, 3)
     assert splits.channels == 3
@@ -276,7 +235,7 @@ def test_sizes_come_from_their_own_files(
 def test_chest_has_fourteen_labels_per_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _fake(tmp_path, "chestmnist", 28, monkeypatch)
+    fake_medmnist(tmp_path, "chestmnist", 28, monkeypatch)
     splits = _load(dataset="chestmnist", size=28, data_root=str(tmp_path))
     assert splits.train.labels.shape == (12, 14)
     assert splits.task == "multi-label, binary-class"
@@ -285,16 +244,35 @@ def test_chest_has_fourteen_labels_per_image(
 def test_a_damaged_file_is_named_with_its_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    file = fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch)
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(WrongUse, match=r"dermamnist\.npz is damaged .*https://zenodo"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_a_single_array_is_no_medmnist_file(tmp_path: Path) -> None:
+    with (tmp_path / "dermamnist.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(WrongUse, match=r"damaged or no MedMNIST file \(a single array"):
+        _load(dataset="derma", size=28, data_root=str(tmp_path))
+
+
+def test_a_file_that_looks_encrypted_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch)
+    content = bytearray(file.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(header) + flags] |= 1
+    file.write_bytes(content)
+    with pytest.raises(WrongUse, match=r"dermamnist\.npz is damaged"):
         _load(dataset="derma", size=28, data_root=str(tmp_path))
 
 
 def test_a_wrong_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import medmnist
 
-    _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch)
     monkeypatch.setitem(
         medmnist.INFO["dermamnist"], "n_samples", {"train": 12, "val": 11, "test": 12}
     )
@@ -303,7 +281,7 @@ def test_a_wrong_split_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_labels_out_of_range_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    file = fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch)
     with np.load(file) as arrays:
         changed = dict(arrays)
     changed["test_labels"][3] = 7
@@ -313,7 +291,7 @@ def test_labels_out_of_range_are_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_pickled_objects_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = _fake(tmp_path, "dermamnist", 28, monkeypatch)
+    file = fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch)
     with np.load(file) as arrays:
         changed = dict(arrays)
     changed["test_labels"] = np.array([{"a": 1}] * 12, dtype=object)
@@ -330,46 +308,11 @@ def test_an_absent_data_root_is_named(tmp_path: Path) -> None:
 # Downloads, from a server on this machine ------------------------------------------------------
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder and the address it is served under."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object) -> None:
-            super().__init__(*args, directory=str(folder))  # type: ignore[arg-type]
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
-
-
-def _offer(
-    folder: Path, address: str, monkeypatch: pytest.MonkeyPatch, damage: bool = False
-) -> None:
-    """Serve a file as DermaMNIST; with `damage` it is cut after its checksum was published."""
-    import hashlib
-
-    import medmnist
-
-    file = _fake(folder, "dermamnist", 28, monkeypatch)
-    info = medmnist.INFO["dermamnist"]
-    monkeypatch.setitem(info, "url", f"{address}/dermamnist.npz")
-    monkeypatch.setitem(info, "MD5", hashlib.md5(file.read_bytes()).hexdigest())
-    if damage:
-        file.write_bytes(file.read_bytes()[:1000])
-
-
 def test_a_missing_file_is_downloaded_and_kept(
-    server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    downloads: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, address = server
-    _offer(folder, address, monkeypatch)
+    folder, address = downloads
+    offer(folder, address, monkeypatch)
     root = tmp_path / "root"
     root.mkdir()
     splits = _load(dataset="derma", size=28, data_root=str(root))
@@ -383,12 +326,12 @@ def test_a_missing_file_is_downloaded_and_kept(
 
 @pytest.mark.parametrize("fault", ["damaged", "absent", "offline"])
 def test_a_failed_download_says_what_to_do_and_leaves_nothing(
-    fault: str, server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, downloads: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, address = server
+    folder, address = downloads
     if fault == "offline":
         address = "http://127.0.0.1:9"
-    _offer(folder, address, monkeypatch, damage=fault == "damaged")
+    offer(folder, address, monkeypatch, damage=fault == "damaged")
     if fault == "absent":
         (folder / "dermamnist.npz").unlink()
     root = tmp_path / "root"

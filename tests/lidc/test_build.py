@@ -319,3 +319,28 @@ def test_how_it_was_built_lies_beside_it(built: Path) -> None:
     assert (about["wanted"], about["missing"], about["unclear"]) == (55, 0, 8)
     assert sum(about["patches"].values()) == 55
     assert about["window_hu"] == [-1000, 400]
+
+
+def test_it_is_listed_found_and_sound(built: Path) -> None:
+    from pepr_mlops.data.catalogue import catalogue
+    from pepr_mlops.data.examine import examine
+
+    (entry,) = [entry for entry in catalogue(str(built)) if entry.name == "lidc"]
+    assert sum(entry.images.values()) == 55
+    assert (entry.on_disk, entry.classes[1]) == ((128,), "malignant")
+    assert data.fetch("lidc", 28, str(built)) == (built / "lidc.npz", False)
+    (audit,) = examine("lidc", 28, str(built))
+    assert audit.of("error") == ()
+
+
+def test_a_patient_in_two_splits_is_found_from_the_manifest(built: Path, tmp_path: Path) -> None:
+    from pepr_mlops.data.examine import examine
+
+    shutil.copy(built / "lidc.npz", tmp_path)
+    manifest = pd.read_csv(built / "lidc.csv")
+    of = dict(zip(manifest["split"], manifest["patient"], strict=True))
+    manifest["patient"] = manifest["patient"].replace(of["test"], of["train"])
+    manifest.to_csv(tmp_path / "lidc.csv", index=False)
+    (audit,) = examine(str(tmp_path), 28, None)
+    assert [finding.kind for finding in audit.of("error")] == ["patient"]
+    assert audit.of("error")[0].examples == (f"{of['train']} (test, train)",)

@@ -1,0 +1,193 @@
+"""`pepr data`: the data sets there are, their files, and whether they are sound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pepr_mlops.cli import lidc
+from pepr_mlops.schema import SIZES, RunSpec
+
+if TYPE_CHECKING:
+    from pepr_mlops.data.audit import Audit, Finding
+    from pepr_mlops.data.catalogue import Entry
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr data list
+      pepr data get derma --size 28
+      pepr data check ./my_images
+      pepr data lidc --dicom ./LIDC-IDRI --out ./lidc
+"""
+_LIST_EXAMPLE = """
+    \b
+    Examples:
+      pepr data list
+      pepr data list --data-root ./medmnist --format json
+"""
+_GET_EXAMPLE = """
+    \b
+    Examples:
+      pepr data get derma
+      pepr data get pneumonia --size 28 --data-root ./medmnist
+"""
+_CHECK_EXAMPLE = """
+    \b
+    Examples:
+      pepr data check ./my_images
+      pepr data check pneumonia --size 28
+      pepr data check ./medmnist --format json
+"""
+_SHOWN = 5  # shapes of images in a table
+
+_root = click.option(
+    "--data-root", metavar="DIR", help="folder of the data sets [default: MedMNIST's own]"
+)
+_size = click.option(
+    "--size",
+    type=click.Choice(SIZES),
+    default=RunSpec.size,
+    show_default=True,
+    help="resolution of the MedMNIST file",
+)
+
+
+@click.group(help="List, fetch, check and build data sets.\n" + _EXAMPLE)
+def command() -> None:
+    pass
+
+
+command.add_command(lidc.command)
+
+
+@command.command(
+    "list",
+    help="List the data sets that have a name, and which of their files are here.\n"
+    + _LIST_EXAMPLE,
+)
+@_root
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+def list_(data_root: str | None, form: str) -> None:
+    from pepr_mlops.data.catalogue import catalogue
+
+    entries = catalogue(data_root)
+    if form == "json":
+        import json
+        from dataclasses import asdict
+
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        return
+    header = ["name", "alias", "task", "classes", "channels", "train", "val", "test"]
+    header += ["sizes", "licence", "on disk"]
+    rows = [_row(entry, "," if form == "table" else "") for entry in entries]
+    if form == "csv":
+        import csv
+        import sys
+
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        return
+    from pepr_mlops.cli.table import table
+
+    click.echo(table(rows, header))
+
+
+def _row(entry: Entry, thousands: str) -> list[str]:
+    return [
+        entry.name,
+        entry.alias or "",
+        entry.task,
+        str(len(entry.classes) or ""),
+        str(entry.channels),
+        *(
+            f"{entry.images[split]:{thousands}}" if split in entry.images else ""
+            for split in ("train", "val", "test")
+        ),
+        " ".join(map(str, entry.sizes)),
+        entry.licence,
+        " ".join(map(str, entry.on_disk)),
+    ]
+
+
+@command.command(
+    help="Download the file of a data set, verify it, and print where it is.\n\n"
+    "`pepr train` does so by itself; this prepares a machine that will be offline.\n" + _GET_EXAMPLE
+)
+@click.argument("name")
+@_size
+@_root
+def get(name: str, size: int, data_root: str | None) -> None:
+    from pepr_mlops.data import fetch
+
+    fetched = fetch(name, size, data_root)
+    if fetched is None:
+        click.echo(f"{name} comes with scikit-learn and needs no download", err=True)
+        return
+    path, new = fetched
+    click.echo("downloaded and verified" if new else "was here already and is intact", err=True)
+    click.echo(path)
+
+
+@command.command(
+    help="Check a data set before a model is trained on it: class balance, damaged files, wrong "
+    "labels, and images or patients in more than one split.\n\n"
+    "TARGET is DIR/{train,val,test}/CLASS/*.png, a FILE.npz in MedMNIST's format, a folder of "
+    "such files, or a name of `pepr data list`. Beside FILE.npz a table FILE.csv with the columns "
+    "patient and split, a row for each image, is compared as well. The exit status is 1 when "
+    "there is an error, 0 with warnings only.\n" + _CHECK_EXAMPLE
+)
+@click.argument("target")
+@_size
+@_root
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def check(target: str, size: int, data_root: str | None, form: str) -> int:
+    from pepr_mlops.data.examine import examine
+
+    audits = examine(target, size, data_root)
+    if form == "json":
+        from dataclasses import asdict
+
+        from pepr_mlops.cli.written import as_json
+
+        found = [
+            {
+                **asdict(audit),
+                "counts": audit.counts.to_dict("records"),
+                "shapes": audit.shapes.to_dict("records"),
+            }
+            for audit in audits
+        ]
+        click.echo(as_json(found))
+    else:
+        click.echo("\n\n".join(map(_text, audits)))
+    return int(any(audit.of("error") for audit in audits))
+
+
+def _text(audit: Audit) -> str:
+    """Class balance, shapes and findings, errors first."""
+    from pepr_mlops.cli.table import table
+
+    lines = [audit.source, ""]
+    if len(audit.counts):
+        rows = [
+            [split, name, f"{n:,}", f"{100 * share:.1f}"]
+            for split, name, n, share in audit.counts.itertuples(index=False)
+        ]
+        lines += [table(rows, ["split", "class", "images", "%"]), ""]
+    if len(audit.shapes):
+        shapes = [
+            f"{n:,} of {height}×{width} {colour}"
+            for height, width, colour, n in audit.shapes[:_SHOWN].itertuples(index=False)
+        ]
+        more = len(audit.shapes) - _SHOWN
+        lines += [f"shapes: {', '.join(shapes)}{f' and {more:,} more' if more > 0 else ''}", ""]
+    lines += map(_lines, audit.findings)
+    errors, warnings = len(audit.of("error")), len(audit.of("warning"))
+    lines.append(f"errors: {errors}, warnings: {warnings}")
+    return "\n".join(lines)
+
+
+def _lines(finding: Finding) -> str:
+    first = f"{finding.severity}: {finding.message}"
+    return "\n".join([first, *(f"    {example}" for example in finding.examples)])

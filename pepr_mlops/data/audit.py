@@ -1,0 +1,403 @@
+"""Whether a data set is sound: its class balance, and what would spoil a result. Pure.
+
+Of an image only a digest and its shape are needed, so that any number of them can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, compress, count
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pepr_mlops.data.splits import Labels, Pixels
+
+Counts = npt.NDArray[np.int64]
+
+SPLITS = ("train", "val", "test")
+
+EXAMPLES = 5
+_FEW = 10  # images of a class, below which its share of a score says little
+_IMBALANCED = 10  # times the smallest class
+
+
+class Look(NamedTuple):
+    """What is kept of an image: a digest of its pixels and their kind, its size, its colour."""
+
+    digest: bytes
+    height: int
+    width: int
+    colour: Literal["grey", "RGB"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: `names` [n] by which a person finds each image, `looks` [n] with None where the
+    pixels cannot be used, `labels` class indices [n] or 0/1 [n, labels], None where they cannot."""
+
+    name: str
+    names: Sequence[str]
+    looks: Sequence[Look | None]
+    labels: Labels | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: an error makes results wrong or training impossible, a warning may be meant so."""
+
+    severity: Literal["error", "warning"]
+    kind: str
+    message: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in one data set.
+
+    `images` per split, readable or not. `counts`: `split`, `class`, `images` and `share` of the
+    split's images, from 0 to 1. `shapes`: `height`, `width`, `colour` and how many `images`, most
+    first. `findings`: errors first.
+    """
+
+    source: str
+    images: Mapping[str, int]
+    counts: pd.DataFrame
+    shapes: pd.DataFrame
+    findings: tuple[Finding, ...]
+
+    def of(self, severity: str) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.severity == severity)
+
+
+def look(pixels: Pixels) -> Look:
+    """Of an image [height, width] grey or [height, width, 3] RGB."""
+    colour: Literal["grey", "RGB"] = "grey" if pixels.ndim == 2 else "RGB"
+    state = hashlib.blake2b(f"{colour}{pixels.shape}".encode(), digest_size=16)
+    state.update(np.ascontiguousarray(pixels).data)
+    return Look(state.digest(), pixels.shape[0], pixels.shape[1], colour)
+
+
+def audit(
+    source: str, parts: Sequence[Part], classes: Sequence[str], found: Sequence[Finding] = ()
+) -> Audit:
+    """Everything that splits say together; `found` is what reading them has already shown.
+
+    `parts` are those of train, val and test that there are, in this order.
+    """
+    counts = {
+        part.name: _per_class(part.labels, len(classes))
+        for part in parts
+        if part.labels is not None and len(part.labels)
+    }
+    findings = [
+        *found,
+        *_empty(parts, classes),
+        *_untrained(counts, classes),
+        *_imbalance(counts, classes),
+        *_few(counts, classes),
+        *_repetitions(parts, classes),
+    ]
+    rows = [
+        (part.name, name, int(n), n / len(part.names))
+        for part in parts
+        if part.name in counts
+        for name, n in zip(classes, counts[part.name], strict=True)
+    ]
+    shapes = Counter(look[1:] for part in parts for look in part.looks if look is not None)
+    return Audit(
+        source,
+        {part.name: len(part.names) for part in parts},
+        pd.DataFrame(rows, columns=["split", "class", "images", "share"]),
+        pd.DataFrame(
+            [(*shape, n) for shape, n in shapes.most_common()],
+            columns=["height", "width", "colour", "images"],
+        ),
+        tuple(sorted(findings, key=lambda finding: finding.severity == "warning")),
+    )
+
+
+def classes_of(
+    labels: Iterable[npt.NDArray[Any] | None], names: Sequence[str] | None
+) -> tuple[tuple[str, ...], int]:
+    """Classes of label arrays [n, columns] and the columns they should have.
+
+    Without names the classes are numbered. A single column then has those from 0 to the first that
+    no image has, so that a number out of place is a fault and not a new class. Where that is 0
+    itself, there are as many as different numbers.
+    """
+    usable = [array for array in labels if array is not None and _is_labels(array)]
+    columns = usable[0].shape[1] if usable else 1
+    if names is not None:
+        return tuple(names), columns if columns == 1 else len(names)
+    if columns > 1:
+        return tuple(map(str, range(columns))), columns
+    numbers = {n for array in usable for n in np.unique(array).tolist()}
+    first_absent = next(n for n in count() if n not in numbers)
+    return tuple(map(str, range(first_absent or len(numbers)))), 1
+
+
+def array_part(
+    split: str,
+    images: npt.NDArray[Any] | None,
+    labels: npt.NDArray[Any] | None,
+    columns: int,
+    classes: int,
+) -> tuple[Part, list[Finding]]:
+    """A split of arrays and their faults; None for an array that there is not.
+
+    `images` should be uint8 [n, s, s] or [n, s, s, 3] and `labels` whole numbers [n, columns]: one
+    column of class indices below `classes`, or several of 0 or 1.
+    """
+    n = len(images) if images is not None and images.ndim else None
+    wrong_images = [] if images is None else _image_faults(split, images)
+    wrong_labels = [] if labels is None else _label_faults(split, labels, n, columns, classes)
+    usable: Labels | None = None
+    if labels is not None and not wrong_labels:
+        usable = labels.astype(np.int64) if columns > 1 else labels[:, 0].astype(np.int64)
+        n = len(usable)
+    looks: list[Look | None] = [None] * (n or 0)
+    if images is not None and not wrong_images:
+        looks = [look(image) for image in images]
+    names = [f"{split}/{i}" for i in range(len(looks))]
+    return Part(split, names, looks, usable), [*wrong_images, *wrong_labels]
+
+
+def unequal(parts: Sequence[Part]) -> list[Finding]:
+    """Splits of arrays whose images differ in size or colour; within an array they cannot."""
+    shapes = {part.name: part.looks[0][1:] for part in parts if part.looks and part.looks[0]}
+    if len(set(shapes.values())) < 2:
+        return []
+    each = ", ".join(f"{split} {_size(h, w)} {colour}" for split, (h, w, colour) in shapes.items())
+    return [Finding("error", "images", f"images differ between splits: {each}; make them alike")]
+
+
+def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Finding]:
+    """Patients in two splits, and rows that are not one for each image.
+
+    `manifest` has the text columns `patient` and `split`; `images` counts those of each split.
+    """
+    splits = manifest.groupby("patient")["split"].unique()
+    shared = splits[splits.str.len() > 1]
+    findings = []
+    if len(shared):
+        message = (
+            f"{len(shared):,} of {len(splits):,} patients are in more than one split; move all "
+            "images of a patient to one"
+        )
+        examples = [f"{patient} ({', '.join(of)})" for patient, of in shared[:EXAMPLES].items()]
+        findings.append(Finding("error", "patient", message, tuple(examples)))
+    rows = manifest["split"].value_counts()
+    different = [
+        f"{split} ({rows.get(split, 0):,} rows, {images.get(split, 0):,} images)"
+        for split in dict.fromkeys([*images, *rows.index])
+        if rows.get(split, 0) != images.get(split, 0)
+    ]
+    if different:
+        message = "the table of patients has not one row for each image; make it anew"
+        findings.append(Finding("error", "manifest", message, tuple(different)))
+    return findings
+
+
+def mixture(parts: Sequence[Part]) -> list[Finding]:
+    """Warnings about images that differ in size or colour, which training makes alike."""
+    looks = [look for part in parts for look in part.looks if look is not None]
+    findings = []
+    sizes = sorted({(look.height, look.width) for look in looks})
+    if len(sizes) > 1:
+        message = (
+            f"images have {len(sizes):,} sizes, {_size(*sizes[0])} to {_size(*sizes[-1])}; "
+            "training makes all square of one size"
+        )
+        findings.append(Finding("warning", "sizes", message))
+    grey = sum(look.colour == "grey" for look in looks)
+    if 0 < grey < len(looks):
+        message = f"grey are {grey:,} of {len(looks):,} images; training takes all as RGB"
+        findings.append(Finding("warning", "colours", message))
+    return findings
+
+
+def _image_faults(split: str, images: npt.NDArray[Any]) -> list[Finding]:
+    """What keeps an array from being uint8 [n, s, s] or [n, s, s, 3]."""
+    shape = images.shape
+    square = len(shape) in (3, 4) and shape[1] == shape[2] and shape[3:] in ((), (3,))
+    if images.dtype == np.uint8 and square:
+        return []
+    message = (
+        f"{split}_images are {images.dtype} {shape} where uint8 [n, s, s] or [n, s, s, 3] is "
+        "expected; save them square and windowed to 8 bits"
+    )
+    return [Finding("error", "images", message)]
+
+
+def _label_faults(
+    split: str, labels: npt.NDArray[Any], images: int | None, columns: int, classes: int
+) -> list[Finding]:
+    name = f"{split}_labels"
+    top = classes - 1 if columns == 1 else 1
+    examples: list[str] = []
+    if labels.dtype.kind not in "biu":
+        wrong = f"{name} are {labels.dtype} where whole numbers are expected"
+    elif labels.ndim != 2 or labels.shape[1] != columns:
+        wrong = f"{name} have the shape {labels.shape} where [n, {columns}] is expected"
+    elif images is not None and len(labels) != images:
+        wrong = f"there are {len(labels):,} {name} and {images:,} {split}_images"
+    elif len(outside := np.argwhere((labels < 0) | (labels > top))):
+        wrong = f"{len(outside):,} of the {name} are outside 0 to {top}"
+        examples = [f"{split}/{row} ({labels[row, column]})" for row, column in outside[:EXAMPLES]]
+    else:
+        return []
+    return [Finding("error", "labels", f"{wrong}; correct them", tuple(examples))]
+
+
+def _is_labels(array: npt.NDArray[Any]) -> bool:
+    return array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] > 0
+
+
+def _size(height: int, width: int) -> str:
+    return f"{height}×{width}"
+
+
+def _per_class(labels: Labels, classes: int) -> Counts:
+    """Images of each class or label."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return np.asarray(counts, dtype=np.int64)
+
+
+def _empty(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
+    findings = []
+    for part in parts:
+        if part.labels is not None and not len(part.labels):
+            message = f"{part.name} has no image; add some or remove it"
+            findings.append(Finding("error", "empty", message))
+    if len(classes) == 1:
+        message = f"{classes[0]} is the only class; training needs two"
+        findings.append(Finding("error", "classes", message))
+    return findings
+
+
+def _untrained(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
+    if "train" not in counts:
+        return []
+    without = [
+        f"{classes[i]} ({', '.join(f'{split} {n[i]:,}' for split, n in counts.items())})"
+        for i in np.flatnonzero(counts["train"] == 0).tolist()
+    ]
+    if not without:
+        return []
+    message = (
+        f"{len(without):,} of {len(classes):,} classes have no image in train; add some or remove "
+        "the class"
+    )
+    return [Finding("error", "untrained", message, tuple(without))]
+
+
+def _imbalance(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
+    trained = [
+        (n, name) for n, name in zip(counts.get("train", []), classes, strict=False) if n > 0
+    ]
+    if not trained:
+        return []
+    (least, smallest), (most, largest) = min(trained), max(trained)
+    if most <= _IMBALANCED * least:
+        return []
+    message = (
+        f"train has {most:,} images of {largest} and {least:,} of {smallest}, over {_IMBALANCED} "
+        "times fewer; judge by balanced accuracy"
+    )
+    return [Finding("warning", "imbalance", message)]
+
+
+def _few(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
+    findings = []
+    for split, numbers in counts.items():
+        few = [
+            f"{name} ({n})"
+            for name, n in zip(classes, numbers, strict=True)
+            if n < _FEW and not (n == 0 and split == "train")  # that is an error of its own
+        ]
+        if few:
+            message = (
+                f"{split} has fewer than {_FEW} images of {len(few):,} of {len(classes):,} classes"
+            )
+            findings.append(Finding("warning", "few", message, tuple(few)))
+    return findings
+
+
+class _Seen(NamedTuple):
+    """An image among those with its pixels; `label` is None where it cannot be used."""
+
+    split: str
+    name: str
+    label: str | None
+
+
+def _repetitions(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
+    """Identical images: in two splits, with different labels, within a split."""
+    by_digest: dict[bytes, list[_Seen]] = defaultdict(list)
+    for part in parts:
+        labels = _texts(part, classes)
+        for name, image, label in zip(part.names, part.looks, labels, strict=True):
+            if image is not None:
+                by_digest[image.digest].append(_Seen(part.name, name, label))
+    groups = [group for group in by_digest.values() if len(group) > 1]
+    findings = []
+    for earlier, later in combinations(parts, 2):
+        if leaked := _pairs(groups, earlier.name, later.name):
+            message = (
+                f"{len(leaked):,} of {len(later.names):,} images of {later.name} are also in "
+                f"{earlier.name}; remove them from one of the two"
+            )
+            findings.append(Finding("error", "leakage", message, tuple(leaked[:EXAMPLES])))
+    if conflicts := [pair for group in groups if (pair := _conflict(group))]:
+        message = (
+            f"identical images have different labels, {len(conflicts):,} times; keep the right one"
+        )
+        findings.append(Finding("error", "conflict", message, tuple(conflicts[:EXAMPLES])))
+    for part in parts:
+        if repeated := _pairs(groups, part.name, part.name):
+            message = (
+                f"{len(repeated):,} of {len(part.names):,} images of {part.name} repeat another of "
+                "its images"
+            )
+            findings.append(Finding("warning", "duplicates", message, tuple(repeated[:EXAMPLES])))
+    return findings
+
+
+def _texts(part: Part, classes: Sequence[str]) -> Sequence[str | None]:
+    """The label of each image in words."""
+    if part.labels is None:
+        return [None] * len(part.names)
+    if part.labels.ndim == 1:
+        return [classes[label] for label in part.labels.tolist()]
+    return ["+".join(compress(classes, row)) or "no label" for row in part.labels]
+
+
+def _pairs(groups: Sequence[Sequence[_Seen]], earlier: str, later: str) -> list[str]:
+    """Each image of `later` with the first of `earlier` that has its pixels."""
+    pairs = []
+    for group in groups:
+        first = next((seen for seen in group if seen.split == earlier), None)
+        if first is not None:
+            pairs += [
+                f"{seen.name} = {first.name}"
+                for seen in group
+                if seen.split == later and seen is not first
+            ]
+    return pairs
+
+
+def _conflict(group: Sequence[_Seen]) -> str | None:
+    """The first two identical images whose labels differ."""
+    labelled = [seen for seen in group if seen.label is not None]
+    for seen in labelled[1:]:
+        first = labelled[0]
+        if seen.label != first.label:
+            return f"{seen.name} ({seen.label}) = {first.name} ({first.label})"
+    return None

@@ -1,0 +1,90 @@
+"""What there is to train on: every data set that has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pepr_mlops.data import digits, lidc, medmnist
+from pepr_mlops.performance import Task
+from pepr_mlops.schema import SIZES
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set: `images` per split, `sizes` in pixels per side and those of them `on_disk`.
+
+    What is to be built first has no `classes`, `images` and `sizes` yet.
+    """
+
+    name: str
+    alias: str | None
+    task: Task
+    classes: tuple[str, ...]
+    channels: int
+    images: Mapping[str, int]
+    sizes: tuple[int, ...]
+    licence: str
+    on_disk: tuple[int, ...]
+
+
+def catalogue(data_root: str | None) -> tuple[Entry, ...]:
+    """Every data set, with the files that are in `data_root` or medmnist's own folder.
+
+    Raises `WrongUse` where that folder is absent.
+    """
+    return (
+        _digits(),
+        _lidc(data_root),
+        *(_medmnist(flag, data_root) for flag in medmnist.FLAGS),
+    )
+
+
+def _digits() -> Entry:
+    splits = digits.load()
+    size = splits.train.images.shape[1]
+    return Entry(
+        name=splits.name,
+        alias=None,
+        task=splits.task,
+        classes=splits.classes,
+        channels=splits.channels,
+        images={"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
+        sizes=(size,),
+        licence="CC BY 4.0",
+        on_disk=(size,),  # scikit-learn brings it
+    )
+
+
+def _lidc(data_root: str | None) -> Entry:
+    path = lidc.path_of(data_root)
+    classes, shapes = lidc.outline(path) if path.exists() else ((), {})
+    sizes = tuple({shape[1] for shape in shapes.values()})
+    return Entry(
+        name=lidc.NAME,
+        alias=None,
+        task="binary-class",
+        classes=classes,
+        channels=1,
+        images={split: shape[0] for split, shape in shapes.items()},
+        sizes=sizes,
+        licence="CC BY 3.0",
+        on_disk=sizes,
+    )
+
+
+def _medmnist(flag: str, data_root: str | None) -> Entry:
+    from medmnist import INFO
+
+    info = INFO[flag]
+    return Entry(
+        name=flag,
+        alias={name: alias for alias, name in medmnist.ALIASES.items()}.get(flag),
+        task=info["task"],
+        classes=medmnist.class_names(flag),
+        channels=info["n_channels"],
+        images=info["n_samples"],
+        sizes=SIZES,
+        licence=info["license"],
+        on_disk=tuple(n for n in SIZES if medmnist.place(flag, n, data_root).exists()),
+    )
