@@ -45,7 +45,8 @@ class RunSpec:
 
     model: str = _option("resnet18d", "timm model; `pepr models` lists the paper's 131")
     dataset: str = _option(
-        "derma", "digits, derma, pneumonia, any 2-D MedMNIST name, or DIR/{train,val,test}/CLASS/*"
+        "derma",
+        "digits, derma, pneumonia, lidc, any 2-D MedMNIST name, or DIR/{train,val,test}/CLASS/*",
     )
     size: int = _option(
         224,
