@@ -109,13 +109,18 @@ def place(flag: str, size: int, data_root: str | None) -> Path:
 
 
 def path_of(flag: str, size: int, data_root: str | None) -> Path:
-    """Where the file of a data set lies or would be put: in `data_root` or medmnist's folder."""
+    """Where the file of a data set lies or would be put, in `folder_of(data_root)`."""
+    return folder_of(data_root) / f"{flag}{_suffix(size)}.npz"
+
+
+def folder_of(data_root: str | None) -> Path:
+    """`data_root`, or medmnist's own folder; raises `WrongUse` without either."""
     import medmnist
 
     folder = data_root or medmnist.info.DEFAULT_ROOT
     if folder is None:
         raise WrongUse("data_root: medmnist has no folder of its own here; name one")
-    return Path(folder).expanduser() / f"{flag}{_suffix(size)}.npz"
+    return Path(folder).expanduser()
 
 
 def known_file(path: Path) -> tuple[str, int] | None:
