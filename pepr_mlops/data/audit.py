@@ -191,7 +191,7 @@ def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Fi
             f"{len(shared):,} of {len(splits):,} patients are in more than one split; move all "
             "images of a patient to one"
         )
-        examples = [f"{patient} ({', '.join(of)})" for patient, of in shared[:EXAMPLES].items()]
+        examples = [f"{who or 'blank'} ({', '.join(of)})" for who, of in shared[:EXAMPLES].items()]
         findings.append(Finding("error", "patient", message, tuple(examples)))
     rows = manifest["split"].value_counts()
     different = [
@@ -299,11 +299,9 @@ def _untrained(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Fin
 
 
 def _imbalance(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
-    trained = [
-        (n, name) for n, name in zip(counts.get("train", []), classes, strict=False) if n > 0
-    ]
-    if not trained:
+    if "train" not in counts or not counts["train"].any():
         return []
+    trained = [(n, name) for n, name in zip(counts["train"], classes, strict=True) if n > 0]
     (least, smallest), (most, largest) = min(trained), max(trained)
     if most <= _IMBALANCED * least:
         return []

@@ -322,6 +322,16 @@ def test_several_labels_an_image_are_counted_each(tmp_path: Path) -> None:
     assert wrong.message.startswith("1 of the val_labels are outside 0 to 1")
 
 
+def test_training_images_without_any_label_are_an_error(tmp_path: Path) -> None:
+    arrays = _arrays()
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_labels"] = np.ones((len(arrays[f"{split}_images"]), 2), dtype=np.uint8)
+    arrays["train_labels"][:] = 0
+    finding = _only(_audit(_saved(tmp_path / "mine.npz", arrays)))
+    assert (finding.severity, finding.kind) == ("error", "untrained")
+    assert finding.examples == ("0 (train 0, val 21, test 22)", "1 (train 0, val 21, test 22)")
+
+
 def test_a_damaged_array_leaves_the_others_to_be_counted(tmp_path: Path) -> None:
     path = _saved(tmp_path / "mine.npz", _arrays())
     content = bytearray(path.read_bytes())
@@ -346,6 +356,7 @@ def test_what_is_no_npz_file_is_an_error(content: str, tmp_path: Path) -> None:
         path.write_bytes({"empty": b"", "text": b"x", "cut": path.read_bytes()[:-99]}[content])
     finding = _only(_audit(path))
     assert (finding.severity, finding.kind) == ("error", "unreadable")
+    assert "File is not a zip file" in finding.message  # and no word of trusting a pickle
 
 
 def test_no_damage_ends_in_a_traceback(tmp_path: Path) -> None:
@@ -369,6 +380,10 @@ def test_patients_are_compared_where_a_table_lies_beside_the_file(tmp_path: Path
 
     write()
     assert _audit(path).findings == ()  # 30 patients, each in one split
+    rows[0], rows[59] = ("", "train"), ("", "test")
+    write()
+    assert _only(_audit(path)).examples == ("blank (train, test)",)
+    rows[0], rows[59] = ("train0", "train"), ("test9", "test")
     rows[20] = ("train0", "val")
     rows[40] = ("train3", "test")
     write()
