@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -36,9 +40,10 @@ def resolved(tracking_uri: str | None) -> str:
 
 
 def connect(tracking_uri: str | None) -> MlflowClient:
+    """A client of the tracking server. Raises `WorkFailed` where it cannot be reached."""
     from mlflow import MlflowClient
 
-    with told(tracking_uri or "the default store"):
+    with told(tracking_uri or "the default store"), _one_at_a_time(resolved(tracking_uri)):
         try:
             return MlflowClient(tracking_uri)
         except ImportError as error:
@@ -46,6 +51,23 @@ def connect(tracking_uri: str | None) -> MlflowClient:
                 f"tracking: the driver of this database is not installed ({error}); for "
                 "PostgreSQL `pip install psycopg[binary]`"
             ) from error
+
+
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Open an embedded SQLite store after another process has.
+
+    The first one makes its tables, and of several at once MLflow lets all but one crash.
+    """
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    from filelock import FileLock
+
+    path = os.path.abspath(uri.removeprefix("sqlite:///"))
+    name = hashlib.blake2b(f"{getpass.getuser()} {path}".encode(), digest_size=8).hexdigest()
+    with FileLock(Path(tempfile.gettempdir()) / f"pepr_mlops-store-{name}.lock"):
+        yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from pepr_mlops import data, tracking
+from pepr_mlops import data, server, tracking
 from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
 from pepr_mlops.processes import is_gone
 from pepr_mlops.schema import RunSpec
@@ -53,6 +54,24 @@ def test_a_run_is_whole_and_finished(store: str) -> None:
     with np.load(path) as stored:
         assert stored["classes"].tolist() == ["a", "b"]
         assert stored["probabilities"].shape == (2, 2)
+
+
+def test_several_jobs_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    """MLflow itself lets all but one crash, since each makes the tables."""
+    fork = multiprocessing.get_context("fork")  # MLflow need not be imported again
+    ready, done = fork.Barrier(3), fork.Queue()
+
+    def opens() -> None:
+        ready.wait()
+        done.put(server.connect(f"sqlite:///{tmp_path}/new.db").get_experiment("0").name)
+
+    processes = [fork.Process(target=opens) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    assert [done.get() for _ in processes] == ["Default"] * 3
 
 
 def _start_and_raise(begun: list[tracking.Run], error: BaseException) -> None:
