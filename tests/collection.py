@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 AIR_HU = -850
-INTERCEPT, SLOPE = -1024, 1
+INTERCEPT, SLOPE = -1024, 0.5
 SECRET = "Doe^Jane"  # stands in every field that could tell who the patient is
 
 
@@ -98,7 +98,7 @@ def save(scan: Scan, z_mm: float, instance: int, path: Path) -> None:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, generate_uid
 
-    stored = (scan.hounsfield(z_mm) - INTERCEPT).astype("<i2")
+    stored = ((scan.hounsfield(z_mm) - INTERCEPT) / SLOPE).astype("<i2")
     image = Dataset()
     image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid(None, [str(path)])
     image.Modality, image.PatientID = "CT", scan.patient

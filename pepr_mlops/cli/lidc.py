@@ -99,5 +99,7 @@ def command(**given: Any) -> None:
     click.echo(
         f"{built.missing:,} of {built.wanted:,} patches are missing; skipped: {kinds or 'nothing'}"
     )
-    click.echo(f"{built.unclear:,} slices were left out, where more than four outlines touch")
+    click.echo(
+        f"{built.unclear:,} slices were left out: of nodules of which it is not clear who drew what"
+    )
     click.echo(built.path)

@@ -48,7 +48,9 @@ def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | No
     if name == "digits":
         return None
     if name == lidc.NAME:
-        return lidc.find(data_root), False
+        path = lidc.find(data_root)
+        lidc.load(data_root)  # or it is damaged
+        return path, False
     flag = medmnist.ALIASES.get(name, name)
     path, new = medmnist.fetch(flag, size, data_root)
     if not new:

@@ -21,6 +21,7 @@ from pepr_mlops.data.splits import Labels, Pixels
 Counts = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
+Severity = Literal["error", "warning"]
 
 EXAMPLES = 5
 _FEW = 10  # images of a class, below which its share of a score says little
@@ -51,7 +52,7 @@ class Part:
 class Finding:
     """One fault: an error makes results wrong or training impossible, a warning may be meant so."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     kind: str
     message: str
     examples: tuple[str, ...] = ()
@@ -89,7 +90,8 @@ def audit(
 ) -> Audit:
     """Everything that splits say together; `found` is what reading them has already shown.
 
-    `parts` are those of train, val and test that there are, in this order.
+    `parts` are those of train, val and test that there are, in this order; what there is not is
+    drawn from train.
     """
     counts = {
         part.name: _per_class(part.labels, len(classes))
@@ -183,15 +185,21 @@ def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Fi
 
     `manifest` has the text columns `patient` and `split`; `images` counts those of each split.
     """
-    splits = manifest.groupby("patient")["split"].unique()
+    named = manifest[manifest["patient"] != ""]
+    splits = named.groupby("patient")["split"].unique()
     shared = splits[splits.str.len() > 1]
     findings = []
+    if len(named) < len(manifest):
+        message = (
+            f"{len(manifest) - len(named):,} of {len(manifest):,} rows of the table name no patient"
+        )
+        findings.append(Finding("warning", "patient", message))
     if len(shared):
         message = (
             f"{len(shared):,} of {len(splits):,} patients are in more than one split; move all "
             "images of a patient to one"
         )
-        examples = [f"{who or 'blank'} ({', '.join(of)})" for who, of in shared[:EXAMPLES].items()]
+        examples = [f"{who} ({', '.join(of)})" for who, of in shared[:EXAMPLES].items()]
         findings.append(Finding("error", "patient", message, tuple(examples)))
     rows = manifest["split"].value_counts()
     different = [
@@ -364,7 +372,11 @@ def _repetitions(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]
                 f"{len(repeated):,} of {len(part.names):,} images of {part.name} repeat another of "
                 "its images"
             )
-            findings.append(Finding("warning", "duplicates", message, tuple(repeated[:EXAMPLES])))
+            drawn = part.name == "train" and len(parts) < len(SPLITS)
+            if drawn:
+                message += ", and may be drawn into other splits; remove the repetitions"
+            severity: Severity = "error" if drawn else "warning"
+            findings.append(Finding(severity, "duplicates", message, tuple(repeated[:EXAMPLES])))
     return findings
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pepr_mlops.data import digits, lidc, medmnist
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.performance import Task
 from pepr_mlops.schema import SIZES
 
@@ -57,8 +58,10 @@ def _digits() -> Entry:
 
 
 def _lidc(data_root: str | None) -> Entry:
-    path = lidc.path_of(data_root)
-    classes, shapes = lidc.outline(path) if path.exists() else ((), {})
+    try:
+        classes, shapes = lidc.outline(lidc.find(data_root))
+    except WrongUse:  # not built yet, or damaged
+        classes, shapes = (), {}
     sizes = tuple({shape[1] for shape in shapes.values()})
     return Entry(
         name=lidc.NAME,

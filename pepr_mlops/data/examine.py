@@ -211,7 +211,8 @@ def _arrays(path: Path, arrays: NpzFile) -> Audit:
         if known and images is not None and given is not None and not faults:
             faults = _medmnist_faults(*known, split, images, given)
         if part.names or part.labels is not None:  # else it is not even known how many images
-            parts.append(part)
+            del images  # before those of the next split are read
+        parts.append(part)
         found += faults
     found += unequal(parts)
     found += _patients(path.with_suffix(".csv"), {part.name: len(part.names) for part in parts})

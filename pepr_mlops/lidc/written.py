@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +85,19 @@ def manifest(parts: Sequence[Part], label: Label, patch: int, way: Way, seed: in
     return table
 
 
-def write(path: Path, table: pd.DataFrame, parts: Sequence[Part], label: Label) -> None:
-    """Write the patches of `parts`, as their `manifest` says, scan by scan."""
+def write(
+    path: Path, table: pd.DataFrame, parts: Sequence[Part], label: Label, about: Mapping[str, Any]
+) -> None:
+    """Write the patches of `parts` to `path`, their `manifest` and `about` beside it.
+
+    Scan by scan, so that they are never all in memory. What was there is replaced at the end, and
+    a file of images is never beside the manifest of another.
+    """
     said = votes([one for part in parts for one in part.outlined], label)
-    unfinished = path.with_suffix(".unfinished")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    unfinished = {end: path.with_suffix(f"{end}.unfinished") for end in (".json", ".csv", ".npz")}
+    unfinished[".json"].write_text(json.dumps(about, indent=2) + "\n")
+    table.to_csv(unfinished[".csv"], index=False)
+    with zipfile.ZipFile(unfinished[".npz"], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for split in NAMES:
             here = (table["split"] == split).to_numpy()
             with archive.open(_member(f"{split}_images"), "w", force_zip64=True) as file:
@@ -96,7 +105,9 @@ def write(path: Path, table: pd.DataFrame, parts: Sequence[Part], label: Label) 
             _write_array(archive, f"{split}_labels", table.loc[here, ["label"]].to_numpy(np.uint8))
             _write_array(archive, f"{split}_votes", said[here])
         _write_array(archive, "classes", np.array(CLASSES[label]))
-    os.replace(unfinished, path)
+    path.unlink(missing_ok=True)
+    for end, whole in unfinished.items():
+        os.replace(whole, path.with_suffix(end))
 
 
 def _write_images(file: IO[bytes], parts: Sequence[Part], here: npt.NDArray[np.bool_]) -> None:

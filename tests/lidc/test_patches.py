@@ -69,5 +69,5 @@ def test_the_papers_split_cuts_the_order_as_its_code_does() -> None:
 
 
 def test_too_few_patients_are_refused() -> None:
-    with pytest.raises(WrongUse, match="4 patients with 8 patches are too few"):
+    with pytest.raises(WrongUse, match="4 patients with a nodule are too few"):
         assign(np.zeros(8, np.int64), list("aabbccdd"), "patient", 0)
