@@ -110,10 +110,8 @@ def summary(
 ) -> int:
     """Print what came of each job, and how the sweep ended; its exit status."""
     shown = _jobs_frame(ended.jobs)
-    shown["error"] = [
-        (error or ended.errors.get(key)) if state != "done" else None
-        for key, error, state in zip(shown.index, shown["error"], shown["state"], strict=True)
-    ]
+    errors = shown["error"].fillna(pd.Series(ended.errors, dtype=object))
+    shown["error"] = errors.where(shown["state"] != "done")
     failed = (shown["state"] == "failed") | shown.index.isin(ended.given_up)
     shown["state"] = shown["state"].replace({"pending": "remains"})
     if search is not None:
@@ -123,8 +121,8 @@ def summary(
     else:
         columns = [*_varied(specs), "state"]
         rows = [
-            [*(str(row[c]) for c in columns), _number(row["energy_wh"], "Wh"), row["error"] or ""]
-            for _, row in shown.iterrows()
+            [*(str(row[c]) for c in columns), _number(row["energy_wh"], "Wh"), row["error"]]
+            for _, row in shown.fillna({"error": ""}).iterrows()
         ]
         click.echo(table(rows, [*columns, "energy", "why"]))
     left = shown["state"] != "done"

@@ -56,9 +56,11 @@ def examine(target: str, size: int, data_root: str | None) -> tuple[Audit, ...]:
         raise WrongUse(f"dataset: {path} holds neither train/CLASS/*.png nor an .npz file")
     if path.suffix == ".npz" and os.path.isfile(target):
         return (_file(path),)
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    choices = [*NAMES, *(str(entry) for entry in beside)]
     raise WrongUse(
         f"dataset: {target!r} is neither a known name nor a folder nor an .npz file"
-        f"{nearest(target, NAMES) or '.'} Valid: {', '.join(NAMES)}, DIR with "
+        f"{nearest(str(path), choices) or '.'} Valid: {', '.join(NAMES)}, DIR with "
         "DIR/train/CLASS/*.png or DIR/*.npz, or FILE.npz"
     )
 
@@ -110,7 +112,15 @@ def _folder(root: Path) -> Audit:
         )
         seen = dict(zip(paths, decoded, strict=True))
     looks = {path: image for path, image in seen.items() if isinstance(image, Look)}
-    classes = sorted({label for of in files.values() for label, _ in of})
+    classes = sorted(  # training would not miss one without images
+        {
+            entry.name
+            for split in files
+            for entry in (root / split).iterdir()
+            if entry.is_dir() and not entry.name.startswith(".")
+        }
+        | {label for of in files.values() for label, _ in of}
+    )
     parts = [
         Part(
             split,

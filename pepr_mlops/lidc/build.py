@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +28,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.lidc import dicom, nodules, splits, written
 from pepr_mlops.lidc.dicom import Skipped, Slice
 from pepr_mlops.lidc.nodules import Scan
-from pepr_mlops.lidc.parts import Cutter
+from pepr_mlops.lidc.parts import Cutter, Part
 from pepr_mlops.lidc.written import Label
 
 NAME = "lidc"
@@ -99,9 +100,9 @@ class Built:
 def build(settings: Settings, progress: Progress) -> Built:
     """Build `lidc.npz` in MedMNIST's format, its manifest `lidc.csv` and `lidc.json`.
 
-    `lidc-skipped.csv` lists what was skipped and why, in any case. Raises `WrongUse` where nothing
-    can be built, and `WorkFailed` where too many patches are missing or a disk is full; what was
-    cut stays for the next try.
+    `lidc-skipped.csv` lists what was skipped and why. Raises `WrongUse` where nothing can be built,
+    and `WorkFailed` where a disk is full or too many patches are missing, which `lidc-missing.csv`
+    then lists; what was cut stays for the next try.
     """
     database = settings.annotations or nodules.installed()
     patients = nodules.patients(database)
@@ -121,6 +122,11 @@ def build(settings: Settings, progress: Progress) -> Built:
         cutter = Cutter(parts, settings.patch, settings.size, settings.window_hu)
         with _pool(settings.processes) as each:
             found, skipped = _find(settings.dicom, patients, scans, each, progress)
+            if not found:
+                raise WrongUse(
+                    f"dicom: no slice of {len(scans)} annotated scans is below {settings.dicom}; "
+                    "give the folder of the collection, and --patients that are in it"
+                )
             tasks = []
             for scan in scans:
                 files, lacking = _files(scan, found)
@@ -129,11 +135,11 @@ def build(settings: Settings, progress: Progress) -> Built:
             cut = progress(each(cutter, tasks), total=len(tasks), desc="cut patches", unit="scan")
             cuts = sorted(cut, key=lambda part: (part.scan.patient, part.scan.series))
         skipped += [one for part in cuts for one in part.skipped]
-        table = _table(skipped, settings)
+        table = _table(skipped, settings.dicom)
         wanted = sum(len(scan.outlined) for scan in scans)
         missing = wanted - sum(len(part.outlined) for part in cuts)
         if missing > settings.max_missing * wanted:
-            raise WorkFailed(_too_many(missing, wanted, table, settings))
+            raise WorkFailed(_too_many(missing, wanted, cuts, table, settings))
         manifest = written.manifest(
             cuts, settings.label, settings.patch, settings.split, settings.seed
         )
@@ -141,6 +147,8 @@ def build(settings: Settings, progress: Progress) -> Built:
         path = settings.out / f"{NAME}.npz"
         built = Built(path, manifest, table, wanted, missing, unclear)
         written.write(path, manifest, cuts, settings.label, _about(built, settings))
+        table.to_csv(settings.out / f"{NAME}-skipped.csv", index=False)
+        (settings.out / f"{NAME}-missing.csv").unlink(missing_ok=True)
         shutil.rmtree(parts)
     return built
 
@@ -154,12 +162,9 @@ def _digest(settings: Settings, database: Path) -> str:
     return state.hexdigest()[:16]
 
 
-def _table(skipped: Sequence[Skipped], settings: Settings) -> pd.DataFrame:
-    """What was skipped as a table, written beside the data set."""
-    rows = sorted((one.kind, _shown(one.path, settings.dicom), one.detail) for one in skipped)
-    table = pd.DataFrame(rows, columns=["kind", "path", "detail"])
-    table.to_csv(settings.out / f"{NAME}-skipped.csv", index=False)
-    return table
+def _table(skipped: Sequence[Skipped], root: Path) -> pd.DataFrame:
+    rows = sorted((one.kind, _shown(one.path, root), one.detail) for one in skipped)
+    return pd.DataFrame(rows, columns=["kind", "path", "detail"])
 
 
 def _shown(path: str, root: Path) -> str:
@@ -170,12 +175,19 @@ def _shown(path: str, root: Path) -> str:
     return os.fsencode(relative).decode(errors="backslashreplace")
 
 
-def _too_many(missing: int, wanted: int, skipped: pd.DataFrame, settings: Settings) -> str:
+def _too_many(
+    missing: int, wanted: int, cuts: Sequence[Part], skipped: pd.DataFrame, settings: Settings
+) -> str:
+    """What to say, after writing down what is missing apart from what is built."""
+    path = settings.out / f"{NAME}-missing.csv"
+    skipped.to_csv(path, index=False)
     kinds = ", ".join(f"{n} {kind}" for kind, n in skipped["kind"].value_counts().items())
+    here = sorted({part.scan.patient for part in cuts if part.outlined})
     return (
         f"lidc: {missing} of {wanted} patches are missing, more than {settings.max_missing:.1%} "
-        f"({kinds}; see {settings.out / f'{NAME}-skipped.csv'}); fetch those files and start "
-        "again, name the --patients you have, or allow more with --max-missing"
+        f"({kinds}; see {path}), and no data set was written; there are patches of {len(here)} "
+        f"patients{f', {here[0]} to {here[-1]}' if here else ''}: fetch the others, name these "
+        "with --patients, or allow more with --max-missing"
     )
 
 
@@ -220,7 +232,12 @@ def _told() -> Iterator[None]:
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Make the folder, and keep other builds out of it: they have files of the same names."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUse(
+            f"out: {out} cannot be a folder ({error.strerror}); choose another --out"
+        ) from error
     try:
         with FileLock(out / f".{NAME}.lock", timeout=0):
             yield
@@ -233,7 +250,9 @@ def _alone(out: Path) -> Iterator[None]:
 @contextmanager
 def _pool(processes: int | None) -> Iterator[Callable[..., Iterator[Any]]]:
     """A map over several processes, whose results come in the order in which they are done."""
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too, and we end them
+    pool = ProcessPoolExecutor(processes, spawn, signal.signal, ignore)
 
     def each(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
         for future in as_completed([pool.submit(function, item) for item in items]):

@@ -104,7 +104,8 @@ def pixels(path: Path) -> Hounsfield | Skipped:
 
 def unreadable(path: Path, error: Exception) -> Skipped:
     """A file or folder that cannot be read; the message of the error could quote a field."""
-    return Skipped("unreadable", str(path), type(error).__name__)
+    kind = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
+    return Skipped("unreadable", str(path), f"cannot be read: {kind}")
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Engine:
 
     uri: str
     broken: str | None = None
+    lost: str | None = None
     slots: int = 1
     run_ids: dict[str, str] = field(default_factory=dict)
     tasks: list[tuple[str, int | None]] = field(default_factory=list)
@@ -50,6 +51,9 @@ class Engine:
             points += [("forecast/train_wh", wh, 0), ("forecast/train_s", 10 * wh, 0)]
             self._log(self._begin(task, {"pepr.probe": "3 + 10"}), points, "probed")
             self.reports.append(Report(task.spec, "probed"))
+            return
+        if model == self.lost:
+            self.reports.append(Report(task.spec, "lost", "its process was killed by SIGKILL"))
             return
         if model == self.broken:
             told = {"pepr.reason": "out_of_memory", "pepr.error": "too large"}
@@ -159,6 +163,25 @@ def test_a_candidate_that_fails_is_left_out_and_told(
     assert row.split()[1] == "failed"
     assert row.endswith("too large")
     assert re.search(r"^top 2 by PePR-E +resnet18d, tinynet_e$", out, flags=re.M)
+
+
+def test_a_sweep_says_why_jobs_failed_and_what_remains(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    engine.broken, engine.lost = "resnet10t", "tinynet_e"
+    status, out, err = _run(capfd, *WORDS[:-2], "--retries", "0")
+    assert status == 1
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert rows["resnet18d"].split()[1:] == ["done", "8", "Wh"]
+    assert rows["resnet10t"].endswith("too large")
+    assert rows["resnet10t"].split()[1] == "failed"
+    assert rows["tinynet_e"].endswith("lost: its process was killed by SIGKILL")
+    assert rows["tinynet_e"].split()[1] == "remains"
+    assert "4 jobs: 2 done, 1 failed, 1 to do" in err
+    status, out, _ = _run(capfd, *WORDS[:-2], "--retries", "0", "--format", "json")
+    errors = {row["model"]: row["error"] for row in json.loads(out)}
+    assert errors["resnet18d"] is None
+    assert errors["resnet10t"] == "too large"
 
 
 def test_recorded_runs_are_searched_without_training(

@@ -125,6 +125,20 @@ def test_repeated_images_of_a_split_are_a_warning(images: Path) -> None:
     assert finding.examples == ("val/a/x.png = val/a/00.png", "val/a/y.png = val/a/00.png")
 
 
+def test_a_class_folder_without_images_is_an_error(images: Path) -> None:
+    for split in ("train", "val", "test"):
+        (images / split / "c").mkdir()
+    finding, few_val, few_test = _audit(images).findings
+    assert (finding.severity, finding.kind) == ("error", "untrained")
+    assert finding.examples == ("c (train 0, val 0, test 0)",)
+    assert {few_val.kind, few_test.kind} == {"few"}
+
+
+def test_a_name_that_is_nearly_right_is_offered(images: Path) -> None:
+    with pytest.raises(WrongUse, match=rf"did you mean '{images}'\?"):
+        examine(f"{str(images)[:-1]}z", 28, None)
+
+
 def test_repeated_images_are_an_error_where_they_may_be_drawn_apart(images: Path) -> None:
     shutil.rmtree(images / "val")
     shutil.copy(images / "train/a/00.png", images / "train/a/copy.png")

@@ -260,15 +260,16 @@ def test_too_much_missing_makes_no_data_set_and_keeps_what_was_cut(
         build(Settings(damaged[0], out, patients=PATIENTS, size=128), _silent)
     assert "missing_slice" in str(failed.value)
     assert not (out / "lidc.npz").exists()
-    assert (out / "lidc-skipped.csv").exists()
+    assert len(pd.read_csv(out / "lidc-missing.csv")) > 5
+    assert not (out / "lidc-skipped.csv").exists()
     assert len(list(out.glob(".lidc-parts-*/*.npz"))) == 8
 
 
 def test_a_scan_that_is_not_there_is_one_line(root: Path, tmp_path: Path) -> None:
     settings = Settings(root, tmp_path, patients="LIDC-IDRI-02[56]*", size=128)
-    with pytest.raises(WorkFailed, match=r"missing_scan.*name the --patients you have"):
+    with pytest.raises(WorkFailed, match=r"missing_scan.*8 patients, LIDC-IDRI-0250 to LIDC-"):
         build(settings, _silent)
-    skipped = pd.read_csv(tmp_path / "lidc-skipped.csv")
+    skipped = pd.read_csv(tmp_path / "lidc-missing.csv")
     assert set(skipped["kind"]) == {"missing_scan"}
     assert skipped["detail"].str.startswith("LIDC-IDRI-026").all()
 
@@ -340,6 +341,17 @@ def test_wrong_settings_are_named(changed: dict[str, Any], message: str, tmp_pat
 def test_patients_that_do_not_exist_are_named(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match=r"'Doe\*' fits none .* LIDC-IDRI-0001 to LIDC-IDRI-1012"):
         build(Settings(tmp_path, tmp_path, patients="Doe*"), _silent)
+
+
+def test_a_folder_without_any_of_the_scans_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WrongUse, match="dicom: no slice of 8 annotated scans is below"):
+        build(Settings(tmp_path, tmp_path / "out", patients=PATIENTS, processes=1), _silent)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WrongUse, match=r"out: .*file cannot be a folder .*; choose another --out"):
+        build(Settings(tmp_path, tmp_path / "file", patients=PATIENTS), _silent)
 
 
 def test_too_few_patients_are_refused_before_anything_is_read(tmp_path: Path) -> None:
