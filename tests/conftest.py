@@ -120,7 +120,11 @@ def downloads(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as listening:
+    class Patient(http.server.ThreadingHTTPServer):
+        def handle_error(self, *given: object) -> None:
+            """Say nothing of a client that has left."""
+
+    with Patient(("127.0.0.1", 0), Quiet) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{listening.server_port}"
         listening.shutdown()

@@ -276,11 +276,13 @@ def _find(
     folders = _folders(root, skipped)
     wanted = {(scan.series, _key(one.z_mm)) for scan in scans for one in scan.outlined}
     found: _Found = {}
-    looks = each(partial(_look, patients, wanted), folders)
-    for here, others in progress(looks, total=len(folders), desc="look for slices", unit="folder"):
-        skipped += others
-        for key, one in here.items():
-            found[key] = min(found.get(key, one), one, key=_first)
+    looks = each(partial(_look, patients), folders)
+    for seen in progress(looks, total=len(folders), desc="look for slices", unit="folder"):
+        for one in seen:
+            if isinstance(one, Skipped):
+                skipped.append(one)
+            elif (key := (one.series, _key(one.z_mm))) in wanted:
+                found[key] = min(found.get(key, one), one, key=_first)
     return found, skipped
 
 
@@ -302,17 +304,8 @@ def _folders(root: Path, skipped: list[Skipped]) -> list[Path]:
     return list(found.values())
 
 
-def _look(
-    patients: Mapping[str, str], wanted: set[tuple[str, float]], folder: Path
-) -> tuple[_Found, list[Skipped]]:
-    found: _Found = {}
-    skipped: list[Skipped] = []
-    for one in dicom.look(folder, patients):
-        if isinstance(one, Skipped):
-            skipped.append(one)
-        elif (key := (one.series, _key(one.z_mm))) in wanted:
-            found[key] = min(found.get(key, one), one, key=_first)
-    return found, skipped
+def _look(patients: Mapping[str, str], folder: Path) -> list[Slice | Skipped]:
+    return list(dicom.look(folder, patients))
 
 
 def _key(z_mm: float) -> float:
