@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Small batches gain nothing from more threads, which wait for each other tenfold on a busy machine.
+# Small batches gain nothing from more threads, which wait tenfold for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]

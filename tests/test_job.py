@@ -92,7 +92,8 @@ def test_recorded_energy_is_logged_to_the_joule(
         lambda uuids, host: (monitor, ("gpu",), {"cpu": "no RAPL here"}),
     )
     spec = RunSpec(
-        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="measured"
+        **{"model": "lcnet_050", "dataset": str(shapes), "image_size": 32, "epochs": 2},
+        **{"pretrained": False, "energy": "measured"},
     )
     found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
     assert found.data.metrics["energy/train_wh"] == pytest.approx(1.1)

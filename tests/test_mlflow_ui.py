@@ -41,7 +41,7 @@ def _curves(page: Page, address: str, runs: int) -> dict[tuple[str, str], tuple[
                 key => new Set(drawn.filter(t => t[1] === key && t[2].length).map(t => t[0])).size
                        === {runs});
         }}""",
-        timeout=60_000,
+        timeout=180_000,
     )
     return {(name, key): (x, y) for name, key, x, y in page.evaluate(DRAWN)}
 
@@ -75,7 +75,7 @@ def test_two_runs_show_and_compare_without_a_gap(
 
     runs = "[" + ",".join(f'"{run_id}"' for run_id in names.values()) + "]"
     page.goto(f'{server}/#/compare-runs?runs={runs}&experiments=["{experiment}"]')
-    page.get_by_text("pepr.energy_source").wait_for(timeout=60_000)
+    page.get_by_text("pepr.energy_source").wait_for(timeout=180_000)
     metrics = [set(client.get_run(run_id).data.metrics) for run_id in names.values()]
     assert metrics[0] == metrics[1] <= set(METRICS)  # no gap in the table
     cells = page.locator("tr", has_text="pepr.energy_source").inner_text().split()

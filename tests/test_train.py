@@ -291,7 +291,7 @@ def test_an_energy_budget_counts_the_epochs_before(
 
 def test_a_time_budget_stops(shapes: Path) -> None:
     # every epoch counts as 2 s of the fake meter: 4 s are over at the first step of the third
-    result, logged, _ = _fit(_spec(shapes, budget_s=4.0))
+    result, logged, _ = _fit(_spec(shapes, budget_s=4.0), _Small())
     assert result.stopped is not None
     assert "budget_s=4 reached in epoch 3 of 3, step 1 of 4" in result.stopped
     assert len(logged) == 3

@@ -98,8 +98,8 @@ def page(browser: BrowserContext, address: str) -> Iterator[Page]:
 
 def _open(page: Page, address: str, search: str = "?experiment=derma") -> None:
     page.goto(address + search)
-    expect(page.locator("#ranking tbody tr")).not_to_have_count(0, timeout=20_000)
-    expect(page.locator("#ranking")).not_to_contain_text("…", timeout=20_000)
+    expect(page.locator("#ranking tbody tr")).not_to_have_count(0, timeout=60_000)
+    expect(page.locator("#ranking")).not_to_contain_text("…", timeout=60_000)
 
 
 def _column(page: Page, heading: str) -> list[str]:
@@ -119,9 +119,9 @@ def _expected(weights: tuple[float, float]) -> dict[str, str]:
 def test_figures_are_drawn_and_a_sentence_stands_where_nothing_is(page: Page, address: str) -> None:
     _open(page, address)
     for name in ("main", "1"):
-        expect(page.locator(f"#graph-{name} .main-svg").first).to_be_visible(timeout=20_000)
+        expect(page.locator(f"#graph-{name} .main-svg").first).to_be_visible(timeout=60_000)
     expect(page.locator("#graph-main .scatterlayer .trace").first).to_be_attached()
-    expect(page.locator("#caption-2")).to_contain_text("Nothing to draw", timeout=20_000)
+    expect(page.locator("#caption-2")).to_contain_text("Nothing to draw", timeout=60_000)
     opened = page.evaluate(
         """() => {
             const opened = [];
@@ -203,7 +203,7 @@ def test_an_experiment_named_like_a_script_is_text(page: Page, address: str) -> 
     expect(page.locator("#trouble")).to_be_empty()
     page.locator("#experiments").click()
     page.get_by_text(EVIL, exact=True).last.click()
-    expect(page.locator("#headline")).to_contain_text(EVIL, timeout=20_000)
+    expect(page.locator("#headline")).to_contain_text(EVIL, timeout=60_000)
     expect(page.locator("#title-main")).to_contain_text(EVIL)
     assert page.locator("script", has_text="alert(1)").count() == 0
 
@@ -214,7 +214,7 @@ def test_a_run_that_is_logged_meanwhile_appears(page: Page, address: str, folder
     _open(page, address, "?experiment=growing")
     logged(uri, run("newcomer", start=6000, performance=0.9,
                     tags={"pepr.experiment": "growing"}), "growing")  # fmt: skip
-    expect(page.locator("#ranking")).to_contain_text("newcomer", timeout=20_000)
+    expect(page.locator("#ranking")).to_contain_text("newcomer", timeout=60_000)
 
 
 def test_a_store_that_is_away_is_told_and_comes_back(
@@ -223,11 +223,11 @@ def test_a_store_that_is_away_is_told_and_comes_back(
     _open(page, address)
     shutil.move(folder / "mlflow.db", folder / "away.db")
     try:
-        expect(page.locator("#trouble")).to_contain_text("there is no store", timeout=20_000)
+        expect(page.locator("#trouble")).to_contain_text("there is no store", timeout=60_000)
         expect(page.locator("#ranking tbody tr")).to_have_count(4)  # what was known stays
     finally:
         shutil.move(folder / "away.db", folder / "mlflow.db")
-    expect(page.locator("#trouble")).to_be_empty(timeout=20_000)
+    expect(page.locator("#trouble")).to_be_empty(timeout=60_000)
 
 
 def test_a_page_that_is_opened_while_the_store_is_away_fills_itself(
@@ -240,10 +240,10 @@ def test_a_page_that_is_opened_while_the_store_is_away_fills_itself(
     shutil.move(folder / "mlflow.db", folder / "away.db")
     try:
         page.goto(f"http://127.0.0.1:{server.port}/?experiment=derma")
-        expect(page.locator("#trouble")).to_contain_text("there is no store", timeout=20_000)
+        expect(page.locator("#trouble")).to_contain_text("there is no store", timeout=60_000)
     finally:
         shutil.move(folder / "away.db", folder / "mlflow.db")
-    expect(page.locator("#ranking tbody tr")).to_have_count(4, timeout=20_000)
+    expect(page.locator("#ranking tbody tr")).to_have_count(4, timeout=60_000)
     expect(page.locator("#trouble")).to_be_empty()
     page.close()
     server.shutdown()
@@ -253,7 +253,7 @@ def test_the_view_is_exported_as_a_page_of_its_own(
     page: Page, address: str, tmp_path: Path
 ) -> None:
     _open(page, address, "?experiment=derma&alpha=2")
-    with page.expect_download(timeout=30_000) as download:
+    with page.expect_download(timeout=60_000) as download:
         page.locator("#export").click()
     path = tmp_path / "report.html"
     download.value.save_as(path)
