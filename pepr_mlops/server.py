@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import re
@@ -62,10 +61,12 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:"):
         yield
         return
+    import psutil
     from filelock import FileLock
 
     path = os.path.abspath(uri.removeprefix("sqlite:///"))
-    name = hashlib.blake2b(f"{getpass.getuser()} {path}".encode(), digest_size=8).hexdigest()
+    user = psutil.Process().username()  # a number where the user has no name, as in containers
+    name = hashlib.blake2b(f"{user} {path}".encode(), digest_size=8).hexdigest()
     with FileLock(Path(tempfile.gettempdir()) / f"pepr_mlops-store-{name}.lock"):
         yield
 

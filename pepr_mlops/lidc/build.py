@@ -116,12 +116,13 @@ def build(settings: Settings, progress: Progress) -> Built:
             f"{min(patients.values())} to {max(patients.values())}"
         )
     splits.check(settings.split, len({scan.patient for scan in scans}))
+    root = settings.dicom.absolute()
     with _told(), _alone(settings.out):
         parts = settings.out / f".{NAME}-parts-{_digest(settings, database)}"
         parts.mkdir(exist_ok=True)
         cutter = Cutter(parts, settings.patch, settings.size, settings.window_hu)
         with _pool(settings.processes) as each:
-            found, skipped = _find(settings.dicom, patients, scans, each, progress)
+            found, skipped = _find(root, patients, scans, each, progress)
             if not found:
                 raise WrongUse(
                     f"dicom: no slice of {len(scans)} annotated scans is below {settings.dicom}; "
@@ -135,7 +136,7 @@ def build(settings: Settings, progress: Progress) -> Built:
             cut = progress(each(cutter, tasks), total=len(tasks), desc="cut patches", unit="scan")
             cuts = sorted(cut, key=lambda part: (part.scan.patient, part.scan.series))
         skipped += [one for part in cuts for one in part.skipped]
-        table = _table(skipped, settings.dicom)
+        table = _table(skipped, root)
         wanted = sum(len(scan.outlined) for scan in scans)
         missing = wanted - sum(len(part.outlined) for part in cuts)
         if missing > settings.max_missing * wanted:

@@ -222,9 +222,11 @@ def test_what_cannot_be_used_is_listed_and_skipped(
     built: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root, (series, patient, modality, half) = damaged
-    settings = Settings(root, tmp_path / "out", patients=PATIENTS, size=128, max_missing=0.2)
+    monkeypatch.chdir(root)
+    settings = Settings(Path(), tmp_path / "out", patients=PATIENTS, size=128, max_missing=0.2)
     found = build(settings, _silent)
     kinds = found.skipped.set_index("path")["kind"].to_dict()
     assert kinds[f"./{series}"] == "wrong_series"
