@@ -51,7 +51,7 @@ class Checkpoint:
         metrics: Mapping[str, float],
         gauges: Mapping[str, Any],
     ) -> None:
-        """Keep the training after a whole epoch."""
+        """Keep the training after a whole epoch. On an `OSError` the one before stays."""
         content = {
             "epoch": epoch,
             "state": dict(state),
@@ -63,11 +63,15 @@ class Checkpoint:
         }
         self._folder.mkdir(parents=True, exist_ok=True)
         new = self._folder / f"{_STATE}.new"
-        with new.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._folder / _STATE)
+        try:
+            with new.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._folder / _STATE)
+        except (OSError, RuntimeError) as error:  # torch has its own of a full disk
+            new.unlink(missing_ok=True)
+            raise OSError(f"{new}: {error}") from error
 
     def costs(self, gauges: Mapping[str, Any], *, clean: bool) -> None:
         """Keep what was spent since the last `save`, or with `clean` False only that it is now."""

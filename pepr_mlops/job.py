@@ -50,6 +50,7 @@ def run(
     stale_s: float = STALE_S,
     until: int | None = None,
     left_wh: float | None = None,
+    offline: bool = False,
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
 
@@ -58,16 +59,22 @@ def run(
     costs are those of all attempts. It rests, raising `Paused`, after the epoch `until`, and after
     the one in which this attempt has taken `left_wh` for training and evaluation. `exclusive` and
     `stale_s` are those of `tracking.Job`. With `host_is_shared` the energy of a GPU's job is that
-    of the GPU: the CPU's and the memory's are of other jobs too.
+    of the GPU: the CPU's and the memory's are of other jobs too. With `offline` no tracking server
+    is asked, and the run is left to `pepr sync`.
 
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
-    from pepr_mlops import data, hardware, tags, tracking, train
-    from pepr_mlops.checkpoint import Checkpoint, discard
+    from pepr_mlops import tracking
 
     started = time.perf_counter()
+    if not offline:
+        tracking.reach(tracking_uri)  # before PyTorch is imported, which takes seconds
+
+    from pepr_mlops import data, hardware, tags, train
+    from pepr_mlops.checkpoint import Checkpoint, discard
+
     device, meter, intensity = _check(spec, host_is_shared)
     source = overall(meter.sources)
     shown = progress(spec, source)
@@ -81,7 +88,13 @@ def run(
         spec.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
     )
     with tracking.start(
-        spec.experiment, spec.experiment_name, _name(spec), tracking_uri, wanted
+        spec.experiment,
+        spec.experiment_name,
+        _name(spec),
+        tracking_uri,
+        wanted,
+        offline=offline,
+        note=shown.note,
     ) as logged:
         _describe(logged, spec, opening, meter)
         train.prepare(spec, device)

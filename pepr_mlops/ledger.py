@@ -28,16 +28,18 @@ class Claim:
     process: str | None = None
     heartbeat_s: float | None = None
 
-    def lives(self, now_s: float, stale_s: float, is_gone: Callable[[str], bool]) -> bool:
+    def lives(self, now_s: float, stale_s: float, alive: Callable[[str], bool | None]) -> bool:
         """Whether a process still works on it, as far as one can tell from here.
 
-        One of this machine that `is_gone` has ended, any other has when its heart is silent for
-        `stale_s`. A run that never had a heartbeat is nobody's of ours to judge and lives.
+        `alive` knows the processes of this machine and says None of others, which have ended when
+        their heart is silent for `stale_s`: on this machine a silent one may only have no server
+        to tell. A run that never had a heartbeat is nobody's of ours to judge and lives.
         """
         if self.status != "RUNNING":
             return False
-        if self.process is not None and is_gone(self.process):
-            return False
+        known = None if self.process is None else alive(self.process)
+        if known is not None:
+            return known
         return self.heartbeat_s is None or now_s - self.heartbeat_s < stale_s
 
 

@@ -1,10 +1,13 @@
-"""Who a process is, so that others can tell whether it still lives."""
+"""Who a process is, so that others can tell whether it still lives, and when it may be ended."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,18 +18,18 @@ def this_process() -> str:
     return f"{_machine()} {os.getpid()} {_started(os.getpid())}"
 
 
-def is_gone(process: str) -> bool:
-    """Whether the process of `this_process` has ended; False for one of another machine."""
+def lives(process: str) -> bool | None:
+    """Whether the process of `this_process` still runs; None for one of another machine."""
     machine, pid, started = [*process.split(), "", "", ""][:3]
     if machine != _machine() or not pid.isdecimal():
-        return False
+        return None
     try:
         ended = psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
-        return ended or _started(int(pid)) != started
+        return not ended and _started(int(pid)) == started
     except psutil.NoSuchProcess:
-        return True
-    except psutil.Error:
         return False
+    except psutil.Error:
+        return None
 
 
 def _machine() -> str:
@@ -44,3 +47,25 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return f"{psutil.Process(pid).create_time():.0f}"
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a signal that asks this process to end wait until the block is through.
+
+    Python runs handlers in the main thread only, so elsewhere there is nothing to do.
+    """
+    before = {}
+    came: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not None:
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)

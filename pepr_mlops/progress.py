@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pepr_mlops.schema import RunSpec
@@ -23,7 +24,8 @@ class Printed:
         self._done = 0
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):  # who reads it has left, or the log's disk is full: train on
+            print(text, file=sys.stderr, flush=True)
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         self._epoch, self._done = epoch, 0
@@ -51,12 +53,10 @@ class Printed:
         self._cost = f", energy {energy}; forecast {seconds_text(seconds)}"
         if energy_wh is not None:
             self._cost += f", {energy_wh * whole:.3g} Wh"
-        print(
+        self.note(
             f"epoch {self._epoch}/{self._spec.epochs}: loss {metrics['train/loss']:.4f}, "
             f"val accuracy {metrics['val/accuracy']:.4f}, "
-            f"{metrics['time/images_per_s']:.0f} images/s{self._cost}",
-            file=sys.stderr,
-            flush=True,
+            f"{metrics['time/images_per_s']:.0f} images/s{self._cost}"
         )
 
 

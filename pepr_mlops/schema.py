@@ -366,6 +366,7 @@ TAGS: dict[str, str] = {
     "pepr.claim": "wanted or held: who may do a job that others may want to do as well",
     "pepr.process": "machine and process that do the job",
     "pepr.heartbeat": "last sign of life of that process, ms since 1970",
+    "pepr.journal": "journal the run was begun with; a run that was made twice is known by it",
     "pepr.attempts": "how often the training was begun or continued",
     "pepr.unmeasured_s": "seconds of interrupted attempts whose cost is in no number, at most",
     "pepr.probe": "steps it trained to forecast the cost; not a training",

@@ -16,13 +16,28 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_ENDURANCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
     """Give up a server that does not answer after seconds instead of MLflow's minutes."""
-    added = {k: v for k, v in _IMPATIENCE.items() if k not in os.environ}
+    with _settings(_IMPATIENCE):
+        yield
+
+
+@contextmanager
+def enduring() -> Iterator[None]:
+    """Let a server be slow, and be told of one that is away, to try again oneself."""
+    with _settings(_ENDURANCE):
+        yield
+
+
+@contextmanager
+def _settings(wanted: dict[str, str]) -> Iterator[None]:
+    """MLflow's settings, but for those the user has set."""
+    added = {k: v for k, v in wanted.items() if k not in os.environ}
     os.environ.update(added)
     try:
         yield

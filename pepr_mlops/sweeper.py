@@ -157,7 +157,7 @@ def downloads(specs: Sequence[RunSpec]) -> str:
 
 def look(specs: Sequence[RunSpec], settings: Settings) -> Status:
     """How far a sweep is, changing nothing."""
-    runs = _Server(specs, settings).read()
+    runs = _read(specs, settings)
     table = plan.states(specs, runs, again=_again(specs, settings))
     return Status(table, runs, float(table["energy_wh"].sum()))
 
@@ -298,14 +298,22 @@ class _Server:
     settings: Settings
 
     def read(self) -> pd.DataFrame:
-        from pepr_mlops import query
+        from pepr_mlops import tracking
 
-        return query.load_jobs(_experiments(self.specs), tracking_uri=self.settings.tracking_uri)
+        # A job may have ended while the server was away: what it says of itself comes first.
+        tracking.catch_up(self.settings.tracking_uri)
+        return _read(self.specs, self.settings)
 
     def close(self, run_ids: Sequence[str]) -> None:
         from pepr_mlops import tracking
 
         tracking.close(run_ids, self.settings.tracking_uri)
+
+
+def _read(specs: Sequence[RunSpec], settings: Settings) -> pd.DataFrame:
+    from pepr_mlops import query
+
+    return query.load_jobs(_experiments(specs), tracking_uri=settings.tracking_uri)
 
 
 def _experiments(specs: Sequence[RunSpec]) -> list[str]:

@@ -21,9 +21,10 @@ from pepr_mlops.checkpoint import Checkpoint, Saved
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
-from pepr_mlops.errors import Paused, WorkFailed, WrongUse
+from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
+from pepr_mlops.processes import uninterrupted
 from pepr_mlops.schema import PERFORMANCE, RunSpec
 
 Record = Callable[[Mapping[str, float], int], None]
@@ -147,7 +148,6 @@ def fit(
             gauges.meter.begin(phase)
             val = training.evaluate(training.val, epoch, "val")
             test = training.evaluate(training.test, epoch, "test")
-            gauges.end(phase, f"epoch {epoch}")
         except BaseException as error:
             with suppress(Exception):  # the device may be gone; the first error is the one to tell
                 gauges.end(phase, f"epoch {epoch}")
@@ -158,21 +158,30 @@ def fit(
             if told is None:
                 raise
             raise told from error
-        metrics = {"train/loss": loss, "time/images_per_s": images_per_s}
-        for name, evaluation in (("val", val), ("test", test)):
-            metrics |= {f"{name}/{key}": value for key, value in evaluation.scores.items()}
-        if val.scores["accuracy"] > best.get("val", -1.0):
-            best = {"val": val.scores["accuracy"]}
-            best |= {f"best_val/{k}": v for k, v in test.scores.items() if k != "loss"}
-        metrics |= {key: value for key, value in best.items() if key != "val"}
-        metrics[PERFORMANCE] = test.scores["accuracy"]
-        metrics |= gauges.metrics() | setup
-        setup = {}
-        if training.resident_bytes is not None:
-            metrics["memory/data_gb"] = training.resident_bytes / 1e9
-        if checkpoint is not None and stopped is None:
-            checkpoint.save(epoch, {**training.state(), "best": best}, metrics, gauges.state())
-        record(metrics, epoch)
+        with uninterrupted():  # an epoch that is through is kept and logged, whatever comes
+            gauges.end(phase, f"epoch {epoch}")
+            metrics = {"train/loss": loss, "time/images_per_s": images_per_s}
+            for name, evaluation in (("val", val), ("test", test)):
+                metrics |= {f"{name}/{key}": value for key, value in evaluation.scores.items()}
+            if val.scores["accuracy"] > best.get("val", -1.0):
+                best = {"val": val.scores["accuracy"]}
+                best |= {f"best_val/{k}": v for k, v in test.scores.items() if k != "loss"}
+            metrics |= {key: value for key, value in best.items() if key != "val"}
+            metrics[PERFORMANCE] = test.scores["accuracy"]
+            metrics |= gauges.metrics() | setup
+            setup = {}
+            if training.resident_bytes is not None:
+                metrics["memory/data_gb"] = training.resident_bytes / 1e9
+            if checkpoint is not None and stopped is None:
+                state = {**training.state(), "best": best}
+                try:
+                    checkpoint.save(epoch, state, metrics, gauges.state())
+                except OSError as error:  # it is the next attempt's loss, not this one's
+                    progress.note(
+                        f"checkpoint: epoch {epoch} is not kept ({one_line(error)}); "
+                        "interrupted now, the training would go on from an earlier one"
+                    )
+            record(metrics, epoch)
         progress.end_epoch(metrics)
         if stopped is None and epoch < spec.epochs and pause is not None and pause(epoch, metrics):
             if checkpoint is not None:

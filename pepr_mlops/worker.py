@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line
 from pepr_mlops.ledger import STALE_S
-from pepr_mlops.processes import is_gone, this_process
+from pepr_mlops.processes import lives, this_process
 from pepr_mlops.sweep.tasks import Report, Task
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _end_with(owner: str) -> None:
         signal.signal(signal.SIGTERM, stop)
 
     def watch() -> None:
-        while not is_gone(owner):
+        while lives(owner) is not False:
             time.sleep(_LOOK_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
 

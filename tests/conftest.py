@@ -58,11 +58,12 @@ def paper_names() -> Path:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test sees the user's MLflow, downloads or waits for idle power."""
+    """No test sees the user's MLflow or journals, downloads or waits for idle power."""
     for name in list(os.environ):
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PEPR_JOURNAL", str(tmp_path / "journal"))
     monkeypatch.setattr("pepr_mlops.meter.IDLE_S", 0.05)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -123,6 +125,50 @@ def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
     assert np.array_equal(result.probabilities, whole.probabilities)
     assert second[-1][1]["energy/train_wh"] == pytest.approx(4 * 36 / 3600)
     assert second[-1][1]["time/train_s"] == 8.0
+
+
+def test_a_signal_while_an_epoch_is_kept_waits_until_it_is_logged(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, log = _fit(shapes)
+    save = Checkpoint.save
+
+    def interrupted(self: Checkpoint, epoch: int, *given: Any) -> None:
+        save(self, epoch, *given)
+        if epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    first: Log = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _fit(shapes, tmp_path / "c", log=first)
+    assert [epoch for epoch, _ in first] == [1, 2]
+    assert "test/accuracy" in first[-1][1]
+    saved = checkpoint.load(tmp_path / "c")
+    assert saved is not None
+    assert saved.epoch == 2
+    result, second = _fit(shapes, tmp_path / "c", saved)
+    assert [_learned(m) for _, m in first + second] == [_learned(m) for _, m in log]
+    assert np.array_equal(result.probabilities, whole.probabilities)
+
+
+def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # stands in for the end of a disk
+    try:
+        _, log = _fit(shapes, tmp_path / "c")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [epoch for epoch, _ in log] == [1, 2, 3, 4]
+    assert [note.split(" (")[0] for note in notes] == [
+        f"checkpoint: epoch {epoch} is not kept" for epoch in range(1, 5)
+    ]
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_energy_of_an_epoch_that_is_done_again_counts_twice(shapes: Path, tmp_path: Path) -> None:

@@ -58,13 +58,15 @@ def test_who_finished_or_does_it_has_it() -> None:
     assert verdict("5", [own, Claim("1", "RUNNING", WANTED)]) == "claimed"
 
 
-def test_a_silent_process_is_given_up_and_one_that_is_gone_at_once() -> None:
-    def lives(claim: Claim, gone: bool = False) -> bool:
-        return claim.lives(now_s=1000.0, stale_s=300.0, is_gone=lambda process: gone)
+def test_a_silent_process_elsewhere_is_given_up_and_one_that_is_gone_at_once() -> None:
+    def lives(claim: Claim, alive: bool | None = None) -> bool:
+        return claim.lives(now_s=1000.0, stale_s=300.0, alive=lambda process: alive)
 
     beating = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 701.0)
+    silent = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 700.0)
     assert lives(beating)
-    assert not lives(beating, gone=True)
-    assert not lives(Claim("1", "RUNNING", HELD, "elsewhere 7 1", 700.0))
+    assert not lives(beating, alive=False)
+    assert not lives(silent)
+    assert lives(silent, alive=True)  # of this machine: only the server was away
     assert lives(Claim("1", "RUNNING"))  # it never had a heartbeat
-    assert not lives(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0))
+    assert not lives(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0), alive=True)

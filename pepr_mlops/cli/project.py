@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
-from pepr_mlops.errors import PeprError, WrongUse, nearest
+from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, nearest
 from pepr_mlops.schema import NONE, RunSpec, truth
 
 
@@ -46,9 +47,8 @@ def _main(words: Sequence[str]) -> int | None:
 
         train_and_print(RunSpec.parse(parse(words)))
     except PeprError as error:
-        run = tracking.inherited_run()
-        if run is not None and error.reason != tracking.NOT_FRESH:
-            tracking.fail(run, error)
+        with suppress(WorkFailed):  # the first error is the one to tell
+            tracking.fail_inherited(error)
         raise
     return None
 

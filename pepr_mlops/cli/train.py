@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli.table import table
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.schema import RunSpec, as_text, value_type
 
 if TYPE_CHECKING:
@@ -47,19 +48,35 @@ def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None
 )
 @_options
 @click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
-def command(tracking_uri: str | None, **given: str | bool | None) -> None:
+@click.option("--offline", is_flag=True, help="keep the run on this disk until `pepr sync`")
+@click.option(
+    "--checkpoints",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="keep the training there after each epoch; the same command goes on after an interruption",
+)
+def command(
+    tracking_uri: str | None,
+    offline: bool,
+    checkpoints: Path | None,
+    **given: str | bool | None,
+) -> None:
+    if offline and checkpoints is not None:
+        raise WrongUse(
+            "offline: a run that no server knows cannot be gone on with; leave out --checkpoints"
+        )
     spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
-    train_and_print(spec, tracking_uri)
+    train_and_print(spec, tracking_uri=tracking_uri, offline=offline, checkpoints=checkpoints)
 
 
-def train_and_print(spec: RunSpec, tracking_uri: str | None = None) -> None:
-    """Train with progress on standard error and print the summary."""
+def train_and_print(spec: RunSpec, **options: Any) -> None:
+    """Train with progress on standard error and print the summary; `options` are `job.run`'s."""
     if sys.stderr.isatty():
         click.echo("loading PyTorch, timm and MLflow …", err=True)
     from pepr_mlops.job import run
     from pepr_mlops.progress import Printed
 
-    click.echo(summary(run(spec, tracking_uri=tracking_uri, progress=Printed)))
+    click.echo(summary(run(spec, progress=Printed, **options)))
 
 
 def summary(outcome: Outcome) -> str:
@@ -84,6 +101,8 @@ def summary(outcome: Outcome) -> str:
         rows.insert(3, ("training CO2e", f"{carbon:.4g} g ({outcome.energy_source} energy)"))
     if outcome.result.stopped is not None:
         rows.append(("stopped early", outcome.result.stopped))
+    if not outcome.run.run_id:
+        return table(rows)
     view = where(outcome.run)
     if view.startswith("mlflow "):
         view = _as_typed_here(view)

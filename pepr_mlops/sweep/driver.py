@@ -12,7 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.processes import is_gone
+from pepr_mlops.processes import lives
 from pepr_mlops.schema import RunSpec
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.tasks import TRANSIENT, Engine, Report, Task
@@ -160,7 +160,7 @@ def _look(
     """The jobs as the server has them, after closing the runs that nobody works on."""
     runs = ledger.read()
     dead = plan.abandoned(
-        runs[runs["spec"].isin([s.fingerprint for s in specs])], time.time(), stale_s, is_gone
+        runs[runs["spec"].isin([s.fingerprint for s in specs])], time.time(), stale_s, lives
     )
     if dead:
         ledger.close(dead)

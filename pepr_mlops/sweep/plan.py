@@ -69,7 +69,7 @@ def exhaustive(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
 
 
 def abandoned(
-    runs: pd.DataFrame, now_s: float, stale_s: float, is_gone: Callable[[str], bool]
+    runs: pd.DataFrame, now_s: float, stale_s: float, alive: Callable[[str], bool | None]
 ) -> list[str]:
     """Ids of the runs that say RUNNING and that no process works on, as `ledger.Claim.lives`."""
     running = runs[runs["status"] == "RUNNING"]
@@ -82,7 +82,7 @@ def abandoned(
             _known(run["claim"]),
             _known(run["process"]),
             None if np.isnan(run["heartbeat_ms"]) else run["heartbeat_ms"] / 1000,
-        ).lives(now_s, stale_s, is_gone)
+        ).lives(now_s, stale_s, alive)
     ]
 
 

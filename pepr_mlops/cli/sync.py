@@ -1,0 +1,40 @@
+"""`pepr sync`: what the tracking server has not got yet."""
+
+from __future__ import annotations
+
+import click
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr sync
+      pepr train --dataset digits --no-pretrained --image-size 32 --offline && pepr sync
+"""
+
+
+@click.command(
+    help="Send what the tracking server has not got yet.\n\n"
+    "Runs keep what they log on this disk until the server has it. This sends what is left of "
+    "runs whose process has ended: those of --offline, those that ended while the server was "
+    "away, and those that were killed, which become FAILED.\n" + _EXAMPLE
+)
+@click.option(
+    "--tracking-uri",
+    help="server of runs that no server knows yet [default: the one they were meant for]",
+)
+def command(tracking_uri: str | None) -> int:
+    from pepr_mlops.journal import home
+    from pepr_mlops.tracking import sync
+
+    kept = there = 0
+    for run in sync(tracking_uri):
+        there += 1
+        if run.problem is not None:
+            kept += 1
+            click.echo(f"{run.name}: kept in {run.folder} ({run.problem})", err=True)
+        elif run.run_id is not None:
+            what = f"{run.entries} entries sent to {run.uri}"
+            click.echo(f"{run.name}: {what}; run {run.run_id} is {run.status}")
+    if not there:
+        click.echo(f"nothing waits in {home()}", err=True)
+    return int(kept > 0)

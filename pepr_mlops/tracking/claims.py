@@ -1,0 +1,178 @@
+"""Which process does a job: its claim to it, and its heartbeat."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pepr_mlops import ledger
+from pepr_mlops.errors import Claimed
+from pepr_mlops.ledger import Claim
+from pepr_mlops.processes import lives, this_process
+from pepr_mlops.server import connect, told
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ATTEMPT = "pepr.attempt."
+_AGAIN_S = 2.0  # after a heartbeat that did not get through
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which job a run does, for others that want it too.
+
+    `spec` is the fingerprint. `exclusive` gives way to whoever does the job or has done it, with
+    `Claimed`; `stale_s` as in `ledger.Claim.lives`. `continues` is the run of an earlier attempt
+    to go on with, where there is a checkpoint of it. A `probe` only looks what the job will cost.
+    """
+
+    spec: str
+    exclusive: bool = False
+    stale_s: float = ledger.STALE_S
+    continues: str | None = None
+    probe: bool = False
+
+
+class Heart(threading.Thread):
+    """Keeps saying that the process of a run lives; `taken` once another has closed the run, or
+    goes on with it."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        super().__init__(daemon=True)
+        self._client, self._run_id = client, run_id
+        self._stop = threading.Event()
+        self.taken = False
+
+    def run(self) -> None:
+        pause_s = ledger.HEARTBEAT_S
+        while not self._stop.wait(pause_s):
+            try:
+                run = self._client.get_run(self._run_id)
+                mine = run.data.tags.get("pepr.process") == this_process()
+                self.taken = self.taken or run.info.status != "RUNNING" or not mine
+                if not self.taken:
+                    self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
+                pause_s = ledger.HEARTBEAT_S
+            except Exception:  # a server that is away is the link's to tell; be there when it is
+                pause_s = min(_AGAIN_S, ledger.HEARTBEAT_S)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+def now_ms() -> str:
+    return str(int(time.time() * 1000))
+
+
+def hold(client: MlflowClient, run_id: str, job: Job, *, begun: bool) -> None:
+    """Wait until the run may do its job, or take it back and raise `Claimed`.
+
+    A run that was `begun` for this leaves no trace then; one that is continued is closed.
+    """
+    while True:
+        with told(str(client.tracking_uri)):
+            now_s = time.time()
+            claims = _claims(client, job.spec)
+            others = [
+                c for c in claims if c.status == "FINISHED" or c.lives(now_s, job.stale_s, lives)
+            ]
+            found = ledger.verdict(run_id, others)
+            if found == ledger.HELD:
+                client.set_tag(run_id, "pepr.claim", ledger.HELD)
+                return
+            if found == "claimed":
+                other = next(c for c in others if c.run_id != run_id)
+                if begun:
+                    client.delete_run(run_id)
+                else:
+                    client.set_terminated(run_id, "KILLED")
+                raise Claimed(f"sweep: run {other.run_id} does this job or has done it")
+        time.sleep(random.uniform(0.2, 0.6))
+
+
+def _claims(client: MlflowClient, spec: str) -> list[Claim]:
+    """The runs of a job, on the whole server."""
+    experiments: list[str] = []
+    token = None
+    while True:
+        page = client.search_experiments(max_results=1000, page_token=token)
+        experiments += [e.experiment_id for e in page]
+        token = page.token
+        if not token:
+            break
+    found = client.search_runs(experiments, f"tags.`pepr.spec` = '{spec}'", max_results=1000)
+    return [claim(run) for run in found if "pepr.probe" not in run.data.tags]
+
+
+def claim(run: Any) -> Claim:
+    tags = run.data.tags
+    beat = tags.get("pepr.heartbeat")
+    return Claim(
+        run.info.run_id,
+        run.info.status,
+        tags.get("pepr.claim"),
+        tags.get("pepr.process"),
+        None if beat is None else int(beat) / 1000,
+    )
+
+
+def close(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
+    """Mark runs FAILED whose process has vanished; what they measured stays."""
+    client = connect(tracking_uri)
+    run_ids = list(run_ids)
+    with told(str(client.tracking_uri)):
+        for run_id in run_ids:
+            client.set_tag(run_id, "pepr.reason", ledger.LOST)
+            client.set_tag(run_id, "pepr.error", "its process vanished; no heartbeat of it since")
+            client.set_terminated(run_id, "FAILED")
+
+
+def job_tags(job: Job) -> dict[str, str]:
+    tags = {
+        "pepr.spec": job.spec,
+        "pepr.process": this_process(),
+        "pepr.heartbeat": now_ms(),
+        "pepr.attempts": "1",
+    }
+    if job.probe:
+        tags["pepr.probe"] = "begun"
+    return {**tags, "pepr.claim": ledger.WANTED} if job.exclusive else tags
+
+
+def reopen(client: MlflowClient, job: Job, run_id: str) -> tuple[Any, int]:
+    """Go on with the run of an earlier attempt, which only one process can.
+
+    A parameter is written once: of two that write the same attempt one is refused. Returns MLflow's
+    run as that attempt left it, and the number of this one.
+    """
+    from mlflow.entities import RunTag
+    from mlflow.exceptions import MlflowException
+
+    with told(str(client.tracking_uri)):
+        run = client.get_run(run_id)
+        claims, attempt = [claim(run)], 2
+        while f"{_ATTEMPT}{attempt}" in run.data.params:
+            attempt += 1
+        if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, not yet told
+            process, _, ns = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
+            claims.append(Claim(run_id, "RUNNING", None, process, int(ns) / 1e9))
+        if any(c.status == "FINISHED" or c.lives(time.time(), job.stale_s, lives) for c in claims):
+            raise Claimed(f"sweep: run {run_id} does this job or has done it")
+        try:
+            client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {time.time_ns()}")
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise Claimed(f"sweep: run {run_id} is being continued by another process") from error
+        tags = {**job_tags(job), "pepr.attempts": str(attempt)}
+        client.update_run(run_id, "RUNNING")  # before the attempt is told, or it seems free again
+        client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        for gone in ("pepr.reason", "pepr.error"):
+            if gone in run.data.tags:
+                client.delete_tag(run_id, gone)
+    return run, attempt

@@ -1,0 +1,208 @@
+"""What runs that have ended left in their journals, brought to the tracking server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pepr_mlops import journal as journals
+from pepr_mlops import ledger
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.journal import Entry, Journal
+from pepr_mlops.processes import lives
+from pepr_mlops.server import connect, enduring, impatient, resolved, told, without_password
+from pepr_mlops.tracking.claims import claim
+from pepr_mlops.tracking.link import is_away, send
+from pepr_mlops.tracking.store import experiment_id
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_KEY = "pepr.journal"
+_SQLITE = "sqlite:///"
+_AWAY = "away"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of a journal: how many entries the server took, and the status of its run now.
+
+    `problem` says why the rest is still in `folder`; None: it is gone. `run_id` is None for a run
+    that was never begun on the server.
+    """
+
+    folder: Path
+    name: str
+    uri: str
+    run_id: str | None
+    entries: int
+    status: str | None
+    problem: str | None
+
+
+def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
+    """Send the journals that no process is at, each to the server its run is on.
+
+    A run that was kept offline goes to `tracking_uri`, or if None to where it was meant to go. No
+    password is kept: it is that of `tracking_uri` or MLflow's own where these name the server. A
+    run whose process vanished becomes FAILED.
+    """
+    known = [uri for uri in (tracking_uri, resolved(None)) if uri is not None]
+    away: dict[str, str] = {}
+    for journal in journals.left():
+        uri = journal.head["uri"]
+        if tracking_uri is not None and _run_of(journal) is None:
+            uri = address(tracking_uri)
+        uri = next((full for full in known if address(full) == uri), uri)
+        try:
+            if uri in away:
+                raise WorkFailed(away[uri])
+            with enduring():
+                yield _sent(journal, connect(_there(uri)))
+        except WorkFailed as error:
+            if error.reason == _AWAY:
+                away[uri] = str(error)
+            yield _synced(journal, uri, _run_of(journal), 0, None, str(error))
+        finally:
+            journal.release()
+
+
+def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line: None) -> None:
+    """Send the journals of this server, and `note` those that cannot be."""
+    uri = resolved(tracking_uri)
+    here = address(uri)
+    for journal in journals.left():
+        try:
+            if journal.head["uri"] != here:
+                continue
+            with impatient():
+                problem = _sent(journal, connect(uri)).problem
+        except WorkFailed as error:
+            problem = str(error)
+        finally:
+            journal.release()
+        if problem is not None:
+            note(f"journal: {journal.folder} waits to be sent ({problem})")
+
+
+def address(uri: str) -> str:
+    """The URI as a journal keeps it: from any folder, and without a password."""
+    if uri.startswith(_SQLITE):
+        return _SQLITE + os.path.abspath(uri.removeprefix(_SQLITE))
+    if "://" not in uri:
+        return os.path.abspath(uri)
+    return without_password(uri)
+
+
+def experiment_of(client: MlflowClient, head: Mapping[str, Any]) -> str:
+    """Id of the experiment that a run is to be in, which is made when absent."""
+    return head.get("experiment_id") or experiment_id(client, head["experiment"])
+
+
+def create(client: MlflowClient, head: Mapping[str, Any]) -> Any:
+    """MLflow's info of the new run of a journal.
+
+    A server whose answer was lost on the way is asked again by MLflow, and makes another run.
+    """
+    experiment = experiment_of(client, head)
+    tags = dict(head["tags"])
+    if "id" in head:
+        tags[_KEY] = head["id"]
+    run = client.create_run(experiment, head["start_ms"], tags, head["name"])
+    if "id" in head:
+        for twin in _begun(client, experiment, head["id"]):
+            if twin.info.run_id != run.info.run_id:
+                client.delete_run(twin.info.run_id)
+    return run.info
+
+
+def _begun(client: MlflowClient, experiment: str, key: str) -> list[Any]:
+    return list(client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'"))
+
+
+def _there(uri: str) -> str:
+    """The URI, unless it is a SQLite file that is gone, which MLflow would make anew."""
+    path = uri.removeprefix(_SQLITE)
+    if uri.startswith(_SQLITE) and not os.path.exists(path):
+        raise WorkFailed(f"tracking: {path} is not there any more; put it back, or delete this")
+    return uri
+
+
+def _run_of(journal: Journal) -> str | None:
+    """The run of a journal, None where no server has said it."""
+    found = journal.head.get("run_id")
+    for _, entry in journal.entries():
+        found = entry.data["run_id"] if entry.kind == "begun" else found
+    return found
+
+
+def _sent(journal: Journal, client: MlflowClient) -> Synced:
+    """Send the rest of a journal and delete it. Raises `WorkFailed`; what was sent is."""
+    uri, head, pending = str(client.tracking_uri), journal.head, journal.pending()
+    over = any(entry.kind == "end" for _, entry in journal.entries())
+    with _told(uri):
+        run_id = _run_of(journal)
+        if run_id is None:
+            found = _begun(client, experiment_of(client, head), head["id"])
+            if not found and not pending:
+                journal.discard()
+                return _synced(journal, uri, None, 0, None, None)
+            run_id = (found[0].info if found else create(client, head)).run_id
+            with suppress(OSError):  # the run says it too
+                journal.add(0, Entry("begun", {"run_id": run_id}))
+        run = client.get_run(run_id)
+        process = head["process"]
+        # Another process may have gone on with the run: the tags and the end are its to say.
+        ours = run.data.tags.get("pepr.process", process) == process
+        now = replace(claim(run), process=process)
+        if not over and ours and now.lives(time.time(), ledger.STALE_S, lives):
+            raise WorkFailed(f"its process may be at work on another machine: {process}")
+        for number, entry in pending.items():
+            if ours or entry.kind not in ("tags", "end"):
+                send(client, run_id, entry)
+            journal.sent(number)
+        if not over and ours and head.get("ours", True):
+            _close(client, run)
+        status = client.get_run(run_id).info.status
+    journal.discard()
+    return _synced(journal, uri, run_id, len(pending), status, None)
+
+
+def _close(client: MlflowClient, run: Any) -> None:
+    """Say of a run whose process vanished what is true."""
+    if run.info.status == "FINISHED":
+        return
+    if "pepr.reason" not in run.data.tags:
+        client.set_tag(run.info.run_id, "pepr.reason", ledger.LOST)
+        client.set_tag(run.info.run_id, "pepr.error", "its process vanished")
+    if run.info.status == "RUNNING":
+        client.set_terminated(run.info.run_id, "FAILED")
+
+
+def _synced(
+    journal: Journal,
+    uri: str,
+    run_id: str | None,
+    entries: int,
+    status: str | None,
+    problem: str | None,
+) -> Synced:
+    name = str(journal.head.get("name", run_id))
+    return Synced(journal.folder, name, without_password(uri), run_id, entries, status, problem)
+
+
+@contextmanager
+def _told(uri: str) -> Iterator[None]:
+    """Errors as of `server.told`, with the reason `away` where the server was not there."""
+    try:
+        with told(uri):
+            yield
+    except WorkFailed as error:
+        if isinstance(error.__cause__, Exception) and is_away(error.__cause__):
+            raise WorkFailed(str(error), reason=_AWAY) from error
+        raise

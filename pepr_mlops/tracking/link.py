@@ -1,0 +1,215 @@
+"""From what a run logs to the tracking server, in order, however long the server is away.
+
+What is logged is on the disk before `put` returns, and a thread sends it. Who logs waits until the
+server has it, but not for one that is slow or away: the training goes on and the rest follows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pepr_mlops.errors import WorkFailed, one_line
+from pepr_mlops.journal import Entry, Journal
+from pepr_mlops.processes import uninterrupted
+from pepr_mlops.server import told, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_WAIT_S = 1.0  # for a server that answers; it takes milliseconds
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
+_AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
+
+
+class Link(threading.Thread):
+    """Keeps the entries of one run and sends them.
+
+    `client` None is no server, as of a run that is only kept. `note` is told in a line when the
+    server goes away and comes back, and when the journal cannot be written.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient | None,
+        run_id: str,
+        journal: Journal | None,
+        note: Callable[[str], None],
+    ) -> None:
+        super().__init__(daemon=True)
+        self._client, self._run_id = client, run_id
+        self._journal, self._note = journal, note
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[int, Entry]] = deque()
+        self._number = self._sent = 0
+        self._whole = journal is not None  # every entry could be kept
+        self._away = self._stopped = False
+        self._refused: WorkFailed | None = None
+
+    def put(self, kind: str, content: bytes | None = None, **data: Any) -> None:
+        """Log an entry; raises `WorkFailed` once the server has refused one."""
+        entry = Entry(kind, data, content)
+        with uninterrupted(), self._changed:
+            self._number += 1
+            self._keep(entry)
+            self._waiting.append((self._number, entry))
+            self._changed.notify_all()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._client is None or self._away or self._refused or not self._waiting,
+                _WAIT_S,
+            )
+        self._raise()
+
+    def drain(self, patience_s: float) -> bool:
+        """Wait until the server has everything, or has taken nothing for so long; whether it has.
+
+        Raises `WorkFailed` as `put`.
+        """
+        if self._client is None:
+            return False
+        with self._changed:
+            while self._waiting:
+                before = self._sent
+                if not self._changed.wait_for(lambda: self._sent > before, patience_s):  # noqa: B023
+                    break
+        self._raise()
+        return not self._waiting
+
+    def end(self) -> str | None:
+        """Send no more, and let the journal go if the server has all of it.
+
+        Returns where the rest is, in words, or None if there is none.
+        """
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            rest = bool(self._waiting) or self._client is None
+        if self._journal is None:
+            return "nowhere" if rest else None
+        if not rest:
+            self._journal.discard()
+            return None
+        self._journal.release()
+        where = str(self._journal.folder)
+        return where if self._whole else f"only partly in {where}"
+
+    def run(self) -> None:
+        failed = 0
+        while self._client is not None:
+            with self._changed:
+                if failed:
+                    pause_s = _PAUSES_S[min(failed, len(_PAUSES_S)) - 1]
+                    self._changed.wait_for(lambda: self._stopped, pause_s)
+                else:
+                    self._changed.wait_for(lambda: self._stopped or self._waiting)
+                if self._stopped:
+                    return
+            failed = 0 if self._send() else failed + 1
+
+    def _keep(self, entry: Entry) -> None:
+        if self._journal is None or not self._whole:
+            return
+        try:
+            self._journal.add(self._number, entry)
+        except OSError as error:
+            self._whole = False
+            self._note(
+                f"journal: {self._journal.folder} cannot be written ({error.strerror}); what the "
+                "tracking server does not take is lost when this process ends"
+            )
+
+    def _send(self) -> bool:
+        """Send what waits, as far as the server takes it; whether it took something."""
+        assert self._client is not None
+        number, entry = self._waiting[0]
+        uri = without_password(str(self._client.tracking_uri))
+        try:
+            send(self._client, self._run_id, entry)
+        except Exception as error:
+            if is_away(error):
+                if not self._away:
+                    with self._changed:
+                        self._away = True
+                        self._changed.notify_all()
+                    self._note(
+                        f"tracking: {uri} does not answer ({one_line(_cause(error))}); the work "
+                        "goes on and is logged when it answers again"
+                    )
+                return False
+            self._refused = _refusal(error, uri)
+        if self._away:
+            self._away = False
+            self._note(f"tracking: {uri} answers again")
+        if self._journal is not None:
+            with suppress(OSError):  # it would be sent again, which changes nothing
+                self._journal.sent(number)
+        with self._changed:
+            self._waiting.popleft()
+            self._sent += 1
+            self._changed.notify_all()
+        return True
+
+    def _raise(self) -> None:
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            raise refused
+
+
+def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
+    """Send one entry of a run. To send it twice changes nothing. Raises what MLflow does."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+    data = entry.data
+    if entry.kind == "metrics":
+        points = [Metric(k, v, data["time_ms"], data["step"]) for k, v in data["values"].items()]
+        client.log_batch(run_id, metrics=points)
+    elif entry.kind == "tags":
+        client.log_batch(run_id, tags=[RunTag(k, v) for k, v in data["values"].items()])
+    elif entry.kind == "params":
+        there = client.get_run(run_id).data.params
+        new = [Param(k, v) for k, v in data["values"].items() if k not in there]
+        client.log_batch(run_id, params=new)
+    elif entry.kind == "inputs":
+        inputs = [
+            DatasetInput(Dataset(**i["dataset"]), [InputTag("mlflow.data.context", i["context"])])
+            for i in data["inputs"]
+        ]
+        client.log_inputs(run_id, datasets=inputs)
+    elif entry.kind == "file":
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / data["name"]
+            path.write_bytes(entry.content or b"")
+            client.log_artifact(run_id, str(path))
+    elif entry.kind == "end":
+        client.set_terminated(run_id, data["status"], data["time_ms"])
+
+
+def is_away(error: Exception) -> bool:
+    """Whether another try may succeed, since the server or what it needs was not there."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())
+        return status >= 500 or status in _AWAY
+    return True
+
+
+def _refusal(error: Exception, uri: str) -> WorkFailed:
+    try:
+        with told(uri):
+            raise error
+    except WorkFailed as refused:
+        return refused
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What lies at the bottom, which says more than its wrapping."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,69 @@
+"""The tracking server itself: its experiments, and whether it has a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.server import connect, impatient, told
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+TAG_LIMIT = 8000  # characters
+_TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
+
+
+def reach(tracking_uri: str | None = None) -> None:
+    """Raise `WorkFailed` within seconds where the tracking server does not answer."""
+    with impatient():
+        client = connect(tracking_uri)
+        with told(str(client.tracking_uri)):
+            client.search_experiments(max_results=1)
+
+
+def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None:
+    """Make the store and the experiments, so that jobs that begin at once find them there.
+
+    Several processes that open a new SQLite store at the same time crash in its migration.
+    """
+    with impatient():
+        client = connect(tracking_uri)
+        with told(str(client.tracking_uri)):
+            for name in experiments:
+                experiment_id(client, name)
+
+
+def knows(run_id: str, tracking_uri: str | None = None) -> bool:
+    """Whether the server has the run and it was not deleted."""
+    from mlflow.exceptions import MlflowException
+
+    client = connect(tracking_uri)
+    with told(str(client.tracking_uri)):
+        try:
+            return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Id of the MLflow experiment `name`, created when absent, also by another job meanwhile."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, tags=_TRAINING_VIEW))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise WorkFailed(
+            f"experiment: {name!r} is deleted on this tracking server; restore it "
+            "(mlflow experiments restore) or name another with experiment"
+        )
+    return str(found.experiment_id)

@@ -1,0 +1,20 @@
+"""The quick faults of `benchmarks/fault_matrix.py`, done to real processes."""
+
+from __future__ import annotations
+
+import fault_matrix
+import pytest
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGKILL while logging",
+        "SIGTERM while checkpointing",
+        "server hangs at the start",
+        "no server: --offline, then pepr sync",
+    ],
+)
+def test_nothing_is_lost_and_the_status_is_true(name: str) -> None:
+    row = fault_matrix.inject(name, fault_matrix.faults(outage_s=5)[name])
+    assert row.ok, row

@@ -1,0 +1,113 @@
+"""The journal of a run, also as a kill or a full disk leaves it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from pepr_mlops import journal
+from pepr_mlops.journal import Entry, Journal
+
+
+def _lines(kept: Journal) -> list[tuple[int, str]]:
+    return [(number, entry.kind) for number, entry in kept.entries()]
+
+
+def test_what_was_sent_is_no_longer_pending() -> None:
+    kept = Journal.create({"uri": "sqlite:///runs.db"})
+    kept.add(1, Entry("metrics", {"step": 1, "values": {"loss": 0.1 + 0.2}}))
+    kept.add(2, Entry("file", {"name": "spec.json"}, b"\x00\n{}"))
+    kept.add(3, Entry("end", {"status": "FINISHED"}))
+    assert list(kept.pending()) == [1, 2, 3]
+    assert kept.pending()[1].data["values"] == {"loss": 0.30000000000000004}
+    assert kept.pending()[2].content == b"\x00\n{}"
+    kept.sent(2)
+    assert {n: e.kind for n, e in kept.pending().items()} == {3: "end"}
+    assert _lines(kept) == [(0, "begin"), (1, "metrics"), (2, "file"), (3, "end")]
+    kept.discard()
+    assert list(journal.home().iterdir()) == []
+
+
+def test_only_one_process_has_it() -> None:
+    kept = Journal.create({"uri": "x"})
+    assert list(journal.left()) == []
+    kept.release()
+    (found,) = journal.left()
+    assert found.head["uri"] == "x"
+    assert list(journal.left()) == []
+    found.release()
+    assert len(list(journal.left())) == 1
+
+
+def test_nobody_else_can_read_it() -> None:
+    kept = Journal.create({"uri": "x"})
+    kept.add(1, Entry("file", {"name": "a"}, b"1"))
+    for path in [kept.folder, *kept.folder.glob("[!l]*")]:
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_a_line_that_was_cut_off_is_left_out_and_the_next_is_whole() -> None:
+    kept = Journal.create({"uri": "x"})
+    kept.add(1, Entry("tags", {"values": {"a": "1"}}))
+    with (kept.folder / "entries.jsonl").open("ab") as file:
+        file.write(b'{"number": 2, "kind": "tags", "da')
+    kept.add(3, Entry("end", {"status": "FAILED"}))
+    assert _lines(kept) == [(0, "begin"), (1, "tags"), (3, "end")]
+
+
+def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path: Path) -> None:
+    kept = Journal.create({"uri": "x"})
+    kept.add(1, Entry("tags", {"values": {"a": "1"}}))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))  # stands in for the end of a disk
+    try:
+        with pytest.raises(OSError, match=r"File too large|No space left"):
+            kept.add(2, Entry("tags", {"values": {"a": "x" * 1000}}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept.add(3, Entry("tags", {"values": {"a": "3"}}))
+    assert _lines(kept) == [(0, "begin"), (1, "tags"), (3, "tags")]
+
+
+def _write_until_killed(folder: Path, ready: object) -> None:
+    os.environ["PEPR_JOURNAL"] = str(folder)
+    kept = Journal.create({"uri": "x"})
+    for number in range(1, 10**6):
+        kept.add(number, Entry("metrics", {"step": number, "values": {"loss": 1 / number}}))
+        if number == 20:
+            ready.set()  # type: ignore[attr-defined]
+
+
+def test_a_kill_at_any_moment_leaves_every_entry_but_the_last(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for _ in range(3):
+        ready = context.Event()
+        writer = context.Process(target=_write_until_killed, args=(tmp_path / "journal", ready))
+        writer.start()
+        assert ready.wait(60)
+        assert list(journal.left()) == []
+        assert writer.pid is not None
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        (kept,) = journal.left()
+        numbers = [number for number, _ in kept.entries()]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) >= 20
+        assert all(e.data["values"]["loss"] == 1 / n for n, e in kept.pending().items())
+        kept.discard()
+
+
+def test_without_a_folder_to_write_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PEPR_JOURNAL", str(tmp_path / "file" / "journal"))
+    with pytest.raises(OSError, match="Not a directory"):
+        Journal.create({"uri": "x"})
+    assert list(journal.left()) == []

@@ -1,0 +1,216 @@
+"""What is made of the journals of runs whose process has ended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from pepr_mlops import journal, tracking
+from pepr_mlops.cli.sync import command
+from pepr_mlops.journal import Entry, Journal
+from pepr_mlops.processes import this_process
+
+
+def _killed(uri: str, moment: str, pipe: Any) -> None:
+    """A process that is killed at the moment: after an epoch, or once the end is kept."""
+    with tracking.start("e", "e", "n", uri, tracking.Job("0123")) as run:
+        run.params({"lr": "0.0005"})
+        run.log({"test/accuracy": 0.5}, 1)
+        pipe.send(run.run_id)
+        if moment == "away":
+            run.link._client = None  # as if the server did not take what follows
+            run.log({"test/accuracy": 0.75}, 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill(uri: str, moment: str) -> str:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_killed, args=(uri, moment, theirs))
+    process.start()
+    run_id = str(ours.recv())
+    process.join()
+    return run_id
+
+
+@pytest.mark.parametrize(("moment", "steps"), [("epoch", [1]), ("away", [1, 2])])
+def test_a_killed_run_is_failed_and_has_what_was_measured(
+    store: str, moment: str, steps: list[int]
+) -> None:
+    run_id = _kill(store, moment)
+    client = MlflowClient()
+    assert client.get_run(run_id).info.status == "RUNNING"
+    (synced,) = tracking.sync()
+    assert (synced.run_id, synced.status, synced.problem) == (run_id, "FAILED", None)
+    found = client.get_run(run_id)
+    assert found.data.tags["pepr.reason"] == "lost"
+    assert found.data.params == {"lr": "0.0005"}
+    history = client.get_metric_history(run_id, "test/accuracy")
+    assert [point.step for point in history] == steps
+    assert list(tracking.sync()) == []
+
+
+def test_the_next_start_closes_it_as_well(store: str) -> None:
+    run_id = _kill(store, "epoch")
+    with tracking.start("e", "e", "next"):
+        pass
+    assert MlflowClient().get_run(run_id).info.status == "FAILED"
+
+
+def test_a_run_that_another_process_goes_on_with_is_left_to_it(store: str) -> None:
+    run_id = _kill(store, "away")
+    client = MlflowClient()
+    client.set_tag(run_id, "pepr.process", "elsewhere 7 1")
+    (synced,) = tracking.sync()
+    assert (synced.status, synced.problem) == ("RUNNING", None)
+    assert [p.step for p in client.get_metric_history(run_id, "test/accuracy")] == [1, 2]
+
+
+def test_a_run_of_a_machine_that_may_be_at_work_is_left_alone(store: str) -> None:
+    run_id = _kill(store, "epoch")
+    (kept,) = journal.left()
+    lines = (kept.folder / "entries.jsonl").read_text().replace(this_process().split()[0], "other")
+    (kept.folder / "entries.jsonl").write_text(lines)
+    client = MlflowClient()
+    process = client.get_run(run_id).data.tags["pepr.process"]
+    client.set_tag(run_id, "pepr.process", process.replace(this_process().split()[0], "other"))
+    kept.release()
+    (synced,) = tracking.sync()
+    assert synced.problem is not None
+    assert "another machine" in synced.problem
+    assert client.get_run(run_id).info.status == "RUNNING"
+    client.set_tag(run_id, "pepr.heartbeat", "1000")  # silent since 1970
+    (synced,) = tracking.sync()
+    assert synced.status == "FAILED"
+
+
+def test_a_run_kept_offline_becomes_the_run_it_would_have_been(store: str) -> None:
+    with tracking.start("e", "e", "n", job=tracking.Job("0123"), offline=True) as run:
+        run.params({"lr": "0.0005"})
+        run.log({"test/accuracy": 0.5}, 1)
+        run.log({"test/accuracy": 0.75}, 2)
+        run.predictions(np.array([1]), np.array([[0.25, 0.75]]), ("a", "b"))
+        run.tag({"pepr.experiment": "e"})
+    client = MlflowClient()
+    assert client.get_experiment_by_name("e") is None
+    (synced,) = tracking.sync()
+    assert (synced.status, synced.entries) == ("FINISHED", 6)
+    assert synced.run_id is not None
+    found = client.get_run(synced.run_id)
+    assert found.info.run_name == "n"
+    assert found.info.start_time <= found.info.end_time
+    assert found.data.params == {"lr": "0.0005"}
+    assert found.data.tags["pepr.spec"] == "0123"
+    history = client.get_metric_history(synced.run_id, "test/accuracy")
+    assert [(p.step, p.value) for p in history] == [(1, 0.5), (2, 0.75)]
+    assert all(found.info.start_time <= p.timestamp <= found.info.end_time for p in history)
+    path = download_artifacts(run_id=synced.run_id, artifact_path="predictions.npz")
+    with np.load(path) as stored:
+        assert stored["probabilities"].tolist() == [[0.25, 0.75]]
+
+
+def test_an_interrupted_sync_makes_no_second_run(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.start("e", "e", "n", offline=True) as run:
+        run.log({"test/accuracy": 0.5}, 1)
+
+    def cut_off(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pepr_mlops.tracking.leftovers.send", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            list(tracking.sync())
+    # as if it had been killed before it could keep the run's name, too
+    (kept,) = journal.left()
+    lines = (kept.folder / "entries.jsonl").read_text().splitlines()
+    (kept.folder / "entries.jsonl").write_text(
+        "\n".join(line for line in lines if '"begun"' not in line) + "\n"
+    )
+    kept.release()
+    (synced,) = tracking.sync()
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("e")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert (found.info.run_id, found.info.status) == (synced.run_id, "FINISHED")
+    assert found.data.metrics == {"test/accuracy": 0.5}
+
+
+def test_a_run_killed_before_it_was_begun_leaves_nothing(store: str) -> None:
+    MlflowClient().create_experiment("e")
+    head = {"uri": store, "process": "p", "experiment": "e", "name": "n", "tags": {}, "start_ms": 1}
+    Journal.create(head).release()
+    (synced,) = tracking.sync()
+    assert (synced.run_id, synced.problem) == (None, None)
+    assert MlflowClient().search_runs(["1"]) == []
+    assert not list(journal.home().iterdir())
+
+
+def test_offline_runs_go_where_they_are_sent(store: str, tmp_path: Path) -> None:
+    with tracking.start("e", "e", "n", "http://127.0.0.1:9", offline=True) as run:
+        run.log({"test/accuracy": 0.5}, 1)
+    result = CliRunner().invoke(command, [], standalone_mode=False)
+    assert result.return_value == 1
+    assert "n: kept in" in result.stderr
+    assert "127.0.0.1:9 refused or did not answer" in result.stderr
+    result = CliRunner().invoke(command, ["--tracking-uri", store], standalone_mode=False)
+    assert result.return_value == 0
+    assert f"n: 2 entries sent to {store}; run " in result.stdout
+    assert "is FINISHED" in result.stdout
+    result = CliRunner().invoke(command, [], standalone_mode=False)
+    assert (result.return_value, result.stdout) == (0, "")
+
+
+def test_a_store_that_is_gone_is_not_made_anew(store: str, tmp_path: Path) -> None:
+    run_id = _kill(store, "epoch")
+    (tmp_path / "mlflow.db").rename(tmp_path / "moved.db")
+    (synced,) = tracking.sync()
+    assert synced.problem is not None
+    assert "is not there any more" in synced.problem
+    assert not (tmp_path / "mlflow.db").exists()
+    (tmp_path / "moved.db").rename(tmp_path / "mlflow.db")
+    (synced,) = tracking.sync()
+    assert (synced.run_id, synced.status) == (run_id, "FAILED")
+
+
+def test_a_journal_keeps_no_password_and_uses_the_one_that_is_given(
+    store: str, guarded_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = guarded_server.replace("://", "://admin:only-for-tests@")
+    with tracking.start("e", "e", "guarded", secret, offline=True) as run:
+        run.log({"test/accuracy": 0.5}, 1)
+    (folder,) = journal.home().iterdir()
+    assert "only-for-tests" not in (folder / "entries.jsonl").read_text()
+    (synced,) = tracking.sync()
+    assert synced.problem is not None
+    (synced,) = tracking.sync(secret)
+    assert (synced.status, synced.uri) == ("FINISHED", guarded_server)
+
+
+def test_one_entry_that_is_refused_keeps_only_its_own_run(store: str) -> None:
+    for name in ("bad", "good"):
+        with tracking.start("e", "e", name, offline=True) as run:
+            run.log({"a;b\n" if name == "bad" else "test/accuracy": 0.5}, 1)
+    bad, good = tracking.sync()
+    assert (bad.name, good.name) == ("bad", "good")
+    assert bad.problem is not None
+    assert "Names may only contain" in bad.problem
+    assert good.status == "FINISHED"
+    assert len(list(journal.home().iterdir())) == 1
+
+
+def test_an_entry_is_the_same_after_the_disk(store: str) -> None:
+    kept = Journal.create({"uri": store, "process": this_process()})
+    values = {"a/b": 1e-300, "c": 0.1, "d": float("inf")}
+    kept.add(1, Entry("metrics", {"step": 3, "time_ms": 5, "values": values}))
+    assert kept.pending()[1].data["values"] == values

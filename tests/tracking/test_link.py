@@ -1,0 +1,183 @@
+"""A server that goes away, is slow, in error or loses its answers, while a run logs to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from proxy import Proxy
+
+from pepr_mlops import journal, tracking
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.tracking import link
+
+
+@pytest.fixture
+def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.setattr(link, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(link, "_WAIT_S", 0.5)
+    between = Proxy(server)
+    yield between
+    between.close()
+
+
+def _points(server: str, run_id: str) -> list[tuple[int, float]]:
+    history = MlflowClient(server).get_metric_history(run_id, "test/accuracy")
+    return [(point.step, point.value) for point in history]
+
+
+def _status(server: str, run_id: str) -> str:
+    return str(MlflowClient(server).get_run(run_id).info.status)
+
+
+def _back(proxy: Proxy, fault: str) -> None:
+    if fault == "down":
+        proxy.up()
+    proxy.mode = "pass"
+
+
+@pytest.mark.parametrize("fault", ["down", "error", "slow", "lose"])
+def test_a_server_that_fails_meanwhile_has_everything_in_the_end(
+    store: str, server: str, proxy: Proxy, fault: str
+) -> None:
+    notes: list[str] = []
+    with tracking.start("faults", "faults", fault, proxy.address, note=notes.append) as run:
+        run.log({"test/accuracy": 0.1}, 1)
+        if fault == "down":
+            proxy.down()
+        else:
+            proxy.mode = fault
+        began = time.monotonic()
+        for epoch in (2, 3, 4):
+            run.log({"test/accuracy": epoch / 10}, epoch)
+        assert time.monotonic() - began < 10  # the training goes on
+        if fault != "slow":
+            time.sleep(0.5)
+            assert "does not answer" in notes[0]
+        _back(proxy, fault)
+        run.log({"test/accuracy": 0.5}, 5)
+    assert _status(server, run.run_id) == "FINISHED"
+    assert _points(server, run.run_id) == [(i, i / 10) for i in range(1, 6)]
+    assert not list(journal.home().iterdir())
+    assert notes[1:] == ([] if fault == "slow" else [f"tracking: {proxy.address} answers again"])
+
+
+def test_what_a_server_that_stays_away_lacks_is_sent_by_the_next_start(
+    store: str, server: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pepr_mlops.tracking.run._PATIENCE_S", 0.2)
+    notes: list[str] = []
+    with tracking.start("faults", "faults", "away", proxy.address, note=notes.append) as run:
+        proxy.down()
+        run.log({"test/accuracy": 0.1}, 1)
+        run.tag({"a": "b"})
+    assert "`pepr sync` sends it" in notes[-1]
+    assert _status(server, run.run_id) == "RUNNING"
+    proxy.up()
+    with tracking.start("faults", "faults", "next", proxy.address, note=notes.append):
+        pass
+    found = MlflowClient(server).get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert (found.data.metrics, found.data.tags["a"]) == ({"test/accuracy": 0.1}, "b")
+    assert found.info.end_time < time.time() * 1000
+    assert not list(journal.home().iterdir())
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_training(
+    store: str, server: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pepr_mlops.tracking.run._PATIENCE_S", 0.2)
+    notes: list[str] = []
+    began = time.monotonic()
+    with tracking.start("faults", "faults", "hangs", proxy.address, note=notes.append) as run:
+        proxy.mode = "hang"
+        for epoch in range(1, 5):
+            run.log({"test/accuracy": epoch / 10}, epoch)
+    assert time.monotonic() - began < 20
+    proxy.mode = "pass"
+    (left,) = tracking.sync()
+    assert (left.run_id, left.entries, left.status) == (run.run_id, 5, "FINISHED")
+    assert _points(server, run.run_id) == [(i, i / 10) for i in range(1, 5)]
+
+
+def test_a_lost_answer_to_the_begin_leaves_no_second_run(
+    store: str, server: str, proxy: Proxy
+) -> None:
+    def lose_one(path: str) -> None:
+        proxy.mode = "pass"
+        if path.endswith("runs/create"):
+            proxy.mode = "lose"
+            proxy.on_request = once
+
+    def once(path: str) -> None:
+        proxy.mode = "pass"
+
+    proxy.on_request = lose_one
+    with tracking.start("twins", "twins", "n", proxy.address) as run:
+        pass
+    assert [p for p in proxy.paths if p.endswith("runs/create")] != []
+    client = MlflowClient(server)
+    runs = client.search_runs([run.experiment_id])
+    assert [(r.info.run_id, r.info.status) for r in runs] == [(run.run_id, "FINISHED")]
+    assert proxy.paths.count("/api/2.0/mlflow/runs/create") == 2
+
+
+def test_what_the_server_refuses_ends_the_run_with_the_reason(store: str, server: str) -> None:
+    begun: list[tracking.Run] = []
+
+    def work() -> None:
+        with tracking.start("faults", "faults", "refused", server) as run:
+            begun.append(run)
+            run.log({"test/accuracy": 0.5}, 1)
+            run.log({"a;b\n": 0.5}, 1)
+
+    with pytest.raises(WorkFailed, match="Names may only contain"):
+        work()
+    (run,) = begun
+    found = MlflowClient(server).get_run(run.run_id)
+    assert (found.info.status, found.data.tags["pepr.reason"]) == ("FAILED", "tracking")
+    assert found.data.metrics == {"test/accuracy": 0.5}
+    assert not list(journal.home().iterdir())
+
+
+def test_a_run_that_somebody_deletes_meanwhile_is_an_error(store: str) -> None:
+    def work() -> None:
+        with tracking.start("e", "e", "n") as run:
+            MlflowClient().delete_run(run.run_id)
+            run.log({"test/accuracy": 0.5}, 1)
+
+    with pytest.raises(WorkFailed, match="must be in the 'active' state"):
+        work()
+
+
+def test_without_a_journal_it_is_told_and_logged_all_the_same(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PEPR_JOURNAL", str(tmp_path / "file" / "journal"))
+    notes: list[str] = []
+    with tracking.start("e", "e", "n", note=notes.append) as run:
+        run.log({"test/accuracy": 0.5}, 1)
+    assert MlflowClient().get_run(run.run_id).data.metrics == {"test/accuracy": 0.5}
+    assert len(notes) == 1
+    assert "cannot be written (Not a directory)" in notes[0]
+
+
+def test_a_disk_that_fills_up_is_told_and_the_server_has_all(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    notes: list[str] = []
+    with tracking.start("e", "e", "n", note=notes.append) as run:
+        run.log({"test/accuracy": 0.25}, 1)
+        monkeypatch.setattr(journal.Journal, "add", full)
+        run.log({"test/accuracy": 0.5}, 2)
+    found = MlflowClient().get_run(run.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
+    assert [("No space left" in n, "is lost when" in n) for n in notes] == [(True, True)]
+    assert not list(journal.home().iterdir())
