@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pepr_mlops.safe import printable
 from pepr_mlops.schema import RunSpec
 
 
@@ -23,7 +24,7 @@ class Printed:
         self._done = 0
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         self._epoch, self._done = epoch, 0

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.safe import address, secrets, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
@@ -42,9 +45,18 @@ def connect(tracking_uri: str | None) -> MlflowClient:
     """A client of the tracking server. Raises `WorkFailed` where it cannot be reached."""
     from mlflow import MlflowClient
 
-    with told(tracking_uri or "the default store"), _one_at_a_time(resolved(tracking_uri)):
+    uri = resolved(tracking_uri)
+    with told(uri), _one_at_a_time(uri):
         try:
+            if uri.lower().startswith("http"):
+                _ = urlsplit(uri).port
             return MlflowClient(tracking_uri)
+        except ValueError as error:
+            raise WrongUse(
+                f"tracking: {address(uri)} is no address of a server or database "
+                f"({without_password(str(error), *secrets(uri))}); escape what a password has of "
+                "@ : / ? # %, such as %40 for @"
+            ) from error
         except ImportError as error:
             raise WrongUse(
                 f"tracking: the driver of this database is not installed ({error}); for "
@@ -72,23 +84,43 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
 
 
 @contextmanager
+def discreet(uri: str) -> Iterator[None]:
+    """Keep MLflow from printing the address of a run where it has a password in it."""
+    name = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+    added = address(uri) != uri and name not in os.environ
+    if added:
+        os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        if added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
 def told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line."""
+    """MLflow's errors of this server as one line; neither it nor MLflow's logs show a password."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    known = secrets(uri, *(os.environ.get(name, "") for name in _SECRETS))
+
+    def redact(record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_password(record.getMessage(), *known), ()
+        return True
+
+    handlers = logging.getLogger("mlflow").handlers
     try:
+        for handler in handlers:
+            handler.addFilter(redact)
         yield
     except (MlflowException, OSError, SQLAlchemyError) as error:
+        said = without_password(str(error), *known)[:300]
         raise WorkFailed(
-            without_password(
-                f"tracking: {uri} refused or did not answer ({str(error)[:300]}); check the "
-                "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs"
-            ),
+            f"tracking: {address(uri)} refused or did not answer ({said}); check the "
+            "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs",
             reason="tracking",
         ) from error
-
-
-def without_password(text: str) -> str:
-    """The text without the user and password of the addresses in it."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+    finally:
+        for handler in handlers:
+            handler.removeFilter(redact)

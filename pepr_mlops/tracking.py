@@ -20,8 +20,9 @@ from pepr_mlops import ledger
 from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
 from pepr_mlops.ledger import Claim
 from pepr_mlops.processes import is_gone, this_process
+from pepr_mlops.safe import address, matches, without_password
 from pepr_mlops.schema import FinishedRun
-from pepr_mlops.server import connect, impatient, told, without_password
+from pepr_mlops.server import connect, discreet, impatient, told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,7 +263,7 @@ def _claims(client: MlflowClient, spec: str) -> list[Claim]:
         token = page.token
         if not token:
             break
-    found = client.search_runs(experiments, f"tags.`pepr.spec` = '{spec}'", max_results=1000)
+    found = client.search_runs(experiments, f"tags.`pepr.spec` {matches(spec)}", max_results=1000)
     return [_claim(run) for run in found if "pepr.probe" not in run.data.tags]
 
 
@@ -335,7 +336,8 @@ def active(experiment: str, name: str) -> Iterator[Run]:
         try:
             yield run
         finally:
-            mlflow.end_run()
+            with discreet(str(run.client.tracking_uri)):
+                mlflow.end_run()
 
 
 def fail(run: Run, error: BaseException) -> None:
@@ -346,7 +348,7 @@ def fail(run: Run, error: BaseException) -> None:
     elif killed:
         reason, text = "killed", f"stopped by {type(error).__name__}"
     else:
-        reason, text = "crashed", f"{type(error).__name__}: {error}"
+        reason, text = "crashed", without_password(f"{type(error).__name__}: {error}")
     with impatient():
         run.tag({"pepr.reason": reason, "pepr.error": text})
         run.end("KILLED" if killed else "FAILED")
@@ -525,10 +527,12 @@ def _imported(
     while True:
         page = client.search_runs(
             list(experiment_ids.values()),
-            f"tags.`pepr.imported_from` = '{source}'",
+            f"tags.`pepr.imported_from` {matches(source)}",
             page_token=token,
         )
         for run in page:
+            if run.data.tags["pepr.imported_from"] != source:
+                continue
             if run.info.status == "FINISHED":
                 finished.add((source, run.data.tags["pepr.import_key"]))
             else:
@@ -576,7 +580,7 @@ def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple
 
 def where(run: Run) -> str:
     """The command or address that shows the run in MLflow's UI."""
-    uri = without_password(str(run.client.tracking_uri))
+    uri = address(str(run.client.tracking_uri))
     if uri.startswith(("http://", "https://")):
         return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     return f"mlflow ui --backend-store-uri {uri}"

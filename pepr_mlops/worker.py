@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from pepr_mlops.errors import PeprError, WorkFailed, one_line
+from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.ledger import STALE_S
 from pepr_mlops.processes import is_gone, this_process
 from pepr_mlops.sweep.tasks import Report, Task
@@ -39,7 +39,7 @@ class Worker:
     same machine.
     """
 
-    tracking_uri: str | None
+    tracking_uri: str | None = field(repr=False)
     checkpoints: Path
     stale_s: float = STALE_S
     busy: Literal["wait", "refuse"] = "wait"
@@ -85,9 +85,7 @@ class Worker:
         except (KeyboardInterrupt, SystemExit):
             return Report(spec, "killed", "it was asked to end")
         except BaseException as error:  # a crash is this job's outcome, not the sweep's
-            import traceback
-
-            traceback.print_exc()
+            print(trace(), file=sys.stderr)
             return Report(spec, "crashed", one_line(error))
 
 

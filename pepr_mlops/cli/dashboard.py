@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pepr_mlops.cli.written import say
+
 _EXAMPLE = """
     \b
     Examples:
@@ -60,5 +62,5 @@ def command(
     server = app.listen(page, host, port)
     name = f"[{host}]" if ":" in host else host
     with suppress(KeyboardInterrupt):
-        click.echo(f"http://{name}:{server.port}/ (Ctrl-C ends it)")
+        say(f"http://{name}:{server.port}/ (Ctrl-C ends it)")
         server.serve_forever()

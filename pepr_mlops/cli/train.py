@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli.table import table
+from pepr_mlops.cli.written import say
 from pepr_mlops.schema import RunSpec, as_text, value_type
 
 if TYPE_CHECKING:
@@ -55,11 +56,11 @@ def command(tracking_uri: str | None, **given: str | bool | None) -> None:
 def train_and_print(spec: RunSpec, tracking_uri: str | None = None) -> None:
     """Train with progress on standard error and print the summary."""
     if sys.stderr.isatty():
-        click.echo("loading PyTorch, timm and MLflow …", err=True)
+        say("loading PyTorch, timm and MLflow …", err=True)
     from pepr_mlops.job import run
     from pepr_mlops.progress import Printed
 
-    click.echo(summary(run(spec, tracking_uri=tracking_uri, progress=Printed)))
+    say(summary(run(spec, tracking_uri=tracking_uri, progress=Printed)))
 
 
 def summary(outcome: Outcome) -> str:

@@ -24,7 +24,7 @@ from dash.exceptions import PreventUpdate
 from flask import Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from pepr_mlops.errors import PeprError, WrongUse, one_line
+from pepr_mlops.errors import PeprError, WrongUse, one_line, trace
 from pepr_mlops.live import layout, shown
 from pepr_mlops.live import state as states
 from pepr_mlops.live.export import export
@@ -33,7 +33,7 @@ from pepr_mlops.report import summary, theme
 from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.server import without_password
+from pepr_mlops.safe import address
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class _Page:
         self, board: Board, dashboard: str, experiments: tuple[str, ...], tracking_uri: str | None
     ) -> None:
         self._board, self._dashboard = board, dashboard
-        self._uri = without_password(tracking_uri) if tracking_uri else None
+        self._uri = address(tracking_uri) if tracking_uri else None
         self._offered = states.offered(board.resources or ())
         resources = (board.resources or states.State().resources)[:1]  # the main one, as `report`
         self._default = states.State(
@@ -314,7 +314,7 @@ class _Page:
         except PeprError as error:
             return {**answer, "problem": str(error)}
         except Exception as error:  # whatever is wrong with the runs, the controls must live on
-            _log.exception("a view could not be shown")
+            _log.error("a view could not be shown\n%s", trace())
             return {**answer, "problem": f"this view could not be shown ({one_line(error)})"}
 
     def _empty(self, state: states.State, address: str) -> dict[str, Any]:
@@ -413,7 +413,7 @@ class _Page:
                     lambda: shown.panel(material, wanted, state), now["dark"], _mark(digest)
                 )
             except Exception as error:  # one figure must not take the others with it
-                _log.exception("a figure could not be drawn")
+                _log.error("a figure could not be drawn\n%s", trace())
                 drawn = _nothing(f"{wanted.title or wanted.kind}: not drawn ({one_line(error)})")
             mark = drawn["digest"] if drawn["digest"] is not no_update else _mark(digest)
             return {**drawn, "digest": {"mark": mark, "turn": now}}
@@ -430,9 +430,11 @@ class _Page:
             command = states.command(state, self._dashboard, self._uri)
             content = export(material, self._board, notes, command)
         except Exception as error:
+            why = str(error)
             if not isinstance(error, PeprError):
-                _log.exception("the report could not be made")
-            return {"file": no_update, "problem": f"the report could not be made ({error})"}
+                why = one_line(error)
+                _log.error("the report could not be made\n%s", trace())
+            return {"file": no_update, "problem": f"the report could not be made ({why})"}
         return {
             "file": {"content": content, "filename": "pepr-report.html", "type": "text/html"},
             "problem": no_update,
