@@ -6,8 +6,8 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,10 +22,15 @@ _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOK
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
-@contextmanager
-def impatient() -> Iterator[None]:
+def impatient() -> AbstractContextManager[None]:
     """Give up a server that does not answer after seconds instead of MLflow's minutes."""
-    added = {k: v for k, v in _IMPATIENCE.items() if k not in os.environ}
+    return _environment(_IMPATIENCE)
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Add what is not set yet."""
+    added = {k: v for k, v in settings.items() if k not in os.environ}
     os.environ.update(added)
     try:
         yield
@@ -84,22 +89,9 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def discreet(uri: str) -> Iterator[None]:
-    """Keep MLflow from printing the address of a run where it has a password in it."""
-    name = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
-    added = address(uri) != uri and name not in os.environ
-    if added:
-        os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        if added:
-            os.environ.pop(name, None)
-
-
-@contextmanager
 def told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line; neither it nor MLflow's logs show a password."""
+    """MLflow's errors of this server as one line; neither it nor what MLflow logs and prints
+    shows a password."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -110,10 +102,12 @@ def told(uri: str) -> Iterator[None]:
         return True
 
     handlers = logging.getLogger("mlflow").handlers
+    silent = {} if address(uri) == uri else {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     try:
         for handler in handlers:
             handler.addFilter(redact)
-        yield
+        with _environment(silent):
+            yield
     except (MlflowException, OSError, SQLAlchemyError) as error:
         said = without_password(str(error), *known)[:300]
         raise WorkFailed(

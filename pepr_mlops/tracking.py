@@ -22,7 +22,7 @@ from pepr_mlops.ledger import Claim
 from pepr_mlops.processes import is_gone, this_process
 from pepr_mlops.safe import address, matches, without_password
 from pepr_mlops.schema import FinishedRun
-from pepr_mlops.server import connect, discreet, impatient, told
+from pepr_mlops.server import connect, impatient, told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -336,7 +336,7 @@ def active(experiment: str, name: str) -> Iterator[Run]:
         try:
             yield run
         finally:
-            with discreet(str(run.client.tracking_uri)):
+            with told(str(run.client.tracking_uri)):
                 mlflow.end_run()
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.ledger import STALE_S
 from pepr_mlops.processes import is_gone, this_process
+from pepr_mlops.safe import printable
 from pepr_mlops.sweep.tasks import Report, Task
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def _alone(device: torch.device, busy: Literal["wait", "refuse"]) -> Iterator[No
                     "(--busy wait) or free it",
                     reason="busy",
                 )
-            print(f"waits for {name}: {', '.join(sorted(others))}", file=sys.stderr, flush=True)
+            waits = printable(f"waits for {name}: {', '.join(sorted(others))}")
+            print(waits, file=sys.stderr, flush=True)
             time.sleep(_LOOK_EVERY_S)
         yield
     finally:

@@ -6,10 +6,13 @@ import ast
 import logging
 from pathlib import Path
 
+import click
 import pytest
 from made import logged, run
 
 from pepr_mlops import query, tracking
+from pepr_mlops.cli import run_command
+from pepr_mlops.cli.asked import typed
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, one_line, trace
 from pepr_mlops.safe import (
     address,
@@ -20,6 +23,7 @@ from pepr_mlops.safe import (
     secrets,
     without_password,
 )
+from pepr_mlops.worker import Worker
 
 PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
 SECRET = "S3cret"
@@ -141,6 +145,40 @@ def test_mlflow_logs_no_password(
     assert "host '***'" in told
     assert SECRET not in told
     assert logging.getLogger("mlflow").handlers[0].filters == filters
+
+
+def test_a_crash_and_what_crashed_show_no_password(capfd: pytest.CaptureFixture[str]) -> None:
+    def crash() -> None:
+        raise ValueError(f"postgresql://u:{SECRET}@h/db\x1b]0;x\x07")
+
+    with pytest.raises(SystemExit) as exit_:
+        run_command(crash)
+    assert exit_.value.code == 1
+    told = capfd.readouterr().err
+    assert r"ValueError: postgresql://h/db\x1b]0;x\x07" in told
+    assert "in crash" in told
+    assert SECRET not in told
+    assert SECRET not in repr(Worker(f"http://u:{SECRET}@h", Path()))
+
+
+def test_a_command_line_is_shown_without_its_password() -> None:
+    shown: list[str] = []
+
+    @click.command()
+    @click.option("--experiment", multiple=True)
+    @click.option("--tracking-uri")
+    @click.option("--out")
+    @click.pass_context
+    def command(context: click.Context, /, **_: object) -> None:
+        shown.append(typed(context, "pepr report"))
+
+    uri = f"postgresql://u:a {SECRET}@h/db?sslpassword={SECRET}"
+    words = ["--tracking-uri", uri, "--out", f"x http://u:{SECRET}@h", "--experiment", "a:b@c"]
+    command.main(words, standalone_mode=False)
+    assert shown == [
+        "pepr report --experiment a:b@c --tracking-uri 'postgresql://h/db?sslpassword=***' "
+        "--out 'x http://h'"
+    ]
 
 
 def test_texts_are_printed_without_steering_anything() -> None:

@@ -198,7 +198,7 @@ def typed(context: click.Context, program: str) -> str:
 
     from click.core import ParameterSource
 
-    from pepr_mlops.safe import address, without_password
+    from pepr_mlops.safe import address, printable, without_password
 
     words = program.split()
     for option in context.command.params:
@@ -208,7 +208,7 @@ def typed(context: click.Context, program: str) -> str:
         shown = address if option.name == "tracking_uri" else without_password
         for one in value if isinstance(value, tuple) else (value,):
             words += [option.opts[0]] if one is True else [option.opts[0], shown(str(one))]
-    return shlex.join(words)
+    return printable(shlex.join(words))
 
 
 def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:

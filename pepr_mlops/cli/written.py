@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -38,9 +39,11 @@ def text(frame: pd.DataFrame, form: str, columns: Mapping[str, str] | None = Non
     from tabulate import tabulate
 
     if form == "markdown":
-        rows = [[escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
+        rows = [[_unmarked(cell) for cell in row] for row in rows]
     style = {"markdown": "github", "latex": "latex_booktabs"}[form]
-    return str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
+    table_ = str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
+    # What begins a row of LaTeX so would be an argument of the line's end before it.
+    return re.sub(r"(?m)^(\s*)(?=[\[*])", r"\1{}", table_) if form == "latex" else table_
 
 
 def aside(words: str, form: str) -> str:
@@ -48,7 +51,12 @@ def aside(words: str, form: str) -> str:
     words = printable(words, lines=True)
     if form == "latex":
         return "\n".join(f"% {line}" for line in words.splitlines())
-    return escape(words, quote=False) if form == "markdown" else words
+    return _unmarked(words) if form == "markdown" else words
+
+
+def _unmarked(words: str) -> str:
+    """The words as Markdown that has no links, code, columns or HTML in it."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(words, quote=False))
 
 
 def heading(name: str, column: str) -> str:

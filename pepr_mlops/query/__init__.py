@@ -13,7 +13,7 @@ from pepr_mlops.quality import Evidence
 from pepr_mlops.query import sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
-from pepr_mlops.safe import address
+from pepr_mlops.safe import address, printable
 from pepr_mlops.server import connect, impatient, told
 
 _TAG = "pepr.experiment"
@@ -147,7 +147,7 @@ def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
         yield from reader.runs(elsewhere, tag=(_TAG, name))
 
     runs = _frame(reader, pages())
-    runs["experiment"] = pd.Series(name, runs.index, dtype="str")
+    runs["experiment"] = pd.Series(printable(name), runs.index, dtype="str")
     return runs
 
 

@@ -16,8 +16,10 @@ from flask.testing import FlaskClient
 from made import logged, run
 from playwright.sync_api import expect, sync_playwright
 
+from pepr_mlops.errors import WorkFailed
 from pepr_mlops.live import app
 from pepr_mlops.live.guard import Guard
+from pepr_mlops.live.state import State
 from pepr_mlops.report.board import parse
 
 BOARD = parse({"figure": [{"kind": "plane"}]}, "test")
@@ -264,3 +266,17 @@ def test_the_command_prints_the_address_with_the_token(tmp_path: Path) -> None:
     process.communicate(timeout=60)
     assert re.fullmatch(r"http://[^/\s]+:\d+/\?token=[\w-]{43} \(Ctrl-C ends it\)\n", line)
     assert "0.0.0.0" not in line
+
+
+def test_the_page_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = "http://user:S3cret@127.0.0.1:9"
+    page = app._Page(BOARD, "default", ("derma",), uri, Guard.of("127.0.0.1"))
+    told = page._tick(0, ["derma"], None, [], "")
+    assert "http://127.0.0.1:9 refused" in told["trouble"]
+    view = State(experiments=("derma",))
+    command = page._empty(view, "")["command"]
+    assert "--tracking-uri http://127.0.0.1:9 " in command
+    with pytest.raises(WorkFailed) as refused:
+        page._knowledge.material(view)
+    assert "S3cret" not in f"{told} {command} {refused.value}"
