@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+
+from pepr_mlops.safe import printable, without_password
 
 
 class PeprError(Exception):
     """A failure with a message for people: the value, the valid choices and the remedy.
 
-    `reason` is one word for programs; MLflow runs carry it in the tag `pepr.reason`.
+    `reason` is one word for programs; MLflow runs carry it in the tag `pepr.reason`. Passwords of
+    addresses in the message are left out.
     """
 
     exit_status = 1
     reason = "failed"
 
     def __init__(self, message: str, *, reason: str | None = None) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(without_password(" ".join(message.split()))))
         if reason is not None:
             self.reason = reason
 
@@ -50,6 +54,12 @@ def nearest(value: str, choices: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
+def trace() -> str:
+    """The traceback of the error that is being handled, without passwords."""
+    return printable(without_password(traceback.format_exc()), lines=True)
+
+
 def one_line(error: BaseException) -> str:
-    """Kind and first line of an error, 200 characters at most."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    """Kind and first line of an error without passwords, 200 characters at most."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0]
+    return printable(without_password(line))[:200]

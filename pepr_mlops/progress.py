@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from pepr_mlops.safe import printable
 from pepr_mlops.schema import RunSpec
 
 
@@ -25,7 +26,7 @@ class Printed:
 
     def note(self, text: str) -> None:
         with suppress(OSError):  # who reads it has left, or the log's disk is full: train on
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         self._epoch, self._done = epoch, 0

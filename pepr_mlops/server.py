@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.safe import address, secrets, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _ENDURANCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
 
-@contextmanager
-def impatient() -> Iterator[None]:
+def impatient() -> AbstractContextManager[None]:
     """Give up a server that does not answer after seconds instead of MLflow's minutes."""
-    with _settings(_IMPATIENCE):
-        yield
+    return _environment(_IMPATIENCE)
 
 
-@contextmanager
-def enduring() -> Iterator[None]:
+def enduring() -> AbstractContextManager[None]:
     """Let a server be slow, and be told of one that is away, to try again oneself."""
-    with _settings(_ENDURANCE):
-        yield
+    return _environment(_ENDURANCE)
 
 
 @contextmanager
-def _settings(wanted: dict[str, str]) -> Iterator[None]:
-    """MLflow's settings, but for those the user has set."""
-    added = {k: v for k, v in wanted.items() if k not in os.environ}
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Add what is not set yet."""
+    added = {k: v for k, v in settings.items() if k not in os.environ}
     os.environ.update(added)
     try:
         yield
@@ -57,9 +56,18 @@ def connect(tracking_uri: str | None) -> MlflowClient:
     """A client of the tracking server. Raises `WorkFailed` where it cannot be reached."""
     from mlflow import MlflowClient
 
-    with told(tracking_uri or "the default store"), _one_at_a_time(resolved(tracking_uri)):
+    uri = resolved(tracking_uri)
+    with told(uri), _one_at_a_time(uri):
         try:
+            if uri.lower().startswith("http"):
+                _ = urlsplit(uri).port
             return MlflowClient(tracking_uri)
+        except ValueError as error:
+            raise WrongUse(
+                f"tracking: {address(uri)} is no address of a server or database "
+                f"({without_password(str(error), *secrets(uri))}); escape what a password has of "
+                "@ : / ? # %, such as %40 for @"
+            ) from error
         except ImportError as error:
             raise WrongUse(
                 f"tracking: the driver of this database is not installed ({error}); for "
@@ -88,22 +96,31 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line."""
+    """MLflow's errors of this server as one line; neither it nor what MLflow logs and prints
+    shows a password."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    known = secrets(uri, *(os.environ.get(name, "") for name in _SECRETS))
+
+    def redact(record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_password(record.getMessage(), *known), ()
+        return True
+
+    handlers = logging.getLogger("mlflow").handlers
+    silent = {} if address(uri) == uri else {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
     try:
-        yield
+        for handler in handlers:
+            handler.addFilter(redact)
+        with _environment(silent):
+            yield
     except (MlflowException, OSError, SQLAlchemyError) as error:
+        said = without_password(str(error), *known)[:300]
         raise WorkFailed(
-            without_password(
-                f"tracking: {uri} refused or did not answer ({str(error)[:300]}); check the "
-                "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs"
-            ),
+            f"tracking: {address(uri)} refused or did not answer ({said}); check the "
+            "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs",
             reason="tracking",
         ) from error
-
-
-def without_password(text: str) -> str:
-    """The text without the user and password of the addresses in it."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+    finally:
+        for handler in handlers:
+            handler.removeFilter(redact)

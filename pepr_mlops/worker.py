@@ -17,9 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-from pepr_mlops.errors import PeprError, WorkFailed, one_line
+from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.ledger import STALE_S
 from pepr_mlops.processes import lives, this_process
+from pepr_mlops.safe import printable
 from pepr_mlops.sweep.tasks import Report, Task
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Worker:
     same machine.
     """
 
-    tracking_uri: str | None
+    tracking_uri: str | None = field(repr=False)
     checkpoints: Path
     stale_s: float = STALE_S
     busy: Literal["wait", "refuse"] = "wait"
@@ -85,9 +86,7 @@ class Worker:
         except (KeyboardInterrupt, SystemExit):
             return Report(spec, "killed", "it was asked to end")
         except BaseException as error:  # a crash is this job's outcome, not the sweep's
-            import traceback
-
-            traceback.print_exc()
+            print(trace(), file=sys.stderr)
             return Report(spec, "crashed", one_line(error))
 
 
@@ -140,7 +139,8 @@ def _alone(device: torch.device, busy: Literal["wait", "refuse"]) -> Iterator[No
                     "(--busy wait) or free it",
                     reason="busy",
                 )
-            print(f"waits for {name}: {', '.join(sorted(others))}", file=sys.stderr, flush=True)
+            waits = printable(f"waits for {name}: {', '.join(sorted(others))}")
+            print(waits, file=sys.stderr, flush=True)
             time.sleep(_LOOK_EVERY_S)
         yield
     finally:

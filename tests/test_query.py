@@ -20,7 +20,7 @@ from made import logged, run
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_latest_schema_revision
 
-from pepr_mlops import query
+from pepr_mlops import query, tracking
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.query import sql
 from pepr_mlops.query.remote import Remote
@@ -346,6 +346,34 @@ def test_a_server_that_asks_who_is_there(
     found = query.load_runs("guarded", tracking_uri=guarded_server)
     assert found["run_id"].tolist() == [run_id]
     assert len(query.load_epochs([run_id], tracking_uri=guarded_server)) == 3
+
+
+def test_the_password_in_an_address_works_and_is_kept_nowhere(
+    guarded_server: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    password = "only-for-tests"
+    uri = guarded_server.replace("://", f"://admin:{password}@")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # who checks passwords takes a while
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        with tracking.active("credentials", "made") as failed:
+            failed.params({"model": "a"})
+            failed.spec({"model": "a"})
+        tracking.fail(failed, ValueError(f"cannot reach {uri}"))
+    finally:
+        mlflow.set_tracking_uri(before)
+    client = MlflowClient(uri)
+    kept = client.get_run(failed.run_id)
+    assert kept.data.tags["pepr.error"] == f"ValueError: cannot reach {guarded_server}"
+    artifact = client.download_artifacts(failed.run_id, "spec.json")
+    seen = [str(kept), Path(artifact).read_text(), tracking.where(failed), *capfd.readouterr()]
+    assert not [text for text in seen if password in text]
+    assert tracking.where(failed).startswith(f"{guarded_server}/#/experiments/")
+    assert query.run_page(uri) == f"{guarded_server}/#/runs/"
+    with pytest.raises(WrongUse) as told:
+        query.load_runs("no such", tracking_uri=uri)
+    assert f"on {guarded_server}. There" in str(told.value)
 
 
 def test_a_server_that_is_down_and_a_store_that_is_not_there(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
-from pepr_mlops.errors import PeprError
+from pepr_mlops.cli.written import say
+from pepr_mlops.errors import PeprError, trace
+from pepr_mlops.safe import without_password
 
 _COMMANDS = {
     "train": "Train one model and log what it cost.",
@@ -79,24 +81,27 @@ def _status(command: Callable[[], Any]) -> int:
     try:
         result = command()
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        say(error.format_message(), err=True)
         return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "pepr"
-        message = " ".join(error.format_message().split())
-        click.echo(f"{path}: {message} See '{path} --help'.", err=True)
+        message = without_password(" ".join(error.format_message().split()))
+        say(f"{path}: {message} See '{path} --help'.", err=True)
         return 2
     except click.ClickException as error:
-        click.echo(f"pepr: {error.format_message()}", err=True)
+        say(f"pepr: {without_password(error.format_message())}", err=True)
         return 1
     except PeprError as error:
-        click.echo(f"pepr: {error}", err=True)
+        say(f"pepr: {error}", err=True)
         return error.exit_status
     except (click.Abort, KeyboardInterrupt):
-        click.echo("pepr: interrupted", err=True)
+        say("pepr: interrupted", err=True)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception:  # a mistake of ours; who reports it must not report a password with it
+        say(trace(), err=True)
         return 1
     return result if isinstance(result, int) else 0
 

@@ -198,16 +198,17 @@ def typed(context: click.Context, program: str) -> str:
 
     from click.core import ParameterSource
 
-    from pepr_mlops.server import without_password
+    from pepr_mlops.safe import address, printable, without_password
 
     words = program.split()
     for option in context.command.params:
         value = context.params[option.name] if option.name else None
         if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
             continue
+        shown = address if option.name == "tracking_uri" else without_password
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[0]] if one is True else [option.opts[0], str(one)]
-    return without_password(shlex.join(words))
+            words += [option.opts[0]] if one is True else [option.opts[0], shown(str(one))]
+    return printable(shlex.join(words))
 
 
 def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:

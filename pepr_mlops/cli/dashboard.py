@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import click
 
+from pepr_mlops.cli.written import say
+
+_EVERYWHERE = ("0.0.0.0", "::", "")  # no address that another machine could ask for
 _EXAMPLE = """
     \b
     Examples:
@@ -34,7 +37,7 @@ _EXAMPLE = """
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="with another, whoever reaches this machine sees the runs",
+    help="with one that others reach, the page asks for the token in its printed address",
 )
 @click.option(
     "--port",
@@ -43,22 +46,40 @@ _EXAMPLE = """
     show_default=True,
     help="0 takes any that is free",
 )
+@click.option(
+    "--allow-host",
+    "allowed",
+    multiple=True,
+    metavar="NAME",
+    help="name under which a proxy or container shows the page; may be repeated",
+)
 def command(
-    experiments: tuple[str, ...], tracking_uri: str | None, dashboard: str, host: str, port: int
+    experiments: tuple[str, ...],
+    tracking_uri: str | None,
+    dashboard: str,
+    host: str,
+    port: int,
+    allowed: tuple[str, ...],
 ) -> None:
+    import socket
     from contextlib import suppress
 
     from pepr_mlops.live import app
+    from pepr_mlops.live.guard import Guard
     from pepr_mlops.report import board
 
+    guard = Guard.of(host, allowed)
     page = app.create(
         board.load(dashboard),
         dashboard=dashboard,
         experiments=experiments,
         tracking_uri=tracking_uri,
+        guard=guard,
     )
     server = app.listen(page, host, port)
-    name = f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in _EVERYWHERE else host
+    name = f"[{name}]" if ":" in name else name
+    token = "" if guard.token is None else f"?token={guard.token}"
     with suppress(KeyboardInterrupt):
-        click.echo(f"http://{name}:{server.port}/ (Ctrl-C ends it)")
+        say(f"http://{name}:{server.port}/{token} (Ctrl-C ends it)")
         server.serve_forever()

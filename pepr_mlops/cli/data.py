@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pepr_mlops.cli import lidc
+from pepr_mlops.cli.written import say
 from pepr_mlops.schema import SIZES, RunSpec
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def list_(data_root: str | None, form: str) -> None:
         import json
         from dataclasses import asdict
 
-        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+        say(json.dumps([asdict(entry) for entry in entries], indent=2))
         return
     header = ["name", "alias", "task", "classes", "channels", "train", "val", "test"]
     header += ["sizes", "licence", "on disk"]
@@ -90,7 +91,7 @@ def list_(data_root: str | None, form: str) -> None:
         return
     from pepr_mlops.cli.table import table
 
-    click.echo(table(rows, header))
+    say(table(rows, header))
 
 
 def _row(entry: Entry, thousands: str) -> list[str]:
@@ -122,11 +123,11 @@ def get(name: str, size: int, data_root: str | None) -> None:
 
     fetched = fetch(name, size, data_root)
     if fetched is None:
-        click.echo(f"{name} comes with scikit-learn and needs no download", err=True)
+        say(f"{name} comes with scikit-learn and needs no download", err=True)
         return
     path, new = fetched
-    click.echo("downloaded and verified" if new else "was here already and is intact", err=True)
-    click.echo(path)
+    say("downloaded and verified" if new else "was here already and is intact", err=True)
+    say(path)
 
 
 @command.command(
@@ -158,9 +159,9 @@ def check(target: str, size: int, data_root: str | None, form: str) -> int:
             }
             for audit in audits
         ]
-        click.echo(as_json(found))
+        say(as_json(found))
     else:
-        click.echo("\n\n".join(map(_text, audits)))
+        say("\n\n".join(map(_text, audits)))
     return int(any(audit.of("error") for audit in audits))
 
 
@@ -189,5 +190,7 @@ def _text(audit: Audit) -> str:
 
 
 def _lines(finding: Finding) -> str:
+    from pepr_mlops.safe import printable
+
     first = f"{finding.severity}: {finding.message}"
-    return "\n".join([first, *(f"    {example}" for example in finding.examples)])
+    return "\n".join(map(printable, [first, *(f"    {example}" for example in finding.examples)]))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pepr_mlops.cli.written import say
+
 _EXAMPLE = """
     \b
     Examples:
@@ -34,6 +36,4 @@ def command(source: str, folder: Path, tracking_uri: str | None) -> None:
         runs, tracking_uri, lambda new: tqdm(new, unit="run", leave=False, disable=None)
     )
     experiments = dict.fromkeys(run.experiment for run in runs)
-    click.echo(
-        f"{new} runs imported, {len(runs) - new} were there; experiments: {', '.join(experiments)}"
-    )
+    say(f"{new} runs imported, {len(runs) - new} were there; experiments: {', '.join(experiments)}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pepr_mlops.cli.written import say
+
 _EXAMPLE = """
     \b
     Examples:
@@ -94,12 +96,10 @@ def command(**given: Any) -> None:
         [name, f"{len(of):,}", f"{of['label'].mean():.1%}", f"{of['patient'].nunique():,}"]
         for name, of in sorted(by_split, key=lambda item: ["train", "val", "test"].index(item[0]))
     ]
-    click.echo(table(rows, ["split", "patches", given["label"], "patients"]))
+    say(table(rows, ["split", "patches", given["label"], "patients"]))
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in built.skipped["kind"].value_counts().items())
-    click.echo(
-        f"{built.missing:,} of {built.wanted:,} patches are missing; skipped: {kinds or 'nothing'}"
-    )
-    click.echo(
+    say(f"{built.missing:,} of {built.wanted:,} patches are missing; skipped: {kinds or 'nothing'}")
+    say(
         f"{built.unclear:,} slices were left out: of nodules of which it is not clear who drew what"
     )
-    click.echo(built.path)
+    say(built.path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pepr_mlops.cli.written import say
+
 _EXAMPLE = """
     \b
     Examples:
@@ -38,7 +40,7 @@ def command(
         import json
         from dataclasses import asdict
 
-        click.echo(json.dumps([{**asdict(m), "cached": c} for m, c in found], indent=2))
+        say(json.dumps([{**asdict(m), "cached": c} for m, c in found], indent=2))
         return
     header = ["model", "parameters", "kind", "efficient", "size", "cached"]
     rows = [
@@ -54,8 +56,8 @@ def command(
 
     for row in rows:
         row[1] = f"{int(row[1]):,}"
-    click.echo(table(rows, header) if rows else "no model fits")
-    click.echo(f"{len(rows)} of 131 models", err=True)
+    say(table(rows, header) if rows else "no model fits")
+    say(f"{len(rows)} of 131 models", err=True)
 
 
 def _yes(flag: bool) -> str:

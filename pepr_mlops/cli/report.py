@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,9 @@ import click
 from click.core import ParameterSource
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.safe import file_name
 
 if TYPE_CHECKING:
     from pepr_mlops.report.panel import Panel
@@ -102,7 +103,7 @@ def command(
         options["normalisation"] = board.normalisation
     question = asked.question(**options)
     countries = None if publications is None else papers.read(publications)
-    click.echo(f"reading {', '.join(experiments)} …", err=True)
+    say(f"reading {', '.join(experiments)} …", err=True)
     source = view.read(
         experiments,
         list(board.experiments),
@@ -115,7 +116,7 @@ def command(
     path = out or Path(_file_name(experiments))
     written = []
     if "html" in wanted:
-        click.echo("drawing the page …", err=True)
+        say("drawing the page …", err=True)
         text = page.html(
             material,
             board,
@@ -135,11 +136,11 @@ def command(
         written += _tables(panels, [f for f in wanted if f in TABLES], folder)
     found = summary.summarise(material, notes)
     tell([*found.warnings, *found.notes])
-    click.echo(f"{path if 'html' in wanted else _folder(path)}")
+    say(f"{path if 'html' in wanted else _folder(path)}")
     for answer in found.answers:
         if len(found.answers) > 1:
-            click.echo(f"\n{answer.comparison_set}")
-        click.echo(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
+            say(f"\n{answer.comparison_set}")
+        say(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
 
 
 def _forms(text: str) -> list[str]:
@@ -159,8 +160,8 @@ def _folder(path: Path) -> Path:
 
 def _file_name(experiments: tuple[str, ...]) -> str:
     """A name for the page whatever the experiments are called."""
-    words = [re.sub(r"[^\w.-]+", "_", name).strip("._") or "experiment" for name in experiments]
-    return f"pepr-report-{'-'.join(words)[:80]}.html"
+    words = [file_name(name) or "experiment" for name in experiments]
+    return f"pepr-report-{file_name('-'.join(words))}.html"
 
 
 def _made() -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def command(
         if write:  # what has a score is in no comparison set any more
             name = "+".join(question.resources) if question.weights else None
             names = [metric_name(n) for n in ([name] if name else question.resources)]
-            click.echo(log(superseded(runs, names), tracking_uri), err=True)
+            say(log(superseded(runs, names), tracking_uri), err=True)
         raise
     if write and question.mixed == "allow":
         raise WrongUse("write: MLflow would show mixed scores as any others; drop --allow-mixed")
@@ -76,7 +77,7 @@ def command(
     tell([f"runs: {tally(found.runs)}", *found.notes, *_about_intervals(found, question)])
     give(written(found, form, top), out)
     if write:
-        click.echo(log(by_run(found, runs), tracking_uri), err=True)
+        say(log(by_run(found, runs), tracking_uri), err=True)
 
 
 def _about_intervals(found: Comparison, question: Question) -> list[str]:
@@ -172,7 +173,7 @@ def save(found: Comparison, path: Path) -> None:
         path.write_text(json.dumps(found.reference.as_dict(), indent=2) + "\n")
     except OSError as error:
         raise WrongUse(f"save-reference: {path} cannot be written ({error.strerror})") from error
-    click.echo(f"reference written to {path}", err=True)
+    say(f"reference written to {path}", err=True)
 
 
 def log(scores: pd.DataFrame, tracking_uri: str | None) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import click
 import pandas as pd
 
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import text
+from pepr_mlops.cli.written import say, text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict
@@ -51,7 +50,7 @@ def summary(ended: Ended, search: Search, jobs: pd.DataFrame, source: str, form:
     rows["state"] = rows["state"].fillna("failed")
     rows["error"] = rows["error"].where(rows["state"] == "failed")  # others only rest
     if form != "table":
-        click.echo(text(rows, form))
+        say(text(rows, form))
     else:
         cells = [
             (
@@ -67,8 +66,8 @@ def summary(ended: Ended, search: Search, jobs: pd.DataFrame, source: str, form:
         ]
         score = f"PePR-{search.letter}"
         head = ("model", "state", "epochs", "P", "R", score, "at most", "chance", "energy", "why")
-        click.echo(table(cells, head) + "\n")
-    click.echo(_conclusion(found, search, source), err=form != "table")
+        say(table(cells, head) + "\n")
+    say(_conclusion(found, search, source), err=form != "table")
 
 
 def _conclusion(found: Verdict, search: Search, source: str) -> str:
@@ -104,9 +103,9 @@ def replay(
         rows["expense"] = rows["spent"] * float(of.curves.expense.sum())
         tables.append(rows.assign(experiment=of.name, spending=of.spending))
         if form == "table":
-            click.echo(_replayed(of, letter, replace(objective, epochs=epochs), rows))
+            say(_replayed(of, letter, replace(objective, epochs=epochs), rows))
     if form != "table":
-        click.echo(text(pd.concat(tables), form))
+        say(text(pd.concat(tables), form))
     return 0
 
 

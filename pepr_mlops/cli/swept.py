@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
 import pandas as pd
 
 from pepr_mlops.cli import searched
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import text
+from pepr_mlops.cli.written import say, text
 from pepr_mlops.progress import seconds_text
+from pepr_mlops.safe import printable
 from pepr_mlops.schema import RunSpec
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Ended, Status
@@ -31,6 +31,7 @@ from pepr_mlops.sweeper import (
     parameters,
 )
 
+_ERASE = "\r\033[K"  # what is on the terminal's line
 _SHOW_EVERY_S = 30.0  # where there is no terminal to write over
 
 Sought = tuple[str, Objective]  # the letter of a cost, and what is sought with it
@@ -49,7 +50,7 @@ def dry_run(
         forecast_wh=expected["energy_wh"], forecast_s=expected["time_s"], basis=expected["basis"]
     )
     if form != "table":
-        click.echo(text(shown.reset_index(names="spec"), form))
+        say(text(shown.reset_index(names="spec"), form))
         return 0
     columns = [*_varied(specs), "state"]
     rows = [
@@ -61,11 +62,11 @@ def dry_run(
         ]
         for _, row in shown.iterrows()
     ]
-    click.echo(table(rows, [*columns, "energy", "time", "forecast from"]))
+    say(table(rows, [*columns, "energy", "time", "forecast from"]))
     left = shown[shown["state"].isin(["pending", "running"])]
     to_come = "to come" if sought is None else "to come at most"
-    click.echo()
-    click.echo(
+    say("")
+    say(
         table(
             [
                 ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
@@ -117,14 +118,14 @@ def summary(
     if search is not None:
         searched.summary(ended, search, shown, _source(ended.jobs, ended.runs), form)
     elif form != "table":
-        click.echo(text(shown.reset_index(names="spec"), form))
+        say(text(shown.reset_index(names="spec"), form))
     else:
         columns = [*_varied(specs), "state"]
         rows = [
             [*(str(row[c]) for c in columns), _number(row["energy_wh"], "Wh"), row["error"]]
             for _, row in shown.fillna({"error": ""}).iterrows()
         ]
-        click.echo(table(rows, [*columns, "energy", "why"]))
+        say(table(rows, [*columns, "energy", "why"]))
     left = shown["state"] != "done"
     note = [f"{len(shown)} jobs: {_counts(ended.jobs)}"]
     if search is not None:  # what it does not train is no remainder
@@ -132,7 +133,7 @@ def summary(
     if ended.stopped is not None:
         note.append(f"stopped: {ended.stopped}")
     if note:
-        click.echo("; ".join(note), err=True)
+        say("; ".join(note), err=True)
     if left.any():
         words = "the same command goes on"
         if (shown["state"] == "failed").any():
@@ -140,7 +141,7 @@ def summary(
         if settings.engine == "local":
             logs = (settings.checkpoints or default_checkpoints()) / "logs"
             words += f"; what jobs printed: {logs}"
-        click.echo(words, err=True)
+        say(words, err=True)
     return int(left.any())
 
 
@@ -157,11 +158,11 @@ class Progress:
     def show(self, now: Status) -> None:
         line = self._line(now)
         if sys.stderr.isatty():
-            click.echo(
-                f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", err=True, nl=False
-            )
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"{_ERASE}{printable(line)[:width]}")
+            sys.stderr.flush()
         elif line != self._last and time.monotonic() - self._shown >= _SHOW_EVERY_S:
-            click.echo(line, err=True)
+            say(line, err=True)
             self._shown = time.monotonic()
         self._last = line
 
@@ -171,12 +172,13 @@ class Progress:
         line = f"{report.spec.model} {report.spec.seed} {words.get(report.reason, report.reason)}"
         if report.error is not None and report.reason not in words and report.reason != "probed":
             line += f": {report.error}"
-        clear = "\r\033[K" if sys.stderr.isatty() else ""
-        click.echo(f"{clear}{line}", err=True)
+        self.close()
+        say(line, err=True)
 
     def close(self) -> None:
         if sys.stderr.isatty():
-            click.echo("\r\033[K", err=True, nl=False)
+            sys.stderr.write(_ERASE)
+            sys.stderr.flush()
 
     def _line(self, now: Status) -> str:
         elapsed = time.monotonic() - self._started

@@ -23,6 +23,7 @@ _EXAMPLE = """
     help="server of runs that no server knows yet [default: the one they were meant for]",
 )
 def command(tracking_uri: str | None) -> int:
+    from pepr_mlops.cli.written import say
     from pepr_mlops.journal import home
     from pepr_mlops.tracking import sync
 
@@ -31,10 +32,10 @@ def command(tracking_uri: str | None) -> int:
         there += 1
         if run.problem is not None:
             kept += 1
-            click.echo(f"{run.name}: kept in {run.folder} ({run.problem})", err=True)
+            say(f"{run.name}: kept in {run.folder} ({run.problem})", err=True)
         elif run.run_id is not None:
             what = f"{run.entries} entries sent to {run.uri}"
-            click.echo(f"{run.name}: {what}; run {run.run_id} is {run.status}")
+            say(f"{run.name}: {what}; run {run.run_id} is {run.status}")
     if not there:
-        click.echo(f"nothing waits in {home()}", err=True)
+        say(f"nothing waits in {home()}", err=True)
     return int(kept > 0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pepr_mlops.safe import printable
+
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:
     """Rows of text in aligned columns, under a header and a rule if one is given.
 
-    Columns that hold numbers only are set flush right.
+    Columns that hold numbers only are set flush right. Control characters are shown as escapes.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     every = [*([header] if header else []), *rows]
     widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
     right = [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli.table import table
+from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.schema import RunSpec, as_text, value_type
 
@@ -72,11 +73,11 @@ def command(
 def train_and_print(spec: RunSpec, **options: Any) -> None:
     """Train with progress on standard error and print the summary; `options` are `job.run`'s."""
     if sys.stderr.isatty():
-        click.echo("loading PyTorch, timm and MLflow …", err=True)
+        say("loading PyTorch, timm and MLflow …", err=True)
     from pepr_mlops.job import run
     from pepr_mlops.progress import Printed
 
-    click.echo(summary(run(spec, progress=Printed, **options)))
+    say(summary(run(spec, progress=Printed, **options)))
 
 
 def summary(outcome: Outcome) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from pepr_mlops.cli.table import table
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.safe import cell, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
 def text(frame: pd.DataFrame, form: str, columns: Mapping[str, str] | None = None) -> str:
     """The frame in a form; `columns` (name and heading) are shown where it is for people.
 
-    CSV and JSON have all columns and all digits; a missing value is empty or null.
+    CSV and JSON have all columns and all digits; a missing value is empty or null. In CSV a text
+    that a spreadsheet would take for a formula begins with a quote. Control characters are escapes.
     """
     if form == "json":
         return json.dumps([_plain(row) for row in frame.to_dict("records")], indent=2)
     if form == "csv":
         flat = frame.map(lambda v: "; ".join(map(str, v)) if isinstance(v, list) else v)
-        return str(flat.to_csv(index=False, lineterminator="\n")).rstrip("\n")
+        safe = flat.map(cell).rename(columns=cell)
+        return str(safe.to_csv(index=False, lineterminator="\n")).rstrip("\n")
     shown = columns or {str(c): str(c) for c in frame.columns}
     rows = [[_cell(row[c]) for c in shown] for row in frame.to_dict("records")]
     if form == "table":
@@ -35,16 +39,24 @@ def text(frame: pd.DataFrame, form: str, columns: Mapping[str, str] | None = Non
     from tabulate import tabulate
 
     if form == "markdown":
-        rows = [[escape(cell, quote=False).replace("|", "\\|") for cell in row] for row in rows]
+        rows = [[_unmarked(cell) for cell in row] for row in rows]
     style = {"markdown": "github", "latex": "latex_booktabs"}[form]
-    return str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
+    table_ = str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
+    # What begins a row of LaTeX so would be an argument of the line's end before it.
+    return re.sub(r"(?m)^(\s*)(?=[\[*])", r"\1{}", table_) if form == "latex" else table_
 
 
 def aside(words: str, form: str) -> str:
     """Words around a table of a form: a comment in LaTeX, text and never markup in Markdown."""
+    words = printable(words, lines=True)
     if form == "latex":
         return "\n".join(f"% {line}" for line in words.splitlines())
-    return escape(words, quote=False) if form == "markdown" else words
+    return _unmarked(words) if form == "markdown" else words
+
+
+def _unmarked(words: str) -> str:
+    """The words as Markdown that has no links, code, columns or HTML in it."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(words, quote=False))
 
 
 def heading(name: str, column: str) -> str:
@@ -59,22 +71,27 @@ def as_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=2)
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Print what nobody's names can make more of than text, on standard output or error."""
+    click.echo(printable(str(text), lines=True), err=err)
+
+
 def give(text: str, out: Path | None) -> None:
     """Print the result, or write it to a file and say so."""
     if out is None:
-        click.echo(text)
+        say(text)
         return
     try:
         out.write_text(text + "\n")
     except OSError as error:
         raise WorkFailed(f"out: {out} cannot be written ({error.strerror})") from error
-    click.echo(f"written to {out}", err=True)
+    say(f"written to {out}", err=True)
 
 
 def tell(notes: Sequence[str]) -> None:
     """Notes go to standard error, so that a program can read the rest."""
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def _plain(value: Any) -> Any:
@@ -97,4 +114,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         readable = value == 0 or 1e-3 <= abs(value) < 1e4
         return f"{value:.4f}" if readable else f"{value:.4g}"
-    return str(value)
+    return printable(str(value))

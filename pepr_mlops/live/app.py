@@ -21,28 +21,31 @@ from typing import Any
 import plotly.graph_objects as go
 from dash import ClientsideFunction, Dash, Input, Output, State, html, no_update
 from dash.exceptions import PreventUpdate
-from flask import Response
+from flask import Flask, Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from pepr_mlops.errors import PeprError, WrongUse, one_line
+from pepr_mlops.errors import PeprError, WrongUse, one_line, trace
 from pepr_mlops.live import layout, shown
 from pepr_mlops.live import state as states
 from pepr_mlops.live.export import export
+from pepr_mlops.live.guard import Guard
 from pepr_mlops.live.knowledge import Knowledge
 from pepr_mlops.report import summary, theme
 from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.server import without_password
+from pepr_mlops.safe import address
 
 _log = logging.getLogger(__name__)
 
-# Nothing of the page may come from, or go to, anywhere else.
+# Nothing of the page may come from, or go to, anywhere else. Plotly writes styles into elements.
 _POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "default-src 'none'; connect-src 'self'; script-src 'self' {scripts}; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 )
+_HERE = "127.0.0.1"
+_MOST_BYTES = 4 * 2**20  # of a request; what a page knows of 5,000 experiments takes 1 MB
 _SIMPLE = ("experiments", "alpha", "normalisation", "mixed", "strict", "least", "colour", "axis",
            "set", "rows")  # fmt: skip
 
@@ -53,9 +56,14 @@ def create(
     dashboard: str = "default",
     experiments: Sequence[str] = (),
     tracking_uri: str | None = None,
+    guard: Guard | None = None,
 ) -> Dash:
-    """The application. `dashboard` is what the board is called on the command line."""
-    return _Page(board, dashboard, tuple(experiments), tracking_uri).app
+    """The application. `dashboard` is what the board is called on the command line.
+
+    It answers this machine only unless `guard` is that of another place to listen on.
+    """
+    page = _Page(board, dashboard, tuple(experiments), tracking_uri, guard or Guard.of(_HERE))
+    return page.app
 
 
 def listen(app: Dash, host: str, port: int) -> BaseWSGIServer:
@@ -81,10 +89,15 @@ class _Page:
     """The callbacks of one application and what they share."""
 
     def __init__(
-        self, board: Board, dashboard: str, experiments: tuple[str, ...], tracking_uri: str | None
+        self,
+        board: Board,
+        dashboard: str,
+        experiments: tuple[str, ...],
+        tracking_uri: str | None,
+        guard: Guard,
     ) -> None:
         self._board, self._dashboard = board, dashboard
-        self._uri = without_password(tracking_uri) if tracking_uri else None
+        self._uri = address(tracking_uri) if tracking_uri else None
         self._offered = states.offered(board.resources or ())
         resources = (board.resources or states.State().resources)[:1]  # the main one, as `report`
         self._default = states.State(
@@ -94,8 +107,12 @@ class _Page:
             normalisation=board.normalisation or "minmax",
         )
         self._knowledge = Knowledge(tracking_uri, board.experiments)
+        server = Flask(__name__, static_folder=None)
+        server.config["MAX_CONTENT_LENGTH"] = _MOST_BYTES
+        server.before_request(guard.check)  # before anything of Dash's
         self.app = Dash(
             __name__,
+            server=server,  # type: ignore[arg-type]  # a Flask, as its documentation says
             title="PePR",  # Dash puts it into the page as markup: no name of people's
             update_title="",
             assets_folder=str(Path(__file__).parent / "assets"),
@@ -105,8 +122,9 @@ class _Page:
             add_log_handler=False,
         )  # fmt: skip
         self.app.layout = lambda: layout.page(board, self._default, self._offered)
-        self.app.server.after_request(_guarded)
         self._connect()
+        policy = _POLICY.format(scripts=" ".join(self.app.csp_hashes()))
+        server.after_request(lambda response: _limited(response, policy))
 
     def _connect(self) -> None:
         """Which function answers to what."""
@@ -314,7 +332,7 @@ class _Page:
         except PeprError as error:
             return {**answer, "problem": str(error)}
         except Exception as error:  # whatever is wrong with the runs, the controls must live on
-            _log.exception("a view could not be shown")
+            _log.error("a view could not be shown\n%s", trace())
             return {**answer, "problem": f"this view could not be shown ({one_line(error)})"}
 
     def _empty(self, state: states.State, address: str) -> dict[str, Any]:
@@ -413,7 +431,7 @@ class _Page:
                     lambda: shown.panel(material, wanted, state), now["dark"], _mark(digest)
                 )
             except Exception as error:  # one figure must not take the others with it
-                _log.exception("a figure could not be drawn")
+                _log.error("a figure could not be drawn\n%s", trace())
                 drawn = _nothing(f"{wanted.title or wanted.kind}: not drawn ({one_line(error)})")
             mark = drawn["digest"] if drawn["digest"] is not no_update else _mark(digest)
             return {**drawn, "digest": {"mark": mark, "turn": now}}
@@ -430,9 +448,11 @@ class _Page:
             command = states.command(state, self._dashboard, self._uri)
             content = export(material, self._board, notes, command)
         except Exception as error:
+            why = str(error)
             if not isinstance(error, PeprError):
-                _log.exception("the report could not be made")
-            return {"file": no_update, "problem": f"the report could not be made ({error})"}
+                why = one_line(error)
+                _log.error("the report could not be made\n%s", trace())
+            return {"file": no_update, "problem": f"the report could not be made ({why})"}
         return {
             "file": {"content": content, "filename": "pepr-report.html", "type": "text/html"},
             "problem": no_update,
@@ -488,8 +508,9 @@ def _mark(value: dict[str, Any] | None) -> str | None:
     return None if value is None else value["mark"]
 
 
-def _guarded(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = _POLICY
+def _limited(response: Response, policy: str) -> Response:
+    response.headers["Content-Security-Policy"] = policy
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from pepr_mlops import query, view
 from pepr_mlops.comparison import Prepared, Question
-from pepr_mlops.errors import PeprError, WorkFailed, one_line
+from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.live import state as states
 from pepr_mlops.live.state import State
 from pepr_mlops.report.board import Beside
@@ -98,7 +98,7 @@ class Knowledge:
         except PeprError as error:
             self._troubles[experiments] = str(error)
         except Exception as error:  # a page must outlive whatever a server answers
-            _log.exception("the tracking server could not be read")
+            _log.error("the tracking server could not be read\n%s", trace())
             self._troubles[experiments] = f"the server could not be read ({one_line(error)})"
 
     def trouble(self, experiments: Experiments) -> str:
@@ -120,7 +120,7 @@ class Knowledge:
                 except PeprError:
                     raise
                 except Exception as error:
-                    _log.exception("the tracking server could not be read")
+                    _log.error("the tracking server could not be read\n%s", trace())
                     raise WorkFailed(f"the server could not be read ({one_line(error)})") from error
                 known = self._sources[experiments]
         return known[1]

@@ -13,7 +13,8 @@ from pepr_mlops.quality import Evidence
 from pepr_mlops.query import sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
-from pepr_mlops.server import connect, impatient, told, without_password
+from pepr_mlops.safe import address, printable
+from pepr_mlops.server import connect, impatient, told
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"
@@ -48,7 +49,9 @@ def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) ->
     """
     try:
         reader = _open(tracking_uri)
-    except WrongUse:
+    except WrongUse as error:
+        if error.reason != sql.NO_STORE:
+            raise
         return frame.tidy(raw_frame(iter(()), {}))
     with told(reader.uri):
         parts = [_runs_of(reader, name) for name in dict.fromkeys(experiments)]
@@ -94,7 +97,7 @@ def run_page(tracking_uri: str | None = None) -> str | None:
     """What precedes a run's id in the address of its page, or None where a store has no pages."""
     import mlflow
 
-    uri = without_password(tracking_uri or mlflow.get_tracking_uri())
+    uri = address(tracking_uri or mlflow.get_tracking_uri())
     return f"{uri.rstrip('/')}/#/runs/" if uri.startswith(("http://", "https://")) else None
 
 
@@ -130,7 +133,7 @@ def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
         known = sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
         raise WrongUse(
             f"experiment: {name!r} is neither an MLflow experiment nor the tag {_TAG} of a run "
-            f"on {reader.uri}{nearest(name, known) or '.'} There are: {', '.join(known)}"
+            f"on {address(reader.uri)}{nearest(name, known) or '.'} There are: {', '.join(known)}"
         )
     return runs
 
@@ -144,7 +147,7 @@ def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
         yield from reader.runs(elsewhere, tag=(_TAG, name))
 
     runs = _frame(reader, pages())
-    runs["experiment"] = pd.Series(name, runs.index, dtype="str")
+    runs["experiment"] = pd.Series(printable(name), runs.index, dtype="str")
     return runs
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.frame import INFINITE
+from pepr_mlops.safe import STEERING, printable
 
 Triple = tuple[str, str, Any]  # run id, name, value
 Point = tuple[str, str, float | None, int]  # run id, metric, value, step
@@ -41,7 +42,7 @@ def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
     ids, experiment_ids, status, start, end = zip(*page.info, strict=True) if row else ((),) * 5
     columns: dict[str, Any] = {
         "run_id": _text(ids),
-        "mlflow_experiment": _text([experiments[i] for i in experiment_ids]),
+        "mlflow_experiment": _printable(_text([experiments[i] for i in experiment_ids])),
         "status": _text(status),
         "start_time": _time(start),
         "end_time": _time(end),
@@ -58,7 +59,7 @@ def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
         for name, (rows, values) in _by_name(triples, row).items():
             texts = np.full(len(row), None, dtype=object)
             texts[rows] = values
-            columns[f"{kind}.{name}"] = _text(texts)
+            columns[f"{kind}.{name}"] = _printable(_text(texts))
     return pd.DataFrame(columns)
 
 
@@ -75,6 +76,14 @@ def _by_name(
 
 def _text(values: Iterable[Any]) -> Any:
     return pd.array(np.array(values, dtype=object), dtype="str")
+
+
+def _printable(texts: Any) -> Any:
+    """The texts with control characters as escapes: no name is more than text, wherever shown."""
+    steers = pd.Series(texts).str.contains(f"[{STEERING}]", na=False).to_numpy()
+    if steers.any():
+        texts[steers] = [printable(text) for text in texts[steers]]
+    return texts
 
 
 def _time(values: Iterable[int | None]) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pepr_mlops.query.pages import Page, Point, raw_frame
-from pepr_mlops.server import without_password
+from pepr_mlops.safe import matches
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +33,7 @@ class Remote:
 
     @property
     def uri(self) -> str:
-        return without_password(str(self.client.tracking_uri))
+        return str(self.client.tracking_uri)
 
     @property
     def _http(self) -> bool:
@@ -45,7 +45,7 @@ class Remote:
         """The active runs of the experiments, of those with the tag only, newest first."""
         if tag is None:
             return self._search(experiment_ids, "")
-        pages = self._search(experiment_ids, f"tags.`{tag[0]}` {_matches(tag[1])}")
+        pages = self._search(experiment_ids, f"tags.`{tag[0]}` {matches(tag[1])}")
         return (_only(page, tag) for page in pages)
 
     def tagged(self, key: str, some: int) -> set[str]:
@@ -150,17 +150,6 @@ class Remote:
                 self.client.get_metric_history(i, metric), key=lambda p: (p.timestamp, p.value)
             )
         ]
-
-
-def _matches(value: str) -> str:
-    """A filter for one text in MLflow's language, which has no escape for its own quote.
-
-    A text with a quote in it is searched for with any character in the quote's place; who asks
-    drops what matched by that.
-    """
-    if "'" not in value:
-        return f"= '{value}'"
-    return f"LIKE '{value.replace(chr(39), '_')}'"
 
 
 def _only(page: Page, tag: tuple[str, str]) -> Page:

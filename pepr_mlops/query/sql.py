@@ -19,12 +19,12 @@ from sqlalchemy.pool import NullPool
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.query.pages import Page, Point
-from pepr_mlops.server import without_password
 
 KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 _PAGE = 2000  # runs; each page is a query per table
 
+NO_STORE = "no_store"  # the reason of `check_exists`
 _ACTIVE = "active"
 
 _runs = sa.table(
@@ -49,7 +49,8 @@ def check_exists(uri: str) -> None:
     if path and path != ":memory:" and not Path(path).exists():
         raise WrongUse(
             f"tracking: there is no store {path}; name where runs were logged with --tracking-uri "
-            "or MLFLOW_TRACKING_URI"
+            "or MLFLOW_TRACKING_URI",
+            reason=NO_STORE,
         )
 
 
@@ -76,7 +77,7 @@ class Tables:
 
     @property
     def uri(self) -> str:
-        return without_password(self.engine.url.render_as_string(hide_password=True))
+        return self.engine.url.render_as_string(hide_password=False)
 
     def runs(
         self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None

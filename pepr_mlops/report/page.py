@@ -20,6 +20,7 @@ from pepr_mlops.report.kinds import KINDS, OF_A_SET
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.report.ranking import headings, listed, readable
+from pepr_mlops.safe import cell
 
 PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`
 
@@ -171,7 +172,7 @@ def _packed(table: pd.DataFrame) -> str:
     flat = table.drop(columns="run_id", errors="ignore").map(
         lambda v: float(f"{v:.10g}") if isinstance(v, float) else v
     )
-    text = flat.to_csv(index=False, lineterminator="\n")
+    text = flat.map(cell).rename(columns=cell).to_csv(index=False, lineterminator="\n")
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 

@@ -13,6 +13,7 @@ from pepr_mlops import ledger
 from pepr_mlops.errors import Claimed
 from pepr_mlops.ledger import Claim
 from pepr_mlops.processes import lives, this_process
+from pepr_mlops.safe import matches
 from pepr_mlops.server import connect, told
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _claims(client: MlflowClient, spec: str) -> list[Claim]:
         token = page.token
         if not token:
             break
-    found = client.search_runs(experiments, f"tags.`pepr.spec` = '{spec}'", max_results=1000)
+    found = client.search_runs(experiments, f"tags.`pepr.spec` {matches(spec)}", max_results=1000)
     return [claim(run) for run in found if "pepr.probe" not in run.data.tags]
 
 

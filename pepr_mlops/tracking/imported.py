@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pepr_mlops.safe import matches
 from pepr_mlops.schema import FinishedRun
 from pepr_mlops.server import connect, impatient, told
 from pepr_mlops.tracking.store import experiment_id
@@ -60,10 +61,12 @@ def _imported(
     while True:
         page = client.search_runs(
             list(experiment_ids.values()),
-            f"tags.`pepr.imported_from` = '{source}'",
+            f"tags.`pepr.imported_from` {matches(source)}",
             page_token=token,
         )
         for run in page:
+            if run.data.tags["pepr.imported_from"] != source:
+                continue
             if run.info.status == "FINISHED":
                 finished.add((source, run.data.tags["pepr.import_key"]))
             else:

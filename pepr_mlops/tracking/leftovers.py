@@ -15,7 +15,8 @@ from pepr_mlops import ledger
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import lives
-from pepr_mlops.server import connect, enduring, impatient, resolved, told, without_password
+from pepr_mlops.safe import address
+from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking.claims import claim
 from pepr_mlops.tracking.link import is_away, send
 from pepr_mlops.tracking.store import experiment_id
@@ -57,8 +58,8 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
     for journal in journals.left():
         uri = journal.head["uri"]
         if tracking_uri is not None and _run_of(journal) is None:
-            uri = address(tracking_uri)
-        uri = next((full for full in known if address(full) == uri), uri)
+            uri = meant(tracking_uri)
+        uri = next((full for full in known if meant(full) == uri), uri)
         try:
             if uri in away:
                 raise WorkFailed(away[uri])
@@ -75,7 +76,7 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
 def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line: None) -> None:
     """Send the journals of this server, and `note` those that cannot be."""
     uri = resolved(tracking_uri)
-    here = address(uri)
+    here = meant(uri)
     for journal in journals.left():
         try:
             if journal.head["uri"] != here:
@@ -90,13 +91,13 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
             note(f"journal: {journal.folder} waits to be sent ({problem})")
 
 
-def address(uri: str) -> str:
+def meant(uri: str) -> str:
     """The URI as a journal keeps it: from any folder, and without a password."""
     if uri.startswith(_SQLITE):
         return _SQLITE + os.path.abspath(uri.removeprefix(_SQLITE))
     if "://" not in uri:
         return os.path.abspath(uri)
-    return without_password(uri)
+    return address(uri)
 
 
 def experiment_of(client: MlflowClient, head: Mapping[str, Any]) -> str:
@@ -193,7 +194,7 @@ def _synced(
     problem: str | None,
 ) -> Synced:
     name = str(journal.head.get("name", run_id))
-    return Synced(journal.folder, name, without_password(uri), run_id, entries, status, problem)
+    return Synced(journal.folder, name, address(uri), run_id, entries, status, problem)
 
 
 @contextmanager

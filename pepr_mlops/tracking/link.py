@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import uninterrupted
-from pepr_mlops.server import told, without_password
+from pepr_mlops.safe import address, secrets, without_password
+from pepr_mlops.server import told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -128,7 +129,7 @@ class Link(threading.Thread):
         """Send what waits, as far as the server takes it; whether it took something."""
         assert self._client is not None
         number, entry = self._waiting[0]
-        uri = without_password(str(self._client.tracking_uri))
+        uri = str(self._client.tracking_uri)
         try:
             send(self._client, self._run_id, entry)
         except Exception as error:
@@ -137,19 +138,20 @@ class Link(threading.Thread):
                     with self._changed:
                         self._away = True
                         self._changed.notify_all()
+                    why = without_password(one_line(_cause(error)), *secrets(uri))
                     self._note(
-                        f"tracking: {uri} does not answer ({one_line(_cause(error))}); the work "
-                        "goes on and is logged when it answers again"
+                        f"tracking: {address(uri)} does not answer ({why}); the work goes on and "
+                        "is logged when it answers again"
                     )
                 return False
             self._refused = _refusal(error, uri)
         if self._away:
             self._away = False
-            self._note(f"tracking: {uri} answers again")
-        if self._journal is not None:
-            with suppress(OSError):  # it would be sent again, which changes nothing
-                self._journal.sent(number)
+            self._note(f"tracking: {address(uri)} answers again")
         with self._changed:
+            if self._journal is not None and not self._stopped:
+                with suppress(OSError):  # it would be sent again, which changes nothing
+                    self._journal.sent(number)
             self._waiting.popleft()
             self._sent += 1
             self._changed.notify_all()

@@ -18,7 +18,8 @@ from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.journal import home as journal_home
 from pepr_mlops.processes import this_process
-from pepr_mlops.server import connect, enduring, impatient, resolved, told, without_password
+from pepr_mlops.safe import address, without_password
+from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking import claims, leftovers
 from pepr_mlops.tracking.claims import Heart, Job
 from pepr_mlops.tracking.link import Link, send
@@ -199,7 +200,7 @@ def _leave(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
         run.link.drain(patience_s)
     rest = run.link.end()
     if rest is not None:
-        note(f"what {without_password(run.uri)} does not have is kept {rest}: `pepr sync` sends it")
+        note(f"what {address(run.uri)} does not have is kept {rest}: `pepr sync` sends it")
 
 
 def _say_why(run: Run, error: BaseException) -> None:
@@ -216,7 +217,7 @@ def _ending(error: BaseException) -> tuple[dict[str, str], str]:
     elif killed:
         reason, text = "killed", f"stopped by {type(error).__name__}"
     else:
-        reason, text = "crashed", f"{type(error).__name__}: {error}"
+        reason, text = "crashed", without_password(f"{type(error).__name__}: {error}")
     return {"pepr.reason": reason, "pepr.error": text}, "KILLED" if killed else "FAILED"
 
 
@@ -236,7 +237,8 @@ def active(experiment: str, name: str) -> Iterator[Run]:
             try:
                 yield run
             finally:
-                mlflow.end_run()
+                with told(run.uri):
+                    mlflow.end_run()
         return
     client = connect(None)
     run_id = owned.info.run_id
@@ -334,7 +336,7 @@ def _begin(
 def _journal(uri: str, note: Callable[[str], None], **head: Any) -> Journal | None:
     """A new journal, or None where none can be written."""
     try:
-        return Journal.create({"uri": leftovers.address(uri), "process": this_process(), **head})
+        return Journal.create({"uri": leftovers.meant(uri), "process": this_process(), **head})
     except OSError as error:
         note(
             f"journal: {journal_home()} cannot be written ({error.strerror}); what the tracking "
@@ -356,7 +358,7 @@ def _check_fresh(client: MlflowClient, run_id: str) -> None:
 
 def where(run: Run) -> str:
     """The command or address that shows the run in MLflow's UI."""
-    uri = without_password(run.uri)
+    uri = address(run.uri)
     if uri.startswith(("http://", "https://")):
         return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.run_id}"
     return f"mlflow ui --backend-store-uri {uri}"

@@ -283,7 +283,7 @@ def test_it_follows_the_browsers_colours_and_fits_a_phone(page: Page, address: s
 
 def test_nothing_else_may_be_loaded(page: Page, address: str) -> None:
     answer = page.request.get(address)
-    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert "https://" not in answer.text()
 
 
