@@ -60,6 +60,8 @@ _NUMBERS = {
     "pue": "pepr.pue",
     "heartbeat_ms": "pepr.heartbeat",
     "attempts": "pepr.attempts",
+    "cpu_count": "pepr.cpu_count",
+    "cpu_others": "pepr.cpu_others",
     "unmeasured_s": "pepr.unmeasured_s",
 }
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity

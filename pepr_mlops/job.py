@@ -16,6 +16,7 @@ from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
+from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import PERFORMANCE, RunSpec, memory_metric
 from pepr_mlops.server import impatient
@@ -107,7 +108,7 @@ def run(
             f"energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
-        others = hardware.other_gpu_processes(device)
+        others, load = hardware.other_gpu_processes(device), OtherLoad()
         checkpoint = None
         if folder is not None:
             checkpoint = Checkpoint(folder, logged.run_id, opening["pepr.hardware"])
@@ -135,7 +136,7 @@ def run(
             with suppress(Exception):  # server or device may be gone; the first error is told
                 logged.tag(gauges.costs.tags(meter.notes))
             raise
-        logged.tag(tags.closing(gauges, device, others))
+        logged.tag(tags.closing(gauges, device, others, load))
         if gauges.energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
         if result.stopped is not None:

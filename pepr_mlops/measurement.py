@@ -12,6 +12,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import idle_tags, open_meter
+from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.schema import PERFORMANCE, RunSpec, as_text, memory_metric
 from pepr_mlops.tracking import Run
 
@@ -116,7 +117,7 @@ def measure(
                 **idle_tags(meter, required=energy == "measured"),
             }
         )
-        others = hardware.other_gpu_processes(used)
+        others, load = hardware.other_gpu_processes(used), OtherLoad()
         gauges = Gauges(meter, Memory(used), intensity, pue)
         measured = Measured(run, gauges, time.perf_counter() - started)
         try:
@@ -127,7 +128,7 @@ def measure(
                 run.tag(gauges.costs.tags(meter.notes))
             raise
         measured._finish(failed=False)
-        at_end = tags.closing(gauges, used, others)
+        at_end = tags.closing(gauges, used, others, load)
         if memory_metric(used.type) not in gauges.metrics():
             at_end["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
         run.tag(at_end)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pepr_mlops.costs import J_PER_WH, LOST
 from pepr_mlops.frame import label
-from pepr_mlops.schema import COMPARED, ENERGY, RunSpec
+from pepr_mlops.schema import COMPARED, ENERGY, RunSpec, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.
 _MOST_W = {
@@ -25,6 +25,7 @@ _MOST_W = {
 }
 _OVER = 1.1  # limits hold on the average of seconds; counters are exact to a few per cent
 _LEAST_W = {"gpu": 3.0, "cpu": 1.0}  # idling takes more
+_BUSY = 0.1  # share of the CPUs
 _UNDER_IDLE = 0.5  # share of the idle power below which a mean power is no measurement
 
 NOT_KNOWN = "not known"
@@ -123,7 +124,7 @@ def flagged(
     The mean power that energy and time imply is beyond the hardware; the energy is exactly another
     run's, also of another experiment; a counter stood still; the counter is coarse for so short a
     run; energy or time is an estimate; a part of it was not measured since the process vanished;
-    other processes used the GPU. What concerns the energy is
+    other processes used the GPU, or the CPUs where those did the work. What concerns the energy is
     told where a cost is made of it, and what concerns the time where it is a cost.
     """
     evidence = evidence or Evidence()
@@ -136,6 +137,18 @@ def flagged(
         )
     ]
     if about_energy(costs) or "train_time_s" in costs:
+        on_cpu = runs["memory_metric"] == memory_metric("cpu")
+        found.append(
+            _reasons(
+                runs,
+                on_cpu & (runs["cpu_others"] > _BUSY * runs["cpu_count"]),
+                "busy_cpu",
+                lambda r: (
+                    f"other processes kept {r['cpu_others']:.1f} of its {r['cpu_count']:.0f} CPUs "
+                    "busy, which its time and energy contain"
+                ),
+            )
+        )
         found.append(
             _reasons(
                 runs,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pepr_mlops import carbon, hardware
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.meter import Meter, source_tags
+from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.schema import memory_metric
 
 if TYPE_CHECKING:
@@ -32,9 +33,13 @@ def opening(
     }
 
 
-def closing(gauges: Gauges, device: torch.device, others: set[str] | None) -> dict[str, str]:
-    """How the energy fared, and the other processes seen on the GPU, `others` before the work."""
+def closing(
+    gauges: Gauges, device: torch.device, others: set[str] | None, load: OtherLoad
+) -> dict[str, str]:
+    """How the energy fared, and who else worked: processes seen on the GPU, `others` before the
+    work, and the `load` of the CPUs since."""
     return {
         **gauges.costs.tags(gauges.meter.notes),
+        **load.tags(),
         **hardware.other_processes_tag(others, hardware.other_gpu_processes(device)),
     }

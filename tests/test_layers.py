@@ -25,7 +25,17 @@ LEVELS = [
         ),
     },
     {
-        *("data", "hardware", "memory", "meter", "progress", "tracking", "query", "importers"),
+        *(
+            "data",
+            "hardware",
+            "memory",
+            "meter",
+            "otherload",
+            "progress",
+            "tracking",
+            "query",
+            "importers",
+        ),
         *("checkpoint", "lidc", "sweep"),
     },
     {"gauges", "report"},

@@ -91,6 +91,23 @@ def test_runs_of_others_and_other_settings_are_no_repetitions() -> None:
 # Doubts ------------------------------------------------------------------------------------------
 
 
+ON_CPU = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "16"}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {**ON_CPU, "pepr.cpu_others": "1.59"},  # a tenth would be 1.6
+        {"pepr.memory": "memory/reserved_gb", "pepr.cpu_count": "16", "pepr.cpu_others": "9"},
+        ON_CPU,  # of a version that did not look
+    ],
+)
+def test_a_cpu_that_others_hardly_use_or_that_does_not_work_is_no_doubt(
+    tags: dict[str, str],
+) -> None:
+    assert flagged(frame([run(tags=tags)]), ["energy_wh"]).empty
+
+
 def test_a_clean_run_is_not_doubted() -> None:
     # 20 Wh in 360 s are 200 W
     clean = run(
@@ -145,6 +162,11 @@ def test_a_clean_run_is_not_doubted() -> None:
             run(tags={"pepr.gpu_other_processes": "4711 python"}),
             "other_processes",
             "other processes used its GPU: 4711 python",
+        ),
+        (
+            run(tags={**ON_CPU, "pepr.cpu_others": "1.61"}),
+            "busy_cpu",
+            "other processes kept 1.6 of its 16 CPUs busy, which its time and energy contain",
         ),
     ],
 )
