@@ -204,6 +204,6 @@ def _told(uri: str) -> Iterator[None]:
         with told(uri):
             yield
     except WorkFailed as error:
-        if isinstance(error.__cause__, Exception) and is_away(error.__cause__):
+        if error.__cause__ is not None and is_away(error.__cause__):
             raise WorkFailed(str(error), reason=_AWAY) from error
         raise

@@ -126,25 +126,19 @@ class Link(threading.Thread):
             )
 
     def _send(self) -> bool:
-        """Send what waits, as far as the server takes it; whether it took something."""
+        """Send the next that waits; whether the server took or refused it."""
         assert self._client is not None
         number, entry = self._waiting[0]
         uri = str(self._client.tracking_uri)
         try:
-            send(self._client, self._run_id, entry)
-        except Exception as error:
-            if is_away(error):
-                if not self._away:
-                    with self._changed:
-                        self._away = True
-                        self._changed.notify_all()
-                    why = without_password(one_line(_cause(error)), *secrets(uri))
-                    self._note(
-                        f"tracking: {address(uri)} does not answer ({why}); the work goes on and "
-                        "is logged when it answers again"
-                    )
+            with told(uri):
+                send(self._client, self._run_id, entry)
+        except Exception as error:  # stores of files have errors of their own
+            cause = error.__cause__ if isinstance(error, WorkFailed) else error
+            if not isinstance(error, WorkFailed) or is_away(cause):
+                self._tell_away(uri, cause)
                 return False
-            self._refused = _refusal(error, uri)
+            self._refused = error
         if self._away:
             self._away = False
             self._note(f"tracking: {address(uri)} answers again")
@@ -156,6 +150,20 @@ class Link(threading.Thread):
             self._sent += 1
             self._changed.notify_all()
         return True
+
+    def _tell_away(self, uri: str, error: BaseException | None) -> None:
+        if self._away:
+            return
+        with self._changed:
+            self._away = True
+            self._changed.notify_all()
+        while error is not None and error.__cause__ is not None:
+            error = error.__cause__  # what lies at the bottom says more than its wrapping
+        why = "" if error is None else without_password(one_line(error), *secrets(uri))
+        self._note(
+            f"tracking: {address(uri)} does not answer ({why}); the work goes on and is logged "
+            "when it answers again"
+        )
 
     def _raise(self) -> None:
         refused, self._refused = self._refused, None
@@ -192,7 +200,7 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
         client.set_terminated(run_id, data["status"], data["time_ms"])
 
 
-def is_away(error: Exception) -> bool:
+def is_away(error: BaseException | None) -> bool:
     """Whether another try may succeed, since the server or what it needs was not there."""
     from mlflow.exceptions import MlflowException
 
@@ -200,18 +208,3 @@ def is_away(error: Exception) -> bool:
         status = int(error.get_http_status_code())
         return status >= 500 or status in _AWAY
     return True
-
-
-def _refusal(error: Exception, uri: str) -> WorkFailed:
-    try:
-        with told(uri):
-            raise error
-    except WorkFailed as refused:
-        return refused
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What lies at the bottom, which says more than its wrapping."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
