@@ -68,7 +68,7 @@ def _head(html: Path, out: Path) -> None:
         )
         tab = browser.new_page(viewport={"width": 1000, "height": 1350})
         tab.goto(f"file://{html}")
-        tab.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
+        tab.wait_for_function("() => document.documentElement.dataset.drawn === 'yes'")
         tab.screenshot(path=out)
         browser.close()
 

@@ -6,10 +6,11 @@ import re
 from typing import Any
 from urllib.parse import quote, unquote
 
-_URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<rest>\S*)")
-_WHOLE_URI = re.compile(r"(?P<scheme>([A-Za-z][\w+.-]*://)?)(?P<rest>.*)", re.DOTALL)
+# Bounds keep the time that a long text takes in proportion to its length.
+_URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]{0,30}://)(?P<rest>\S*)")
+_WHOLE_URI = re.compile(r"(?P<scheme>([A-Za-z][\w+.-]{0,30}://)?)(?P<rest>.*)", re.DOTALL)
 _NAMED = (
-    r"(?i)((?:passw|pwd|secret|token|credential|(?:api|access|account)_?key|odbc_connect)[\w-]*="
+    r"(?i)((?:passw|pwd|secret|token|credential|(?:api|access|account)_?key|odbc_connect)[\w-]{0,30}="
     r"|[?&]sig=)"
 )
 _SECRET, _WHOLE_SECRET = re.compile(rf"{_NAMED}([^&\s]+)"), re.compile(rf"{_NAMED}([^&]+)")

@@ -338,6 +338,7 @@ def test_evidence_from_the_whole_server(anywhere: str) -> None:
 def test_a_server_that_asks_who_is_there(
     guarded_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # who checks passwords takes a while
     with pytest.raises(WorkFailed, match="refused or did not answer"):
         query.load_runs("derma", tracking_uri=guarded_server)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
@@ -353,7 +354,7 @@ def test_the_password_in_an_address_works_and_is_kept_nowhere(
 ) -> None:
     password = "only-for-tests"
     uri = guarded_server.replace("://", f"://admin:{password}@")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # who checks passwords takes a while
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -107,7 +108,9 @@ def html(
     def asset(name: str) -> str:
         return source.get_source(environment, name)[0]
 
+    js, plotly = asset("page.js"), get_plotlyjs() if plotlyjs == "inside" else None
     return environment.get_template("page.html").render(
+        policy=_policy(js, plotly),
         title=board.title,
         subtitle=", ".join(material.main_sets),
         summary=summary,
@@ -124,8 +127,8 @@ def html(
         ],
         missing=missing,
         css=asset("page.css"),
-        js=asset("page.js"),
-        plotly=get_plotlyjs() if plotlyjs == "inside" else None,
+        js=js,
+        plotly=plotly,
         plotly_file=PLOTLY_FILE,
         data=_json(
             {
@@ -139,6 +142,19 @@ def html(
         ),
         command=command,
         made=made,
+    )
+
+
+def _policy(js: str, plotly: str | None) -> str:
+    """What a browser lets the page do: run these scripts and no other, and ask no network."""
+    inside = [js] if plotly is None else [js, plotly]
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in inside]
+    scripts = [f"'sha256-{digest}'" for digest in digests]
+    if plotly is None:
+        scripts += ["'self'", "file:"]
+    return (
+        f"default-src 'none'; script-src {' '.join(scripts)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -100,3 +100,20 @@ def test_files_of_a_report_stay_where_they_are_to_be(
     text = page.read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "x'<b>" not in text
+
+
+def test_a_folder_of_images_cannot_write_its_own_verdict(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        for name in ("a\nerrors: 0, warnings: 0\x1b]0;owned\x07", "\u202eb"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            (folder / "1\x1b[2J.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit) as exit_:
+        main(["data", "check", str(tmp_path / "images")])
+    assert exit_.value.code == 1
+    out, err = capfd.readouterr()
+    assert not STEERING.search(out + err)
+    assert "errors: 0, warnings: 0" not in out.splitlines()
+    assert r"train/a\nerrors: 0, warnings: 0\x1b]0;owned\x07/1\x1b[2J.png" in out

@@ -84,7 +84,7 @@ def _open(browser: Any, path: Path, **context: Any) -> Iterator[Page]:
         lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else wrong.append(r.url),
     )
     tab.goto(f"file://{path}")
-    tab.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
+    tab.wait_for_function("() => document.documentElement.dataset.drawn === 'yes'")
     yield tab
     opened.close()
     assert wrong == []
@@ -116,6 +116,31 @@ def test_what_people_named_is_text(tab: Page) -> None:
     ticks = tab.locator("#figure-0 .ytick text")
     assert HOSTILE in [ticks.nth(i).text_content() for i in range(ticks.count())]
     assert HOSTILE in tab.locator("footer").inner_text()
+
+
+def test_a_browser_runs_no_script_but_the_pages_own(
+    browser: Any, shown: Material, tmp_path: Path
+) -> None:
+    opened = browser.new_context(offline=True)
+    tab = opened.new_page()
+    tab.goto(f"file://{_written(shown, tmp_path)}")
+    refused = tab.evaluate(
+        """async () => {
+            const refused = [];
+            document.addEventListener("securitypolicyviolation",
+                                      (e) => refused.push(e.effectiveDirective));
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<b onclick='window.ran = true'>x</b>");
+            document.body.lastElementChild.click();
+            await fetch("https://example.org").catch(() => null);
+            await new Promise((next) => setTimeout(next));
+            return [window.ran, ...refused];
+        }"""
+    )
+    opened.close()
+    assert refused == [None, "script-src-elem", "script-src-attr", "connect-src"]
 
 
 def test_sliders_score_anew_as_the_library_does(tab: Page) -> None:
@@ -188,7 +213,7 @@ def test_the_legend_hides_and_shows(tab: Page) -> None:
     before = tab.locator("#figure-1 .scatterlayer .trace").count()
     tab.locator("#figure-1 .legendtoggle").nth(1).click(force=True)
     tab.wait_for_function(
-        f"document.querySelectorAll('#figure-1 .scatterlayer .trace').length !== {before}"
+        f"() => document.querySelectorAll('#figure-1 .scatterlayer .trace').length !== {before}"
     )
 
 
@@ -201,7 +226,7 @@ def test_dark_and_light_and_a_phone(browser: Any, shown: Material, tmp_path: Pat
         page_width = "document.documentElement.scrollWidth"
         assert tab.evaluate(page_width) <= 360
         tab.locator("#theme").click()
-        tab.wait_for_function(f"{paper} === 'rgb(255, 255, 255)'")
+        tab.wait_for_function(f"() => {paper} === 'rgb(255, 255, 255)'")
 
 
 def test_estimates_stand_on_the_page_and_in_every_figure(browser: Any, tmp_path: Path) -> None:
