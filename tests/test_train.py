@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -270,7 +271,7 @@ def test_bf16_is_looked_for_on_the_device_that_is_used(
 def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
     # 18 J a step: 0.0125 Wh are 45 J, crossed at the third step of the first epoch's four
     result, logged, _ = _fit(_spec(shapes, budget_wh=0.0125))
     assert result.stopped == "budget_wh=0.0125 reached in epoch 1 of 3, step 3 of 4"
@@ -279,10 +280,35 @@ def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     assert logged[0][1]["time/images_per_s"] == 12.0  # 24 images in 2 s
 
 
+def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    looks: list[float] = []
+
+    def spent_j() -> float:  # 100 W from the start
+        looks.append(clock.now)
+        return 100 * clock.now
+
+    meter: Any = SimpleNamespace(spent_j=spent_j, sources={"gpu": "measured"})
+    gauges = Gauges(meter, Memory(), None, 1.0)
+    budget = train._Budget(_spec(shapes, budget_wh=1.0), gauges)  # 3600 J are 36 s
+    step, stopped = 0, None
+    while stopped is None:
+        step += 1
+        clock.now = step / 100
+        stopped = budget.crossed(1, step, 1_000_000)
+    assert looks[0] == 0.1
+    assert 36.0 <= clock.now < 36.1 + 0.01
+    assert len(looks) < 45  # 360 at a look every 0.1 s
+    assert np.diff(looks).max() < 1.0 + 0.02
+
+
 def test_an_energy_budget_counts_the_epochs_before(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
     # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
     result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
     assert result.stopped is not None
@@ -300,7 +326,7 @@ def test_a_time_budget_stops(shapes: Path) -> None:
 def test_a_budget_that_can_no_longer_be_read_ends_the_run(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
     monkeypatch.setattr(_Meter, "spent_j", lambda self: None)
     with pytest.raises(WorkFailed, match="can no longer be read") as failed:
         _fit(_spec(shapes, budget_wh=1.0))
