@@ -85,7 +85,8 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     """Set torch's device, precision of fp32 operations, determinism and seed for this process.
 
     Call it before anything runs on the device. fp32 means IEEE single precision throughout:
-    torch's own default lets convolutions use TF32.
+    torch's own default lets convolutions use TF32. Raises `WorkFailed` where others have the
+    memory of the device.
     """
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -94,7 +95,10 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.manual_seed(spec.seed)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
+        try:
+            torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
+        except RuntimeError as error:  # others may have left too little memory even for that
+            raise _told(error, spec, 0) or error from error
 
 
 def fit(
@@ -450,13 +454,13 @@ def _normalisation(
 def _told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
     """What a person can act on instead of the error of an epoch (0: before the first), or None."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     ):
         return WorkFailed(
             f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
             f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
             f"{max(0, epoch - 1)} epochs were completed; ask for less of either or for a bf16 "
-            "run, or take a larger device",
+            "run, or take a device that is larger or that nobody else uses",
             reason="out_of_memory",
         )
     if isinstance(error, RuntimeError) and "deterministic" in str(error):

@@ -245,15 +245,35 @@ def test_out_of_memory_is_told_with_what_was_reached(shapes: Path) -> None:
     assert "1 epochs were completed" in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_out_of_memory_before_the_first_epoch_is_told_too(
-    shapes: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(self: torch.nn.Module, *args: object, **kwargs: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with pytest.raises(WorkFailed, match="out of memory before the first epoch") as failed:
         _fit(_spec(shapes))
+    assert failed.value.reason == "out_of_memory"
+
+
+def test_a_gpu_whose_memory_others_have_is_told(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(device: torch.device) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "set_device", full)
+    with pytest.raises(WorkFailed, match=r"before the first epoch .* nobody else uses") as failed:
+        train.prepare(_spec(shapes), torch.device("cuda:0"))
     assert failed.value.reason == "out_of_memory"
 
 
