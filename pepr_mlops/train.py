@@ -91,7 +91,9 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     precision = "tf32" if spec.precision == "tf32" else "ieee"
-    setattr(torch.backends, "fp32_precision", precision)  # noqa: B010 - typeshed lacks it
+    backends: Any = torch.backends  # its types lack the precisions; not every torch hands them on
+    for of in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        of.fp32_precision = precision
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.manual_seed(spec.seed)
     if device.type == "cuda":

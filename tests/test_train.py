@@ -183,6 +183,19 @@ def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
+def test_operations_are_told_their_precision_by_themselves(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch 2.11 leaves convolutions in TF32 when only told what holds for all."""
+    cuda = SimpleNamespace(matmul=SimpleNamespace())
+    cudnn = SimpleNamespace(conv=SimpleNamespace(), rnn=SimpleNamespace())
+    monkeypatch.setattr(torch, "backends", SimpleNamespace(cuda=cuda, cudnn=cudnn))
+    for asked, meant in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
+        train.prepare(_spec(shapes, precision=asked), CPU)
+        for of in (torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn):
+            assert of.fp32_precision == meant
+
+
 def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
     with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
         train.check_arithmetic(_spec(shapes, precision="tf32"), CPU)
