@@ -124,23 +124,14 @@ def temperature_c(device: torch.device) -> float | None:
 def gpu_slots() -> list[dict[str, str]]:
     """For each GPU that this process may use the environment of a process that sees only it.
 
-    Numbered as NVML and Zeus do, by PCI bus: with names instead of numbers Zeus reads no energy.
+    Numbered as NVML does, by PCI bus, or named as CUDA_VISIBLE_DEVICES does.
     """
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is not None and not all(word.strip().isdecimal() for word in asked.split(",")):
-        if asked.strip() in ("", "-1"):
-            return []
-        raise WrongUse(
-            f"CUDA_VISIBLE_DEVICES: {asked!r} is not GPU numbers with commas between, which energy "
-            "needs; set it so"
-        )
-    count = gpu_count()
-    if count == 0:
+    if gpu_count() == 0 or (asked is not None and asked.strip() in ("", "-1")):
         return []
-    numbers = range(count) if asked is None else map(int, asked.split(","))
+    names = map(str, range(gpu_count())) if asked is None else asked.split(",")
     return [
-        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(number)}
-        for number in numbers
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name.strip()} for name in names
     ]
 
 

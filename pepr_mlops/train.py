@@ -34,7 +34,11 @@ Pause = Callable[[int, Mapping[str, float]], bool]
 _WARM_STEPS, _PROBE_STEPS = 3, 10
 _PROBE_S = 3.0  # or counters that move ten times a second are off by more than a few per cent
 _LOOK_EVERY_S = 0.5
-_POLL_ENERGY_EVERY_S = 0.1  # the counters move no more often
+# The counters move no more often than the first; a look took 5 ms on an H200, in which no work was
+# given to it, so that it is taken more seldom as long as the budget lasts.
+_POLL_ENERGY_S = (0.1, 1.0)
+# Of torch on a CPU; of the CUDA driver, where others have the memory; of cuBLAS and cuDNN.
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -82,16 +86,22 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     """Set torch's device, precision of fp32 operations, determinism and seed for this process.
 
     Call it before anything runs on the device. fp32 means IEEE single precision throughout:
-    torch's own default lets convolutions use TF32.
+    torch's own default lets convolutions use TF32. Raises `WorkFailed` where others have the
+    memory of the device.
     """
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     precision = "tf32" if spec.precision == "tf32" else "ieee"
-    setattr(torch.backends, "fp32_precision", precision)  # noqa: B010 - typeshed lacks it
+    backends: Any = torch.backends  # its types lack the precisions; not every torch hands them on
+    for of in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        of.fp32_precision = precision
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.manual_seed(spec.seed)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
+        try:
+            torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
+        except RuntimeError as error:  # others may have left too little memory even for that
+            raise _told(error, spec, 0) or error from error
 
 
 def fit(
@@ -396,7 +406,8 @@ class _Budget:
         costs = gauges.costs
         self._time_before = costs.time_s.get("train", 0.0)
         self._wh_before = costs.energy_wh("train") if costs.time_s else 0.0
-        self._started = self._polled = time.perf_counter()
+        self._started = time.perf_counter()
+        self._look_at = self._started + _POLL_ENERGY_S[0]
 
     def crossed(self, epoch: int, step: int, steps: int) -> str | None:
         """Which budget is used up, and where, or None."""
@@ -406,8 +417,7 @@ class _Budget:
         if limit_s is not None and self._time_before + now - self._started >= limit_s:
             return f"budget_s={limit_s:g} {where}"
         limit_wh = self._spec.budget_wh
-        if limit_wh is not None and (now - self._polled >= _POLL_ENERGY_EVERY_S or step == steps):
-            self._polled = now
+        if limit_wh is not None and (now >= self._look_at or step == steps):
             spent_j = self._meter.spent_j()
             if spent_j is None or self._wh_before is None:
                 raise WorkFailed(
@@ -417,6 +427,10 @@ class _Budget:
                 )
             if self._wh_before + spent_j / J_PER_WH >= limit_wh:
                 return f"budget_wh={limit_wh:g} {where}"
+            left_j = (limit_wh - self._wh_before) * J_PER_WH - spent_j
+            lasts_s = left_j * (now - self._started) / spent_j if spent_j > 0 else 0.0
+            soonest, latest = _POLL_ENERGY_S
+            self._look_at = now + max(soonest, min(latest, lasts_s / 2))
         return None
 
 
@@ -451,13 +465,13 @@ def _normalisation(
 def _told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
     """What a person can act on instead of the error of an epoch (0: before the first), or None."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     ):
         return WorkFailed(
             f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
             f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
             f"{max(0, epoch - 1)} epochs were completed; ask for less of either or for a bf16 "
-            "run, or take a larger device",
+            "run, or take a device that is larger or that nobody else uses",
             reason="out_of_memory",
         )
     if isinstance(error, RuntimeError) and "deterministic" in str(error):

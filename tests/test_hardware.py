@@ -52,6 +52,28 @@ def test_the_machine_is_named() -> None:
     assert tags["pepr.git_commit"].rstrip("+") == commit.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    ("asked", "seen"),
+    [
+        (None, ["0", "1", "2"]),
+        ("2, 0", ["2", "0"]),
+        ("GPU-b4131884-cb52", ["GPU-b4131884-cb52"]),  # as Kubernetes and Slurm may set it
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_each_gpu_that_may_be_used_is_a_slot(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, seen: list[str]
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == seen
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
+    assert hardware.gpu_slots() == []
+
+
 def _gpu_with(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
     import pynvml
 

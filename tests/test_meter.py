@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -383,33 +384,38 @@ def test_gpus_are_matched_by_uuid_and_visibility_is_zeus_own(
         sensors._zeus_index("GPU-c")
 
 
-def test_cuda_visible_devices_decides_which_gpu_zeus_numbers(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("asked", ["2", "GPU-2", "2,0"])
+def test_zeus_finds_the_gpu_however_cuda_visible_devices_names_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    """With CUDA_VISIBLE_DEVICES=2 the first GPU is the machine's third, for Zeus as for torch."""
+    """Zeus itself reads numbers only, and as NVML's where CUDA may count otherwise."""
     import pynvml
-    from zeus.device.gpu.nvidia import NVIDIAGPUs
+    import zeus.device.gpu
+    import zeus.monitor.energy
 
-    asked: list[int] = []
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(
-        pynvml, "nvmlDeviceGetHandleByIndex", lambda i: asked.append(i) or f"handle {i}"
-    )
-    monkeypatch.setattr(
-        pynvml, "nvmlDeviceGetC2cModeInfoV", lambda h: SimpleNamespace(isC2cEnabled=False)
-    )
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda h: f"GPU-{h[-1]}")
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", lambda h: 50_000)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetFieldValues", lambda h, f: [], raising=False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    gpus = NVIDIAGPUs()
-    monkeypatch.setattr("zeus.device.get_gpus", lambda: gpus)
-    monkeypatch.setattr(gpus, "supports_get_total_energy_consumption", lambda index: True)
-    monkeypatch.setattr(gpus, "get_total_energy_consumption", lambda index: 1)
-    monkeypatch.setattr(sensors, "_is_divided", lambda handle: False)
-    assert sensors._zeus_index("GPU-2") == 0
-    assert asked == [2]
+    joules = {0: 10.0, 1: 20.0, 2: 30.0}
+    fakes: dict[str, Callable[..., Any]] = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 3,
+        "nvmlDeviceGetHandleByIndex": lambda i: i,
+        "nvmlDeviceGetC2cModeInfoV": lambda h: SimpleNamespace(isC2cEnabled=False),
+        "nvmlDeviceGetUUID": lambda h: f"GPU-{h}",
+        "nvmlDeviceGetName": lambda h: "some GPU",
+        "nvmlDeviceGetArchitecture": lambda h: pynvml.NVML_DEVICE_ARCH_HOPPER,
+        "nvmlDeviceGetMigMode": lambda h: [0, 0],
+        "nvmlDeviceGetTotalEnergyConsumption": lambda h: joules[h] * 1000,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(pynvml, name, fake)
+    monkeypatch.setattr(zeus.device.gpu, "_gpus", None)
+    monkeypatch.setattr(zeus.device.gpu, "nvml_is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    meter = open_meter("measured", "cuda", ["GPU-2"], _wait, host=False)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == asked
+    meter.begin("train")
+    joules |= {0: 11.0, 1: 22.0, 2: 34.0}
+    assert meter.end().joules == {"gpu": 4.0}
 
 
 def test_idle_power_is_energy_over_time(replay: ReplayZeusMonitor, tmp_path: Path) -> None:

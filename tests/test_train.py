@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,19 @@ def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
+def test_operations_are_told_their_precision_by_themselves(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch 2.11 leaves convolutions in TF32 when only told what holds for all."""
+    cuda = SimpleNamespace(matmul=SimpleNamespace())
+    cudnn = SimpleNamespace(conv=SimpleNamespace(), rnn=SimpleNamespace())
+    monkeypatch.setattr(torch, "backends", SimpleNamespace(cuda=cuda, cudnn=cudnn))
+    for asked, meant in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
+        train.prepare(_spec(shapes, precision=asked), CPU)
+        for of in (torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn):
+            assert of.fp32_precision == meant
+
+
 def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
     with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
         train.check_arithmetic(_spec(shapes, precision="tf32"), CPU)
@@ -244,15 +258,35 @@ def test_out_of_memory_is_told_with_what_was_reached(shapes: Path) -> None:
     assert "1 epochs were completed" in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_out_of_memory_before_the_first_epoch_is_told_too(
-    shapes: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(self: torch.nn.Module, *args: object, **kwargs: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(torch.nn.Module, "to", full)
     with pytest.raises(WorkFailed, match="out of memory before the first epoch") as failed:
         _fit(_spec(shapes))
+    assert failed.value.reason == "out_of_memory"
+
+
+def test_a_gpu_whose_memory_others_have_is_told(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(device: torch.device) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "set_device", full)
+    with pytest.raises(WorkFailed, match=r"before the first epoch .* nobody else uses") as failed:
+        train.prepare(_spec(shapes), torch.device("cuda:0"))
     assert failed.value.reason == "out_of_memory"
 
 
@@ -270,7 +304,7 @@ def test_bf16_is_looked_for_on_the_device_that_is_used(
 def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
     # 18 J a step: 0.0125 Wh are 45 J, crossed at the third step of the first epoch's four
     result, logged, _ = _fit(_spec(shapes, budget_wh=0.0125))
     assert result.stopped == "budget_wh=0.0125 reached in epoch 1 of 3, step 3 of 4"
@@ -279,10 +313,35 @@ def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     assert logged[0][1]["time/images_per_s"] == 12.0  # 24 images in 2 s
 
 
+def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    looks: list[float] = []
+
+    def spent_j() -> float:  # 100 W from the start
+        looks.append(clock.now)
+        return 100 * clock.now
+
+    meter: Any = SimpleNamespace(spent_j=spent_j, sources={"gpu": "measured"})
+    gauges = Gauges(meter, Memory(), None, 1.0)
+    budget = train._Budget(_spec(shapes, budget_wh=1.0), gauges)  # 3600 J are 36 s
+    step, stopped = 0, None
+    while stopped is None:
+        step += 1
+        clock.now = step / 100
+        stopped = budget.crossed(1, step, 1_000_000)
+    assert looks[0] == 0.1
+    assert 36.0 <= clock.now < 36.1 + 0.01
+    assert len(looks) < 45  # 360 at a look every 0.1 s
+    assert np.diff(looks).max() < 1.0 + 0.02
+
+
 def test_an_energy_budget_counts_the_epochs_before(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
     # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
     result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
     assert result.stopped is not None
@@ -300,7 +359,7 @@ def test_a_time_budget_stops(shapes: Path) -> None:
 def test_a_budget_that_can_no_longer_be_read_ends_the_run(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_EVERY_S", 0.0)
+    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
     monkeypatch.setattr(_Meter, "spent_j", lambda self: None)
     with pytest.raises(WorkFailed, match="can no longer be read") as failed:
         _fit(_spec(shapes, budget_wh=1.0))

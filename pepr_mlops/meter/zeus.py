@@ -167,15 +167,14 @@ def find_sensors(
 
         notes: dict[str, str] = {}
         gpus: list[int] = []
-        with _helpers_without_main():
+        with _helpers_without_main(), _visible(None if gpu_uuids else ""):
             try:
                 gpus = [_zeus_index(uuid) for uuid in gpu_uuids]
-            except Exception as error:  # NVML's or Zeus' own, or of CUDA_VISIBLE_DEVICES by UUID
+            except Exception as error:  # NVML's or Zeus' own
                 notes["gpu"] = one_line(error)
             packages, has_dram, notes["cpu"] = _packages() if host else ([], False, _SHARED)
             try:
-                with contextlib.nullcontext() if gpus else _no_gpus():
-                    monitor = ZeusMonitor(gpu_indices=gpus, cpu_indices=packages)
+                monitor = ZeusMonitor(gpu_indices=gpus, cpu_indices=packages)
             except Exception as error:  # a counter that vanished since
                 return None, (), {**notes, "zeus": one_line(error)}
     if monitor.soc_is_present:  # its counters hold the CPU's and the GPU's already
@@ -204,17 +203,21 @@ def _helpers_without_main() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_gpus() -> Iterator[None]:
-    """Keep Zeus from reading a CUDA_VISIBLE_DEVICES that it cannot (-1, UUIDs) for no GPU."""
+def _visible(gpus: str | None) -> Iterator[None]:
+    """Show Zeus these GPUs, or all of the machine, whatever CUDA_VISIBLE_DEVICES says.
+
+    Zeus cannot read UUIDs there, and takes numbers for NVML's where CUDA may count otherwise. It
+    looks once in a process, so that all must be there for a later work on another one.
+    """
     name = "CUDA_VISIBLE_DEVICES"
-    before = os.environ.get(name)
-    os.environ[name] = ""
+    before = os.environ.pop(name, None)
+    if gpus is not None:
+        os.environ[name] = gpus
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
+        os.environ.pop(name, None)
+        if before is not None:
             os.environ[name] = before
 
 
@@ -242,11 +245,7 @@ def _packages() -> tuple[list[int], bool, str]:
 
 
 def _zeus_index(uuid: str) -> int:
-    """Zeus' index of the GPU that NVML calls `uuid`.
-
-    CUDA numbers GPUs by speed unless told otherwise and Zeus by PCI bus, so that the same number
-    can name two GPUs.
-    """
+    """Zeus' index of the GPU that NVML calls `uuid`: CUDA's index can name another."""
     import pynvml
     from zeus.device import get_gpus
 
