@@ -274,13 +274,19 @@ class Reference:
         """The inverse of `as_dict`. Raises `WrongUse` for anything else."""
         try:
             found = {
-                str(column): Bounds(float(b["low"]), float(b["high"]))
+                str(column): Bounds(_json_number(b["low"]), _json_number(b["high"]))
                 for column, b in content["bounds"].items()
             }
             origin = {**content["origin"], "shared": {**content["origin"]["shared"]}}
             return cls(found, origin)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise WrongUse(
                 f"reference: this is no saved reference ({type(error).__name__}: {error}); "
                 "write one with --save-reference"
             ) from error
+
+
+def _json_number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)
