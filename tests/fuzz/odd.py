@@ -42,6 +42,11 @@ def texts(*usual: str) -> st.SearchStrategy[str]:
     )
 
 
+def stored(*usual: str) -> st.SearchStrategy[str]:
+    """Such as a tracking server may hold, which is UTF-8."""
+    return texts(*usual).map(lambda text: text.encode(errors="replace").decode())
+
+
 def numbers(low: float = 0.0, high: float = 100.0) -> st.SearchStrategy[float]:
     """Ordinary ones in three of four cases, else NaN, infinities, the smallest and the greatest."""
     usual = st.floats(low, high)
