@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,9 @@ def load(folder: Path) -> Saved | None:
     if not path.exists():
         return None
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} in it is damaged")
         kept = torch.load(path, map_location="cpu", weights_only=True)
         costs = {"gauges": kept.pop("gauges"), "at_s": kept.pop("at_s"), "clean": False}
         if (folder / _COSTS).exists():

@@ -146,6 +146,8 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
                     )
                 notes.append(f"MIXED, as allowed: the reference is not of {name} ({differ})")
                 name += " [MIXED reference]"
+            if name in members:
+                raise WrongUse(f"experiment: two sets are called {name}; score them one by one")
             members[name], shared[name] = rows.assign(comparison_set=name), common
     placed = pd.concat([rows["comparison_set"] for rows in members.values()])
     judged["comparison_set"] = placed  # by row: a run may be in two experiments
@@ -385,10 +387,10 @@ def _score(
     """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
     name = members["comparison_set"].iloc[0]
     values = members[["model", "variant", "energy_source", PERFORMANCE, *costs]].copy()
-    values["row"] = values["model"] + values["variant"].map(lambda v: f" ({v})" if v else "")
-    by_row = values.groupby("row")
-    names = by_row[["model", "variant"]].first()
-    sources = values.drop_duplicates(["row", "energy_source"]).groupby("row")["energy_source"]
+    row = ["model", "variant"]
+    by_row = values.groupby(row)
+    names = by_row.size().index.to_frame()
+    sources = values.drop_duplicates([*row, "energy_source"]).groupby(row)["energy_source"]
     energy_source = sources.agg(_joined) if len(sources.obj) > len(names) else sources.first()
     means, spread = by_row[[PERFORMANCE, *costs]].mean(), by_row[[PERFORMANCE, *costs]].std(ddof=1)
     bounds, notes, relative, parts = {}, [], {}, []
@@ -441,11 +443,11 @@ def _score(
             }
         )
         error = {c: question.energy_error for c in columns if quality.about_energy([c])}
-        drawn = values.assign(model=values["row"])
+        drawn = values.assign(model=by_row.ngroup())
         found = stats.intervals(
             drawn, scoring, error=error, draws=question.draws, seed=question.seed
         )
-        table = table.join(found)
+        table = table.join(found.set_index(names.index))
         table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
         tables.append(table.sort_values(["rank", "performance"], ascending=[True, False]))
     return pd.concat(tables), pd.concat(parts), bounds, notes

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from pepr_mlops.errors import WorkFailed, WrongUse, nearest
+from pepr_mlops.errors import WorkFailed, WrongUse, nearest, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -273,7 +273,7 @@ def _check_readable(weights: str) -> None:
     except Exception as error:
         raise WrongUse(
             f"weights: {weights} is no readable safetensors file or state dict of tensors "
-            f"({str(error).splitlines()[0][:120]}); fetch it again or convert it to safetensors",
+            f"({one_line(error)[:120]}); fetch it again or convert it to safetensors",
             reason="missing_weights",
         ) from error
     if not state:
@@ -305,7 +305,7 @@ def _unreachable(name: str, error: OSError) -> WorkFailed:
     )
     return WorkFailed(
         f"weights: the pretrained weights of {name} could not be fetched "
-        f"({str(cause).splitlines()[0][:120]}); offline: fetch {where} elsewhere and pass "
+        f"({one_line(cause)[:120]}); offline: fetch {where} elsewhere and pass "
         "--weights PATH (-P weights=PATH), or train from scratch (--no-pretrained, "
         "-P pretrained=false)",
         reason="missing_weights",

@@ -95,8 +95,8 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
     same = ["model", "seed", "initial_weights", *comparable(rest), *own_params(rest)]
-    keys = conditions(rest, same).agg("\x1f".join, axis=1) if len(rest) else []
-    by_age = rest.assign(key=keys).sort_values("start_time", kind="stable")
+    keys = conditions(rest, same).groupby(same, sort=False).ngroup()
+    by_age = rest.assign(key=keys).sort_values("start_time", kind="stable", na_position="first")
     by_age["newer"] = by_age.groupby("key")["run_id"].transform("last")
     return _reasons(
         by_age,
@@ -257,13 +257,15 @@ def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> pd.DataFrame:
     known = runs[columns] if energies is None else pd.concat([runs[columns], energies[columns]])
     known = known[known["energy_wh"] > 0].drop_duplicates("run_id")
     known = known[known["energy_wh"].duplicated(keep=False)]
-    by_energy = dict(iter(known.groupby("energy_wh")))
+    counts = known["energy_wh"].value_counts().to_dict()
+    by_energy: dict[float, list[dict[Any, Any]]] = {}
+    for row in known.groupby("energy_wh").head(2).to_dict("records"):  # one is another run
+        by_energy.setdefault(row["energy_wh"], []).append(row)
 
     def text(run: pd.Series[Any]) -> str:
-        rows = by_energy[run["energy_wh"]]
-        others = rows[rows["run_id"] != run["run_id"]]
-        first = others.iloc[0]
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        first = next(r for r in by_energy[run["energy_wh"]] if r["run_id"] != run["run_id"])
+        others = counts[run["energy_wh"]] - 1
+        more = f" and {others - 1} more" if others > 1 else ""
         return (
             f"its energy of {run['energy_wh']:.6g} Wh is to the last digit that of "
             f"{first['model']} in {first['experiment']} (run {first['run_id']}){more}"
@@ -351,8 +353,13 @@ def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
     """For each run the name of its group, such as `hardware=A100, epochs=10`."""
     values = conditions(runs, by)
-    words = [values[c].map(f"{c.removeprefix('params.')}={{}}".format) for c in values]
+    words = [c.removeprefix("params.") + "=" + values[c].map(_quoted) for c in values]
     return pd.concat(words, axis=1).agg(", ".join, axis=1)
+
+
+def _quoted(text: str) -> str:
+    """So that no value can be taken for two."""
+    return repr(text) if ", " in text else text
 
 
 def listed(names: pd.Series[str]) -> str:

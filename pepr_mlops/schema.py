@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from pepr_mlops.errors import WrongUse, nearest
 
 NONE = "none"  # how an absent optional value is written where only text is possible
+_NO_VALUE = ("", NONE)
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
@@ -104,7 +105,11 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check(f, getattr(self, f.name))
+            value = getattr(self, f.name)
+            _check(f, value)
+            if value_type(f) is float and value is not None:
+                # 1 and 1.0, 0.0 and -0.0 are the same, so their job has one fingerprint
+                object.__setattr__(self, f.name, float(value) + 0.0)
         if self.weights is not None and not self.pretrained:
             raise WrongUse("weights: a file of weights excludes training from scratch; drop one")
         if self.country is not None and self.carbon_intensity is not None:
@@ -193,7 +198,7 @@ def truth(name: str, text: str) -> bool:
 
 
 def _convert(f: Field[Any], text: str) -> object:
-    if text.strip().lower() in ("", NONE):
+    if text.strip().lower() in _NO_VALUE:
         if is_optional(f):
             return None
         raise WrongUse(f"{f.name}: needs a value ({_valid(f)}; default {as_text(f.default)})")
@@ -225,14 +230,24 @@ def _check(f: Field[Any], value: object) -> None:
         assert isinstance(value, int | float)
         low, high, above = meta["low"], meta["high"], meta["above"]
         if (
-            not math.isfinite(value)
+            not abs(value) <= sys.float_info.max  # whole numbers have no limit in Python
             or (low is not None and value < low)
             or (high is not None and value > high)
             or (above is not None and value <= above)
         ):
             raise WrongUse(f"{f.name}: {value} is not {_valid(f)}")
-    if kind is str and not str(value).strip():
+    if kind is str and not _storable(str(value)):
+        raise WrongUse(f"{f.name}: {value!r} has a character that cannot be stored; name another")
+    if kind is str and str(value).strip().lower() in _NO_VALUE:
         raise WrongUse(f"{f.name}: needs a value (default {as_text(f.default)})")
+
+
+def _storable(text: str) -> bool:
+    """Whether every tracking server takes it: names of files may hold bytes that are no text."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _valid(f: Field[Any]) -> str:

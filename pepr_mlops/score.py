@@ -22,6 +22,9 @@ Floats = NDArray[np.float64]
 Method = Literal["minmax", "zero", "robust", "reference"]
 METHODS: tuple[Method, ...] = get_args(Method)
 QUANTILES = (0.05, 0.95)  # what `robust` takes for the least and the greatest cost
+# Relative. Means of equal costs over different numbers of seeds differ by rounding, which no
+# normalisation may make the whole range of.
+_EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def limits(
     if method == "minmax":
         return least, greatest
     if method == "zero":
-        return np.where(least == greatest, least, 0.0), greatest
+        return np.where(_equal(least, greatest), least, 0.0), greatest
     if method == "robust":
         check_quantiles(quantiles)
         low, high = np.quantile(costs, quantiles, axis=-1)
@@ -94,16 +97,19 @@ def check_quantiles(quantiles: tuple[float, float]) -> None:
 
 def scale(costs: Floats, low: Floats, high: Floats) -> Floats:
     """R of costs between bounds that broadcast, clipped; with equal bounds R is 0 up to them."""
-    width = high - low
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = (costs - low) / width
-    return np.where(width > 0, np.clip(shares, 0.0, 1.0), (costs > high).astype(float))
+        shares = np.clip((costs - low) / (high - low), 0.0, 1.0)
+    return np.where(_equal(low, high), (costs > high * (1 + _EQUAL)).astype(float), shares)
+
+
+def _equal(low: Floats, high: Floats) -> NDArray[np.bool_]:
+    return np.asarray(high - low <= _EQUAL * high)
 
 
 def outside(cost: ArrayLike, by: Bounds) -> int:
     """How many costs lie outside the bounds and were clipped."""
     costs = _costs(cost)
-    return int(((costs < by.low) | (costs > by.high)).sum())
+    return int(((costs < by.low * (1 - _EQUAL)) | (costs > by.high * (1 + _EQUAL))).sum())
 
 
 def pepr(
@@ -274,13 +280,19 @@ class Reference:
         """The inverse of `as_dict`. Raises `WrongUse` for anything else."""
         try:
             found = {
-                str(column): Bounds(float(b["low"]), float(b["high"]))
+                str(column): Bounds(_json_number(b["low"]), _json_number(b["high"]))
                 for column, b in content["bounds"].items()
             }
             origin = {**content["origin"], "shared": {**content["origin"]["shared"]}}
             return cls(found, origin)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise WrongUse(
                 f"reference: this is no saved reference ({type(error).__name__}: {error}); "
                 "write one with --save-reference"
             ) from error
+
+
+def _json_number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)

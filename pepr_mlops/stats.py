@@ -14,6 +14,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.score import QUANTILES, Bounds, Floats, Method, limits, scale
 
 FEWEST = 3  # observations without which a test says nothing
+_DRAWN = 10_000_000  # runs drawn at a time, which bounds the memory
 _ROUNDING = 1e-12  # relative; what differs by less does not differ
 
 
@@ -41,7 +42,8 @@ def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
     Paired t with Cohen's d_z (mean difference over the standard deviation of the differences) and
     Wilcoxon's signed-rank test with the matched-pairs rank-biserial correlation (the share of the
     rank sum in favour of `a` minus the share against; D. S. Kerby 2014). Models that only one
-    sample has are left out. Raises `WrongUse` for an index with duplicates and fewer than 3 pairs.
+    sample has are left out, and without any spread there is no t. Raises
+    `WrongUse` for an index with duplicates and fewer than 3 pairs.
     """
     for sample in (a, b):
         if not sample.index.is_unique:
@@ -53,20 +55,23 @@ def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
     x, y = both["a"].to_numpy(float), both["b"].to_numpy(float)
     change, n = x - y, len(both)
     change[np.isclose(x, y, rtol=_ROUNDING, atol=0)] = 0
-    t = stats.ttest_1samp(change, 0)
+    largest = max(np.abs(x).max(), np.abs(y).max())
     spread = float(change.std(ddof=1))
+    varies = spread > _ROUNDING * largest
+    t = stats.ttest_1samp(change, 0) if varies else None
     tests = [
         Test(
             "paired t",
             n,
             n,
-            float(t.statistic),
-            float(t.pvalue),
+            float(t.statistic) if t else np.nan,
+            float(t.pvalue) if t else np.nan,
             float(change.mean()),
-            float(change.mean()) / spread if spread else np.nan,
+            float(change.mean()) / spread if varies else np.nan,
             "d_z",
         )
     ]
+    change = _with_ties(change, largest)
     moved = change[change != 0]
     if not len(moved):
         return [*tests, Test("Wilcoxon", n, n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
@@ -100,19 +105,21 @@ def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
     n, m = len(x), len(y)
     if min(n, m) < FEWEST:
         raise WrongUse(f"groups: {n} and {m} models; a test needs {FEWEST} in each")
-    t = stats.ttest_ind(x, y)
     pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / (n + m - 2))
     difference = float(x.mean() - y.mean())
-    u = stats.mannwhitneyu(x, y)
+    largest = max(np.abs(x).max(), np.abs(y).max())
+    varies = pooled > _ROUNDING * largest
+    t = stats.ttest_ind(x, y) if varies else None
+    u = stats.mannwhitneyu(_with_ties(x, largest), _with_ties(y, largest))
     return [
         Test(
             "t",
             n,
             m,
-            float(t.statistic),
-            float(t.pvalue),
+            float(t.statistic) if t else np.nan,
+            float(t.pvalue) if t else np.nan,
             difference,
-            difference / float(pooled) if pooled else np.nan,
+            difference / float(pooled) if varies else np.nan,
             "d",
         ),
         Test(
@@ -126,6 +133,11 @@ def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
             "Cliff's delta",
         ),
     ]
+
+
+def _with_ties(values: Floats, largest: float) -> Floats:
+    """For ranks: values over the largest, where rounding tells none apart."""
+    return np.asarray(np.round(values / largest, 12)) if largest else values
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -216,13 +228,17 @@ def intervals(
     ends = np.cumsum(runs["model"].value_counts().loc[models].to_numpy())
     of = np.split(runs[columns].to_numpy(float)[order], ends[:-1])
     for j, values in enumerate(of):
-        taken = values[rng.integers(0, len(values), (draws, len(values)))]
-        misread = rng.standard_normal(taken.shape[:2])  # all of a run's costs by one sensor
-        for k, column in enumerate(columns):
-            drawn = taken[..., k]
-            if error.get(column):
-                drawn = (drawn * (1 + error[column] * misread)).clip(min=0)
-            means[column][:, j] = drawn.mean(axis=1)
+        at_once = max(1, _DRAWN // len(values))
+        for start in range(0, draws, at_once):
+            some = slice(start, min(start + at_once, draws))
+            shape = (some.stop - some.start, len(values))
+            taken = values[rng.integers(0, len(values), shape)]
+            misread = rng.standard_normal(shape)  # all of a run's costs by one sensor
+            for k, column in enumerate(columns):
+                drawn = taken[..., k]
+                if error.get(column):
+                    drawn = (drawn * (1 + error[column] * misread)).clip(min=0)
+                means[column][some, j] = drawn.mean(axis=1)
     scores = scoring.scores(means["performance"], means)
     ranks = stats.rankdata(-scores, axis=1, method="min")
     tail = (1 - level) / 2

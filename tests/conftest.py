@@ -18,9 +18,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # Small batches gain nothing from more threads, which wait tenfold for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same inputs every time, however slow the machine; `--hypothesis-profile long` searches on.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "long", deadline=None, max_examples=int(os.environ.get("PEPR_FUZZ_EXAMPLES", "10000"))
+)
+settings.load_profile("suite")
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PEPR_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
 
 # Modules of one level may not import each other, but for those of the first two and the last.
 LEVELS = [
-    {"schema", "errors", "safe"},
+    {"schema", "errors", "safe", "settings_files"},
     {
         *("carbon", "costs", "ledger", "models", "performance", "processes", "server", "journal"),
         *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,11 +228,9 @@ def _pair(text: str) -> tuple[float, float]:
 
 def _load(path: Path) -> Reference:
     from pepr_mlops.score import Reference
+    from pepr_mlops.settings_files import read_json
 
     try:
-        content = json.loads(path.read_text())
+        return Reference.from_dict(read_json(path, "reference"))
     except OSError as error:
         raise WrongUse(f"reference: {path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise WrongUse(f"reference: {path} is not JSON ({error})") from error
-    return Reference.from_dict(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.ledger import STALE_S
 from pepr_mlops.schema import RESOURCES, SWEPT, RunSpec
+from pepr_mlops.settings_files import read_toml
 
 if TYPE_CHECKING:
     from pepr_mlops.sweep.frugal import Objective
@@ -184,8 +184,6 @@ def read(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text())
+        return read_toml(file, "sweep")
     except OSError as error:
         raise WrongUse(f"sweep: {file} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WrongUse(f"sweep: {file} is not TOML ({error})") from error

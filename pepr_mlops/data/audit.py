@@ -234,7 +234,7 @@ def mixture(parts: Sequence[Part]) -> list[Finding]:
 def _image_faults(split: str, images: npt.NDArray[Any]) -> list[Finding]:
     """What keeps an array from being uint8 [n, s, s] or [n, s, s, 3]."""
     shape = images.shape
-    square = len(shape) in (3, 4) and shape[1] == shape[2] and shape[3:] in ((), (3,))
+    square = len(shape) in (3, 4) and shape[1] == shape[2] > 0 and shape[3:] in ((), (3,))
     if images.dtype == np.uint8 and square:
         return []
     message = (

@@ -34,8 +34,6 @@ from pepr_mlops.data.audit import (
 from pepr_mlops.errors import WrongUse, nearest, one_line
 
 _Array = npt.NDArray[Any]
-# A file may also be larger than the memory.
-_NOT_READ = (*medmnist.DAMAGED, MemoryError)
 
 
 def examine(target: str, size: int, data_root: str | None) -> tuple[Audit, ...]:
@@ -151,7 +149,7 @@ def _decoded(path: Path) -> Look | _Unusable:
             if folder.is_deep(image):
                 return _Unusable("depth", image.mode)
             return look(np.asarray(image.convert("L" if folder.is_grey(image) else "RGB")))
-    except folder.UNREADABLE as error:
+    except Exception as error:  # Pillow's readers of damaged files raise anything
         return _Unusable("unreadable", one_line(error))
 
 
@@ -200,8 +198,8 @@ def _ignored(root: Path, taken: Collection[Path]) -> list[Finding]:
 def _file(path: Path) -> Audit:
     try:
         arrays = medmnist.open_file(path)
-    except _NOT_READ as error:
-        message = f"the file is damaged or no .npz file ({one_line(error)}); replace it"
+    except medmnist.Damaged as error:
+        message = f"the file is damaged or no .npz file ({error}); replace it"
         return audit(str(path), (), (), [Finding("error", "unreadable", message)])
     with arrays:
         return _arrays(path, arrays)
@@ -253,12 +251,11 @@ def _read(arrays: NpzFile, name: str, found: list[Finding]) -> _Array | None:
     if name not in arrays:
         return None
     try:
-        array: _Array = arrays[name]
-    except _NOT_READ as error:
-        message = f"{name} cannot be read ({one_line(error)}); replace the file"
+        return medmnist.read(arrays, name)
+    except medmnist.Damaged as error:
+        message = f"{name} cannot be read ({error}); replace the file"
         found.append(Finding("error", "unreadable", message))
         return None
-    return array
 
 
 def _names(arrays: NpzFile, found: list[Finding]) -> tuple[str, ...] | None:

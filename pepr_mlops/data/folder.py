@@ -10,11 +10,9 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pepr_mlops.data.splits import Labels, Split, Splits, draw
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import WrongUse, one_line
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-# What opening or decoding a damaged image raises.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _GREY_MODES = {"1", "L", "LA"}
 # Shares of the PePR paper's own split: 60 % / 20 % / 20 %.
 _DRAWN_SHARE = 0.2
@@ -100,7 +98,7 @@ def _file_is_grey(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return is_grey(image)
-    except UNREADABLE as error:
+    except Exception as error:  # Pillow's readers of damaged files raise anything
         raise _unreadable(path, error) from error
 
 
@@ -133,12 +131,14 @@ def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
                 )
             image = opened.convert("L" if grey else "RGB")
             return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
-    except UNREADABLE as error:
+    except WrongUse:
+        raise
+    except Exception as error:  # as above
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> WrongUse:
     return WrongUse(
-        f"dataset: {path} is no readable image ({str(error)[:100]}); repair or remove it",
+        f"dataset: {path} is no readable image ({one_line(error)[:100]}); repair or remove it",
         reason="missing_data",
     )

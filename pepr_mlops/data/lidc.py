@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from pepr_mlops.data.medmnist import DAMAGED, folder_of, open_file
+from pepr_mlops.data import medmnist
+from pepr_mlops.data.medmnist import Damaged, folder_of, open_file, read
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import WrongUse
 
@@ -23,9 +23,9 @@ def load(data_root: str | None) -> Splits:
     path = find(data_root)
     try:
         with open_file(path) as arrays:
-            classes = tuple(str(name) for name in arrays["classes"])
+            classes = _classes(arrays)
             parts = {name: _split(arrays, name) for name in ("train", "val", "test")}
-    except DAMAGED as error:
+    except Damaged as error:
         raise _damaged(path, error) from error
     return Splits(
         name=NAME, source=str(path), task="binary-class", classes=classes, channels=1, **parts
@@ -53,18 +53,16 @@ def path_of(data_root: str | None) -> Path:
 def outline(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Names of the classes, and by split the shape [n, size, size] of the images, which are not
     read. Raises `WrongUse` for a damaged file."""
-    shapes = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in ("train", "val", "test"):
-                with archive.open(f"{name}_images.npy") as file:
-                    np.lib.format.read_magic(file)
-                    shapes[name] = np.lib.format.read_array_header_1_0(file)[0]
-                    if len(shapes[name]) != 3:
-                        raise ValueError(f"images have the shape {shapes[name]}")
         with open_file(path) as arrays:
-            return tuple(map(str, arrays["classes"])), shapes
-    except DAMAGED as error:
+            shapes = {
+                name: medmnist.outline(arrays, f"{name}_images").shape
+                for name in ("train", "val", "test")
+            }
+            if wrong := [shape for shape in shapes.values() if len(shape) != 3]:
+                raise Damaged(f"images have the shape {wrong[0]}")
+            return _classes(arrays), shapes
+    except Damaged as error:
         raise _damaged(path, error) from error
 
 
@@ -76,9 +74,17 @@ def _damaged(path: Path, error: Exception) -> WrongUse:
     )
 
 
+def _classes(arrays: NpzFile) -> tuple[str, ...]:
+    names = read(arrays, "classes")
+    if names.dtype.kind != "U" or names.shape != (2,):
+        raise Damaged(f"classes are {names.dtype} {names.shape}, not two names")
+    return tuple(map(str, names))
+
+
 def _split(arrays: NpzFile, name: str) -> Split:
-    images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
-    fits = images.dtype == np.uint8 and images.ndim == 3 and labels.shape == (len(images), 1)
-    if not fits or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"{name}: images {images.dtype} {images.shape}, labels {labels.shape}")
+    images, labels = read(arrays, f"{name}_images"), read(arrays, f"{name}_labels")
+    square = images.ndim == 3 and images.shape[1] == images.shape[2] > 0
+    fits = images.dtype == np.uint8 and square and labels.shape == (len(images), 1)
+    if not fits or labels.dtype.kind not in "biu" or not np.isin(labels, (0, 1)).all():
+        raise Damaged(f"{name}: images {images.dtype} {images.shape}, labels {labels.shape}")
     return Split(images, labels.astype(np.int64)[:, 0])

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import psutil
+from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 
 from pepr_mlops.data.splits import Split, Splits
-from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.errors import WorkFailed, WrongUse, one_line
 from pepr_mlops.performance import MULTI_LABEL
 from pepr_mlops.schema import SIZES
 
@@ -34,11 +35,6 @@ FLAGS = (
     "retinamnist",
     "tissuemnist",
 )
-# What reading a damaged .npz file raises; a RuntimeError where it looks encrypted or too new.
-DAMAGED = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 def load(flag: str, size: int, data_root: str | None) -> Splits:
@@ -53,7 +49,7 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     try:
         with open_file(path) as arrays:
             parts = {split: _split(arrays, split, flag, size, path) for split in info["n_samples"]}
-    except DAMAGED as error:
+    except Damaged as error:
         raise WrongUse(
             f"dataset: {path} is damaged or no MedMNIST file ({str(error)[:100]}); delete it to "
             f"download it again, or fetch {info[f'url{_suffix(size)}']}",
@@ -129,14 +125,65 @@ def known_file(path: Path) -> tuple[str, int] | None:
     return names.get(path.stem)
 
 
+class Damaged(Exception):
+    """An .npz file, or an array in it, that cannot be read."""
+
+
+class Outline(NamedTuple):
+    """What an array says of itself before it is read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 def open_file(path: Path) -> NpzFile:
-    """The arrays of an .npz file, each read when it is asked for; raises any of `DAMAGED`."""
-    # np.load takes what is no archive for an array or a pickle, and advises to trust it.
-    return NpzFile(path)  # type: ignore[arg-type]  # it takes a path, as it says
+    """An .npz file, of which `read` gives the arrays. Raises `Damaged`."""
+    try:
+        # np.load takes what is no archive for an array or a pickle, and advises to trust it.
+        return NpzFile(path)  # type: ignore[arg-type]  # it takes a path, as it says
+    except Exception as error:  # zipfile's, or a RuntimeError where it looks encrypted or too new
+        raise Damaged(one_line(error)) from error
+
+
+def outline(arrays: NpzFile, name: str) -> Outline:
+    """Of an array that fits the memory and what the archive has of it; raises `Damaged`."""
+    try:
+        archive, member = arrays.zip, f"{name}.npy"
+        assert archive is not None
+        with archive.open(member) as file:
+            version = npy.read_magic(file)
+            header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+            shape, _, dtype = header[version](file)
+            start = file.tell()
+        stored = archive.getinfo(member).file_size - start
+        said = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or not dtype.itemsize:
+            raise ValueError(f"it holds {dtype}, which are no numbers")
+        if min(shape, default=0) < 0 or said != stored:
+            raise ValueError(f"{dtype} {shape} are {said:,} bytes and there are {stored:,}")
+        free = psutil.virtual_memory().available
+        if said > free:
+            raise ValueError(
+                f"it takes {said / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free"
+            )
+        return Outline(shape, dtype)
+    except Exception as error:  # zipfile's, numpy's and Python's, of a header that is anything
+        raise Damaged(one_line(error)) from error
+
+
+def read(arrays: NpzFile, name: str) -> npt.NDArray[Any]:
+    """An array of the file, of the size that `outline` gives; raises `Damaged`."""
+    outline(arrays, name)
+    assert arrays.zip is not None
+    try:
+        with arrays.zip.open(f"{name}.npy") as file:
+            return npy.read_array(file, allow_pickle=False)
+    except Exception as error:
+        raise Damaged(one_line(error)) from error
 
 
 def fault(
-    flag: str, size: int, split: str, images: npt.NDArray[Any], labels: npt.NDArray[Any]
+    flag: str, size: int, split: str, images: Outline | npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> str | None:
     """What tells the arrays of a split from those that MedMNIST describes, or None."""
     import medmnist
@@ -165,10 +212,10 @@ def _suffix(size: int) -> str:
 
 
 def _split(arrays: NpzFile, split: str, flag: str, size: int, path: Path) -> Split:
-    images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    if wrong := fault(flag, size, split, images, labels):
+    declared, labels = outline(arrays, f"{split}_images"), read(arrays, f"{split}_labels")
+    if wrong := fault(flag, size, split, declared, labels):
         raise WrongUse(f"dataset: in {path} the {split} {wrong}; delete it to download it again")
-    labels = labels.astype(np.int64)
+    images, labels = read(arrays, f"{split}_images"), labels.astype(np.int64)
     return Split(images, labels if labels.shape[1] > 1 else labels[:, 0])
 
 

@@ -2,32 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pepr_mlops.errors import WrongUse
 
+_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234.5, but not 0,850
 
-def read_csv(path: Path, columns: Sequence[str], where: str) -> pd.DataFrame:
-    """The table at `path`, which must have `columns`; `where` says where to get it.
 
-    Raises `WrongUse` for a file that is missing, unreadable or without those columns, and for
-    rows that lack one of them.
+@dataclass(frozen=True)
+class Number:
+    """What a column holds: numbers from `low` to `high`, whole ones only or any."""
+
+    low: float
+    high: float
+    whole: bool = False
+
+    def holds(self, values: pd.Series[float]) -> pd.Series[bool]:
+        return values.between(self.low, self.high) & (not self.whole or values % 1 == 0)
+
+    def __str__(self) -> str:
+        return f"a {'whole ' * self.whole}number from {self.low:g} to {self.high:g}"
+
+
+AMOUNT = Number(1e-12, 1e12)  # of anything that is there at all
+SHARE = Number(0, 1)
+
+
+def read_csv(
+    path: Path,
+    texts: Sequence[str],
+    numbers: Mapping[str, Number],
+    where: str,
+    optional: Sequence[str] = (),
+) -> pd.DataFrame:
+    """The columns of the table at `path` that are named; `where` says where to get it.
+
+    Of the `numbers` those that are `optional` may lack a cell or be absent, and are missing then.
+    Raises `WrongUse` for a file that is missing, unreadable or without the other columns, for rows
+    that lack one of them and for a cell that is no such number.
     """
     if not path.is_file():
         raise WrongUse(f"import: there is no {path.name} in {path.parent}; get it from {where}")
     try:
-        table = pd.read_csv(path, thousands=",")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:
         raise WrongUse(f"import: {path} is no readable CSV table ({error})") from error
-    missing = [c for c in columns if c not in table]
+    required = [*texts, *(c for c in numbers if c not in optional)]
+    missing = [c for c in required if c not in table]
     if missing:
         raise WrongUse(
             f"import: {path} has no column {', '.join(missing)}; it is not the file of {where}"
         )
-    holes = table[list(columns)].isna().any(axis=1)
+    table = table.reset_index(drop=True).reindex(columns=[*texts, *numbers], fill_value="")
+    cells = table.apply(lambda column: column.fillna("").str.strip())
+    holes = (cells[required] == "").any(axis=1)
     if holes.any():
         raise WrongUse(f"import: row {holes.idxmax() + 2} of {path} is incomplete; get it anew")
-    return table
+    found = cells.copy()
+    for name, valid in numbers.items():
+        found[name] = cells[name].map(_number).astype(float)
+        wrong = ~(valid.holds(found[name]) | (cells[name] == ""))
+        if wrong.any():
+            at: Any = wrong.idxmax()
+            raise WrongUse(
+                f"import: {name} of row {at + 2} of {path} is {cells[name][at][:40]!r}, not "
+                f"{valid}; get it anew"
+            )
+    return found
+
+
+def _number(text: str) -> float:
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    return float(text) if _PLAIN.fullmatch(text) else np.nan

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.importers.files import read_csv
+from pepr_mlops.importers.files import AMOUNT, SHARE, Number, read_csv
 from pepr_mlops.schema import FinishedRun
 
 _WHERE = "https://github.com/saintslab/PePR (folder data)"
@@ -54,18 +54,27 @@ _TAGS = {
     "pepr.imported_from": _SOURCE,
 }
 _ACCURACIES = [f"test_{epoch:02d}" for epoch in range(_EPOCHS)]
-_COLUMNS = ["model", "dataset", "num_param", "energy", "co2", "memR", "memM", "train_time"]
+_NUMBERS = {
+    "num_param": Number(1, 1e15, whole=True),
+    **dict.fromkeys(["energy", "co2", "memR", "memM", "train_time"], AMOUNT),
+    **dict.fromkeys(_ACCURACIES, SHARE),
+}
 
 
 def read(folder: Path) -> list[FinishedRun]:
     """A run for each row of `folder/all_results.csv`. Raises `WrongUse` for any other file."""
-    table = read_csv(folder / "all_results.csv", [*_COLUMNS, *_ACCURACIES], _WHERE)
+    path = folder / "all_results.csv"
+    table = read_csv(path, ["model", "dataset"], _NUMBERS, _WHERE)
     unknown = sorted(set(table["dataset"]) - set(_EXPERIMENTS))
     if unknown:
         raise WrongUse(
-            f"import: {folder / 'all_results.csv'} has the unknown experiment {unknown[0]!r}; "
+            f"import: {path} has the unknown experiment {unknown[0]!r}; "
             f"valid: {', '.join(_EXPERIMENTS)}"
         )
+    twice = table[table.duplicated(["dataset", "model"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise WrongUse(f"import: {path} has two results of {first['model']} on {first['dataset']}")
     return [_run(row) for row in table.to_dict("records")]
 
 

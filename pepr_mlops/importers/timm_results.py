@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.importers.files import read_csv
+from pepr_mlops.importers.files import AMOUNT, Number, read_csv
 from pepr_mlops.schema import FinishedRun
 
 _WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"
 _SOURCE = "timm results-imagenet.csv"
 _EXPERIMENT = "imagenet"
+_PIXELS, _PER_CENT = Number(1, 1e6, whole=True), Number(0, 100)
 
 
 def read(folder: Path) -> list[FinishedRun]:
@@ -30,7 +31,13 @@ def read(folder: Path) -> list[FinishedRun]:
     """
     results = read_csv(
         folder / "results-imagenet.csv",
-        ["model", "img_size", "top1", "top5", "param_count"],
+        ["model"],
+        {
+            "img_size": _PIXELS,
+            "top1": _PER_CENT,
+            "top5": _PER_CENT,
+            "param_count": Number(1e-6, 1e9),
+        },
         _WHERE,
     )
     keys = ["architecture", "img_size"]
@@ -51,9 +58,10 @@ def read(folder: Path) -> list[FinishedRun]:
         if files:
             newest = max(files, key=_version)
             size = f"{kind}_img_size"
-            speeds = read_csv(newest, ["model", size, columns[0]], _WHERE)
+            numbers = {size: _PIXELS, **dict.fromkeys(columns, AMOUNT)}
+            speeds = read_csv(newest, ["model"], numbers, _WHERE, optional=columns[1:])
             speeds = speeds.rename(columns={"model": "architecture", size: "img_size"})
-            speeds = speeds.reindex(columns=[*keys, *columns]).drop_duplicates(keys)
+            speeds = speeds.drop_duplicates(keys)
             results = results.merge(speeds, on=keys, how="left", validate="many_to_one")
             names[kind] = newest.name
     return [_run(row, names) for row in results.to_dict("records")]

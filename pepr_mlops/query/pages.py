@@ -30,16 +30,21 @@ class Page:
 
 
 def raw_frame(pages: Iterable[Page], experiments: Mapping[str, str]) -> pd.DataFrame:
-    """What `frame.tidy` takes. Each page is turned into columns before the next is fetched."""
+    """What `frame.tidy` takes. Each page is turned into columns before the next is fetched.
+
+    A run that began meanwhile moves the others on, so that one is on two pages: the later counts.
+    """
     frames = [_wide(page, experiments) for page in pages if page.info]
     if not frames:
         frames = [_wide(Page([]), experiments)]
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames).drop_duplicates("run_id", keep="last", ignore_index=True)
 
 
 def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
-    row = {info[0]: i for i, info in enumerate(page.info)}
-    ids, experiment_ids, status, start, end = zip(*page.info, strict=True) if row else ((),) * 5
+    infos = {info[0]: info for info in page.info}
+    row = {run_id: i for i, run_id in enumerate(infos)}
+    columns_of = zip(*infos.values(), strict=True) if row else ((),) * 5
+    ids, experiment_ids, status, start, end = columns_of
     columns: dict[str, Any] = {
         "run_id": _text(ids),
         "mlflow_experiment": _printable(_text([experiments[i] for i in experiment_ids])),
@@ -52,7 +57,8 @@ def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
         numbers = np.full(len(row), np.nan)
         numbers[rows] = values
         columns[f"metrics.{name}"] = numbers
-        for i in np.asarray(rows)[np.isnan(np.asarray(values, dtype=float))]:
+        logged = np.unique(rows)
+        for i in logged[np.isnan(numbers[logged])]:
             non_finite[i] += f"\n{name}" if non_finite[i] else name
     columns["non_finite"] = _text(non_finite)
     for kind, triples in (("params", page.params), ("tags", page.tags)):
@@ -87,7 +93,8 @@ def _printable(texts: Any) -> Any:
 
 
 def _time(values: Iterable[int | None]) -> Any:
-    return pd.to_datetime(pd.array(list(values), dtype="Int64"), unit="ms", utc=True)
+    times = pd.array(list(values), dtype="Int64")
+    return pd.to_datetime(times, unit="ms", utc=True, errors="coerce")  # nanoseconds are no date
 
 
 def epochs_frame(pages: Iterable[list[Point]]) -> pd.DataFrame:

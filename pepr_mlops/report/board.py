@@ -16,7 +16,6 @@ A dashboard is a TOML file:
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
@@ -26,6 +25,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.report.kinds import KINDS
 from pepr_mlops.score import METHODS
+from pepr_mlops.settings_files import read_toml
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,12 @@ def load(name: str) -> Board:
     known = shipped()
     path = known.get(name) or Path(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path, "dashboard")
     except OSError as error:
         raise WrongUse(
             f"dashboard: {name!r} is neither a file that can be read ({error.strerror}) nor one "
             f"of {', '.join(known)}{nearest(name, known)}"
         ) from error
-    except ValueError as error:
-        raise WrongUse(f"dashboard: {path} is not TOML ({error})") from error
     return parse(content, str(path))
 
 
@@ -109,7 +107,7 @@ def parse(content: Mapping[str, Any], where: str) -> Board:
 def _figure(given: Any, where: str) -> Wanted:
     given = dict(_typed(given, dict, where))
     kind = given.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise WrongUse(
             f"dashboard: {where}: kind {kind!r} is none{nearest(str(kind), KINDS)} Valid: "
             f"{', '.join(KINDS)}"

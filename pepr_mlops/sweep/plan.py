@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ _CONDITIONS = (
     *("layout", "compile", "deterministic"),
 )
 _MEASURED_BY = ("hardware", "energy_components")
+_MOST = 100_000  # jobs
 _LEAST = 3  # models, to tell how cost grows with parameters
 
 
@@ -45,6 +47,9 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
         for value in values:
             if not isinstance(value, str | int | float):
                 raise WrongUse(f"{key}: {value!r} is no value; give one or a flat list")
+    n = math.prod(map(len, axes.values()))
+    if n > _MOST:
+        raise WrongUse(f"sweep: {n:,} combinations are more than the {_MOST:,} of one sweep")
     specs = [
         RunSpec.parse(dict(zip(axes, map(as_text, values), strict=True)))
         for values in itertools.product(*axes.values())

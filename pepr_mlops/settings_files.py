@@ -1,0 +1,45 @@
+"""Settings that people write to files: TOML and JSON, whatever is in them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pepr_mlops.errors import WrongUse
+
+_LEAST, _MOST = -(2**63), 2**63 - 1  # what TOML calls an integer
+
+
+def read_toml(path: Path, key: str) -> dict[str, Any]:
+    """The content of a TOML file. Raises `OSError` where it cannot be read and `WrongUse`, which
+    begins with `key`, where it is none."""
+    content = _parsed(path, key, "TOML", tomllib.loads)
+    if _beyond(content):
+        raise WrongUse(f"{key}: {path} is not TOML (a whole number of more than 64 bits)")
+    return content  # type: ignore[no-any-return]
+
+
+def read_json(path: Path, key: str) -> Any:
+    """The content of a JSON file. Raises as `read_toml`."""
+    return _parsed(path, key, "JSON", json.loads)
+
+
+def _parsed(path: Path, key: str, kind: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise WrongUse(f"{key}: {path} is not {kind} that can be read (nested too deep)") from None
+    except ValueError as error:
+        raise WrongUse(f"{key}: {path} is not {kind} ({error})") from error
+
+
+def _beyond(value: Any) -> bool:
+    """Whether it holds an integer that no tool but Python would take."""
+    if isinstance(value, dict):
+        return any(map(_beyond, value.values()))
+    if isinstance(value, list):
+        return any(map(_beyond, value))
+    return isinstance(value, int) and not _LEAST <= value <= _MOST
