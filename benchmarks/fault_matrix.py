@@ -83,6 +83,7 @@ class Place:
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # ten processes that nobody needs here
         }
         self.count = 0
 

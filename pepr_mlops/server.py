@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
+_DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
+_KNOCK_S = 5.0
 _IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _ENDURANCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
@@ -59,6 +62,7 @@ def connect(tracking_uri: str | None) -> MlflowClient:
     uri = resolved(tracking_uri)
     with told(uri), _one_at_a_time(uri):
         try:
+            _knock(uri)
             if uri.lower().startswith("http"):
                 _ = urlsplit(uri).port
             return MlflowClient(tracking_uri)
@@ -73,6 +77,18 @@ def connect(tracking_uri: str | None) -> MlflowClient:
                 f"tracking: the driver of this database is not installed ({error}); for "
                 "PostgreSQL `pip install psycopg[binary]`"
             ) from error
+
+
+def _knock(uri: str) -> None:
+    """Raise `OSError` where nobody is at the door of a database, which MLflow tries for minutes."""
+    kind = uri.partition(":")[0].partition("+")[0]
+    if kind not in _DATABASES:
+        return
+    from sqlalchemy import make_url
+
+    where = make_url(uri)
+    if where.host is not None:
+        socket.create_connection((where.host, where.port or _DATABASES[kind]), _KNOCK_S).close()
 
 
 @contextmanager

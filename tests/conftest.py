@@ -200,7 +200,7 @@ def _serve(
         *extra,
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    environment |= settings
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **settings}  # ten processes
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True

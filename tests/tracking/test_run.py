@@ -198,6 +198,16 @@ def test_a_server_that_is_down_is_told_in_seconds(store: str) -> None:
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
 
+@pytest.mark.parametrize(
+    "uri", ["postgresql://u:p@127.0.0.1:9/db", "mysql+pymysql://127.0.0.1:9/db"]
+)
+def test_a_database_that_is_down_is_told_in_seconds(store: str, uri: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(WorkFailed, match="Connection refused"):
+        tracking.reach(uri)
+    assert time.monotonic() - started < 30  # MLflow tries for minutes
+
+
 def test_the_active_run_is_left_for_its_owner(store: str) -> None:
     with mlflow.start_run() as owner:
         with tracking.active("e", "n") as run:
