@@ -157,8 +157,9 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and number:
         return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
-                 dict: "a table", list: "a list of tables"}  # fmt: skip
+    count = number and value > 0  # what is a whole number here says how many to show
+    if not isinstance(value, kind) or (kind is int and not count):
+        words = {str: "a text", int: "a whole number from 1", float: "a number",
+                 bool: "true or false", dict: "a table", list: "a list of tables"}  # fmt: skip
         raise WrongUse(f"dashboard: {where} is {value!r}; valid: {words[kind]}")
     return value

@@ -18,7 +18,7 @@ from pepr_mlops.processes import lives
 from pepr_mlops.safe import address
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking.claims import claim
-from pepr_mlops.tracking.link import is_away, send
+from pepr_mlops.tracking.link import NoRoom, is_away, send
 from pepr_mlops.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -165,7 +165,10 @@ def _sent(journal: Journal, client: MlflowClient) -> Synced:
             raise WorkFailed(f"its process may be at work on another machine: {process}")
         for number, entry in pending.items():
             if ours or entry.kind not in ("tags", "end"):
-                send(client, run_id, entry)
+                try:
+                    send(client, run_id, entry)
+                except NoRoom as error:
+                    raise WorkFailed(str(error)) from error
             journal.sent(number)
         if not over and ours and head.get("ours", True):
             _close(client, run)

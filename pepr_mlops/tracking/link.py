@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
 _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
+
+
+class NoRoom(Exception):
+    """A file cannot be sent, since MLflow sends those of a disk and this machine's has no room."""
 
 
 class Link(threading.Thread):
@@ -49,7 +53,7 @@ class Link(threading.Thread):
         self._waiting: deque[tuple[int, Entry]] = deque()
         self._number = self._sent = 0
         self._whole = journal is not None  # every entry could be kept
-        self._away = self._stopped = False
+        self._away = self._full = self._stopped = False
         self._refused: WorkFailed | None = None
 
     def put(self, kind: str, content: bytes | None = None, **data: Any) -> None:
@@ -133,6 +137,8 @@ class Link(threading.Thread):
         try:
             with told(uri):
                 send(self._client, self._run_id, entry)
+        except NoRoom as error:
+            return self._put_off(error)
         except Exception as error:  # stores of files have errors of their own
             cause = error.__cause__ if isinstance(error, WorkFailed) else error
             if not isinstance(error, WorkFailed) or is_away(cause):
@@ -143,13 +149,24 @@ class Link(threading.Thread):
             self._away = False
             self._note(f"tracking: {address(uri)} answers again")
         with self._changed:
+            self._waiting.popleft()
+            first = min((waiting for waiting, _ in self._waiting), default=number + 1)
             if self._journal is not None and not self._stopped:
                 with suppress(OSError):  # it would be sent again, which changes nothing
-                    self._journal.sent(number)
-            self._waiting.popleft()
+                    self._journal.sent(first - 1)
             self._sent += 1
             self._changed.notify_all()
         return True
+
+    def _put_off(self, error: NoRoom) -> bool:
+        """Let what needs no room on this disk go first, the end of the run too."""
+        with self._changed:
+            self._waiting.rotate(-1)
+            nothing_else = all(entry.content is not None for _, entry in self._waiting)
+        if not self._full:
+            self._full = True
+            self._note(f"tracking: {error}; it is tried again, and is lost if that stays so")
+        return not nothing_else
 
     def _tell_away(self, uri: str, error: BaseException | None) -> None:
         if self._away:
@@ -172,7 +189,8 @@ class Link(threading.Thread):
 
 
 def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
-    """Send one entry of a run. To send it twice changes nothing. Raises what MLflow does."""
+    """Send one entry of a run. To send it twice changes nothing. Raises `NoRoom`, and what MLflow
+    does."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     data = entry.data
@@ -192,9 +210,12 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
         ]
         client.log_inputs(run_id, datasets=inputs)
     elif entry.kind == "file":
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / data["name"]
-            path.write_bytes(entry.content or b"")
+        with ExitStack() as room:
+            try:
+                path = Path(room.enter_context(tempfile.TemporaryDirectory())) / data["name"]
+                path.write_bytes(entry.content or b"")
+            except OSError as error:
+                raise NoRoom(f"{data['name']} cannot be sent ({one_line(error)})") from error
             client.log_artifact(run_id, str(path))
     elif entry.kind == "end":
         client.set_terminated(run_id, data["status"], data["time_ms"])

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.journal import home as journal_home
-from pepr_mlops.processes import this_process
+from pepr_mlops.processes import this_process, uninterrupted
 from pepr_mlops.safe import address, without_password
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking import claims, leftovers
@@ -166,12 +166,17 @@ def start(
     has not taken a few seconds after that (half an hour for an exclusive job) stays in the journal,
     where `note` says. `offline` asks no server at all and leaves everything there.
     """
-    with impatient():
+    with impatient(), ExitStack() as signals:
+        if not offline:
+            leftovers.catch_up(tracking_uri, note)
+        signals.enter_context(uninterrupted())  # one finds a run that can be ended, or none
         run = _begin(experiment, default, name, tracking_uri, job, offline, note)
+        waiting = signals.pop_all()
     patience_s = _PATIENCE_S
     with enduring():
         run.link.start()
         try:
+            waiting.close()
             if job is not None and job.exclusive:
                 patience_s = _PATIENCE_OF_A_SWEEP_S
                 client = connect(run.uri)
@@ -294,7 +299,6 @@ def _begin(
             raise WorkFailed("offline: the run would be kept nowhere; set PEPR_JOURNAL to a folder")
         return Run(uri, "", "", Link(None, "", journal, note))
     client = connect(uri)
-    leftovers.catch_up(uri, note)
     inherited = here.get(_RUN_ID)
     continued = None if job is None else job.continues
     if inherited is not None:

@@ -14,6 +14,7 @@ from made import material, run
 from odd import FEW, damaged, texts, told, toml_values
 
 from pepr_mlops.comparison import Question
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.report import board
 from pepr_mlops.report.kinds import KINDS
 from pepr_mlops.report.material import Material
@@ -105,3 +106,19 @@ PAPER = board.shipped()["paper"].read_bytes()
 def test_the_file_of_a_dashboard_is_one_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "board.toml").write_bytes(content)
     told(lambda: board.load(str(folder / "board.toml")))
+
+
+# What was found -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["energy", "curves", "ranking", "sensitivity"])
+@pytest.mark.parametrize("top", [0, -1, True])
+def test_none_to_show_is_refused(kind: str, top: object) -> None:
+    with pytest.raises(WrongUse, match=r"top is .*; valid: a whole number from 1"):
+        board.parse({"figure": [{"kind": kind, "top": top}]}, "board.toml")
+
+
+@pytest.mark.parametrize("kind", [["plane"], {"plane": 1}])
+def test_a_kind_that_is_no_text_is_refused(kind: object) -> None:
+    with pytest.raises(WrongUse, match=r"figure 1: kind .* is none"):
+        board.parse({"figure": [{"kind": kind}]}, "board.toml")

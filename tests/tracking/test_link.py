@@ -181,3 +181,28 @@ def test_a_disk_that_fills_up_is_told_and_the_server_has_all(
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
     assert [("No space left" in n, "is lost when" in n) for n in notes] == [(True, True)]
     assert not list(journal.home().iterdir())
+
+
+def test_a_file_there_is_no_room_for_holds_up_nothing_else(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(link, "_PAUSES_S", (0.05,))
+    monkeypatch.setattr("pepr_mlops.tracking.run._PATIENCE_S", 0.2)
+    notes: list[str] = []
+    with tracking.start("e", "e", "n", note=notes.append) as run:
+        run.log({"test/accuracy": 0.25}, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr(journal.Journal, "add", full)
+            patched.setattr(Path, "write_bytes", full)
+            run.spec({"model": "x"})
+            run.log({"test/accuracy": 0.5}, 2)
+            time.sleep(0.3)
+    client = MlflowClient()
+    found = client.get_run(run.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
+    assert "spec.json cannot be sent (OSError: [Errno 28] No space left" in notes[1]
+    assert [f.path for f in client.list_artifacts(run.run_id)] == ["spec.json"]  # there is room now
+    assert not list(journal.home().iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from pepr_mlops import data, server, tracking
+from pepr_mlops import data, journal, server, tracking
 from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
 from pepr_mlops.processes import lives
 from pepr_mlops.schema import RunSpec
@@ -100,6 +101,24 @@ def test_the_status_is_the_truth(
     assert found.info.status == status
     assert found.data.tags["pepr.reason"] == reason
     assert found.data.metrics == {"test/accuracy": 0.5}
+
+
+def test_a_signal_while_the_run_is_made_finds_it_made(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = MlflowClient.create_run
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return create(*given, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", interrupted)
+    with pytest.raises(KeyboardInterrupt), tracking.start("e", "e", "n"):
+        pytest.fail("it went on")
+    client = MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert (run.info.status, run.data.tags["pepr.reason"]) == ("KILLED", "killed")
+    assert not list(journal.home().iterdir())
 
 
 def test_an_inherited_run_keeps_what_was_typed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
