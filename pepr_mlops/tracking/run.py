@@ -181,13 +181,16 @@ def start(
             yield run
         except BaseException as error:
             if not isinstance(error, Claimed):
-                with suppress(WorkFailed):  # the first error is the one to tell
-                    _say_why(run, error)
+                _say_why(run, error)
             _leave(run, _PATIENCE_S, note)
             raise
         try:
             run.end("FINISHED")
             run.link.drain(patience_s)
+        except WorkFailed as error:  # the server refused something only now
+            _say_why(run, error)
+            run.link.drain(_PATIENCE_S)
+            raise
         finally:
             _leave(run, 0, note)
 
@@ -206,8 +209,10 @@ def _leave(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
 def _say_why(run: Run, error: BaseException) -> None:
     """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
     tags, status = _ending(error)
-    run.tag(tags)
-    run.end(status)
+    with suppress(WorkFailed):  # of an earlier entry; the first error is the one to tell
+        run.tag(tags)
+    with suppress(WorkFailed):
+        run.end(status)
 
 
 def _ending(error: BaseException) -> tuple[dict[str, str], str]:
@@ -234,11 +239,13 @@ def active(experiment: str, name: str) -> Iterator[Run]:
         with start(None, experiment, name, note=_warn) as run:
             with told(run.uri):
                 mlflow.start_run(run_id=run.run_id)
+            status = "FAILED"
             try:
                 yield run
+                status = "FINISHED"
             finally:
-                with told(run.uri):
-                    mlflow.end_run()
+                with suppress(WorkFailed), told(run.uri):  # `start` says it as well
+                    mlflow.end_run(status)
         return
     client = connect(None)
     run_id = owned.info.run_id
@@ -249,8 +256,13 @@ def active(experiment: str, name: str) -> Iterator[Run]:
     run.link.start()
     try:
         yield run
-    finally:
+    except BaseException:
         _leave(run, _PATIENCE_S, _warn)
+        raise
+    try:
+        run.link.drain(_PATIENCE_S)
+    finally:
+        _leave(run, 0, _warn)
 
 
 def fail_inherited(error: PeprError) -> None:
