@@ -91,6 +91,8 @@ class Journal:
 
     def discard(self) -> None:
         """Delete it: the server has everything."""
+        with suppress(OSError):  # first, or what is left when killed amid it would be sent again
+            (self.folder / _ENTRIES).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 

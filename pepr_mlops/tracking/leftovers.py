@@ -166,7 +166,8 @@ def _sent(journal: Journal, client: MlflowClient) -> Synced:
         for number, entry in pending.items():
             if ours or entry.kind not in ("tags", "end"):
                 send(client, run_id, entry)
-            journal.sent(number)
+            with suppress(OSError):  # of a full disk: it would be sent again, if at all
+                journal.sent(number)
         if not over and ours and head.get("ours", True):
             _close(client, run)
         status = client.get_run(run_id).info.status

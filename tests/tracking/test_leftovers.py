@@ -209,6 +209,34 @@ def test_one_entry_that_is_refused_keeps_only_its_own_run(store: str) -> None:
     assert len(list(journal.home().iterdir())) == 1
 
 
+def test_a_full_disk_here_does_not_keep_it_from_the_server(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.start("e", "e", "n", offline=True) as run:
+        run.spec({"model": "x"})
+        run.log({"test/accuracy": 0.5}, 1)
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "sent", full)
+    (synced,) = tracking.sync()
+    assert (synced.problem, synced.status) == (None, "FINISHED")
+    assert list(tracking.sync()) == []
+
+
+def test_what_was_sent_and_is_sent_again_empties_no_file(store: str) -> None:
+    """As after a power cut that took the newest write."""
+    with tracking.start("e", "e", "n", offline=True) as run:
+        run.spec({"model": "x"})
+    (kept,) = journal.left()
+    (kept.folder / "1").unlink()
+    kept.release()
+    (synced,) = tracking.sync()
+    assert (synced.problem, synced.status) == (None, "FINISHED")
+    assert MlflowClient().list_artifacts(synced.run_id) == []
+
+
 def test_an_entry_is_the_same_after_the_disk(store: str) -> None:
     kept = Journal.create({"uri": store, "process": this_process()})
     values = {"a/b": 1e-300, "c": 0.1, "d": float("inf")}
