@@ -78,6 +78,10 @@ class Journal:
         """All entries, without the contents of files."""
         return list(_entries(self.folder))
 
+    def last_s(self) -> float:
+        """When its run last logged, in seconds since 1970."""
+        return (self.folder / _ENTRIES).stat().st_mtime
+
     def sent(self, number: int) -> None:
         """The server has all entries up to this one."""
         new = self.folder / f"{_SENT}.new"
