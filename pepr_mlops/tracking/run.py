@@ -56,17 +56,18 @@ class Run:
     heart: Heart | None = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log what is known after an epoch.
+        """Log what is known after an epoch; raises `Claimed` as `check_ours`."""
+        self.check_ours()
+        values = {name: float(value) for name, value in metrics.items()}
+        self.link.put("metrics", step=step, time_ms=_now_ms(), values=values)
 
-        Raises `Claimed` when others gave this process up and closed the run.
-        """
+    def check_ours(self) -> None:
+        """Raise `Claimed` when others gave this process up and closed the run, or go on with it."""
         if self.heart is not None and self.heart.taken:
             raise Claimed(
                 f"tracking: run {self.run_id} was closed by another process that saw no heartbeat "
                 "of this one; what is trained from here on is not logged"
             )
-        values = {name: float(value) for name, value in metrics.items()}
-        self.link.put("metrics", step=step, time_ms=_now_ms(), values=values)
 
     def has(self, metric: str, step: int) -> bool:
         """Whether the server has a point; raises `WorkFailed` where it does not answer."""
@@ -76,6 +77,7 @@ class Run:
         return any(point.step == step for point in history)
 
     def tag(self, tags: Mapping[str, str]) -> None:
+        self.check_ours()
         self.link.put("tags", values={k: v[:TAG_LIMIT] for k, v in tags.items()})
 
     def params(self, params: Mapping[str, str]) -> None:
@@ -179,6 +181,7 @@ def start(
             if run.heart is not None:
                 run.heart.start()
             yield run
+            run.check_ours()
         except BaseException as error:
             if not isinstance(error, Claimed):
                 _say_why(run, error)
@@ -209,8 +212,12 @@ def _leave(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
 def _say_why(run: Run, error: BaseException) -> None:
     """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
     tags, status = _ending(error)
-    with suppress(WorkFailed):  # of an earlier entry; the first error is the one to tell
+    try:
         run.tag(tags)
+    except Claimed:  # it is another's to end
+        return
+    except WorkFailed:  # of an earlier entry; the first error is the one to tell
+        pass
     with suppress(WorkFailed):
         run.end(status)
 
