@@ -78,6 +78,10 @@ class Journal:
         """All entries, without the contents of files."""
         return list(_entries(self.folder))
 
+    def last_s(self) -> float:
+        """When its run last logged, in seconds since 1970."""
+        return (self.folder / _ENTRIES).stat().st_mtime
+
     def sent(self, number: int) -> None:
         """The server has all entries up to this one."""
         new = self.folder / f"{_SENT}.new"
@@ -91,6 +95,8 @@ class Journal:
 
     def discard(self) -> None:
         """Delete it: the server has everything."""
+        with suppress(OSError):  # first, or what is left when killed amid it would be sent again
+            (self.folder / _ENTRIES).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 

@@ -162,7 +162,8 @@ def fit(
             with suppress(Exception):  # the device may be gone; the first error is the one to tell
                 gauges.end(phase, f"epoch {epoch}")
                 if checkpoint is not None:
-                    checkpoint.costs(gauges.state(), clean=True)
+                    with suppress(OSError):  # a full disk
+                        checkpoint.costs(gauges.state(), clean=True)
                 record(gauges.metrics(), epoch)
             told = _told(error, spec, epoch)
             if told is None:
@@ -195,7 +196,8 @@ def fit(
         progress.end_epoch(metrics)
         if stopped is None and epoch < spec.epochs and pause is not None and pause(epoch, metrics):
             if checkpoint is not None:
-                checkpoint.costs(gauges.state(), clean=True)
+                with suppress(OSError):  # a full disk, of which `save` has told
+                    checkpoint.costs(gauges.state(), clean=True)
             raise Paused(f"{spec.model}: rests after epoch {epoch} of {spec.epochs}")
         result = Result(metrics, test.labels, test.probabilities, stopped)
         if stopped is not None:

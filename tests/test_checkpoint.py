@@ -171,6 +171,27 @@ def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
     assert list((tmp_path / "c").iterdir()) == []
 
 
+def test_a_full_disk_keeps_no_cost_of_an_interrupted_epoch_from_the_log(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Any, batches: Any, epoch: int, name: str) -> Any:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return evaluate(self, batches, epoch, name)
+
+    def full(*given: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    evaluate = train._Training.evaluate
+    monkeypatch.setattr(train._Training, "evaluate", interrupted)
+    monkeypatch.setattr(Checkpoint, "costs", full)
+    log: Log = []
+    with pytest.raises(KeyboardInterrupt):
+        _fit(shapes, tmp_path / "c", log=log)
+    assert [epoch for epoch, _ in log] == [1, 2]
+    assert log[1][1]["time/train_s"] > log[0][1]["time/train_s"]
+
+
 def test_energy_of_an_epoch_that_is_done_again_counts_twice(shapes: Path, tmp_path: Path) -> None:
     """It fails in the evaluation of the third epoch, after its training was paid."""
 

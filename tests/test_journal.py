@@ -103,6 +103,22 @@ def test_a_kill_at_any_moment_leaves_every_entry_but_the_last(tmp_path: Path) ->
         kept.discard()
 
 
+def test_one_that_was_killed_while_it_was_deleted_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Journal.create({"uri": "x"})
+    kept.add(1, Entry("metrics", {"step": 1, "values": {"loss": 0.5}}))
+
+    def killed(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pepr_mlops.journal.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kept.discard()
+    kept.release()
+    assert list(journal.left()) == []
+    assert list(journal.home().iterdir()) == []
+
+
 def test_without_a_folder_to_write_there_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _KEY = "pepr.journal"
 _SQLITE = "sqlite:///"
 _AWAY = "away"
+_SILENT_S = 86400.0  # no epoch takes longer
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ def _run_of(journal: Journal) -> str | None:
 def _sent(journal: Journal, client: MlflowClient) -> Synced:
     """Send the rest of a journal and delete it. Raises `WorkFailed`; what was sent is."""
     uri, head, pending = str(client.tracking_uri), journal.head, journal.pending()
+    last_s = journal.last_s()
     over = any(entry.kind == "end" for _, entry in journal.entries())
     with _told(uri):
         run_id = _run_of(journal)
@@ -159,9 +161,12 @@ def _sent(journal: Journal, client: MlflowClient) -> Synced:
         run = client.get_run(run_id)
         process = head["process"]
         # Another process may have gone on with the run: the tags and the end are its to say.
-        ours = run.data.tags.get("pepr.process", process) == process
+        ours = _is_of(run, process)
         now = replace(claim(run), process=process)
-        if not over and ours and now.lives(time.time(), ledger.STALE_S, lives):
+        stale_s = ledger.STALE_S
+        if now.heartbeat_s is None:  # of own code, which has none
+            now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
+        if not over and ours and now.lives(time.time(), stale_s, lives):
             raise WorkFailed(f"its process may be at work on another machine: {process}")
         for number, entry in pending.items():
             if ours or entry.kind not in ("tags", "end"):
@@ -169,23 +174,29 @@ def _sent(journal: Journal, client: MlflowClient) -> Synced:
                     send(client, run_id, entry)
                 except NoRoom as error:
                     raise WorkFailed(str(error)) from error
-            journal.sent(number)
-        if not over and ours and head.get("ours", True):
-            _close(client, run)
+            with suppress(OSError):  # of a full disk: it would be sent again, if at all
+                journal.sent(number)
+        run = client.get_run(run_id)  # somebody may have gone on with it meanwhile
+        if not over and _is_of(run, process) and head.get("ours", True):
+            _close(client, run, max(last_s, now.heartbeat_s or 0.0))
         status = client.get_run(run_id).info.status
     journal.discard()
     return _synced(journal, uri, run_id, len(pending), status, None)
 
 
-def _close(client: MlflowClient, run: Any) -> None:
-    """Say of a run whose process vanished what is true."""
+def _is_of(run: Any, process: str) -> bool:
+    return bool(run.data.tags.get("pepr.process", process) == process)
+
+
+def _close(client: MlflowClient, run: Any, last_s: float) -> None:
+    """Say of a run whose process vanished, and was seen last at a time, what is true."""
     if run.info.status == "FINISHED":
         return
     if "pepr.reason" not in run.data.tags:
         client.set_tag(run.info.run_id, "pepr.reason", ledger.LOST)
         client.set_tag(run.info.run_id, "pepr.error", "its process vanished")
     if run.info.status == "RUNNING":
-        client.set_terminated(run.info.run_id, "FAILED")
+        client.set_terminated(run.info.run_id, "FAILED", int(last_s * 1000))
 
 
 def _synced(

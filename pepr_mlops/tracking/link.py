@@ -209,11 +209,11 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
             for i in data["inputs"]
         ]
         client.log_inputs(run_id, datasets=inputs)
-    elif entry.kind == "file":
+    elif entry.kind == "file" and entry.content is not None:  # it goes once the server has it
         with ExitStack() as room:
             try:
                 path = Path(room.enter_context(tempfile.TemporaryDirectory())) / data["name"]
-                path.write_bytes(entry.content or b"")
+                path.write_bytes(entry.content)
             except OSError as error:
                 raise NoRoom(f"{data['name']} cannot be sent ({one_line(error)})") from error
             client.log_artifact(run_id, str(path))
@@ -224,8 +224,12 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
 def is_away(error: BaseException | None) -> bool:
     """Whether another try may succeed, since the server or what it needs was not there."""
     from mlflow.exceptions import MlflowException
+    from requests import HTTPError
 
     if isinstance(error, MlflowException):
         status = int(error.get_http_status_code())
-        return status >= 500 or status in _AWAY
-    return True
+    elif isinstance(error, HTTPError) and error.response is not None:  # of artifacts
+        status = error.response.status_code
+    else:
+        return True
+    return status >= 500 or status in _AWAY

@@ -56,17 +56,18 @@ class Run:
     heart: Heart | None = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log what is known after an epoch.
+        """Log what is known after an epoch; raises `Claimed` as `check_ours`."""
+        self.check_ours()
+        values = {name: float(value) for name, value in metrics.items()}
+        self.link.put("metrics", step=step, time_ms=_now_ms(), values=values)
 
-        Raises `Claimed` when others gave this process up and closed the run.
-        """
+    def check_ours(self) -> None:
+        """Raise `Claimed` when others gave this process up and closed the run, or go on with it."""
         if self.heart is not None and self.heart.taken:
             raise Claimed(
                 f"tracking: run {self.run_id} was closed by another process that saw no heartbeat "
                 "of this one; what is trained from here on is not logged"
             )
-        values = {name: float(value) for name, value in metrics.items()}
-        self.link.put("metrics", step=step, time_ms=_now_ms(), values=values)
 
     def has(self, metric: str, step: int) -> bool:
         """Whether the server has a point; raises `WorkFailed` where it does not answer."""
@@ -76,6 +77,7 @@ class Run:
         return any(point.step == step for point in history)
 
     def tag(self, tags: Mapping[str, str]) -> None:
+        self.check_ours()
         self.link.put("tags", values={k: v[:TAG_LIMIT] for k, v in tags.items()})
 
     def params(self, params: Mapping[str, str]) -> None:
@@ -184,15 +186,19 @@ def start(
             if run.heart is not None:
                 run.heart.start()
             yield run
+            run.check_ours()
         except BaseException as error:
             if not isinstance(error, Claimed):
-                with suppress(WorkFailed):  # the first error is the one to tell
-                    _say_why(run, error)
+                _say_why(run, error)
             _leave(run, _PATIENCE_S, note)
             raise
         try:
             run.end("FINISHED")
             run.link.drain(patience_s)
+        except WorkFailed as error:  # the server refused something only now
+            _say_why(run, error)
+            run.link.drain(_PATIENCE_S)
+            raise
         finally:
             _leave(run, 0, note)
 
@@ -211,8 +217,14 @@ def _leave(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
 def _say_why(run: Run, error: BaseException) -> None:
     """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
     tags, status = _ending(error)
-    run.tag(tags)
-    run.end(status)
+    try:
+        run.tag(tags)
+    except Claimed:  # it is another's to end
+        return
+    except WorkFailed:  # of an earlier entry; the first error is the one to tell
+        pass
+    with suppress(WorkFailed):
+        run.end(status)
 
 
 def _ending(error: BaseException) -> tuple[dict[str, str], str]:
@@ -239,11 +251,13 @@ def active(experiment: str, name: str) -> Iterator[Run]:
         with start(None, experiment, name, note=_warn) as run:
             with told(run.uri):
                 mlflow.start_run(run_id=run.run_id)
+            status = "FAILED"
             try:
                 yield run
+                status = "FINISHED"
             finally:
-                with told(run.uri):
-                    mlflow.end_run()
+                with suppress(WorkFailed), told(run.uri):  # `start` says it as well
+                    mlflow.end_run(status)
         return
     client = connect(None)
     run_id = owned.info.run_id
@@ -254,8 +268,13 @@ def active(experiment: str, name: str) -> Iterator[Run]:
     run.link.start()
     try:
         yield run
-    finally:
+    except BaseException:
         _leave(run, _PATIENCE_S, _warn)
+        raise
+    try:
+        run.link.drain(_PATIENCE_S)
+    finally:
+        _leave(run, 0, _warn)
 
 
 def fail_inherited(error: PeprError) -> None:

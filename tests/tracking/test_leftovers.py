@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pepr_mlops import journal, tracking
 from pepr_mlops.cli.sync import command
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import this_process
+from pepr_mlops.tracking import leftovers
 
 
 def _killed(uri: str, moment: str, pipe: Any) -> None:
@@ -91,6 +93,41 @@ def test_a_run_of_a_machine_that_may_be_at_work_is_left_alone(store: str) -> Non
     client.set_tag(run_id, "pepr.heartbeat", "1000")  # silent since 1970
     (synced,) = tracking.sync()
     assert synced.status == "FAILED"
+
+
+def test_own_code_of_before_a_power_cut_is_closed_after_a_day(store: str) -> None:
+    """It has no heartbeat, and processes of before look like those of another machine."""
+    begun = MlflowClient().create_run("0").info
+    head = {"uri": store, "process": "machine/boot/1 7 1", "run_id": begun.run_id, "name": "n"}
+    kept = Journal.create(head)
+    point = {"step": 1, "time_ms": begun.start_time, "values": {"test/accuracy": 0.5}}
+    kept.add(1, Entry("metrics", point))
+    kept.release()
+    (synced,) = tracking.sync()
+    assert "another machine" in str(synced.problem)
+    before_s = int(time.time()) - 90_000
+    os.utime(kept.folder / "entries.jsonl", (before_s, before_s))
+    (synced,) = tracking.sync()
+    assert (synced.problem, synced.status) == (None, "FAILED")
+    found = MlflowClient().get_run(begun.run_id)
+    assert found.data.metrics == {"test/accuracy": 0.5}
+    assert found.info.end_time == before_s * 1000
+
+
+def test_a_run_that_is_gone_on_with_while_it_is_sent_is_not_closed(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = _kill(store, "away")
+    send = leftovers.send
+
+    def meanwhile(client: MlflowClient, run: str, entry: Entry) -> None:
+        send(client, run, entry)
+        client.set_tag(run, "pepr.process", "elsewhere 7 1")
+
+    monkeypatch.setattr(leftovers, "send", meanwhile)
+    (synced,) = tracking.sync()
+    assert (synced.run_id, synced.status) == (run_id, "RUNNING")
+    assert "pepr.reason" not in MlflowClient().get_run(run_id).data.tags
 
 
 def test_a_run_kept_offline_becomes_the_run_it_would_have_been(store: str) -> None:
@@ -207,6 +244,34 @@ def test_one_entry_that_is_refused_keeps_only_its_own_run(store: str) -> None:
     assert "Names may only contain" in bad.problem
     assert good.status == "FINISHED"
     assert len(list(journal.home().iterdir())) == 1
+
+
+def test_a_full_disk_here_does_not_keep_it_from_the_server(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tracking.start("e", "e", "n", offline=True) as run:
+        run.spec({"model": "x"})
+        run.log({"test/accuracy": 0.5}, 1)
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Journal, "sent", full)
+    (synced,) = tracking.sync()
+    assert (synced.problem, synced.status) == (None, "FINISHED")
+    assert list(tracking.sync()) == []
+
+
+def test_what_was_sent_and_is_sent_again_empties_no_file(store: str) -> None:
+    """As after a power cut that took the newest write."""
+    with tracking.start("e", "e", "n", offline=True) as run:
+        run.spec({"model": "x"})
+    (kept,) = journal.left()
+    (kept.folder / "1").unlink()
+    kept.release()
+    (synced,) = tracking.sync()
+    assert (synced.problem, synced.status) == (None, "FINISHED")
+    assert MlflowClient().list_artifacts(synced.run_id) == []
 
 
 def test_an_entry_is_the_same_after_the_disk(store: str) -> None:

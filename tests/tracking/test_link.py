@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import mlflow
 import pytest
+import requests
 from mlflow import MlflowClient
 from proxy import Proxy
 
@@ -141,6 +144,74 @@ def test_what_the_server_refuses_ends_the_run_with_the_reason(store: str, server
     assert (found.info.status, found.data.tags["pepr.reason"]) == ("FAILED", "tracking")
     assert found.data.metrics == {"test/accuracy": 0.5}
     assert not list(journal.home().iterdir())
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused is known only after it was logged."""
+    send = link.send
+
+    def slow(*given: Any) -> None:
+        time.sleep(0.2)
+        send(*given)
+
+    monkeypatch.setattr(link, "_WAIT_S", 0.0)
+    monkeypatch.setattr(link, "send", slow)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_late_refusal_fails_the_run(store: str, late: None, fails: bool) -> None:
+    begun: list[tracking.Run] = []
+
+    def work() -> None:
+        with tracking.start("e", "e", "n") as run:
+            begun.append(run)
+            run.log({"a;b\n": 0.5}, 1)
+            if fails:
+                time.sleep(0.5)
+                raise WorkFailed("no memory", reason="out_of_memory")
+
+    with pytest.raises(WorkFailed, match="no memory" if fails else "Names may only contain"):
+        work()
+    found = MlflowClient().get_run(begun[0].run_id)
+    reason = "out_of_memory" if fails else "tracking"
+    assert (found.info.status, found.data.tags["pepr.reason"]) == ("FAILED", reason)
+    assert not list(journal.home().iterdir())
+
+
+@pytest.mark.parametrize(("status", "away"), [(413, False), (403, True), (503, True)])
+def test_a_file_is_refused_as_anything_else_is(status: int, away: bool) -> None:
+    """A proxy that takes no large files says 413, in an error that is not MLflow's."""
+    answer = requests.Response()
+    answer.status_code = status
+    assert link.is_away(requests.HTTPError(response=answer)) is away
+
+
+def test_a_late_refusal_is_told_to_the_owner_of_the_run(store: str, late: None) -> None:
+    with (
+        mlflow.start_run(),
+        pytest.raises(WorkFailed, match="Names may only contain"),
+        tracking.active("e", "n") as run,
+    ):
+        run.log({"a;b\n": 0.5}, 1)
+
+
+def test_own_code_that_ends_while_the_server_is_away_has_not_failed(
+    store: str, server: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr("pepr_mlops.tracking.run._PATIENCE_S", 0.2)
+    mlflow.set_tracking_uri(proxy.address)
+    monkeypatch.setattr("pepr_mlops.tracking.run._warn", notes.append)
+    with tracking.active("own", "n") as run:
+        proxy.down()
+        run.log({"test/accuracy": 0.5}, 1)
+    assert "`pepr sync` sends it" in notes[-1]
+    assert mlflow.active_run() is None
+    proxy.up()
+    (left,) = tracking.sync()
+    assert (left.run_id, left.status) == (run.run_id, "FINISHED")
+    assert _points(server, run.run_id) == [(1, 0.5)]
 
 
 def test_a_run_that_somebody_deletes_meanwhile_is_an_error(store: str) -> None:

@@ -371,6 +371,30 @@ def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
     assert _get(begun[0]).info.status == "RUNNING"  # it is the other's to end
 
 
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+def test_who_was_given_up_does_not_end_the_run_of_another(
+    store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
+) -> None:
+    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+    begun: list[tracking.Run] = []
+
+    def work() -> None:
+        with tracking.start("e", "e", "n", job=_job()) as run:
+            begun.append(run)
+            MlflowClient().set_tag(run.run_id, "pepr.process", "another")
+            deadline = time.monotonic() + 30
+            while run.heart is not None and not run.heart.taken and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if error is not None:
+                raise error
+
+    with pytest.raises(Claimed if error is None else KeyboardInterrupt):
+        work()
+    found = _get(begun[0])
+    assert found.info.status == "RUNNING"
+    assert "pepr.reason" not in found.data.tags
+
+
 def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
     begun: list[tracking.Run] = []
