@@ -16,7 +16,7 @@ from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
-from pepr_mlops.otherload import OtherLoad
+from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import PERFORMANCE, RunSpec, memory_metric
 from pepr_mlops.server import impatient
@@ -108,7 +108,10 @@ def run(
             f"energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
-        others, load = hardware.other_gpu_processes(device), OtherLoad()
+        others, load = (
+            hardware.other_gpu_processes(device),
+            OtherLoad(logged.earlier.get(CPU_OTHERS, "0")),
+        )
         checkpoint = None
         if folder is not None:
             checkpoint = Checkpoint(folder, logged.run_id, opening["pepr.hardware"])
@@ -117,7 +120,12 @@ def run(
             logged.tag(_unmeasured(saved, logged.earlier))
             if not logged.has(PERFORMANCE, saved.epoch):  # it ended between keeping and logging
                 logged.log(saved.metrics, saved.epoch)
-            checkpoint.costs(gauges.state(), clean=False)
+            try:
+                checkpoint.costs(gauges.state(), clean=False)
+            except OSError as error:  # what this attempt loses could not be told from the last
+                raise WorkFailed(
+                    f"checkpoints: {folder} cannot be written ({error.strerror}); make room there"
+                ) from error
         try:
             result = train.fit(
                 spec,

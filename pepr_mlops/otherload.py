@@ -6,23 +6,26 @@ import time
 
 import psutil
 
+CPU_OTHERS = "pepr.cpu_others"
+
 
 class OtherLoad:
-    """What others than this process took of all CPUs since it was made.
+    """What others than this process took of all CPUs since it was made, or `before` if more.
 
     Estimates of a CPU's energy, and its counters, are of the whole machine, and a training that
     shares its CPUs takes longer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: str = "0") -> None:
+        self._before = float(before)
         self._since = time.perf_counter()
         self._busy, self._own = _busy_s(), _own_s()
 
     def tags(self) -> dict[str, str]:
-        """The CPUs that others kept busy on average, of how many there are."""
+        """The CPUs that others kept busy on average."""
         elapsed = time.perf_counter() - self._since
         others = (_busy_s() - self._busy) - (_own_s() - self._own)
-        return {"pepr.cpu_others": f"{max(0.0, others) / elapsed:.2f}"}
+        return {CPU_OTHERS: f"{max(self._before, others / elapsed):.2f}"}
 
 
 def _busy_s() -> float:

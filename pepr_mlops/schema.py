@@ -391,7 +391,7 @@ TAGS: dict[str, str] = {
     "pepr.hardware": "GPU, or the CPU where none is used",
     "pepr.cpu": "CPU model",
     "pepr.cpu_count": "logical CPUs",
-    "pepr.cpu_others": "CPUs that other processes kept busy meanwhile, on average",
+    "pepr.cpu_others": "CPUs that other processes kept busy in the busiest attempt, on average",
     "pepr.ram_gb": "memory of the machine (1e9 bytes)",
     "pepr.os": "operating system",
     "pepr.gpu": "GPU model",

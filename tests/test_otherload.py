@@ -31,3 +31,7 @@ def test_another_process_at_work_is_seen_and_this_one_is_not() -> None:
         busy.wait()
     assert seen > share - 0.1
     assert seen < (os.cpu_count() or 1) - own + 0.15
+
+
+def test_of_several_attempts_the_busiest_counts() -> None:
+    assert OtherLoad("99.5").tags() == {"pepr.cpu_others": "99.50"}

@@ -53,14 +53,18 @@ class Heart(threading.Thread):
         pause_s = ledger.HEARTBEAT_S
         while not self._stop.wait(pause_s):
             try:
-                run = self._client.get_run(self._run_id)
-                mine = run.data.tags.get("pepr.process") == this_process()
-                self.taken = self.taken or run.info.status != "RUNNING" or not mine
+                self.look()
                 if not self.taken:
                     self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
                 pause_s = ledger.HEARTBEAT_S
             except Exception:  # a server that is away is the link's to tell; be there when it is
                 pause_s = min(_AGAIN_S, ledger.HEARTBEAT_S)
+
+    def look(self) -> None:
+        """Ask the server whose run it is."""
+        run = self._client.get_run(self._run_id)
+        mine = run.data.tags.get("pepr.process") == this_process()
+        self.taken = self.taken or run.info.status != "RUNNING" or not mine
 
     def stop(self) -> None:
         self._stop.set()

@@ -18,7 +18,7 @@ from pepr_mlops.processes import lives
 from pepr_mlops.safe import address
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking.claims import claim
-from pepr_mlops.tracking.link import NoRoom, is_away, send
+from pepr_mlops.tracking.link import OWNERS, NoRoom, is_away, send
 from pepr_mlops.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _sent(journal: Journal, client: MlflowClient) -> Synced:
         if not over and ours and now.lives(time.time(), stale_s, lives):
             raise WorkFailed(f"its process may be at work on another machine: {process}")
         for number, entry in pending.items():
-            if ours or entry.kind not in ("tags", "end"):
+            if ours or entry.kind not in OWNERS:
                 try:
                     send(client, run_id, entry)
                 except NoRoom as error:

@@ -23,8 +23,11 @@ from pepr_mlops.server import told
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from pepr_mlops.tracking.claims import Heart
+
 _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
+OWNERS = ("tags", "end")  # kinds of entry that are for who has the run to say
 _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
 
 
@@ -36,7 +39,8 @@ class Link(threading.Thread):
     """Keeps the entries of one run and sends them.
 
     `client` None is no server, as of a run that is only kept. `note` is told in a line when the
-    server goes away and comes back, and when the journal cannot be written.
+    server goes away and comes back, and when the journal cannot be written. Once `heart` says that
+    another process has the run, only what was measured is sent.
     """
 
     def __init__(
@@ -45,10 +49,11 @@ class Link(threading.Thread):
         run_id: str,
         journal: Journal | None,
         note: Callable[[str], None],
+        heart: Heart | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self._client, self._run_id = client, run_id
-        self._journal, self._note = journal, note
+        self._journal, self._note, self._heart = journal, note, heart
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, Entry]] = deque()
         self._number = self._sent = 0
@@ -136,7 +141,10 @@ class Link(threading.Thread):
         uri = str(self._client.tracking_uri)
         try:
             with told(uri):
-                send(self._client, self._run_id, entry)
+                if self._heart is not None and self._away:
+                    self._heart.look()  # meanwhile others may have given this process up
+                if self._heart is None or not self._heart.taken or entry.kind not in OWNERS:
+                    send(self._client, self._run_id, entry)
         except NoRoom as error:
             return self._put_off(error)
         except Exception as error:  # stores of files have errors of their own

@@ -352,7 +352,7 @@ def _begin(
         with suppress(OSError):
             journal.add(0, Entry("begun", {"run_id": info.run_id}))
     heart = None if job is None else Heart(client, info.run_id)
-    link = Link(client, info.run_id, journal, note)
+    link = Link(client, info.run_id, journal, note, heart)
     return Run(uri, info.run_id, info.experiment_id, link, attempt, earlier, heart)
 
 

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from proxy import Proxy
 
 from pepr_mlops import journal, tracking
-from pepr_mlops.errors import WorkFailed
+from pepr_mlops.errors import Claimed, WorkFailed
 from pepr_mlops.tracking import link
 
 
@@ -277,3 +277,26 @@ def test_a_file_there_is_no_room_for_holds_up_nothing_else(
     assert "spec.json cannot be sent (OSError: [Errno 28] No space left" in notes[1]
     assert [f.path for f in client.list_artifacts(run.run_id)] == ["spec.json"]  # there is room now
     assert not list(journal.home().iterdir())
+
+
+def test_after_an_absence_a_run_that_another_took_over_is_left_to_it(
+    store: str, server: str, proxy: Proxy
+) -> None:
+    def work() -> None:
+        with tracking.start("e", "e", "n", proxy.address, tracking.Job("0123")) as run:
+            begun.append(run)
+            proxy.down()
+            run.log({"test/accuracy": 0.5}, 1)
+            run.tag({"whose": "the old"})
+            MlflowClient(server).set_tag(run.run_id, "pepr.process", "elsewhere 7 1")
+            MlflowClient(server).set_tag(run.run_id, "whose", "the new")
+            proxy.up()
+            assert run.link.drain(10)
+            run.log({"test/accuracy": 0.75}, 2)
+
+    begun: list[tracking.Run] = []
+    with pytest.raises(Claimed):
+        work()
+    found = MlflowClient(server).get_run(begun[0].run_id)
+    assert (found.info.status, found.data.tags["whose"]) == ("RUNNING", "the new")
+    assert found.data.metrics == {"test/accuracy": 0.5}
