@@ -83,7 +83,7 @@ def run(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
     gauges = Gauges(meter, Memory(device), intensity, spec.pue)
-    folder = None if checkpoints is None else checkpoints / spec.fingerprint
+    folder = None if checkpoints is None else _folder(checkpoints / spec.fingerprint)
     saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
     wanted = tracking.Job(
         spec.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
@@ -207,6 +207,16 @@ def _describe(logged: Run, spec: RunSpec, opening: Mapping[str, str], meter: Met
     logged.spec(asdict(spec))
     source = overall(meter.sources)
     logged.tag({**opening, "mlflow.note.content": f"Energy: {source} ({meter.method})"})
+
+
+def _folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongUse(
+            f"checkpoints: {folder} cannot be made ({error.strerror}); name another folder"
+        ) from error
+    return folder
 
 
 def _saved(

@@ -54,7 +54,10 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
             runs,
             runs["status"] != "FINISHED",
             "not_finished",
-            lambda r: f"its status is {r['status']}, not FINISHED",
+            lambda r: (
+                f"its status is {r['status']}, not FINISHED"
+                + ("" if pd.isna(r["reason"]) else f" ({r['reason']})")
+            ),
         ),
         _reasons(
             runs,

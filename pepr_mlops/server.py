@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _KNOCK_S = 5.0
-_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-_ENDURANCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+_OURS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # results go there, and say where to look
+}
+_IMPATIENCE = {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_ENDURANCE = {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
 
 def impatient() -> AbstractContextManager[None]:
@@ -131,7 +135,9 @@ def told(uri: str) -> Iterator[None]:
         with _environment(silent):
             yield
     except (MlflowException, OSError, SQLAlchemyError) as error:
-        said = without_password(str(error), *known)[:300]
+        said = without_password(str(error), *known).strip()
+        if len(said) > 300:  # how it ended stands at the end
+            said = f"{said[:100]} … {said[-200:]}"
         raise WorkFailed(
             f"tracking: {address(uri)} refused or did not answer ({said}); check the "
             "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs",

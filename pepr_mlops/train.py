@@ -190,7 +190,8 @@ def fit(
                 except OSError as error:  # it is the next attempt's loss, not this one's
                     progress.note(
                         f"checkpoint: epoch {epoch} is not kept ({one_line(error)}); "
-                        "interrupted now, the training would go on from an earlier one"
+                        "interrupted now, the training would go on from an earlier one if there "
+                        "is one"
                     )
             record(metrics, epoch)
         progress.end_epoch(metrics)

@@ -357,13 +357,21 @@ def test_the_password_in_an_address_works_and_is_kept_nowhere(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
+    begun: list[tracking.Run] = []
+
+    def work() -> None:
+        with tracking.active("credentials", "made") as run:
+            begun.append(run)
+            run.params({"model": "a"})
+            run.spec({"model": "a"})
+            raise ValueError(f"cannot reach {uri}")
+
     try:
-        with tracking.active("credentials", "made") as failed:
-            failed.params({"model": "a"})
-            failed.spec({"model": "a"})
-        tracking.fail(failed, ValueError(f"cannot reach {uri}"))
+        with pytest.raises(ValueError, match="cannot reach"):
+            work()
     finally:
         mlflow.set_tracking_uri(before)
+    (failed,) = begun
     client = MlflowClient(uri)
     kept = client.get_run(failed.run_id)
     assert kept.data.tags["pepr.error"] == f"ValueError: cannot reach {guarded_server}"

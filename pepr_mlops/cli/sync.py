@@ -37,5 +37,6 @@ def command(tracking_uri: str | None) -> int:
             what = f"{run.entries} entries sent to {run.uri}"
             say(f"{run.name}: {what}; run {run.run_id} is {run.status}")
     if not there:
-        say(f"nothing waits in {home()}", err=True)
+        nothing = "nothing waits in" if home().is_dir() else "nothing was ever kept in"
+        say(f"{nothing} {home()} (PEPR_JOURNAL names another folder)", err=True)
     return int(kept > 0)

@@ -65,7 +65,7 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
             if uri in away:
                 raise WorkFailed(away[uri])
             with enduring():
-                yield _sent(journal, connect(_there(uri)))
+                yield _sent(journal, connect(uri if _run_of(journal) is None else _there(uri)))
         except WorkFailed as error:
             if error.reason == _AWAY:
                 away[uri] = str(error)
@@ -131,7 +131,7 @@ def _there(uri: str) -> str:
     """The URI, unless it is a SQLite file that is gone, which MLflow would make anew."""
     path = uri.removeprefix(_SQLITE)
     if uri.startswith(_SQLITE) and not os.path.exists(path):
-        raise WorkFailed(f"tracking: {path} is not there any more; put it back, or delete this")
+        raise WorkFailed(f"tracking: {path} is not there any more; put it back")
     return uri
 
 

@@ -106,8 +106,7 @@ class Link(threading.Thread):
             self._journal.discard()
             return None
         self._journal.release()
-        where = str(self._journal.folder)
-        return where if self._whole else f"only partly in {where}"
+        return f"{'in' if self._whole else 'only partly in'} {self._journal.folder}"
 
     def run(self) -> None:
         failed = 0

@@ -19,6 +19,7 @@ from pepr_mlops.comparison import Comparison, Question, compare
 from pepr_mlops.errors import PeprError
 from pepr_mlops.frame import tidy
 from pepr_mlops.query.pages import Page, raw_frame
+from pepr_mlops.safe import printable
 from pepr_mlops.schema import RESOURCES
 from pepr_mlops.score import Bounds, Reference
 
@@ -108,9 +109,10 @@ def _runs(draw: st.DrawFn, most: int = 9) -> list[Run]:
 
 
 def _named(model: str | None) -> str | None:
-    """None for what says that there is no value, and where no server stores it."""
-    said = model is not None and model.strip().lower() not in ("", "none")
-    return model if said and "\0" not in str(model) else None
+    """As it is read; None for what says that there is no value, and where no server stores it."""
+    if model is None or model.strip().lower() in ("", "none") or "\0" in model:
+        return None
+    return printable(model)
 
 
 def _tame(low: float, high: float) -> st.SearchStrategy[float]:

@@ -18,6 +18,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.frame import tidy
 from pepr_mlops.importers import SOURCES
 from pepr_mlops.query.pages import Page, Point, epochs_frame, raw_frame
+from pepr_mlops.safe import printable
 from pepr_mlops.schema import FinishedRun
 
 PAPER: dict[str, str] = {
@@ -133,8 +134,8 @@ def test_pages_are_one_row_for_each_run_with_what_was_said_last(pages: list[Page
         metrics = {name: value for i, name, value in page.metrics if i == run_id}
         tags = {name: value for i, name, value in page.tags if i == run_id}
         params = {name: value for i, name, value in page.params if i == run_id}
-        assert row["experiment"] == tags.get("pepr.experiment", "theirs")
-        memory = tags.get("pepr.memory")
+        assert row["experiment"] == printable(tags.get("pepr.experiment", "theirs"))
+        memory = printable(tags.get("pepr.memory", ""))
         lost = tags.get("pepr.energy_source") == "lost"
         for column, value in (
             ("performance", metrics.get("performance")),

@@ -113,7 +113,7 @@ def test_runs_nobody_works_on() -> None:
             _run(RunSpec(seed=7), "RUNNING"),
         ]
     )
-    found = plan.abandoned(runs, 1000.0, 300.0, lambda process: process == "gone")
+    found = plan.abandoned(runs, 1000.0, 300.0, {"here": True, "gone": False}.get)
     assert found == ["run1", "run2"]
 
 

@@ -206,6 +206,10 @@ def test_offline_runs_go_where_they_are_sent(store: str, tmp_path: Path) -> None
     assert "is FINISHED" in result.stdout
     result = CliRunner().invoke(command, [], standalone_mode=False)
     assert (result.return_value, result.stdout) == (0, "")
+    with tracking.start("e", "e", "n", f"sqlite:///{tmp_path}/new.db", offline=True):
+        pass
+    (synced,) = tracking.sync()
+    assert (synced.status, (tmp_path / "new.db").exists()) == ("FINISHED", True)
 
 
 def test_a_store_that_is_gone_is_not_made_anew(store: str, tmp_path: Path) -> None:
