@@ -8,15 +8,16 @@ the work either gave what the test demands of it or was refused in one line.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 from common import machine, write
 
 ROOT = Path(__file__).parents[1]
@@ -29,18 +30,16 @@ _COUNTS = re.compile(r"- (?P<passing>\d+) passing.*?, (?P<failing>\d+) failing")
 @click.option("--out", type=click.Path(path_type=Path))
 def main(examples: int, out: Path | None) -> None:
     started = time.perf_counter()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-n", "0", "tests/fuzz", "-W", "ignore"),
-            *("--hypothesis-profile", "long", "--hypothesis-show-statistics"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PEPR_FUZZ_EXAMPLES": str(examples)},
-        capture_output=True,
-        text=True,
-    )
-    if not (found := _counts(done.stdout)):
-        raise click.ClickException(done.stdout[-2000:] + done.stderr[-2000:])
+    os.environ["PEPR_FUZZ_EXAMPLES"] = str(examples)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        pytest.main(
+            [
+                *(f"--rootdir={ROOT}", "-n", "0", "-W", "ignore", str(ROOT / "tests" / "fuzz")),
+                *("--hypothesis-profile", "long", "--hypothesis-show-statistics"),
+            ]
+        )
+    if not (found := _counts(said.getvalue())):
+        raise click.ClickException(said.getvalue()[-2000:])
     write(
         {
             **machine(),
