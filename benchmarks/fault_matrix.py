@@ -388,7 +388,7 @@ def away(place: Place, fault: str, mode: str, seconds: float) -> Row:
         job.until(lambda: time.monotonic() - began > seconds, seconds + 60)
         meanwhile = job.told() - before
         _mend(proxy, mode)
-        job.wait(600)
+        job.wait(600 + 5 * seconds)
         place.sync()
         told = job.told()
         row = place.row(fault, told, "FINISHED")

@@ -114,6 +114,12 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
         yield
 
 
+def shortened(text: str) -> str:
+    """A message in 300 characters; how it ended stands at its end."""
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else f"{text[:100]} … {text[-200:]}"
+
+
 @contextmanager
 def told(uri: str) -> Iterator[None]:
     """MLflow's errors of this server as one line; neither it nor what MLflow logs and prints
@@ -135,9 +141,7 @@ def told(uri: str) -> Iterator[None]:
         with _environment(silent):
             yield
     except (MlflowException, OSError, SQLAlchemyError) as error:
-        said = without_password(str(error), *known).strip()
-        if len(said) > 300:  # how it ended stands at the end
-            said = f"{said[:100]} … {said[-200:]}"
+        said = shortened(without_password(str(error), *known))
         raise WorkFailed(
             f"tracking: {address(uri)} refused or did not answer ({said}); check the "
             "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs",

@@ -18,7 +18,7 @@ from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import uninterrupted
 from pepr_mlops.safe import address, secrets, without_password
-from pepr_mlops.server import told
+from pepr_mlops.server import shortened, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -181,9 +181,7 @@ class Link(threading.Thread):
         with self._changed:
             self._away = True
             self._changed.notify_all()
-        while error is not None and error.__cause__ is not None:
-            error = error.__cause__  # what lies at the bottom says more than its wrapping
-        why = "" if error is None else without_password(one_line(error), *secrets(uri))
+        why = shortened(without_password(str(error), *secrets(uri)))
         self._note(
             f"tracking: {address(uri)} does not answer ({why}); the work goes on and is logged "
             "when it answers again"
