@@ -307,8 +307,8 @@ def under_mlflow(place: Place, fault: str, number: signal.Signals, whole: bool) 
 
 def resumed(place: Place, fault: str) -> Row:
     """A job that is killed twice and goes on, beside one that is not."""
+    (place.folder / "whole").mkdir()
     other = Place(place.folder / "whole")
-    other.folder.mkdir()
     other.train().wait()
     words = ["--checkpoints", str(place.folder / "checkpoints")]
     told = 0

@@ -11,7 +11,7 @@ import pytest
     [
         "SIGKILL while logging",
         "SIGTERM while checkpointing",
-        "server hangs at the start",
+        "server that hangs at the start",
         "no server: --offline, then pepr sync",
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pepr_mlops import journal as journals
 from pepr_mlops import ledger
-from pepr_mlops.errors import WorkFailed
+from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import lives
 from pepr_mlops.safe import address
@@ -57,7 +57,7 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
     known = [uri for uri in (tracking_uri, resolved(None)) if uri is not None]
     away: dict[str, str] = {}
     for journal in journals.left():
-        uri = journal.head["uri"]
+        uri = str(journal.head.get("uri"))
         if tracking_uri is not None and _run_of(journal) is None:
             uri = meant(tracking_uri)
         uri = next((full for full in known if meant(full) == uri), uri)
@@ -80,7 +80,7 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
     here = meant(uri)
     for journal in journals.left():
         try:
-            if journal.head["uri"] != here:
+            if journal.head.get("uri") != here:
                 continue
             with impatient():
                 problem = _sent(journal, connect(uri)).problem
@@ -145,6 +145,13 @@ def _run_of(journal: Journal) -> str | None:
 
 def _sent(journal: Journal, client: MlflowClient) -> Synced:
     """Send the rest of a journal and delete it. Raises `WorkFailed`; what was sent is."""
+    try:
+        return _send_rest(journal, client)
+    except (OSError, KeyError, TypeError, ValueError) as error:  # of a folder that was damaged
+        raise WorkFailed(f"it cannot be read ({one_line(error)})") from error
+
+
+def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
     uri, head, pending = str(client.tracking_uri), journal.head, journal.pending()
     last_s = journal.last_s()
     over = any(entry.kind == "end" for _, entry in journal.entries())

@@ -283,3 +283,16 @@ def test_an_entry_is_the_same_after_the_disk(store: str) -> None:
     values = {"a/b": 1e-300, "c": 0.1, "d": float("inf")}
     kept.add(1, Entry("metrics", {"step": 3, "time_ms": 5, "values": values}))
     assert kept.pending()[1].data["values"] == values
+
+
+def test_a_damaged_journal_is_told_and_stops_nobody(store: str) -> None:
+    damaged = Journal.create({"uri": store, "process": this_process(), "run_id": 7})
+    damaged.add(1, Entry("metrics", {"step": 1}))
+    damaged.release()
+    notes: list[str] = []
+    with tracking.start("e", "e", "n", note=notes.append) as run:
+        run.log({"test/accuracy": 0.5}, 1)
+    assert MlflowClient().get_run(run.run_id).info.status == "FINISHED"
+    assert [str(damaged.folder) in note for note in notes] == [True]
+    (synced,) = tracking.sync()
+    assert synced.problem is not None
