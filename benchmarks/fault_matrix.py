@@ -505,7 +505,7 @@ def many_writers(place: Place, fault: str, writers: int = 50) -> Row:
             process.join(600)
         took_s = time.monotonic() - began
         place.sync()
-        client = MlflowClient(place.store)
+        client, there = MlflowClient(place.store), MlflowClient(place.uri)
         whole = 0
         for run in place.runs():
             number = int(run.info.run_name)
@@ -516,7 +516,7 @@ def many_writers(place: Place, fault: str, writers: int = 50) -> Row:
                 and points == [(e, number + e / 10) for e in range(1, 11)]
                 and len(run.data.params) == 30
                 and run.data.tags["t29"] == "29"
-                and [f.path for f in client.list_artifacts(run.info.run_id)] == ["spec.json"]
+                and [f.path for f in there.list_artifacts(run.info.run_id)] == ["spec.json"]
             )
         failed = sum(process.exitcode != 0 for process in processes)
         note = f"{took_s:.0f} s; {failed} processes failed"

@@ -26,7 +26,8 @@ class Printed:
 
     def note(self, text: str) -> None:
         with suppress(OSError):  # who reads it has left, or the log's disk is full: train on
-            print(printable(text), file=sys.stderr, flush=True)
+            # In one piece, since another thread may have something to say as well.
+            print(f"{printable(text)}\n", end="", file=sys.stderr, flush=True)
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         self._epoch, self._done = epoch, 0

@@ -168,7 +168,7 @@ def start(
     has not taken a few seconds after that (half an hour for an exclusive job) stays in the journal,
     where `note` says. `offline` asks no server at all and leaves everything there.
     """
-    with impatient(), ExitStack() as signals:
+    with enduring(), ExitStack() as signals:  # of many that begin at once some wait
         if not offline:
             leftovers.catch_up(tracking_uri, note)
         signals.enter_context(uninterrupted())  # one finds a run that can be ended, or none
