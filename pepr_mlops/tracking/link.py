@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
+BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left, among others
 OWNERS = ("tags", "end")  # kinds of entry that are for who has the run to say
 _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
 
@@ -232,6 +233,8 @@ def is_away(error: BaseException | None) -> bool:
     from requests import HTTPError
 
     if isinstance(error, MlflowException):
+        if error.error_code == BUSY:
+            return True
         status = int(error.get_http_status_code())
     elif isinstance(error, HTTPError) and error.response is not None:  # of artifacts
         status = error.response.status_code

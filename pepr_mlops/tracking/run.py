@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ from pepr_mlops.safe import address, without_password
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking import claims, leftovers
 from pepr_mlops.tracking.claims import Heart, Job
-from pepr_mlops.tracking.link import Link, send
+from pepr_mlops.tracking.link import BUSY, Link, send
 from pepr_mlops.tracking.store import TAG_LIMIT
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 NOT_FRESH = "not_fresh"
 _PATIENCE_S = 5.0  # with a server that takes nothing more, at the end of a run
+_INSISTENCE_S = 300.0
 _PATIENCE_OF_A_SWEEP_S = 1800.0  # which cannot begin the next one without the server anyway
 
 
@@ -324,7 +326,7 @@ def _begin(
         _check_fresh(client, inherited)
     elif continued is None:
         with told(uri):
-            new["experiment_id"] = leftovers.experiment_of(client, new)
+            new["experiment_id"] = _insist(lambda: leftovers.experiment_of(client, new))
     journal = _journal(uri, note, run_id=inherited or continued, **new)
     attempt, earlier = 1, {}
     try:
@@ -339,7 +341,8 @@ def _begin(
             info, earlier = found.info, found.data.tags
         else:
             with told(uri):
-                info = leftovers.create(client, new if journal is None else journal.head)
+                head = new if journal is None else journal.head
+                info = _insist(lambda: leftovers.create(client, head))
     except Claimed:
         if journal is not None:
             journal.discard()
@@ -354,6 +357,20 @@ def _begin(
     heart = None if job is None else Heart(client, info.run_id)
     link = Link(client, info.run_id, journal, note, heart)
     return Run(uri, info.run_id, info.experiment_id, link, attempt, earlier, heart)
+
+
+def _insist(ask: Callable[[], Any]) -> Any:
+    """The answer of a server, asked again for some minutes where it has too many at once."""
+    from mlflow.exceptions import MlflowException
+
+    until = time.monotonic() + _INSISTENCE_S
+    while True:
+        try:
+            return ask()
+        except MlflowException as error:
+            if error.error_code != BUSY or time.monotonic() > until:
+                raise
+        time.sleep(random.uniform(0.5, 2.0))
 
 
 def _journal(uri: str, note: Callable[[str], None], **head: Any) -> Journal | None:
