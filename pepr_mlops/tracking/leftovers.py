@@ -111,15 +111,18 @@ def create(client: MlflowClient, head: Mapping[str, Any]) -> Any:
 
     A server whose answer was lost on the way is asked again by MLflow, and makes another run.
     """
+    from mlflow.exceptions import MlflowException
+
     experiment = experiment_of(client, head)
     tags = dict(head["tags"])
     if "id" in head:
         tags[_KEY] = head["id"]
     run = client.create_run(experiment, head["start_ms"], tags, head["name"])
     if "id" in head:
-        for twin in _begun(client, experiment, head["id"]):
-            if twin.info.run_id != run.info.run_id:
-                client.delete_run(twin.info.run_id)
+        with suppress(MlflowException):  # it has the run, which is what counts
+            for twin in _begun(client, experiment, head["id"]):
+                if twin.info.run_id != run.info.run_id:
+                    client.delete_run(twin.info.run_id)
     return run.info
 
 
