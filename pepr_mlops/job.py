@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -83,7 +84,7 @@ def run(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
     gauges = Gauges(meter, Memory(device), intensity, spec.pue)
-    folder = None if checkpoints is None else _folder(checkpoints / spec.fingerprint)
+    folder = None if checkpoints is None else _writable(checkpoints) / spec.fingerprint
     saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
     wanted = tracking.Job(
         spec.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
@@ -108,10 +109,8 @@ def run(
             f"energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
-        others, load = (
-            hardware.other_gpu_processes(device),
-            OtherLoad(logged.earlier.get(CPU_OTHERS, "0")),
-        )
+        others = hardware.other_gpu_processes(device)
+        load = OtherLoad(logged.earlier.get(CPU_OTHERS, "0"))
         checkpoint = None
         if folder is not None:
             checkpoint = Checkpoint(folder, logged.run_id, opening["pepr.hardware"])
@@ -142,7 +141,7 @@ def run(
             )
         except BaseException:
             with suppress(Exception):  # server or device may be gone; the first error is told
-                logged.tag(gauges.costs.tags(meter.notes))
+                logged.tag({**gauges.costs.tags(meter.notes), **load.tags()})
             raise
         logged.tag(tags.closing(gauges, device, others, load))
         if gauges.energy_source == LOST:
@@ -209,14 +208,16 @@ def _describe(logged: Run, spec: RunSpec, opening: Mapping[str, str], meter: Met
     logged.tag({**opening, "mlflow.note.content": f"Energy: {source} ({meter.method})"})
 
 
-def _folder(folder: Path) -> Path:
+def _writable(folder: Path) -> Path:
+    """The folder, made where it is not there yet."""
+    why = "no right to write"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
     except OSError as error:
-        raise WrongUse(
-            f"checkpoints: {folder} cannot be made ({error.strerror}); name another folder"
-        ) from error
-    return folder
+        why = str(error.strerror)
+    raise WrongUse(f"checkpoints: {folder} cannot be written ({why}); name another folder")
 
 
 def _saved(

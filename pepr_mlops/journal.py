@@ -120,7 +120,7 @@ def home() -> Path:
 
 
 def left() -> Iterator[Journal]:
-    """The journals that no process holds, oldest first; each is held until it is released."""
+    """The journals that no process holds, each is held until it is released."""
     for folder in _folders():
         lock = FileLock(folder / _LOCK)
         try:

@@ -6,11 +6,16 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import psutil
+
+_PATIENCE_S = 10.0  # of whoever asks a second time
 
 
 def this_process() -> str:
@@ -53,15 +58,26 @@ def _started(pid: int) -> str:
 def uninterrupted() -> Iterator[None]:
     """Let a signal that asks this process to end wait until the block is through.
 
-    Python runs handlers in the main thread only, so elsewhere there is nothing to do.
+    One that comes when another has waited for seconds goes through: a block may hang. Python runs
+    handlers in the main thread only, so elsewhere there is nothing to do.
     """
-    before = {}
+    before: dict[int, Any] = {}
     came: list[int] = []
+    since: list[float] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        since.append(time.monotonic())
+        soon = since[-1] - since[0] < _PATIENCE_S
+        if not came or soon or not callable(before[number]):
+            came.append(number)
+        else:
+            before[number](number, frame)
+
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not None:
-                before[number] = signal.signal(number, lambda number, _: came.append(number))
+                before[number] = signal.signal(number, wait)
     try:
         yield
     finally:

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 import pepr_mlops
 from pepr_mlops import RunSpec
 from pepr_mlops.costs import J_PER_WH
-from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.errors import Paused, WorkFailed, WrongUse
+from pepr_mlops.job import run
 from pepr_mlops.schema import METRICS, TAGS
 
 
@@ -167,6 +168,33 @@ def test_what_is_known_to_be_impossible_makes_no_run(store: str, fields: dict[st
     with pytest.raises(WrongUse):
         pepr_mlops.run(RunSpec(**{"dataset": "digits", **fields}))  # type: ignore[arg-type]
     assert [e.name for e in MlflowClient().search_experiments()] == ["Default"]
+
+
+def test_an_attempt_that_does_not_finish_says_who_else_worked(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="off", device="cpu"
+    )
+    with pytest.raises(Paused):
+        run(spec, checkpoints=tmp_path / "c", until=1)
+    client = MlflowClient()
+    (paused,) = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+    assert float(paused.data.tags["pepr.cpu_others"]) >= 0
+    client.set_tag(paused.info.run_id, "pepr.cpu_others", "99.50")  # a busy attempt
+    outcome = run(spec, checkpoints=tmp_path / "c")
+    assert outcome.run.run_id == paused.info.run_id
+    assert client.get_run(outcome.run.run_id).data.tags["pepr.cpu_others"] == "99.50"
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_is_told_before_a_run(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    spec = RunSpec(dataset=str(shapes), image_size=32, pretrained=False, device="cpu")
+    with pytest.raises(WrongUse, match=r"checkpoints: .* cannot be written"):
+        run(spec, checkpoints=tmp_path / "file" / "c")
+    assert MlflowClient().get_experiment_by_name("shapes") is None
 
 
 def test_a_budget_ends_a_run_cleanly(store: str, shapes: Path) -> None:

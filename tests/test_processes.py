@@ -58,6 +58,23 @@ def test_a_signal_waits_until_the_block_is_through(number: signal.Signals) -> No
         signal.signal(number, before)
 
 
+def test_who_asks_again_after_a_while_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pepr_mlops.processes._PATIENCE_S", 0.0)
+    done: list[str] = []
+
+    def hangs() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("asked once")
+            signal.raise_signal(signal.SIGINT)
+            done.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        hangs()
+    assert done == ["asked once"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_an_interrupt_is_raised_after_the_block() -> None:
     done: list[str] = []
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pepr_mlops import journal as journals
 from pepr_mlops import ledger
-from pepr_mlops.errors import WorkFailed, one_line
+from pepr_mlops.errors import PeprError, WorkFailed, one_line
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import lives
 from pepr_mlops.safe import address
@@ -66,7 +66,7 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
                 raise WorkFailed(away[uri])
             with enduring():
                 yield _sent(journal, connect(uri if _run_of(journal) is None else _there(uri)))
-        except WorkFailed as error:
+        except PeprError as error:  # of this one; the others may be of other servers
             if error.reason == _AWAY:
                 away[uri] = str(error)
             yield _synced(journal, uri, _run_of(journal), 0, None, str(error))
@@ -84,7 +84,7 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
                 continue
             with impatient():
                 problem = _sent(journal, connect(uri)).problem
-        except WorkFailed as error:
+        except PeprError as error:
             problem = str(error)
         finally:
             journal.release()

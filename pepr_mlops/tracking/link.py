@@ -54,7 +54,7 @@ class Link(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._client, self._run_id = client, run_id
-        self._journal, self._note, self._heart = journal, note, heart
+        self._journal, self._tell, self._heart = journal, note, heart
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, Entry]] = deque()
         self._number = self._sent = 0
@@ -137,7 +137,7 @@ class Link(threading.Thread):
     def _send(self) -> bool:
         """Send the next that waits; whether the server took or refused it."""
         assert self._client is not None
-        number, entry = self._waiting[0]
+        _, entry = self._waiting[0]
         uri = str(self._client.tracking_uri)
         try:
             with told(uri):
@@ -158,7 +158,7 @@ class Link(threading.Thread):
             self._note(f"tracking: {address(uri)} answers again")
         with self._changed:
             self._waiting.popleft()
-            first = min((waiting for waiting, _ in self._waiting), default=number + 1)
+            first = min((waiting for waiting, _ in self._waiting), default=self._number + 1)
             if self._journal is not None and not self._stopped:
                 with suppress(OSError):  # it would be sent again, which changes nothing
                     self._journal.sent(first - 1)
@@ -187,6 +187,10 @@ class Link(threading.Thread):
             f"tracking: {address(uri)} does not answer ({why}); the work goes on and is logged "
             "when it answers again"
         )
+
+    def _note(self, line: str) -> None:
+        with suppress(Exception):  # of whoever listens, such as of warnings that are errors
+            self._tell(line)
 
     def _raise(self) -> None:
         refused, self._refused = self._refused, None

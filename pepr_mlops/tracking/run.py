@@ -170,9 +170,9 @@ def start(
     has not taken a few seconds after that (half an hour for an exclusive job) stays in the journal,
     where `note` says. `offline` asks no server at all and leaves everything there.
     """
+    if not offline:
+        leftovers.catch_up(tracking_uri, note)
     with enduring(), ExitStack() as signals:  # of many that begin at once some wait
-        if not offline:
-            leftovers.catch_up(tracking_uri, note)
         signals.enter_context(uninterrupted())  # one finds a run that can be ended, or none
         run = _begin(experiment, default, name, tracking_uri, job, offline, note)
         waiting = signals.pop_all()
@@ -306,14 +306,13 @@ def _begin(
 
     uri = resolved(tracking_uri)
     here = os.environ if tracking_uri is None else {}  # the variables are of MLflow's own server
-    by_id = None
-    if experiment is None:
-        experiment, by_id = here.get("MLFLOW_EXPERIMENT_NAME"), here.get("MLFLOW_EXPERIMENT_ID")
-    wanted = {"experiment": experiment or default}
-    if experiment is None and by_id is not None:
-        wanted = {"experiment_id": by_id}
     tags = {**resolve_tags(), **({} if job is None else claims.job_tags(job))}
-    new = {**wanted, "name": name, "tags": tags, "start_ms": _now_ms()}
+    new = {
+        **_experiment(experiment, default, here),
+        "name": name,
+        "tags": tags,
+        "start_ms": _now_ms(),
+    }
     if offline:
         journal = _journal(uri, note, **new)
         if journal is None:
@@ -357,6 +356,14 @@ def _begin(
     heart = None if job is None else Heart(client, info.run_id)
     link = Link(client, info.run_id, journal, note, heart)
     return Run(uri, info.run_id, info.experiment_id, link, attempt, earlier, heart)
+
+
+def _experiment(asked: str | None, default: str, here: Mapping[str, str]) -> dict[str, Any]:
+    """The experiment a new run belongs to, by its name or its id."""
+    name, by_id = here.get("MLFLOW_EXPERIMENT_NAME"), here.get("MLFLOW_EXPERIMENT_ID")
+    if asked is None and name is None and by_id is not None:
+        return {"experiment_id": by_id}
+    return {"experiment": asked or name or default}
 
 
 def _insist(ask: Callable[[], Any]) -> Any:

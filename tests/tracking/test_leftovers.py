@@ -296,3 +296,13 @@ def test_a_damaged_journal_is_told_and_stops_nobody(store: str) -> None:
     assert [str(damaged.folder) in note for note in notes] == [True]
     (synced,) = tracking.sync()
     assert synced.problem is not None
+
+
+def test_an_address_that_is_none_keeps_only_its_own_run(store: str) -> None:
+    for name, uri in (("bad", "http://host:no-port"), ("good", store)):
+        with tracking.start("e", "e", name, uri, offline=True):
+            pass
+    bad, good = tracking.sync()
+    assert bad.problem is not None
+    assert "is no address" in bad.problem
+    assert (good.name, good.status) == ("good", "FINISHED")
