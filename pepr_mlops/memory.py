@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import platform
 import sys
@@ -32,6 +33,7 @@ def keep_freed() -> None:
         libc.mallopt(_M_TOP_PAD, _TOP_PAD)
 
 
+@functools.cache
 def _glibc() -> ctypes.CDLL | None:
     if platform.libc_ver()[0] != "glibc":
         return None
