@@ -17,6 +17,7 @@ from pepr_mlops.errors import WrongUse
 if TYPE_CHECKING:
     import torch
 
+_VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # as Linux calls them
 _PACKAGES = ("pepr_mlops", "torch", "timm", "mlflow", "zeus", "codecarbon", "medmnist", "numpy")
 
 
@@ -198,13 +199,19 @@ def _git_commit() -> str | None:
 
 
 def _cpu_model() -> str:
+    """Its name and the widest vector instructions it offers: clouds call CPUs of very different
+    speed by one name."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    told = {
+        key.strip(): value.strip()
+        for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
+    name = told.get("model name") or platform.processor() or platform.machine()
+    vectors = next((v for v in _VECTORS if v in told.get("flags", "").split()), None)
+    return name if vectors is None else f"{name} ({vectors})"
 
 
 def _process_name(pid: int) -> str:

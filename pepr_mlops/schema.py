@@ -402,7 +402,7 @@ TAGS: dict[str, str] = {
     "pepr.parameters": "trainable and fixed weights of the model",
     "pepr.device": "torch device used",
     "pepr.hardware": "GPU, or the CPU where none is used",
-    "pepr.cpu": "CPU model",
+    "pepr.cpu": "CPU model and its widest vector instructions",
     "pepr.cpu_count": "logical CPUs",
     "pepr.cpu_others": "CPUs that other processes kept busy in the busiest attempt, on average",
     "pepr.ram_gb": "memory of the machine (1e9 bytes)",

@@ -53,6 +53,25 @@ def test_the_machine_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: fpu fma avx avx2\n\n", "AMD EPYC (avx2)"),
+        (
+            "model name\t: AMD EPYC\nflags\t: avx avx2 avx512f avx512_bf16\n",
+            "AMD EPYC (avx512_bf16)",
+        ),
+        ("model name\t: ARM Neoverse: N1\nFeatures\t: asimd\n", "ARM Neoverse: N1"),
+    ],
+)
+def test_cpus_of_one_name_are_told_apart(
+    told: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(told)
+    monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
+    assert hardware._cpu_model() == name
+
+
+@pytest.mark.parametrize(
     ("asked", "seen"),
     [
         (None, ["0", "1", "2"]),
