@@ -1,0 +1,240 @@
+"""What the tool costs and how fast it is: measures everything anew and writes the table of it.
+
+    python benchmarks/speed.py               # an hour on two cores; nothing else should run
+    python benchmarks/speed.py --only start  # one of them
+    python benchmarks/speed.py --table       # the table alone, from results/
+
+Each row of the table in README.md is what was wanted, what a script measured, and whether that
+suffices; `results/` has the numbers behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+_HERE = Path(__file__).parent
+_BEGIN, _END = "<!-- speed.py writes from here -->\n", "<!-- to here -->\n"
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing wanted and measured. `reached` None: there was no wish, the number is told."""
+
+    what: str
+    wanted: str
+    found: str
+    reached: bool | None
+
+
+def _train(r: Result) -> Iterator[Row]:
+    wishes = {("resnet18d", 64): 1.6, ("mobilenetv2_050", 64): 1.7, ("resnet18d", 224): 2.7}
+    for arm, name in (("auto", "fastest setting"), ("fp32", "fp32")):
+        for case in r["speed"]:
+            wish = wishes[case["model"], case["pixels"]] if arm == "auto" else 1.1
+            ratio, (low, high) = case["ratio"][arm], case["ratio_least_greatest"][arm]
+            rate = case["images_per_s"]
+            yield Row(
+                f"`pepr train` against a plain loop: `{case['model']}`, {case['pixels']} px, {name}"
+                f" ({case['chosen'][arm]})",
+                f"≥ {wish}×",
+                f"{ratio:.2f}× ({low:.2f} to {high:.2f} over epochs): {rate['plain']:.3g} → "
+                f"{rate[arm]:.3g} images/s",
+                ratio >= wish,
+            )
+    of = r["learning"]
+    means, spread = of["mean"], of["standard_deviation"]
+    both = " and ".join(f"{means[a]:.3f} ± {spread[a]:.3f}" for a in ("plain", "auto"))
+    yield Row(
+        f"equal learning: test accuracy of the plain loop and of auto, `{of['model']}`, "
+        f"{of['epochs']} epochs, {len(of['test_accuracy']['auto'])} seeds",
+        "within the spread of the seeds",
+        both,
+        abs(means["plain"] - means["auto"]) <= max(spread["plain"], spread["auto"]),
+    )
+
+
+def _overhead(r: Result) -> Iterator[Row]:
+    for key, name in (("ratio", "time"), ("cpu_ratio", "CPU time")):
+        of = r[key]
+        yield Row(
+            f"measuring and logging everything against nothing: {name}, median of {r['pairs']} "
+            "pairs",
+            "≤ 1 %",
+            f"{100 * (of['median'] - 1):.1f} % ({100 * (of['low'] - 1):.1f} to "
+            f"{100 * (of['high'] - 1):.1f})",
+            of["median"] <= 1.01,
+        )
+    own_s = r["logging_s_per_epoch"] + r["windows_s_per_epoch"]
+    yield Row(
+        "logging an epoch to a server on this machine",
+        "≤ 50 ms",
+        f"{1000 * r['logging_s_per_epoch']:.0f} ms; with the windows of energy "
+        f"{100 * own_s / r['off_s'] * r['epochs']:.2f} % of these epochs",
+        r["logging_s_per_epoch"] <= 0.05,
+    )
+
+
+def _start(r: Result) -> Iterator[Row]:
+    helps = r["help_s"]
+    slowest = max(helps, key=helps.get)
+    yield Row(
+        f"help of {len(helps)} commands",
+        "< 0.3 s",
+        f"{min(helps.values()):.2f} to {helps[slowest]:.2f} s (`{slowest}`)",
+        helps[slowest] < 0.3,
+    )
+    for store, seconds in r["first_step_s"].items():
+        yield Row(
+            f"`pepr train` to its first step, {store} SQLite store",
+            "< 8 s",
+            f"{seconds:.1f} s",
+            seconds < 8,
+        )
+    fixed = r["job_fixed_s"]
+    yield Row(
+        "what a job takes besides training and evaluation: a sweep's against `mlflow run`",
+        "≤ half",
+        f"{fixed['sweep']:.1f} s against {fixed['mlflow_run']:.1f}: "
+        f"{r['job_ratio_sweep_to_mlflow_run']:.2f}",
+        r["job_ratio_sweep_to_mlflow_run"] <= 0.5,
+    )
+
+
+def _query(r: Result) -> Iterator[Row]:
+    for store, name, wish in (("sqlite", "SQLite", 10.0), ("http", "HTTP", 1.0)):
+        of = r[store]
+        yield Row(
+            f"{r['runs']:,} runs into a frame against `mlflow.search_runs`, {name}",
+            f"≥ {wish:g}×",
+            f"{of['ratio']['runs']:.1f}×: {of['load_runs']['seconds']:.1f} s against "
+            f"{of['mlflow.search_runs']['seconds']:.1f}; scored, with the evidence of its "
+            f"histories, {of['scored']['seconds']:.1f} s",
+            of["ratio"]["runs"] >= wish,
+        )
+        again = of.get("scored again")
+        again_s = of["scored"]["seconds"] if again is None else again["seconds"]
+        yield Row(
+            f"a second look at them, scored, {name}",
+            "< 1 s",
+            f"{again_s:.2f} s" + ("" if again else ": all is read again"),
+            again_s < 1,
+        )
+
+
+def _query_growth(r: Result) -> Iterator[Row]:
+    for store, name in (("sqlite", "SQLite"), ("http", "HTTP")):
+        sizes = list(r[store])
+        seconds = [r[store][n]["scored"]["seconds"] for n in sizes]
+        grown = r["growth"][store]["scored"]["ms_per_run"]
+        yield Row(
+            f"read and scored, {' / '.join(f'{int(n):,}' for n in sizes)} runs, {name}",
+            "no faster than the runs",
+            f"{' / '.join(f'{s:.1f}' for s in seconds)} s, a run at last {grown:.2f}× as long",
+            grown <= 1.3,
+        )
+
+
+def _report(r: Result) -> Iterator[Row]:
+    for of in r["pages"]:
+        yield Row(
+            f"a report of {of['models']:,} models",
+            "",
+            f"{of['compare_s'] + of['render_s']:.1f} s to make, {of['size_mb']:.1f} MB, "
+            f"{of['all_figures_s']:.1f} s until all of it is drawn",
+            None,
+        )
+
+
+def _report_growth(r: Result) -> Iterator[Row]:
+    pages = r["pages"]
+    seconds = [of["compare_s"] + of["render_s"] for of in pages]
+    grown = seconds[-1] / seconds[-2] * pages[-2]["runs"] / pages[-1]["runs"]
+    runs = " / ".join(f"{of['runs']:,}" for of in pages)
+    sizes = " / ".join(f"{of['size_mb']:.1f}" for of in pages)
+    yield Row(
+        f"a report of {pages[0]['models']} models, {runs} runs",
+        "no faster than the runs",
+        f"{' / '.join(f'{s:.1f}' for s in seconds)} s to make, "
+        f"{sizes} MB, a run at last {grown:.2f}× as long",
+        grown <= 1.3,
+    )
+
+
+def _forecast(r: Result) -> Iterator[Row]:
+    for cost in ("energy", "time"):
+        of = r[cost]
+        error = of["forecast_median_error"]
+        yield Row(
+            f"{cost} forecast after the first of {r['epochs']} epochs, {len(r['runs'])} runs",
+            "within 3 % at the median",
+            f"off by {100 * error:.1f} %, carbontracker's rule by "
+            f"{100 * of['carbontracker_median_error']:.1f} %",
+            error <= 0.03,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A script with its arguments, and the rows its result makes."""
+
+    command: str
+    rows: Callable[[Result], Iterator[Row]]
+
+
+_ALL = {
+    "train": Measured("train.py", _train),
+    "overhead": Measured("overhead.py --pairs 30 --epochs 1 --image-size 32", _overhead),
+    "start": Measured("start.py", _start),
+    "query": Measured("query.py --runs 10000", _query),
+    "query_growth": Measured("query.py --growth 1000,10000,100000", _query_growth),
+    "report": Measured("report.py", _report),
+    "report_growth": Measured(
+        "report.py --models 131 --runs 1000 --runs 10000 --runs 100000", _report_growth
+    ),
+    "forecast": Measured("forecast.py", _forecast),
+}
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(list(_ALL)), help="may be repeated")
+@click.option("--table", "table_only", is_flag=True, help="measure nothing")
+def main(only: tuple[str, ...], table_only: bool) -> None:
+    for name in () if table_only else only or _ALL:
+        script, *arguments = _ALL[name].command.split()
+        words = [sys.executable, str(_HERE / script), *arguments, "--out", str(_result(name))]
+        click.echo(f"{name}: {' '.join(words[1:])}", err=True)
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    path = _HERE / "README.md"
+    before, _, rest = path.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    path.write_text(f"{before}{_BEGIN}{table()}{_END}{after}")
+
+
+def table() -> str:
+    """The table in Markdown, from the results that are there."""
+    lines = ["| what | wanted | measured | reached | command |", "| --- | --- | --- | --- | --- |"]
+    for name, of in _ALL.items():
+        link = f"`python benchmarks/{of.command}` ([{name}.json](results/{name}.json))"
+        for row in of.rows(json.loads(_result(name).read_text())):
+            reached = {True: "yes", False: "**no**", None: ""}[row.reached]
+            lines.append(f"| {row.what} | {row.wanted} | {row.found} | {reached} | {link} |")
+            link = ""
+    return "\n".join(lines) + "\n"
+
+
+def _result(name: str) -> Path:
+    return _HERE / "results" / f"{name}.json"
+
+
+if __name__ == "__main__":
+    main()
