@@ -91,6 +91,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for f in fields(RunSpec):
         if f.name not in own:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
+    for name in ("precision", "layout"):  # what `auto` came to
+        own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
     own["dataset"] = own["dataset"].map(_folder_name, na_action="ignore")
     own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}
     own |= {

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
 from pepr_mlops.progress import Silent
-from pepr_mlops.schema import PERFORMANCE, RunSpec, memory_metric
+from pepr_mlops.schema import AUTO, PERFORMANCE, RunSpec, memory_metric
 from pepr_mlops.server import impatient
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def run(
     opening = tags.opening(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
-    gauges = Gauges(meter, Memory(device), intensity, spec.pue)
+    memory = Memory(device)
+    gauges = Gauges(meter, memory, intensity, spec.pue)
     folder = None if checkpoints is None else _writable(checkpoints) / spec.fingerprint
     saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
     wanted = tracking.Job(
@@ -99,9 +100,15 @@ def run(
         note=shown.note,
     ) as logged:
         _describe(logged, spec, opening, meter)
-        train.prepare(spec, device)
         splits = data.load(spec)
         logged.data(splits)
+        if saved is None:
+            spec = _settled(spec, splits, device, logged, shown.note)
+            memory.restart()
+        else:  # what it was begun with, whatever would be faster now
+            arithmetic = {name: saved.state[name] for name in ("precision", "layout")}
+            spec = replace(spec, **arithmetic)
+        train.prepare(spec, device)
         network = _network(spec, splits, logged)
         shown.note(
             f"{spec.model} on {device}; {splits.name}: {len(splits.train):,} / "
@@ -184,9 +191,10 @@ def probe(
         ) as logged,
     ):
         _describe(logged, spec, opening, meter)
+        splits = data.load(spec)
+        spec = _settled(spec, splits, device, logged, lambda line: None)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
-        splits = data.load(spec)
         network = _network(spec, splits, logged)
         metrics, steps = train.probe(
             spec, splits, network, device, gauges, progress(spec, overall(meter.sources))
@@ -206,6 +214,30 @@ def _describe(logged: Run, spec: RunSpec, opening: Mapping[str, str], meter: Met
     logged.spec(asdict(spec))
     source = overall(meter.sources)
     logged.tag({**opening, "mlflow.note.content": f"Energy: {source} ({meter.method})"})
+
+
+def _settled(
+    spec: RunSpec,
+    splits: Splits,
+    device: torch.device,
+    logged: Run,
+    note: Callable[[str], None],
+) -> RunSpec:
+    """The spec with the precision and layout to train in, logged where a trial chose them."""
+    from pepr_mlops import tuning
+
+    if AUTO not in (spec.precision, spec.layout):
+        return spec
+    note(f"{spec.model}: tries which arithmetic and memory layout is fastest on {device}")
+    trial = tuning.fastest(spec, splits, device)
+    note(f"{spec.model}: {trial.spec.precision}, {trial.spec.layout} ({trial.report})")
+    chosen = {
+        f"pepr.{name}": getattr(trial.spec, name)
+        for name in ("precision", "layout")
+        if getattr(spec, name) == AUTO
+    }
+    logged.tag({**chosen, "pepr.tried": trial.report})
+    return trial.spec
 
 
 def _writable(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from pepr_mlops.errors import WrongUse, nearest
 
 NONE = "none"  # how an absent optional value is written where only text is possible
 _NO_VALUE = ("", NONE)
+AUTO = "auto"  # a precision or layout that a trial decides
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
@@ -73,10 +74,14 @@ class RunSpec:
     lr: float = _option(5e-4, "learning rate of Adam", above=0)
     seed: int = _option(0, "seed of weights, order and drawn subsets", low=0, high=2**32 - 1)
     precision: str = _option(
-        "fp32", "arithmetic of the training", choices=("fp32", "tf32", "bf16", "fp16")
+        "fp32",
+        "arithmetic of the training; auto tries which is fastest here",
+        choices=("fp32", "tf32", "bf16", "fp16", AUTO),
     )
     layout: str = _option(
-        "contiguous", "memory layout of the images", choices=("contiguous", "channels_last")
+        "contiguous",
+        "memory layout of the images; auto tries which is faster here",
+        choices=("contiguous", "channels_last", AUTO),
     )
     compile: bool = _option(False, "compile the model with torch.compile")
     deterministic: bool = _option(False, "use deterministic algorithms only")
@@ -112,6 +117,11 @@ class RunSpec:
                 object.__setattr__(self, f.name, float(value) + 0.0)
         if self.weights is not None and not self.pretrained:
             raise WrongUse("weights: a file of weights excludes training from scratch; drop one")
+        if self.compile and AUTO in (self.precision, self.layout):
+            raise WrongUse(
+                "compile: a trial of precision or layout would change what is compiled after it; "
+                "name both, or train without compile"
+            )
         if self.country is not None and self.carbon_intensity is not None:
             raise WrongUse("country: carbon_intensity says the same; give one of them")
         if self.budget_wh is not None and self.energy == "off":
@@ -389,6 +399,9 @@ TAGS: dict[str, str] = {
     "pepr.unmeasured_s": "seconds of interrupted attempts whose cost is in no number, at most",
     "pepr.probe": "steps it trained to forecast the cost; not a training",
     "pepr.stopped": "the budget that ended the run early, and where",
+    "pepr.precision": "arithmetic that `precision=auto` came to",
+    "pepr.layout": "memory layout that `layout=auto` came to",
+    "pepr.tried": "ms a step took in each arithmetic and layout tried, and how long trying took",
     "pepr.parameters": "trainable and fixed weights of the model",
     "pepr.device": "torch device used",
     "pepr.hardware": "GPU, or the CPU where none is used",

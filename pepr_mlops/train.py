@@ -24,9 +24,10 @@ from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
 from pepr_mlops.forecast import WARM_STEPS, Cost, Forecast, Mark, of_marks, of_window, steady_steps
 from pepr_mlops.gauges import Gauges
+from pepr_mlops.memory import keep_freed
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.processes import uninterrupted
-from pepr_mlops.schema import PERFORMANCE, RunSpec
+from pepr_mlops.schema import AUTO, PERFORMANCE, RunSpec
 
 Record = Callable[[Mapping[str, float], int], None]
 
@@ -87,10 +88,11 @@ def check_arithmetic(spec: RunSpec, device: torch.device) -> None:
 def prepare(spec: RunSpec, device: torch.device) -> None:
     """Set torch's device, precision of fp32 operations, determinism and seed for this process.
 
-    Call it before anything runs on the device. fp32 means IEEE single precision throughout:
-    torch's own default lets convolutions use TF32. Raises `WorkFailed` where others have the
-    memory of the device.
+    Call it before anything runs on the device, with the precision and layout settled. fp32 means
+    IEEE single precision throughout: torch's own default lets convolutions use TF32. Raises
+    `WorkFailed` where others have the memory of the device.
     """
+    assert AUTO not in (spec.precision, spec.layout)
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     precision = "tf32" if spec.precision == "tf32" else "ieee"
@@ -99,11 +101,13 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
         of.fp32_precision = precision
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.manual_seed(spec.seed)
+    if device.type == "cpu":
+        keep_freed()
     if device.type == "cuda":
         try:
             torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
         except RuntimeError as error:  # others may have left too little memory even for that
-            raise _told(error, spec, 0) or error from error
+            raise told(error, spec, 0) or error from error
 
 
 def fit(
@@ -132,12 +136,12 @@ def fit(
     took is recorded before.
     """
     try:
-        training = _Training(spec, splits, network, device, gauges)
+        training = Training(spec, splits, network, device)
     except Exception as error:
-        told = _told(error, spec, 0)
-        if told is None:
+        failure = told(error, spec, 0)
+        if failure is None:
             raise
-        raise told from error
+        raise failure from error
     setup = {"time/setup_s": time.perf_counter() - started}
     best: dict[str, float] = {}
     result: Result | None = None
@@ -172,10 +176,10 @@ def fit(
                     with suppress(OSError):  # a full disk
                         checkpoint.costs(gauges.state(), clean=True)
                 record(gauges.metrics(), epoch)
-            told = _told(error, spec, epoch)
-            if told is None:
+            failure = told(error, spec, epoch)
+            if failure is None:
                 raise
-            raise told from error
+            raise failure from error
         with uninterrupted():  # an epoch that is through is kept and logged, whatever comes
             evaluated_s = gauges.end(phase, f"epoch {epoch}").time_s
             ahead: dict[str, float] = {}
@@ -237,7 +241,7 @@ def probe(
     forecasts, and the steps in words. Raises `WorkFailed` as `fit`.
     """
     try:
-        training = _Training(spec, splits, network, device, gauges)
+        training = Training(spec, splits, network, device)
         order = training.train.order(spec.batch_size, torch.Generator().manual_seed(spec.seed))
         progress.start_epoch(1, len(order))
         batches = itertools.cycle(order)  # an epoch may be too short to read its energy
@@ -253,10 +257,10 @@ def probe(
                 break
         window = gauges.end("train", "probe")
     except Exception as error:
-        told = _told(error, spec, 0)
-        if told is None:
+        failure = told(error, spec, 0)
+        if failure is None:
             raise
-        raise told from error
+        raise failure from error
     whole = spec.epochs * len(splits.train) / images
     metrics = gauges.metrics() | {"forecast/train_s": window.time_s * whole}
     energy_wh = of_window(window).energy_wh
@@ -272,7 +276,7 @@ class _Evaluation:
     probabilities: Floats
 
 
-class _Training:
+class Training:
     """The network, its optimiser and the data on the device."""
 
     def __init__(
@@ -281,7 +285,6 @@ class _Training:
         splits: Splits,
         network: torch.nn.Module,
         device: torch.device,
-        gauges: Gauges,
     ) -> None:
         layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
         resident = fits(splits, device)
@@ -305,7 +308,7 @@ class _Training:
         self.resident_bytes = (
             sum(part.images.nbytes for part in parts) if resident and device.type != "cpu" else None
         )
-        self._spec, self._device, self._gauges = spec, device, gauges
+        self._spec, self._device = spec, device
         self._task: Task = splits.task
         network = network.to(device).to(memory_format=layout)
         # The order of the images depends on the seed alone, not on what the model drew before.
@@ -324,6 +327,8 @@ class _Training:
     def state(self) -> dict[str, Any]:
         """What `restore` takes to go on as if nothing had happened."""
         return {
+            "precision": self._spec.precision,
+            "layout": self._spec.layout,
             "network": self._weights.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -487,7 +492,7 @@ def _normalisation(
     return pair[0], pair[1]
 
 
-def _told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
+def told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
     """What a person can act on instead of the error of an epoch (0: before the first), or None."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

@@ -50,12 +50,13 @@ LEVELS = [
     },
     {"gauges", "report"},
     {"train", "tags"},
+    {"tuning"},
     {"job", "measurement", "view"},
     {"worker"},
     {"sweeper"},
     {"cli", "live"},
 ]
-FREE = {0, 1, 8}
+FREE = {0, 1, 9}
 
 
 def _nodes(path: Path) -> Iterator[ast.AST]:

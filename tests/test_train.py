@@ -143,7 +143,7 @@ def test_best_validation_epoch_is_the_first_of_the_highest(
         accuracy = by_epoch[name][epoch - 1]
         return train._Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
 
-    monkeypatch.setattr(train._Training, "evaluate", evaluate)
+    monkeypatch.setattr(train.Training, "evaluate", evaluate)
     _, logged, _ = _fit(_spec(shapes, epochs=4))
     assert [m["best_val/accuracy"] for _, m in logged] == [0.4, 0.7, 0.7, 0.7]
     assert [m["performance"] for _, m in logged] == [0.4, 0.7, 0.9, 0.5]
@@ -319,7 +319,7 @@ class _Clocked:
         self.now = self.begun = 0.0
         seconds = iter(step_s)
         first_s = iter([4.0])
-        step, evaluate = train._Training._step, train._Training.evaluate
+        step, evaluate = train.Training._step, train.Training.evaluate
 
         def stepped(*given: Any) -> Any:
             self.now += next(seconds)
@@ -330,8 +330,8 @@ class _Clocked:
             return evaluate(training, batches, *given)
 
         monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        monkeypatch.setattr(train._Training, "_step", stepped)
-        monkeypatch.setattr(train._Training, "evaluate", evaluated)
+        monkeypatch.setattr(train.Training, "_step", stepped)
+        monkeypatch.setattr(train.Training, "evaluate", evaluated)
 
     def begin(self, name: str) -> None:
         self.begun = self.now

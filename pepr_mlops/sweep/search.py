@@ -15,7 +15,7 @@ import pandas as pd
 
 from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import PERFORMANCE, RESOURCES, RunSpec, as_text
+from pepr_mlops.schema import AUTO, PERFORMANCE, RESOURCES, RunSpec, as_text
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
 
@@ -143,6 +143,12 @@ def check(specs: Sequence[RunSpec], letter: str) -> None:
             "search each by itself"
         )
     spec = specs[0]
+    for name in ("precision", "layout"):
+        if getattr(spec, name) == AUTO:
+            raise WrongUse(
+                f"{name}: auto may come to something else for each model, and a frugal search "
+                "compares them; name one"
+            )
     if letter in ("E", "C") and spec.energy == "off":
         raise WrongUse(f"objective: energy=off leaves {letter} unknown; choose pepr-t or pepr-m")
     if letter == "C" and spec.country is None and spec.carbon_intensity is None:

@@ -1,0 +1,147 @@
+"""Which arithmetic and memory layout is fastest: a trial of some training steps in each.
+
+What is trained in the trial is thrown away, so that the training afterwards is the one that the
+same precision and layout would have been if they had been asked for by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import torch
+
+from pepr_mlops import hardware, models, train
+from pepr_mlops.data.splits import Splits
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.schema import AUTO, RunSpec
+
+Setting = tuple[str, str]  # precision and layout
+Steps = Callable[[int], float]  # trains so many steps and says how many seconds they took
+
+_BLOCK_S = 0.1  # of steps in a row, or the clock and the waiting for the device weigh too much
+_TURNS, _ENOUGH_S = 5, 4.0  # both are reached, ...
+_FEW_TURNS, _TOO_LONG_S = 3, 12.0  # ... or both of these, where steps are long
+_OUT_OF_REACH = 1.5  # times as slow as the fastest: not tried further
+_GAIN = 0.97  # of the first setting's time, for what may be chance below that
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The spec with the fastest setting, and in words what a step took in each."""
+
+    spec: RunSpec
+    report: str
+
+
+def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
+    """Settle what `spec` leaves to a trial: its precision, its layout, or both.
+
+    All settings train on the first images of `splits.train`, in turns. Another than the first is
+    chosen where it is faster by more than 3 % in the median of the turns. Raises `WrongUse` as
+    `models.build`, and `WorkFailed` as `train.fit` where no setting can be trained.
+    """
+    started = time.perf_counter()
+    network = models.build(
+        spec.model,
+        classes=len(splits.classes),
+        channels=splits.channels,
+        image_size=spec.image_size,
+        pretrained=False,
+    )
+    images = min(spec.batch_size, len(splits.train))
+    few = replace(splits, train=splits.train.take(np.arange(images)))
+    running: dict[Setting, Steps] = {}
+    impossible: dict[Setting, WorkFailed] = {}
+    for setting in settings(spec, device):
+        asked = replace(spec, precision=setting[0], layout=setting[1])
+        try:
+            running[setting] = _steps(asked, few, copy.deepcopy(network), device)
+        except Exception as error:
+            told = train.told(error, asked, 0)
+            if told is None:
+                raise
+            impossible[setting] = told
+    if not running:
+        raise next(iter(impossible.values()))
+    step_s = compare(running)
+    precision, layout = chosen(step_s)
+    words = [f"{' '.join(s)} {1000 * median(times):.3g} ms" for s, times in step_s.items()]
+    words += [f"{' '.join(s)} {error.reason}" for s, error in impossible.items()]
+    report = f"{', '.join(words)} for {images} images; {time.perf_counter() - started:.1f} s"
+    return Trial(replace(spec, precision=precision, layout=layout), report)
+
+
+def settings(spec: RunSpec, device: torch.device) -> list[Setting]:
+    """What there is to try, the plainest first: arithmetic that the hardware has."""
+    precisions = _precisions(device) if spec.precision == AUTO else [spec.precision]
+    layouts = ["contiguous", "channels_last"] if spec.layout == AUTO else [spec.layout]
+    return list(itertools.product(precisions, layouts))
+
+
+def _precisions(device: torch.device) -> list[str]:
+    """Without instructions of its own a precision is emulated, tens of times as slow."""
+    if device.type == "cuda":
+        ampere = torch.cuda.get_device_capability(device) >= (8, 0)
+        return ["fp32", "tf32", "bf16"] if ampere else ["fp32", "fp16"]
+    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return ["fp32", "bf16"]
+    return ["fp32"]
+
+
+def _steps(spec: RunSpec, splits: Splits, network: torch.nn.Module, device: torch.device) -> Steps:
+    """Steps on all training images of `splits` at once, warmed up."""
+    train.prepare(spec, device)
+    training = train.Training(spec, splits, network, device)
+    batch = torch.arange(len(splits.train))
+    _, wait = hardware.gpu_of(device)
+
+    def steps(n: int) -> float:
+        train.prepare(spec, device)  # the precision of fp32 operations is the process's
+        started = time.perf_counter()
+        training.steps_of([batch] * n)
+        wait()
+        return time.perf_counter() - started
+
+    steps(1)
+    return steps
+
+
+def compare(running: dict[Setting, Steps]) -> dict[Setting, list[float]]:
+    """Seconds of a step in each setting, turn by turn; those far behind miss the later turns."""
+    at_once = {s: max(1, math.ceil(_BLOCK_S / steps(1))) for s, steps in running.items()}
+    step_s: dict[Setting, list[float]] = {setting: [] for setting in running}
+    left = list(running)
+    took_s = 0.0
+    for turn in itertools.count(1):
+        for setting in left if turn % 2 else left[::-1]:  # a drift weighs on all alike
+            block_s = running[setting](at_once[setting])
+            step_s[setting].append(block_s / at_once[setting])
+            took_s += block_s
+        if turn >= _FEW_TURNS:
+            best_s = min(median(step_s[setting]) for setting in left)
+            left = [s for s in left if median(step_s[s]) <= _OUT_OF_REACH * best_s]
+        if (
+            len(left) == 1
+            or (turn >= _TURNS and took_s >= _ENOUGH_S)
+            or (turn >= _FEW_TURNS and took_s >= _TOO_LONG_S)
+        ):
+            return step_s
+    raise AssertionError  # counting has no end
+
+
+def chosen(step_s: dict[Setting, list[float]]) -> Setting:
+    """The fastest setting, by the median over turns of its time beside the first setting's."""
+    first = next(iter(step_s))
+    beside = {
+        setting: median(a / b for a, b in zip(times, step_s[first], strict=False))
+        for setting, times in step_s.items()
+    }
+    best = min(beside, key=lambda setting: beside[setting])
+    return best if beside[best] < _GAIN else first

@@ -1,0 +1,48 @@
+"""Memory that is kept for the next step, and peaks that begin anew all the same."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+
+_FAULTS = """
+import resource
+from pepr_mlops.memory import Memory, keep_freed
+
+size = 200_000_000
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * size  # 48,828 pages of 4 kB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+"""
+
+
+def _python(code: str) -> list[float]:
+    """What the code prints, in a process that has not been told to keep anything yet."""
+    words = [sys.executable, "-c", _FAULTS + code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def test_pages_of_a_freed_tensor_are_cleared_once_only() -> None:
+    as_it_is = _python("print(faults(), faults())")
+    assert min(as_it_is) > 40_000
+    kept = _python("keep_freed(); print(faults(), faults())")
+    assert kept[0] > 40_000
+    assert kept[1] < 1000
+
+
+def test_a_peak_begins_without_what_was_kept() -> None:
+    before, peak, again = _python(
+        "keep_freed(); memory = Memory(); print(memory.metrics()['memory/rss_gb']); faults();"
+        "print(memory.metrics()['memory/rss_gb']); memory.restart();"
+        "print(memory.metrics()['memory/rss_gb'])"
+    )
+    assert peak - before == pytest.approx(0.2, abs=0.01)
+    assert again - before == pytest.approx(0.0, abs=0.01)

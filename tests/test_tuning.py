@@ -1,0 +1,179 @@
+"""The trial of arithmetic and layout: what it chooses, and that it leaves no trace but its tags."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from pepr_mlops import RunSpec, comparison, data, models, query, train, tuning
+from pepr_mlops.errors import Paused, WorkFailed, WrongUse
+from pepr_mlops.job import run
+from pepr_mlops.sweep import plan, search
+
+CPU = torch.device("cpu")
+PLAIN, LAST, HALF = ("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "contiguous")
+
+
+def _spec(shapes: Path, **fields: object) -> RunSpec:
+    given = {
+        **{"dataset": str(shapes), "image_size": 32, "epochs": 2, "batch_size": 8},
+        **{"model": "test_resnet", "pretrained": False, "device": "cpu", "energy": "off"},
+        **fields,
+    }
+    return RunSpec.parse({name: str(value).lower() for name, value in given.items()})
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "_BLOCK_S", 0.0)
+    monkeypatch.setattr(tuning, "_ENOUGH_S", 0.0)
+
+
+def test_the_fastest_is_chosen_beside_the_first_turn_by_turn() -> None:
+    # The machine became three times as slow after the first turn: the means would mislead.
+    drifting = {PLAIN: [1.0, 3.0, 3.0], LAST: [0.9, 2.7, 2.7], HALF: [1.2, 3.6, 3.6]}
+    assert tuning.chosen(drifting) == LAST
+
+
+def test_a_gain_that_may_be_chance_is_left() -> None:
+    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.98, 0.98, 0.98]}) == PLAIN
+    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.96, 0.96, 0.96]}) == LAST
+    # Twice as fast once, in the turn in which the first was held up, is nothing.
+    assert tuning.chosen({PLAIN: [2.0, 1.0, 1.0], LAST: [1.0, 1.01, 1.02]}) == PLAIN
+
+
+def test_a_setting_far_behind_is_tried_three_times_and_no_more() -> None:
+    called = {PLAIN: 0, LAST: 0, HALF: 0}
+
+    def taking(setting: tuple[str, str], step_s: float) -> Callable[[int], float]:
+        def steps(n: int) -> float:
+            called[setting] += n
+            return n * step_s
+
+        return steps
+
+    step_s = tuning.compare(
+        {PLAIN: taking(PLAIN, 0.05), LAST: taking(LAST, 0.04), HALF: taking(HALF, 2.0)}
+    )
+    assert len(step_s[HALF]) == 3
+    # Blocks are of 0.1 s or more, that is 2 and 3 steps; the first look was one step of each.
+    turns = len(step_s[PLAIN])
+    assert (called[PLAIN], called[LAST], called[HALF]) == (1 + 2 * turns, 1 + 3 * turns, 1 + 3)
+    assert step_s[LAST] == pytest.approx([0.04] * turns)
+    # Enough are 5 turns and 4 s: 3 turns of 0.1 + 0.12 + 2 s and one without the last do not.
+    assert turns == 5
+
+
+def test_only_arithmetic_that_the_hardware_has_is_tried(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = _spec(shapes, precision="auto", layout="auto")
+    gpu = torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert [p for p, _ in tuning.settings(auto, gpu)] == [
+        *("fp32", "fp32", "tf32", "tf32", "bf16", "bf16")
+    ]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert {p for p, _ in tuning.settings(auto, gpu)} == {"fp32", "fp16"}
+    assert tuning.settings(_spec(shapes, layout="auto"), CPU) == [PLAIN, LAST]
+    on_this_cpu = {p for p, _ in tuning.settings(auto, CPU)}
+    assert on_this_cpu == (
+        {"fp32", "bf16"} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else {"fp32"}
+    )
+
+
+def test_auto_trains_as_its_choice_by_name_would(
+    store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("bf16", "channels_last"))
+    monkeypatch.setattr(tuning, "_precisions", lambda device: ["fp32", "bf16"])
+    auto = run(_spec(shapes, precision="auto", layout="auto"))
+    named = run(_spec(shapes, precision="bf16", layout="channels_last"))
+    other = run(_spec(shapes))
+    for name in ("train/loss", "val/loss", "test/loss"):
+        assert auto.result.metrics[name] == named.result.metrics[name]
+        assert auto.result.metrics[name] != other.result.metrics[name]
+    client = MlflowClient()
+    tags = client.get_run(auto.run.run_id).data.tags
+    assert (tags["pepr.precision"], tags["pepr.layout"]) == ("bf16", "channels_last")
+    for setting in ("fp32 contiguous", "fp32 channels_last", "bf16 contiguous"):
+        assert f"{setting} " in tags["pepr.tried"]
+    assert client.get_run(auto.run.run_id).data.params["precision"] == "auto"
+    assert "pepr.precision" not in client.get_run(named.run.run_id).data.tags
+
+    runs = query.load_runs("shapes").set_index("run_id")
+    columns = ["precision", "layout"]
+    assert runs.loc[auto.run.run_id, columns].tolist() == ["bf16", "channels_last"]
+    of_two = runs.reset_index().query("run_id != @named.run.run_id")
+    asked = comparison.Question(resources=("train_time_s",), draws=0)
+    with pytest.raises(
+        WrongUse, match=r"mixes precision, layout .*precision=bf16, layout=channels_last: 1 run"
+    ):
+        comparison.prepare(of_two, asked)
+
+
+def test_a_continued_training_keeps_what_was_chosen(
+    store: str, shapes: Path, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _spec(shapes, layout="auto")
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last"))
+    with pytest.raises(Paused):
+        run(spec, checkpoints=tmp_path / "kept", until=1)
+    monkeypatch.setattr(tuning, "fastest", lambda *given: pytest.fail("it tries again"))
+    trained: list[str] = []
+    prepare = train.prepare
+
+    def prepared(spec: RunSpec, device: torch.device) -> None:
+        trained.append(spec.layout)
+        prepare(spec, device)
+
+    monkeypatch.setattr(train, "prepare", prepared)
+    run(spec, checkpoints=tmp_path / "kept")
+    assert trained == ["channels_last"]
+
+
+def test_what_runs_out_of_memory_is_not_chosen(
+    shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = train.Training.steps_of
+
+    def short_of_memory(self: train.Training, order: list[torch.Tensor]) -> int:
+        if self.train._layout == torch.contiguous_format:
+            raise torch.OutOfMemoryError("4 GB")
+        return step(self, order)
+
+    monkeypatch.setattr(train.Training, "steps_of", short_of_memory)
+    spec = _spec(shapes, layout="auto")
+    trial = tuning.fastest(spec, data.load(spec), CPU)
+    assert trial.spec == dataclasses.replace(spec, layout="channels_last")
+    assert "fp32 contiguous out_of_memory" in trial.report
+    plain = _spec(shapes, layout="contiguous", precision="auto")
+    monkeypatch.setattr(tuning, "_precisions", lambda device: ["fp32"])
+    with pytest.raises(WorkFailed, match="out of memory before the first epoch"):
+        tuning.fastest(plain, data.load(plain), CPU)
+
+
+def test_where_auto_has_no_place(shapes: Path) -> None:
+    with pytest.raises(WrongUse, match=r"compile: a trial .* name both"):
+        _spec(shapes, layout="auto", compile=True)
+    with pytest.raises(WrongUse, match="layout: auto may come to something else for each model"):
+        search.check([_spec(shapes, layout="auto")], "T")
+
+
+def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
+    store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last"))
+    outcome = run(_spec(shapes, layout="auto", seed=1))
+    runs = query.load_jobs(["shapes"])
+    parameters = {"test_resnet": models.count_parameters("test_resnet")}
+    wanted = [_spec(shapes, layout=name) for name in ("auto", "channels_last", "contiguous")]
+    expected = plan.forecast(wanted, runs, parameters)["time_s"]
+    took_s = outcome.result.metrics["time/train_s"]
+    assert expected.tolist()[:2] == pytest.approx([took_s, took_s])
+    assert expected.isna().tolist() == [False, False, True]
