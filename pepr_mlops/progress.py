@@ -12,7 +12,8 @@ from pepr_mlops.schema import RunSpec
 
 
 class Printed:
-    """Shows epoch, loss, images/s, energy so far and, from the first epoch on, the forecast.
+    """Shows epoch, loss, images/s, training energy so far and, from the first epoch on, what the
+    training of all epochs will take and how long that lasts with evaluation.
 
     `source` says how the energy is known and goes where the energy goes.
     """
@@ -49,12 +50,16 @@ class Printed:
             self._bar.close()
             self._bar = None
         energy_wh = metrics.get("energy/train_wh")
-        whole = self._spec.epochs / self._epoch
-        seconds = (metrics["time/train_s"] + metrics["time/eval_s"]) * whole
-        energy = energy_text(energy_wh, self._source)
-        self._cost = f", energy {energy}; forecast {seconds_text(seconds)}"
-        if energy_wh is not None:
-            self._cost += f", {energy_wh * whole:.3g} Wh"
+        so_far = "" if energy_wh is None else " so far"
+        self._cost = f", training energy {energy_text(energy_wh, self._source)}{so_far}"
+        if "forecast/train_s" in metrics:
+            train_s = metrics["forecast/train_s"]
+            wh = metrics.get("forecast/train_wh")
+            self._cost += (
+                f"; forecast of {self._spec.epochs} epochs: training "
+                f"{'' if wh is None else f'{wh:.3g} Wh, '}{seconds_text(train_s)}, "
+                f"with evaluation {seconds_text(train_s + metrics['forecast/eval_s'])}"
+            )
         self.note(
             f"epoch {self._epoch}/{self._spec.epochs}: loss {metrics['train/loss']:.4f}, "
             f"val accuracy {metrics['val/accuracy']:.4f}, "

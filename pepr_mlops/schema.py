@@ -354,8 +354,11 @@ METRICS: dict[str, Metric] = {
         Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
         Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
         Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
-        Metric("forecast/train_wh", "Wh", "lower", "energy of all epochs, from a few steps"),
-        Metric("forecast/train_s", "s", "lower", "time of all epochs, from a few steps"),
+        Metric(
+            "forecast/train_wh", "Wh", "lower", "training energy of all epochs, after the first"
+        ),
+        Metric("forecast/train_s", "s", "lower", "training time of all epochs, after the first"),
+        Metric("forecast/eval_s", "s", "lower", "evaluation time of all epochs, after the first"),
         Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
         Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
         Metric("training/ms_per_image", "ms", "lower", "time to train on one image of a batch"),

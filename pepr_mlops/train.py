@@ -22,6 +22,7 @@ from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
+from pepr_mlops.forecast import WARM_STEPS, Cost, Forecast, Mark, of_marks, of_window, steady_steps
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import keep_freed
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
@@ -32,7 +33,7 @@ Record = Callable[[Mapping[str, float], int], None]
 
 Pause = Callable[[int, Mapping[str, float]], bool]
 
-_WARM_STEPS, _PROBE_STEPS = 3, 10
+_PROBE_STEPS = 10
 _PROBE_S = 3.0  # or counters that move ten times a second are off by more than a few per cent
 _LOOK_EVERY_S = 0.5
 # The counters move no more often than the first; a look took 5 ms on an H200, in which no work was
@@ -52,7 +53,8 @@ class Progress(Protocol):
 
     def step(self, done: int, loss: float, images_per_s: float) -> None: ...
 
-    def end_epoch(self, metrics: Mapping[str, float]) -> None: ...
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        """`metrics` are those of the epoch, with a forecast of all unless it is the last."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def fit(
     best: dict[str, float] = {}
     result: Result | None = None
     done = 0
+    forecast = Forecast(spec.epochs)
     if saved is not None:
         training.restore(saved.state)
         done, best = saved.epoch, dict(saved.state["best"])
@@ -155,13 +158,17 @@ def fit(
         phase = "train"
         try:
             gauges.meter.begin(phase)
-            loss, images, stopped = training.epoch(epoch, progress, gauges)
+            loss, images, stopped, steady = training.epoch(
+                epoch, progress, gauges, first=forecast.empty
+            )
             window = gauges.end(phase, f"epoch {epoch}")
             images_per_s = images / window.time_s
             phase = "eval"
             gauges.meter.begin(phase)
             val = training.evaluate(training.val, epoch, "val")
+            validated = time.perf_counter()
             test = training.evaluate(training.test, epoch, "test")
+            tested_s = time.perf_counter() - validated
         except BaseException as error:
             with suppress(Exception):  # the device may be gone; the first error is the one to tell
                 gauges.end(phase, f"epoch {epoch}")
@@ -174,7 +181,13 @@ def fit(
                 raise
             raise failure from error
         with uninterrupted():  # an epoch that is through is kept and logged, whatever comes
-            gauges.end(phase, f"epoch {epoch}")
+            evaluated_s = gauges.end(phase, f"epoch {epoch}").time_s
+            ahead: dict[str, float] = {}
+            if stopped is None:
+                if forecast.empty:  # validating came first and had the warm-up
+                    evaluated_s = tested_s * (1 + len(training.val) / len(training.test))
+                forecast.add(steady or of_window(window), evaluated_s)
+                ahead = forecast.metrics(epoch, gauges.costs)
             metrics = {"train/loss": loss, "time/images_per_s": images_per_s}
             for name, evaluation in (("val", val), ("test", test)):
                 metrics |= {f"{name}/{key}": value for key, value in evaluation.scores.items()}
@@ -185,6 +198,8 @@ def fit(
             metrics[PERFORMANCE] = test.scores["accuracy"]
             metrics |= gauges.metrics() | setup
             setup = {}
+            if epoch == 1:  # the only one that stays, to be compared with what it came to
+                metrics |= ahead
             if training.resident_bytes is not None:
                 metrics["memory/data_gb"] = training.resident_bytes / 1e9
             if checkpoint is not None and stopped is None:
@@ -198,7 +213,7 @@ def fit(
                         "is one"
                     )
             record(metrics, epoch)
-        progress.end_epoch(metrics)
+        progress.end_epoch(metrics | ahead)
         if stopped is None and epoch < spec.epochs and pause is not None and pause(epoch, metrics):
             if checkpoint is not None:
                 with suppress(OSError):  # a full disk, of which `save` has told
@@ -231,7 +246,7 @@ def probe(
         progress.start_epoch(1, len(order))
         batches = itertools.cycle(order)  # an epoch may be too short to read its energy
         gauges.meter.begin("train")
-        training.steps_of(list(itertools.islice(batches, _WARM_STEPS)))
+        training.steps_of(list(itertools.islice(batches, WARM_STEPS)))
         gauges.end("train", "warm-up")
         gauges.meter.begin("train")
         started, images, steps = time.perf_counter(), 0, 0
@@ -248,10 +263,10 @@ def probe(
         raise failure from error
     whole = spec.epochs * len(splits.train) / images
     metrics = gauges.metrics() | {"forecast/train_s": window.time_s * whole}
-    joules = [window.joules.get(component, 0.0) for component in gauges.meter.sources]
-    if joules and all(j > 0 for j in joules):  # a counter that has not moved tells nothing
-        metrics["forecast/train_wh"] = sum(joules) / J_PER_WH * whole
-    return metrics, f"{_WARM_STEPS} + {steps} steps, of which an epoch has {len(order)}"
+    energy_wh = of_window(window).energy_wh
+    if energy_wh is not None:
+        metrics["forecast/train_wh"] = energy_wh * whole
+    return metrics, f"{WARM_STEPS} + {steps} steps, of which an epoch has {len(order)}"
 
 
 @dataclass(frozen=True)
@@ -352,12 +367,15 @@ class Training:
         return loss.detach()
 
     def epoch(
-        self, epoch: int, progress: Progress, gauges: Gauges
-    ) -> tuple[float, int, str | None]:
-        """Mean loss per image, images trained on, and why it stopped early or None."""
+        self, epoch: int, progress: Progress, gauges: Gauges, *, first: bool
+    ) -> tuple[float, int, str | None, Cost | None]:
+        """Mean loss per image, images trained on, why it stopped early or None, and what it would
+        take without its warm-up, or None where it has too few steps or is not the `first`."""
         order = self.train.order(self._spec.batch_size, self._shuffle)
         losses = torch.empty(len(order), device=self._device)
         budget = _Budget(self._spec, gauges)
+        marked = steady_steps(len(order)) if first else ()
+        marks: list[Mark] = []
         stopped = None
         started = looked = time.perf_counter()
         images = step = 0
@@ -367,15 +385,17 @@ class Training:
             images += len(x)
             stopped = budget.crossed(epoch, step, len(order))
             due = time.perf_counter() - looked >= _LOOK_EVERY_S
-            if due or stopped is not None or step == len(order):
+            if due or stopped is not None or step == len(order) or step in marked:
                 last = _finite(losses[:step], epoch)  # waits for the device
                 looked = time.perf_counter()
+                if step in marked:
+                    marks.append(Mark(images, looked, gauges.meter.spent_j()))
                 progress.step(step, last, images / (looked - started))
             if stopped is not None:
                 break
         sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
         mean = (losses[:step].cpu().double() * sizes).sum() / sizes.sum()
-        return float(mean), images, stopped
+        return float(mean), images, stopped, of_marks(marks, images)
 
     def evaluate(self, batches: Batches, epoch: int, name: str) -> _Evaluation:
         """Loss and scores of the whole split."""

@@ -12,7 +12,17 @@ PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
 LEVELS = [
     {"schema", "errors", "safe", "settings_files"},
     {
-        *("carbon", "costs", "ledger", "models", "performance", "processes", "server", "journal"),
+        *(
+            "carbon",
+            "costs",
+            "forecast",
+            "ledger",
+            "models",
+            "performance",
+            "processes",
+            "server",
+            "journal",
+        ),
         *(
             "score",
             "stats",
@@ -105,6 +115,6 @@ def test_one_module_writes_mlflow_and_one_reads_it() -> None:
 
 def test_the_pure_modules_touch_no_files_clock_or_network() -> None:
     pure = "schema errors safe costs performance score stats selection frame quality comparison"
-    for name in [*pure.split(), "differences", "writeback", "ledger", "data/audit"]:
+    for name in [*pure.split(), "differences", "forecast", "writeback", "ledger", "data/audit"]:
         used = _third_party(PACKAGE / f"{name}.py")
         assert not used & {"torch", "mlflow", "pathlib", "time", "io", "socket", "requests"}, name

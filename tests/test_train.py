@@ -114,6 +114,11 @@ def test_it_learns_and_logs_every_metric_of_a_gpu_less_run(shapes: Path) -> None
     assert last["memory/rss_gb"] > 0.1
     assert set(last) <= set(METRICS)
     assert logged[0][1].pop("time/setup_s") > 0  # once, at the first epoch
+    # Steps 2 to 3 of 4 took 18 J: 72 J an epoch without the warm-up of the first, which took 36 J
+    forecast_wh = logged[0][1].pop("forecast/train_wh")
+    assert forecast_wh == pytest.approx((36 + 11 * 72) / 3600)
+    assert logged[0][1].pop("forecast/train_s") > 2.0
+    assert logged[0][1].pop("forecast/eval_s") > 2.0
     assert all(set(metrics) == set(last) for _, metrics in logged)
     assert meter.opened == ["train", "eval"] * 12
     assert result.metrics == last
@@ -138,7 +143,7 @@ def test_best_validation_epoch_is_the_first_of_the_highest(
         accuracy = by_epoch[name][epoch - 1]
         return train._Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
 
-    monkeypatch.setattr(train._Training, "evaluate", evaluate)
+    monkeypatch.setattr(train.Training, "evaluate", evaluate)
     _, logged, _ = _fit(_spec(shapes, epochs=4))
     assert [m["best_val/accuracy"] for _, m in logged] == [0.4, 0.7, 0.7, 0.7]
     assert [m["performance"] for _, m in logged] == [0.4, 0.7, 0.9, 0.5]
@@ -301,6 +306,109 @@ def test_bf16_is_looked_for_on_the_device_that_is_used(
         train.check_arithmetic(spec, torch.device("cuda:1"))
 
 
+class _Clocked:
+    """A clock that steps and evaluations move, and the meter of 10 W by it."""
+
+    sources = {"gpu": "measured"}  # noqa: RUF012
+    method = "fake"
+    notes: Mapping[str, str] = {}
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step_s: list[float]) -> None:
+        """Each step takes the next of `step_s`; to evaluate takes 1 s for the 16 images of test and
+        0.75 s for the 12 of val, but 4 s the first time."""
+        self.now = self.begun = 0.0
+        seconds = iter(step_s)
+        first_s = iter([4.0])
+        step, evaluate = train.Training._step, train.Training.evaluate
+
+        def stepped(*given: Any) -> Any:
+            self.now += next(seconds)
+            return step(*given)
+
+        def evaluated(training: Any, batches: Any, *given: Any) -> Any:
+            self.now += next(first_s, len(batches) / 16)
+            return evaluate(training, batches, *given)
+
+        monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(train.Training, "_step", stepped)
+        monkeypatch.setattr(train.Training, "evaluate", evaluated)
+
+    def begin(self, name: str) -> None:
+        self.begun = self.now
+
+    def end(self) -> Window:
+        return Window(self.now - self.begun, {"gpu": self.spent_j()}, {})
+
+    def spent_j(self) -> float:
+        return 10 * (self.now - self.begun)
+
+
+class _Shown(Silent):
+    def __init__(self) -> None:
+        self.ahead: list[dict[str, float]] = []
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        self.ahead.append({k: v for k, v in metrics.items() if k.startswith("forecast/")})
+
+
+def _forecasts(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch, step_s: list[float], **fields: Any
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The forecasts that are shown after each epoch, and those that are logged."""
+    spec = _spec(shapes, **fields)
+    shown = _Shown()
+    logged: list[dict[str, float]] = []
+    train.fit(
+        spec,
+        data.load(spec),
+        _Small(),
+        CPU,
+        Gauges(_Clocked(monkeypatch, step_s), Memory(CPU), None, 1.0),
+        lambda metrics, epoch: logged.append(
+            {k: v for k, v in metrics.items() if k.startswith("forecast/")}
+        ),
+        shown,
+        0.0,
+    )
+    return shown.ahead, logged
+
+
+def test_a_forecast_leaves_out_the_warm_up_and_follows_the_epochs(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 8 steps of 4 images: three of warm-up, four of 1 s, a slow last one. 20 s, or 8 s without.
+    first, second, third = [6.0, 3.0, 2.0, 1, 1, 1, 1, 5.0], [1.25] * 8, [1.0] * 8
+    ahead, logged = _forecasts(
+        shapes, monkeypatch, [*first, *second, *third], epochs=3, batch_size=4
+    )
+    one = {
+        "forecast/train_s": 20.0 + 2 * 8.0,
+        "forecast/train_wh": pytest.approx(360 / 3600),
+        "forecast/eval_s": 5.0 + 2 * 1.75,
+    }
+    two = {  # an epoch is expected to take the median of 8 s and 10 s
+        "forecast/train_s": 30.0 + 9.0,
+        "forecast/train_wh": pytest.approx(390 / 3600),
+        "forecast/eval_s": 6.75 + 1.75,
+    }
+    assert ahead == [one, two, {}]
+    assert logged == [one, {}, {}]
+
+
+def test_an_epoch_of_two_steps_stands_for_the_others_as_it_was(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, _ = _forecasts(shapes, monkeypatch, [2.0, 1.0] * 3, epochs=3, batch_size=16)
+    assert [of.get("forecast/train_s") for of in ahead] == [9.0, 9.0, None]
+
+
+@pytest.mark.parametrize("fields", [{"epochs": 1}, {"epochs": 3, "budget_s": 3.0}])
+def test_nothing_is_forecast_of_one_epoch_or_of_one_that_a_budget_ended(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    assert _forecasts(shapes, monkeypatch, [1.0] * 4, **fields) == ([{}], [{}])
+
+
 def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +450,7 @@ def test_an_energy_budget_counts_the_epochs_before(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(train, "steady_steps", lambda steps: ())  # no looks for the forecast
     # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
     result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
     assert result.stopped is not None

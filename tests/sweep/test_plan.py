@@ -141,6 +141,9 @@ def test_forecasts_come_from_what_is_nearest() -> None:
             )
         ]
     )
+    # What trainings themselves forecast is not what they took, and no probe.
+    trained = runs["probe"].isna()
+    runs.loc[trained, ["metrics.forecast/train_wh", "metrics.forecast/train_s"]] = 1e6
     asked = [
         spec("a", seed=5),
         spec("b", epochs=5, fraction=0.5, seed=1),

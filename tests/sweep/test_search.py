@@ -67,7 +67,15 @@ def look(runs: Sequence[Any], steps: Steps, **changed: Any) -> tuple[Search, pd.
 PAUSED = {"pepr.reason": "paused"}
 RUNS = [
     probed("a", 40.0, 80.0, 1.0),
-    logged("a", "KILLED", 16.0, 30.0, tags=PAUSED, start=1_790_000_000_001),
+    logged(
+        "a",
+        "KILLED",
+        16.0,
+        30.0,
+        tags=PAUSED,
+        start=1_790_000_000_001,
+        metrics={"forecast/train_wh": 1e6, "forecast/train_s": 1e6},  # after its first epoch
+    ),
     probed("b", 10.0, 20.0, 0.5),
 ]
 STEPS: Steps = {"run1": [(0.6, 9.0, 16.0), (0.7, 16.0, 30.0), (0.8, 25.0, 45.0)]}

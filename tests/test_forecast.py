@@ -1,0 +1,77 @@
+"""What all epochs will cost, from those that are through."""
+
+from __future__ import annotations
+
+import pytest
+
+from pepr_mlops.costs import Costs, Window
+from pepr_mlops.forecast import Cost, Forecast, Mark, of_marks, of_window, steady_steps
+
+
+def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:
+    assert [steady_steps(n) for n in (1, 2, 3, 4, 6, 100)] == [
+        *((), (), (1, 2), (2, 3)),
+        *((3, 5), (3, 99)),
+    ]
+
+
+def test_an_epoch_goes_on_at_the_rate_between_two_marks() -> None:
+    begin, end = Mark(30, 107.0, 500.0), Mark(80, 112.0, 1400.0)  # 0.1 s and 18 J an image
+    assert of_marks([begin, end], 100) == Cost(10.0, pytest.approx(0.5))
+    still = Mark(80, 112.0, 500.0)
+    assert of_marks([begin, still], 100) == Cost(10.0, None)
+    assert of_marks([begin, Mark(80, 112.0, None)], 100) == Cost(10.0, None)
+    assert of_marks([begin], 100) is None
+    assert of_marks([], 100) is None
+
+
+def test_a_window_has_its_energy_only_where_all_of_it_is_known() -> None:
+    assert of_window(Window(2.0, {"gpu": 36.0, "cpu": 36.0}, {})) == Cost(2.0, pytest.approx(0.02))
+    assert of_window(Window(2.0, {"gpu": 36.0}, {"cpu": "no reading"})) == Cost(2.0, None)
+    assert of_window(Window(2.0, {"gpu": 36.0, "cpu": 0.0}, {})) == Cost(2.0, None)
+    assert of_window(Window(2.0, {}, {})) == Cost(2.0, None)
+
+
+def _costs(train_j: float | None, train_s: float, eval_s: float) -> Costs:
+    costs = Costs({"gpu": "measured"})
+    energy = {} if train_j is None else {"gpu": train_j}
+    costs.add("train", Window(train_s, energy, {}), "epoch 1")
+    costs.add("eval", Window(eval_s, energy, {}), "epoch 1")
+    return costs
+
+
+def test_what_is_done_stays_and_each_epoch_to_come_takes_the_median() -> None:
+    forecast = Forecast(10)
+    assert forecast.empty
+    forecast.add(Cost(8.0, 1.0), 2.0)
+    assert not forecast.empty
+    assert forecast.metrics(1, _costs(2 * 3600.0, 20.0, 5.0)) == {
+        "forecast/train_s": 20.0 + 9 * 8.0,
+        "forecast/train_wh": 2.0 + 9 * 1.0,
+        "forecast/eval_s": 5.0 + 9 * 2.0,
+    }
+    forecast.add(Cost(9.0, None), 2.0)
+    forecast.add(Cost(60.0, 1.5), 30.0)  # something else was going on
+    assert forecast.metrics(3, _costs(5 * 3600.0, 90.0, 40.0)) == {
+        "forecast/train_s": 90.0 + 7 * 9.0,
+        "forecast/train_wh": 5.0 + 7 * 1.25,
+        "forecast/eval_s": 40.0 + 7 * 2.0,
+    }
+    assert forecast.metrics(10, _costs(3600.0, 1.0, 1.0)) == {}
+
+
+def test_a_training_that_goes_on_has_the_costs_of_the_attempts_before() -> None:
+    forecast = Forecast(10)
+    forecast.add(Cost(8.0, 1.0), 2.0)  # the seventh epoch, the first of this process
+    found = forecast.metrics(7, _costs(30 * 3600.0, 200.0, 50.0))
+    assert found["forecast/train_s"] == 200.0 + 3 * 8.0
+    assert found["forecast/train_wh"] == 30.0 + 3 * 1.0
+
+
+def test_without_energy_there_is_no_forecast_of_it() -> None:
+    forecast = Forecast(2)
+    forecast.add(Cost(8.0, 1.0), 2.0)
+    assert "forecast/train_wh" not in forecast.metrics(1, _costs(None, 8.0, 2.0))
+    forecast = Forecast(2)
+    forecast.add(Cost(8.0, None), 2.0)
+    assert "forecast/train_wh" not in forecast.metrics(1, _costs(36.0, 8.0, 2.0))
