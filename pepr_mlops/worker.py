@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.ledger import STALE_S
-from pepr_mlops.processes import lives, this_process
+from pepr_mlops.processes import importing, lives, this_process
 from pepr_mlops.safe import printable
 from pepr_mlops.sweep.tasks import Report, Task
 
@@ -56,7 +56,8 @@ class Worker:
             from pepr_mlops import hardware, job
             from pepr_mlops.progress import Printed
 
-            device = hardware.resolve_device(spec.device)
+            with importing():
+                device = hardware.resolve_device(spec.device)
             with _alone(device, self.busy):
                 _cool(device, self.cool_c)
                 shared = hardware.gpu_count() > 1  # jobs on the others are there or may come
