@@ -70,15 +70,17 @@ def run(
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
-    from pepr_mlops import hardware, tracking
+    from pepr_mlops import data, hardware, models, tracking
 
     started = time.perf_counter()
+    data.check_name(spec.dataset)  # a slip of the hand is told before anything is waited for
+    models.check_spelling(spec.model)
     beside: list[Callable[[], object]] = [hardware.load_torch]
     if hardware.gpu_count() == 0:
         beside += meter_ahead(spec.energy)
     # The server is asked before PyTorch is imported, which takes seconds.
     with importing(*beside), nullcontext() if offline else tracking.reached(tracking_uri):
-        from pepr_mlops import data, tags, train
+        from pepr_mlops import tags, train
         from pepr_mlops.checkpoint import Checkpoint, discard
 
         device, meter, intensity = _check(spec, host_is_shared)

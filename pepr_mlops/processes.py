@@ -20,6 +20,8 @@ from typing import Any
 import psutil
 
 _PATIENCE_S = 10.0  # of whoever asks a second time
+_UNPRINTED = 120  # Python's own status where what was printed could not be written
+_ends_at_once = False
 
 
 def this_process() -> str:
@@ -110,8 +112,8 @@ def importing(*beside: Callable[[], object]) -> Iterator[None]:
         try:
             yield
         finally:
-            gc.freeze()
-            atexit.register(gc.unfreeze)  # or libraries complain of what is never taken apart
+            if _ends_at_once:  # elsewhere what others made may still become garbage
+                gc.freeze()
             gc.enable()
 
 
@@ -122,14 +124,21 @@ def ends_at_once() -> Callable[[int], None]:
     process then ends with the status that the returned function was given last, and as usual where
     it was given none.
     """
+    global _ends_at_once
+    _ends_at_once = True
     told: list[int] = []
 
     def leave() -> None:
-        with suppress(OSError):  # a full disk, of which Python tells when it ends as usual
-            if told:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(told[-1])
+        if not told:
+            return
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError as error:  # a full disk
+            with suppress(OSError):
+                os.write(2, f"{error}\n".encode())
+            os._exit(_UNPRINTED)
+        os._exit(told[-1])
 
     atexit.register(leave)
     return told.append
