@@ -151,8 +151,13 @@ def test_a_process_that_ends_at_once_does_what_was_registered_and_no_more(
 
 
 def test_what_could_not_be_printed_at_the_end_is_told() -> None:
-    code = "from pepr_mlops.processes import ends_at_once\nends_at_once()(0)\nprint('x')"
+    code = "from pepr_mlops.processes import ends_at_once\nprint('x')\nends_at_once()(0)"
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )
     assert done.returncode == 120
     assert b"No space left" in done.stderr
