@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.processes import ends_at_once, importing
 from pepr_mlops.server import connect, impatient, told
 
 if TYPE_CHECKING:
@@ -38,13 +39,23 @@ def reached(tracking_uri: str | None = None) -> Iterator[None]:
         reach(tracking_uri)
         yield
         return
-    code = "import sys; from pepr_mlops.tracking import reach; reach(*sys.argv[1:])"
+    code = "import sys; from pepr_mlops.tracking.store import make; make(*sys.argv[1:])"
     uri = [] if tracking_uri is None else [tracking_uri]
     with subprocess.Popen(
         [sys.executable, "-c", code, *uri], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ):
+        import mlflow  # noqa: F401  # before the block: what is loaded beside has that time
+
         yield
     reach(tracking_uri)
+
+
+def make(tracking_uri: str | None = None) -> None:
+    """What the process that makes a new store does."""
+    end = ends_at_once()
+    with importing():
+        reach(tracking_uri)
+    end(0)
 
 
 def _is_new(tracking_uri: str | None) -> bool:
