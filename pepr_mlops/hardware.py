@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
 from collections.abc import Callable
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,16 @@ def resolve_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise WrongUse("device: mps is not here; choose cpu")
     return torch.device(name)
+
+
+def load_torch() -> None:
+    """Load torch's shared libraries, so that importing it later finds them there.
+
+    Half a second that needs no Python: a thread can take it while another one imports.
+    """
+    found = util.find_spec("torch")
+    if found is not None and found.origin is not None:
+        ctypes.CDLL(str(Path(found.origin).parent / "lib" / "libtorch_python.so"))
 
 
 def describe(device: torch.device) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,9 @@ from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
+from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
+from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent
 from pepr_mlops.schema import AUTO, PERFORMANCE, RunSpec, memory_metric
 from pepr_mlops.server import impatient
@@ -68,16 +70,20 @@ def run(
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
-    from pepr_mlops import tracking
+    from pepr_mlops import data, hardware, models, tracking
 
     started = time.perf_counter()
-    if not offline:
-        tracking.reach(tracking_uri)  # before PyTorch is imported, which takes seconds
+    data.check_name(spec.dataset)  # a slip of the hand is told before anything is waited for
+    models.check_spelling(spec.model)
+    beside: list[Callable[[], object]] = [hardware.load_torch]
+    if hardware.gpu_count() == 0:
+        beside += meter_ahead(spec.energy)
+    # The server is asked before PyTorch is imported, which takes seconds.
+    with importing(*beside), nullcontext() if offline else tracking.reached(tracking_uri):
+        from pepr_mlops import tags, train
+        from pepr_mlops.checkpoint import Checkpoint, discard
 
-    from pepr_mlops import data, hardware, tags, train
-    from pepr_mlops.checkpoint import Checkpoint, discard
-
-    device, meter, intensity = _check(spec, host_is_shared)
+        device, meter, intensity = _check(spec, host_is_shared)
     source = overall(meter.sources)
     shown = progress(spec, source)
     opening = tags.opening(
@@ -174,9 +180,10 @@ def probe(
     The run is KILLED with the reason `probed`, since it is no training. Arguments and errors are
     those of `run`.
     """
-    from pepr_mlops import data, tags, tracking, train
+    with importing():
+        from pepr_mlops import data, tags, tracking, train
 
-    device, meter, intensity = _check(spec, host_is_shared)
+        device, meter, intensity = _check(spec, host_is_shared)
     opening = tags.opening(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )

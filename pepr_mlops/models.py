@@ -6,9 +6,11 @@ import contextlib
 import csv
 import fnmatch
 import os
+import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
+from importlib import resources, util
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +32,8 @@ RENAMED = {
     "gluon_seresnext50_32x4d": "seresnext50_32x4d.gluon_in1k",
     "gluon_xception65": "xception65",
 }
+
+_REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,29 @@ def check_name(model: str) -> None:
     import timm
 
     if not timm.is_model(timm_name(model)):
-        names = [*timm.list_models(), *RENAMED]
-        raise WrongUse(
-            f"model: timm has no {model!r}{nearest(model, names) or '.'} "
-            "`pepr models` lists the paper's 131, timm.list_models() all"
-        )
+        raise _unknown(model, timm.list_models())
+
+
+def check_spelling(model: str) -> None:
+    """Raise `WrongUse` as `check_name` for a name that timm's files do not hold.
+
+    It takes a tenth of a second, where importing timm takes several. Once that is imported it may
+    have been given other models too, and nothing is told here.
+    """
+    found = util.find_spec("timm")
+    if "timm" in sys.modules or found is None or found.origin is None:
+        return
+    texts = [path.read_text() for path in (Path(found.origin).parent / "models").glob("*.py")]
+    word = re.compile(rf"\b{re.escape(timm_name(model).partition('.')[0])}\b")
+    if not any(word.search(text) for text in texts):
+        raise _unknown(model, [name for text in texts for name in _REGISTERED.findall(text)])
+
+
+def _unknown(model: str, names: list[str]) -> WrongUse:
+    return WrongUse(
+        f"model: timm has no {model!r}{nearest(model, [*names, *RENAMED]) or '.'} "
+        "`pepr models` lists the paper's 131, timm.list_models() all"
+    )
 
 
 def weights_name(model: str, pretrained: bool, weights: str | None) -> str:

@@ -1,13 +1,17 @@
-"""Who a process is, so that others can tell whether it still lives, and when it may be ended."""
+"""Who a process is, so that others can tell whether it still lives, and how it begins and ends."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -16,6 +20,8 @@ from typing import Any
 import psutil
 
 _PATIENCE_S = 10.0  # of whoever asks a second time
+_UNPRINTED = 120  # Python's own status where what was printed could not be written
+_ends_at_once = False
 
 
 def this_process() -> str:
@@ -85,3 +91,54 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came:
             signal.raise_signal(number)
+
+
+@contextmanager
+def importing(*beside: Callable[[], object]) -> Iterator[None]:
+    """Import large libraries in less time, and do `beside` in threads meanwhile.
+
+    No garbage is looked for: modules stay, and looking through what they make again and again
+    takes a fifth of the time. `beside` is for what leaves Python's lock alone and only prepares
+    what is done later in any case: it imports nothing, or two threads may wait for each other's
+    imports, and its errors are left for later to be told.
+    """
+    with ThreadPoolExecutor(max(1, len(beside))) as threads:
+        for prepare in beside:
+            threads.submit(prepare)
+        if not gc.isenabled():
+            yield
+            return
+        gc.disable()
+        try:
+            yield
+        finally:
+            if _ends_at_once:  # elsewhere what others made may still become garbage
+                gc.freeze()
+            gc.enable()
+
+
+def ends_at_once() -> Callable[[int], None]:
+    """Let this process end without taking apart what it has loaded: seconds, with PyTorch.
+
+    Call it before others register what is to be done at the end, which is done all the same. The
+    process then ends with the status that the returned function was given last, and as usual where
+    it was given none.
+    """
+    global _ends_at_once
+    _ends_at_once = True
+    told: list[int] = []
+
+    def leave() -> None:
+        if not told:
+            return
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError as error:  # a full disk
+            with suppress(OSError):
+                os.write(2, f"{error}\n".encode())
+            os._exit(_UNPRINTED)
+        os._exit(told[-1])
+
+    atexit.register(leave)
+    return told.append

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.ledger import STALE_S
-from pepr_mlops.processes import lives, this_process
+from pepr_mlops.processes import importing, lives, this_process
 from pepr_mlops.safe import printable
 from pepr_mlops.sweep.tasks import Report, Task
 
@@ -53,10 +53,12 @@ class Worker:
         _end_with(self.owner)
         spec = task.spec
         try:
-            from pepr_mlops import hardware, job
+            from pepr_mlops import hardware, job, tracking
             from pepr_mlops.progress import Printed
 
-            device = hardware.resolve_device(spec.device)
+            with importing(hardware.load_torch):
+                tracking.reach(self.tracking_uri)
+                device = hardware.resolve_device(spec.device)
             with _alone(device, self.busy):
                 _cool(device, self.cool_c)
                 shared = hardware.gpu_count() > 1  # jobs on the others are there or may come

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pepr_mlops.processes import lives, this_process, uninterrupted
+from pepr_mlops.processes import importing, lives, this_process, uninterrupted
 
 
 def test_this_process_lives_and_one_of_another_machine_may() -> None:
@@ -98,3 +99,65 @@ def test_elsewhere_than_in_the_main_thread_nothing_is_changed() -> None:
                 return signal.getsignal(signal.SIGTERM)
 
         assert pool.submit(inside).result() == before
+
+
+def test_no_garbage_is_looked_for_in_imports_and_what_is_beside_is_done_when_they_are() -> None:
+    done: list[str] = []
+
+    def fails() -> None:
+        done.append("failed")
+        raise OSError
+
+    with importing(lambda: done.append("done"), fails):
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0  # this process goes on
+    assert sorted(done) == ["done", "failed"]
+
+
+def test_garbage_is_looked_for_again_after_a_failed_import() -> None:
+    with pytest.raises(ImportError), importing():
+        import no_such_module  # noqa: F401
+    assert gc.isenabled()
+
+
+_PROGRAM = """
+import atexit
+from pepr_mlops.processes import ends_at_once
+end = ends_at_once()
+atexit.register(print, "registered", end="")
+class Kept:
+    def __del__(self):
+        print(" taken apart", end="")
+kept = Kept()
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "printed"),
+    [
+        ("end(3)", 3, "registered"),
+        ("raise SystemExit(end(3))", 3, "registered"),
+        ("", 0, "registered taken apart"),
+        ("raise SystemExit(4)", 4, "registered taken apart"),
+    ],
+)
+def test_a_process_that_ends_at_once_does_what_was_registered_and_no_more(
+    ending: str, status: int, printed: str
+) -> None:
+    code = f"{_PROGRAM}{ending}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (status, printed, "")
+
+
+def test_what_could_not_be_printed_at_the_end_is_told() -> None:
+    code = "from pepr_mlops.processes import ends_at_once\nprint('x')\nends_at_once()(0)"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )
+    assert done.returncode == 120
+    assert b"No space left" in done.stderr

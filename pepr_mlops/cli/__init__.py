@@ -14,6 +14,7 @@ import click
 
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import PeprError, trace
+from pepr_mlops.processes import ends_at_once
 from pepr_mlops.safe import without_password
 
 _COMMANDS = {
@@ -65,16 +66,26 @@ def pepr() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run `pepr` and exit with its status."""
-    run_command(lambda: pepr.main(arguments, prog_name="pepr", standalone_mode=False))
+    run_command(
+        lambda: pepr.main(arguments, prog_name="pepr", standalone_mode=False),
+        whole=arguments is None,
+    )
 
 
-def run_command(command: Callable[[], Any]) -> None:
+def run_command(command: Callable[[], Any], *, whole: bool = False) -> None:
     """Run and exit: 0 done, 1 the work failed, 2 wrong use, 130 interrupted, 143 terminated.
 
-    A person's mistake is one line on standard error.
+    A person's mistake is one line on standard error. `whole`: the process is there for nothing
+    else and ends at once.
     """
+    end = ends_at_once() if whole else None
     _exit_on_signals()
-    sys.exit(_status(command))
+    try:
+        sys.exit(_status(command))
+    except SystemExit as asked:
+        if end is not None and isinstance(asked.code, int):
+            end(asked.code)
+        raise
 
 
 def _status(command: Callable[[], Any]) -> int:

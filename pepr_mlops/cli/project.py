@@ -34,7 +34,7 @@ def parse(words: Sequence[str]) -> dict[str, str]:
 def main() -> None:
     from pepr_mlops.cli import run_command
 
-    run_command(lambda: _main(sys.argv[1:]))
+    run_command(lambda: _main(sys.argv[1:]), whole=True)
 
 
 def _main(words: Sequence[str]) -> int | None:

@@ -218,4 +218,4 @@ def main() -> None:
     """Run `pepr-report` and exit with its status."""
     from pepr_mlops.cli import run_command
 
-    run_command(lambda: command.main(prog_name="pepr-report", standalone_mode=False))
+    run_command(lambda: command.main(prog_name="pepr-report", standalone_mode=False), whole=True)

@@ -95,6 +95,17 @@ class EstimateMeter:
             self._sampler = None
 
 
+def cpu_name() -> Callable[[], object]:
+    """The call with which CodeCarbon learns this CPU's name, from another process in a second.
+
+    It remembers the answer, so that an `EstimateMeter` made after the call has it at once.
+    """
+    with _codecarbon_quiet():
+        import cpuinfo  # noqa: F401  # by the call, which may be of another thread
+        from codecarbon.core.util import detect_cpu_model
+    return detect_cpu_model
+
+
 @contextlib.contextmanager
 def _codecarbon_quiet() -> Iterator[None]:
     """Hold back what CodeCarbon prints about hardware that is not here; `method` says the rest."""

@@ -163,8 +163,6 @@ def find_sensors(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from zeus.monitor import ZeusMonitor
-
         notes: dict[str, str] = {}
         gpus: list[int] = []
         with _helpers_without_main(), _visible(None if gpu_uuids else ""):
@@ -173,6 +171,10 @@ def find_sensors(
             except Exception as error:  # NVML's or Zeus' own
                 notes["gpu"] = one_line(error)
             packages, has_dram, notes["cpu"] = _packages() if host else ([], False, _SHARED)
+            if not gpus and not packages and not _has_soc():
+                return None, (), notes  # the monitor's import, of scikit-learn, takes a second
+            from zeus.monitor import ZeusMonitor
+
             try:
                 monitor = ZeusMonitor(gpu_indices=gpus, cpu_indices=packages)
             except Exception as error:  # a counter that vanished since
@@ -242,6 +244,18 @@ def _packages() -> tuple[list[int], bool, str]:
     if not found:
         return [], False, "RAPL has no package zone"
     return found, all(cpus.supports_get_dram_energy_consumption(i) for i in found), ""
+
+
+def _has_soc() -> bool:
+    """Whether this is a chip that counts its own energy, as Apple's and Jetson are."""
+    from zeus.device import get_soc
+    from zeus.device.soc.common import ZeusSoCInitError
+
+    try:
+        get_soc()
+    except ZeusSoCInitError:
+        return False
+    return True
 
 
 def _zeus_index(uuid: str) -> int:

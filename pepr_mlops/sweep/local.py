@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from pepr_mlops.processes import ends_at_once
 from pepr_mlops.sweep.tasks import Report, Task, Work
 
 _PATIENCE_S = 60.0  # for a task to close its run once it was asked to end
@@ -88,9 +89,11 @@ def _report(process: SpawnProcess, ours: Connection, task: Task) -> Report:
 
 def _child(theirs: Connection, work: Work, task: Task, place: Mapping[str, str], log: str) -> None:
     """What the new process does."""
+    end = ends_at_once()
     os.environ.update(place)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep too, which tells us
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
         theirs.send(work(task))
+        end(0)

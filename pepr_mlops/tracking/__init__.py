@@ -5,7 +5,7 @@ from pepr_mlops.tracking.imported import import_runs
 from pepr_mlops.tracking.leftovers import Synced, catch_up, sync
 from pepr_mlops.tracking.run import Run, active, fail_inherited, start, where
 from pepr_mlops.tracking.scores import write_scores
-from pepr_mlops.tracking.store import knows, prepare, reach
+from pepr_mlops.tracking.store import knows, prepare, reach, reached
 
 __all__ = [
     "Job",
@@ -19,6 +19,7 @@ __all__ = [
     "knows",
     "prepare",
     "reach",
+    "reached",
     "start",
     "sync",
     "where",

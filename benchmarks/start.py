@@ -1,0 +1,191 @@
+"""How long until help is there, until a training takes its first step, and until a job is over?
+
+    python benchmarks/start.py --repeats 5
+
+Help: from the start of the process to its end, each command. First step: from the start of
+`pepr train` to when its first epoch began, which is when that was logged less the time it took.
+Job: what a job of one epoch takes besides training and evaluation, from the start of its process
+to its end, as a task of a sweep and under `mlflow run`; the arms take turns. Nothing else should
+run meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+from common import machine, write
+
+_ROOT = Path(__file__).parents[1]
+_PEPR = [sys.executable, "-m", "pepr_mlops"]
+_REPORT = [sys.executable, "-c", "from pepr_mlops.cli.report import main; main()"]
+_JOB = {
+    "model": "resnet18d",
+    "dataset": "digits",
+    "image_size": 32,
+    "pretrained": False,
+    "epochs": 1,
+    "fraction": 0.2,
+}
+
+
+@click.command()
+@click.option("--repeats", default=5)
+@click.option("--out", type=click.Path(path_type=Path))
+def main(repeats: int, out: Path | None) -> None:
+    helps = {name: median(_wall_s(command) for _ in range(repeats)) for name, command in _helps()}
+    with tempfile.TemporaryDirectory() as folder:
+        first = {store: _first_steps(Path(folder), store, repeats) for store in ("new", "existing")}
+        jobs = _jobs(Path(folder), repeats)
+    write(
+        {
+            **machine(),
+            "repeats": repeats,
+            "help_s": helps,
+            "help_slowest_s": max(helps.values()),
+            "first_step_s": {store: median(seconds) for store, seconds in first.items()},
+            "first_step_all_s": first,
+            **jobs,
+        },
+        out,
+    )
+
+
+def _helps() -> Iterator[tuple[str, list[str]]]:
+    """Every command that has a help, by the words one types for it."""
+    from pepr_mlops.cli import pepr
+
+    def below(command: click.Command, words: list[str]) -> Iterator[list[str]]:
+        yield words
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                yield from below(found, [*words, name])
+
+    for words in below(pepr, []):
+        yield " ".join(["pepr", *words]), [*_PEPR, *words, "--help"]
+    yield "pepr-report", [*_REPORT, "--help"]
+
+
+def _wall_s(command: list[str], **environment: str) -> float:
+    started = time.perf_counter()
+    subprocess.run(
+        command,
+        check=True,
+        cwd=_ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - started
+
+
+def _train(seed: int) -> list[str]:
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in _JOB.items() if value]
+    return [*_PEPR, "train", *words, "--no-pretrained", f"--seed={seed}"]
+
+
+def _first_steps(folder: Path, store: str, repeats: int) -> list[float]:
+    """Seconds from the start of `pepr train` to the first step, on stores of this kind."""
+    seconds = []
+    for i in range(repeats):
+        uri = f"sqlite:///{folder}/{store}{i if store == 'new' else ''}.db"
+        if store == "existing":
+            _ = _last_run(uri)  # makes the store
+        started = time.time()
+        _wall_s(_train(i), MLFLOW_TRACKING_URI=uri)
+        run = _last_run(uri)
+        logged = _metrics_at(uri, run.info.run_id, "time/train_s") / 1000
+        seconds.append(logged - _worked_s(run) - started)
+    return seconds
+
+
+def _jobs(folder: Path, repeats: int) -> dict[str, Any]:
+    """What a job takes besides its training and evaluation, and its peak memory, by arm."""
+    arms: dict[str, Callable[[str, int], float]] = {
+        "sweep": _sweep_job,
+        "mlflow_run": _mlflow_run,
+        "train": lambda uri, seed: _wall_s(_train(seed), MLFLOW_TRACKING_URI=uri),
+    }
+    uri = f"sqlite:///{folder}/jobs.db"
+    _ = _last_run(uri)  # makes the store
+    fixed: dict[str, list[float]] = {arm: [] for arm in arms}
+    rss: dict[str, list[float]] = {arm: [] for arm in arms}
+    for i in range(repeats):
+        for j, arm in enumerate(arms if i % 2 else reversed(arms)):
+            wall_s = arms[arm](uri, 10 * i + j)
+            run = _last_run(uri)
+            fixed[arm].append(wall_s - _worked_s(run))
+            rss[arm].append(run.data.metrics["memory/rss_gb"])
+    pairs = zip(fixed["sweep"], fixed["mlflow_run"], strict=True)
+    return {
+        "job_fixed_s": {arm: median(seconds) for arm, seconds in fixed.items()},
+        "job_fixed_all_s": fixed,
+        "job_ratio_sweep_to_mlflow_run": median(ours / theirs for ours, theirs in pairs),
+        "job_rss_gb": {arm: median(peaks) for arm, peaks in rss.items()},
+        "job_rss_all_gb": rss,
+    }
+
+
+def _sweep_job(uri: str, seed: int) -> float:
+    """Wall seconds of a task as `pepr sweep` has it done on this machine."""
+    from pepr_mlops.schema import RunSpec
+    from pepr_mlops.sweep.local import LocalEngine
+    from pepr_mlops.sweep.tasks import Task
+    from pepr_mlops.worker import Worker
+
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LocalEngine(Worker(uri, Path(folder)), [{}], Path(folder) / "logs")
+        started = time.perf_counter()
+        engine.submit(Task(RunSpec(**_JOB, seed=seed)))  # type: ignore[arg-type]
+        (report,) = engine.poll(600)
+        wall_s = time.perf_counter() - started
+        engine.close()
+    if report.reason != "finished":
+        raise click.ClickException(f"the task of a sweep {report.reason}: {report.error}")
+    return wall_s
+
+
+def _mlflow_run(uri: str, seed: int) -> float:
+    words = [f"-P{name}={str(value).lower()}" for name, value in {**_JOB, "seed": seed}.items()]
+    here = Path(sys.executable).parent
+    return _wall_s(
+        [str(here / "mlflow"), "run", str(_ROOT), "--env-manager", "local", *words],
+        MLFLOW_TRACKING_URI=uri,
+        PATH=f"{here}{os.pathsep}{os.environ['PATH']}",
+    )
+
+
+def _last_run(uri: str) -> Any:
+    """The run of the store that was begun last, None where there is none."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    ids = [found.experiment_id for found in client.search_experiments()]
+    runs = client.search_runs(ids, order_by=["attributes.start_time DESC"], max_results=1)
+    return runs[0] if runs else None
+
+
+def _metrics_at(uri: str, run_id: str, name: str) -> int:
+    """When the metric was logged first, in milliseconds since 1970."""
+    from mlflow import MlflowClient
+
+    return min(point.timestamp for point in MlflowClient(uri).get_metric_history(run_id, name))
+
+
+def _worked_s(run: Any) -> float:
+    return float(run.data.metrics["time/train_s"] + run.data.metrics["time/eval_s"])
+
+
+if __name__ == "__main__":
+    main()
