@@ -163,6 +163,8 @@ def fit(
             )
             window = gauges.end(phase, f"epoch {epoch}")
             images_per_s = images / window.time_s
+            import sklearn.metrics  # noqa: F401  # a second that is neither training nor evaluation
+
             phase = "eval"
             gauges.meter.begin(phase)
             val = training.evaluate(training.val, epoch, "val")
