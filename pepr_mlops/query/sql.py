@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -43,10 +44,8 @@ _metrics = sa.table(
 
 def check_exists(uri: str) -> None:
     """Raise `WrongUse` for a SQLite file that is not there, which MLflow would create empty."""
-    if not uri.startswith("sqlite:///"):
-        return
-    path = sa.make_url(uri).database
-    if path and path != ":memory:" and not Path(path).exists():
+    path = sqlite_path(uri)
+    if path is not None and not Path(path).exists():
         raise WrongUse(
             f"tracking: there is no store {path}; name where runs were logged with --tracking-uri "
             "or MLFLOW_TRACKING_URI",
@@ -54,9 +53,22 @@ def check_exists(uri: str) -> None:
         )
 
 
+def sqlite_path(uri: str) -> str | None:
+    """The file of a SQLite database, None of one in memory and of all that is no SQLite."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    path = sa.make_url(uri).database
+    return None if path in (None, "", ":memory:") else path
+
+
+def readable(uri: str) -> bool:
+    """Whether tables of this store may be read: with workspaces each has its own runs."""
+    return uri.startswith(_SCHEMES) and not os.environ.get("MLFLOW_ENABLE_WORKSPACES")
+
+
 def tables(uri: str, experiments: dict[str, str]) -> Tables | None:
     """A reader of the tables at `uri`, or None where they are out of reach or of another schema."""
-    if not uri.startswith(_SCHEMES) or os.environ.get("MLFLOW_ENABLE_WORKSPACES"):
+    if not readable(uri):
         return None
     engine = sa.create_engine(uri, poolclass=NullPool)
     try:
@@ -66,6 +78,11 @@ def tables(uri: str, experiments: dict[str, str]) -> Tables | None:
     except SQLAlchemyError:
         return None
     return Tables(engine, experiments) if known else None
+
+
+def _fetched(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Any]:
+    """All rows as the driver has them: SQLAlchemy's own rows take three times as long."""
+    return connection.execute(query).cursor.fetchall()
 
 
 @dataclass(frozen=True)
@@ -112,13 +129,13 @@ class Tables:
         for name, into in (("params", page.params), ("tags", page.tags)):
             t = _values[name]
             query = sa.select(t.c.run_uuid, t.c.key, t.c.value).where(t.c.run_uuid.in_(ids))
-            into += connection.execute(query).tuples()
+            into += _fetched(connection, query)
         t = _values["latest_metrics"]
         value = sa.case((t.c.is_nan, sa.null()), else_=t.c.value)
         query = sa.select(t.c.run_uuid, t.c.key, value).where(t.c.run_uuid.in_(ids))
         page.metrics += [
             (run, key, float("nan") if v is None else v)
-            for run, key, v in connection.execute(query)
+            for run, key, v in _fetched(connection, query)
         ]
         return page
 
@@ -147,7 +164,7 @@ class Tables:
                 )
                 if metrics is not None:
                     query = query.where(c.key.in_(metrics))
-                yield list(connection.execute(query.order_by(c.timestamp, c.value)).tuples())
+                yield list(_fetched(connection, query.order_by(c.timestamp, c.value)))
 
     def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
         """`quality.Evidence.energies` between two values, over all active runs."""
