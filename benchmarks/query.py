@@ -43,8 +43,11 @@ from pepr_mlops.schema import METRICS, TAGS, RunSpec
 _MODELS = 131
 _LOGGED = [m for m in METRICS if not m.startswith(("inference/", "training/", "energy/eval_"))]
 # Tags that no run has which went well, was measured, and by pepr.
-_ABSENT = """stopped reason error energy_missing energy_caution gpu_other_processes unmeasured_s probe
-    time_source imported_from import_key scored.* version.*""".split()
+_ABSENT = [
+    *("stopped", "reason", "error", "energy_missing", "energy_caution", "gpu_other_processes"),
+    *("unmeasured_s", "probe", "time_source", "imported_from", "import_key", "scored.*"),
+    "version.*",
+]
 _VALUES = {
     "pepr.experiment": "benchmark",
     "pepr.performance": "test/accuracy",
@@ -171,6 +174,13 @@ def _load_runs(uri: str, runs: int, _: int) -> int:
     return len(query.load_runs("benchmark", tracking_uri=uri))
 
 
+def _scored(uri: str, runs: int, _: int) -> int:
+    """What `pepr score` does between its options and its table."""
+    found = query.load_runs("benchmark", tracking_uri=uri)
+    compared = compare(found, Question(), query.load_evidence(found, tracking_uri=uri))
+    return int(compared.runs["used"].sum())
+
+
 def _get_metric_history(uri: str, runs: int, some: int) -> int:
     """The public way: a request for each run and metric; of some runs, for it takes so long."""
     from mlflow import MlflowClient
@@ -199,13 +209,6 @@ _ARMS: dict[str, Callable[[str, int, int], int]] = {
     "load_epochs again": _load_epochs,
 }
 _THEIRS = ("mlflow.search_runs", "get_metric_history")
-
-
-def _scored(uri: str, runs: int, _: int) -> int:
-    """What `pepr score` does between its options and its table."""
-    found = query.load_runs("benchmark", tracking_uri=uri)
-    compared = compare(found, Question(), query.load_evidence(found, tracking_uri=uri))
-    return int(compared.runs["used"].sum())
 
 
 def _ids(uri: str, n: int) -> list[str]:

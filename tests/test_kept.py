@@ -130,7 +130,7 @@ def test_a_restored_run_is_there_again(
 def test_another_file_at_the_same_path_is_another_store(
     three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri, ids = three
+    uri, _ = three
     path = tmp_path / "mlflow.db"
     before = query.load_runs("derma", tracking_uri=uri)
     other = tmp_path / "other.db"
