@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pepr_mlops.costs import J_PER_WH, LOST
 from pepr_mlops.frame import label
@@ -303,27 +304,28 @@ def _reasons(
     reason: str,
     text: Callable[[_Row], str],
 ) -> pd.DataFrame:
-    chosen = runs[rows.fillna(False).astype(bool)]
-    values = _Columns(chosen)
+    places = np.flatnonzero(rows.fillna(False).astype(bool).to_numpy())
+    values = _Columns(runs, places)
     return pd.DataFrame(
         {
-            "run_id": chosen["run_id"].to_numpy(),
-            "reason": pd.Series(reason, chosen.index, dtype="str").to_numpy(),
+            "run_id": runs["run_id"].to_numpy()[places],
+            "reason": pd.Series([reason] * len(places), dtype="str").to_numpy(),
             "text": pd.Series(
-                [text(_Row(values, i)) for i in range(len(chosen))], chosen.index, dtype="str"
+                [text(_Row(values, i)) for i in range(len(places))], dtype="str"
             ).to_numpy(),
         }
     )
 
 
 class _Columns(dict[str, list[Any]]):
-    """The columns of a frame as lists, each made when it is first asked for."""
+    """The columns of some rows of a frame as lists, each made when it is first asked for."""
 
-    def __init__(self, runs: pd.DataFrame) -> None:
+    def __init__(self, runs: pd.DataFrame, places: NDArray[np.intp]) -> None:
         self._runs = runs
+        self._places = places
 
     def __missing__(self, name: str) -> list[Any]:
-        found: list[Any] = self._runs[name].tolist()
+        found: list[Any] = self._runs[name].iloc[self._places].tolist()
         self[name] = found
         return found
 
