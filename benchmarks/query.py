@@ -294,10 +294,9 @@ def _fill(uri: str, runs: int, epochs: int) -> None:
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as connection:
         for setting in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -2000000"):
             connection.execute(f"PRAGMA {setting}")
-        for start in range(0, runs, 500):
-            for i in range(start, min(start + 500, runs)):
-                _write(connection, experiment_id, i, tags, epochs, rng)
-            connection.commit()
+        for i in sorted(range(runs), key=_id):  # in the order of the indices, which grow at an end
+            _write(connection, experiment_id, i, tags, epochs, rng)
+        connection.commit()
 
 
 def _write(
