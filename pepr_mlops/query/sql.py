@@ -25,6 +25,9 @@ KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 _PAGE = 2000  # runs; each page is a query per table
 
+# Left to choose, SQLite goes through all runs' points of a metric for each page of runs.
+_BY_RUN = sa.text("metrics INDEXED BY index_metrics_run_uuid_key_step")
+
 NO_STORE = "no_store"  # the reason of `check_exists`
 _ACTIVE = "active"
 
@@ -37,9 +40,6 @@ _values = {
     name: sa.table(name, *map(sa.column, ("run_uuid", "key", "value", "is_nan")))
     for name in ("latest_metrics", "params", "tags")
 }
-_metrics = sa.table(
-    "metrics", *map(sa.column, ("run_uuid", "key", "value", "step", "timestamp", "is_nan"))
-)
 
 
 def check_exists(uri: str) -> None:
@@ -155,16 +155,20 @@ class Tables:
         self, run_ids: Sequence[str], metrics: Sequence[str] | None
     ) -> Iterator[list[Point]]:
         """Histories of some runs after others: points in the order they were logged in."""
-        c = _metrics.c
-        value = sa.case((c.is_nan, sa.null()), else_=c.value)
+        names = ("run_uuid", "key", "value", "step", "timestamp", "is_nan")
+        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in names]
+        run, key, value, step, timestamp, is_nan = columns
+        number = sa.case((is_nan, sa.null()), else_=value)
+        by_run = self.engine.dialect.name == "sqlite" and metrics is not None
+        wanted = sa.select(run, key, number, step).select_from(
+            _BY_RUN if by_run else sa.table("metrics")
+        )
+        if metrics is not None:
+            wanted = wanted.where(key.in_(metrics))
         with self.engine.connect() as connection:
             for start in range(0, len(run_ids), _PAGE):
-                query = sa.select(c.run_uuid, c.key, value, c.step).where(
-                    c.run_uuid.in_(run_ids[start : start + _PAGE])
-                )
-                if metrics is not None:
-                    query = query.where(c.key.in_(metrics))
-                yield list(_fetched(connection, query.order_by(c.timestamp, c.value)))
+                query = wanted.where(run.in_(run_ids[start : start + _PAGE]))
+                yield list(_fetched(connection, query.order_by(timestamp, value)))
 
     def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
         """`quality.Evidence.energies` between two values, over all active runs."""
@@ -185,7 +189,7 @@ class Tables:
             )
         )
         with self.engine.connect() as connection:
-            rows = connection.execute(query).all()
+            rows = _fetched(connection, query)
         return pd.DataFrame(
             [
                 (run, model, tag or self.experiments.get(str(where), ""), value)
