@@ -1,9 +1,11 @@
 """How large is a report, how long does it take to make, and how long until a browser has drawn it?
 
     python benchmarks/report.py --models 131 --models 1000
+    python benchmarks/report.py --models 131 --runs 1000 --runs 10000 --runs 100000
 
-Runs of so many different models, with ten epochs each and two energy components, are made in
-memory; the page is written to a file and opened in headless Chromium without a network.
+Runs of so many different models, one of each or as many seeds as `--runs` takes, with ten epochs
+each and two energy components, are made in memory; the page is written to a file and opened in
+headless Chromium without a network.
 """
 
 from __future__ import annotations
@@ -29,14 +31,16 @@ _EPOCHS = 10
 
 @click.command()
 @click.option("--models", multiple=True, type=int, default=(131, 1000), show_default=True)
+@click.option("--runs", multiple=True, type=int, help="in all  [default: one per model]")
 @click.option("--out", type=click.Path(path_type=Path))
-def main(models: tuple[int, ...], out: Path | None) -> None:
-    write({**machine(), "epochs": _EPOCHS, "pages": [_page(n) for n in models]}, out)
+def main(models: tuple[int, ...], runs: tuple[int, ...], out: Path | None) -> None:
+    pages = [_page(m, n) for m in models for n in runs or (m,)]
+    write({**machine(), "epochs": _EPOCHS, "pages": pages}, out)
 
 
-def _page(models: int) -> dict[str, Any]:
+def _page(models: int, runs: int) -> dict[str, Any]:
     started = time.perf_counter()
-    material = made(models)
+    material = made(models, runs)
     compared = time.perf_counter()
     text = page.html(
         material, board.load("default"), command="benchmark", made="Made by a benchmark."
@@ -48,6 +52,7 @@ def _page(models: int) -> dict[str, Any]:
         first_s, all_s = zip(*(_drawn(path) for _ in range(3)), strict=True)
     return {
         "models": models,
+        "runs": runs,
         "size_mb": len(text.encode()) / 1e6,
         "compare_s": compared - started,
         "render_s": rendered - compared,
@@ -75,14 +80,17 @@ def _drawn(path: Path) -> tuple[float, float]:
     return first, every
 
 
-def made(models: int) -> Material:
-    """Material of so many models, a run each, as a GPU would have measured them."""
+def made(models: int, n: int | None = None) -> Material:
+    """Material of so many models, a run each or `n` in all, as a GPU would have measured them."""
     rng = np.random.default_rng(0)
-    parameters = np.sort(10 ** rng.uniform(6, 8.2, models))
-    energy_wh = 5 + parameters / 1e6 * rng.uniform(0.5, 2, models)
-    p = rng.beta(20, 5, models)
-    ids = [f"{i:032x}" for i in range(models)]
-    params = RunSpec().as_params() | {"model": ""}
+    n = n or models
+    model, seed = np.arange(n) % models, np.arange(n) // models
+    parameters = np.sort(10 ** rng.uniform(6, 8.2, models))[model]
+    energy_wh = 5 + parameters / 1e6 * rng.uniform(0.5, 2, models)[model]
+    energy_wh *= 1 + 0.02 * rng.random(n)
+    p = rng.beta(20, 5, models)[model] * (1 - 0.02 * rng.random(n))
+    ids = [f"{i:032x}" for i in range(n)]
+    params = RunSpec().as_params() | {"model": "", "seed": ""}
     raw = pd.DataFrame(
         {
             "run_id": ids,
@@ -107,14 +115,15 @@ def made(models: int) -> Material:
             "metrics.time/train_s": energy_wh * 20,
         }
     )
-    raw["params.model"] = [f"architecture_{i:04d}_with_a_name" for i in range(models)]
+    raw["params.model"] = [f"architecture_{i:04d}_with_a_name" for i in model]
+    raw["params.seed"] = seed.astype(str)
     runs = tidy(raw)
     steps = np.arange(1, _EPOCHS + 1)
     share = steps / _EPOCHS
     epochs = pd.DataFrame(
         {
             "run_id": np.repeat(ids, _EPOCHS),
-            "step": np.tile(steps, models),
+            "step": np.tile(steps, n),
             "performance": np.outer(p, 1 - 0.4 * np.exp(-3 * share)).ravel(),
             "energy/train_wh": np.outer(energy_wh, share).ravel(),
             "time/train_s": np.outer(energy_wh * 20, share).ravel(),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pepr_mlops.costs import J_PER_WH, LOST
 from pepr_mlops.frame import label
@@ -265,7 +266,7 @@ def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> pd.DataFrame:
     for row in known.groupby("energy_wh").head(2).to_dict("records"):  # one is another run
         by_energy.setdefault(row["energy_wh"], []).append(row)
 
-    def text(run: pd.Series[Any]) -> str:
+    def text(run: _Row) -> str:
         first = next(r for r in by_energy[run["energy_wh"]] if r["run_id"] != run["run_id"])
         others = counts[run["energy_wh"]] - 1
         more = f" and {others - 1} more" if others > 1 else ""
@@ -301,18 +302,43 @@ def _reasons(
     runs: pd.DataFrame,
     rows: pd.Series[bool],
     reason: str,
-    text: Callable[[pd.Series[Any]], str],
+    text: Callable[[_Row], str],
 ) -> pd.DataFrame:
-    chosen = runs[rows.fillna(False).astype(bool)]
+    places = np.flatnonzero(rows.fillna(False).astype(bool).to_numpy())
+    values = _Columns(runs, places)
     return pd.DataFrame(
         {
-            "run_id": chosen["run_id"].to_numpy(),
-            "reason": pd.Series(reason, chosen.index, dtype="str").to_numpy(),
+            "run_id": runs["run_id"].to_numpy()[places],
+            "reason": pd.Series([reason] * len(places), dtype="str").to_numpy(),
             "text": pd.Series(
-                [text(row) for _, row in chosen.iterrows()], chosen.index, dtype="str"
+                [text(_Row(values, i)) for i in range(len(places))], dtype="str"
             ).to_numpy(),
         }
     )
+
+
+class _Columns(dict[str, list[Any]]):
+    """The columns of some rows of a frame as lists, each made when it is first asked for."""
+
+    def __init__(self, runs: pd.DataFrame, places: NDArray[np.intp]) -> None:
+        self._runs = runs
+        self._places = places
+
+    def __missing__(self, name: str) -> list[Any]:
+        found: list[Any] = self._runs[name].iloc[self._places].tolist()
+        self[name] = found
+        return found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row by its columns' names: a text needs few of hundreds, all of which `iterrows` makes."""
+
+    columns: _Columns
+    place: int
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name][self.place]
 
 
 # Comparison sets -------------------------------------------------------------------------------
@@ -346,9 +372,9 @@ def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """
 
     def texts(name: str) -> pd.Series[str]:
-        values = runs[name].map(_text)
+        values = _texts(runs[name])
         said = runs.get(f"params.{name}")
-        return values if said is None else values.where(runs[name].notna(), said.map(_text))
+        return values if said is None else values.where(runs[name].notna(), _texts(said))
 
     return pd.DataFrame({name: texts(name) for name in columns}, index=runs.index)
 
@@ -369,6 +395,12 @@ def listed(names: pd.Series[str]) -> str:
     """Groups and how many runs each has, the largest first."""
     counts: Mapping[str, int] = names.value_counts().to_dict()
     return "; ".join(f"{name}: {n} run{'s' * (n != 1)}" for name, n in counts.items())
+
+
+def _texts(values: pd.Series[Any]) -> pd.Series[str]:
+    codes, different = pd.factorize(values, use_na_sentinel=False)
+    texts = pd.Series([_text(value) for value in different], dtype="str")
+    return texts.take(codes).set_axis(values.index)
 
 
 def _text(value: object) -> str:

@@ -54,9 +54,11 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 def resolved(tracking_uri: str | None) -> str:
     """The tracking URI, MLflow's own if None."""
-    import mlflow
+    if tracking_uri:
+        return tracking_uri
+    import mlflow  # seconds
 
-    return tracking_uri or str(mlflow.get_tracking_uri())
+    return str(mlflow.get_tracking_uri())
 
 
 def connect(tracking_uri: str | None) -> MlflowClient:

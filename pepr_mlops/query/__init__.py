@@ -10,11 +10,11 @@ import pandas as pd
 from pepr_mlops import frame
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.quality import Evidence
-from pepr_mlops.query import sql
+from pepr_mlops.query import kept, sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
 from pepr_mlops.safe import address, printable
-from pepr_mlops.server import connect, impatient, told
+from pepr_mlops.server import connect, impatient, resolved, told
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"
@@ -33,12 +33,17 @@ def load_runs(
     server cannot be read.
     """
     names = [experiment] if isinstance(experiment, str) else experiment
-    reader = _open(tracking_uri)
-    with told(reader.uri):
-        if names is None:
-            return _frame(reader, reader.runs(list(reader.experiments)))
-        parts = [_of(reader, name) for name in dict.fromkeys(names)]
-    return pd.concat(parts, ignore_index=True)
+    uri = resolved(tracking_uri)
+
+    def read() -> pd.DataFrame:
+        reader = _open(uri)
+        with told(uri):
+            if names is None:
+                return _frame(reader, reader.runs(list(reader.experiments)))
+            parts = [_of(reader, name) for name in dict.fromkeys(names)]
+        return pd.concat(parts, ignore_index=True)
+
+    return kept.answer(uri, ["runs", names if names is None else list(names)], read)
 
 
 def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
@@ -71,9 +76,14 @@ def load_epochs(
     without a point at a step is NaN there, and the last of several counts. Raises `WorkFailed`
     when the server cannot be read.
     """
-    reader = _open(tracking_uri)
-    with told(reader.uri):
-        found = epochs_frame(reader.epochs(list(dict.fromkeys(run_ids)), metrics))
+    uri, ids = resolved(tracking_uri), list(dict.fromkeys(run_ids))
+
+    def read() -> pd.DataFrame:
+        reader = _open(uri)
+        with told(uri):
+            return epochs_frame(reader.epochs(ids, metrics))
+
+    found = kept.answer(uri, ["epochs", ids, metrics if metrics is None else list(metrics)], read)
     return found if metrics is None else found.reindex(columns=["run_id", "step", *metrics])
 
 
@@ -85,11 +95,16 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
     known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
     if known.empty:
         return Evidence()
-    reader = _open(tracking_uri)
-    low, high = known["energy_wh"].min(), known["energy_wh"].max()
-    with told(reader.uri):
-        energies = reader.energies(_ENERGY, low, high)
-        epochs = epochs_frame(reader.epochs(list(known["run_id"]), [_ENERGY]))
+    uri = resolved(tracking_uri)
+    low, high = float(known["energy_wh"].min()), float(known["energy_wh"].max())
+
+    def read() -> pd.DataFrame:
+        reader = _open(uri)
+        with told(uri):
+            return reader.energies(_ENERGY, low, high)
+
+    energies = kept.answer(uri, ["energies", _ENERGY, low, high], read)
+    epochs = load_epochs(list(known["run_id"]), [_ENERGY], tracking_uri=uri)
     return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}))
 
 
@@ -103,9 +118,7 @@ def run_page(tracking_uri: str | None = None) -> str | None:
 
 def _open(tracking_uri: str | None) -> sql.Tables | Remote:
     """A reader of the tables where they are in reach and known, else of the server's API."""
-    import mlflow
-
-    uri = tracking_uri or mlflow.get_tracking_uri()
+    uri = resolved(tracking_uri)
     sql.check_exists(uri)  # connecting would make an empty one
     with impatient():
         client = connect(uri)
@@ -168,9 +181,7 @@ def stamp(*, tracking_uri: str | None = None) -> str:
     MLflow's API cannot tell that a run was deleted, so this does not. Raises `WrongUse` and
     `WorkFailed` as `load_runs`.
     """
-    import mlflow
-
-    uri = tracking_uri or mlflow.get_tracking_uri()
+    uri = resolved(tracking_uri)
     sql.check_exists(uri)
     with impatient(), told(uri):
         client = connect(uri)

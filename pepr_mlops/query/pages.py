@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pepr_mlops.frame import INFINITE
 from pepr_mlops.safe import STEERING, printable
@@ -53,31 +54,34 @@ def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
         "end_time": _time(end),
     }
     non_finite = np.full(len(row), "", dtype=object)
-    for name, (rows, values) in _by_name(page.metrics, row).items():
+    for name, rows, places in _by_name(page.metrics, row):
         numbers = np.full(len(row), np.nan)
-        numbers[rows] = values
+        numbers[rows] = [page.metrics[i][2] for i in places]
         columns[f"metrics.{name}"] = numbers
-        logged = np.unique(rows)
-        for i in logged[np.isnan(numbers[logged])]:
+        for i in np.unique(rows[np.isnan(numbers[rows])]):
             non_finite[i] += f"\n{name}" if non_finite[i] else name
     columns["non_finite"] = _text(non_finite)
     for kind, triples in (("params", page.params), ("tags", page.tags)):
-        for name, (rows, values) in _by_name(triples, row).items():
-            texts = np.full(len(row), None, dtype=object)
-            texts[rows] = values
-            columns[f"{kind}.{name}"] = _printable(_text(texts))
+        texts = _printable(_text([value for _, _, value in triples]))
+        for name, rows, places in _by_name(triples, row):
+            where = np.full(len(row), -1)  # missing
+            where[rows] = places
+            columns[f"{kind}.{name}"] = texts.take(where, allow_fill=True)
     return pd.DataFrame(columns)
 
 
 def _by_name(
-    triples: Iterable[Triple], row: Mapping[str, int]
-) -> dict[str, tuple[list[int], list[Any]]]:
-    found: dict[str, tuple[list[int], list[Any]]] = {}
-    for run_id, name, value in triples:
-        rows, values = found.setdefault(name, ([], []))
-        rows.append(row[run_id])
-        values.append(value)
-    return found
+    triples: Sequence[Triple], row: Mapping[str, int]
+) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
+    """For each name, in the order they come in, the rows of its runs and the triples' places."""
+    if not triples:
+        return
+    rows = np.array([row[run_id] for run_id, _, _ in triples])
+    codes, names = pd.factorize(np.array([name for _, name, _ in triples], dtype=object))
+    places = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes))
+    for name, of_name in zip(names, np.split(places, ends[:-1]), strict=True):
+        yield name, rows[of_name], of_name
 
 
 def _text(values: Iterable[Any]) -> Any:

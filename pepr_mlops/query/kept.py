@@ -1,0 +1,160 @@
+"""Answers kept from an earlier reading, for as long as nothing was written to the database.
+
+Over a hundred columns of ten thousand runs take seconds to read, and are asked for again and again.
+A SQLite database is a file, whose state is told by its inode, size and times: as long as they are
+the same, so is everything in it, and what was read is given again. No other store can be asked
+cheaply whether any run was changed, so of those nothing is kept.
+
+Nothing here ever fails: what cannot be kept, found or trusted is read anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import feather
+
+from pepr_mlops.query import sql
+
+FEWEST = 1000  # rows; fewer are read at once
+_MOST = 32  # answers; the newest are kept
+_SETTLED_S = 2.0  # the coarsest clock of a file system: later writes have another time
+_PATIENCE_S = 5.0
+_PACKAGE = Path(__file__).parents[1]
+_DIGEST = 32  # bytes
+
+
+def answer(uri: str, question: list[Any], read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """What `read` gives, or gave when the database was in the state that it is in now.
+
+    `question` tells which of all things that are read from `uri` it is, in what JSON can write.
+    """
+    before = state(uri)
+    if before is None:
+        return read()
+    path = _folder() / f"{_name(uri, question)}.arrow"
+    found = _kept(path, before)
+    if found is not None:
+        return found
+    found = read()
+    if len(found) >= FEWEST and state(uri) == before and _settled(before):
+        _keep(path, found, before)
+    return found
+
+
+def state(uri: str) -> str | None:
+    """A text that is another one after anything was written to the database, None if none is.
+
+    Times and size are looked at while a read lock keeps writers away, by SQLite itself: a file of
+    a database that is opened and closed by other means loses the locks this process has on it. In
+    WAL mode writers do not touch the file, so that it tells nothing.
+    """
+    path = sql.sqlite_path(uri)
+    if path is None or not sql.readable(uri):
+        return None
+    try:
+        where = f"file:{quote(os.path.realpath(path))}?mode=ro"
+        with closing(sqlite3.connect(where, uri=True, timeout=_PATIENCE_S)) as connection:
+            connection.isolation_level = None
+            connection.execute("BEGIN")
+            (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            s = os.stat(path)
+    except (sqlite3.Error, OSError, TypeError, ValueError):
+        return None
+    if mode == "wal" or version not in sql.KNOWN_SCHEMAS:
+        return None
+    return json.dumps([s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns])
+
+
+def _settled(text: str) -> bool:
+    """Whether the state is so old that a later one cannot have its times."""
+    *_, mtime_ns, ctime_ns = json.loads(text)
+    return time.time() - float(max(mtime_ns, ctime_ns)) / 1e9 > _SETTLED_S
+
+
+def _folder() -> Path:
+    """PEPR_KEPT, or a folder of the user's cache."""
+    given = os.environ.get("PEPR_KEPT")
+    of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return Path(given) if given else of_user / "pepr_mlops" / "kept"
+
+
+def _name(uri: str, question: list[Any]) -> str:
+    """Another one for another store, question or code that makes the answer.
+
+    And for another working folder: a data set `.` is called by that.
+    """
+    path = os.path.realpath(sql.sqlite_path(uri) or "")
+    text = json.dumps([path, question, _code(), os.getcwd()])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """A digest of the modules an answer may be made by, and the libraries that write it."""
+    digest = hashlib.blake2b(f"{pd.__version__} {np.__version__} {pa.__version__}".encode())
+    for path in sorted([*_PACKAGE.glob("*.py"), *_PACKAGE.glob("query/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _kept(path: Path, now: str) -> pd.DataFrame | None:
+    try:
+        content = path.read_bytes()
+        if content[:_DIGEST] != _digest(content[_DIGEST:], now):
+            return None
+        return _frame(content[_DIGEST:])
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
+    """Write the answer for its user alone, whole or not at all, and forget the oldest others.
+
+    Only if it comes back as it is, to the type of every column.
+    """
+    try:
+        written = pa.BufferOutputStream()
+        feather.write_feather(found, written, compression="zstd")
+        content = written.getvalue().to_pybytes()
+        if not _frame(content).equals(found):
+            return
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent)  # which only its user may read
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_digest(content, then) + content)
+            os.replace(part, path)
+        except BaseException:
+            os.unlink(part)
+            raise
+        by_age = sorted(path.parent.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
+        for old in by_age[_MOST:]:
+            old.unlink()
+    except (OSError, ValueError, TypeError, pa.ArrowException):
+        return  # a full disk, or a column that has no such form
+
+
+def _digest(content: bytes, state: str) -> bytes:
+    """Fits one content in one state: a file that was damaged or is of another state has none."""
+    return hashlib.blake2b(state.encode() + content, digest_size=_DIGEST).digest()
+
+
+def _frame(content: bytes) -> pd.DataFrame:
+    found: pd.DataFrame = feather.read_feather(pa.BufferReader(content))
+    return found

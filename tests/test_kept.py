@@ -1,0 +1,261 @@
+"""Answers that are kept: given again while nothing was written, and read anew after anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made import logged, run
+from mlflow import MlflowClient
+from pandas.testing import assert_frame_equal
+
+from pepr_mlops import query
+from pepr_mlops.query import kept
+
+
+@pytest.fixture(autouse=True)
+def _of_few_runs_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "FEWEST", 1)
+    monkeypatch.setattr(kept, "_SETTLED_S", 0.0)
+
+
+@pytest.fixture
+def three(store: str) -> tuple[str, list[str]]:
+    """A store with three runs, one of which goes on, and their ids."""
+    odd = run("a", metrics={"test/auc": float("nan"), "big": float("inf")}, seed=7)
+    going = run("b", status="RUNNING", energy_wh=None, tags={"note": "Röntgen 肺\x1b"})
+    return store, [logged(store, made, "derma") for made in (odd, going, run("c", fraction=0.5))]
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError("the server was asked")
+
+
+def _kept_runs(uri: str, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """What is given without asking the server."""
+    with monkeypatch.context() as patch:
+        patch.setattr(query, "_open", _refuse)
+        return query.load_runs("derma", tracking_uri=uri)
+
+
+def _fresh_runs(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """What the server says now."""
+    with monkeypatch.context() as patch:
+        patch.setenv("PEPR_KEPT", str(folder / "nothing kept"))
+        found = query.load_runs("derma", tracking_uri=uri)
+    shutil.rmtree(folder / "nothing kept", ignore_errors=True)
+    return found
+
+
+def test_an_unchanged_store_is_not_read_again(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = three
+    runs = query.load_runs("derma", tracking_uri=uri)
+    evidence = query.load_evidence(runs, tracking_uri=uri)
+    epochs = query.load_epochs(ids, tracking_uri=uri)
+    everything = query.load_runs(tracking_uri=uri)
+    assert sorted(runs["run_id"]) == sorted(ids)
+    monkeypatch.setattr(query, "_open", _refuse)
+    assert_frame_equal(query.load_runs("derma", tracking_uri=uri), runs)
+    assert_frame_equal(query.load_runs(tracking_uri=uri), everything)
+    assert_frame_equal(query.load_epochs(ids, tracking_uri=uri), epochs)
+    again = query.load_evidence(runs, tracking_uri=uri)
+    assert evidence.energies is not None
+    assert again.energies is not None
+    assert_frame_equal(again.energies, evidence.energies)
+    with pytest.raises(AssertionError, match="was asked"):  # another question
+        query.load_epochs(ids[:1], tracking_uri=uri)
+
+
+def _ends(client: MlflowClient, ids: list[str]) -> None:
+    client.set_terminated(ids[1], "FINISHED", end_time=1_790_000_000_500)
+
+
+def _tagged(client: MlflowClient, ids: list[str]) -> None:
+    client.set_tag(ids[0], "pepr.hardware", "another GPU")  # as long as "NVIDIA H100"
+
+
+def _measured(client: MlflowClient, ids: list[str]) -> None:
+    client.log_metric(ids[0], "energy/train_wh", 21.0, 1_790_000_000_900, 2)
+
+
+def _deleted(client: MlflowClient, ids: list[str]) -> None:
+    client.delete_run(ids[2])
+
+
+def _renamed(client: MlflowClient, ids: list[str]) -> None:
+    client.rename_experiment(client.get_run(ids[0]).info.experiment_id, "skin")
+
+
+def _begun(client: MlflowClient, ids: list[str]) -> None:
+    client.create_run(client.get_run(ids[0]).info.experiment_id)
+
+
+@pytest.mark.parametrize("change", [_ends, _tagged, _measured, _deleted, _renamed, _begun])
+def test_after_any_change_the_server_is_read(
+    three: tuple[str, list[str]],
+    change: Callable[[MlflowClient, list[str]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri, ids = three
+    before = query.load_runs("derma", tracking_uri=uri)
+    assert_frame_equal(_kept_runs(uri, monkeypatch), before)
+    change(MlflowClient(uri), ids)
+    after = query.load_runs("derma", tracking_uri=uri)
+    assert not after.equals(before)
+    assert_frame_equal(after, _fresh_runs(uri, tmp_path, monkeypatch))
+    assert_frame_equal(_kept_runs(uri, monkeypatch), after)
+
+
+def test_a_restored_run_is_there_again(
+    three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = three
+    before = query.load_runs("derma", tracking_uri=uri)
+    MlflowClient(uri).delete_run(ids[0])
+    assert ids[0] not in set(query.load_runs("derma", tracking_uri=uri)["run_id"])
+    MlflowClient(uri).restore_run(ids[0])
+    assert_frame_equal(query.load_runs("derma", tracking_uri=uri), before)
+
+
+def test_another_file_at_the_same_path_is_another_store(
+    three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, _ = three
+    path = tmp_path / "mlflow.db"
+    before = query.load_runs("derma", tracking_uri=uri)
+    other = tmp_path / "other.db"
+    shutil.copy2(path, other)
+    with sqlite3.connect(other) as connection:
+        connection.execute("UPDATE latest_metrics SET value = 0.25 WHERE key = 'performance'")
+    s = path.stat()
+    os.utime(other, ns=(s.st_atime_ns, s.st_mtime_ns))  # of the same size and time
+    assert other.stat().st_size == s.st_size
+    os.replace(other, path)
+    found = query.load_runs("derma", tracking_uri=uri)
+    assert set(found["performance"]) == {0.25}
+    assert set(before["performance"]) == {0.8}
+
+
+def test_a_damaged_answer_is_none(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, _ = three
+    before = query.load_runs("derma", tracking_uri=uri)
+    (path,) = kept._folder().iterdir()
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        whole[:100],
+        whole[:-1],
+        whole[: len(whole) // 2]
+        + bytes([whole[len(whole) // 2] ^ 1])
+        + whole[len(whole) // 2 + 1 :],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(AssertionError, match="was asked"):
+            _kept_runs(uri, monkeypatch)
+        assert_frame_equal(query.load_runs("derma", tracking_uri=uri), before)
+        assert path.read_bytes() == whole
+
+
+def test_other_code_makes_its_own_answers(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, _ = three
+    query.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(kept, "_code", lambda: "of tomorrow")
+    with pytest.raises(AssertionError, match="was asked"):
+        _kept_runs(uri, monkeypatch)
+
+
+def test_what_is_kept_is_the_users_alone_and_not_much(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = three
+    monkeypatch.setattr(kept, "_MOST", 2)
+    for run_id in ids:
+        query.load_epochs([run_id], tracking_uri=uri)
+    files = list(kept._folder().iterdir())
+    assert len(files) == 2
+    assert kept._folder().stat().st_mode & 0o777 == 0o700
+    assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(
+    three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = three
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PEPR_KEPT", str(tmp_path / "file" / "folder"))
+    for _ in range(2):
+        assert sorted(query.load_runs("derma", tracking_uri=uri)["run_id"]) == sorted(ids)
+
+
+def test_few_runs_a_fresh_write_and_a_log_of_writes_are_not_trusted(
+    three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, _ = three
+    monkeypatch.setattr(kept, "FEWEST", 4)
+    query.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(kept, "FEWEST", 1)
+    monkeypatch.setattr(kept, "_SETTLED_S", 3600.0)
+    query.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(kept, "_SETTLED_S", 0.0)
+    assert kept.state(uri) is not None
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    assert kept.state(uri) is None
+    query.load_runs("derma", tracking_uri=uri)
+    assert not kept._folder().exists()
+
+
+def test_no_other_store_is_kept(server: str) -> None:
+    logged(server, run("a"), "kept nowhere")
+    query.load_runs("kept nowhere", tracking_uri=server)
+    assert not kept._folder().exists()
+
+
+def test_a_change_while_it_is_read_is_not_missed(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = three
+    whole = query._open
+
+    def changing(uri: str) -> object:
+        reader = whole(uri)
+        MlflowClient(uri).set_tag(ids[0], "pepr.hardware", "another GPU")
+        return reader
+
+    with monkeypatch.context() as patch:
+        patch.setattr(query, "_open", changing)
+        query.load_runs("derma", tracking_uri=uri)
+    assert not kept._folder().exists()
+
+
+def test_processes_share_what_one_has_read(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, ids = three
+    reading = (
+        "from pepr_mlops import query; from pepr_mlops.query import kept; kept.FEWEST = 1; "
+        f"kept._SETTLED_S = 0.0; print(len(query.load_runs('derma', tracking_uri={uri!r})))"
+    )
+    two = [
+        subprocess.Popen([sys.executable, "-c", reading], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [p.communicate()[0].strip() for p in two] == ["3", "3"]
+    assert [p.returncode for p in two] == [0, 0]
+    found = _kept_runs(uri, monkeypatch)
+    assert sorted(found["run_id"]) == sorted(ids)
+    assert len(list(kept._folder().iterdir())) == 1
