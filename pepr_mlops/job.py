@@ -108,10 +108,10 @@ def run(
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
         logged.data(splits)
-        if saved is None:
+        if saved is None and AUTO in (spec.precision, spec.layout):
             spec = _settled(spec, splits, device, logged, shown.note)
             memory.restart()
-        else:  # what it was begun with, whatever would be faster now
+        elif saved is not None:  # what it was begun with, whatever would be faster now
             arithmetic = {name: saved.state[name] for name in ("precision", "layout")}
             spec = replace(spec, **arithmetic)
         train.prepare(spec, device)
@@ -199,7 +199,8 @@ def probe(
     ):
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
-        spec = _settled(spec, splits, device, logged, lambda line: None)
+        if AUTO in (spec.precision, spec.layout):
+            spec = _settled(spec, splits, device, logged, lambda line: None)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         network = _network(spec, splits, logged)
@@ -230,11 +231,9 @@ def _settled(
     logged: Run,
     note: Callable[[str], None],
 ) -> RunSpec:
-    """The spec with the precision and layout to train in, logged where a trial chose them."""
+    """The spec with the precision and layout that a trial chooses, which is logged."""
     from pepr_mlops import tuning
 
-    if AUTO not in (spec.precision, spec.layout):
-        return spec
     note(f"{spec.model}: tries which arithmetic and memory layout is fastest on {device}")
     trial = tuning.fastest(spec, splits, device)
     note(f"{spec.model}: {trial.spec.precision}, {trial.spec.layout} ({trial.report})")
