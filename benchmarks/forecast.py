@@ -14,6 +14,9 @@ themselves, standard deviation over mean, which no forecast can foresee.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -23,8 +26,8 @@ import click
 import pandas as pd
 from common import machine, write
 
-from pepr_mlops import RunSpec, run
-from pepr_mlops.query import load_epochs
+from pepr_mlops import RunSpec
+from pepr_mlops.query import load_epochs, load_runs
 
 # model, pixels, images of a batch, share of the training set
 RUNS = (
@@ -59,7 +62,7 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
         data = {"dataset": "pneumonia", "size": 28, "data_root": str(data_root.resolve())}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for model, image_size, batch_size, fraction in RUNS[:runs]:
+        for i, (model, image_size, batch_size, fraction) in enumerate(RUNS[:runs]):
             spec = RunSpec(
                 model=model,
                 image_size=image_size,
@@ -67,6 +70,7 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
                 fraction=fraction * (0.25 if data_root else 1.0),  # there are four times as many
                 epochs=epochs,
                 pretrained=False,
+                experiment=f"run {i}",
                 **data,
             )
             rows.append(_row(spec, f"sqlite:///{folder}/mlflow.db"))
@@ -85,15 +89,24 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
 
 
 def _row(spec: RunSpec, tracking_uri: str) -> dict[str, Any]:
-    outcome = run(spec, tracking_uri=tracking_uri)
+    """What a job in a process of its own forecast, and came to."""
+    words = [f"{name}={value}" for name, value in spec.as_params().items()]
+    subprocess.run(
+        [sys.executable, "-m", "pepr_mlops.cli.project", *words],
+        check=True,
+        env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    (run,) = load_runs(spec.experiment, tracking_uri=tracking_uri).to_dict("records")
     names = [name for pair in COSTS.values() for name in pair]
-    history = load_epochs([outcome.run.run_id], names, tracking_uri=tracking_uri).set_index("step")
+    history = load_epochs([run["run_id"]], names, tracking_uri=tracking_uri).set_index("step")
     return {
         "model": spec.model,
         "image_size": spec.image_size,
         "batch_size": spec.batch_size,
         "fraction": spec.fraction,
-        "energy_source": outcome.energy_source,
+        "energy_source": run["energy_source"],
         **{
             cost: _errors(history[so_far], history.loc[1, ahead])
             for cost, (so_far, ahead) in COSTS.items()

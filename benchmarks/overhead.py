@@ -53,9 +53,9 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
         _train(spec, splits, None, [])  # warm up
         for pair in range(pairs):
             for arm in ("on", "off") if pair % 2 else ("off", "on"):
-                before_s = time.process_time()
-                seconds[arm].append(_train(spec, splits, run if arm == "on" else None, logged_s))
-                cpu_s[arm].append(time.process_time() - before_s)
+                took = _train(spec, splits, run if arm == "on" else None, logged_s)
+                seconds[arm].append(took[0])
+                cpu_s[arm].append(took[1])
     device = hardware.resolve_device("auto")
     write(
         {
@@ -101,8 +101,9 @@ def _window_s(meter: Meter) -> float:
 
 def _train(
     spec: RunSpec, splits: data.Splits, run: tracking.Run | None, logged_s: list[float]
-) -> float:
-    """Seconds of one training with evaluation, measured and logged to `run` or neither."""
+) -> tuple[float, float]:
+    """Seconds of one training with evaluation, measured and logged to `run` or neither, and of
+    this process's CPUs."""
     device = hardware.resolve_device("auto")
     train.prepare(spec, device)
     network = models.build(
@@ -123,9 +124,9 @@ def _train(
     shown = Silent(spec, "") if run is None else Printed(spec, overall(meter.sources))
     intensity = None if run is None else Intensity(100.0, "given")
     gauges = Gauges(meter, Memory(device), intensity, spec.pue)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     train.fit(spec, splits, network, device, gauges, record, shown, started)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - started_cpu
 
 
 if __name__ == "__main__":

@@ -171,11 +171,12 @@ def _report_growth(r: Result) -> Iterator[Row]:
 
 
 def _forecast(r: Result) -> Iterator[Row]:
-    for cost in ("energy", "time"):
+    names = {"energy": f"{' and '.join(r['energy_source'])} energy", "time": "time"}
+    for cost, name in names.items():
         of = r[cost]
         error = of["forecast_median_error"]
         yield Row(
-            f"{cost} forecast after the first of {r['epochs']} epochs, {len(r['runs'])} runs",
+            f"{name} forecast after the first of {r['epochs']} epochs, {len(r['runs'])} runs",
             "within 3 % at the median",
             f"off by {100 * error:.1f} %, carbontracker's rule by "
             f"{100 * of['carbontracker_median_error']:.1f} %",
@@ -215,15 +216,19 @@ def main(only: tuple[str, ...], table_only: bool) -> None:
         click.echo(f"{name}: {' '.join(words[1:])}", err=True)
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     path = _HERE / "README.md"
-    before, _, rest = path.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    path.write_text(f"{before}{_BEGIN}{table()}{_END}{after}")
+    before, begin, rest = path.read_text().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    assert begin
+    assert end
+    path.write_text(f"{before}{begin}{table()}{end}{after}")
 
 
 def table() -> str:
     """The table in Markdown, from the results that are there."""
     lines = ["| what | wanted | measured | reached | command |", "| --- | --- | --- | --- | --- |"]
     for name, of in _ALL.items():
+        if not _result(name).exists():
+            continue
         link = f"`python benchmarks/{of.command}` ([{name}.json](results/{name}.json))"
         for row in of.rows(json.loads(_result(name).read_text())):
             reached = {True: "yes", False: "**no**", None: ""}[row.reached]

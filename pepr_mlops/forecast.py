@@ -24,20 +24,25 @@ class Cost:
     energy_wh: float | None
 
 
-def of_window(window: Window) -> Cost:
-    """What a window took. A counter that has not moved in it tells nothing."""
+def of_window(window: Window, usual_s: float | None = None) -> Cost:
+    """What a window took, or would have at its mean power if it had taken `usual_s`.
+
+    A counter that has not moved in it tells nothing. Between two steps it may move once or not at
+    all, so that energy is not read there.
+    """
     joules = list(window.joules.values())
     known = bool(joules) and not window.missing and all(j > 0 for j in joules)
-    return Cost(window.time_s, sum(joules) / J_PER_WH if known else None)
+    share = 1.0 if usual_s is None else usual_s / window.time_s
+    energy_wh = sum(joules) / J_PER_WH * share if known else None
+    return Cost(window.time_s * share, energy_wh)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment of an epoch: images trained on so far, the clock, and joules so far or None."""
+    """A moment of an epoch: images trained on so far, and the clock."""
 
     images: int
     time_s: float
-    joules: float | None
 
 
 def steady_steps(steps: int) -> tuple[int, ...]:
@@ -47,16 +52,12 @@ def steady_steps(steps: int) -> tuple[int, ...]:
     return (begin, end) if 0 < begin < end else ()
 
 
-def of_marks(marks: Sequence[Mark], images: int) -> Cost | None:
-    """What an epoch of `images` takes at the rate between two marks; None without two."""
+def usual_s(marks: Sequence[Mark], images: int) -> float | None:
+    """Seconds that an epoch of `images` takes at the rate between two marks; None without two."""
     if len(marks) < 2:
         return None
     begin, end = marks
-    epochs = (end.images - begin.images) / images
-    energy_wh = None
-    if begin.joules is not None and end.joules is not None and end.joules > begin.joules:
-        energy_wh = (end.joules - begin.joules) / J_PER_WH / epochs
-    return Cost((end.time_s - begin.time_s) / epochs, energy_wh)
+    return (end.time_s - begin.time_s) * images / (end.images - begin.images)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pepr_mlops import carbon
 from pepr_mlops.costs import LOST, overall
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
+from pepr_mlops.forecast import of_window
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
@@ -20,7 +21,7 @@ from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
 from pepr_mlops.processes import importing
-from pepr_mlops.progress import Silent
+from pepr_mlops.progress import Silent, energy_text
 from pepr_mlops.schema import AUTO, PERFORMANCE, RunSpec, memory_metric
 from pepr_mlops.server import impatient
 
@@ -109,11 +110,14 @@ def run(
         splits = data.load(spec)
         logged.data(splits)
         if saved is None and AUTO in (spec.precision, spec.layout):
-            spec = _settled(spec, splits, device, logged, shown.note)
+            spec = _settled(spec, splits, device, meter, logged, shown.note)
             memory.restart()
         elif saved is not None:  # what it was begun with, whatever would be faster now
-            arithmetic = {name: saved.state[name] for name in ("precision", "layout")}
-            spec = replace(spec, **arithmetic)
+            spec = replace(
+                spec,
+                precision=saved.state.get("precision", spec.precision),
+                layout=saved.state.get("layout", spec.layout),
+            )
         train.prepare(spec, device)
         network = _network(spec, splits, logged)
         shown.note(
@@ -200,7 +204,7 @@ def probe(
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
         if AUTO in (spec.precision, spec.layout):
-            spec = _settled(spec, splits, device, logged, lambda line: None)
+            spec = _settled(spec, splits, device, meter, logged, lambda line: None)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         network = _network(spec, splits, logged)
@@ -228,21 +232,31 @@ def _settled(
     spec: RunSpec,
     splits: Splits,
     device: torch.device,
+    meter: Meter,
     logged: Run,
     note: Callable[[str], None],
 ) -> RunSpec:
-    """The spec with the precision and layout that a trial chooses, which is logged."""
+    """The spec with the precision and layout that a trial chooses, which is logged.
+
+    What the trial takes is logged with it, and is no part of the costs of training.
+    """
     from pepr_mlops import tuning
 
     note(f"{spec.model}: tries which arithmetic and memory layout is fastest on {device}")
-    trial = tuning.fastest(spec, splits, device)
-    note(f"{spec.model}: {trial.spec.precision}, {trial.spec.layout} ({trial.report})")
+    meter.begin("trial")
+    try:
+        trial = tuning.fastest(spec, splits, device)
+    finally:
+        took = of_window(meter.end())
+    energy = energy_text(took.energy_wh, overall(meter.sources))
+    report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
+    note(f"{spec.model}: {trial.spec.precision}, {trial.spec.layout} ({report})")
     chosen = {
         f"pepr.{name}": getattr(trial.spec, name)
         for name in ("precision", "layout")
         if getattr(spec, name) == AUTO
     }
-    logged.tag({**chosen, "pepr.tried": trial.report})
+    logged.tag({**chosen, "pepr.tried": report})
     return trial.spec
 
 

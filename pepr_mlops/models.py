@@ -109,7 +109,10 @@ def check_spelling(model: str) -> None:
     found = util.find_spec("timm")
     if "timm" in sys.modules or found is None or found.origin is None:
         return
-    texts = [path.read_text() for path in (Path(found.origin).parent / "models").glob("*.py")]
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in (Path(found.origin).parent / "models").glob("*.py")
+    ]
     word = re.compile(rf"\b{re.escape(timm_name(model).partition('.')[0])}\b")
     if not any(word.search(text) for text in texts):
         raise _unknown(model, [name for text in texts for name in _REGISTERED.findall(text)])

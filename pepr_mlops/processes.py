@@ -99,8 +99,8 @@ def importing(*beside: Callable[[], object]) -> Iterator[None]:
 
     No garbage is looked for: modules stay, and looking through what they make again and again
     takes a fifth of the time. `beside` is for what leaves Python's lock alone and only prepares
-    what is done later in any case: it imports nothing, or two threads may wait for each other's
-    imports, and its errors are left for later to be told.
+    what is done later in any case: it imports nothing large, or two threads may wait for each
+    other's imports, and its errors are left for later to be told.
     """
     with ThreadPoolExecutor(max(1, len(beside))) as threads:
         for prepare in beside:
@@ -132,9 +132,10 @@ def ends_at_once() -> Callable[[int], None]:
         if not told:
             return
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except OSError as error:  # a full disk
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # closed before this process began
+                    stream.flush()
+        except (OSError, ValueError) as error:  # a full disk, or closed since
             with suppress(OSError):
                 os.write(2, f"{error}\n".encode())
             os._exit(_UNPRINTED)

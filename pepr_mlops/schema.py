@@ -355,9 +355,17 @@ METRICS: dict[str, Metric] = {
         Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
         Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
         Metric(
-            "forecast/train_wh", "Wh", "lower", "training energy of all epochs, after the first"
+            "forecast/train_wh",
+            "Wh",
+            "lower",
+            "training energy of all epochs, after the first or a probe",
         ),
-        Metric("forecast/train_s", "s", "lower", "training time of all epochs, after the first"),
+        Metric(
+            "forecast/train_s",
+            "s",
+            "lower",
+            "training time of all epochs, after the first or a probe",
+        ),
         Metric("forecast/eval_s", "s", "lower", "evaluation time of all epochs, after the first"),
         Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
         Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
@@ -401,7 +409,7 @@ TAGS: dict[str, str] = {
     "pepr.stopped": "the budget that ended the run early, and where",
     "pepr.precision": "arithmetic that `precision=auto` came to",
     "pepr.layout": "memory layout that `layout=auto` came to",
-    "pepr.tried": "ms a step took in each arithmetic and layout tried, and how long trying took",
+    "pepr.tried": "ms a step took in each arithmetic and layout tried, and what trying took",
     "pepr.parameters": "trainable and fixed weights of the model",
     "pepr.device": "torch device used",
     "pepr.hardware": "GPU, or the CPU where none is used",

@@ -47,7 +47,6 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     chosen where it is faster by more than 3 % in the median of the turns. Raises `WrongUse` as
     `models.build`, and `WorkFailed` as `train.fit` where no setting can be trained.
     """
-    started = time.perf_counter()
     network = models.build(
         spec.model,
         classes=len(splits.classes),
@@ -56,25 +55,25 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
         pretrained=False,
     )
     images = min(spec.batch_size, len(splits.train))
-    few = replace(splits, train=splits.train.take(np.arange(images)))
+    few = replace(
+        splits,
+        train=splits.train.take(np.arange(images)),
+        val=splits.val.take(np.arange(1)),
+        test=splits.test.take(np.arange(1)),
+    )
     running: dict[Setting, Steps] = {}
     impossible: dict[Setting, WorkFailed] = {}
     for setting in settings(spec, device):
         asked = replace(spec, precision=setting[0], layout=setting[1])
         try:
             running[setting] = _steps(asked, few, copy.deepcopy(network), device)
-        except Exception as error:
-            told = train.told(error, asked, 0)
-            if told is None:
-                raise
-            impossible[setting] = told
-    if not running:
-        raise next(iter(impossible.values()))
-    step_s = compare(running)
+        except WorkFailed as error:
+            impossible[setting] = error
+    step_s = compare(running, impossible)
     precision, layout = chosen(step_s)
     words = [f"{' '.join(s)} {1000 * median(times):.3g} ms" for s, times in step_s.items()]
     words += [f"{' '.join(s)} {error.reason}" for s, error in impossible.items()]
-    report = f"{', '.join(words)} for {images} images; {time.perf_counter() - started:.1f} s"
+    report = f"{', '.join(words)} for {images} images"
     return Trial(replace(spec, precision=precision, layout=layout), report)
 
 
@@ -90,40 +89,63 @@ def _precisions(device: torch.device) -> list[str]:
     if device.type == "cuda":
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)
         return ["fp32", "tf32", "bf16"] if ampere else ["fp32", "fp16"]
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    one_dnn = torch.backends.mkldnn.is_available()
+    if device.type == "cpu" and one_dnn and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return ["fp32", "bf16"]
     return ["fp32"]
 
 
 def _steps(spec: RunSpec, splits: Splits, network: torch.nn.Module, device: torch.device) -> Steps:
-    """Steps on all training images of `splits` at once, warmed up."""
-    train.prepare(spec, device)
-    training = train.Training(spec, splits, network, device)
+    """Steps on all training images of `splits` at once, warmed up; raises as `train.fit`."""
     batch = torch.arange(len(splits.train))
     _, wait = hardware.gpu_of(device)
+    training: train.Training | None = None
 
     def steps(n: int) -> float:
-        train.prepare(spec, device)  # the precision of fp32 operations is the process's
-        started = time.perf_counter()
-        training.steps_of([batch] * n)
-        wait()
+        nonlocal training
+        try:
+            train.prepare(spec, device)  # the precision of fp32 operations is the process's
+            training = training or train.Training(spec, splits, network, device)
+            started = time.perf_counter()
+            training.steps_of([batch] * n)
+            wait()
+        except Exception as error:
+            told = train.told(error, spec, 0)
+            if told is None:
+                raise
+            raise told from error
         return time.perf_counter() - started
 
     steps(1)
     return steps
 
 
-def compare(running: dict[Setting, Steps]) -> dict[Setting, list[float]]:
-    """Seconds of a step in each setting, turn by turn; those far behind miss the later turns."""
-    at_once = {s: max(1, math.ceil(_BLOCK_S / steps(1))) for s, steps in running.items()}
+def compare(
+    running: dict[Setting, Steps], impossible: dict[Setting, WorkFailed]
+) -> dict[Setting, list[float]]:
+    """Seconds of a step in each setting, turn by turn; those far behind miss the later turns.
+
+    One that cannot go on moves from `running` to `impossible`. Raises its error if none is left.
+    """
+    at_once: dict[Setting, int] = {}
     step_s: dict[Setting, list[float]] = {setting: [] for setting in running}
     left = list(running)
     took_s = 0.0
     for turn in itertools.count(1):
         for setting in left if turn % 2 else left[::-1]:  # a drift weighs on all alike
-            block_s = running[setting](at_once[setting])
+            try:
+                if setting not in at_once:
+                    at_once[setting] = max(1, math.ceil(_BLOCK_S / running[setting](1)))
+                block_s = running[setting](at_once[setting])
+            except WorkFailed as error:  # the others have too much of the memory for it
+                impossible[setting] = error
+                del running[setting], step_s[setting]
+                continue
             step_s[setting].append(block_s / at_once[setting])
             took_s += block_s
+        left = [setting for setting in left if setting in running]
+        if not left:
+            raise next(iter(impossible.values()))
         if turn >= _FEW_TURNS:
             best_s = min(median(step_s[setting]) for setting in left)
             left = [s for s in left if median(step_s[s]) <= _OUT_OF_REACH * best_s]

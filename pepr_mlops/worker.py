@@ -53,11 +53,10 @@ class Worker:
         _end_with(self.owner)
         spec = task.spec
         try:
-            from pepr_mlops import hardware, job, tracking
+            from pepr_mlops import hardware, job
             from pepr_mlops.progress import Printed
 
             with importing(hardware.load_torch):
-                tracking.reach(self.tracking_uri)
                 device = hardware.resolve_device(spec.device)
             with _alone(device, self.busy):
                 _cool(device, self.cool_c)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pepr_mlops.costs import Costs, Window
-from pepr_mlops.forecast import Cost, Forecast, Mark, of_marks, of_window, steady_steps
+from pepr_mlops.forecast import Cost, Forecast, Mark, of_window, steady_steps, usual_s
 
 
 def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:
@@ -16,13 +16,9 @@ def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:
 
 
 def test_an_epoch_goes_on_at_the_rate_between_two_marks() -> None:
-    begin, end = Mark(30, 107.0, 500.0), Mark(80, 112.0, 1400.0)  # 0.1 s and 18 J an image
-    assert of_marks([begin, end], 100) == Cost(10.0, pytest.approx(0.5))
-    still = Mark(80, 112.0, 500.0)
-    assert of_marks([begin, still], 100) == Cost(10.0, None)
-    assert of_marks([begin, Mark(80, 112.0, None)], 100) == Cost(10.0, None)
-    assert of_marks([begin], 100) is None
-    assert of_marks([], 100) is None
+    assert usual_s([Mark(30, 107.0), Mark(80, 112.0)], 100) == 10.0  # 0.1 s an image
+    assert usual_s([Mark(30, 107.0)], 100) is None
+    assert usual_s([], 100) is None
 
 
 def test_a_window_has_its_energy_only_where_all_of_it_is_known() -> None:

@@ -25,8 +25,53 @@ def test_as_medmnist_and_sklearn_compute_them(task: str) -> None:
     assert found["accuracy"] == getACC(labels, chances, task)
     assert found["auc"] == pytest.approx(getAUC(labels, chances, task), abs=1e-12)
     predicted = chances.argmax(axis=1)
-    assert found["balanced_accuracy"] == metrics.balanced_accuracy_score(labels, predicted)
-    assert found["macro_f1"] == metrics.f1_score(labels, predicted, average="macro")
+    balanced = metrics.balanced_accuracy_score(labels, predicted)
+    assert found["balanced_accuracy"] == pytest.approx(balanced, abs=1e-12)
+    f1 = metrics.f1_score(labels, predicted, average="macro")
+    assert found["macro_f1"] == pytest.approx(f1, abs=1e-12)
+    counts = metrics.confusion_matrix(labels, predicted, labels=range(classes))
+    assert confusion(labels, chances, task).tolist() == counts.tolist()
+
+
+@pytest.mark.filterwarnings("ignore")  # scikit-learn's, of classes that are absent
+@pytest.mark.parametrize("seed", range(30))
+def test_as_sklearn_with_ties_and_absent_classes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, classes = int(rng.integers(4, 40)), int(rng.integers(2, 6))
+    labels = rng.integers(0, rng.integers(1, classes + 1), n)
+    chances = (rng.integers(0, 4, (n, classes)) / 4).astype(np.float32)
+    found, predicted = scores(labels, chances, "multi-class"), chances.argmax(axis=1)
+    balanced = metrics.balanced_accuracy_score(labels, predicted)
+    assert found["balanced_accuracy"] == pytest.approx(balanced, abs=1e-12)
+    f1 = metrics.f1_score(labels, predicted, average="macro")
+    assert found["macro_f1"] == pytest.approx(f1, abs=1e-12)
+    assert ("auc" in found) == (len(np.unique(labels)) == classes)
+    if "auc" in found:
+        each = [metrics.roc_auc_score(labels == c, chances[:, c]) for c in range(classes)]
+        assert found["auc"] == pytest.approx(np.mean(each), abs=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(30))
+def test_several_labels_as_sklearn_with_ties_and_absent_labels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, width = int(rng.integers(4, 40)), int(rng.integers(1, 6))
+    labels = (rng.random((n, width)) < rng.random(width)).astype(np.int64)
+    chances = (rng.integers(0, 5, (n, width)) / 4).astype(np.float32)
+    found, predicted = scores(labels, chances, MULTI_LABEL), (chances > 0.5).astype(int)
+    f1 = metrics.f1_score(
+        np.column_stack([labels, labels]),  # one label alone is another task to scikit-learn
+        np.column_stack([predicted, predicted]),
+        average="macro",
+        zero_division=0.0,
+    )
+    assert found["macro_f1"] == pytest.approx(f1, abs=1e-12)
+    columns = range(width)
+    each = [metrics.balanced_accuracy_score(labels[:, i], predicted[:, i]) for i in columns]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(each), abs=1e-12)
+    if "auc" in found:
+        each = [metrics.roc_auc_score(labels[:, i], chances[:, i]) for i in columns]
+        assert found["auc"] == pytest.approx(np.mean(each), abs=1e-12)
 
 
 def test_several_labels_per_image() -> None:

@@ -18,7 +18,7 @@ from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
 from pepr_mlops.schema import Source
 
 IDLE_S = 3.0
-_IDLE_ESTIMATED_S = 1.0  # of a model, whose power has no noise to average out
+_IDLE_ESTIMATED_S = 1.0  # of a model of the CPU's load, which is sampled once a second
 
 
 class Meter(Protocol):

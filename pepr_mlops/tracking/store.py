@@ -39,10 +39,13 @@ def reached(tracking_uri: str | None = None) -> Iterator[None]:
         reach(tracking_uri)
         yield
         return
+    # -P: what lies in the working folder is not Python's to import.
     code = "import sys; from pepr_mlops.tracking.store import make; make(*sys.argv[1:])"
     uri = [] if tracking_uri is None else [tracking_uri]
     with subprocess.Popen(
-        [sys.executable, "-c", code, *uri], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-P", "-c", code, *uri],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ):
         import mlflow  # noqa: F401  # before the block: what is loaded beside has that time
 
