@@ -31,18 +31,17 @@ from pepr_mlops.query import load_epochs, load_runs
 
 # model, pixels, images of a batch, share of the training set
 RUNS = (
-    ("mobilenetv2_035", 32, 32, 0.8),
-    ("lcnet_050", 64, 32, 0.6),
-    ("mobilenetv3_small_050", 32, 16, 0.5),
-    ("resnet10t", 32, 32, 0.4),
-    ("mnasnet_small", 32, 32, 0.6),
-    ("tinynet_e", 32, 32, 0.5),
-    ("regnetx_002", 32, 32, 0.4),
-    ("lcnet_050", 32, 16, 0.8),
-    ("mobilenetv2_050", 32, 64, 0.6),
-    ("resnet14t", 32, 32, 0.3),
-    ("mobilenetv3_small_050", 48, 32, 0.8),
-    ("regnety_002", 32, 64, 0.4),
+    ("resnet10t", 64, 32, 1.0),
+    ("mobilenetv2_050", 96, 32, 1.0),
+    ("lcnet_050", 128, 32, 1.0),
+    ("mobilenetv3_small_050", 96, 32, 1.0),
+    ("tinynet_e", 96, 16, 1.0),
+    ("regnetx_002", 64, 32, 1.0),
+    ("mnasnet_small", 64, 32, 1.0),
+    ("resnet18d", 32, 32, 0.7),
+    ("regnety_002", 64, 64, 1.0),
+    ("mobilenetv2_035", 96, 64, 1.0),
+    ("resnet14t", 32, 32, 1.0),
 )
 COSTS = {
     "energy": ("energy/train_wh", "forecast/train_wh"),
