@@ -1,0 +1,28 @@
+"""The table of speeds in the benchmarks' README is what their results say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import speed
+
+README = Path(__file__).parents[1] / "benchmarks" / "README.md"
+
+
+def test_the_table_is_of_the_results() -> None:
+    _, begin, rest = README.read_text().partition(speed._BEGIN)
+    written, end, _ = rest.partition(speed._END)
+    assert begin
+    assert end
+    assert written == speed.table()
+    assert all(speed._result(name).exists() for name in speed._ALL)
+
+
+def test_what_falls_short_is_said() -> None:
+    of = {"median": 1.02, "low": 1.0, "high": 1.04}
+    result = {"ratio": of, "cpu_ratio": {**of, "median": 1.005}, "pairs": 2, "epochs": 1}
+    result |= {"logging_s_per_epoch": 0.04, "windows_s_per_epoch": 0.01, "off_s": 10.0}
+    rows = list(speed._overhead(result))
+    assert [row.reached for row in rows] == [False, True, True]
+    assert rows[0].found == "2.0 % (0.0 to 4.0)"
+    assert rows[2].found == "40 ms; with the windows of energy 0.50 % of these epochs"
