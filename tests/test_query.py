@@ -307,7 +307,8 @@ def test_the_documented_example_runs(store: str, capsys: pytest.CaptureFixture[s
 def test_energies_that_are_no_numbers_are_no_evidence(anywhere: str) -> None:
     for energy_wh in (float("nan"), float("inf"), 27.18281828):
         logged(anywhere, run("a", energy_wh=energy_wh), "odd energies")
-    runs = query.load_runs("odd energies", tracking_uri=anywhere)
+    logged(anywhere, run("a", energy_wh=27.18281828), "even energies")
+    runs = query.load_runs("even energies", tracking_uri=anywhere)
     found = query.load_evidence(runs, tracking_uri=anywhere)
     assert found.energies is not None
     assert found.energies["energy_wh"].tolist() == [27.18281828]
@@ -328,6 +329,11 @@ def test_evidence_from_the_whole_server(anywhere: str) -> None:
         31.415926,
     ]
     assert (rows["energy_wh"] == 31.415926).all()
+    assert mine not in rows.index  # its experiment was read whole
+    tagged = query.load_runs("evidence-far", tracking_uri=anywhere)
+    seen = query.load_evidence(tagged, tracking_uri=anywhere)
+    assert seen.energies is not None
+    assert {mine, other} <= set(seen.energies["run_id"])  # of "far" the tagged run alone was
     assert found.epochs is not None
     assert found.epochs.to_numpy().tolist() == [[mine, 1, 31.415926]]
 

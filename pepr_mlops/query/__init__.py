@@ -90,20 +90,24 @@ def load_epochs(
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
     """What `quality` needs to know besides the runs at hand: energies elsewhere, and histories.
 
-    Of the whole server the runs whose energy lies between the least and greatest of `runs`.
+    Of the whole server the runs whose energy lies between the least and greatest of `runs`, but
+    for the MLflow experiments of which `runs`, as `load_runs` gave them, has all.
     """
     known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
     if known.empty:
         return Evidence()
     uri = resolved(tracking_uri)
+    here = sorted(
+        known.loc[known["experiment"] == known["mlflow_experiment"], "experiment"].unique()
+    )
     low, high = float(known["energy_wh"].min()), float(known["energy_wh"].max())
 
     def read() -> pd.DataFrame:
         reader = _open(uri)
         with told(uri):
-            return reader.energies(_ENERGY, low, high)
+            return reader.energies(_ENERGY, low, high, here)
 
-    energies = kept.answer(uri, ["energies", _ENERGY, low, high], read)
+    energies = kept.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
     epochs = load_epochs(list(known["run_id"]), [_ENERGY], tracking_uri=uri)
     return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}))
 

@@ -6,7 +6,7 @@ taken apart; MLflow's own client spends a third of the time on turning them into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,10 +62,14 @@ class Remote:
             names = self._metrics_of(ids) if metrics is None else metrics
             yield [point for name in names for point in self._histories(ids, name)]
 
-    def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
-        """`quality.Evidence.energies` between two values, over all active runs."""
+    def energies(
+        self, metric: str, low: float, high: float, without: Collection[str]
+    ) -> pd.DataFrame:
+        """`quality.Evidence.energies` between two values, over all active runs but those in the
+        experiments `without`."""
+        ids = [i for i, name in self.experiments.items() if name not in without]
         within = f"metrics.`{metric}` >= {float(low)!r} AND metrics.`{metric}` <= {float(high)!r}"
-        found = raw_frame(self._search(list(self.experiments), within), self.experiments)
+        found = raw_frame(self._search(ids, within), self.experiments)
         wanted = {
             "run_id": "run_id",
             "params.model": "model",

@@ -8,7 +8,7 @@ give the same frames.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,12 @@ class Tables:
                 query = wanted.where(run.in_(run_ids[start : start + _PAGE]))
                 yield list(_fetched(connection, query.order_by(timestamp, value)))
 
-    def energies(self, metric: str, low: float, high: float) -> pd.DataFrame:
-        """`quality.Evidence.energies` between two values, over all active runs."""
+    def energies(
+        self, metric: str, low: float, high: float, without: Collection[str]
+    ) -> pd.DataFrame:
+        """`quality.Evidence.energies` between two values, over all active runs but those in the
+        experiments `without`."""
+        left_out = [int(i) for i, name in self.experiments.items() if name in without]
         t, params, tags = _values["latest_metrics"], _values["params"], _values["tags"]
         query = (
             sa.select(
@@ -186,6 +190,7 @@ class Tables:
                 t.c.key == metric,
                 t.c.value.between(low, high),
                 _runs.c.lifecycle_stage == _ACTIVE,
+                _runs.c.experiment_id.not_in(left_out),
             )
         )
         with self.engine.connect() as connection:
