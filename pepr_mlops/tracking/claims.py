@@ -127,11 +127,17 @@ def claim(run: Any) -> Claim:
 
 
 def close(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
-    """Mark runs FAILED whose process has vanished; what they measured stays."""
+    """Mark runs FAILED whose process has vanished; what they measured stays.
+
+    One that was seen as RUNNING may have ended since, and its process after it: it is looked at
+    once more.
+    """
     client = connect(tracking_uri)
     run_ids = list(run_ids)
     with told(str(client.tracking_uri)):
         for run_id in run_ids:
+            if client.get_run(run_id).info.status != "RUNNING":
+                continue
             client.set_tag(run_id, "pepr.reason", ledger.LOST)
             client.set_tag(run_id, "pepr.error", "its process vanished; no heartbeat of it since")
             client.set_terminated(run_id, "FAILED")

@@ -377,6 +377,16 @@ def test_of_several_that_go_on_with_a_run_one_does(store: str) -> None:
     assert MlflowClient().get_run(run_id).info.status == "FINISHED"
 
 
+def test_a_run_that_ended_before_its_process_did_is_not_given_up(store: str) -> None:
+    """Whoever gives it up has seen it RUNNING, and only then that its process is gone."""
+    with tracking.start("e", "e", "n", job=_job()) as run:
+        run.log({"test/accuracy": 0.5}, 1)
+    tracking.close([run.run_id])
+    found = MlflowClient().get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert "pepr.reason" not in found.data.tags
+
+
 def _log_until_taken(begun: list[tracking.Run]) -> None:
     with tracking.start("e", "e", "n", job=_job()) as run:
         begun.append(run)
