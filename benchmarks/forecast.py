@@ -53,7 +53,7 @@ RULES = ("forecast", "carbontracker")
 @click.command()
 @click.option("--data-root", type=click.Path(path_type=Path), help="train on PneumoniaMNIST there")
 @click.option("--runs", default=len(RUNS), help="the first so many")
-@click.option("--epochs", default=6)
+@click.option("--epochs", default=5)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> None:
     data: dict[str, Any] = {"dataset": "digits"}
