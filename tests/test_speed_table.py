@@ -15,7 +15,6 @@ def test_the_table_is_of_the_results() -> None:
     assert begin
     assert end
     assert written == speed.table()
-    assert all(speed._result(name).exists() for name in speed._ALL)
 
 
 def test_what_falls_short_is_said() -> None:
