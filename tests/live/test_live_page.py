@@ -199,7 +199,8 @@ def test_nonsense_in_the_address_is_told_and_harmless(page: Page, address: str) 
 
 def test_an_experiment_named_like_a_script_is_text(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.locator("#headline")).to_have_text("Choose one or several experiments.")
+    headline = page.locator("#headline")
+    expect(headline).to_have_text("Choose one or several experiments.", timeout=60_000)
     expect(page.locator("#trouble")).to_be_empty()
     page.locator("#experiments").click()
     page.get_by_text(EVIL, exact=True).last.click()
