@@ -36,7 +36,7 @@ NOT_KNOWN = "not known"
 class Evidence:
     """What lies outside the runs at hand.
 
-    `energies` are other runs of the server with an energy: `run_id`, `model`, `experiment`,
+    `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
     `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far.
     """
 

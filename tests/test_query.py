@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_latest_schema_revision
 
 from pepr_mlops import query, tracking
+from pepr_mlops.comparison import judge
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.query import sql
 from pepr_mlops.query.remote import Remote
@@ -307,8 +308,7 @@ def test_the_documented_example_runs(store: str, capsys: pytest.CaptureFixture[s
 def test_energies_that_are_no_numbers_are_no_evidence(anywhere: str) -> None:
     for energy_wh in (float("nan"), float("inf"), 27.18281828):
         logged(anywhere, run("a", energy_wh=energy_wh), "odd energies")
-    logged(anywhere, run("a", energy_wh=27.18281828), "even energies")
-    runs = query.load_runs("even energies", tracking_uri=anywhere)
+    runs = query.load_runs("odd energies", tracking_uri=anywhere)
     found = query.load_evidence(runs, tracking_uri=anywhere)
     assert found.energies is not None
     assert found.energies["energy_wh"].tolist() == [27.18281828]
@@ -329,13 +329,19 @@ def test_evidence_from_the_whole_server(anywhere: str) -> None:
         31.415926,
     ]
     assert (rows["energy_wh"] == 31.415926).all()
-    assert mine not in rows.index  # its experiment was read whole
-    tagged = query.load_runs("evidence-far", tracking_uri=anywhere)
-    seen = query.load_evidence(tagged, tracking_uri=anywhere)
-    assert seen.energies is not None
-    assert {mine, other} <= set(seen.energies["run_id"])  # of "far" the tagged run alone was
     assert found.epochs is not None
     assert found.epochs.to_numpy().tolist() == [[mine, 1, 31.415926]]
+
+
+def test_two_experiments_read_together_know_of_each_other(anywhere: str) -> None:
+    names = ["shared energy 1", "shared energy 2"]
+    ids = [logged(anywhere, run("a", energy_wh=16.18033988), name) for name in names]
+    runs = query.load_runs(names, tracking_uri=anywhere)
+    evidence = query.load_evidence(runs, tracking_uri=anywhere)
+    assert evidence.energies is not None
+    assert sorted(evidence.energies["run_id"]) == sorted(ids)  # each once
+    judged = judge(runs, ["energy_wh"], strict=False, evidence=evidence)
+    assert [codes.count("same_energy") for codes in judged["codes"]] == [1, 1]
 
 
 # Servers -----------------------------------------------------------------------------------------

@@ -90,8 +90,8 @@ def load_epochs(
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
     """What `quality` needs to know besides the runs at hand: energies elsewhere, and histories.
 
-    Of the whole server the runs whose energy lies between the least and greatest of `runs`, but
-    for the MLflow experiments of which `runs`, as `load_runs` gave them, has all.
+    Of the whole server the runs whose energy lies between the least and greatest of `runs`. What
+    is at hand is not read again: of an MLflow experiment `runs` has all, as `load_runs` gave them.
     """
     known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
     if known.empty:
@@ -107,7 +107,8 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
         with told(uri):
             return reader.energies(_ENERGY, low, high, here)
 
-    energies = kept.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
+    elsewhere = kept.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
+    energies = pd.concat([known[list(elsewhere.columns)], elsewhere]).drop_duplicates("run_id")
     epochs = load_epochs(list(known["run_id"]), [_ENERGY], tracking_uri=uri)
     return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}))
 
