@@ -28,7 +28,7 @@ import pandas as pd
 
 from pepr_mlops.costs import LOST
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.schema import METRICS, PERFORMANCE, RESOURCES, RunSpec, convert, value_type
+from pepr_mlops.schema import METRICS, PERFORMANCE, RESOURCES, TRIED, RunSpec, convert, value_type
 
 _TEXT = {  # columns and the tags they are read from
     "performance_metric": "pepr.performance",
@@ -91,7 +91,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for f in fields(RunSpec):
         if f.name not in own:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
-    for name in ("precision", "layout"):  # what `auto` came to
+    for name in TRIED:  # what `auto` came to
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
     own["dataset"] = own["dataset"].map(_folder_name, na_action="ignore")
     own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}

@@ -22,7 +22,7 @@ from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
 from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent, energy_text
-from pepr_mlops.schema import AUTO, PERFORMANCE, RunSpec, memory_metric
+from pepr_mlops.schema import AUTO, PERFORMANCE, TRIED, RunSpec, memory_metric
 from pepr_mlops.server import impatient
 
 if TYPE_CHECKING:
@@ -109,15 +109,12 @@ def run(
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
         logged.data(splits)
-        if saved is None and AUTO in (spec.precision, spec.layout):
+        if saved is None and spec.untried:
             spec = _settled(spec, splits, device, meter, logged, shown.note)
             memory.restart()
         elif saved is not None:  # what it was begun with, whatever would be faster now
-            spec = replace(
-                spec,
-                precision=saved.state.get("precision", spec.precision),
-                layout=saved.state.get("layout", spec.layout),
-            )
+            begun = {name: saved.state[name] for name in TRIED if name in saved.state}
+            spec = replace(spec, **begun)
         train.prepare(spec, device)
         network = _network(spec, splits, logged)
         shown.note(
@@ -182,7 +179,7 @@ def probe(
     """Train a few steps and log what they cost and what all of `spec` would, as `train.probe`.
 
     The run is KILLED with the reason `probed`, since it is no training. Arguments and errors are
-    those of `run`.
+    those of `run`; nothing of `spec` may be left to a trial.
     """
     with importing():
         from pepr_mlops import data, tags, tracking, train
@@ -203,8 +200,6 @@ def probe(
     ):
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
-        if AUTO in (spec.precision, spec.layout):
-            spec = _settled(spec, splits, device, meter, logged, lambda line: None)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         network = _network(spec, splits, logged)
@@ -252,9 +247,7 @@ def _settled(
     report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
     note(f"{spec.model}: {trial.spec.precision}, {trial.spec.layout} ({report})")
     chosen = {
-        f"pepr.{name}": getattr(trial.spec, name)
-        for name in ("precision", "layout")
-        if getattr(spec, name) == AUTO
+        f"pepr.{name}": getattr(trial.spec, name) for name in TRIED if getattr(spec, name) == AUTO
     }
     logged.tag({**chosen, "pepr.tried": report})
     return trial.spec

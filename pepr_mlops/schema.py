@@ -18,7 +18,8 @@ from pepr_mlops.errors import WrongUse, nearest
 
 NONE = "none"  # how an absent optional value is written where only text is possible
 _NO_VALUE = ("", NONE)
-AUTO = "auto"  # a precision or layout that a trial decides
+AUTO = "auto"  # of a field in TRIED: a trial decides
+TRIED = ("precision", "layout")
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
@@ -117,7 +118,7 @@ class RunSpec:
                 object.__setattr__(self, f.name, float(value) + 0.0)
         if self.weights is not None and not self.pretrained:
             raise WrongUse("weights: a file of weights excludes training from scratch; drop one")
-        if self.compile and AUTO in (self.precision, self.layout):
+        if self.compile and self.untried:
             raise WrongUse(
                 "compile: a trial of precision or layout would change what is compiled after it; "
                 "name both, or train without compile"
@@ -133,6 +134,11 @@ class RunSpec:
             raise WrongUse(
                 f"device: {self.device!r} is not one of auto, cuda, cuda:INDEX, mps, cpu"
             )
+
+    @property
+    def untried(self) -> bool:
+        """Whether a trial is still to decide a field."""
+        return any(getattr(self, name) == AUTO for name in TRIED)
 
     @property
     def dataset_name(self) -> str:

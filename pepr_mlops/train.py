@@ -27,7 +27,7 @@ from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import keep_freed
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.processes import uninterrupted
-from pepr_mlops.schema import AUTO, PERFORMANCE, RunSpec
+from pepr_mlops.schema import PERFORMANCE, RunSpec
 
 Record = Callable[[Mapping[str, float], int], None]
 
@@ -92,7 +92,7 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     IEEE single precision throughout: torch's own default lets convolutions use TF32. Raises
     `WorkFailed` where others have the memory of the device.
     """
-    assert AUTO not in (spec.precision, spec.layout)
+    assert not spec.untried
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     precision = "tf32" if spec.precision == "tf32" else "ieee"

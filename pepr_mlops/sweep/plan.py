@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.ledger import Claim
-from pepr_mlops.schema import AUTO, SWEPT, RunSpec, as_text
+from pepr_mlops.schema import AUTO, SWEPT, TRIED, RunSpec, as_text
 from pepr_mlops.sweep.tasks import FINAL, Task
 
 # What decides the cost of a training besides the model, but for what scales with it.
@@ -21,7 +21,6 @@ _CONDITIONS = (
     *("dataset", "size", "image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "compile", "deterministic"),
 )
-_CHOSEN = ("precision", "layout")  # by a trial, where they are asked as auto
 _MEASURED_BY = ("hardware", "energy_components")
 _MOST = 100_000  # jobs
 _LEAST = 3  # models, to tell how cost grows with parameters
@@ -224,7 +223,7 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
         for name, metric in columns.items()
     }
     kind = pd.Series(np.where(probed, "probe", "run"), runs.index)
-    wanted = ["spec", "model", *_CONDITIONS, *_MEASURED_BY, *(f"params.{n}" for n in _CHOSEN)]
+    wanted = ["spec", "model", *_CONDITIONS, *_MEASURED_BY, *(f"params.{n}" for n in TRIED)]
     table = runs.reindex(columns=wanted).assign(**costs, kind=kind)
     return table[(finished | probed) & table["time_s"].notna()]
 

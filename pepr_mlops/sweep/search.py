@@ -15,7 +15,7 @@ import pandas as pd
 
 from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import AUTO, PERFORMANCE, RESOURCES, RunSpec, as_text
+from pepr_mlops.schema import AUTO, PERFORMANCE, RESOURCES, TRIED, RunSpec, as_text
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
 
@@ -143,7 +143,7 @@ def check(specs: Sequence[RunSpec], letter: str) -> None:
             "search each by itself"
         )
     spec = specs[0]
-    for name in ("precision", "layout"):
+    for name in TRIED:
         if getattr(spec, name) == AUTO:
             raise WrongUse(
                 f"{name}: auto may come to something else for each model, and a frugal search "
