@@ -6,15 +6,21 @@ import contextlib
 import ctypes
 import functools
 import gc
+import mmap
+import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
-
+_PAGES = Path("/proc/self/pagemap")
+_MAPPED = 63  # the bit of a page's entry there which says that this process has it mapped
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _TOP_PAD = 64 << 20
 
@@ -38,6 +44,43 @@ def _glibc() -> ctypes.CDLL | None:
     if platform.libc_ver()[0] != "glibc":
         return None
     return ctypes.CDLL(None)
+
+
+def tells_pages() -> bool:
+    """Whether the system says which pages a process has mapped, as Linux does."""
+    return os.access(_PAGES, os.R_OK)
+
+
+def file_pages() -> list[tuple[int, int]]:
+    """Address and bytes of the parts of files, libraries above all, that this process has mapped.
+
+    proc(5), `/proc/pid/maps` and `/proc/pid/pagemap`. Raises `OSError` unless `tells_pages`.
+    """
+    found = []
+    with open("/proc/self/maps") as maps, _PAGES.open("rb", buffering=0) as pages:
+        for line in maps:
+            span, mode, _, _, inode, *path = line.split(maxsplit=5)
+            if inode == "0" or not mode.startswith("r") or path[0].startswith("/dev/"):
+                continue
+            start, end = (int(address, 16) for address in span.split("-"))
+            pages.seek(start // mmap.PAGESIZE * 8)
+            entries = np.frombuffer(pages.read((end - start) // mmap.PAGESIZE * 8), np.uint64)
+            mapped = (entries >> np.uint64(_MAPPED)).astype(np.int8)
+            edges = np.flatnonzero(np.diff(mapped, prepend=0, append=0)) * mmap.PAGESIZE
+            found += [(start + int(a), int(b - a)) for a, b in edges.reshape(-1, 2)]
+    return found
+
+
+def map_file_pages(spans: Iterable[tuple[int, int]]) -> None:
+    """Map what `file_pages` found in the process that this one was forked from.
+
+    A fork takes over what a process has written, and maps what it has read of files only when it
+    is read again: without this, its resident set would be smaller by the libraries that are
+    loaded and not used again than that of a process which has loaded them itself.
+    """
+    for start, size in spans:
+        found = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
+        found[:: mmap.PAGESIZE].max()  # reads a byte of each
 
 
 class Memory:

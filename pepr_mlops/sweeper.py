@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.memory import tells_pages
 from pepr_mlops.schema import PERFORMANCE, RESOURCES, RunSpec
 from pepr_mlops.server import resolved
 from pepr_mlops.sweep import plan, replay
@@ -287,7 +288,15 @@ def _engine(
     from pepr_mlops.sweep.local import LocalEngine
 
     slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()
-    return LocalEngine(worker, slots or [{}], checkpoints / "logs")
+    preload = _preload(worker.tracking_uri) if tells_pages() else []
+    return LocalEngine(worker, slots or [{}], checkpoints / "logs", preload)
+
+
+def _preload(tracking_uri: str | None) -> list[str]:
+    """What all jobs import; no more, since it counts towards their memory on a CPU."""
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:")
+    served = uri.startswith(("http:", "https:", "databricks", "file:"))
+    return ["mlflow" if served else "mlflow.store.tracking.sqlalchemy_store", "pepr_mlops.nursery"]
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,10 @@ class Worker:
 def _end_with(owner: str) -> None:
     """End like on a SIGTERM when asked to, or when the owner is gone.
 
-    A job that nobody waits for would still be using the device when the sweep comes back.
+    A job that nobody waits for would still be using the device when the sweep comes back; so would
+    one whose parent is gone, from which the sweep would have heard how it ended.
     """
+    parent = os.getppid()
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -104,7 +106,7 @@ def _end_with(owner: str) -> None:
         signal.signal(signal.SIGTERM, stop)
 
     def watch() -> None:
-        while lives(owner) is not False:
+        while lives(owner) is not False and os.getppid() == parent:
             time.sleep(_LOOK_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -53,7 +53,7 @@ LEVELS = [
     {"tuning"},
     {"job", "measurement", "view"},
     {"worker"},
-    {"sweeper"},
+    {"sweeper", "nursery"},
     {"cli", "live"},
 ]
 FREE = {0, 1, 9}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from pepr_mlops.memory import tells_pages
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -46,3 +49,38 @@ def test_a_peak_begins_without_what_was_kept() -> None:
     )
     assert peak - before == pytest.approx(0.2, abs=0.01)
     assert again - before == pytest.approx(0.0, abs=0.01)
+
+
+_FORKED = """
+import mmap, os, sys
+from pepr_mlops import memory
+
+def files_gb():
+    found = dict(line.split(":") for line in open("/proc/self/status"))
+    return int(found["RssFile"].split()[0]) * 1024 / 1e9
+
+with open(sys.argv[1], "rb") as file:
+    library = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE)
+    assert not any(library[:100_000_000:4096])  # half of it
+pages = memory.file_pages()
+if os.fork() == 0:
+    before = files_gb()
+    memory.map_file_pages(pages)
+    print(before, files_gb(), flush=True)
+    os._exit(0)
+os.wait()
+print(files_gb())
+"""
+
+
+@pytest.mark.skipif(not tells_pages(), reason="needs /proc/self/pagemap")
+def test_a_forked_process_maps_the_same_parts_of_files(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    with library.open("wb") as file:
+        file.truncate(200_000_000)
+    words = [sys.executable, "-c", _FORKED, str(library)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    before, after, of_parent = (float(word) for word in done.stdout.split())
+    assert of_parent > 0.1
+    assert before < 0.05
+    assert after == pytest.approx(of_parent, abs=0.002)

@@ -1,0 +1,48 @@
+"""What the process has loaded that the tasks of a sweep are forked from.
+
+Importing it is all there is to do, as the last of what `multiprocessing`'s fork server preloads:
+the imports of a job take many times as long as forking. Nothing here may wake CUDA, start a thread
+that stays, or compute with PyTorch, none of which survives a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+
+from pepr_mlops import hardware, memory
+from pepr_mlops.processes import ends_at_once, importing
+
+ends_at_once()(0)
+with importing(hardware.load_torch):
+    import timm  # noqa: F401
+    import torch._dynamo  # noqa: F401  # which the first optimizer imports
+
+    import pepr_mlops.checkpoint
+    import pepr_mlops.data
+    import pepr_mlops.job
+    import pepr_mlops.models
+    import pepr_mlops.tags
+    import pepr_mlops.tracking
+    import pepr_mlops.train
+    import pepr_mlops.worker  # noqa: F401
+
+_me = os.getpid()
+_pages = memory.file_pages()
+
+
+def _born() -> None:
+    """Let a child be as if it had imported everything by itself."""
+    if os.getppid() != _me:  # forked by one of the children
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    tempfile.tempdir = None  # it may be told another one
+    memory.map_file_pages(_pages)
+
+
+# A signal to the whole group is for the tasks, which still have to tell us how they ended.
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+os.register_at_fork(after_in_child=_born)
