@@ -5,8 +5,9 @@
 Help: from the start of the process to its end, each command. First step: from the start of
 `pepr train` to when its first epoch begins.
 Job: what a job of one epoch takes besides training and evaluation, from the start of its process
-to its end, as a task of a sweep and under `mlflow run`; the arms take turns. Nothing else should
-run meanwhile.
+to its end, as a task of a sweep and under `mlflow run`; the arms take turns. A sweep forks its jobs
+from one process, and what that takes to begin is told beside (`sweep_begins_s`). Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ from typing import Any
 
 import click
 from common import machine, write
+
+from pepr_mlops.schema import RunSpec
+from pepr_mlops.sweep.local import LocalEngine
+from pepr_mlops.sweep.tasks import Task
+from pepr_mlops.worker import Worker
 
 _ROOT = Path(__file__).parents[1]
 _PEPR = [sys.executable, "-m", "pepr_mlops"]
@@ -130,23 +136,26 @@ def _first_steps(folder: Path, store: str, repeats: int) -> list[float]:
 
 def _jobs(folder: Path, repeats: int) -> dict[str, Any]:
     """What a job takes besides its training and evaluation, and its peak memory, by arm."""
-    arms: dict[str, Callable[[str, int], float]] = {
-        "sweep": _sweep_job,
-        "mlflow_run": _mlflow_run,
-        "train": lambda uri, seed: _wall_s(_train(seed), MLFLOW_TRACKING_URI=uri),
-    }
     uri = f"sqlite:///{folder}/jobs.db"
     _ = _last_run(uri)  # makes the store
+    engine, begins_s = _sweep(uri, folder)
+    arms: dict[str, Callable[[int], float]] = {
+        "sweep": lambda seed: _sweep_job(engine, seed),
+        "mlflow_run": lambda seed: _mlflow_run(uri, seed),
+        "train": lambda seed: _wall_s(_train(seed), MLFLOW_TRACKING_URI=uri),
+    }
     fixed: dict[str, list[float]] = {arm: [] for arm in arms}
     rss: dict[str, list[float]] = {arm: [] for arm in arms}
     for i in range(repeats):
         for j, arm in enumerate(arms if i % 2 else reversed(arms)):
-            wall_s = arms[arm](uri, 10 * i + j)
+            wall_s = arms[arm](10 * i + j)
             run = _last_run(uri)
             fixed[arm].append(wall_s - _worked_s(run))
             rss[arm].append(run.data.metrics["memory/rss_gb"])
+    engine.close()
     pairs = zip(fixed["sweep"], fixed["mlflow_run"], strict=True)
     return {
+        "sweep_begins_s": begins_s,
         "job_fixed_s": {arm: median(seconds) for arm, seconds in fixed.items()},
         "job_fixed_all_s": fixed,
         "job_ratio_sweep_to_mlflow_run": median(ours / theirs for ours, theirs in pairs),
@@ -155,20 +164,29 @@ def _jobs(folder: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def _sweep_job(uri: str, seed: int) -> float:
-    """Wall seconds of a task as `pepr sweep` has it done on this machine."""
-    from pepr_mlops.schema import RunSpec
-    from pepr_mlops.sweep.local import LocalEngine
-    from pepr_mlops.sweep.tasks import Task
-    from pepr_mlops.worker import Worker
+def _sweep(uri: str, folder: Path) -> tuple[LocalEngine, float]:
+    """The engine of a sweep on this machine, and the seconds until its first job has begun."""
+    from pepr_mlops.sweeper import preloaded
 
-    with tempfile.TemporaryDirectory() as folder:
-        engine = LocalEngine(Worker(uri, Path(folder)), [{}], Path(folder) / "logs")
-        started = time.perf_counter()
-        engine.submit(Task(RunSpec(**_JOB, seed=seed)))  # type: ignore[arg-type]
-        (report,) = engine.poll(600)
-        wall_s = time.perf_counter() - started
-        engine.close()
+    started = time.perf_counter()
+    worker = Worker(uri, folder / "checkpoints")
+    engine = LocalEngine(worker, [{}], folder / "logs", preloaded(uri))
+    engine.submit(_task(10**6))
+    begins_s = time.perf_counter() - started
+    engine.poll(600)
+    return engine, begins_s
+
+
+def _task(seed: int) -> Task:
+    return Task(RunSpec(**_JOB, seed=seed))  # type: ignore[arg-type]
+
+
+def _sweep_job(engine: LocalEngine, seed: int) -> float:
+    """Wall seconds of a task of the sweep."""
+    started = time.perf_counter()
+    engine.submit(_task(seed))
+    (report,) = engine.poll(600)
+    wall_s = time.perf_counter() - started
     if report.reason != "finished":
         raise click.ClickException(f"the task of a sweep {report.reason}: {report.error}")
     return wall_s

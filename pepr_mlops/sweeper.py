@@ -288,12 +288,16 @@ def _engine(
     from pepr_mlops.sweep.local import LocalEngine
 
     slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()
-    preload = _preload(worker.tracking_uri) if tells_pages() else []
-    return LocalEngine(worker, slots or [{}], checkpoints / "logs", preload)
+    return LocalEngine(worker, slots or [{}], checkpoints / "logs", preloaded(worker.tracking_uri))
 
 
-def _preload(tracking_uri: str | None) -> list[str]:
-    """What all jobs import; no more, since it counts towards their memory on a CPU."""
+def preloaded(tracking_uri: str | None) -> list[str]:
+    """What the processes of jobs are forked with; nothing where they cannot be forked alike.
+
+    All jobs import it: what one of them does not would count towards its memory on a CPU.
+    """
+    if not tells_pages():
+        return []
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:")
     served = uri.startswith(("http:", "https:", "databricks", "file:"))
     return ["mlflow" if served else "mlflow.store.tracking.sqlalchemy_store", "pepr_mlops.nursery"]
