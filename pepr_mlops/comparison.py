@@ -239,7 +239,7 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
 
     Raises `WrongUse` for names no run has and for a performance that is better when lower.
     """
-    chosen = runs.copy()
+    chosen = runs.copy(deep=False)  # pandas copies what is written to
     if question.model_param != "model":
         name = f"params.{question.model_param}"
         if name not in runs:
@@ -309,8 +309,10 @@ def judge(
 
 def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[str]]:
     """For each row what was found about its run, without repetitions."""
-    of = {run: list(dict.fromkeys(texts)) for run, texts in found.groupby("run_id")[column]}
-    return [of.get(run, []) for run in rows["run_id"]]
+    of: dict[str, dict[str, None]] = {}
+    for run, text in zip(found["run_id"].tolist(), found[column].tolist(), strict=True):
+        of.setdefault(run, {})[text] = None
+    return [list(of.get(run, ())) for run in rows["run_id"].tolist()]
 
 
 def _remedy(judged: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -469,17 +471,17 @@ def _bounds(cost: str, values: pd.Series[float], question: Question) -> score.Bo
 
 
 def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, doubts: pd.DataFrame) -> pd.DataFrame:
-    """The doubts about a row's runs, and fewer seeds than the others."""
+    """The doubts about a row's runs, one row for each of `members`, and fewer seeds than others."""
     # dictionaries keep the order and drop what is said twice; groupby.agg takes ten times as long
     told: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
-    rows = doubts.loc[members.index]
-    for model, variant, flags, codes in zip(
-        members["model"], members["variant"], rows["flags"], rows["codes"], strict=True
-    ):
-        of_row = told.setdefault((model, variant), ({}, {}))
-        of_row[0].update(dict.fromkeys(flags))
-        of_row[1].update(dict.fromkeys(codes))
-    found = [told[key] for key in zip(scored["model"], scored["variant"], strict=True)]
+    keys = zip(members["model"].tolist(), members["variant"].tolist(), strict=True)
+    for key, flags, codes in zip(keys, doubts["flags"], doubts["codes"], strict=True):
+        if codes:
+            of_row = told.setdefault(key, ({}, {}))
+            of_row[0].update(dict.fromkeys(flags))
+            of_row[1].update(dict.fromkeys(codes))
+    rows = zip(scored["model"], scored["variant"], strict=True)
+    found = [told.get(key, ({}, {})) for key in rows]
     usual = int(scored["n"].max())
     few = [n < usual for n in scored["n"]]
     return scored.assign(
@@ -516,14 +518,14 @@ def _shared(members: pd.DataFrame, costs: Sequence[str]) -> dict[str, str]:
     compared = quality.comparable(members, costs)
     if "carbon_gco2e" in costs:
         compared.append("carbon_intensity_g_per_kwh")
-    values = quality.conditions(members, compared)
-    return {c: values[c].iloc[0] if values[c].nunique() == 1 else "several" for c in compared}
+    return quality.in_common(members, compared)
 
 
 def _fingerprint(members: pd.DataFrame, costs: Sequence[str], question: Question) -> str:
     """Twelve digits that change with any run, number or setting of the set."""
     columns = ["run_id", "model", "variant", PERFORMANCE, *costs]
-    rows = members.sort_values("run_id")[columns].to_numpy().tolist()
+    ordered = members[columns].sort_values("run_id")
+    rows = list(zip(*(ordered[c].tolist() for c in columns), strict=True))
     settings = [
         question.resources,
         question.weights,
@@ -570,7 +572,9 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
 
 
 def _joined(values: pd.Series[Any]) -> str:
-    return " and ".join(sorted({v if isinstance(v, str) else quality.NOT_KNOWN for v in values}))
+    return " and ".join(
+        sorted({v if isinstance(v, str) else quality.NOT_KNOWN for v in values.unique()})
+    )
 
 
 # Notes -----------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
     for name in TRIED:  # what `auto` came to
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
-    own["dataset"] = own["dataset"].map(_folder_name, na_action="ignore")
+    names = {dataset: _folder_name(dataset) for dataset in own["dataset"].dropna().unique()}
+    own["dataset"] = own["dataset"].map(names)
     own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}
     own |= {
         column: pd.to_numeric(_get(raw, f"tags.{tag}"), errors="coerce").astype("float64")

@@ -5,8 +5,9 @@ Runs are frames of `frame.tidy`, after `comparison` has set `model`, `performanc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ _BUSY = 0.1  # share of the CPUs
 _UNDER_IDLE = 0.5  # share of the idle power below which a mean power is no measurement
 
 NOT_KNOWN = "not known"
+
+_Reason = tuple[str, str, str]  # a row of `left_out`
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,10 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     ]
     for cost in costs:
         found += _values(runs, cost, "cost")
-    return pd.concat(found, ignore_index=True)
+    return _frame(found)
 
 
-def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[pd.DataFrame]:
+def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[list[_Reason]]:
     values, name = runs[column], label(column)
     yield _reasons(
         runs, np.isinf(values), "non_finite", lambda r: f"its {name} is not a finite number"
@@ -98,16 +101,20 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     not log, of which it cannot know.
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
-    same = ["model", "seed", "initial_weights", *comparable(rest), *own_params(rest)]
+    spec = ["seed", "initial_weights", *comparable(rest), *own_params(rest)]
+    same = ["model", *mixed(rest, spec)]
     keys = conditions(rest, same).groupby(same, sort=False).ngroup()
-    by_age = rest.assign(key=keys).sort_values("start_time", kind="stable", na_position="first")
-    by_age["newer"] = by_age.groupby("key")["run_id"].transform("last")
-    return _reasons(
+    by_age = rest[["run_id", "start_time"]].assign(key=keys)
+    by_age = by_age.sort_values("start_time", kind="stable", na_position="first")
+    newest = by_age.drop_duplicates("key", keep="last").set_index("key")["run_id"]
+    by_age["newer"] = by_age["key"].map(newest)
+    duplicates = _reasons(
         by_age,
         by_age["run_id"] != by_age["newer"],
         "duplicate",
         lambda r: f"run {r['newer']} repeats it later",
     )
+    return _frame([duplicates])
 
 
 def own_params(runs: pd.DataFrame) -> list[str]:
@@ -187,11 +194,11 @@ def flagged(
                 "coarse_counter",
                 lambda r: str(r["energy_caution"]),
             ),
-            _power(runs),
+            *_power(runs),
             _shared(runs, evidence.energies),
-            _still(runs, evidence.epochs),
+            *_still(runs, evidence.epochs),
         ]
-    return pd.concat(found, ignore_index=True)
+    return _frame(found)
 
 
 def about_energy(costs: Sequence[str]) -> bool:
@@ -199,18 +206,16 @@ def about_energy(costs: Sequence[str]) -> bool:
     return any(c in ENERGY or label(c).startswith(("energy/", "carbon/")) for c in costs)
 
 
-def _power(runs: pd.DataFrame) -> pd.DataFrame:
+def _power(runs: pd.DataFrame) -> Iterator[list[_Reason]]:
     time_s = runs["train_time_s"].where(runs["train_time_s"] > 0)
     whole = runs["energy_wh"] * J_PER_WH / time_s
-    found = [
-        _beyond(runs, whole, runs["machine_power_limit_w"], "its machine draws at most"),
-        _below(
-            runs,
-            whole,
-            runs["idle_power_w"] * _UNDER_IDLE,
-            "half of what the machine drew before it began is",
-        ),
-    ]
+    yield _beyond(runs, whole, runs["machine_power_limit_w"], "its machine draws at most")
+    yield _below(
+        runs,
+        whole,
+        runs["idle_power_w"] * _UNDER_IDLE,
+        "half of what the machine drew before it began is",
+    )
     for part, most_w in _MOST_W.items():
         energy_wh = runs.get(f"metrics.energy/train_{part}_wh")
         if energy_wh is None:
@@ -220,20 +225,19 @@ def _power(runs: pd.DataFrame) -> pd.DataFrame:
             most = (runs["gpu_power_limit_w"] * _OVER).fillna(most_w)
         least = pd.Series(_LEAST_W.get(part, 0.0), runs.index)
         watts = energy_wh * J_PER_WH / time_s
-        found.append(_beyond(runs, watts, most, f"its {part.upper()} draws at most"))
-        found.append(_below(runs, watts, least, f"an idle {part.upper()} takes at least"))
-    return pd.concat(found, ignore_index=True)
+        yield _beyond(runs, watts, most, f"its {part.upper()} draws at most")
+        yield _below(runs, watts, least, f"an idle {part.upper()} takes at least")
 
 
 def _beyond(
     runs: pd.DataFrame, watts: pd.Series[float], most: pd.Series[float], words: str
-) -> pd.DataFrame:
+) -> list[_Reason]:
     return _implied(runs, watts, most, watts > most, words)
 
 
 def _below(
     runs: pd.DataFrame, watts: pd.Series[float], least: pd.Series[float], words: str
-) -> pd.DataFrame:
+) -> list[_Reason]:
     return _implied(runs, watts, least, watts < least, words)
 
 
@@ -243,9 +247,9 @@ def _implied(
     bound: pd.Series[float],
     wrong: pd.Series[bool],
     words: str,
-) -> pd.DataFrame:
+) -> list[_Reason]:
     return _reasons(
-        runs.assign(watts=watts, bound=bound),
+        {"run_id": runs["run_id"], "watts": watts, "bound": bound},
         wrong,
         "power",
         lambda r: (
@@ -255,7 +259,7 @@ def _implied(
     )
 
 
-def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> pd.DataFrame:
+def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> list[_Reason]:
     """Energies are counted in millionths: two runs never agree to the last digit by chance."""
     columns = ["run_id", "model", "experiment", "energy_wh"]
     known = runs[columns] if energies is None else pd.concat([runs[columns], energies[columns]])
@@ -278,49 +282,43 @@ def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> pd.DataFrame:
     return _reasons(runs, runs["energy_wh"].isin(by_energy), "same_energy", text)
 
 
-def _still(runs: pd.DataFrame, epochs: pd.DataFrame | None) -> pd.DataFrame:
+def _still(runs: pd.DataFrame, epochs: pd.DataFrame | None) -> Iterator[list[_Reason]]:
     zero = (runs["energy_wh"] == 0) & (runs["train_time_s"] > 0)
-    found = [_reasons(runs, zero, "still_counter", lambda r: "its energy is zero")]
-    if epochs is not None and len(epochs):
-        ordered = epochs.dropna(subset=["energy_wh"]).sort_values(["run_id", "step"])
-        step = ordered.groupby("run_id")["energy_wh"].diff()
-        stood = ordered[step <= 0].groupby("run_id")["step"].first()
-        found.append(
-            _reasons(
-                runs.assign(stood=runs["run_id"].map(stood)),
-                runs["run_id"].isin(stood.index) & ~zero,
-                "still_counter",
-                lambda r: (
-                    f"its energy did not grow in epoch {r['stood']:.0f}: a counter stood still"
-                ),
-            )
-        )
-    return pd.concat(found, ignore_index=True)
+    yield _reasons(runs, zero, "still_counter", lambda r: "its energy is zero")
+    if epochs is None or epochs.empty:
+        return
+    known = epochs.dropna(subset=["energy_wh"])
+    ordered = known.assign(run=pd.factorize(known["run_id"])[0]).sort_values(["run", "step"])
+    stands = (ordered["run"].diff() == 0) & (ordered["energy_wh"].diff() <= 0)
+    stood = ordered[stands].drop_duplicates("run").set_index("run_id")["step"]
+    yield _reasons(
+        {"run_id": runs["run_id"], "stood": runs["run_id"].map(stood)},
+        runs["run_id"].isin(stood.index) & ~zero,
+        "still_counter",
+        lambda r: f"its energy did not grow in epoch {r['stood']:.0f}: a counter stood still",
+    )
 
 
 def _reasons(
-    runs: pd.DataFrame,
+    runs: pd.DataFrame | Mapping[str, Any],
     rows: pd.Series[bool],
     reason: str,
     text: Callable[[_Row], str],
-) -> pd.DataFrame:
-    places = np.flatnonzero(rows.fillna(False).astype(bool).to_numpy())
+) -> list[_Reason]:
+    """Run, reason and text of the rows that are true."""
+    places = np.flatnonzero(rows.to_numpy(bool, na_value=False))
     values = _Columns(runs, places)
-    return pd.DataFrame(
-        {
-            "run_id": runs["run_id"].to_numpy()[places],
-            "reason": pd.Series([reason] * len(places), dtype="str").to_numpy(),
-            "text": pd.Series(
-                [text(_Row(values, i)) for i in range(len(places))], dtype="str"
-            ).to_numpy(),
-        }
-    )
+    return [(values["run_id"][i], reason, text(_Row(values, i))) for i in range(len(places))]
+
+
+def _frame(found: Iterable[list[_Reason]]) -> pd.DataFrame:
+    return pd.DataFrame(chain(*found), columns=["run_id", "reason", "text"], dtype="str")
 
 
 class _Columns(dict[str, list[Any]]):
     """The columns of some rows of a frame as lists, each made when it is first asked for."""
 
-    def __init__(self, runs: pd.DataFrame, places: NDArray[np.intp]) -> None:
+    def __init__(self, runs: pd.DataFrame | Mapping[str, Any], places: NDArray[np.intp]) -> None:
         self._runs = runs
         self._places = places
 
@@ -361,28 +359,28 @@ def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
 
 def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
     """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
-    values = conditions(runs, shared)
-    return [c for c in values if values[c].nunique() > 1]
+    return [c for c in shared if len(_texts(runs, c)[1]) > 1]
+
+
+def in_common(runs: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
+    """The text of each of the columns, `several` where the runs differ in it."""
+    texts = {name: _texts(runs, name)[1] for name in columns}
+    return {name: str(of[0]) if len(of) == 1 else "several" for name, of in texts.items()}
 
 
 def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Values as text, to tell runs apart and to name groups by.
+    """Values as text, to tell runs apart and to name groups by; each column is a categorical.
 
     A parameter that has no value of its type, as `epochs` of `all`, is what it says.
     """
-
-    def texts(name: str) -> pd.Series[str]:
-        values = _texts(runs[name])
-        said = runs.get(f"params.{name}")
-        return values if said is None else values.where(runs[name].notna(), _texts(said))
-
-    return pd.DataFrame({name: texts(name) for name in columns}, index=runs.index)
+    texts = {name: pd.Categorical.from_codes(*_texts(runs, name)) for name in columns}
+    return pd.DataFrame(texts, index=runs.index)
 
 
 def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
     """For each run the name of its group, such as `hardware=A100, epochs=10`."""
     values = conditions(runs, by)
-    words = [c.removeprefix("params.") + "=" + values[c].map(_quoted) for c in values]
+    words = [c.removeprefix("params.") + "=" + values[c].map(_quoted).astype("str") for c in values]
     return pd.concat(words, axis=1).agg(", ".join, axis=1)
 
 
@@ -397,10 +395,14 @@ def listed(names: pd.Series[str]) -> str:
     return "; ".join(f"{name}: {n} run{'s' * (n != 1)}" for name, n in counts.items())
 
 
-def _texts(values: pd.Series[Any]) -> pd.Series[str]:
-    codes, different = pd.factorize(values, use_na_sentinel=False)
-    texts = pd.Series([_text(value) for value in different], dtype="str")
-    return texts.take(codes).set_axis(values.index)
+def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """A column of `conditions`: for each run the place of its text among the different ones."""
+    values, said = runs[name], runs.get(f"params.{name}")
+    if said is not None and values.isna().any():
+        values = values.astype(object).where(values.notna(), said)
+    of_run, different = pd.factorize(values, use_na_sentinel=False)
+    of_value, texts = pd.factorize(np.array([_text(v) for v in different], dtype=object))
+    return of_value[of_run], texts
 
 
 def _text(value: object) -> str:

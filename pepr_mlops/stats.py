@@ -221,24 +221,25 @@ def intervals(
             columns=["ci_low", "ci_high", "rank_low", "rank_high", "top_share"],
         )
     rng = np.random.default_rng(seed)
-    models = sorted(runs["model"].unique())
+    model, models = pd.factorize(runs["model"], sort=True)
     columns = ["performance", *scoring.costs]
     means = {c: np.empty((draws, len(models))) for c in columns}
-    order = np.argsort(runs["model"].to_numpy(), kind="stable")  # groupby would copy every frame
-    ends = np.cumsum(runs["model"].value_counts().loc[models].to_numpy())
-    of = np.split(runs[columns].to_numpy(float)[order], ends[:-1])
-    for j, values in enumerate(of):
-        at_once = max(1, _DRAWN // len(values))
+    order = np.argsort(model, kind="stable")  # groupby would copy every frame
+    ends = np.cumsum(np.bincount(model))
+    of = {c: np.split(runs[c].to_numpy(float)[order], ends[:-1]) for c in columns}
+    for j, n in enumerate(np.diff(ends, prepend=0)):
+        at_once = max(1, _DRAWN // n)
         for start in range(0, draws, at_once):
             some = slice(start, min(start + at_once, draws))
-            shape = (some.stop - some.start, len(values))
-            taken = values[rng.integers(0, len(values), shape)]
+            shape = (some.stop - some.start, n)
+            taken = rng.integers(0, n, shape)
             misread = rng.standard_normal(shape)  # all of a run's costs by one sensor
-            for k, column in enumerate(columns):
-                drawn = taken[..., k]
-                if error.get(column):
-                    drawn = (drawn * (1 + error[column] * misread)).clip(min=0)
-                means[column][some, j] = drawn.mean(axis=1)
+            for c in columns:
+                drawn = of[c][j].take(taken)
+                if error.get(c):
+                    drawn *= 1 + error[c] * misread
+                    np.maximum(drawn, 0, out=drawn)
+                means[c][some, j] = drawn.mean(axis=1)
     scores = scoring.scores(means["performance"], means)
     ranks = stats.rankdata(-scores, axis=1, method="min")
     tail = (1 - level) / 2

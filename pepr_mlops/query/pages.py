@@ -21,7 +21,7 @@ Point = tuple[str, str, float | None, int]  # run id, metric, value, step
 class Page:
     """Some runs: `info` are run id, experiment id, status, start and end in ms since 1970.
 
-    `metrics` are the latest values; a logged NaN is NaN.
+    `metrics` are the latest values; a logged NaN is NaN or None.
     """
 
     info: list[tuple[str, str, str, int | None, int | None]]
@@ -54,9 +54,10 @@ def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
         "end_time": _time(end),
     }
     non_finite = np.full(len(row), "", dtype=object)
+    values = np.array([value for _, _, value in page.metrics], dtype=float)
     for name, rows, places in _by_name(page.metrics, row):
         numbers = np.full(len(row), np.nan)
-        numbers[rows] = [page.metrics[i][2] for i in places]
+        numbers[rows] = values[places]
         columns[f"metrics.{name}"] = numbers
         for i in np.unique(rows[np.isnan(numbers[rows])]):
             non_finite[i] += f"\n{name}" if non_finite[i] else name
@@ -113,12 +114,13 @@ def _epochs(points: list[Point]) -> pd.DataFrame:
     runs, metrics, values, steps = zip(*points, strict=True)
     run, run_ids = pd.factorize(np.array(runs, dtype=object))
     metric, names = pd.factorize(np.array(metrics, dtype=object), sort=True)
-    at, row = np.unique(np.stack([run, np.array(steps)], axis=1), axis=0, return_inverse=True)
+    places = pd.DataFrame({"run": run, "step": np.array(steps)}).groupby(["run", "step"])
+    at, row = places.size().index, places.ngroup().to_numpy()
     table = np.full((len(at), len(names)), np.nan)
     numbers = np.array(values, dtype=float)
     numbers[np.abs(numbers) >= INFINITE] *= np.inf
     table[row, metric] = numbers  # of equal places the last value stays
     return pd.DataFrame(
-        {"run_id": _text(run_ids[at[:, 0]]), "step": at[:, 1]}
+        {"run_id": _text(run_ids[at.get_level_values("run")]), "step": at.get_level_values("step")}
         | {name: table[:, i] for i, name in enumerate(names)}
     )

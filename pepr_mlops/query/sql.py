@@ -133,10 +133,7 @@ class Tables:
         t = _values["latest_metrics"]
         value = sa.case((t.c.is_nan, sa.null()), else_=t.c.value)
         query = sa.select(t.c.run_uuid, t.c.key, value).where(t.c.run_uuid.in_(ids))
-        page.metrics += [
-            (run, key, float("nan") if v is None else v)
-            for run, key, v in _fetched(connection, query)
-        ]
+        page.metrics += _fetched(connection, query)
         return page
 
     def tagged(self, key: str, some: int) -> set[str]:
