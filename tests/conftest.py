@@ -150,13 +150,14 @@ def paper_results() -> Path:
 def paper_store(
     _empty_store: Path, paper_results: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """URI of a store with the paper's 1,048 runs, imported; not to be written to."""
+    """URI of a store with the paper's 1,048 runs as imported; not to be written to."""
+    from made import stored
+
     from pepr_mlops.importers import SOURCES
-    from pepr_mlops.tracking import import_runs
 
     path = tmp_path_factory.mktemp("paper") / "mlflow.db"
     shutil.copy(_empty_store, path)
-    assert import_runs(SOURCES["pepr-paper"](paper_results), f"sqlite:///{path}") == 1048
+    stored(path, SOURCES["pepr-paper"](paper_results))
     return f"sqlite:///{path}"
 
 
