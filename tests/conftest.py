@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from sqlalchemy import Engine, event
 
 # Small batches gain nothing from more threads, which wait tenfold for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +31,14 @@ settings.register_profile(
     "long", deadline=None, max_examples=int(os.environ.get("PEPR_FUZZ_EXAMPLES", "10000"))
 )
 settings.load_profile("suite")
+
+
+@event.listens_for(Engine, "connect")
+def _hasten(connection: object, record: object) -> None:
+    """No store of a test outlives the machine: SQLite need not wait for the disk."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PEPR_TEST_DATA", ROOT.parent / "shared" / "data"))
