@@ -37,6 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("MLFLOW_RUN_ID", "of who started the node")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else whatever runs beside the tests goes first
+        patch.setenv("OMP_WAIT_POLICY", "passive")  # threads that spin hold up what runs beside them
         from ray import cloudpickle
         from ray.cluster_utils import Cluster
 
