@@ -372,9 +372,9 @@ def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """
 
     def texts(name: str) -> pd.Series[str]:
-        values = _texts(runs[name])
+        values, known = _texts(runs[name]), runs[name].notna()
         said = runs.get(f"params.{name}")
-        return values if said is None else values.where(runs[name].notna(), _texts(said))
+        return values if said is None or known.all() else values.where(known, _texts(said))
 
     return pd.DataFrame({name: texts(name) for name in columns}, index=runs.index)
 
