@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from sqlalchemy import Engine, event
 
 # Small batches gain nothing from more threads, which wait tenfold for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +31,26 @@ settings.register_profile(
     "long", deadline=None, max_examples=int(os.environ.get("PEPR_FUZZ_EXAMPLES", "10000"))
 )
 settings.load_profile("suite")
+
+
+@event.listens_for(Engine, "connect")
+def _hasten(connection: object, record: object) -> None:
+    """No store of a test outlives the machine: SQLite need not wait for the disk."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
+
+# The files whose tests take longest.
+LONGEST = (
+    *("test_ray.py", "test_sweeper.py", "test_fault_matrix.py", "test_live_page.py"),
+    *("test_build.py", "test_page.py", "test_cli.py", "test_frugal.py", "test_mlflow_ui.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: one that is begun last is waited for by one process alone."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else 99)
+
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PEPR_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -150,13 +172,14 @@ def paper_results() -> Path:
 def paper_store(
     _empty_store: Path, paper_results: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """URI of a store with the paper's 1,048 runs, imported; not to be written to."""
+    """URI of a store with the paper's 1,048 runs as imported; not to be written to."""
+    from made import stored
+
     from pepr_mlops.importers import SOURCES
-    from pepr_mlops.tracking import import_runs
 
     path = tmp_path_factory.mktemp("paper") / "mlflow.db"
     shutil.copy(_empty_store, path)
-    assert import_runs(SOURCES["pepr-paper"](paper_results), f"sqlite:///{path}") == 1048
+    stored(path, SOURCES["pepr-paper"](paper_results))
     return f"sqlite:///{path}"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import pandas as pd
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.frame import tidy
 from pepr_mlops.report.material import Material, Part, gather
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.schema import FinishedRun, RunSpec
 
 TAGS = {
     "pepr.experiment": "derma",
@@ -107,3 +110,51 @@ def logged(uri: str, made: Mapping[str, Any], experiment: str = "derma") -> str:
     if made["status"] != "RUNNING":
         client.set_terminated(begun.info.run_id, made["status"], end_time=made["start"] + 9)
     return str(begun.info.run_id)
+
+
+def stored(path: Path, runs: Sequence[FinishedRun]) -> None:
+    """Write the runs into a fresh SQLite store as `import_runs` does, which takes 40 ms for each.
+
+    A test compares what the two leave behind.
+    """
+    from mlflow import MlflowClient
+
+    names = dict.fromkeys(run.experiment for run in runs)
+    client = MlflowClient(f"sqlite:///{path}")
+    where = {name: client.create_experiment(name) for name in names}
+    with closing(sqlite3.connect(path)) as database, database:
+        for i, run in enumerate(runs):
+            _insert(database, f"{i:032x}", where[run.experiment], 1_790_000_000_000 + i, run)
+
+
+def _insert(
+    database: sqlite3.Connection, run_id: str, where: str, begun_ms: int, run: FinishedRun
+) -> None:
+    database.execute(
+        "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id,"
+        " status, start_time, end_time, source_version, lifecycle_stage, artifact_uri,"
+        " experiment_id) SELECT ?, ?, 'UNKNOWN', '', '', 'unknown', 'FINISHED', ?, ?, '', 'active',"
+        " artifact_location || '/' || ? || '/artifacts', experiment_id"
+        " FROM experiments WHERE experiment_id = ?",
+        (run_id, run.name, begun_ms, begun_ms + 1, run_id, int(where)),
+    )
+    tags = {
+        **run.tags,
+        "pepr.imported_from": run.source,
+        "pepr.import_key": run.key,
+        "mlflow.runName": run.name,
+        "mlflow.note.content": f"Imported: {run.source}",
+    }
+    for table, texts in (("params", run.params), ("tags", tags)):
+        database.executemany(
+            f"INSERT INTO {table} (run_uuid, key, value) VALUES (?, ?, ?)",
+            [(run_id, key, value) for key, value in texts.items()],
+        )
+    points = [(run_id, key, value, begun_ms, step, False) for key, value, step in run.points]
+    latest = {point[1]: point for point in sorted(points, key=lambda point: point[4])}
+    for table, rows in (("metrics", points), ("latest_metrics", list(latest.values()))):
+        database.executemany(
+            f"INSERT INTO {table} (run_uuid, key, value, timestamp, step, is_nan)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            rows,
+        )

@@ -10,7 +10,8 @@ import pytest
     "name",
     [
         "SIGKILL while logging",
-        "SIGTERM while checkpointing",
+        # A signal amid a checkpoint is one of tests/test_checkpoint.py, too.
+        pytest.param("SIGTERM while checkpointing", marks=pytest.mark.slow),
         "server that hangs at the start",
         "no server: --offline, then pepr sync",
     ],

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from conftest import SHARED, needs
+from made import stored
 from mlflow import MlflowClient
 
 from pepr_mlops import query
@@ -37,6 +42,46 @@ def test_importing_again_adds_only_what_is_new(
     assert import_runs(runs, store) == 1
     assert import_runs(runs, store) == 0
     assert len(query.load_runs(tracking_uri=store)) == 3
+
+
+def _rows(path: Path) -> dict[str, list[Any]]:
+    """All of a store but ids of runs, times and what lies under them, in a fixed order."""
+    run = "e.name || ' ' || r.name"
+    of_run = "JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)"
+    asked = {
+        "runs": f"SELECT {run}, source_type, source_name, entry_point_name, user_id, status,"
+        " source_version, r.lifecycle_stage, end_time >= start_time, deleted_time,"
+        " artifact_uri = artifact_location || '/' || run_uuid || '/artifacts'"
+        " FROM runs r JOIN experiments e USING (experiment_id)",
+        "params": f"SELECT {run}, key, value FROM params {of_run}",
+        "tags": f"SELECT {run}, key, value FROM tags {of_run}",
+        "metrics": f"SELECT {run}, key, value, step, is_nan, timestamp = start_time"
+        f" FROM metrics {of_run}",
+        "latest_metrics": f"SELECT {run}, key, value, step, is_nan, timestamp = start_time"
+        f" FROM latest_metrics {of_run}",
+    }
+    with closing(sqlite3.connect(path)) as database:
+        return {
+            name: sorted(database.execute(sql).fetchall(), key=repr) for name, sql in asked.items()
+        }
+
+
+def test_the_paper_store_of_the_tests_is_as_if_imported(
+    store: str, paper_results: Path, tmp_path: Path
+) -> None:
+    runs = SOURCES["pepr-paper"](paper_results)
+    assert len(runs) == 1048
+    some = runs[::50]
+    assert len({run.experiment for run in some}) == 8
+    shutil.copy(tmp_path / "mlflow.db", tmp_path / "stored.db")
+    stored(tmp_path / "stored.db", some)
+    assert import_runs(some, store) == 21
+    imported = _rows(tmp_path / "mlflow.db")
+    assert imported == _rows(tmp_path / "stored.db")
+    assert len(imported["runs"]) == 21
+    assert len(imported["latest_metrics"]) == sum(
+        len({name for name, _, _ in run.points}) for run in some
+    )
 
 
 def test_an_interrupted_import_is_completed(

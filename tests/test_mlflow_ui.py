@@ -41,6 +41,7 @@ def _curves(page: Page, address: str, runs: int) -> dict[tuple[str, str], tuple[
                 key => new Set(drawn.filter(t => t[1] === key && t[2].length).map(t => t[0])).size
                        === {runs});
         }}""",
+        polling=1000,  # else at every frame, which takes the time to draw
         timeout=180_000,
     )
     return {(name, key): (x, y) for name, key, x, y in page.evaluate(DRAWN)}

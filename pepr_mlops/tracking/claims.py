@@ -180,9 +180,13 @@ def reopen(client: MlflowClient, job: Job, run_id: str) -> tuple[Any, int]:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             raise Claimed(f"sweep: run {run_id} is being continued by another process") from error
-        tags = {**job_tags(job), "pepr.attempts": str(attempt)}
-        client.update_run(run_id, "RUNNING")  # before the attempt is told, or it seems free again
+        tags = job_tags(job)
+        del tags["pepr.attempts"]
+        # Whose it is before it says RUNNING, or a sweep that looks just then sees the process of
+        # before and closes it; and the attempt is told after that, or it seems free again.
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        client.update_run(run_id, "RUNNING")
+        client.set_tag(run_id, "pepr.attempts", str(attempt))
         for gone in ("pepr.reason", "pepr.error"):
             if gone in run.data.tags:
                 client.delete_tag(run_id, gone)

@@ -25,7 +25,7 @@ def import_runs(
     repeated; one that an interrupted import left unfinished is deleted and logged again.
     `progress` passes on the runs to log as they are taken. Raises `WorkFailed` as `start`.
     """
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, Param
 
     with impatient():
         client = connect(tracking_uri)
@@ -38,7 +38,12 @@ def import_runs(
         }
         new = [run for run in runs if (run.source, run.key) not in there]
         for run in progress(new):
-            tags = {**run.tags, "pepr.imported_from": run.source, "pepr.import_key": run.key}
+            tags = {
+                **run.tags,
+                "pepr.imported_from": run.source,
+                "pepr.import_key": run.key,
+                "mlflow.note.content": f"Imported: {run.source}",
+            }
             begun = client.create_run(ids[run.experiment], run_name=run.name, tags=tags)
             client.log_batch(
                 begun.info.run_id,
@@ -47,7 +52,6 @@ def import_runs(
                     for name, value, step in run.points
                 ],
                 [Param(key, value) for key, value in run.params.items()],
-                [RunTag("mlflow.note.content", f"Imported: {run.source}")],
             )
             client.set_terminated(begun.info.run_id, "FINISHED")
     return len(new)

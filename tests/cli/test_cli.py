@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import multiprocessing
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -147,32 +150,52 @@ def test_another_tracking_server_can_be_named(
     assert MlflowClient(server).get_experiment_by_name("shapes") is not None
 
 
-def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(store: str, shapes: Path) -> None:
-    """Three jobs, side by side since each takes a while to start."""
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _train(words: list[str], said: Path) -> None:
+    """What a shell does for `pepr train WORDS 2> SAID`, in a process of its own."""
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.SIG_DFL)  # a child inherits what nohup ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with said.open("w") as file:
+        os.dup2(file.fileno(), 2)
+    cli.main(["train", *words])
+
+
+def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    """Three jobs, whose processes share what takes long to import."""
+    fork = multiprocessing.get_context("forkserver")
+    fork.set_forkserver_preload(
+        ["pepr_mlops.job", "timm", "mlflow.store.tracking.sqlalchemy_store"]
+    )
     words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "10000"]
-    command = [*PROGRAM, "train", *words, "--no-pretrained", "--tracking-uri", store]
-    jobs = {}
-    for stop in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        default = signal.signal(stop, signal.SIG_DFL)  # a child inherits what nohup ignores
-        try:
-            jobs[stop] = subprocess.Popen(
-                [*command, "--seed", str(stop.value)], stderr=subprocess.PIPE, text=True
-            )
-        finally:
-            signal.signal(stop, default)
+    words += ["--no-pretrained", "--tracking-uri", store]
+    jobs = {
+        stop: fork.Process(
+            target=_train, args=([*words, "--seed", str(stop.value)], tmp_path / stop.name)
+        )
+        for stop in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    }
     try:
+        for job in jobs.values():
+            job.start()
         for stop, job in jobs.items():
-            assert job.stderr is not None
-            for line in job.stderr:
-                if line.startswith("epoch 2/"):
-                    break
-            job.send_signal(stop)
-            job.communicate(timeout=60)
+            deadline = time.monotonic() + 120
+            while "epoch 2/" not in _text(tmp_path / stop.name) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert job.pid is not None
+            os.kill(job.pid, stop)
+        for job in jobs.values():
+            job.join(60)
     finally:
         for job in jobs.values():
             job.kill()
     for stop, job in jobs.items():
-        assert job.returncode == (130 if stop == signal.SIGINT else 128 + stop)
+        assert job.exitcode == (130 if stop == signal.SIGINT else 128 + stop)
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
     runs = MlflowClient().search_runs([experiment.experiment_id])
     assert {run.data.params["seed"] for run in runs} == {str(stop.value) for stop in jobs}

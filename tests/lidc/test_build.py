@@ -120,7 +120,7 @@ def test_marks_in_the_slice_decide_and_the_order_splits(
     root: Path, built: Path, tmp_path: Path
 ) -> None:
     settings = Settings(
-        root, tmp_path, patients=PATIENTS, size=128, label="marked", split="paper", processes=2
+        root, tmp_path, patients=PATIENTS, size=128, label="marked", split="paper", processes=1
     )
     build(settings, _silent)
     manifest = pd.read_csv(tmp_path / "lidc.csv")
@@ -226,7 +226,9 @@ def test_what_cannot_be_used_is_listed_and_skipped(
 ) -> None:
     root, (series, patient, modality, half) = damaged
     monkeypatch.chdir(root)
-    settings = Settings(Path(), tmp_path / "out", patients=PATIENTS, size=128, max_missing=0.2)
+    settings = Settings(
+        Path(), tmp_path / "out", patients=PATIENTS, size=128, max_missing=0.2, processes=1
+    )
     found = build(settings, _silent)
     kinds = found.skipped.set_index("path")["kind"].to_dict()
     assert kinds[f"./{series}"] == "wrong_series"
@@ -259,7 +261,7 @@ def test_too_much_missing_makes_no_data_set_and_keeps_what_was_cut(
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(WorkFailed, match=r"9 of 55 patches are missing, more than 1.0%") as failed:
-        build(Settings(damaged[0], out, patients=PATIENTS, size=128), _silent)
+        build(Settings(damaged[0], out, patients=PATIENTS, size=128, processes=1), _silent)
     assert "missing_slice" in str(failed.value)
     assert not (out / "lidc.npz").exists()
     assert len(pd.read_csv(out / "lidc-missing.csv")) > 5
@@ -268,7 +270,7 @@ def test_too_much_missing_makes_no_data_set_and_keeps_what_was_cut(
 
 
 def test_a_scan_that_is_not_there_is_one_line(root: Path, tmp_path: Path) -> None:
-    settings = Settings(root, tmp_path, patients="LIDC-IDRI-02[56]*", size=128)
+    settings = Settings(root, tmp_path, patients="LIDC-IDRI-02[56]*", size=128, processes=1)
     with pytest.raises(WorkFailed, match=r"missing_scan.*8 patients, LIDC-IDRI-0250 to LIDC-"):
         build(settings, _silent)
     skipped = pd.read_csv(tmp_path / "lidc-missing.csv")
@@ -380,7 +382,9 @@ def test_where_a_disk_is_full_the_earlier_data_set_stays(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(written, "_write_array", full)
-    settings = Settings(root, tmp_path / "out", patients=PATIENTS, size=128, label="marked")
+    settings = Settings(
+        root, tmp_path / "out", patients=PATIENTS, size=128, label="marked", processes=1
+    )
     with pytest.raises(WorkFailed, match=r"lidc: No space left on device; mend that and start"):
         build(settings, _silent)
     assert {path: path.read_bytes() for path in before} == before
@@ -392,7 +396,7 @@ def test_linked_folders_are_searched_once(root: Path, built: Path, tmp_path: Pat
     for folder in root.iterdir():
         (linked / folder.name).symlink_to(folder)
     (linked / "again").symlink_to(linked)
-    build(Settings(linked, tmp_path / "out", patients=PATIENTS, size=128), _silent)
+    build(Settings(linked, tmp_path / "out", patients=PATIENTS, size=128, processes=1), _silent)
     assert (tmp_path / "out" / "lidc.npz").read_bytes() == (built / "lidc.npz").read_bytes()
 
 

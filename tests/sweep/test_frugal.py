@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pepr_mlops.errors import WrongUse
@@ -205,7 +205,6 @@ def made(draw: st.DrawFn) -> tuple[Curves, Objective]:
     return curves, Objective(draw(st.integers(1, 4)), epochs, alpha, certify=True)
 
 
-@settings(deadline=None, max_examples=200)
 @given(made())
 def test_certify_always_ends_with_the_true_top_proven(case: tuple[Curves, Objective]) -> None:
     curves, objective = case

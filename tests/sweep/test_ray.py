@@ -37,6 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("MLFLOW_RUN_ID", "of who started the node")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")  # else whatever runs beside the tests goes first
+        patch.setenv("OMP_WAIT_POLICY", "passive")  # else idle threads spin
         from ray import cloudpickle
         from ray.cluster_utils import Cluster
 
@@ -282,7 +283,7 @@ def test_a_job_goes_on_elsewhere_when_its_node_vanishes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two real jobs on two nodes, one of which is removed once its job has logged an epoch."""
-    monkeypatch.setattr("pepr_mlops.sweep.driver._LOOK_EVERY_S", 0.5)
+    monkeypatch.setattr("pepr_mlops.sweep.driver._LOOK_EVERY_S", 1.0)
     (tmp_path / "locks").mkdir()  # else the two take turns, since they are on one machine
     node = add_node(env_vars={"TMPDIR": str(tmp_path / "locks")})
     (raylet,) = (started.process.pid for started in node.all_processes["raylet"])

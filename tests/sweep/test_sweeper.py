@@ -68,7 +68,7 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
 ) -> None:
     """Its process is killed once its first epoch is logged."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where other jobs of this machine have no lock
-    monkeypatch.setattr("pepr_mlops.sweep.driver._LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr("pepr_mlops.sweep.driver._LOOK_EVERY_S", 1.0)
     grid = {
         "model": "resnet10t",
         "dataset": str(shapes),

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from pepr_mlops import data, journal, server, tracking
 from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
-from pepr_mlops.processes import lives
+from pepr_mlops.processes import lives, this_process
 from pepr_mlops.schema import RunSpec
 
 
@@ -343,6 +343,27 @@ def test_a_continued_run_is_the_same_one(store: str) -> None:
     found = _get(run)
     assert found.info.status == "FINISHED"
     assert found.data.tags["pepr.attempts"] == "2"
+
+
+def test_a_continued_run_never_says_running_of_the_process_before(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that looked just then would close it."""
+    run_id = _interrupted(WorkFailed("no connection", reason="tracking"))
+    MlflowClient().set_tag(run_id, "pepr.process", "machine/boot/1 7 1")
+    seen: list[tuple[str, str, str]] = []
+    update = MlflowClient.update_run
+
+    def looked_at(self: MlflowClient, *given: Any, **named: Any) -> None:
+        update(self, *given, **named)
+        found = self.get_run(run_id)
+        tags = found.data.tags
+        seen.append((found.info.status, tags["pepr.process"], tags["pepr.attempts"]))
+
+    monkeypatch.setattr(MlflowClient, "update_run", looked_at)
+    with tracking.start("e", "e", "n", job=_job(continues=run_id)) as run:
+        assert _get(run).data.tags["pepr.attempts"] == "2"
+    assert seen[0] == ("RUNNING", this_process(), "1")
 
 
 def test_a_paused_run_is_killed_and_says_so(store: str) -> None:
