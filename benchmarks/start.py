@@ -173,8 +173,14 @@ def _sweep(uri: str, folder: Path) -> tuple[LocalEngine, float]:
     engine = LocalEngine(worker, [{}], folder / "logs", preloaded(uri))
     engine.submit(_task(10**6))
     begins_s = time.perf_counter() - started
-    engine.poll(600)
+    _finished(engine)
     return engine, begins_s
+
+
+def _finished(engine: LocalEngine) -> None:
+    (report,) = engine.poll(600)
+    if report.reason != "finished":
+        raise click.ClickException(f"the task of a sweep {report.reason}: {report.error}")
 
 
 def _task(seed: int) -> Task:
@@ -185,11 +191,8 @@ def _sweep_job(engine: LocalEngine, seed: int) -> float:
     """Wall seconds of a task of the sweep."""
     started = time.perf_counter()
     engine.submit(_task(seed))
-    (report,) = engine.poll(600)
-    wall_s = time.perf_counter() - started
-    if report.reason != "finished":
-        raise click.ClickException(f"the task of a sweep {report.reason}: {report.error}")
-    return wall_s
+    _finished(engine)
+    return time.perf_counter() - started
 
 
 def _mlflow_run(uri: str, seed: int) -> float:

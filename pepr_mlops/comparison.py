@@ -476,12 +476,10 @@ def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, doubts: pd.DataFram
     told: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
     keys = zip(members["model"].tolist(), members["variant"].tolist(), strict=True)
     for key, flags, codes in zip(keys, doubts["flags"], doubts["codes"], strict=True):
-        if codes:
-            of_row = told.setdefault(key, ({}, {}))
-            of_row[0].update(dict.fromkeys(flags))
-            of_row[1].update(dict.fromkeys(codes))
-    rows = zip(scored["model"], scored["variant"], strict=True)
-    found = [told.get(key, ({}, {})) for key in rows]
+        of_row = told.setdefault(key, ({}, {}))
+        of_row[0].update(dict.fromkeys(flags))
+        of_row[1].update(dict.fromkeys(codes))
+    found = [told[key] for key in zip(scored["model"], scored["variant"], strict=True)]
     usual = int(scored["n"].max())
     few = [n < usual for n in scored["n"]]
     return scored.assign(

@@ -30,19 +30,20 @@ with importing(hardware.load_torch):
 
 _me = os.getpid()
 _pages = memory.file_pages()
+# A signal to the whole group is for the tasks, which still have to tell us how they ended.
+_before = {
+    number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)
+}
 
 
 def _born() -> None:
     """Let a child be as if it had imported everything by itself."""
     if os.getppid() != _me:  # forked by one of the children
         return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    for number, handler in _before.items():  # nohup's among them
+        signal.signal(number, handler)
     tempfile.tempdir = None  # it may be told another one
     memory.map_file_pages(_pages)
 
 
-# A signal to the whole group is for the tasks, which still have to tell us how they ended.
-for number in (signal.SIGTERM, signal.SIGHUP):
-    signal.signal(number, signal.SIG_IGN)
 os.register_at_fork(after_in_child=_born)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from pepr_mlops.worker import Worker
 
 PAPER = "paper"
 _BYTES_PER_WEIGHT = 4
+_DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}  # as MLflow names them
 _CATEGORIES = {
     "small": ("size", "small"),
     "large": ("size", "large"),
@@ -288,19 +290,20 @@ def _engine(
     from pepr_mlops.sweep.local import LocalEngine
 
     slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()
-    return LocalEngine(worker, slots or [{}], checkpoints / "logs", preloaded(worker.tracking_uri))
+    preload = preloaded(resolved(settings.tracking_uri))
+    return LocalEngine(worker, slots or [{}], checkpoints / "logs", preload)
 
 
-def preloaded(tracking_uri: str | None) -> list[str]:
+def preloaded(tracking_uri: str) -> list[str]:
     """What the processes of jobs are forked with; nothing where they cannot be forked alike.
 
     All jobs import it: what one of them does not would count towards its memory on a CPU.
     """
     if not tells_pages():
         return []
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:")
-    served = uri.startswith(("http:", "https:", "databricks", "file:"))
-    return ["mlflow" if served else "mlflow.store.tracking.sqlalchemy_store", "pepr_mlops.nursery"]
+    database = re.split(r"[+:]", tracking_uri.lower())[0] in _DATABASES
+    store = "mlflow.store.tracking.sqlalchemy_store" if database else "mlflow"
+    return [store, "pepr_mlops.nursery"]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -31,7 +34,7 @@ def _work(task: Task) -> Report:
     import torch
 
     weights = torch.ones(300, 300, requires_grad=True)
-    (weights @ weights).sum().backward()  # with several threads
+    (weights @ weights).sum().backward()
     assert weights.grad is not None
     found = {
         "pid": os.getpid(),
@@ -40,10 +43,13 @@ def _work(task: Task) -> Report:
         "resident": resident,
         "threads": sorted(t.read_text() for t in Path(f"/proc/{os.getppid()}/task").glob("*/comm")),
         "cuda_is_lost": torch.cuda._is_in_bad_fork(),
+        "torch_threads": torch.get_num_threads(),
         "gradient": float(weights.grad[0, 0]),
         "temporary": tempfile.gettempdir(),
         "place": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "hidden": os.environ.get("PEPR_HIDDEN"),
+        "path": os.environ.get("PYTHONPATH"),
+        "ignores_hangup": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
     }
     return Report(task.spec, "finished", json.dumps(found))
 
@@ -77,7 +83,7 @@ def test_a_task_is_born_with_all_that_one_by_itself_would_have(
     assert {*first["threads"]} - {"jemalloc_bg_thd\n"} == {"python\n"}
     assert len(first["threads"]) <= 2
     assert not first["cuda_is_lost"]
-    assert first["gradient"] == 600  # of the sum of W·W: a column's and a row's sum, of ones
+    assert not first["ignores_hangup"]
     # Without the pages of libraries it would begin with three fifths of it.
     assert first["resident"] == pytest.approx(1, abs=0.02)
     assert second["resident"] == pytest.approx(1, abs=0.02)
@@ -97,8 +103,17 @@ def test_a_signal_to_the_whole_group_ends_tasks_and_not_the_nursery(engine: Loca
     assert json.loads(_done(engine).error or "")["parent"] == parent
 
 
+def test_an_engine_that_needs_other_modules_begins_tasks_from_nothing(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    assert json.loads(_done(engine).error or "")["parent"] != os.getpid()
+    other = LocalEngine(_work, [{}], tmp_path / "logs", ["json"])
+    assert json.loads(_done(other).error or "")["parent"] == os.getpid()
+    other.close()
+
+
 _ALONE = """
-import sys
+import signal, sys
 from pathlib import Path
 from pepr_mlops.schema import RunSpec
 from pepr_mlops.sweep.local import LocalEngine
@@ -106,24 +121,66 @@ from pepr_mlops.sweep.tasks import Task
 from test_nursery import _work
 
 if __name__ == "__main__":
-    engine = LocalEngine(_work, [{}], Path(sys.argv[1]), ["mlflow", "pepr_mlops.nursery"])
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    engine = LocalEngine(_work, [{}], Path(sys.argv[1]) / "logs", sys.argv[2:])
     engine.submit(Task(RunSpec(model="a")))
     print(engine.poll(120)[0].error)
 """
 
 
-def test_the_nursery_ends_with_its_sweep_and_without_a_word(tmp_path: Path) -> None:
-    script = tmp_path / "alone.py"
+def _path() -> str:
+    found = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
+    return os.pathsep.join(filter(None, found))
+
+
+def _alone(folder: Path, *preload: str) -> tuple[dict[str, Any], str]:
+    """What a task says, and what is printed besides, in a sweep of its own with two threads."""
+    script = folder / "code" / "alone.py"
+    script.parent.mkdir()
     script.write_text(_ALONE)
+    (script.parent / "broken.py").write_text("raise RuntimeError('no')")
+    (folder / "timm.py").write_text("raise RuntimeError('of the working folder')")
+    hidden = {"CI", "PYTEST_CURRENT_TEST"}  # MLflow does less where it sees them
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        [sys.executable, str(script), str(folder), *preload],
+        env={name: value for name, value in os.environ.items() if name not in hidden}
+        | {"PYTHONPATH": _path(), "OMP_NUM_THREADS": "2"},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stderr == ""
-    nursery = json.loads(done.stdout)["parent"]
-    if psutil.pid_exists(nursery):
-        psutil.wait_procs([psutil.Process(nursery)], timeout=30)
-    assert not psutil.pid_exists(nursery)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_nursery_imports_what_its_sweep_would_and_ends_with_it_without_a_word(
+    tmp_path: Path,
+) -> None:
+    said, printed = _alone(tmp_path, "mlflow", "pepr_mlops.nursery")
+    assert printed == ""
+    assert said["loaded"] == ["mlflow", "timm", "torch"]
+    assert said["resident"] == pytest.approx(1, abs=0.02)
+    assert said["torch_threads"] == 2  # and none is waited for that was lost by the fork:
+    assert said["gradient"] == 600  # of the sum of W·W: a column's and a row's sum, of ones
+    assert said["path"] == _path()
+    assert said["ignores_hangup"]
+    with suppress(psutil.NoSuchProcess):
+        nursery = psutil.Process(said["parent"])
+        psutil.wait_procs([nursery], timeout=30)
+        assert nursery.status() == psutil.STATUS_ZOMBIE  # nobody may be there to ask for it
+
+
+def test_where_importing_fails_each_task_tries_by_itself(tmp_path: Path) -> None:
+    said, printed = _alone(tmp_path, "broken")
+    assert "RuntimeError: no" in printed
+    assert said["gradient"] == 600
+
+
+def test_jobs_are_born_with_the_store_they_log_to_and_no_other() -> None:
+    from pepr_mlops.sweeper import preloaded  # not for the tasks above, whose memory is looked at
+
+    sql = "mlflow.store.tracking.sqlalchemy_store"
+    for uri in ("sqlite:///mlflow.db", "postgresql://a@b/c", "mysql+pymysql://a@b/c"):
+        assert preloaded(uri) == [sql, "pepr_mlops.nursery"]
+    for uri in ("http://localhost:5000", "HTTPS://host", "databricks", "./mlruns", "file:/a"):
+        assert preloaded(uri) == ["mlflow", "pepr_mlops.nursery"]

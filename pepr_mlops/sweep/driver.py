@@ -124,8 +124,9 @@ def drive(
                     break
                 key = task.spec.fingerprint
                 if key not in working and jobs.loc[key, "state"] == "pending":
-                    working[key] = replace(task, left_wh=left_wh)
-                    engine.submit(working[key])
+                    limited = replace(task, left_wh=left_wh)
+                    engine.submit(limited)
+                    working[key] = limited
             if not tasks and not working:
                 return ended
             if not working:

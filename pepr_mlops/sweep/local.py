@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 
-from pepr_mlops.processes import ends_at_once
+from pepr_mlops.processes import ends_at_once, uninterrupted
 from pepr_mlops.sweep.tasks import Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess
@@ -25,8 +27,9 @@ class LocalEngine:
 
     `slots` are the environment variables of each place a task can run at, such as the GPU it
     sees. What a task prints goes to `logs/FINGERPRINT.log`. The processes are forked from one that
-    has imported the modules `preload`, and begin from nothing where none are named. That one is
-    of this whole process: the modules of the first engine are those of all.
+    has imported the modules `preload`. They begin from nothing where none are named or importing
+    fails, and where an earlier engine of this process has named others, since there is one such
+    process only.
     """
 
     def __init__(
@@ -37,13 +40,9 @@ class LocalEngine:
         preload: Sequence[str] = (),
     ) -> None:
         self._work, self._logs = work, logs
-        self._context: SpawnContext | ForkServerContext
-        if preload:
-            self._context = multiprocessing.get_context("forkserver")
-            self._context.set_forkserver_preload([*preload])
-            multiprocessing.forkserver.ensure_running()  # it imports while the sweep is planned
-        else:
-            self._context = multiprocessing.get_context("spawn")
+        self._preload = tuple(preload)
+        self._context: SpawnContext | ForkServerContext | None = None
+        self._forking = _fork_server(self._preload) if preload else None
         self._free = [dict(slot) for slot in slots]
         self._all = len(self._free)
         self._running: dict[int, tuple[_Process, Connection, Task, dict[str, str]]] = {}
@@ -53,6 +52,8 @@ class LocalEngine:
         return self._all
 
     def submit(self, task: Task) -> None:
+        if self._context is None:
+            self._context = self._begin()
         place = self._free.pop(0)
         ours, theirs = self._context.Pipe(duplex=False)
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -61,9 +62,15 @@ class LocalEngine:
         process = self._context.Process(
             target=_child, args=(theirs, self._work, task, environment, str(log)), daemon=False
         )
-        process.start()
+        with uninterrupted(), _imports_as_here():  # or a task would run that nobody knows
+            process.start()
+            self._running[process.sentinel] = (process, ours, task, place)
         theirs.close()  # so that ours says when the other end is gone
-        self._running[process.sentinel] = (process, ours, task, place)
+
+    def _begin(self) -> SpawnContext | ForkServerContext:
+        if self._forking is not None and _has_loaded(self._forking, self._preload):
+            return self._forking
+        return multiprocessing.get_context("spawn")
 
     def poll(self, timeout_s: float) -> list[Report]:
         reports = []
@@ -90,6 +97,63 @@ class LocalEngine:
                 process.join()
             ours.close()
         self._running.clear()
+
+
+_served: tuple[str, ...] | None = None  # what the fork server of this process imports
+
+
+def _fork_server(preload: tuple[str, ...]) -> ForkServerContext | None:
+    """That of this process, which begins to import; None where it has other modules."""
+    global _served
+    _served = _served or preload
+    if _served != preload:
+        return None
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*preload])
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if here else None  # it inherits that
+    try:
+        with _imports_as_here():
+            forkserver.ensure_running()
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+    return context
+
+
+@contextmanager
+def _imports_as_here() -> Iterator[None]:
+    """Let a fork server that is begun meanwhile find modules where this process finds them, which
+    Python 3.11 tells its children only, and not in the working folder."""
+    theirs = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    before = {name: os.environ.get(name) for name in theirs}
+    os.environ.update(theirs)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _has_loaded(context: ForkServerContext, preload: tuple[str, ...]) -> bool:
+    """Wait until the fork server has imported; whether that went well.
+
+    By a process that is asked nothing else, and may be left behind when a signal ends the waiting.
+    """
+    asked = context.Process(target=_tell_loaded, args=(preload,))
+    try:
+        asked.start()
+        asked.join()
+    except (EOFError, OSError):  # the fork server has ended; it has said why
+        return False
+    return asked.exitcode == 0
+
+
+def _tell_loaded(preload: tuple[str, ...]) -> None:
+    sys.exit(0 if {*preload} <= {*sys.modules} else 1)
 
 
 def _report(process: _Process, ours: Connection, task: Task) -> Report:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -150,55 +149,59 @@ def test_another_tracking_server_can_be_named(
     assert MlflowClient(server).get_experiment_by_name("shapes") is not None
 
 
+_JOBS = """
+import json, os, signal, sys, timm
+import mlflow.store.tracking.sqlalchemy_store
+import pepr_mlops.job
+from pepr_mlops.cli import main
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a child inherits what nohup ignores
+signal.signal(signal.SIGINT, signal.default_int_handler)
+jobs = {}
+for seed in sys.argv[2].split(","):
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(f"{sys.argv[1]}/{seed}", os.O_CREAT | os.O_WRONLY), 2)
+        sys.argv = ["pepr", "train", *sys.argv[3:], "--seed", seed]
+        main()
+    jobs[seed] = pid
+print(json.dumps(jobs), flush=True)
+ended = {seed: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for seed, pid in jobs.items()}
+print(json.dumps(ended))
+"""
+
+
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def _train(words: list[str], said: Path) -> None:
-    """What a shell does for `pepr train WORDS 2> SAID`, in a process of its own."""
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, signal.SIG_DFL)  # a child inherits what nohup ignores
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with said.open("w") as file:
-        os.dup2(file.fileno(), 2)
-    cli.main(["train", *words])
 
 
 def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
-    """Three jobs, whose processes share what takes long to import."""
-    fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(
-        ["pepr_mlops.job", "timm", "mlflow.store.tracking.sqlalchemy_store"]
-    )
+    """Three programs, forked from one that has imported what takes long; each has its own seed."""
+    stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "10000"]
     words += ["--no-pretrained", "--tracking-uri", store]
-    jobs = {
-        stop: fork.Process(
-            target=_train, args=([*words, "--seed", str(stop.value)], tmp_path / stop.name)
-        )
-        for stop in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    }
-    try:
-        for job in jobs.values():
-            job.start()
-        for stop, job in jobs.items():
-            deadline = time.monotonic() + 120
-            while "epoch 2/" not in _text(tmp_path / stop.name) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            assert job.pid is not None
-            os.kill(job.pid, stop)
-        for job in jobs.values():
-            job.join(60)
-    finally:
-        for job in jobs.values():
-            job.kill()
-    for stop, job in jobs.items():
-        assert job.exitcode == (130 if stop == signal.SIGINT else 128 + stop)
+    seeds = ",".join(str(stop.value) for stop in stops)
+    command = [sys.executable, "-c", _JOBS, str(tmp_path), seeds, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as programs:
+        assert programs.stdout is not None
+        jobs = json.loads(programs.stdout.readline())
+        try:
+            for seed, pid in jobs.items():
+                deadline = time.monotonic() + 120
+                while "epoch 2/" not in _text(tmp_path / seed) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                os.kill(pid, int(seed))
+            ended = json.loads(programs.stdout.readline())
+        except BaseException:
+            for pid in jobs.values():
+                os.kill(pid, signal.SIGKILL)
+            raise
+    assert ended == {str(stop.value): 128 + stop.value for stop in stops}
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
     runs = MlflowClient().search_runs([experiment.experiment_id])
-    assert {run.data.params["seed"] for run in runs} == {str(stop.value) for stop in jobs}
+    assert {run.data.params["seed"] for run in runs} == {*jobs}
     for run in runs:
         assert run.info.status == "KILLED"
         assert run.data.tags["pepr.reason"] == "killed"
