@@ -11,7 +11,7 @@ import click
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.ledger import STALE_S
-from pepr_mlops.schema import RESOURCES, SWEPT, RunSpec
+from pepr_mlops.schema import RESOURCES, SWEPT, RunSpec, value_type
 from pepr_mlops.settings_files import read_toml
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
         flag = "--" + f.name.replace("_", "-")
         option = click.option(flag, f.name, metavar="VALUE[,…]", help=f.metadata["help"])
         command = option(command)
+        if value_type(f) is bool:
+            off = click.option(f"--no-{flag[2:]}", f.name, flag_value="false", help=f"{flag} false")
+            command = off(command)
     return command
 
 

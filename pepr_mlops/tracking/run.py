@@ -234,7 +234,8 @@ def _ending(error: BaseException) -> tuple[dict[str, str], str]:
     if isinstance(error, PeprError):
         reason, text = error.reason, str(error)
     elif killed:
-        reason, text = "killed", f"stopped by {type(error).__name__}"
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason, text = "killed", "interrupted" if interrupted else "its process was told to end"
     else:
         reason, text = "crashed", without_password(f"{type(error).__name__}: {error}")
     return {"pepr.reason": reason, "pepr.error": text}, "KILLED" if killed else "FAILED"

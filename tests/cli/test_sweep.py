@@ -24,7 +24,7 @@ CURVES = {
     "resnet34d": ((0.80, 0.85, 0.88, 0.90), 80.0),
 }
 WORDS = [
-    *("sweep", "--model", ",".join(CURVES), "--dataset", "digits", "--pretrained", "false"),
+    *("sweep", "--model", ",".join(CURVES), "--dataset", "digits", "--no-pretrained"),
     *("--epochs", "4", "--device", "cpu", "--top", "2"),
 ]
 FRUGAL = [*WORDS, "--strategy", "frugal"]
