@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import re
 import signal
@@ -95,9 +96,9 @@ def _end_with(owner: str) -> None:
     """End like on a SIGTERM when asked to, or when the owner is gone.
 
     A job that nobody waits for would still be using the device when the sweep comes back; so would
-    one whose parent is gone, from which the sweep would have heard how it ended.
+    one whose parent is gone, from which a local sweep would have heard how it ended.
     """
-    parent = os.getppid()
+    parent = None if multiprocessing.parent_process() is None else os.getppid()
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
@@ -106,7 +107,7 @@ def _end_with(owner: str) -> None:
         signal.signal(signal.SIGTERM, stop)
 
     def watch() -> None:
-        while lives(owner) is not False and os.getppid() == parent:
+        while lives(owner) is not False and parent in (None, os.getppid()):
             time.sleep(_LOOK_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
