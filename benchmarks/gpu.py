@@ -5,8 +5,8 @@
 - energy: windows of training as Zeus reads them off the counter, against the power that another
   process reads from NVML meanwhile, summed over time;
 - speed: images/s and J/image at batch 32 of the loop as the paper ran it (torch's defaults, a
-  DataLoader without workers, `.item()` at every step), of `pepr train`'s own loop in several
-  arithmetics, and of that loop with changes that it does not have;
+  DataLoader without workers, `.item()` at every step) and of `pepr train`'s own loop in several
+  settings, kernel by kernel and as CUDA graphs, compiled and not;
 - watching: what a budget in Wh, which reads the counter during an epoch, does to the speed.
 
 The images are random, of DermaMNIST's shape; what is in them does not matter to speed.
@@ -14,15 +14,14 @@ The images are random, of DermaMNIST's shape; what is in them does not matter to
 
 from __future__ import annotations
 
-import functools
 import json
 import multiprocessing
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -54,6 +53,21 @@ SHAPES = (
     ("resnet50", 224, 2048),
 )
 BF16: dict[str, Any] = {"precision": "bf16", "layout": "channels_last"}
+GRAPH: dict[str, Any] = {"launch": "graph"}
+PAPERS = "paper's loop"
+ARMS: dict[str, dict[str, Any]] = {
+    "fp32 (default)": {},
+    "bf16 channels_last": BF16,
+    "fp32 graph": GRAPH,
+    "tf32 graph": {"precision": "tf32"} | GRAPH,
+    "bf16 channels_last graph": BF16 | GRAPH,
+    "bf16 graph": {"precision": "bf16"} | GRAPH,
+    "tf32": {"precision": "tf32"},
+}
+COMPILED: dict[str, dict[str, Any]] = {
+    "bf16 channels_last graph compiled": BF16 | GRAPH | {"compile": True},
+    "bf16 channels_last compiled": BF16 | {"compile": True},
+}
 
 
 class Bench:
@@ -158,38 +172,22 @@ class Bench:
 
     def speed(self, limit_s: float, keep: Callable[[Any], None]) -> list[dict[str, Any]]:
         """Every arm of every shape; what takes long last, and not begun after `limit_s`."""
-        tf32 = {"precision": "tf32"} if self.device.type == "cuda" else {}
-        usual = {"fp32 (default)": {}, "tf32": tf32, "bf16 channels_last": BF16}
-        tried = {
-            "fused Adam": (_fused_adam, BF16),
-            "cudnn.benchmark": (_cudnn_benchmark, BF16),
-            "compile": (nullcontext, BF16 | {"compile": True}),
-            "compile with CUDA graphs": (_graphs, BF16 | {"compile": True}),
-        }
         rows: list[dict[str, Any]] = [
             {"model": model, "image_size": pixels, "arms": {}} for model, pixels, _ in SHAPES
         ]
-        plan: list[tuple[int, str]] = []
-        for shape in range(len(SHAPES)):
-            plan += [(shape, name) for name in ("paper's loop", *usual)]
-        plan += [(shape, name) for shape in (0, 1) for name in tried]
-        plan += [(len(SHAPES) - 1, name) for name in tried if "compile" in name]
+        plan = [(shape, name) for shape in range(len(SHAPES)) for name in (PAPERS, *ARMS)]
+        plan += [(shape, name) for name in COMPILED for shape in (len(SHAPES) - 1, 1, 2)]
         for shape, name in plan:
             if time.perf_counter() - STARTED > limit_s:
                 break
             model, pixels, self.count = SHAPES[shape]
-            change, asked = tried.get(name, (nullcontext, usual.get(name, {})))
             row = rows[shape]
+            spec = _spec(model, pixels, (ARMS | COMPILED).get(name, {}))
 
-            spec = _spec(model, pixels, asked)
-
-            def arm(
-                spec: RunSpec = spec, change: Any = change, name: str = name
-            ) -> dict[str, float]:
-                if name == "paper's loop":
-                    return self.papers(spec.model, spec.image_size)
-                with change():
-                    return self.ours(spec)
+            def arm(spec: RunSpec = spec, name: str = name) -> dict[str, float]:
+                return (
+                    self.papers(spec.model, spec.image_size) if name == PAPERS else self.ours(spec)
+                )
 
             row["arms"][name] = _tried(arm)
             if "train_gflop_per_image" not in row:
@@ -396,7 +394,7 @@ def _spec(model: str, pixels: int, asked: Mapping[str, Any]) -> RunSpec:
 
 def _compare(row: dict[str, Any]) -> None:
     """How the arms stand to the paper's loop, and the rate of arithmetic of each."""
-    base = row["arms"]["paper's loop"]
+    base = row["arms"][PAPERS]
     for of in row["arms"].values():
         for name in ("images_per_s", "j_per_image"):
             if name in of and name in base:
@@ -410,35 +408,6 @@ def _integral(times: Any, watts: Any, since: float, to: float) -> float:
     inside = (times > since) & (times < to)
     t = np.concatenate([[since], times[inside], [to]])
     return float(np.trapezoid(np.interp(t, times, watts), t))
-
-
-@contextmanager
-def _graphs() -> Iterator[None]:
-    usual = torch.compile
-    torch.compile = functools.partial(usual, mode="reduce-overhead")
-    try:
-        yield
-    finally:
-        torch.compile = usual
-
-
-@contextmanager
-def _fused_adam() -> Iterator[None]:
-    usual = torch.optim.Adam
-    torch.optim.Adam = functools.partial(usual, fused=True)  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        torch.optim.Adam = usual  # type: ignore[misc]
-
-
-@contextmanager
-def _cudnn_benchmark() -> Iterator[None]:
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = False
 
 
 def _splits(pixels: int, n: int) -> Splits:

@@ -28,7 +28,16 @@ import pandas as pd
 
 from pepr_mlops.costs import LOST
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.schema import METRICS, PERFORMANCE, RESOURCES, TRIED, RunSpec, convert, value_type
+from pepr_mlops.schema import (
+    LATER,
+    METRICS,
+    PERFORMANCE,
+    RESOURCES,
+    TRIED,
+    RunSpec,
+    convert,
+    value_type,
+)
 
 _TEXT = {  # columns and the tags they are read from
     "performance_metric": "pepr.performance",
@@ -91,6 +100,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for f in fields(RunSpec):
         if f.name not in own:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
+    for name, before in LATER.items():  # a job logs all options there are
+        own[name] = own[name].mask(own[name].isna() & own["compile"].notna(), before)
     for name in TRIED:  # what `auto` came to
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
     names = {dataset: _folder_name(dataset) for dataset in own["dataset"].dropna().unique()}

@@ -231,13 +231,13 @@ def _settled(
     logged: Run,
     note: Callable[[str], None],
 ) -> RunSpec:
-    """The spec with the precision and layout that a trial chooses, which is logged.
+    """The spec with the setting that a trial chooses, which is logged.
 
     What the trial takes is logged with it, and is no part of the costs of training.
     """
     from pepr_mlops import tuning
 
-    note(f"{spec.model}: tries which arithmetic and memory layout is fastest on {device}")
+    note(f"{spec.model}: tries which setting is fastest on {device}")
     meter.begin("trial")
     try:
         trial = tuning.fastest(spec, splits, device)
@@ -245,7 +245,7 @@ def _settled(
         took = of_window(meter.end())
     energy = energy_text(took.energy_wh, overall(meter.sources))
     report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
-    note(f"{spec.model}: {trial.spec.precision}, {trial.spec.layout} ({report})")
+    note(f"{spec.model}: {', '.join(tuning.words(trial.spec))} ({report})")
     chosen = {
         f"pepr.{name}": getattr(trial.spec, name) for name in TRIED if getattr(spec, name) == AUTO
     }
@@ -342,7 +342,7 @@ def _check(
     data.check_name(spec.dataset)
     models.check_name(spec.model)
     device = hardware.resolve_device(spec.device)
-    train.check_arithmetic(spec, device)
+    train.check_device(spec, device)
     host = not (host_is_shared and device.type == "cuda")
     meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device), host=host)
     if spec.budget_wh is not None and not meter.sources:

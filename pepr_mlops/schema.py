@@ -19,7 +19,9 @@ from pepr_mlops.errors import WrongUse, nearest
 NONE = "none"  # how an absent optional value is written where only text is possible
 _NO_VALUE = ("", NONE)
 AUTO = "auto"  # of a field in TRIED: a trial decides
-TRIED = ("precision", "layout")
+TRIED = ("precision", "layout", "launch")
+# Options that came later, and what jobs did before there was the choice: such a job is the same.
+LATER = {"launch": "kernels"}
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
@@ -84,6 +86,12 @@ class RunSpec:
         "memory layout of the images; auto tries which is faster here",
         choices=("contiguous", "channels_last", AUTO),
     )
+    launch: str = _option(
+        "kernels",
+        "give a GPU its work kernel by kernel, or each step as one CUDA graph; auto tries which "
+        "is faster here",
+        choices=("kernels", "graph", AUTO),
+    )
     compile: bool = _option(False, "compile the model with torch.compile")
     deterministic: bool = _option(False, "use deterministic algorithms only")
     pretrained: bool = _option(True, "start from pretrained weights")
@@ -120,8 +128,8 @@ class RunSpec:
             raise WrongUse("weights: a file of weights excludes training from scratch; drop one")
         if self.compile and self.untried:
             raise WrongUse(
-                "compile: a trial of precision or layout would change what is compiled after it; "
-                "name both, or train without compile"
+                "compile: a trial of precision, layout or launch would change what is compiled "
+                "after it; name all three, or train without compile"
             )
         if self.country is not None and self.carbon_intensity is not None:
             raise WrongUse("country: carbon_intensity says the same; give one of them")
@@ -153,7 +161,11 @@ class RunSpec:
     @property
     def fingerprint(self) -> str:
         """What tells this job from any other: a digest of every field but where the data lie."""
-        asked = {key: value for key, value in self.as_params().items() if key != "data_root"}
+        asked = {
+            key: value
+            for key, value in self.as_params().items()
+            if key != "data_root" and LATER.get(key) != value
+        }
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
@@ -415,7 +427,8 @@ TAGS: dict[str, str] = {
     "pepr.stopped": "the budget that ended the run early, and where",
     "pepr.precision": "arithmetic that `precision=auto` came to",
     "pepr.layout": "memory layout that `layout=auto` came to",
-    "pepr.tried": "ms a step took in each arithmetic and layout tried, and what trying took",
+    "pepr.launch": "how the GPU was given its work that `launch=auto` came to",
+    "pepr.tried": "ms a step took in each setting tried, and what trying took",
     "pepr.parameters": "trainable and fixed weights of the model",
     "pepr.device": "torch device used",
     "pepr.hardware": "GPU, or the CPU where none is used",
@@ -480,6 +493,7 @@ COMPARED = (
     "lr",
     "precision",
     "layout",
+    "launch",
     "compile",
     "deterministic",
     "pretrained",

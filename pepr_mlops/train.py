@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -24,10 +24,14 @@ from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
 from pepr_mlops.forecast import WARM_STEPS, Forecast, Mark, of_window, steady_steps, usual_s
 from pepr_mlops.gauges import Gauges
+from pepr_mlops.graphs import Graphs
 from pepr_mlops.memory import keep_freed
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.processes import uninterrupted
 from pepr_mlops.schema import PERFORMANCE, RunSpec
+
+if TYPE_CHECKING:
+    from pepr_mlops.graphs import Pool
 
 Record = Callable[[Mapping[str, float], int], None]
 
@@ -68,8 +72,8 @@ class Result:
     stopped: str | None
 
 
-def check_arithmetic(spec: RunSpec, device: torch.device) -> None:
-    """Raise `WrongUse` unless the device has the precision asked for."""
+def check_device(spec: RunSpec, device: torch.device) -> None:
+    """Raise `WrongUse` unless the device has the precision asked for, and graphs if asked for."""
     if spec.precision == "tf32" and (
         device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)
     ):
@@ -83,6 +87,10 @@ def check_arithmetic(spec: RunSpec, device: torch.device) -> None:
         and torch.cuda.get_device_capability(device) < (8, 0)
     ):
         raise WrongUse(f"precision: bf16 is not in the hardware of {device}; use fp32 or fp16")
+    if spec.launch == "graph" and device.type != "cuda":
+        raise WrongUse(
+            f"launch: graph needs an NVIDIA GPU and the work runs on {device}; use kernels"
+        )
 
 
 def prepare(spec: RunSpec, device: torch.device) -> None:
@@ -277,7 +285,11 @@ class _Evaluation:
 
 
 class Training:
-    """The network, its optimiser and the data on the device."""
+    """The network, its optimiser and the data on the device.
+
+    CUDA graphs take their memory from `pool`, by default one of their own; trainings that share one
+    must not run at the same time.
+    """
 
     def __init__(
         self,
@@ -285,6 +297,7 @@ class Training:
         splits: Splits,
         network: torch.nn.Module,
         device: torch.device,
+        pool: Pool | None = None,
     ) -> None:
         layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
         resident = fits(splits, device)
@@ -313,7 +326,13 @@ class Training:
         network = network.to(device).to(memory_format=layout)
         # The order of the images depends on the seed alone, not on what the model drew before.
         self._shuffle = torch.Generator().manual_seed(spec.seed)
-        self._optimiser = torch.optim.Adam(network.parameters(), lr=spec.lr)
+        graphs = spec.launch == "graph"
+        self._optimiser = torch.optim.Adam(
+            network.parameters(),
+            lr=spec.lr,
+            fused=device.type == "cuda" or None,  # a few kernels instead of some for each weight
+            capturable=graphs,
+        )
         self._scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
         self._criterion: torch.nn.Module = (
             torch.nn.BCEWithLogitsLoss()
@@ -322,6 +341,12 @@ class Training:
         )
         self._weights = network
         self._network: Any = torch.compile(network) if spec.compile else network
+        self._step: Callable[..., torch.Tensor] = self._trained
+        self._output: Callable[..., torch.Tensor] = self._predicted
+        if graphs:
+            pool = pool or torch.cuda.graph_pool_handle()
+            self._step = Graphs(self._trained, device, pool)
+            self._output = Graphs(self._predicted, device, pool)
         self.steps = len(self.train.order(spec.batch_size, None))
 
     def state(self) -> dict[str, Any]:
@@ -329,6 +354,7 @@ class Training:
         return {
             "precision": self._spec.precision,
             "layout": self._spec.layout,
+            "launch": self._spec.launch,
             "network": self._weights.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -357,7 +383,8 @@ class Training:
             images += len(x)
         return images
 
-    def _step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _trained(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch, on which a step is taken."""
         self._optimiser.zero_grad(set_to_none=True)
         with self._autocast():
             loss: torch.Tensor = self._criterion(self._network(x), y)
@@ -405,9 +432,7 @@ class Training:
         with torch.inference_mode():
             order = list(torch.arange(len(batches)).split(self._spec.batch_size))
             for x, y in batches.take(order):
-                with self._autocast():
-                    output = self._network(x)
-                output = output.float()
+                output = self._output(x)
                 total += self._criterion(output, y) * len(x)
                 outputs.append(output)
             loss = float(total) / len(batches)
@@ -422,6 +447,11 @@ class Training:
         labels: Ints = batches.labels.long().cpu().numpy()
         chances = probabilities.cpu().numpy()
         return _Evaluation({"loss": loss, **scores(labels, chances, self._task)}, labels, chances)
+
+    def _predicted(self, x: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            output: torch.Tensor = self._network(x)
+        return output.float()
 
     def _autocast(self) -> torch.autocast:
         dtype = _AUTOCAST.get(self._spec.precision)

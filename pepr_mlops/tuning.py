@@ -1,7 +1,7 @@
-"""Which arithmetic and memory layout is fastest: a trial of some training steps in each.
+"""Which arithmetic, memory layout and launch is fastest: a trial of some training steps in each.
 
 What is trained in the trial is thrown away, so that the training afterwards is the one that the
-same precision and layout would have been if they had been asked for by name.
+same setting would have been if it had been asked for by name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,9 +21,13 @@ import torch
 from pepr_mlops import hardware, models, train
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.schema import AUTO, RunSpec
+from pepr_mlops.graphs import UNRECORDED
+from pepr_mlops.schema import AUTO, LATER, TRIED, RunSpec
 
-Setting = tuple[str, str]  # precision and layout
+if TYPE_CHECKING:
+    from pepr_mlops.graphs import Pool
+
+Setting = tuple[str, ...]  # what each field of TRIED is
 Steps = Callable[[int], float]  # trains so many steps and says how many seconds they took
 
 _BLOCK_S = 0.1  # of steps in a row, or the clock and the waiting for the device weigh too much
@@ -41,7 +46,7 @@ class Trial:
 
 
 def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
-    """Settle what `spec` leaves to a trial: its precision, its layout, or both.
+    """Settle what `spec` leaves to a trial: its precision, layout and launch, or some of them.
 
     All settings train on the first images of `splits.train`, in turns. Another than the first is
     chosen where it is faster by more than 3 % in the median of the turns. Raises `WrongUse` as
@@ -63,25 +68,44 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     )
     running: dict[Setting, Steps] = {}
     impossible: dict[Setting, WorkFailed] = {}
+    # Memory of their own for each would leave too little for the others on a small GPU.
+    pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
     for setting in settings(spec, device):
-        asked = replace(spec, precision=setting[0], layout=setting[1])
+        asked = _with(spec, setting)
         try:
-            running[setting] = _steps(asked, few, copy.deepcopy(network), device)
+            running[setting] = _steps(asked, few, copy.deepcopy(network), device, pool)
         except WorkFailed as error:
             impossible[setting] = error
     step_s = compare(running, impossible)
-    precision, layout = chosen(step_s)
-    words = [f"{' '.join(s)} {1000 * median(times):.3g} ms" for s, times in step_s.items()]
-    words += [f"{' '.join(s)} {error.reason}" for s, error in impossible.items()]
-    report = f"{', '.join(words)} for {images} images"
-    return Trial(replace(spec, precision=precision, layout=layout), report)
+    found = [
+        *((setting, f"{1000 * median(times):.3g} ms") for setting, times in step_s.items()),
+        *((setting, error.reason) for setting, error in impossible.items()),
+    ]
+    tried = [" ".join([*words(_with(spec, setting)), came_to]) for setting, came_to in found]
+    report = f"{', '.join(tried)} for {images} images"
+    return Trial(_with(spec, chosen(step_s)), report)
+
+
+def words(spec: RunSpec) -> list[str]:
+    """The setting of a spec as people read it: what jobs did before there was a choice is left
+    out."""
+    return [value for name in TRIED if (value := getattr(spec, name)) != LATER.get(name)]
 
 
 def settings(spec: RunSpec, device: torch.device) -> list[Setting]:
-    """What there is to try, the plainest first: arithmetic that the hardware has."""
-    precisions = _precisions(device) if spec.precision == AUTO else [spec.precision]
-    layouts = ["contiguous", "channels_last"] if spec.layout == AUTO else [spec.layout]
-    return list(itertools.product(precisions, layouts))
+    """What there is to try, the plainest first: arithmetic and graphs that the hardware has."""
+    choices = {
+        "precision": _precisions(device),
+        "layout": ["contiguous", "channels_last"],
+        "launch": ["kernels", "graph"] if device.type == "cuda" else ["kernels"],
+    }
+    asked = {name: getattr(spec, name) for name in TRIED}
+    return list(itertools.product(*(choices[n] if v == AUTO else [v] for n, v in asked.items())))
+
+
+def _with(spec: RunSpec, setting: Setting) -> RunSpec:
+    fields: dict[str, Any] = dict(zip(TRIED, setting, strict=True))
+    return replace(spec, **fields)
 
 
 def _precisions(device: torch.device) -> list[str]:
@@ -95,7 +119,13 @@ def _precisions(device: torch.device) -> list[str]:
     return ["fp32"]
 
 
-def _steps(spec: RunSpec, splits: Splits, network: torch.nn.Module, device: torch.device) -> Steps:
+def _steps(
+    spec: RunSpec,
+    splits: Splits,
+    network: torch.nn.Module,
+    device: torch.device,
+    pool: Pool | None,
+) -> Steps:
     """Steps on all training images of `splits` at once, warmed up; raises as `train.fit`."""
     batch = torch.arange(len(splits.train))
     _, wait = hardware.gpu_of(device)
@@ -105,7 +135,7 @@ def _steps(spec: RunSpec, splits: Splits, network: torch.nn.Module, device: torc
         nonlocal training
         try:
             train.prepare(spec, device)  # the precision of fp32 operations is the process's
-            training = training or train.Training(spec, splits, network, device)
+            training = training or train.Training(spec, splits, network, device, pool)
             started = time.perf_counter()
             training.steps_of([batch] * n)
             wait()
@@ -116,7 +146,7 @@ def _steps(spec: RunSpec, splits: Splits, network: torch.nn.Module, device: torc
             raise told from error
         return time.perf_counter() - started
 
-    steps(1)
+    steps(UNRECORDED + 1 if spec.launch == "graph" else 1)
     return steps
 
 

@@ -16,6 +16,7 @@ LEVELS = [
             "carbon",
             "costs",
             "forecast",
+            "graphs",
             "ledger",
             "models",
             "performance",

@@ -76,6 +76,17 @@ def test_one_row_per_run_typed_and_named(anywhere: str) -> None:
     assert row["end_time"] == pd.Timestamp(made["start"] + 9, unit="ms", tz="UTC")
 
 
+def test_a_run_from_before_there_was_an_option_did_as_all_did(store: str) -> None:
+    for name, without in (("old", ["launch"]), ("new", []), ("theirs", ["launch", "compile"])):
+        made = run(name, launch="graph")
+        made["params"] = {k: v for k, v in made["params"].items() if k not in without}
+        logged(store, made, "launched")
+    launch = query.load_runs("launched").set_index("model")["launch"]
+    assert launch["old"] == "kernels"
+    assert launch["new"] == "graph"
+    assert pd.isna(launch["theirs"])
+
+
 def test_the_frame_agrees_with_mlflows_own(anywhere: str) -> None:
     """The same columns as `mlflow.search_runs`, with the same values."""
     for i in range(7):

@@ -204,7 +204,7 @@ def test_operations_are_told_their_precision_by_themselves(
 
 def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
     with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
-        train.check_arithmetic(_spec(shapes, precision="tf32"), CPU)
+        train.check_device(_spec(shapes, precision="tf32"), CPU)
 
 
 def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
@@ -302,9 +302,9 @@ def test_bf16_is_looked_for_on_the_device_that_is_used(
     capability = {torch.device("cuda:0"): (8, 0), torch.device("cuda:1"): (7, 5)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability.__getitem__)
     spec = _spec(shapes, precision="bf16")
-    train.check_arithmetic(spec, torch.device("cuda:0"))
+    train.check_device(spec, torch.device("cuda:0"))
     with pytest.raises(WrongUse, match="bf16 is not in the hardware of cuda:1"):
-        train.check_arithmetic(spec, torch.device("cuda:1"))
+        train.check_device(spec, torch.device("cuda:1"))
 
 
 class _Clocked:
@@ -320,7 +320,7 @@ class _Clocked:
         self.now = self.begun = 0.0
         seconds = iter(step_s)
         first_s = iter([4.0])
-        step, evaluate = train.Training._step, train.Training.evaluate
+        step, evaluate = train.Training._trained, train.Training.evaluate
 
         def stepped(*given: Any) -> Any:
             self.now += next(seconds)
@@ -331,7 +331,7 @@ class _Clocked:
             return evaluate(training, batches, *given)
 
         monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        monkeypatch.setattr(train.Training, "_step", stepped)
+        monkeypatch.setattr(train.Training, "_trained", stepped)
         monkeypatch.setattr(train.Training, "evaluate", evaluated)
 
     def begin(self, name: str) -> None:

@@ -17,7 +17,8 @@ from pepr_mlops.job import run
 from pepr_mlops.sweep import plan, search
 
 CPU = torch.device("cpu")
-PLAIN, LAST, HALF = ("fp32", "contiguous"), ("fp32", "channels_last"), ("bf16", "contiguous")
+PLAIN = ("fp32", "contiguous", "kernels")
+LAST, HALF = ("fp32", "channels_last", "kernels"), ("bf16", "contiguous", "kernels")
 
 
 def _spec(shapes: Path, **fields: object) -> RunSpec:
@@ -51,7 +52,7 @@ def test_a_gain_that_may_be_chance_is_left() -> None:
 def test_a_setting_far_behind_is_tried_three_times_and_no_more() -> None:
     called = {PLAIN: 0, LAST: 0, HALF: 0}
 
-    def taking(setting: tuple[str, str], step_s: float) -> Callable[[int], float]:
+    def taking(setting: tuning.Setting, step_s: float) -> Callable[[int], float]:
         def steps(n: int) -> float:
             called[setting] += n
             return n * step_s
@@ -76,24 +77,27 @@ def test_only_arithmetic_that_the_hardware_has_is_tried(
     auto = _spec(shapes, precision="auto", layout="auto")
     gpu = torch.device("cuda:0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert [p for p, _ in tuning.settings(auto, gpu)] == [
+    assert [p for p, *_ in tuning.settings(auto, gpu)] == [
         *("fp32", "fp32", "tf32", "tf32", "bf16", "bf16")
     ]
+    launched = _spec(shapes, launch="auto")
+    assert tuning.settings(launched, gpu) == [PLAIN, ("fp32", "contiguous", "graph")]
+    assert tuning.settings(launched, CPU) == [PLAIN]  # there is nothing to launch
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert {p for p, _ in tuning.settings(auto, gpu)} == {"fp32", "fp16"}
+    assert {p for p, *_ in tuning.settings(auto, gpu)} == {"fp32", "fp16"}
     assert tuning.settings(_spec(shapes, layout="auto"), CPU) == [PLAIN, LAST]
     flags = Path("/proc/cpuinfo").read_text().split() if sys.platform == "linux" else []
     if "avx2" in flags:  # of this kind of CPU, AVX-512 is what bf16 needs
         expected = {"fp32", "bf16"} if "avx512bw" in flags else {"fp32"}
-        assert {p for p, _ in tuning.settings(auto, CPU)} == expected
+        assert {p for p, *_ in tuning.settings(auto, CPU)} == expected
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert {p for p, _ in tuning.settings(auto, CPU)} == {"fp32"}
+    assert {p for p, *_ in tuning.settings(auto, CPU)} == {"fp32"}
 
 
 def test_auto_trains_as_its_choice_by_name_would(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("bf16", "channels_last"))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("bf16", "channels_last", "kernels"))
     monkeypatch.setattr(tuning, "_precisions", lambda device: ["fp32", "bf16"])
     auto = run(_spec(shapes, precision="auto", layout="auto"))
     named = run(_spec(shapes, precision="bf16", layout="channels_last"))
@@ -124,7 +128,7 @@ def test_a_continued_training_keeps_what_was_chosen(
     store: str, shapes: Path, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(shapes, layout="auto")
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last"))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last", "kernels"))
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "kept", until=1)
     monkeypatch.setattr(tuning, "fastest", lambda *given: pytest.fail("it tries again"))
@@ -160,7 +164,7 @@ def test_what_runs_out_of_memory_is_not_chosen(
     assert trial.spec == dataclasses.replace(spec, layout="channels_last")
     assert "fp32 contiguous out_of_memory" in trial.report
     left = {PLAIN: lambda n: n * 0.5, LAST: lambda n: _out_of_memory()}
-    impossible: dict[tuple[str, str], WorkFailed] = {}
+    impossible: dict[tuning.Setting, WorkFailed] = {}
     assert list(tuning.compare(left, impossible)) == [PLAIN]
     assert list(impossible) == [LAST]
     plain = _spec(shapes, layout="contiguous", precision="auto")
@@ -170,7 +174,7 @@ def test_what_runs_out_of_memory_is_not_chosen(
 
 
 def test_where_auto_has_no_place(shapes: Path) -> None:
-    with pytest.raises(WrongUse, match=r"compile: a trial .* name both"):
+    with pytest.raises(WrongUse, match=r"compile: a trial .* name all three"):
         _spec(shapes, layout="auto", compile=True)
     with pytest.raises(WrongUse, match="layout: auto may come to something else for each model"):
         search.check([_spec(shapes, layout="auto")], "T")
@@ -179,7 +183,7 @@ def test_where_auto_has_no_place(shapes: Path) -> None:
 def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last"))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last", "kernels"))
     outcome = run(_spec(shapes, layout="auto", seed=1))
     runs = query.load_jobs(["shapes"])
     parameters = {"test_resnet": models.count_parameters("test_resnet")}

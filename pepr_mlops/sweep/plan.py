@@ -19,7 +19,7 @@ from pepr_mlops.sweep.tasks import FINAL, Task
 # What decides the cost of a training besides the model, but for what scales with it.
 _CONDITIONS = (
     *("dataset", "size", "image_size", "channels", "intensities", "batch_size", "precision"),
-    *("layout", "compile", "deterministic"),
+    *("layout", "launch", "compile", "deterministic"),
 )
 _MEASURED_BY = ("hardware", "energy_components")
 _MOST = 100_000  # jobs

@@ -40,7 +40,10 @@ Work = Callable[[Task], Report]  # may be carried to another process or machine 
 # Reasons that another try can change without anybody's help.
 TRANSIENT = {"crashed", "lost", "tracking", "sensor_lost"}
 # Reasons that another try cannot change on the same hardware.
-FINAL = {"out_of_memory", "non_finite_loss", "not_deterministic", "compile_failed", "wrong_use"}
+FINAL = {
+    *("out_of_memory", "non_finite_loss", "not_deterministic", "compile_failed", "graph_failed"),
+    "wrong_use",
+}
 
 
 class Engine(Protocol):

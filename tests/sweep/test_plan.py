@@ -46,6 +46,13 @@ def test_where_the_data_lie_is_not_what_is_asked() -> None:
     assert len({s.fingerprint for s in [spec, *changed]}) == 5
 
 
+def test_a_job_from_before_there_was_an_option_is_the_same_job() -> None:
+    spec = RunSpec()
+    assert spec.fingerprint == "3a5cba722b692581"  # as logged before there was `launch`
+    assert RunSpec(launch="kernels").fingerprint == spec.fingerprint
+    assert RunSpec(launch="graph").fingerprint != spec.fingerprint
+
+
 def test_the_order_depends_on_the_seed_and_the_jobs_alone() -> None:
     specs = plan.expand({"seed": list(range(20))})
     drawn = plan.shuffled(specs, 1)
