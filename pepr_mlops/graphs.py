@@ -75,6 +75,7 @@ class Graphs:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 output = self._function(*inputs)
         except RuntimeError as error:
+            self._end_recording_of_random_numbers()
             if isinstance(error.__context__, torch.OutOfMemoryError):  # the recording broke off
                 raise error.__context__ from None
             if "captur" not in str(error):
@@ -85,3 +86,10 @@ class Graphs:
                 reason="graph_failed",
             ) from error
         return graph, inputs, output
+
+    def _end_recording_of_random_numbers(self) -> None:
+        """A recording that breaks off leaves the generator believing that it goes on."""
+        generator = torch.cuda.default_generators[self._device.index or 0]
+        fresh = torch.Generator(self._device)
+        fresh.set_state(generator.get_state())
+        generator.graphsafe_set_state(fresh.graphsafe_get_state())

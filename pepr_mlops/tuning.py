@@ -70,12 +70,16 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     impossible: dict[Setting, WorkFailed] = {}
     # Memory of their own for each would leave too little for the others on a small GPU.
     pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
-    for setting in settings(spec, device):
-        asked = _with(spec, setting)
+    left = settings(spec, device)
+    while left:
+        asked = _with(spec, setting := left.pop(0))
         try:
             running[setting] = _steps(asked, few, copy.deepcopy(network), device, pool)
         except WorkFailed as error:
             impossible[setting] = error
+            without = _setting(replace(asked, launch="kernels"))
+            if error.reason == "graph_failed" and spec.launch == AUTO and without not in running:
+                left.insert(0, without)
     step_s = compare(running, impossible)
     found = [
         *((setting, f"{1000 * median(times):.3g} ms") for setting, times in step_s.items()),
@@ -93,14 +97,25 @@ def words(spec: RunSpec) -> list[str]:
 
 
 def settings(spec: RunSpec, device: torch.device) -> list[Setting]:
-    """What there is to try, the plainest first: arithmetic and graphs that the hardware has."""
+    """What there is to try, the plainest first: arithmetic and graphs that the hardware has.
+
+    Of what can be tried with and without graphs only the plainest is without: a graph is no slower.
+    """
+    graph = device.type == "cuda"
     choices = {
         "precision": _precisions(device),
         "layout": ["contiguous", "channels_last"],
-        "launch": ["kernels", "graph"] if device.type == "cuda" else ["kernels"],
+        "launch": ["graph" if graph else "kernels"],
     }
     asked = {name: getattr(spec, name) for name in TRIED}
-    return list(itertools.product(*(choices[n] if v == AUTO else [v] for n, v in asked.items())))
+    found = list(itertools.product(*(choices[n] if v == AUTO else [v] for n, v in asked.items())))
+    if graph and spec.launch == AUTO:
+        found.insert(0, _setting(replace(_with(spec, found[0]), launch="kernels")))
+    return found
+
+
+def _setting(spec: RunSpec) -> Setting:
+    return tuple(getattr(spec, name) for name in TRIED)
 
 
 def _with(spec: RunSpec, setting: Setting) -> RunSpec:

@@ -82,6 +82,10 @@ def test_only_arithmetic_that_the_hardware_has_is_tried(
     ]
     launched = _spec(shapes, launch="auto")
     assert tuning.settings(launched, gpu) == [PLAIN, ("fp32", "contiguous", "graph")]
+    both = _spec(shapes, launch="auto", layout="auto")
+    assert tuning.settings(both, gpu) == [
+        *(PLAIN, ("fp32", "contiguous", "graph"), ("fp32", "channels_last", "graph"))
+    ]
     assert tuning.settings(launched, CPU) == [PLAIN]  # there is nothing to launch
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert {p for p, *_ in tuning.settings(auto, gpu)} == {"fp32", "fp16"}
@@ -192,3 +196,24 @@ def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     took_s = outcome.result.metrics["time/train_s"]
     assert expected.tolist()[:2] == pytest.approx([took_s, took_s])
     assert expected.isna().tolist() == [False, False, True]
+
+
+def test_what_cannot_be_a_graph_is_tried_kernel_by_kernel(
+    shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = _spec(shapes, layout="auto", launch="auto")
+    every = [PLAIN, ("fp32", "contiguous", "graph"), ("fp32", "channels_last", "graph")]
+    monkeypatch.setattr(tuning, "settings", lambda spec, device: list(every))
+
+    def steps(spec: RunSpec, *_: object) -> tuning.Steps:
+        if spec.launch == "graph":
+            raise WorkFailed("launch: a step cannot be recorded", reason="graph_failed")
+        return lambda n: n * (0.1 if spec.layout == "channels_last" else 0.2)
+
+    monkeypatch.setattr(tuning, "_steps", steps)
+    trial = tuning.fastest(spec, data.load(spec), CPU)
+    assert trial.spec == dataclasses.replace(spec, layout="channels_last", launch="kernels")
+    assert trial.report == (
+        "fp32 contiguous 200 ms, fp32 channels_last 100 ms, fp32 contiguous graph graph_failed, "
+        "fp32 channels_last graph graph_failed for 8 images"
+    )
