@@ -2,10 +2,10 @@
 
     python benchmarks/forecast.py --out benchmarks/results/forecast.json
 
-Trains small models on digits (or with --data-root on PneumoniaMNIST, real X-rays) as `pepr train`
-does, and reads from each run's tracking store what was forecast after the first epoch and what it
-came to. carbontracker's rule on the same run is the mean of the monitored epochs, by default the
-first alone, times the epochs (`carbontracker/predictor.py`).
+Trains small models on digits (or with --data-root on PneumoniaMNIST, real X-rays) as a sweep does,
+each in a process of its own, and reads from each run what was forecast after the first epoch and
+what it came to. carbontracker's rule on the same run is the mean of the monitored epochs, by
+default the first alone, times the epochs (`carbontracker/predictor.py`).
 
 An error is the forecast over the final value, less one; `median_error` is the median of their sizes
 and `bias` that of themselves. `epochs_cv` is how much the epochs after the first differ among
@@ -14,9 +14,6 @@ themselves, standard deviation over mean, which no forecast can foresee.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -26,7 +23,7 @@ import click
 import pandas as pd
 from common import machine, write
 
-from pepr_mlops import RunSpec
+from pepr_mlops import RunSpec, sweeper
 from pepr_mlops.query import load_epochs, load_runs
 
 # model, pixels, images of a batch, share of the training set
@@ -56,27 +53,38 @@ RULES = ("forecast", "carbontracker")
 @click.option("--epochs", default=5)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> None:
+    head = machine()
     data: dict[str, Any] = {"dataset": "digits"}
-    if data_root is not None:
+    share = 1.0
+    if data_root is not None:  # of four times as many images
         data = {"dataset": "pneumonia", "size": 28, "data_root": str(data_root.resolve())}
-    rows = []
+        share = 0.7 if head["device"].startswith("cuda") else 0.25
+    specs = [
+        RunSpec(
+            model=model,
+            image_size=image_size,
+            batch_size=batch_size,
+            fraction=fraction * share,
+            epochs=epochs,
+            pretrained=False,
+            experiment="forecast",
+            **data,
+        )
+        for model, image_size, batch_size, fraction in RUNS[:runs]
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        for i, (model, image_size, batch_size, fraction) in enumerate(RUNS[:runs]):
-            spec = RunSpec(
-                model=model,
-                image_size=image_size,
-                batch_size=batch_size,
-                fraction=fraction * (0.25 if data_root else 1.0),  # there are four times as many
-                epochs=epochs,
-                pretrained=False,
-                experiment=f"run {i}",
-                **data,
-            )
-            rows.append(_row(spec, f"sqlite:///{folder}/mlflow.db"))
-            click.echo(rows[-1], err=True)
+        uri = f"sqlite:///{folder}/mlflow.db"
+        sweeper.run(
+            specs,
+            sweeper.Settings(tracking_uri=uri, checkpoints=Path(folder) / "checkpoints"),
+            lambda status: None,
+            lambda report: click.echo(f"{report.spec.model}: {report.reason}", err=True),
+        )
+        rows = _rows(uri)
+    assert len(rows) == runs
     write(
         {
-            **machine(),
+            **head,
             "dataset": data["dataset"],
             "epochs": epochs,
             "energy_source": sorted({row["energy_source"] for row in rows}),
@@ -87,30 +95,20 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
     )
 
 
-def _row(spec: RunSpec, tracking_uri: str) -> dict[str, Any]:
-    """What a job in a process of its own forecast, and came to."""
-    words = [f"{name}={value}" for name, value in spec.as_params().items()]
-    subprocess.run(
-        [sys.executable, "-m", "pepr_mlops.cli.project", *words],
-        check=True,
-        env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    (run,) = load_runs(spec.experiment, tracking_uri=tracking_uri).to_dict("records")
+def _rows(uri: str) -> list[dict[str, Any]]:
+    """What each run forecast, and came to."""
+    runs = load_runs("forecast", tracking_uri=uri)
     names = [name for pair in COSTS.values() for name in pair]
-    history = load_epochs([run["run_id"]], names, tracking_uri=tracking_uri).set_index("step")
-    return {
-        "model": spec.model,
-        "image_size": spec.image_size,
-        "batch_size": spec.batch_size,
-        "fraction": spec.fraction,
-        "energy_source": run["energy_source"],
-        **{
-            cost: _errors(history[so_far], history.loc[1, ahead])
-            for cost, (so_far, ahead) in COSTS.items()
-        },
-    }
+    points = load_epochs(list(runs["run_id"]), names, tracking_uri=uri).set_index("step")
+    histories = dict(list(points.groupby("run_id")))
+    asked = ["model", "image_size", "batch_size", "fraction", "energy_source"]
+    rows = []
+    for run in runs.to_dict("records"):
+        history = histories[run["run_id"]]
+        rows.append({name: run[name] for name in asked})
+        for cost, (so_far, ahead) in COSTS.items():
+            rows[-1][cost] = _errors(history[so_far], history.loc[1, ahead])
+    return rows
 
 
 def _errors(so_far: pd.Series[float], forecast: float) -> dict[str, float]:
