@@ -175,7 +175,8 @@ def _load_runs(uri: str, runs: int, _: int) -> int:
 def _scored(uri: str, runs: int, _: int) -> int:
     """What `pepr score` does between its options and its table."""
     found = query.load_runs("benchmark", tracking_uri=uri)
-    compared = compare(found, Question(), query.load_evidence(found, tracking_uri=uri))
+    evidence = query.load_evidence(found, tracking_uri=uri)
+    compared = compare(found, Question(), evidence, kept.intervals)
     return int(compared.runs["used"].sum())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from pepr_mlops.quality import Evidence
 from pepr_mlops.schema import COMPARED, METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
+Intervals = Callable[..., pd.DataFrame]  # `stats.intervals`, or what stands for it
 
 ENERGY_ERROR = 0.05  # relative standard deviation of a measured energy
 
@@ -112,15 +113,21 @@ class Prepared:
     notes: list[str]
 
 
-def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Comparison:
+def compare(
+    runs: pd.DataFrame,
+    question: Question,
+    evidence: Evidence | None = None,
+    intervals: Intervals = stats.intervals,
+) -> Comparison:
     """Score runs of `query.load_runs`, each experiment by itself.
 
     Runs that cannot be compared are left out and doubtful ones flagged (`quality`), seeds are
-    averaged per model, and costs are normalised over the models of one comparison set. Raises
-    `WorkFailed` when nothing is left, and `WrongUse` for runs that differ in what a comparison set
-    shares, with the groups and their sizes, unless `question.mixed` says what to do.
+    averaged per model, and costs are normalised over the models of one comparison set. `intervals`
+    is asked for those of each set. Raises `WorkFailed` when nothing is left, and `WrongUse` for
+    runs that differ in what a comparison set shares, with the groups and their sizes, unless
+    `question.mixed` says what to do.
     """
-    return score_sets(prepare(runs, question, evidence), question)
+    return score_sets(prepare(runs, question, evidence), question, intervals)
 
 
 def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Prepared:
@@ -169,14 +176,16 @@ def _check_range(usable: pd.DataFrame, costs: Sequence[str]) -> None:
             )
 
 
-def score_sets(prepared: Prepared, question: Question) -> Comparison:
+def score_sets(
+    prepared: Prepared, question: Question, intervals: Intervals = stats.intervals
+) -> Comparison:
     """Score what was prepared for the same resources, by this weighting and normalisation."""
     if question.resources != prepared.question.resources:
         raise ValueError("the runs were prepared for other resources")
     costs, judged, notes = prepared.costs, prepared.judged, list(prepared.notes)
     scores, parts, sets = [], [], []
     for name, members in prepared.members.items():
-        scored, of_resources, bounds, clipped = _score(members, costs, question)
+        scored, of_resources, bounds, clipped = _score(members, costs, question, intervals)
         notes += clipped
         scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
         parts.append(of_resources)
@@ -312,7 +321,9 @@ def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[st
     of: dict[str, dict[str, None]] = {}
     for run, text in zip(found["run_id"].tolist(), found[column].tolist(), strict=True):
         of.setdefault(run, {})[text] = None
-    return [list(of.get(run, ())) for run in rows["run_id"].tolist()]
+    lists: dict[str, list[str]] = {run: list(texts) for run, texts in of.items()}
+    nothing: list[str] = []  # one for all: tens of thousands would set off a search for garbage
+    return [lists.get(run, nothing) for run in rows["run_id"].tolist()]
 
 
 def _remedy(judged: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -384,7 +395,7 @@ def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -
 
 
 def _score(
-    members: pd.DataFrame, costs: Sequence[str], question: Question
+    members: pd.DataFrame, costs: Sequence[str], question: Question, intervals: Intervals
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, score.Bounds], list[str]]:
     """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
     name = members["comparison_set"].iloc[0]
@@ -445,10 +456,8 @@ def _score(
             }
         )
         error = {c: question.energy_error for c in columns if quality.about_energy([c])}
-        drawn = values.assign(model=by_row.ngroup())
-        found = stats.intervals(
-            drawn, scoring, error=error, draws=question.draws, seed=question.seed
-        )
+        drawn = values[[PERFORMANCE, *columns]].assign(model=by_row.ngroup())
+        found = intervals(drawn, scoring, error=error, draws=question.draws, seed=question.seed)
         table = table.join(found.set_index(names.index))
         table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
         tables.append(table.sort_values(["rank", "performance"], ascending=[True, False]))

@@ -11,6 +11,7 @@ from pepr_mlops import query
 from pepr_mlops.comparison import Prepared, Question, prepare, score_sets
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.quality import Evidence
+from pepr_mlops.query import kept
 from pepr_mlops.report.board import Beside
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
 
@@ -100,7 +101,8 @@ def material(
         asked = question if main else replace(
             question, resources=sorted_.question.resources, weights=None, reference=None,
             normalisation=sorted_.question.normalisation, mixed=sorted_.question.mixed)  # fmt: skip
-        parts.append(Part(score_sets(sorted_, asked), asked, source.runs[name], main))
+        scored = score_sets(sorted_, asked, kept.intervals)
+        parts.append(Part(scored, asked, source.runs[name], main))
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 
 

@@ -8,16 +8,22 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from made import logged, run
+from made import frame, logged, run
 from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 
-from pepr_mlops import query
+from pepr_mlops import query, stats, view
+from pepr_mlops.cli import main
+from pepr_mlops.comparison import Comparison, Question, compare, prepare, score_sets
 from pepr_mlops.query import kept
+from pepr_mlops.score import Bounds
 
 
 @pytest.fixture(autouse=True)
@@ -259,3 +265,200 @@ def test_processes_share_what_one_has_read(
     found = _kept_runs(uri, monkeypatch)
     assert sorted(found["run_id"]) == sorted(ids)
     assert len(list(kept._folder().iterdir())) == 1
+
+
+# Intervals -------------------------------------------------------------------------------------
+
+# Seeds, a missing performance, an infinite cost, a strange name; the last three are other sets.
+ODD = [
+    *(run("a", seed, performance=0.7 + seed / 30, energy_wh=10.0 + seed) for seed in range(3)),
+    run("b", performance=0.9, energy_wh=50.0, memory_gb=8.0),
+    run("b", 1, performance=None),
+    run("c", performance=0.8, energy_wh=float("inf")),
+    run("Röntgen 肺", performance=0.6, energy_wh=0.0, memory_gb=0.1 + 0.2),
+    *(run(m, energy_wh=e, tags={"pepr.hardware": "CPU"}) for m, e in (("a", 7.0), ("b", 9.0))),
+    run("a", dataset="lidc", tags={"pepr.experiment": "lidc"}, energy_wh=3.0),
+]
+ASKED = Question(mixed="stratify", draws=20)
+OF_BOTH = replace(ASKED, resources=("E", "M"))
+SAVED = compare(frame(ODD[:4]), OF_BOTH).reference
+NARROWER = replace(SAVED, bounds=SAVED.bounds | {"energy_wh": Bounds(12.0, 50.0)})
+
+
+def _scored(runs: pd.DataFrame, question: Question) -> Comparison:
+    return compare(runs, question, None, kept.intervals)
+
+
+def _assert_same(found: Comparison, expected: Comparison) -> None:
+    for name in ("scores", "costs", "runs", "used", "sets"):
+        assert_frame_equal(getattr(found, name), getattr(expected, name), check_exact=True)
+    assert (found.notes, found.reference) == (expected.notes, expected.reference)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs intervals were drawn of, for each time they were."""
+    counts, draw = [], stats.intervals
+
+    def counting(runs: pd.DataFrame, *given: Any, **settings: Any) -> pd.DataFrame:
+        counts.append(len(runs))
+        return draw(runs, *given, **settings)
+
+    monkeypatch.setattr(stats, "intervals", counting)
+    return counts
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        OF_BOTH,
+        replace(OF_BOTH, weights=(0.3, 0.7), alpha=2.0, normalisation="robust", mixed="allow"),
+        replace(ASKED, mixed="allow", normalisation="reference", reference=SAVED),
+    ],
+    ids=["strata", "weights", "reference"],
+)
+def test_kept_intervals_make_the_same_comparison(question: Question, drawn: list[int]) -> None:
+    runs = frame(ODD)
+    fresh = compare(runs, question)
+    assert fresh.scores["ci_low"].notna().all()
+    _assert_same(_scored(runs, question), fresh)
+    assert drawn
+    drawn.clear()
+    _assert_same(_scored(runs, question), fresh)
+    assert drawn == []
+
+
+def test_a_change_of_one_run_has_its_set_drawn_anew(drawn: list[int]) -> None:
+    before = [*ODD[:3], run("b", performance=0.9, energy_wh=50.0)]
+    _scored(frame(before), ASKED)
+    for changed, sets in (
+        ({"performance": np.nextafter(0.9, 1)}, [4]),
+        ({"energy_wh": np.nextafter(50.0, 60)}, [4]),
+        ({"model": "A"}, [4]),  # in another order
+        ({"tags": {"pepr.hardware": "CPU"}}, [1, 3]),
+        ({"status": "FAILED"}, [3]),
+        ({"model": "c"}, []),  # of the same numbers, under its own name
+    ):
+        drawn.clear()
+        after = {"model": "b", "performance": 0.9, "energy_wh": 50.0, **changed}  # type: ignore[dict-item]
+        runs = frame([*before[:3], run(**after)])
+        found = _scored(runs, ASKED)
+        assert drawn == sets, changed
+        _assert_same(found, compare(runs, ASKED))
+
+
+def test_another_question_has_them_drawn_anew(drawn: list[int]) -> None:
+    asked = replace(OF_BOTH, weights=(0.5, 0.5))
+    prepared = prepare(frame(ODD[:4]), asked)
+    score_sets(prepared, asked, kept.intervals)
+    for changed in (
+        {"weights": (0.5 - 1e-10, 0.5 + 1e-10)},
+        {"alpha": 1.5},
+        {"normalisation": "zero"},
+        {"normalisation": "robust"},
+        {"normalisation": "robust", "quantiles": (0.1, 0.9)},
+        {"normalisation": "reference", "reference": SAVED},
+        {"normalisation": "reference", "reference": NARROWER},
+        {"energy_error": 0.06},
+        {"draws": 21},
+        {"seed": 1},
+    ):
+        drawn.clear()
+        score_sets(prepared, replace(asked, **changed), kept.intervals)  # type: ignore[arg-type]
+        assert drawn == [4], changed
+    drawn.clear()
+    score_sets(prepared, asked, kept.intervals)
+    assert drawn == []
+    score_sets(prepared, OF_BOTH, kept.intervals)
+    assert drawn == [4, 4]
+
+
+def test_other_code_draws_its_own(drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = prepare(frame(ODD[:4]), ASKED)
+    score_sets(prepared, ASKED, kept.intervals)
+    monkeypatch.setattr("scipy.__version__", "of tomorrow")
+    score_sets(prepared, ASKED, kept.intervals)
+    monkeypatch.setattr(kept, "_code", lambda: "of tomorrow")
+    score_sets(prepared, ASKED, kept.intervals)
+    assert drawn == [4, 4, 4]
+
+
+def test_damaged_intervals_and_those_of_others_are_drawn_anew(drawn: list[int]) -> None:
+    prepared = prepare(frame(ODD[:4]), ASKED)
+    fresh = score_sets(prepared, ASKED, kept.intervals)
+    (path,) = kept._folder().iterdir()
+    whole = path.read_bytes()
+    score_sets(prepared, replace(ASKED, seed=1), kept.intervals)
+    (other,) = set(kept._folder().iterdir()) - {path}
+    flipped = bytes([whole[-1] ^ 1])
+    for damaged in (b"", whole[:40], whole[:-1], whole[:-1] + flipped, other.read_bytes()):
+        path.write_bytes(damaged)
+        drawn.clear()
+        _assert_same(score_sets(prepared, ASKED, kept.intervals), fresh)
+        assert drawn == [4]
+        assert path.read_bytes() == whole
+
+
+def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = frame(ODD[:5])
+    assert _scored(runs, replace(ASKED, draws=0)).scores["ci_low"].isna().all()
+    monkeypatch.setattr(kept, "FEWEST", 5)  # one of the five has no performance
+    _scored(runs, ASKED)
+    monkeypatch.setattr(kept, "FEWEST", 1)
+    numbers = pd.DataFrame({"model": ["a", "b"], "performance": [0.5, 0.7], "energy_wh": [1.0, 2]})
+    scoring = stats.Scoring(["energy_wh"], np.ones(1))  # type: ignore[arg-type]  # JSON has none
+    found = kept.intervals(numbers, scoring, error={}, draws=5, seed=0)
+    assert found["ci_low"].tolist() == pytest.approx([0.5, 0.35])
+    assert not kept._folder().exists()
+
+
+@pytest.mark.parametrize("why", ["a file is in its place", "there is no home"])
+def test_where_no_intervals_can_be_kept_they_are_drawn(
+    why: str, drawn: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    if why == "there is no home":
+        monkeypatch.delenv("PEPR_KEPT")
+        monkeypatch.setattr(Path, "expanduser", homeless)
+    else:
+        (tmp_path / "kept").write_text("")
+    first, second = (_scored(frame(ODD[:4]), ASKED) for _ in range(2))
+    _assert_same(first, second)
+    assert drawn == [4, 4]
+
+
+def test_intervals_do_not_displace_what_was_read(
+    three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, _ = three
+    monkeypatch.setattr(kept, "_MOST", 1)
+    query.load_runs("derma", tracking_uri=uri)
+    for seed in (0, 1):
+        _scored(frame(ODD[:4]), replace(ASKED, seed=seed))
+    files = sorted(kept._folder().iterdir(), key=lambda path: path.suffix)
+    assert [path.suffix for path in files] == [".arrow", ".intervals"]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    _kept_runs(uri, monkeypatch)
+
+
+def test_commands_and_reports_draw_once(
+    store: str, drawn: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(6):
+        tags = {"pepr.parameters": str(1000 + i)}
+        logged(store, run("abcdef"[i], performance=0.5 + i / 50, energy_wh=1.0 + i, tags=tags))
+    told = []
+    for command in ("score", "score", "select", "stats"):
+        with pytest.raises(SystemExit) as left:
+            main([command, "--experiment", "derma", "--format", "json"])
+        assert not left.value.code
+        told.append(capsys.readouterr())
+    assert told[0] == told[1]
+    source = view.read(["derma"], tracking_uri=store)
+    prepared, _ = view.sort(source, Question())
+    assert len(view.material(source, prepared, Question()).models) == 6
+    assert drawn == [6]

@@ -14,7 +14,7 @@ from pepr_mlops.errors import WrongUse
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pepr_mlops.comparison import Mixed, Question
+    from pepr_mlops.comparison import Comparison, Mixed, Question
     from pepr_mlops.quality import Evidence
     from pepr_mlops.score import Reference
 
@@ -145,6 +145,14 @@ def read(experiments: Sequence[str], tracking_uri: str | None, **options: Any) -
     if quality.about_energy([frame.column(runs, name) for name in asked.resources]):
         evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
     return Asked(runs, asked, evidence)
+
+
+def compared(found: Asked) -> Comparison:
+    """The answer; of many runs, intervals that were found before are not drawn again."""
+    from pepr_mlops.comparison import compare
+    from pepr_mlops.query import kept
+
+    return compare(found.runs, found.question, found.evidence, kept.intervals)
 
 
 def question(

@@ -57,13 +57,13 @@ def command(
     **options: Any,
 ) -> None:
     from pepr_mlops.cli.written import give, tell
-    from pepr_mlops.comparison import compare, tally
+    from pepr_mlops.comparison import tally
     from pepr_mlops.writeback import by_run, metric_name, superseded
 
     asked_for = asked.read(experiments, tracking_uri, **options)
     runs, question = asked_for.runs, asked_for.question
     try:
-        found = compare(runs, question, asked_for.evidence)
+        found = asked.compared(asked_for)
     except WorkFailed:
         if write:  # what has a score is in no comparison set any more
             name = "+".join(question.resources) if question.weights else None

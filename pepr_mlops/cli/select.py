@@ -56,13 +56,13 @@ def command(
     **options: Any,
 ) -> None:
     from pepr_mlops.cli.written import as_json, give, tell
-    from pepr_mlops.comparison import compare, tally
+    from pepr_mlops.comparison import tally
 
     limits = [
         _limit(word, kind) for kind, ws in (("max", at_most), ("min", at_least)) for word in ws
     ]
     asked_for = asked.read(experiments, tracking_uri, **options)
-    found = compare(asked_for.runs, asked_for.question, asked_for.evidence)
+    found = asked.compared(asked_for)
     resources = asked_for.question.resources
     answers = [
         _answer(found, str(name), limits, resources, by, top)

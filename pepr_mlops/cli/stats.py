@@ -43,12 +43,12 @@ def command(
     **options: Any,
 ) -> None:
     from pepr_mlops.cli.written import give, tell, text
-    from pepr_mlops.comparison import compare, tally
+    from pepr_mlops.comparison import tally
     from pepr_mlops.differences import differences
 
     options["stratify"] = not options["allow_mixed"]  # each condition is a set of its own
     asked_for = asked.read(experiments, tracking_uri, **options)
-    found = compare(asked_for.runs, asked_for.question, asked_for.evidence)
+    found = asked.compared(asked_for)
     table = differences(found, by)
     tell([f"runs: {tally(found.runs)}", *found.notes])
     shown = table.assign(

@@ -5,7 +5,10 @@ A SQLite database is a file, whose state is told by its inode, size and times: a
 the same, so is everything in it, and what was read is given again. No other store can be asked
 cheaply whether any run was changed, so of those nothing is kept.
 
-Nothing here ever fails: what cannot be kept, found or trusted is read anew.
+The intervals of so many runs take another second to draw. They are a function of a few numbers of
+each run, and kept by a digest of these, whichever store they are from.
+
+Nothing here ever fails: what cannot be kept, found or trusted is made anew.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -30,8 +34,11 @@ from pyarrow import feather
 
 from pepr_mlops.query import sql
 
-FEWEST = 1000  # rows; fewer are read at once
-_MOST = 32  # answers; the newest are kept
+if TYPE_CHECKING:
+    from pepr_mlops.stats import Scoring
+
+FEWEST = 1000  # rows; fewer are read, and drawn from, at once
+_MOST = 32  # answers of a kind; the newest are kept
 _SETTLED_S = 2.0  # the coarsest clock of a file system: later writes have another time
 _PATIENCE_S = 5.0
 _PACKAGE = Path(__file__).parents[1]
@@ -56,6 +63,26 @@ def answer(
     found = read()
     if max(len(found), looked_through) >= FEWEST and state(uri) == before and _settled(before):
         _keep(path, found, before)
+    return found
+
+
+def intervals(
+    runs: pd.DataFrame, scoring: Scoring, *, error: dict[str, float], draws: int, seed: int
+) -> pd.DataFrame:
+    """What `stats.intervals` gives, or gave for the very same numbers, settings and code.
+
+    It is worth keeping with `FEWEST` rows.
+    """
+    from pepr_mlops import stats  # and SciPy, which takes a second that reading does without
+
+    asked = _asked(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
+    if asked is None:
+        return stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
+    path = _folder() / f"{asked}.intervals"
+    found = _kept(path, asked)
+    if found is None:
+        found = stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
+        _keep(path, found, asked)
     return found
 
 
@@ -93,8 +120,13 @@ def _settled(text: str) -> bool:
 def _folder() -> Path:
     """PEPR_KEPT, or a folder of the user's cache."""
     given = os.environ.get("PEPR_KEPT")
-    of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(given) if given else of_user / "pepr_mlops" / "kept"
+    if given:
+        return Path(given)
+    try:
+        of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:
+        return Path(os.devnull)  # a user without a home, who can keep nothing
+    return of_user / "pepr_mlops" / "kept"
 
 
 def _name(uri: str, question: list[Any]) -> str:
@@ -107,6 +139,18 @@ def _name(uri: str, question: list[Any]) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def _asked(runs: pd.DataFrame, scoring: Scoring, *settings: Any) -> str | None:
+    """A digest of all that intervals are made of and by, None of what cannot be written."""
+    import scipy
+
+    try:
+        text = json.dumps([asdict(scoring), settings, _code(), scipy.__version__])
+        content = text.encode() + _written(runs, "uncompressed")
+    except (OSError, ValueError, TypeError, pa.ArrowException):
+        return None
+    return hashlib.blake2b(content, digest_size=_DIGEST).hexdigest()
+
+
 @cache
 def _code() -> str:
     """A digest of the modules an answer may be made by, and the libraries that write it."""
@@ -114,6 +158,9 @@ def _code() -> str:
     for path in sorted([*_PACKAGE.glob("*.py"), *_PACKAGE.glob("query/*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+_code()  # of the files as they are loaded, not as an update may leave them while a live page runs
 
 
 def _kept(path: Path, now: str) -> pd.DataFrame | None:
@@ -129,16 +176,15 @@ def _kept(path: Path, now: str) -> pd.DataFrame | None:
 def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
     """Write the answer for its user alone, whole or not at all, and forget the oldest others.
 
-    Only if it comes back as it is, to the type of every column.
+    Only if it comes back as it is, to the type of every column and of the index.
     """
     try:
-        written = pa.BufferOutputStream()
-        feather.write_feather(found, written, compression="zstd")
-        content = written.getvalue().to_pybytes()
-        if not _frame(content).equals(found):
+        content = _written(found, "zstd")
+        if not _same(_frame(content), found):
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent)  # which only its user may read
+        # which only its user may read
+        handle, part = tempfile.mkstemp(path.suffix, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(_digest(content, then) + content)
@@ -146,7 +192,8 @@ def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
         except BaseException:
             os.unlink(part)
             raise
-        by_age = sorted(path.parent.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
+        of_kind = path.parent.glob(f"*{path.suffix}")
+        by_age = sorted(of_kind, key=lambda p: p.stat().st_mtime, reverse=True)
         for old in by_age[_MOST:]:
             old.unlink()
     except (OSError, ValueError, TypeError, pa.ArrowException):
@@ -156,6 +203,17 @@ def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
 def _digest(content: bytes, state: str) -> bytes:
     """Fits one content in one state: a file that was damaged or is of another state has none."""
     return hashlib.blake2b(state.encode() + content, digest_size=_DIGEST).digest()
+
+
+def _written(table: pd.DataFrame, compression: str) -> bytes:
+    stream = pa.BufferOutputStream()
+    feather.write_feather(table, stream, compression=compression)
+    written: bytes = stream.getvalue().to_pybytes()
+    return written
+
+
+def _same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    return bool(a.equals(b) and a.index.identical(b.index) and a.columns.identical(b.columns))
 
 
 def _frame(content: bytes) -> pd.DataFrame:
