@@ -116,10 +116,7 @@ class Bench:
             images,
             last["time/train_s"] - first["time/train_s"],
             _difference(first, last, "energy/train_wh", 3600),
-        ) | {
-            "first_epoch_s": first["time/train_s"],
-            "reserved_gb": last.get("memory/reserved_gb", 0.0),
-        }
+        ) | {"first_epoch_s": first["time/train_s"]}
 
     def papers(self, model: str, pixels: int) -> dict[str, float]:
         """A loop as the paper ran it, for `seconds` after some steps to warm up."""

@@ -14,6 +14,7 @@ from statistics import median
 from pepr_mlops.costs import J_PER_WH, Costs, Window
 
 WARM_STEPS = 3
+_COUNTED_S = 3.0  # counters move ten times a second: over less a difference is off by over 3 %
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,29 @@ class Cost:
     energy_wh: float | None
 
 
-def of_window(window: Window, usual_s: float | None = None) -> Cost:
-    """What a window took, or would have at its mean power if it had taken `usual_s`.
+def of_window(window: Window, usual: Cost | None = None) -> Cost:
+    """What a window took, or would have taken if all of it had been `usual`: at the mean power of
+    the window where the usual energy is not known.
 
-    A counter that has not moved in it tells nothing. Between two steps it may move once or not at
-    all, so that energy is not read there.
+    A counter that has not moved in it tells nothing.
     """
     joules = list(window.joules.values())
     known = bool(joules) and not window.missing and all(j > 0 for j in joules)
-    share = 1.0 if usual_s is None else usual_s / window.time_s
-    energy_wh = sum(joules) / J_PER_WH * share if known else None
-    return Cost(window.time_s * share, energy_wh)
+    energy_wh = sum(joules) / J_PER_WH if known else None
+    if usual is None or energy_wh is None:
+        return Cost(window.time_s if usual is None else usual.time_s, energy_wh)
+    if usual.energy_wh is not None:
+        return usual
+    return Cost(usual.time_s, energy_wh * usual.time_s / window.time_s)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment of an epoch: images trained on so far, and the clock."""
+    """A moment of an epoch: images trained on so far, the clock, and the energy so far or None."""
 
     images: int
     time_s: float
+    spent_j: float | None
 
 
 def steady_steps(steps: int) -> tuple[int, ...]:
@@ -52,12 +57,20 @@ def steady_steps(steps: int) -> tuple[int, ...]:
     return (begin, end) if 0 < begin < end else ()
 
 
-def usual_s(marks: Sequence[Mark], images: int) -> float | None:
-    """Seconds that an epoch of `images` takes at the rate between two marks; None without two."""
+def usual(marks: Sequence[Mark], images: int) -> Cost | None:
+    """What an epoch of `images` takes at the rate between two marks; None without two.
+
+    It draws more power than the warm-up. Its energy is known where the marks are so far apart that
+    counters tell.
+    """
     if len(marks) < 2:
         return None
     begin, end = marks
-    return (end.time_s - begin.time_s) * images / (end.images - begin.images)
+    share = images / (end.images - begin.images)
+    took_s = end.time_s - begin.time_s
+    if begin.spent_j is None or end.spent_j is None or took_s < _COUNTED_S:
+        return Cost(took_s * share, None)
+    return Cost(took_s * share, (end.spent_j - begin.spent_j) / J_PER_WH * share)
 
 
 @dataclass

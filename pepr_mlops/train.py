@@ -22,7 +22,7 @@ from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
-from pepr_mlops.forecast import WARM_STEPS, Forecast, Mark, of_window, steady_steps, usual_s
+from pepr_mlops.forecast import WARM_STEPS, Cost, Forecast, Mark, of_window, steady_steps, usual
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.graphs import Graphs
 from pepr_mlops.memory import keep_freed
@@ -166,7 +166,7 @@ def fit(
         phase = "train"
         try:
             gauges.meter.begin(phase)
-            loss, images, stopped, steady_s = training.epoch(
+            loss, images, stopped, steady = training.epoch(
                 epoch, progress, gauges, first=forecast.empty
             )
             window = gauges.end(phase, f"epoch {epoch}")
@@ -194,7 +194,7 @@ def fit(
             if stopped is None:
                 if forecast.empty:  # validating came first and had the warm-up
                     evaluated_s = tested_s * (1 + len(training.val) / len(training.test))
-                forecast.add(of_window(window, steady_s), evaluated_s)
+                forecast.add(of_window(window, steady), evaluated_s)
                 ahead = forecast.metrics(epoch, gauges.costs)
             metrics = {"train/loss": loss, "time/images_per_s": images_per_s}
             for name, evaluation in (("val", val), ("test", test)):
@@ -330,7 +330,7 @@ class Training:
         self._optimiser = torch.optim.Adam(
             network.parameters(),
             lr=spec.lr,
-            fused=device.type == "cuda" or None,  # a few kernels instead of some for each weight
+            fused=device.type in ("cpu", "cuda") or None,  # each weight is read once, not ten times
             capturable=graphs,
         )
         self._scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
@@ -395,7 +395,7 @@ class Training:
 
     def epoch(
         self, epoch: int, progress: Progress, gauges: Gauges, *, first: bool
-    ) -> tuple[float, int, str | None, float | None]:
+    ) -> tuple[float, int, str | None, Cost | None]:
         """Mean loss per image, images trained on, why it stopped early or None, and what it would
         take without its warm-up, or None where it has too few steps or is not the `first`."""
         order = self.train.order(self._spec.batch_size, self._shuffle)
@@ -416,13 +416,13 @@ class Training:
                 last = _finite(losses[:step], epoch)  # waits for the device
                 looked = time.perf_counter()
                 if step in marked:
-                    marks.append(Mark(images, looked))
+                    marks.append(Mark(images, looked, gauges.meter.spent_j()))
                 progress.step(step, last, images / (looked - started))
             if stopped is not None:
                 break
         sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
         mean = (losses[:step].cpu().double() * sizes).sum() / sizes.sum()
-        return float(mean), images, stopped, usual_s(marks, images)
+        return float(mean), images, stopped, usual(marks, images)
 
     def evaluate(self, batches: Batches, epoch: int, name: str) -> _Evaluation:
         """Loss and scores of the whole split."""
