@@ -43,7 +43,9 @@ def _hasten(connection: object, record: object) -> None:
 # The files whose tests take longest.
 LONGEST = (
     *("test_ray.py", "test_sweeper.py", "test_fault_matrix.py", "test_live_page.py"),
-    *("test_build.py", "test_page.py", "test_cli.py", "test_frugal.py", "test_mlflow_ui.py"),
+    *("test_mlflow_ui.py", "test_cli.py", "test_build.py", "test_nursery.py", "test_page.py"),
+    *("test_run.py", "test_leftovers.py", "test_link.py", "test_worker.py", "test_job.py"),
+    *("test_train.py", "test_compare.py", "test_frugal.py"),
 )
 
 

@@ -158,3 +158,14 @@ def _insert(
             " VALUES (?, ?, ?, ?, ?, ?)",
             rows,
         )
+
+
+def logging(store: Path) -> list[tuple[str, int]]:
+    """Run and process of each job that works and has logged an epoch to this SQLite store."""
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
+        found = db.execute(
+            "SELECT run_uuid, t.value FROM runs JOIN tags t USING (run_uuid) "
+            "JOIN latest_metrics m USING (run_uuid) "
+            "WHERE status = 'RUNNING' AND t.key = 'pepr.process' AND m.key = 'time/train_s'"
+        ).fetchall()
+    return [(run_id, int(process.split()[1])) for run_id, process in found]

@@ -26,14 +26,15 @@ def page() -> Iterator[Page]:
     chromium = needs(Path("/usr/bin/chromium"), "a browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        # tall, since the page draws only what is in view
-        yield browser.new_page(viewport={"width": 1600, "height": 8000})
+        yield browser.new_page(viewport={"width": 1600, "height": 1200})
         browser.close()
 
 
 def _curves(page: Page, address: str, runs: int) -> dict[tuple[str, str], tuple[Any, Any]]:
-    """Steps and values by run and metric, once all watched ones are drawn."""
+    """Steps and values by run and metric, once all watched ones are drawn, and no others."""
     page.goto(address)
+    search = page.get_by_placeholder("Search metric charts")
+    search.fill(f"^({'|'.join(WATCHED)})$", timeout=180_000)
     page.wait_for_function(
         f"""() => {{
             const drawn = {DRAWN};

@@ -56,7 +56,7 @@ def _work(task: Task) -> Report:
     return Report(task.spec, "finished", json.dumps(found))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def _first_engine() -> Iterator[None]:
     """Let an engine be the first of this process, which others have had before it."""
     forkserver._forkserver._stop()
@@ -66,10 +66,12 @@ def _first_engine() -> Iterator[None]:
     local._served = None
 
 
-@pytest.fixture
-def engine(_first_engine: None, tmp_path: Path) -> Iterator[LocalEngine]:
+@pytest.fixture(scope="module")
+def engine(_first_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
+    """One for all tests: its nursery imports for ten seconds."""
     places = [{"CUDA_VISIBLE_DEVICES": "7"}]
-    engine = LocalEngine(_work, places, tmp_path / "logs", ["mlflow", "pepr_mlops.nursery"])
+    logs = tmp_path_factory.mktemp("logs")
+    engine = LocalEngine(_work, places, logs, ["mlflow", "pepr_mlops.nursery"])
     yield engine
     engine.close()
 

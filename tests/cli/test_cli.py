@@ -180,8 +180,8 @@ def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
 ) -> None:
     """Three programs, forked from one that has imported what takes long; each has its own seed."""
     stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "10000"]
-    words += ["--no-pretrained", "--tracking-uri", store]
+    words = ["--model", "test_resnet", "--dataset", str(shapes), "--image-size", "32"]
+    words += ["--epochs", "10000", "--no-pretrained", "--tracking-uri", store]
     seeds = ",".join(str(stop.value) for stop in stops)
     command = [sys.executable, "-c", _JOBS, str(tmp_path), seeds, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as programs:

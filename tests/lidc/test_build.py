@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import collection
@@ -31,6 +34,14 @@ WINDOW = (-1000.0, 400.0)
 
 def _silent(items: Iterable[Any], **_: Any) -> Iterable[Any]:
     return items
+
+
+@pytest.fixture(autouse=True)
+def _forked(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds but that of `built` fork their processes, which would import for seconds each."""
+    forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
+    module = import_module("pepr_mlops.lidc.build")  # whose name is that of its function, too
+    monkeypatch.setattr(module, "multiprocessing", forks)
 
 
 @pytest.fixture(scope="module")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import mlflow
 import pytest
+from made import logging
 from mlflow import MlflowClient
 
 from pepr_mlops import sweeper
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.query import load_epochs
-from pepr_mlops.sweep.driver import Limits, Status
+from pepr_mlops.sweep.driver import Limits
 from pepr_mlops.sweep.tasks import Report
 
 
@@ -68,28 +70,33 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
 ) -> None:
     """Its process is killed once its first epoch is logged."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where other jobs of this machine have no lock
-    monkeypatch.setattr("pepr_mlops.sweep.driver._LOOK_EVERY_S", 1.0)
     grid = {
         "model": "resnet10t",
         "dataset": str(shapes),
         "image_size": 32,
-        "epochs": 12,
+        "epochs": 6,
         "pretrained": False,
         "device": "cpu",
-        "batch_size": 2,
+        "batch_size": 8,
     }
     specs = sweeper.jobs(grid)
     settings = sweeper.Settings(store, tmp_path / "checkpoints", limits=Limits(retries=1))
-    killed: list[int] = []
     reports: list[Report] = []
+    killed = threading.Event()
 
-    def show(now: Status) -> None:
-        beating = now.runs[(now.runs["status"] == "RUNNING") & now.runs["train_time_s"].notna()]
-        if not killed and len(beating):
-            killed.append(int(beating["process"].iloc[0].split()[1]))
-            os.kill(killed[0], signal.SIGKILL)
+    def kill() -> None:
+        while not killed.wait(0.05):
+            for _, pid in logging(tmp_path / "mlflow.db"):
+                os.kill(pid, signal.SIGKILL)
+                killed.set()
 
-    ended = sweeper.run(specs, settings, show, reports.append)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        ended = sweeper.run(specs, settings, lambda _: None, reports.append)
+    finally:
+        killed.set()
+        killer.join()
     assert list(ended.jobs["state"]) == ["done"]
     assert [r.reason for r in reports] == ["lost", "finished"]
 
@@ -99,13 +106,15 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
     assert run.data.tags["pepr.attempts"] == "2"
     assert float(run.data.tags["pepr.unmeasured_s"]) > 0
     history = load_epochs([run.info.run_id], tracking_uri=store)
-    assert list(history["step"]) == list(range(1, 13))
+    assert list(history["step"]) == list(range(1, 7))
     assert history["energy/train_wh"].is_monotonic_increasing
     assert history["time/train_s"].is_monotonic_increasing
     assert history["test/accuracy"].notna().all()
     assert not list((tmp_path / "checkpoints").glob("*/state.pt"))
 
     reports.clear()
-    assert list(sweeper.run(specs, settings, show, reports.append).jobs["state"]) == ["done"]
+    assert list(sweeper.run(specs, settings, lambda _: None, reports.append).jobs["state"]) == [
+        "done"
+    ]
     assert reports == []
     assert mlflow.get_tracking_uri() == store
