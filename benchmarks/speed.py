@@ -230,7 +230,7 @@ class Measured:
 
 _ALL = {
     "train": Measured("train.py", _train),
-    "overhead": Measured("overhead.py --pairs 6 --epochs 1 --image-size 32", _overhead),
+    "overhead": Measured("overhead.py --pairs 16 --epochs 1 --image-size 32", _overhead),
     "start": Measured("start.py --repeats 3", _start),
     "query": Measured("query.py --runs 10000", _query),
     "query_growth": Measured("query.py --growth 1000,10000,100000 --no-http", _query_growth),

@@ -132,6 +132,7 @@ def _answer(
         "fitting": len(chosen.fitting),
         "models": len(models),
         "budgets": chosen.budgets,
+        "objectives": objectives,
         "pareto": front,
         "knee": None if at is None else models.loc[at, "model"],
         "hypervolume": _volume(scores, resources),
@@ -191,6 +192,10 @@ def _for_people(answer: dict[str, Any], form: str) -> str:
             "gain": f"gain in {answer['by']}",
         }
         blocks.append(text(answer["budgets"], form, headings))
-    front = f"Pareto set ({len(answer['pareto'])}): {', '.join(answer['pareto']['model'])}"
+    _, *costs = answer["objectives"]
+    front = (
+        f"Pareto set of all models, P against {', '.join(costs)} ({len(answer['pareto'])}): "
+        + ", ".join(answer["pareto"]["model"])
+    )
     blocks.append(aside(front + (f"; knee: {answer['knee']}" if answer["knee"] else ""), form))
     return "\n\n".join(blocks)

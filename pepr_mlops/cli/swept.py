@@ -70,8 +70,8 @@ def dry_run(
         table(
             [
                 ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
-                ("energy so far", _spent(now)),
-                (f"energy {to_come}", _sum(left["forecast_wh"], "Wh")),
+                ("energy so far, with evaluation", _spent(now)),
+                (f"training energy {to_come}", _sum(left["forecast_wh"], "Wh")),
                 (f"training time {to_come}", _sum(left["forecast_s"], "s")),
                 ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
             ]

@@ -160,20 +160,22 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     shown = listed(table, options.top)
     by = material.of(comparison_set)["scored_by"].iloc[0]
     first = table.iloc[0]
-    sure = int((table["rank_low"] == 1).sum())
+    interval, claims = "no interval is known", ""
+    if first["ci_low"] < first["ci_high"]:
+        interval = f"95 % interval {first['ci_low']:.4f} to {first['ci_high']:.4f}"
+        sure = int((table["rank_low"] == 1).sum())
+        claims = (
+            "No other model can claim the first place within its rank interval. "
+            if sure == 1
+            else f"{sure} models have the first place within their rank interval. "
+        )
     runs = material.runs[material.runs["comparison_set"] == comparison_set]
     return Panel(
         kind="ranking",
         title=f"Ranking by PePR-{by}: {comparison_set}",
         caption=(
-            f"{first['model']} has the best score, {first['score']:.4f} (95 % interval "
-            f"{first['ci_low']:.4f} to {first['ci_high']:.4f}). "
-            + (
-                "No other model can claim the first place within its rank interval."
-                if sure == 1
-                else f"{sure} models have the first place within their rank interval."
-            )
-            + f" P is {performance_name(runs)}"
+            f"{first['model']} has the best score, {first['score']:.4f} ({interval}). {claims}"
+            f"P is {performance_name(runs)}"
             + ("; the last row is the best by P" if len(shown) > options.top else "")
             + ". The intervals are those of the setting that was asked for and go when a slider "
             "moves."

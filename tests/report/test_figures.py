@@ -157,6 +157,15 @@ def test_ranking_has_table_1s_columns_and_the_best_by_performance(shown: Materia
     assert given["weights"] == {"E": 1.0, "M": 0.0, "T": 0.0}
 
 
+def test_the_rankings_caption_claims_no_more_than_is_known(shown: Material) -> None:
+    said = ranking.panel(shown, ranking.Options(), "derma").caption
+    assert "(95 % interval 0." in said
+    assert "first place" in said
+    alone = material([run("a")], question=Question(resources=("M",), draws=50))
+    said = ranking.panel(alone, ranking.Options(), "derma").caption
+    assert said.startswith("a has the best score, 0.8000 (no interval is known). P is ")
+
+
 def test_ranking_draws_the_intervals_of_the_scores(shown: Material) -> None:
     trace = ranking.panel(shown, ranking.Options(top=2), "derma").figure.data[0]
     rows = shown.models.set_index("model").loc[["b", "a", HOSTILE]]
