@@ -17,7 +17,7 @@ from pepr_mlops.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.frame import column, label, metrics
 from pepr_mlops.quality import Evidence
-from pepr_mlops.schema import COMPARED, METRICS, PERFORMANCE, RESOURCES
+from pepr_mlops.schema import COMPARED, LATER, METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
 Intervals = Callable[..., pd.DataFrame]  # `stats.intervals`, or what stands for it
@@ -571,6 +571,8 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
                 f"{', '.join(map(label, question.reference.bounds))}"
             )
     there = question.reference.origin["shared"]
+    if there.get("compile", quality.NOT_KNOWN) != quality.NOT_KNOWN:  # of jobs of this package
+        there = {**LATER, **there}
     return "; ".join(
         f"{c} {there[c]} there, {here.get(c, quality.NOT_KNOWN)} here"
         for c in there

@@ -13,7 +13,7 @@ from statistics import median
 
 from pepr_mlops.costs import J_PER_WH, Costs, Window
 
-WARM_STEPS = 3
+WARM_STEPS = 4  # the fourth is recorded, where steps are a CUDA graph
 _COUNTED_S = 3.0  # counters move ten times a second: over less a difference is off by over 3 %
 
 
@@ -68,9 +68,11 @@ def usual(marks: Sequence[Mark], images: int) -> Cost | None:
     begin, end = marks
     share = images / (end.images - begin.images)
     took_s = end.time_s - begin.time_s
-    if begin.spent_j is None or end.spent_j is None or took_s < _COUNTED_S:
-        return Cost(took_s * share, None)
-    return Cost(took_s * share, (end.spent_j - begin.spent_j) / J_PER_WH * share)
+    energy_wh = None
+    if begin.spent_j is not None and end.spent_j is not None and took_s >= _COUNTED_S:
+        joules = end.spent_j - begin.spent_j
+        energy_wh = joules / J_PER_WH * share if joules > 0 else None
+    return Cost(took_s * share, energy_wh)
 
 
 @dataclass

@@ -76,15 +76,15 @@ class Graphs:
                 output = self._function(*inputs)
         except RuntimeError as error:
             self._end_recording_of_random_numbers()
-            if isinstance(error.__context__, torch.OutOfMemoryError):  # the recording broke off
-                raise error.__context__ from None
-            if "captur" not in str(error):
-                raise
+            # A recording that broke off ends with an error of its own.
+            cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            if "captur" not in str(cause):
+                raise cause from None
             raise WorkFailed(
-                f"launch: a step cannot be recorded as a CUDA graph ({one_line(error)[:160]}); "
+                f"launch: a step cannot be recorded as a CUDA graph ({one_line(cause)[:160]}); "
                 "train with launch=kernels",
                 reason="graph_failed",
-            ) from error
+            ) from cause
         return graph, inputs, output
 
     def _end_recording_of_random_numbers(self) -> None:

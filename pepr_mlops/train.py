@@ -367,7 +367,9 @@ class Training:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._weights.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        kept = {name: self._optimiser.defaults[name] for name in ("fused", "capturable")}
+        groups = [{**group, **kept} for group in state["optimiser"]["param_groups"]]
+        self._optimiser.load_state_dict({**state["optimiser"], "param_groups": groups})
         self._scaler.load_state_dict(state["scaler"])
         self._shuffle.set_state(state["shuffle"])
         torch.set_rng_state(state["random"])
@@ -449,6 +451,9 @@ class Training:
         return _Evaluation({"loss": loss, **scores(labels, chances, self._task)}, labels, chances)
 
     def _predicted(self, x: torch.Tensor) -> torch.Tensor:
+        if self._spec.launch == "graph":  # or what a model keeps while it is evaluated, such as
+            self._network.train()  # LeViT its biases, would be recorded as read, and be gone later
+            self._network.eval()
         with self._autocast():
             output: torch.Tensor = self._network(x)
         return output.float()
@@ -531,7 +536,8 @@ def told(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
             f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
             f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
             f"{max(0, epoch - 1)} epochs were completed; ask for less of either or for a bf16 "
-            "run, or take a device that is larger or that nobody else uses",
+            f"run, {'launch kernels, ' if spec.launch == 'graph' else ''}or take a device that is "
+            "larger or that nobody else uses",
             reason="out_of_memory",
         )
     if isinstance(error, RuntimeError) and "deterministic" in str(error):

@@ -7,6 +7,7 @@ same setting would have been if it had been asked for by name.
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import math
 import time
@@ -75,11 +76,17 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
         asked = _with(spec, setting := left.pop(0))
         try:
             running[setting] = _steps(asked, few, copy.deepcopy(network), device, pool)
+            continue
         except WorkFailed as error:
-            impossible[setting] = error
-            without = _setting(replace(asked, launch="kernels"))
-            if error.reason == "graph_failed" and spec.launch == AUTO and without not in running:
-                left.insert(0, without)
+            impossible[setting] = _bare(error)
+        gc.collect()
+        if impossible[setting].reason == "graph_failed":  # in no other setting will it be one
+            if spec.launch == "graph":
+                break
+            kernels = settings(replace(spec, launch="kernels"), device)
+            left = [s for s in kernels if s not in running]
+        if pool is not None:  # memory in which a recording broke off takes no other
+            pool = torch.cuda.graph_pool_handle()
     step_s = compare(running, impossible)
     found = [
         *((setting, f"{1000 * median(times):.3g} ms") for setting, times in step_s.items()),
@@ -165,6 +172,11 @@ def _steps(
     return steps
 
 
+def _bare(error: WorkFailed) -> WorkFailed:
+    """Without its frames, which would keep what failed in the memory of the device."""
+    return WorkFailed(str(error), reason=error.reason)
+
+
 def compare(
     running: dict[Setting, Steps], impossible: dict[Setting, WorkFailed]
 ) -> dict[Setting, list[float]]:
@@ -183,7 +195,7 @@ def compare(
                     at_once[setting] = max(1, math.ceil(_BLOCK_S / running[setting](1)))
                 block_s = running[setting](at_once[setting])
             except WorkFailed as error:  # the others have too much of the memory for it
-                impossible[setting] = error
+                impossible[setting] = _bare(error)
                 del running[setting], step_s[setting]
                 continue
             step_s[setting].append(block_s / at_once[setting])

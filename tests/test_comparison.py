@@ -280,6 +280,11 @@ def test_a_reference_of_other_conditions_is_refused() -> None:
     question = Question(normalisation="reference", reference=saved)
     with pytest.raises(WrongUse, match="precision fp32 there, bf16 here"):
         compare(other, question)
+    assert saved is not None
+    del saved.origin["shared"]["launch"]  # as it was saved before there was the choice
+    compare(frame(THREE), question)
+    with pytest.raises(WrongUse, match=r"\(launch kernels there, graph here\)"):
+        compare(frame([run(m, launch="graph") for m in ("a", "b")]), question)
     other_cost = Question(resources=("M",), normalisation="reference", reference=saved)
     with pytest.raises(WrongUse, match="no bounds of memory_gb; valid: energy_wh"):
         compare(frame(THREE), other_cost)

@@ -5,14 +5,24 @@ from __future__ import annotations
 import pytest
 
 from pepr_mlops.costs import Costs, Window
-from pepr_mlops.forecast import Cost, Forecast, Mark, of_window, steady_steps, usual
+from pepr_mlops.forecast import (
+    WARM_STEPS,
+    Cost,
+    Forecast,
+    Mark,
+    of_window,
+    steady_steps,
+    usual,
+)
+from pepr_mlops.graphs import UNRECORDED
 
 
 def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:
-    assert [steady_steps(n) for n in (1, 2, 3, 4, 6, 100)] == [
+    assert [steady_steps(n) for n in (1, 2, 3, 4, 6, 9, 100)] == [
         *((), (), (1, 2), (2, 3)),
-        *((3, 5), (3, 99)),
+        *((3, 5), (4, 8), (4, 99)),
     ]
+    assert WARM_STEPS == UNRECORDED + 1  # in the last of which a graph is recorded
 
 
 def test_an_epoch_goes_on_at_the_rate_between_two_marks() -> None:
@@ -21,6 +31,8 @@ def test_an_epoch_goes_on_at_the_rate_between_two_marks() -> None:
     assert usual(marks[:1], 100) is None
     assert usual([], 100) is None
     assert usual([Mark(30, 107.0, None), marks[1]], 100) == Cost(10.0, None)
+    still = [Mark(30, 107.0, 500.0), Mark(80, 112.0, 500.0)]  # it has not moved, or has wrapped
+    assert usual(still, 100) == Cost(10.0, None)
     near = [Mark(30, 107.0, 500.0), Mark(80, 109.9, 2300.0)]  # a tenth of a second is too much
     assert usual(near, 100) == Cost(pytest.approx(5.8), None)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pepr_mlops import data, train
+from pepr_mlops import data, models, train, tuning
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.graphs import UNRECORDED, Graphs
 from pepr_mlops.schema import RunSpec
@@ -79,6 +79,43 @@ def test_a_graph_comes_to_the_same_numbers_to_the_last_bit(shapes: Path, precisi
     kernels, _ = _losses(_spec(shapes, precision=precision), _Drops(), one)
     graph, _ = _losses(_spec(shapes, precision=precision, launch="graph"), _Drops(), two)
     assert graph == kernels
+
+
+class _Keeps(_Drops):
+    """Keeps what it computed of its weights from one evaluation to the next, and then no longer."""
+
+    kept: torch.Tensor | None = None
+
+    def train(self, mode: bool = True) -> _Keeps:
+        self.kept = None
+        return super().train(mode)  # type: ignore[return-value]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = super().forward(x)
+        if self.training:
+            return out
+        if self.kept is None:
+            self.kept = self[-1].weight.sum(dim=1) * 10
+        return out + self.kept
+
+
+@needs_gpu
+def test_what_a_network_keeps_while_it_is_evaluated_is_computed_anew(shapes: Path) -> None:
+    kernels, _ = _losses(_spec(shapes), _Keeps())
+    graph, _ = _losses(_spec(shapes, launch="graph"), _Keeps())
+    assert graph == kernels
+
+
+@needs_gpu
+def test_a_trial_goes_on_without_graphs_where_there_can_be_none(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "build", lambda *given, **named: _Waits())
+    spec = _spec(shapes, layout="auto", launch="auto", deterministic=False)
+    trial = tuning.fastest(spec, data.load(spec), torch.device("cuda:0"))
+    assert trial.spec.launch == "kernels"
+    assert "fp32 contiguous graph graph_failed" in trial.report
+    assert "fp32 channels_last " in trial.report
 
 
 @needs_gpu

@@ -202,6 +202,25 @@ def test_operations_are_told_their_precision_by_themselves(
             assert of.fp32_precision == meant
 
 
+def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
+    spec = _spec(shapes, precision="fp16")
+    splits = data.load(spec)
+    train.prepare(spec, CPU)
+    begun = train.Training(spec, splits, _Small(), CPU)
+    begun.steps_of(begun.train.order(8, None))
+    state = begun.state()
+    (group,) = state["optimiser"]["param_groups"]
+    group |= {"fused": None, "capturable": False}  # as it was kept by earlier versions
+    going_on = train.Training(spec, splits, _Small(), CPU)
+    going_on.restore(state)
+    order = begun.train.order(8, None)
+    assert going_on.steps_of(order) == begun.steps_of(order) == 32
+    for one, other in zip(
+        begun.state()["network"].values(), going_on.state()["network"].values(), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
 def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
     with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
         train.check_device(_spec(shapes, precision="tf32"), CPU)

@@ -202,8 +202,9 @@ def test_what_cannot_be_a_graph_is_tried_kernel_by_kernel(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(shapes, layout="auto", launch="auto")
-    every = [PLAIN, ("fp32", "contiguous", "graph"), ("fp32", "channels_last", "graph")]
-    monkeypatch.setattr(tuning, "settings", lambda spec, device: list(every))
+    graphs = [("fp32", "contiguous", "graph"), ("fp32", "channels_last", "graph")]
+    every = {"auto": [PLAIN, *graphs], "graph": graphs, "kernels": [PLAIN, LAST]}
+    monkeypatch.setattr(tuning, "settings", lambda spec, device: list(every[spec.launch]))
 
     def steps(spec: RunSpec, *_: object) -> tuning.Steps:
         if spec.launch == "graph":
@@ -214,6 +215,8 @@ def test_what_cannot_be_a_graph_is_tried_kernel_by_kernel(
     trial = tuning.fastest(spec, data.load(spec), CPU)
     assert trial.spec == dataclasses.replace(spec, layout="channels_last", launch="kernels")
     assert trial.report == (
-        "fp32 contiguous 200 ms, fp32 channels_last 100 ms, fp32 contiguous graph graph_failed, "
-        "fp32 channels_last graph graph_failed for 8 images"
+        "fp32 contiguous 200 ms, fp32 channels_last 100 ms, fp32 contiguous graph graph_failed "
+        "for 8 images"
     )
+    with pytest.raises(WorkFailed, match="a step cannot be recorded"):
+        tuning.fastest(_spec(shapes, layout="auto", launch="graph"), data.load(spec), CPU)

@@ -168,6 +168,7 @@ def _kept(path: Path, now: str) -> pd.DataFrame | None:
         content = path.read_bytes()
         if content[:_DIGEST] != _digest(content[_DIGEST:], now):
             return None
+        os.utime(path)  # the newest are kept
         return _frame(content[_DIGEST:])
     except (OSError, pa.ArrowException):
         return None
