@@ -22,6 +22,9 @@ def test_what_falls_short_is_said() -> None:
     result = {"ratio": of, "cpu_ratio": {**of, "high": 1.008}, "pairs": 2, "epochs": 1}
     result |= {"logging_s_per_epoch": 0.04, "windows_s_per_epoch": 0.01, "off_s": 10.0}
     rows = list(speed._overhead(result))
-    assert [row.reached for row in rows] == [False, True, True]
+    assert [row.reached for row in rows] == [False, True, True, True]
     assert rows[0].found == "0.5 % (0.0 to 4.0)"
-    assert rows[2].found == "40 ms; with the windows of energy 0.50 % of these epochs"
+    assert [row.found for row in rows[2:]] == ["0.50 %", "40 ms"]
+    impossible = next(speed._overhead(result | {"ratio": {**of, "low": 0.9, "high": 0.99}}))
+    assert impossible.reached is None
+    assert impossible.found == "0.5 % (-10.0 to -1.0), which cannot be, and tells nothing"
