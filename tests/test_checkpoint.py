@@ -287,7 +287,7 @@ def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
     metrics, steps = train.probe(
         spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
     )
-    assert steps == "3 + 2 steps, of which an epoch has 8"
+    assert steps == "4 + 2 steps, of which an epoch has 8"
     # 8 of 32 images took 2 s and 36 J: 5 epochs are 160 images, 20 times as many
     assert metrics["forecast/train_s"] == 40.0
     assert metrics["forecast/train_wh"] == pytest.approx(20 * 36 / 3600)
@@ -307,6 +307,6 @@ def test_a_probe_goes_on_after_a_short_epoch_and_does_not_take_a_still_counter_f
     metrics, steps = train.probe(
         spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
     )
-    assert steps == "3 + 10 steps, of which an epoch has 2"
+    assert steps == "4 + 10 steps, of which an epoch has 2"
     assert metrics["forecast/train_s"] == 2.0  # ten steps are five epochs
     assert "forecast/train_wh" not in metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -208,7 +209,7 @@ def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
     train.prepare(spec, CPU)
     begun = train.Training(spec, splits, _Small(), CPU)
     begun.steps_of(begun.train.order(8, None))
-    state = begun.state()
+    state = copy.deepcopy(begun.state())
     (group,) = state["optimiser"]["param_groups"]
     group |= {"fused": None, "capturable": False}  # as it was kept by earlier versions
     going_on = train.Training(spec, splits, _Small(), CPU)
