@@ -47,6 +47,9 @@ ARITHMETIC: dict[str, dict[str, Any]] = {
     "deterministic bf16": {"deterministic": True, "precision": "bf16"},
     "deterministic bf16 again": {"deterministic": True, "precision": "bf16"},
     "host memory, deterministic": {"deterministic": True, "host_memory": True},
+    "graph": {"launch": "graph"},
+    "bf16 graph": {"precision": "bf16", "layout": "channels_last", "launch": "graph"},
+    "graph, deterministic": {"deterministic": True, "launch": "graph"},
 }
 COMPILED = [name for name in ARITHMETIC if "compile" in name]
 
@@ -492,11 +495,13 @@ def main(data_root: Path, device: str, fraction: float, only: str, out: Path | N
                     checks.check(
                         f"{model}: {one} twice", lambda m=model, o=one, t=two: checks.equal(m, o, t)
                     )
-            if asked(f"{model}: deterministic") and asked(f"{model}: host memory, deterministic"):
-                checks.check(
-                    f"{model}: images in host memory",
-                    lambda m=model: checks.equal(m, "deterministic", "host memory, deterministic"),
-                )
+            for what, of in (("images in host memory", "host memory"), ("as a graph", "graph")):
+                other = f"{of}, deterministic"
+                if asked(f"{model}: deterministic") and asked(f"{model}: {other}"):
+                    checks.check(
+                        f"{model}: {what}",
+                        lambda m=model, o=other: checks.equal(m, "deterministic", o),
+                    )
         if asked("sweeps"):
             checks.check("sweeps", checks.sweeps)
         if asked("out of memory"):
