@@ -46,8 +46,8 @@ def _train(r: Result) -> Iterator[Row]:
             ratio, (low, high) = case["ratio"][arm], case["ratio_least_greatest"][arm]
             rate = case["images_per_s"]
             yield Row(
-                f"`pepr train` against a plain loop: `{case['model']}`, {case['pixels']} px, {name}"
-                f" ({case['chosen'][arm]})",
+                "`pepr train` against a plain loop, evaluation included: "
+                f"`{case['model']}`, {case['pixels']} px, {name} ({case['chosen'][arm]})",
                 f"≥ {wish:g}×",
                 f"{ratio:.2f}× ({low:.2f} to {high:.2f} over epochs): {_rate(rate['plain'])} → "
                 f"{_rate(rate[arm])} images/s",
@@ -180,7 +180,7 @@ def _query_growth(r: Result) -> Iterator[Row]:
         grown = r["growth"]["sqlite"][arm]["ms_per_run"]
         yield Row(
             f"{name}, {' / '.join(f'{int(n):,}' for n in sizes)} runs, SQLite",
-            "no faster than the runs",
+            "grows no faster than the runs",
             f"{' / '.join(f'{s:.2g}' for s in seconds)} s, a run at last {grown:.2f}× as long",
             grown <= 1.3,
         )
@@ -205,7 +205,7 @@ def _report_growth(r: Result) -> Iterator[Row]:
     sizes = " / ".join(f"{of['size_mb']:.1f}" for of in pages)
     yield Row(
         f"a report of {pages[0]['models']} models, {runs} runs",
-        "no faster than the runs",
+        "grows no faster than the runs",
         f"{' / '.join(f'{s:.1f}' for s in seconds)} s to make, "
         f"{sizes} MB, a run at last {grown:.2f}× as long",
         grown <= 1.3,

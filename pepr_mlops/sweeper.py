@@ -290,6 +290,8 @@ def _engine(
     from pepr_mlops.sweep.local import LocalEngine
 
     slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()
+    if not slots and any(spec.launch == "graph" for spec in specs):
+        raise WrongUse("launch: graph needs an NVIDIA GPU, and there is none here; use kernels")
     preload = preloaded(resolved(settings.tracking_uri))
     return LocalEngine(worker, slots or [{}], checkpoints / "logs", preload)
 

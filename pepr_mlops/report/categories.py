@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from pepr_mlops.report.material import (
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.schema import PERFORMANCE
 from pepr_mlops.stats import FEWEST, sizes
+
+_EXACT = 7  # points at most, for which the p value is counted out
 
 
 @dataclass(frozen=True)
@@ -184,11 +187,26 @@ def p_value(p: float) -> str:
 
 
 def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float] | None:
-    """Spearman's rank correlation and its p value, or None where it is not defined."""
+    """Spearman's rank correlation and its two-sided p value, or None where it is not defined.
+
+    The p value of few points is that of all their orders, as `scipy.stats.spearmanr` advises.
+    """
     if len(x) < FEWEST or x.nunique() < 2 or y.nunique() < 2:
         return None
     found = scipy_stats.spearmanr(x, y)
-    return float(found.statistic), float(found.pvalue)
+    p = float(found.pvalue)
+    if (
+        len(x) <= _EXACT
+    ):  # or three in order had p = 0, which they are by chance once in three times
+        ranks = scipy_stats.rankdata(y)
+        p = scipy_stats.permutation_test(
+            (scipy_stats.rankdata(x),),
+            lambda of, axis: (of * ranks).sum(axis=axis),
+            permutation_type="pairings",
+            n_resamples=math.inf,
+            vectorized=True,
+        ).pvalue
+    return float(found.statistic), float(p)
 
 
 def draw(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from made import frame, run
@@ -99,12 +101,30 @@ def test_models_are_averaged_over_the_experiments_that_all_have_them() -> None:
 def test_the_caption_has_the_rank_correlation_and_the_medians() -> None:
     panel = categories.panel(_material(_runs("one", ONE)), categories.Options(y=("performance",)))
     assert (
-        "P shows no correlation with parameters (Spearman's rank correlation -0.50, p = 0.67, "
+        "P shows no correlation with parameters (Spearman's rank correlation -0.50, p = 1.00, "
         "n = 3)." in panel.caption
     )
     assert "Medians of P: 0.7 efficient (n = 1), 0.8 not efficient (n = 1)" in panel.caption
     same = categories.panel(_material(_runs("one", ONE)), categories.Options(x="cost E"))
     assert "correlation of P with energy of training is not defined" in same.caption
+
+
+def _rho(y: tuple[float, ...]) -> float:
+    return float(stats.spearmanr(range(5), y).statistic)
+
+
+def test_the_p_value_of_few_points_is_that_of_all_their_orders() -> None:
+    x = pd.Series([1.0, 2.0, 3.0, 4.0])
+    # Two of the 3! and two of the 4! orders are as far from chance as these.
+    assert categories.correlation(x[:3], -x[:3]) == (-1.0, pytest.approx(2 / 6))
+    assert categories.correlation(x, 10 * x) == (1.0, pytest.approx(2 / 24))
+    y = pd.Series([2.0, 1.0, 3.0, 5.0, 4.0])
+    as_far = [rho for of in itertools.permutations(y) if abs(rho := _rho(of)) >= 0.8 - 1e-9]
+    assert len(as_far) == 16
+    assert categories.correlation(pd.Series(range(5)), y) == pytest.approx((0.8, 16 / 120))
+    many = pd.Series(np.random.default_rng(0).normal(size=30))
+    found = stats.spearmanr(many, many**2)
+    assert categories.correlation(many, many**2) == (found.statistic, found.pvalue)
 
 
 def test_the_figure_has_a_plot_for_each_y_and_no_markup() -> None:

@@ -12,7 +12,7 @@ import pytest
 from made import logging
 from mlflow import MlflowClient
 
-from pepr_mlops import sweeper
+from pepr_mlops import RunSpec, hardware, sweeper
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.query import load_epochs
 from pepr_mlops.sweep.driver import Limits
@@ -118,3 +118,12 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
     ]
     assert reports == []
     assert mlflow.get_tracking_uri() == store
+
+
+def test_graphs_are_refused_before_a_sweep_begins_where_there_is_no_gpu(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_slots", lambda: [])
+    specs = [RunSpec(model="test_resnet", dataset="digits", launch="graph", pretrained=False)]
+    with pytest.raises(WrongUse, match="launch: graph needs an NVIDIA GPU, and there is none"):
+        sweeper.run(specs, sweeper.Settings(tracking_uri=store), print, print)
