@@ -74,7 +74,7 @@ class Costs:
         self.missing = {(phase, part): why for phase, part, why in state["missing"]}
 
     def add(self, phase: str, window: Window, where: str) -> None:
-        """Count a window of `train` or `eval`; `where` names it in reasons, such as `epoch 3`."""
+        """Count a window of one of PHASES; `where` names it in reasons, such as `epoch 3`."""
         self.time_s[phase] = self.time_s.get(phase, 0.0) + window.time_s
         self.windows[phase] = self.windows.get(phase, 0) + 1
         of = self.joules.setdefault(phase, {})

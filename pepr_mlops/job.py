@@ -62,10 +62,10 @@ def run(
     With `checkpoints`, a folder, the training is kept there after every epoch; one of the same
     spec that was interrupted on the same kind of hardware is continued, in its own run, and its
     costs are those of all attempts. It rests, raising `Paused`, after the epoch `until`, and after
-    the one in which this attempt has taken `left_wh` for training and evaluation. `exclusive` and
-    `stale_s` are those of `tracking.Job`. With `host_is_shared` the energy of a GPU's job is that
-    of the GPU: the CPU's and the memory's are of other jobs too. With `offline` no tracking server
-    is asked, and the run is left to `pepr sync`.
+    the one in which this attempt has taken `left_wh` in all phases. `exclusive` and `stale_s` are
+    those of `tracking.Job`. With `host_is_shared` the energy of a GPU's job is that of the GPU:
+    the CPU's and the memory's are of other jobs too. With `offline` no tracking server is asked,
+    and the run is left to `pepr sync`.
 
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
@@ -94,6 +94,7 @@ def run(
     gauges = Gauges(meter, memory, intensity, spec.pue)
     folder = None if checkpoints is None else _writable(checkpoints) / spec.fingerprint
     saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
+    pause = _pause(until, left_wh, gauges)
     wanted = tracking.Job(
         spec.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
     )
@@ -109,8 +110,9 @@ def run(
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
         logged.data(splits)
+        logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         if saved is None and spec.untried:
-            spec = _settled(spec, splits, device, meter, logged, shown.note)
+            spec = _settled(spec, splits, device, gauges, logged, shown.note)
             memory.restart()
         elif saved is not None:  # what it was begun with, whatever would be faster now
             begun = {name: saved.state[name] for name in TRIED if name in saved.state}
@@ -122,7 +124,6 @@ def run(
             f"{len(splits.val):,} / {len(splits.test):,} images to train / validate / test; "
             f"energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
-        logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         others = hardware.other_gpu_processes(device)
         load = OtherLoad(logged.earlier.get(CPU_OTHERS, "0"))
         checkpoint = None
@@ -151,7 +152,7 @@ def run(
                 started,
                 checkpoint=checkpoint,
                 saved=saved,
-                pause=_pause(until, left_wh, gauges),
+                pause=pause,
             )
         except BaseException:
             with suppress(Exception):  # server or device may be gone; the first error is told
@@ -227,23 +228,24 @@ def _settled(
     spec: RunSpec,
     splits: Splits,
     device: torch.device,
-    meter: Meter,
+    gauges: Gauges,
     logged: Run,
     note: Callable[[str], None],
 ) -> RunSpec:
     """The spec with the setting that a trial chooses, which is logged.
 
-    What the trial takes is logged with it, and is no part of the costs of training.
+    What the trial takes is logged apart from the costs of training, also when it fails.
     """
     from pepr_mlops import tuning
 
     note(f"{spec.model}: tries which setting is fastest on {device}")
-    meter.begin("trial")
+    gauges.meter.begin("trial")
     try:
         trial = tuning.fastest(spec, splits, device)
     finally:
-        took = of_window(meter.end())
-    energy = energy_text(took.energy_wh, overall(meter.sources))
+        took = of_window(gauges.end("trial", "trial"))
+        logged.log(gauges.costs.metrics(None, 1.0), 0)
+    energy = energy_text(took.energy_wh, overall(gauges.meter.sources))
     report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
     note(f"{spec.model}: {', '.join(tuning.words(trial.spec))} ({report})")
     chosen = {
@@ -318,7 +320,7 @@ def _pause(until: int | None, left_wh: float | None, gauges: Gauges) -> Pause:
 
 
 def _spent_wh(gauges: Gauges) -> float | None:
-    """Energy of training and evaluation so far, None where it is not known."""
+    """Energy of all phases so far, None where it is not known."""
     parts = [gauges.costs.energy_wh(phase) for phase in gauges.costs.time_s]
     return None if None in parts else sum(part for part in parts if part is not None)
 

@@ -304,7 +304,7 @@ assert all(f.default is not MISSING for f in fields(RunSpec))
 # What runs report; GB are 1e9 bytes ----------------------------------------------------------
 
 COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
-PHASES = ("train", "eval")
+PHASES = ("trial", "train", "eval")  # before it, of settings; itself; of what it came to
 Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
 
 Direction = Literal["higher", "lower"]
@@ -362,6 +362,7 @@ METRICS: dict[str, Metric] = {
             for phase in PHASES
             for part in COMPONENTS
         ),
+        Metric("time/trial_s", "s", "lower", "wall time of the trial of settings"),
         Metric("time/train_s", "s", "lower", "wall time of training so far"),
         Metric("time/eval_s", "s", "lower", "wall time of evaluation so far"),
         Metric("time/setup_s", "s", None, "wall time before training"),

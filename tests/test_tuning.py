@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
+from zeus.utils.testing import ReplayZeusMonitor
 
 from pepr_mlops import RunSpec, comparison, data, models, query, train, tuning
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
+from pepr_mlops.schema import METRICS
 from pepr_mlops.sweep import plan, search
 
 CPU = torch.device("cpu")
@@ -146,6 +148,71 @@ def test_a_continued_training_keeps_what_was_chosen(
     monkeypatch.setattr(train, "prepare", prepared)
     run(spec, checkpoints=tmp_path / "kept")
     assert trained == ["channels_last"]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets a GPU's windows take the joules of a recording, in this order."""
+
+    def play(*windows: tuple[str, float]) -> None:
+        recording = tmp_path / "recorded.csv"
+        rows = [f"{i}.0,{name},1.0,{joules}" for i, (name, joules) in enumerate(windows)]
+        head = "start_time,window_name,elapsed_time,gpu0_energy"
+        recording.write_text("\n".join([head, *rows, ""]))
+        monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
+        monkeypatch.setattr(
+            "pepr_mlops.meter.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
+        )
+
+    return play
+
+
+def test_what_a_trial_took_is_logged_beside_the_costs_of_training(
+    store: str, shapes: Path, short: None, recorded: Callable[..., None]
+) -> None:
+    epoch = (("train", 1800.0), ("eval", 90.0))
+    recorded(("idle", 5.0), ("trial", 360.0), *epoch, *epoch)
+    outcome = run(_spec(shapes, layout="auto", energy="measured", batch_size=32))
+    logged = MlflowClient().get_run(outcome.run.run_id)
+    costs = logged.data.metrics
+    assert costs["energy/trial_wh"] == costs["energy/trial_gpu_wh"] == pytest.approx(0.1)
+    assert costs["energy/train_wh"] == pytest.approx(1.0)
+    assert 0 < costs["time/trial_s"] < costs["time/setup_s"]
+    assert set(costs) <= set(METRICS)
+    assert "energy 0.1 Wh (measured)" in logged.data.tags["pepr.tried"]
+    runs = query.load_runs("shapes")
+    assert plan.spent_wh(runs).tolist() == pytest.approx([1.15])
+
+
+def test_a_trial_that_fails_has_its_energy_all_the_same(
+    store: str,
+    shapes: Path,
+    short: None,
+    recorded: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded(("idle", 5.0), ("trial", 360.0))
+    monkeypatch.setattr(tuning, "fastest", lambda *given: _out_of_memory())
+    with pytest.raises(WorkFailed, match="out of memory"):
+        run(_spec(shapes, layout="auto", energy="measured", batch_size=32))
+    (run_,) = MlflowClient().search_runs(["1"])
+    assert run_.data.metrics["energy/trial_wh"] == pytest.approx(0.1)
+    assert run_.data.tags["pepr.reason"] == "out_of_memory"
+
+
+def test_a_trial_is_part_of_what_a_sweep_has_left(
+    store: str, shapes: Path, tmp_path: Path, short: None, recorded: Callable[..., None]
+) -> None:
+    epoch = (("train", 1800.0), ("eval", 90.0))
+    recorded(("idle", 5.0), ("trial", 360.0), *epoch, *epoch)
+    with pytest.raises(Paused):  # 0.1 Wh and 0.525 of the first epoch reach it, 0.525 do not
+        run(
+            _spec(shapes, layout="auto", energy="measured", batch_size=32),
+            checkpoints=tmp_path / "kept",
+            left_wh=0.6,
+        )
+    runs = query.load_runs("shapes")
+    assert plan.spent_wh(runs).tolist() == pytest.approx([0.625])
 
 
 def _out_of_memory() -> float:

@@ -70,7 +70,7 @@ def dry_run(
         table(
             [
                 ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
-                ("energy so far, with evaluation", _spent(now)),
+                ("energy so far, with evaluation and trials", _spent(now)),
                 (f"training energy {to_come}", _sum(left["forecast_wh"], "Wh")),
                 (f"training time {to_come}", _sum(left["forecast_s"], "s")),
                 ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
@@ -229,7 +229,7 @@ def _counts(states: pd.DataFrame) -> str:
 
 
 def _spent(now: Status) -> str:
-    """What the jobs took so far, training and evaluation."""
+    """What the jobs took so far, in all phases."""
     source = _source(now.jobs, now.runs)
     unknown = int(now.jobs["energy_wh"].isna().sum())
     more = f", and {unknown} jobs of unknown energy" if unknown else ""

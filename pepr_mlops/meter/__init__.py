@@ -18,7 +18,7 @@ from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
 from pepr_mlops.schema import Source
 
 IDLE_S = 3.0
-_IDLE_ESTIMATED_S = 1.0  # of a model of the CPU's load, which is sampled once a second
+_IDLE_ESTIMATED_S = 0.3  # of a model of the load, whose cube is nothing while all wait
 
 
 class Meter(Protocol):
@@ -121,7 +121,7 @@ def _estimate(synchronize: Callable[[], None], why: str, required: bool) -> Mete
 
 
 def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
-    """The power of waiting for a few seconds, one where it is estimated, before the work starts.
+    """The power of waiting for a few seconds, less where it is estimated, before the work starts.
 
     Raises `WrongUse` when measuring is `required` and a sensor gives nothing.
     """

@@ -117,8 +117,11 @@ def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure
     return figure
 
 
+_HATCHED = {"trial": "x", "train": "", "eval": "/"}
+
+
 def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
-    """Stacked bars, one per model; evaluation is hatched."""
+    """Stacked bars, one per model; what is not training is hatched."""
     figure = go.Figure()
     components = list(dict.fromkeys(parts["component"]))
     for phase in PHASES:
@@ -135,7 +138,7 @@ def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
                 name=f"{phase}, {component}" + (" (estimated)" if estimated else ""),
                 marker={
                     "color": theme.COLOURS[components.index(component)],
-                    "pattern": {"shape": "/" if phase == "eval" else ""},
+                    "pattern": {"shape": _HATCHED[phase]},
                 },
                 hovertemplate="%{y}: %{x:.4g} Wh<extra>%{fullData.name}</extra>",
             )
@@ -189,13 +192,13 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
 def _shares(parts: pd.DataFrame) -> str:
     """How the energy divides, over the models of which that is known."""
     wide = parts.pivot_table(index="label", columns="phase", values="energy_wh", aggfunc="sum")
-    both = wide.reindex(columns=list(PHASES)).dropna()
+    both = wide.reindex(columns=["train", "eval"]).dropna()
     words = "Energy of evaluation is no part of E; it is not known of any model."
     if len(both):
         share = both["eval"].sum() / both.to_numpy().sum()
         words = (
-            f"Evaluation, which is no part of E, took {share:.0%} of the energy of the {len(both)} "
-            f"of {len(wide)} models of which it is known."
+            f"Evaluation, which is no part of E, took {share:.0%} of the energy of both in the "
+            f"{len(both)} of {len(wide)} models of which it is known."
         )
     train = parts[parts["phase"] == "train"]
     told = train[train["component"] != "total"]

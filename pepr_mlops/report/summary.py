@@ -47,14 +47,17 @@ class Answer:
 class Spent:
     """What all runs of the asked-for experiments cost, also those left out.
 
-    `energy_kwh` is of training over the `known` of `runs` that have one, and of evaluation over the
-    `evaluated` ones; None where none has. `co2e_kg` likewise under `intensity` (words), `car_km`
+    `energy_kwh` is of training over the `known` of `runs` that have one, of evaluation over the
+    `evaluated` ones and of the trial of settings over `tried`; None where none has. There was a
+    trial of unknown energy in `untold`. `co2e_kg` likewise under `intensity` (words), `car_km`
     the same as a drive.
     """
 
     runs: int
     known: int
     evaluated: int
+    tried: int
+    untold: int
     energy_kwh: float | None
     co2e_kg: float | None
     co2e_known: int
@@ -203,6 +206,8 @@ _FACTS = {
     "batch_size": "batch size",
     "lr": "learning rate",
     "precision": "precision",
+    "layout": "layout",
+    "launch": "launch",
     "pretrained": "pretrained",
     "hardware": "hardware",
     "performance_metric": "performance P",
@@ -261,9 +266,15 @@ def cost(material: Material) -> Spent:
     """What the experiments that were asked for cost in all, by their own or the asked intensity."""
     runs = pd.concat([p.found for p in material.parts if p.main]).drop_duplicates("run_id")
     energy = runs["energy_wh"].where(np.isfinite(runs["energy_wh"]))
-    evaluation = runs.get("metrics.energy/eval_wh", pd.Series(np.nan, runs.index))
-    evaluation = evaluation.where(np.isfinite(evaluation) & energy.notna())
-    whole_kwh = (energy + evaluation.fillna(0)) / 1000  # the words say where it is of training only
+
+    def beside(phase: str) -> pd.Series[float]:
+        wh = runs.get(f"metrics.energy/{phase}_wh", pd.Series(np.nan, runs.index))
+        return wh.where(np.isfinite(wh) & energy.notna())
+
+    evaluation, trial = beside("eval"), beside("trial")
+    # the words say where it is of training only
+    whole_kwh = (energy + evaluation.fillna(0) + trial.fillna(0)) / 1000
+    had_trial = runs.get("tags.pepr.tried", pd.Series(None, runs.index, dtype="str")).notna()
     known = int(whole_kwh.notna().sum())
     question = next(p for p in material.parts if p.main).question
     pue = runs["pue"].fillna(1.0)
@@ -279,6 +290,8 @@ def cost(material: Material) -> Spent:
         runs=len(runs),
         known=known,
         evaluated=int(evaluation.notna().sum()),
+        tried=int(trial.notna().sum()),
+        untold=int((had_trial & energy.notna() & trial.isna()).sum()),
         energy_kwh=float(whole_kwh.sum()) if known else None,
         co2e_kg=co2e_kg,
         co2e_known=int(kg.notna().sum()),
@@ -308,6 +321,10 @@ def spent_words(spent: Spent) -> str:
         words += f" and evaluating {spent.evaluated} of them"
     else:
         words += ", evaluation not known"
+    if spent.tried:
+        words += f", and for trying settings in {spent.tried}"
+    if spent.untold:
+        words += f", without what trying settings in {spent.untold} took, which is not known"
     if spent.known < spent.runs:
         words += f" (of {spent.runs - spent.known} more the energy is not known)"
     if spent.co2e_kg is None or spent.car_km is None:
@@ -341,10 +358,15 @@ def methods(material: Material, spent: Spent) -> str:
             s.words("a learning rate of {}", "lr"),
             s.words("images of {0}×{0} pixels", "image_size"),
             s.words("{} arithmetic", "precision"),
+            s.words("the memory layout {}", "layout", skip="contiguous"),
+            s.words("each step launched as a CUDA {}", "launch", skip="kernels"),
             s.words("on {}", "hardware"),
         ]
         known = ", ".join(word for word in how if word)
         sentences.append(f"{first}{', ' + known if known else ''}.")
+        if row["mixed"]:
+            differ = [name for name, value in row["shared"].items() if value == "several"]
+            sentences.append(f"Conditions were MIXED: not all runs share {', '.join(differ)}.")
         sentences.append(_energy_sentence(runs, row["energy_source"]))
         sentences.append(
             f"Performance per resource unit is PePR-{row['scored_by']} = "

@@ -44,8 +44,8 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop or to give up: `budget_wh` is the energy of all runs of the sweep, training
-    and evaluation, those of earlier calls too; `retries` of one job for what may be transient."""
+    """When to stop or to give up: `budget_wh` is the energy of all runs of the sweep in all
+    phases, those of earlier calls too; `retries` of one job for what may be transient."""
 
     budget_wh: float | None = None
     retries: int = 1

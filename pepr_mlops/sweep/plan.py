@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.ledger import Claim
-from pepr_mlops.schema import AUTO, SWEPT, TRIED, RunSpec, as_text
+from pepr_mlops.schema import AUTO, PHASES, SWEPT, TRIED, RunSpec, as_text
 from pepr_mlops.sweep.tasks import FINAL, Task
 
 # What decides the cost of a training besides the model, but for what scales with it.
@@ -98,7 +98,7 @@ def states(
 
     `runs` is the frame of `query.load_jobs`, in which what says RUNNING lives. Columns `spec` (the
     RunSpec), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
-    `energy_wh`, the training and evaluation of all its runs, missing where one's is not known.
+    `energy_wh`, all phases of all its runs, missing where one's is not known.
     Failures that the same hardware would repeat stay `failed`, those of a probe too, but for the
     fingerprints in `again`; an interrupted job is `pending`.
     """
@@ -131,14 +131,18 @@ def states(
 
 
 def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
-    """Energy of each run so far, training and evaluation; NaN where either took some time and its
-    energy is not known, 0 before the first epoch."""
+    """Energy of each run so far, all phases; NaN where one took some time and its energy is not
+    known, 0 before the first."""
     nothing = pd.Series(np.nan, runs.index)
     parts = (
         (runs["energy_wh"], runs["train_time_s"]),
-        (
-            runs.get("metrics.energy/eval_wh", nothing),
-            runs.get("metrics.time/eval_s", nothing),
+        *(
+            (
+                runs.get(f"metrics.energy/{phase}_wh", nothing),
+                runs.get(f"metrics.time/{phase}_s", nothing),
+            )
+            for phase in PHASES
+            if phase != "train"
         ),
     )
     return sum(

@@ -14,8 +14,8 @@ class Task:
     """A job to be done, or a part of it.
 
     `until` is the epoch to rest after, None to go to the end; 0 only trains a few steps to
-    forecast the cost. It also rests after the epoch in which it has taken `left_wh`, training and
-    evaluation.
+    forecast the cost. It also rests after the epoch in which it has taken `left_wh` in all
+    phases.
     """
 
     spec: RunSpec

@@ -223,7 +223,19 @@ def test_energy_is_split_by_component_and_phase_where_all_runs_have_it() -> None
     assert (
         "Of the training of 1 of 2 models, whose components are known: gpu 75%, cpu 25%" in caption
     )
-    assert "took 6% of the energy of the 2 of 2 models" in caption  # 2 Wh of 12 + 20 + 2
+    assert "took 6% of the energy of both in the 2 of 2 models" in caption  # 2 Wh of 12 + 20 + 2
+
+
+def test_a_trial_has_its_own_bar_and_no_part_in_the_share_of_evaluation() -> None:
+    costs = {"energy/eval_wh": 5.0, "energy/trial_wh": 2.0}
+    found = material([run("a", energy_wh=15.0, metrics=costs), run("b", energy_wh=20.0)])
+    parts = energy.split(found, "derma").set_index(["label", "phase"])["energy_wh"]
+    assert parts.loc["a"].to_dict() == {"trial": 2.0, "train": 15.0, "eval": 5.0}
+    shown = energy.panel(found, energy.Options(show="split"), "derma")
+    assert "took 25% of the energy of both in the 1 of 2 models" in shown.caption
+    assert {bar.name for bar in shown.figure.data} == {
+        "trial, total", "train, total", "eval, total"
+    }  # fmt: skip
 
 
 def test_without_components_the_split_is_the_sum() -> None:

@@ -81,6 +81,35 @@ def test_what_all_runs_cost_also_those_left_out() -> None:
     assert "430 g/kWh (given)" in words
 
 
+def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
+    tried = {"pepr.tried": "fp32 contiguous 9 ms"}
+    runs = [
+        run("a", energy_wh=10.0, tags=tried, metrics={"energy/trial_wh": 1.5}),
+        run("b", energy_wh=20.0, tags=tried),
+        run("c", energy_wh=50.0),
+    ]
+    spent = summarise(material(runs)).spent
+    assert spent.energy_kwh == pytest.approx(0.0815)
+    assert (spent.tried, spent.untold) == (1, 1)
+    assert spent_words(spent).startswith(
+        "81.5 Wh for training 3 runs, evaluation not known, and for trying settings in 1, without "
+        "what trying settings in 1 took, which is not known"
+    )
+    assert "trying" not in spent_words(summarise(material(RUNS)).spent)
+
+
+def test_methods_name_the_setting_and_what_was_mixed() -> None:
+    usual = summarise(material(RUNS)).methods
+    assert "layout" not in usual
+    assert "CUDA" not in usual
+    fast = [run(m, layout="channels_last", launch="graph") for m in "ab"]
+    text = summarise(material(fast)).methods
+    assert ", the memory layout channels_last, each step launched as a CUDA graph, on " in text
+    runs = [*RUNS, run("d", precision="bf16", layout="channels_last")]
+    mixed = summarise(material(runs, question=Question(mixed="allow"))).methods
+    assert "Conditions were MIXED: not all runs share precision, layout." in mixed
+
+
 def test_one_intensity_for_all_runs() -> None:
     question = Question(intensity=Intensity(100.0, "given"), draws=50)
     spent = summarise(material(RUNS, question=question)).spent

@@ -107,6 +107,19 @@ def test_energy_that_is_not_known_is_not_nothing() -> None:
     assert np.array_equal(plan.spent_wh(of), [23.0, np.nan], equal_nan=True)
 
 
+def test_trials_of_settings_are_part_of_what_was_spent() -> None:
+    tried = {"time/trial_s": 4.0, "energy/trial_wh": 0.5}
+    before_training = {"energy_wh": None, "train_time_s": None, "status": "RUNNING"}
+    runs = frame(
+        [
+            _run(A, metrics=tried),
+            _run(B, metrics=tried, **before_training),
+            _run(C, metrics={"time/trial_s": 4.0}),
+        ]
+    )
+    assert np.array_equal(plan.spent_wh(runs), [20.5, 0.5, np.nan], equal_nan=True)
+
+
 def test_runs_nobody_works_on() -> None:
     def tags(process: str, beat_s: float) -> dict[str, str]:
         return {"pepr.process": process, "pepr.heartbeat": str(int(beat_s * 1000))}
