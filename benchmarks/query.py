@@ -38,7 +38,8 @@ from pepr_mlops.query import kept
 from pepr_mlops.schema import METRICS, TAGS, RunSpec
 
 _MODELS = 131
-_LOGGED = [m for m in METRICS if not m.startswith(("inference/", "training/", "energy/eval_"))]
+_SELDOM = ("inference/", "training/", "energy/eval_", "energy/trial_", "time/trial_")
+_LOGGED = [m for m in METRICS if not m.startswith(_SELDOM)]
 # Tags that no run has which went well, was measured, and by pepr.
 _ABSENT = [
     *("stopped", "reason", "error", "energy_missing", "energy_caution", "gpu_other_processes"),

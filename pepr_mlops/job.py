@@ -110,6 +110,7 @@ def run(
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
         logged.data(splits)
+        train.open_device(spec, device)
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         if saved is None and spec.untried:
             spec = _settled(spec, splits, device, gauges, logged, shown.note)
@@ -201,6 +202,7 @@ def probe(
     ):
         _describe(logged, spec, opening, meter)
         splits = data.load(spec)
+        train.open_device(spec, device)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         network = _network(spec, splits, logged)
@@ -242,9 +244,14 @@ def _settled(
     gauges.meter.begin("trial")
     try:
         trial = tuning.fastest(spec, splits, device)
-    finally:
-        took = of_window(gauges.end("trial", "trial"))
-        logged.log(gauges.costs.metrics(None, 1.0), 0)
+    except BaseException:
+        with suppress(Exception):  # server or device may be gone; the first error is told
+            gauges.end("trial", "trial")
+            logged.log(gauges.costs.metrics(None, 1.0), 0)
+            logged.tag(gauges.costs.tags(gauges.meter.notes))
+        raise
+    took = of_window(gauges.end("trial", "trial"))
+    logged.log(gauges.costs.metrics(None, 1.0), 0)
     energy = energy_text(took.energy_wh, overall(gauges.meter.sources))
     report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
     note(f"{spec.model}: {', '.join(tuning.words(trial.spec))} ({report})")

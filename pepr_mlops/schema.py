@@ -304,7 +304,7 @@ assert all(f.default is not MISSING for f in fields(RunSpec))
 # What runs report; GB are 1e9 bytes ----------------------------------------------------------
 
 COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
-PHASES = ("trial", "train", "eval")  # before it, of settings; itself; of what it came to
+PHASES = ("train", "eval", "trial")  # what a run measures apart; a trial of settings comes first
 Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
 
 Direction = Literal["higher", "lower"]

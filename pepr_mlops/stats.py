@@ -257,3 +257,16 @@ def intervals(
         },
         index=pd.Index(models, name="model"),
     )
+
+
+def interval_texts(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """The intervals of `intervals` as people read them, of each row's score and of its rank.
+
+    An interval of no width is left out: single runs and a cost without error do not tell how a
+    score varies. So are the ranks where that is so of every row.
+    """
+    low, high = rows["ci_low"], rows["ci_high"]
+    known = bool((low < high).any())
+    of_scores = [f"{a:.4f}–{b:.4f}" if a < b else "" for a, b in zip(low, high, strict=True)]
+    ranks = zip(rows["rank_low"], rows["rank_high"], strict=True)
+    return of_scores, [f"{a:.0f}–{b:.0f}" if known else "" for a, b in ranks]

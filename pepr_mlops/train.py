@@ -93,12 +93,23 @@ def check_device(spec: RunSpec, device: torch.device) -> None:
         )
 
 
-def prepare(spec: RunSpec, device: torch.device) -> None:
-    """Set torch's device, precision of fp32 operations, determinism and seed for this process.
+def open_device(spec: RunSpec, device: torch.device) -> None:
+    """Make it torch's own device, before anything runs on it.
 
-    Call it before anything runs on the device, with the precision and layout settled. fp32 means
-    IEEE single precision throughout: torch's own default lets convolutions use TF32. Raises
-    `WorkFailed` where others have the memory of the device.
+    Raises `WorkFailed` where others have its memory.
+    """
+    if device.type == "cuda":
+        try:
+            torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
+        except RuntimeError as error:  # others may have left too little memory even for that
+            raise told(error, spec, 0) or error from error
+
+
+def prepare(spec: RunSpec, device: torch.device) -> None:
+    """Set torch's precision of fp32 operations, determinism and seed for this process.
+
+    Call it before the network is built, with the precision and layout settled. fp32 means IEEE
+    single precision throughout: torch's own default lets convolutions use TF32.
     """
     assert not spec.untried
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
@@ -111,11 +122,6 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     torch.manual_seed(spec.seed)
     if device.type == "cpu":
         keep_freed()
-    if device.type == "cuda":
-        try:
-            torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
-        except RuntimeError as error:  # others may have left too little memory even for that
-            raise told(error, spec, 0) or error from error
 
 
 def fit(
@@ -470,7 +476,7 @@ class _Budget:
         self._spec, self._meter = spec, gauges.meter
         costs = gauges.costs
         self._time_before = costs.time_s.get("train", 0.0)
-        self._wh_before = costs.energy_wh("train") if costs.time_s else 0.0
+        self._wh_before = costs.energy_wh("train") if "train" in costs.time_s else 0.0
         self._started = time.perf_counter()
         self._look_at = self._started + _POLL_ENERGY_S[0]
 

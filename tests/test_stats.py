@@ -155,3 +155,16 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     scoring = stats.Scoring(["energy_wh"], [1.0])
     first, second = (stats.intervals(runs, scoring, error={"energy_wh": 0.05}) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_intervals_that_hold_nothing_are_left_out() -> None:
+    rows = pd.DataFrame(
+        {
+            "ci_low": [0.5, 0.40625],
+            "ci_high": [0.5, 0.4375],
+            "rank_low": [1, 2],
+            "rank_high": [1, 2],
+        }
+    )
+    assert stats.interval_texts(rows) == (["", "0.4062–0.4375"], ["1–1", "2–2"])
+    assert stats.interval_texts(rows.head(1)) == ([""], [""])

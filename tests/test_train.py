@@ -312,7 +312,7 @@ def test_a_gpu_whose_memory_others_have_is_told(
 
     monkeypatch.setattr(torch.cuda, "set_device", full)
     with pytest.raises(WorkFailed, match=r"before the first epoch .* nobody else uses") as failed:
-        train.prepare(_spec(shapes), torch.device("cuda:0"))
+        train.open_device(_spec(shapes), torch.device("cuda:0"))
     assert failed.value.reason == "out_of_memory"
 
 

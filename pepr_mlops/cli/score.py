@@ -123,6 +123,7 @@ def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """One row per model by the rank of the first score, and the columns to show."""
     from pepr_mlops.cli.written import heading
     from pepr_mlops.schema import RESOURCES
+    from pepr_mlops.stats import interval_texts
 
     names = list(dict.fromkeys(scores["resource"]))
     first = scores[scores["resource"] == names[0]].copy()
@@ -143,13 +144,7 @@ def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
             columns[f"cost {name}"] = heading(name, column)
         columns |= {f"R {name}": "R", f"score {name}": f"PePR-{name}"}
     if len(names) == 1:
-        first["95 %"] = [
-            f"{low:.4f}–{high:.4f}"
-            for low, high in zip(first["ci_low"], first["ci_high"], strict=True)
-        ]
-        first["ranks"] = [
-            f"{low}–{high}" for low, high in zip(first["rank_low"], first["rank_high"], strict=True)
-        ]
+        first["95 %"], first["ranks"] = interval_texts(first)
         columns |= {"95 %": "95 % interval", "ranks": "ranks"}
     if first["codes"].str.len().any():
         columns["codes"] = "flags"

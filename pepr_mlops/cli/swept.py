@@ -15,7 +15,7 @@ from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.safe import printable
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.schema import AUTO, TRIED, RunSpec
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective
@@ -44,6 +44,7 @@ def dry_run(
     specs = plan.shuffled(jobs(grid), settings.order_seed)
     if sought is not None:
         frugal(specs, settings, *sought)  # or it cannot be
+    _caution(specs)
     now = look(specs, settings)
     expected = plan.to_come(now.jobs, now.runs, parameters(specs))
     shown = _jobs_frame(now.jobs).assign(
@@ -91,6 +92,9 @@ def run(
 
     specs = jobs(grid)
     search = None if sought is None else frugal(specs, settings, *sought)
+    _caution(specs)
+    if sys.stderr.isatty():
+        say("loading PyTorch, timm and MLflow …", err=True)
     progress = Progress(specs, search)
     try:
         ended = sweep(specs, settings, progress.show, progress.told, search or plan.exhaustive)
@@ -143,6 +147,18 @@ def summary(
             words += f"; what jobs printed: {logs}"
         say(words, err=True)
     return int(left.any())
+
+
+def _caution(specs: Sequence[RunSpec]) -> None:
+    """Before it costs anything: what `auto` chooses for each job may not compare."""
+    fields = [name for name in TRIED if any(getattr(spec, name) == AUTO for spec in specs)]
+    if len(specs) > 1 and fields:
+        say(
+            f"{', '.join(fields)}: each job tries what is fastest for itself, and those that come "
+            "to different settings are not scored together unless asked (--allow-mixed); name one "
+            "to compare all jobs",
+            err=True,
+        )
 
 
 class Progress:

@@ -22,6 +22,7 @@ from pepr_mlops.report.material import KEYS, Material, cost_unit
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.schema import PERFORMANCE
 from pepr_mlops.selection import Budget
+from pepr_mlops.stats import interval_texts
 
 _GREY = "rgba(128,128,128,0.25)"
 _MOST_FLAGS = 60  # characters of a cell
@@ -87,7 +88,7 @@ def headline(shown: Ranking) -> str:
     best = shown.fitting.iloc[0]
     top = shown.fitting.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
     interval = ""
-    if not math.isnan(best["ci_low"]):
+    if best["ci_low"] < best["ci_high"]:
         interval = f" (95 % {best['ci_low']:.4f} to {best['ci_high']:.4f})"
     first = (
         f"{best['label']} has the best PePR-{best['scored_by']}, {best['score']:.4f}{interval}, "
@@ -123,7 +124,7 @@ def table(shown: Ranking, material: Material, state: State) -> Table:
                 "95 % interval", "ranks", "type", "parameters", "runs", "energy",
                 "flags"]  # fmt: skip
     cells = []
-    for row in rows.to_dict("records"):
+    for row, interval, ranks in zip(rows.to_dict("records"), *interval_texts(rows), strict=True):
         missing = math.isnan(row["ci_low"])
         cells.append(
             (
@@ -133,8 +134,8 @@ def table(shown: Ranking, material: Material, state: State) -> Table:
                 *(_number(row[f"cost {r}"]) for r in costs),
                 f"{row['R']:.4f}",
                 f"{row['score']:.4f}",
-                "…" if missing else f"{row['ci_low']:.4f}–{row['ci_high']:.4f}",
-                "…" if missing else f"{row['rank_low']:.0f}–{row['rank_high']:.0f}",
+                "…" if missing else interval,
+                "…" if missing else ranks,
                 _text(row["kind"]),
                 _millions(row["parameters"]),
                 str(row["n"]),

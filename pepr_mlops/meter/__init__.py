@@ -18,7 +18,7 @@ from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
 from pepr_mlops.schema import Source
 
 IDLE_S = 3.0
-_IDLE_ESTIMATED_S = 0.3  # of a model of the load, whose cube is nothing while all wait
+_IDLE_ESTIMATED_S = 0.5  # by the cube of the load, of which little matters
 
 
 class Meter(Protocol):

@@ -117,7 +117,7 @@ def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure
     return figure
 
 
-_HATCHED = {"trial": "x", "train": "", "eval": "/"}
+_HATCHED = {"train": "", "eval": "/", "trial": "x"}
 
 
 def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:

@@ -13,6 +13,7 @@ from pepr_mlops.report import theme
 from pepr_mlops.report.material import Material, cost_title, cost_unit, performance_name
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.schema import PERFORMANCE
+from pepr_mlops.stats import interval_texts
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,8 @@ def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of `data` as text in the columns of `headings`."""
-    cells = table.assign(
-        interval=[
-            f"{a:.4f}–{b:.4f}" for a, b in zip(table["ci_low"], table["ci_high"], strict=True)
-        ],
-        ranks=[f"{a}–{b}" for a, b in zip(table["rank_low"], table["rank_high"], strict=True)],
-    )
-    return cells.map(_cell)
+    interval, ranks = interval_texts(table)
+    return table.assign(interval=interval, ranks=ranks).map(_cell)
 
 
 def _with_unit(resource: str) -> str:

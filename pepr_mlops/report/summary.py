@@ -48,9 +48,9 @@ class Spent:
     """What all runs of the asked-for experiments cost, also those left out.
 
     `energy_kwh` is of training over the `known` of `runs` that have one, of evaluation over the
-    `evaluated` ones and of the trial of settings over `tried`; None where none has. There was a
-    trial of unknown energy in `untold`. `co2e_kg` likewise under `intensity` (words), `car_km`
-    the same as a drive.
+    `evaluated` of these and of the trial of settings over `tried` of all; None where none has.
+    There was a trial of unknown energy in `untold`. `co2e_kg` likewise under `intensity` (words),
+    `car_km` the same as a drive.
     """
 
     runs: int
@@ -269,13 +269,13 @@ def cost(material: Material) -> Spent:
 
     def beside(phase: str) -> pd.Series[float]:
         wh = runs.get(f"metrics.energy/{phase}_wh", pd.Series(np.nan, runs.index))
-        return wh.where(np.isfinite(wh) & energy.notna())
+        return wh.where(np.isfinite(wh))
 
-    evaluation, trial = beside("eval"), beside("trial")
+    evaluation, trial = beside("eval").where(energy.notna()), beside("trial")
     # the words say where it is of training only
-    whole_kwh = (energy + evaluation.fillna(0) + trial.fillna(0)) / 1000
+    whole_kwh = (energy + evaluation.fillna(0)).add(trial, fill_value=0) / 1000
     had_trial = runs.get("tags.pepr.tried", pd.Series(None, runs.index, dtype="str")).notna()
-    known = int(whole_kwh.notna().sum())
+    known = int(energy.notna().sum())
     question = next(p for p in material.parts if p.main).question
     pue = runs["pue"].fillna(1.0)
     if question.intensity is not None:
@@ -291,10 +291,10 @@ def cost(material: Material) -> Spent:
         known=known,
         evaluated=int(evaluation.notna().sum()),
         tried=int(trial.notna().sum()),
-        untold=int((had_trial & energy.notna() & trial.isna()).sum()),
-        energy_kwh=float(whole_kwh.sum()) if known else None,
+        untold=int((had_trial & trial.isna()).sum()),
+        energy_kwh=float(whole_kwh.sum()) if whole_kwh.notna().any() else None,
         co2e_kg=co2e_kg,
-        co2e_known=int(kg.notna().sum()),
+        co2e_known=int(kg[energy.notna()].notna().sum()),
         intensity=words,
         car_km=None if co2e_kg is None else co2e_kg * 1000 / CAR_G_PER_KM,
     )
@@ -365,8 +365,11 @@ def methods(material: Material, spent: Spent) -> str:
         known = ", ".join(word for word in how if word)
         sentences.append(f"{first}{', ' + known if known else ''}.")
         if row["mixed"]:
-            differ = [name for name, value in row["shared"].items() if value == "several"]
-            sentences.append(f"Conditions were MIXED: not all runs share {', '.join(differ)}.")
+            differ = [_FACTS.get(k, k) for k, value in row["shared"].items() if value == "several"]
+            how_mixed = "the reference is of other conditions"
+            if differ:
+                how_mixed = f"not all runs share {', '.join(differ)}"
+            sentences.append(f"Conditions were MIXED: {how_mixed}.")
         sentences.append(_energy_sentence(runs, row["energy_source"]))
         sentences.append(
             f"Performance per resource unit is PePR-{row['scored_by']} = "

@@ -20,6 +20,7 @@ from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.journal import home as journal_home
 from pepr_mlops.processes import this_process, uninterrupted
 from pepr_mlops.safe import address, without_password
+from pepr_mlops.schema import PHASES
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking import claims, leftovers
 from pepr_mlops.tracking.claims import Heart, Job
@@ -398,7 +399,7 @@ def _check_fresh(client: MlflowClient, run_id: str) -> None:
     """Refuse a run that was measured before: the costs of two attempts would mix."""
     with told(str(client.tracking_uri)):
         known = client.get_run(run_id).data.metrics
-    if "time/train_s" in known:
+    if any(f"time/{phase}_s" in known for phase in PHASES):
         raise WorkFailed(
             f"tracking: run {run_id} has measurements already; begin a new run", reason=NOT_FRESH
         )

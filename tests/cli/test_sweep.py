@@ -230,3 +230,13 @@ def test_what_no_search_can_do_is_one_line(
     assert said in err
     assert len(err.strip().splitlines()) == 1
     assert engine.tasks == []
+
+
+def test_jobs_that_choose_for_themselves_may_not_compare(
+    capfd: pytest.CaptureFixture[str], store: str
+) -> None:
+    words = ["sweep", "--model", "resnet10t,tinynet_e", "--dataset", "digits", "--dry-run"]
+    status, out, err = _run(capfd, *words, "--layout", "auto")
+    assert (status, err.count("layout: each job tries what is fastest for itself")) == (0, 1)
+    assert "each job tries" not in out
+    assert "each job tries" not in _run(capfd, *words)[2]

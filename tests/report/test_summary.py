@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from made import material, run
+from made import frame, material, run
 
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.comparison import Question
+from pepr_mlops.comparison import Question, compare
 from pepr_mlops.report import summary
 from pepr_mlops.report.summary import spent_words, summarise
 
@@ -87,13 +87,14 @@ def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
         run("a", energy_wh=10.0, tags=tried, metrics={"energy/trial_wh": 1.5}),
         run("b", energy_wh=20.0, tags=tried),
         run("c", energy_wh=50.0),
+        run("d", status="FAILED", energy_wh=None, metrics={"energy/trial_wh": 0.5}),
     ]
     spent = summarise(material(runs)).spent
-    assert spent.energy_kwh == pytest.approx(0.0815)
-    assert (spent.tried, spent.untold) == (1, 1)
+    assert spent.energy_kwh == pytest.approx(0.082)
+    assert (spent.known, spent.tried, spent.untold) == (3, 2, 1)
     assert spent_words(spent).startswith(
-        "81.5 Wh for training 3 runs, evaluation not known, and for trying settings in 1, without "
-        "what trying settings in 1 took, which is not known"
+        "82 Wh for training 3 runs, evaluation not known, and for trying settings in 2, without "
+        "what trying settings in 1 took, which is not known (of 1 more the energy is not known)"
     )
     assert "trying" not in spent_words(summarise(material(RUNS)).spent)
 
@@ -108,6 +109,11 @@ def test_methods_name_the_setting_and_what_was_mixed() -> None:
     runs = [*RUNS, run("d", precision="bf16", layout="channels_last")]
     mixed = summarise(material(runs, question=Question(mixed="allow"))).methods
     assert "Conditions were MIXED: not all runs share precision, layout." in mixed
+    saved = compare(frame(RUNS), Question()).reference
+    others = [run(m, tags={"pepr.hardware": "A100"}, energy_wh=e) for m, e in (("a", 9), ("b", 8))]
+    asked = Question(mixed="allow", normalisation="reference", reference=saved)
+    text = summarise(material(others, question=asked)).methods
+    assert "Conditions were MIXED: the reference is of other conditions." in text
 
 
 def test_one_intensity_for_all_runs() -> None:

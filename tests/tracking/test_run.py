@@ -151,11 +151,12 @@ def test_mlflows_own_variables_name_the_experiment(
     assert logged_to(None, "derma", "n") == "Default"
 
 
+@pytest.mark.parametrize("phase", ["train", "trial"])
 def test_a_run_that_was_measured_before_is_not_mixed_with_another(
-    store: str, monkeypatch: pytest.MonkeyPatch
+    store: str, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     with tracking.start(None, "e", "n") as run:
-        run.log({"time/train_s": 3.0, "energy/train_wh": 30.0}, 1)
+        run.log({f"time/{phase}_s": 3.0, f"energy/{phase}_wh": 30.0}, 1)
     monkeypatch.setenv("MLFLOW_RUN_ID", run.run_id)
     with (
         pytest.raises(WorkFailed, match="has measurements already"),
