@@ -82,11 +82,11 @@ def _followed(address: str) -> dict[str, Any]:
                 lambda r: "ranking.children" in (r.request.post_data or "")
             ) as answer:
                 tab.keyboard.press(key)
-            tab.wait_for_function("window.follows !== null", timeout=20_000)
+            tab.wait_for_function("() => window.follows !== null", timeout=20_000)
             answer.value.finished()
             timing = answer.value.request.timing
             answers.append(timing["responseEnd"] - timing["requestStart"])
-            follows.append(float(tab.evaluate("window.follows")))
+            follows.append(float(tab.evaluate("() => window.follows")))
         browser.close()
     return {
         "first_view_s": first_s,
@@ -97,7 +97,7 @@ def _followed(address: str) -> dict[str, Any]:
 
 def _quiet(tab: Any) -> None:
     """Wait until the intervals and the other figures have come."""
-    tab.wait_for_function("!document.querySelector('#ranking').innerText.includes('…')")
+    tab.wait_for_function("() => !document.querySelector('#ranking').innerText.includes('…')")
     tab.wait_for_load_state("networkidle")
 
 

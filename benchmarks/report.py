@@ -74,7 +74,7 @@ def _drawn(path: Path) -> tuple[float, float]:
         tab.goto(f"file://{path}")
         tab.wait_for_selector(".main-svg")
         first = time.perf_counter() - started
-        tab.wait_for_function("document.documentElement.dataset.drawn === 'yes'")
+        tab.wait_for_selector("html[data-drawn=yes]", state="attached")
         every = time.perf_counter() - started
         browser.close()
     return first, every

@@ -43,7 +43,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, run_id: str, hardware: str) -> None:
-        self._folder, self._run_id, self._hardware = folder, run_id, hardware
+        self.folder, self._run_id, self._hardware = folder, run_id, hardware
 
     def save(
         self,
@@ -62,25 +62,25 @@ class Checkpoint:
             "run_id": self._run_id,
             "hardware": self._hardware,
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        new = self._folder / f"{_STATE}.new"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        new = self.folder / f"{_STATE}.new"
         try:
             with new.open("wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            new.replace(self._folder / _STATE)
+            new.replace(self.folder / _STATE)
         except (OSError, RuntimeError) as error:  # torch has its own of a full disk
             new.unlink(missing_ok=True)
             raise OSError(f"{new}: {error}") from error
 
     def costs(self, gauges: Mapping[str, Any], *, clean: bool) -> None:
         """Keep what was spent since the last `save`, or with `clean` False only that it is now."""
-        if not (self._folder / _STATE).exists():
+        if not (self.folder / _STATE).exists():
             return  # nothing to continue from
-        new = self._folder / f"{_COSTS}.new"
+        new = self.folder / f"{_COSTS}.new"
         new.write_text(json.dumps({"gauges": gauges, "at_s": time.time(), "clean": clean}))
-        new.replace(self._folder / _COSTS)
+        new.replace(self.folder / _COSTS)
 
 
 def load(folder: Path) -> Saved | None:

@@ -28,7 +28,7 @@ from pepr_mlops.server import impatient
 if TYPE_CHECKING:
     import torch
 
-    from pepr_mlops.checkpoint import Saved
+    from pepr_mlops.checkpoint import Checkpoint, Saved
     from pepr_mlops.data import Splits
     from pepr_mlops.tracking import Run
     from pepr_mlops.train import Pause, Progress, Result
@@ -132,15 +132,7 @@ def run(
             checkpoint = Checkpoint(folder, logged.run_id, opening["pepr.hardware"])
         if saved is not None and checkpoint is not None:
             shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
-            logged.tag(_unmeasured(saved, logged.earlier))
-            if not logged.has(PERFORMANCE, saved.epoch):  # it ended between keeping and logging
-                logged.log(saved.metrics, saved.epoch)
-            try:
-                checkpoint.costs(gauges.state(), clean=False)
-            except OSError as error:  # what this attempt loses could not be told from the last
-                raise WorkFailed(
-                    f"checkpoints: {folder} cannot be written ({error.strerror}); make room there"
-                ) from error
+            _take_up(saved, checkpoint, gauges, logged)
         try:
             result = train.fit(
                 spec,
@@ -162,10 +154,7 @@ def run(
         logged.tag(tags.closing(gauges, device, others, load))
         if gauges.energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
-        if result.stopped is not None:
-            logged.tag({"pepr.stopped": result.stopped})
-        logged.predictions(result.labels, result.probabilities, splits.classes)
-        _log_confusion(logged, spec, splits, result)
+        _log_result(logged, spec, splits, result)
     if folder is not None:
         discard(folder)
     return Outcome(logged, result, gauges.energy_source, memory_metric(device.type))
@@ -305,6 +294,20 @@ def _saved(
     return saved
 
 
+def _take_up(saved: Saved, checkpoint: Checkpoint, gauges: Gauges, logged: Run) -> None:
+    """Log what interrupted attempts left, and keep that another one has begun."""
+    logged.tag(_unmeasured(saved, logged.earlier))
+    if not logged.has(PERFORMANCE, saved.epoch):  # it ended between keeping and logging
+        logged.log(saved.metrics, saved.epoch)
+    try:
+        checkpoint.costs(gauges.state(), clean=False)
+    except OSError as error:  # what this attempt loses could not be told from the last
+        raise WorkFailed(
+            f"checkpoints: {checkpoint.folder} cannot be written ({error.strerror}); make room "
+            "there"
+        ) from error
+
+
 def _pause(until: int | None, left_wh: float | None, gauges: Gauges) -> Pause:
     """Whether to rest after an epoch; the costs so far are those of earlier attempts."""
     before_wh = _spent_wh(gauges)
@@ -380,10 +383,14 @@ def _network(spec: RunSpec, splits: Splits, logged: Run) -> torch.nn.Module:
     return network
 
 
-def _log_confusion(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
+def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
+    """What no metric holds: why it stopped early, and the predictions on the test set."""
     from pepr_mlops.performance import confusion
     from pepr_mlops.report.confusion import figure
 
+    if result.stopped is not None:
+        logged.tag({"pepr.stopped": result.stopped})
+    logged.predictions(result.labels, result.probabilities, splits.classes)
     counts = confusion(result.labels, result.probabilities, splits.task)
     title = f"{spec.model} on the {splits.name} test set"
     logged.figure(figure(counts, splits.classes, splits.task, title), "confusion_matrix.html")

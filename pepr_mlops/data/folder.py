@@ -63,7 +63,10 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
 
 
 def files_of(folder: Path) -> dict[str, list[Path]]:
-    """Sorted image files of one split by class name; empty when the folder is absent."""
+    """Sorted image files of one split by class name; empty when the folder is absent.
+
+    Raises `WrongUse` where it cannot be listed, or a class has a name that is no text.
+    """
     try:
         if not folder.is_dir():
             return {}
@@ -77,6 +80,12 @@ def files_of(folder: Path) -> dict[str, list[Path]]:
             f"dataset: {error.filename} cannot be listed ({error.strerror}); make it readable",
             reason="missing_data",
         ) from error
+    for name in found:
+        if any(0xD800 <= ord(c) <= 0xDFFF for c in name):  # bytes that are no text (PEP 383)
+            raise WrongUse(
+                f"dataset: the folder {name!r} in {folder} has a name that is no UTF-8 text and "
+                "cannot be logged as a class; rename it"
+            )
     return {name: paths for name, paths in found.items() if paths}
 
 

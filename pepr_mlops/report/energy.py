@@ -50,32 +50,41 @@ def split(material: Material, comparison_set: str) -> pd.DataFrame:
     where nothing is left.
     """
     runs = material.runs[material.runs["comparison_set"] == comparison_set]
-    rows: list[dict[str, object]] = []
-    for label, of_model in runs.groupby("label", sort=False):
-        for phase in PHASES:
-            parts = {p: _energies(of_model, f"energy/{phase}_{p}_wh") for p in COMPONENTS}
-            parts = {p: v for p, v in parts.items() if v.notna().any()}
-            if not parts or any(v.isna().any() for v in parts.values()):
-                parts = {"total": _energies(of_model, f"energy/{phase}_wh")}
-            rows += [
-                {
-                    "label": label,
-                    "phase": phase,
-                    "component": part,
-                    "energy_wh": float(values.mean()),
-                    "source": _source(of_model["energy_components"].iloc[0], part),
-                }
-                for part, values in parts.items()
-                if values.notna().all()
-            ]
-    if not rows:
+    means = pd.concat({phase: _means(runs, phase) for phase in PHASES})
+    found = means.stack().dropna()
+    if found.empty:
         raise NothingToDraw("no run has its energy")
-    return pd.DataFrame(rows)
+    found = found.rename_axis(["phase", "label", "component"]).rename("energy_wh").reset_index()
+    labels, phases = list(runs["label"].drop_duplicates()), list(PHASES)
+    place = pd.DataFrame(
+        {
+            "label": found["label"].map({label: i for i, label in enumerate(labels)}),
+            "phase": found["phase"].map(phases.index),
+        }
+    )
+    found = found.loc[place.sort_values(["label", "phase"], kind="stable").index]
+    known = runs.drop_duplicates("label").set_index("label")["energy_components"]
+    found["source"] = [
+        _source(known[label], part)
+        for label, part in zip(found["label"], found["component"], strict=True)
+    ]
+    columns = ["label", "phase", "component", "energy_wh", "source"]
+    return found[columns].reset_index(drop=True)
 
 
-def _energies(runs: pd.DataFrame, metric: str) -> pd.Series[float]:
-    values = runs.get(f"metrics.{metric}", pd.Series(np.nan, runs.index))
-    return values.where(np.isfinite(values)).astype(float)
+def _means(runs: pd.DataFrame, phase: str) -> pd.DataFrame:
+    """Mean energy over the runs of each label, by component or else in total; missing otherwise."""
+    metrics = {part: f"metrics.energy/{phase}_{part}_wh" for part in COMPONENTS}
+    metrics["total"] = f"metrics.energy/{phase}_wh"
+    nothing = pd.Series(np.nan, runs.index)
+    wh = pd.DataFrame({part: runs.get(metric, nothing) for part, metric in metrics.items()})
+    by_label = wh.where(np.isfinite(wh)).groupby(runs["label"], sort=False)
+    known = by_label.count()
+    some, every = known > 0, known.eq(by_label.size(), axis=0)
+    parts = list(COMPONENTS)
+    told = some[parts].any(axis=1) & (some[parts] == every[parts]).all(axis=1)
+    use = some[parts].mul(told, axis=0).assign(total=every["total"] & ~told)
+    return by_label.mean().where(use)
 
 
 def _source(components: object, part: str) -> str | None:

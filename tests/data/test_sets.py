@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from made_data import fake_medmnist, offer, png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops import data
+from pepr_mlops.data import examine
 from pepr_mlops.data import medmnist as med
 from pepr_mlops.data.splits import draw
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -187,6 +189,15 @@ def test_a_folder_of_another_form_is_refused_with_the_expected_one(tmp_path: Pat
     (tmp_path / "images").mkdir()
     with pytest.raises(WrongUse, match="expected DIR/train/CLASS"):
         _load(dataset=str(tmp_path))
+
+
+def test_a_class_whose_name_is_no_text_is_refused_by_training_and_check(shapes: Path) -> None:
+    os.rename(os.fsencode(shapes / "train" / "dark"), os.fsencode(shapes / "train") + b"/caf\xe9")
+    refused = r"'caf\\udce9' in .*train has a name that is no UTF-8 text"
+    with pytest.raises(WrongUse, match=refused):
+        _load(dataset=str(shapes))
+    with pytest.raises(WrongUse, match=refused):
+        examine.examine(str(shapes), 28, None)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
