@@ -67,7 +67,12 @@ def command(
             "offline: a run that no server knows cannot be gone on with; leave out --checkpoints"
         )
     spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
-    train_and_print(spec, tracking_uri=tracking_uri, offline=offline, checkpoints=checkpoints)
+    try:
+        train_and_print(spec, tracking_uri=tracking_uri, offline=offline, checkpoints=checkpoints)
+    except (KeyboardInterrupt, SystemExit):  # by a signal
+        if checkpoints is not None:
+            say("the same command goes on after the last whole epoch", err=True)
+        raise
 
 
 def train_and_print(spec: RunSpec, **options: Any) -> None:

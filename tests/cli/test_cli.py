@@ -182,6 +182,7 @@ def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
     stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     words = ["--model", "test_resnet", "--dataset", str(shapes), "--image-size", "32"]
     words += ["--epochs", "10000", "--no-pretrained", "--tracking-uri", store]
+    words += ["--checkpoints", str(tmp_path / "kept")]
     seeds = ",".join(str(stop.value) for stop in stops)
     command = [sys.executable, "-c", _JOBS, str(tmp_path), seeds, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as programs:
@@ -199,6 +200,8 @@ def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
                 os.kill(pid, signal.SIGKILL)
             raise
     assert ended == {str(stop.value): 128 + stop.value for stop in stops}
+    for seed in jobs:
+        assert "the same command goes on after the last whole epoch" in _text(tmp_path / seed)
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
     runs = MlflowClient().search_runs([experiment.experiment_id])
     assert {run.data.params["seed"] for run in runs} == {*jobs}
