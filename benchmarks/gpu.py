@@ -91,6 +91,7 @@ class Bench:
         """The package's loop: epochs until they took `seconds`, the first left out."""
         seconds = seconds or self.seconds
         torch._dynamo.reset()
+        train.open_device(spec, self.device)
         train.prepare(spec, self.device)
         gauges = Gauges(self.meter, Memory(self.device), None, 1.0)
         points: list[Mapping[str, float]] = []

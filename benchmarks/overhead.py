@@ -105,6 +105,7 @@ def _train(
     """Seconds of one training with evaluation, measured and logged to `run` or neither, and of
     this process's CPUs."""
     device = hardware.resolve_device("auto")
+    train.open_device(spec, device)
     train.prepare(spec, device)
     network = models.build(
         spec.model,

@@ -32,6 +32,7 @@ from pepr_mlops.schema import (
     LATER,
     METRICS,
     PERFORMANCE,
+    PHASES,
     RESOURCES,
     TRIED,
     RunSpec,
@@ -226,14 +227,22 @@ def _marked(raw: pd.DataFrame) -> pd.DataFrame:
 
 def _without_partial_energy(raw: pd.DataFrame) -> pd.DataFrame:
     """MLflow keeps the last sum of an energy that was lost during the run: a part of the whole."""
-    lost = _get(raw, "tags.pepr.energy_source") == LOST
-    lost_eval = _get(raw, "tags.pepr.energy_missing").str.contains("(eval)", regex=False) == True  # noqa: E712
-    if not (lost.any() or lost_eval.any()):
+    missing = _get(raw, "tags.pepr.energy_missing")
+    lost = {
+        "train": _get(raw, "tags.pepr.energy_source") == LOST,
+        **{
+            phase: missing.str.contains(f"({phase})", regex=False) == True  # noqa: E712
+            for phase in PHASES
+            if phase != "train"
+        },
+    }
+    if not any(of.any() for of in lost.values()):
         return raw
     raw = raw.copy()
     for name in raw.columns:
-        if name.startswith(("metrics.energy/train_", "metrics.carbon/")):
-            raw.loc[lost, name] = np.nan
-        if name.startswith("metrics.energy/eval_"):
-            raw.loc[lost_eval, name] = np.nan
+        for phase, of in lost.items():
+            if name.startswith(f"metrics.energy/{phase}_"):
+                raw.loc[of, name] = np.nan
+        if name.startswith("metrics.carbon/"):
+            raw.loc[lost["train"], name] = np.nan
     return raw

@@ -201,6 +201,14 @@ def test_energy_that_was_lost_on_the_way_is_missing(anywhere: str) -> None:
     assert row["train_time_s"] == 360.0
 
 
+def test_of_a_trial_whose_energy_was_lost_no_part_is_passed_off(anywhere: str) -> None:
+    lost = {"pepr.energy_missing": "cpu (trial): trial: gone"}
+    logged(anywhere, run("a", tags=lost, metrics={"energy/trial_gpu_wh": 0.5}), "trial")
+    (row,) = query.load_runs("trial", tracking_uri=anywhere).to_dict("records")
+    assert np.isnan(row["metrics.energy/trial_gpu_wh"])
+    assert row["energy_wh"] == 20.0
+
+
 def test_pages_do_not_lose_or_repeat_runs(anywhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.query.sql._PAGE", 3)
     monkeypatch.setattr("pepr_mlops.query.remote._PAGE", 3)

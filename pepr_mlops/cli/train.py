@@ -71,7 +71,7 @@ def command(
         train_and_print(spec, tracking_uri=tracking_uri, offline=offline, checkpoints=checkpoints)
     except (KeyboardInterrupt, SystemExit):  # by a signal
         if checkpoints is not None:
-            say("the same command goes on after the last whole epoch", err=True)
+            say("the same command goes on after the last whole epoch, if there is one", err=True)
         raise
 
 

@@ -50,10 +50,11 @@ class Spent:
     `energy_kwh` is of training over the `known` of `runs` that have one, of evaluation over the
     `evaluated` of these and of the trial of settings over `tried` of all; None where none has.
     There was a trial of unknown energy in `untold`. `co2e_kg` likewise under `intensity` (words),
-    `car_km` the same as a drive.
+    of `co2e_known` of the `counted` runs that have any energy, `car_km` the same as a drive.
     """
 
     runs: int
+    counted: int
     known: int
     evaluated: int
     tried: int
@@ -274,7 +275,9 @@ def cost(material: Material) -> Spent:
     evaluation, trial = beside("eval").where(energy.notna()), beside("trial")
     # the words say where it is of training only
     whole_kwh = (energy + evaluation.fillna(0)).add(trial, fill_value=0) / 1000
-    had_trial = runs.get("tags.pepr.tried", pd.Series(None, runs.index, dtype="str")).notna()
+    nothing = pd.Series(None, runs.index, dtype="object")
+    had_trial = runs.get("tags.pepr.tried", nothing).notna()
+    had_trial |= runs.get("metrics.time/trial_s", nothing).notna()
     known = int(energy.notna().sum())
     question = next(p for p in material.parts if p.main).question
     pue = runs["pue"].fillna(1.0)
@@ -288,13 +291,14 @@ def cost(material: Material) -> Spent:
     co2e_kg = float(kg.sum()) if kg.notna().any() else None
     return Spent(
         runs=len(runs),
+        counted=int(whole_kwh.notna().sum()),
         known=known,
         evaluated=int(evaluation.notna().sum()),
         tried=int(trial.notna().sum()),
         untold=int((had_trial & trial.isna()).sum()),
         energy_kwh=float(whole_kwh.sum()) if whole_kwh.notna().any() else None,
         co2e_kg=co2e_kg,
-        co2e_known=int(kg[energy.notna()].notna().sum()),
+        co2e_known=int(kg.notna().sum()),
         intensity=words,
         car_km=None if co2e_kg is None else co2e_kg * 1000 / CAR_G_PER_KM,
     )
@@ -314,22 +318,25 @@ def spent_words(spent: Spent) -> str:
     """One sentence: kWh, CO2e and the drive, and of how many runs that is."""
     if spent.energy_kwh is None:
         return f"The energy of none of the {spent.runs} runs is known."
-    words = f"{_scaled(spent.energy_kwh, 'kWh', 'Wh')} for training {spent.known} runs"
-    if spent.evaluated == spent.known:
-        words += " and evaluating them"
-    elif spent.evaluated:
-        words += f" and evaluating {spent.evaluated} of them"
-    else:
-        words += ", evaluation not known"
+    words = f"{_scaled(spent.energy_kwh, 'kWh', 'Wh')} for "
+    if spent.known:
+        words += f"training {spent.known} runs"
+        if spent.evaluated == spent.known:
+            words += " and evaluating them"
+        elif spent.evaluated:
+            words += f" and evaluating {spent.evaluated} of them"
+        else:
+            words += ", evaluation not known"
+        words += ", and for " if spent.tried else ""
     if spent.tried:
-        words += f", and for trying settings in {spent.tried}"
+        words += f"trying settings in {spent.tried}"
     if spent.untold:
         words += f", without what trying settings in {spent.untold} took, which is not known"
     if spent.known < spent.runs:
         words += f" (of {spent.runs - spent.known} more the energy is not known)"
     if spent.co2e_kg is None or spent.car_km is None:
         return f"{words}. Its CO2e is not known: {spent.intensity}."
-    partly = "" if spent.co2e_known == spent.known else f" (of {spent.co2e_known} of these runs)"
+    partly = "" if spent.co2e_known == spent.counted else f" (of {spent.co2e_known} of these runs)"
     return (
         f"{words}, {_scaled(spent.co2e_kg, 'kg', 'g')} of CO2e{partly} at {spent.intensity}, as "
         f"much as {_scaled(spent.car_km, 'km', 'm')} in a car ({CAR_G_PER_KM} g/km, new cars in "

@@ -99,6 +99,22 @@ def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
     assert "trying" not in spent_words(summarise(material(RUNS)).spent)
 
 
+def test_a_trial_alone_is_told_without_a_training() -> None:
+    tried = {"energy/trial_wh": 0.5, "time/trial_s": 4.0}
+    unknown = {"time/trial_s": 4.0}
+    runs = [
+        run("a", energy_wh=None, metrics=tried, tags=GRID),
+        run("b", energy_wh=None, metrics=tried),
+        run("c", energy_wh=None, metrics=unknown),
+    ]
+    question = Question(resources=("T",), draws=0)
+    spent = summarise(material(runs, question=question)).spent
+    assert (spent.counted, spent.known, spent.tried, spent.untold) == (2, 0, 2, 1)
+    words = spent_words(spent)
+    assert words.startswith("1 Wh for trying settings in 2, without what trying settings in 1 took")
+    assert "0.323 g of CO2e (of 1 of these runs) at 430 g/kWh" in words  # 0.5 Wh × 430 × 1.5
+
+
 def test_methods_name_the_setting_and_what_was_mixed() -> None:
     usual = summarise(material(RUNS)).methods
     assert "layout" not in usual
