@@ -95,26 +95,50 @@ def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[list[_Reason
 
 
 def repeated(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that a newer one of the same spec, seed and hardware repeats, as of `left_out`.
+    """The runs that another of the same spec, seed and hardware repeats, as of `left_out`.
 
-    Runs without a seed are not meant: their repetitions are what seeds are. Nor are those pepr did
-    not log, of which it cannot know.
+    The newest stays, of those that had CPUs or GPU to themselves if there are any. Runs without a
+    seed are not meant: their repetitions are what seeds are. Nor are those pepr did not log, of
+    which it cannot know.
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
     spec = ["seed", "initial_weights", *comparable(rest), *own_params(rest)]
     same = ["model", *mixed(rest, spec)]
     keys = conditions(rest, same).groupby(same, sort=False).ngroup()
-    by_age = rest[["run_id", "start_time"]].assign(key=keys)
-    by_age = by_age.sort_values("start_time", kind="stable", na_position="first")
-    newest = by_age.drop_duplicates("key", keep="last").set_index("key")["run_id"]
-    by_age["newer"] = by_age["key"].map(newest)
-    duplicates = _reasons(
-        by_age,
-        by_age["run_id"] != by_age["newer"],
-        "duplicate",
-        lambda r: f"run {r['newer']} repeats it later",
+    by_age = rest[["run_id", "start_time"]].assign(
+        key=keys, alone=~(_on_busy_cpus(rest) | _on_a_shared_gpu(rest))
     )
-    return _frame([duplicates])
+    by_age = by_age.sort_values("start_time", kind="stable", na_position="first")
+    last = by_age.sort_values("alone", kind="stable").drop_duplicates("key", keep="last")
+    last = last.set_index("key")
+    by_age["kept"] = by_age["key"].map(last["run_id"])
+    disturbed = ~by_age["alone"] & by_age["key"].map(last["alone"])
+    left = by_age["run_id"] != by_age["kept"]
+    return _frame(
+        [
+            _reasons(
+                by_age,
+                left & ~disturbed,
+                "duplicate",
+                lambda r: f"run {r['kept']} repeats it later",
+            ),
+            _reasons(
+                by_age,
+                left & disturbed,
+                "duplicate",
+                lambda r: f"run {r['kept']} did the same with nobody else at work there",
+            ),
+        ]
+    )
+
+
+def _on_busy_cpus(runs: pd.DataFrame) -> pd.Series[bool]:
+    on_cpu = runs["memory_metric"] == memory_metric("cpu")
+    return on_cpu & (runs["cpu_others"] > _BUSY * runs["cpu_count"])
+
+
+def _on_a_shared_gpu(runs: pd.DataFrame) -> pd.Series[bool]:
+    return runs["gpu_other_processes"].fillna("none") != "none"
 
 
 def own_params(runs: pd.DataFrame) -> list[str]:
@@ -142,17 +166,16 @@ def flagged(
     found = [
         _reasons(
             runs,
-            runs["gpu_other_processes"].fillna("none") != "none",
+            _on_a_shared_gpu(runs),
             "other_processes",
             lambda r: f"other processes used its GPU: {r['gpu_other_processes']}",
         )
     ]
     if about_energy(costs) or "train_time_s" in costs:
-        on_cpu = runs["memory_metric"] == memory_metric("cpu")
         found.append(
             _reasons(
                 runs,
-                on_cpu & (runs["cpu_others"] > _BUSY * runs["cpu_count"]),
+                _on_busy_cpus(runs),
                 "busy_cpu",
                 lambda r: (
                     f"other processes kept {r['cpu_others']:.1f} of its {r['cpu_count']:.0f} CPUs "

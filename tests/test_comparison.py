@@ -216,7 +216,7 @@ def test_settings_that_are_no_numbers_are_told_apart_as_said() -> None:
 
 
 def test_strict_takes_the_older_run_where_the_newer_is_doubtful() -> None:
-    doubt = {"pepr.gpu_other_processes": "9 python"}
+    doubt = {"pepr.unmeasured_s": "30"}
     runs = frame(
         [
             run("a", start=1, performance=0.7, energy_wh=19.0),

@@ -72,6 +72,30 @@ def test_a_newer_run_of_the_same_spec_replaces_the_older() -> None:
     assert said["run0"] == [("duplicate", "run run1 repeats it later")]
 
 
+def test_of_repetitions_the_newest_that_was_alone_on_its_device_stays() -> None:
+    cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2"}
+    alone, beside = ({**cpu, "pepr.cpu_others": n} for n in ("0.1", "1.0"))
+    shared = {"pepr.gpu_other_processes": "4711 python"}
+    runs = frame(
+        [
+            run("a", start=1, tags=alone),
+            run("a", start=2, tags=alone),
+            run("a", start=3, tags=beside),
+            run("b", start=1, tags=beside),
+            run("b", start=2, tags=beside),
+            run("c", start=1),
+            run("c", start=2, tags=shared),
+        ]
+    )
+    again, alike = "repeats it later", "did the same with nobody else at work there"
+    assert {run_id: text for run_id, ((_, text),) in _said(repeated(runs)).items()} == {
+        "run0": f"run run1 {again}",
+        "run2": f"run run1 {alike}",
+        "run3": f"run run4 {again}",
+        "run6": f"run run5 {alike}",
+    }
+
+
 def test_without_a_seed_repetitions_are_what_seeds_are() -> None:
     made = [run(start=s) for s in (1, 2)]
     for one in made:

@@ -72,8 +72,8 @@ def dry_run(
             [
                 ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
                 ("energy so far, with evaluation and trials", _spent(now)),
-                (f"training energy {to_come}", _sum(left["forecast_wh"], "Wh")),
-                (f"training time {to_come}", _sum(left["forecast_s"], "s")),
+                (f"energy of training alone {to_come}", _sum(left["forecast_wh"], "Wh")),
+                (f"time of training alone {to_come}", _sum(left["forecast_s"], "s")),
                 ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
             ]
         )

@@ -269,12 +269,7 @@ def panel(material: Material, options: Options) -> Panel:
         caption=" ".join(
             [
                 _origin(points, experiments, material, sets),
-                *(
-                    _correlated(
-                        points[options.x], points[y], said(titles[options.x]), said(titles[y])
-                    )
-                    for y in options.y
-                ),
+                *_correlations(material, sets, points, options, titles),
                 f"Medians of {said(titles[options.y[0]])}: "
                 f"{_medians(points, options.by, options.y[0])}.",
             ]
@@ -308,6 +303,23 @@ def _origin(
     return f"Each point is one of {len(points)} models of {where or experiments[0]}" + (
         f"; {left} for which a number is missing are left out." if left else "."
     )
+
+
+def _correlations(
+    material: Material,
+    sets: Sequence[str],
+    points: pd.DataFrame,
+    options: Options,
+    titles: Mapping[str, str],
+) -> list[str]:
+    """A sentence for each y; one in all where points repeat a model and tell nothing of models."""
+    rows = material.models[material.models["comparison_set"].isin(sets)]
+    if rows.duplicated(["experiment", "model"]).any():
+        return [
+            "Several points of a model are no models of their own, so that no correlation is given."
+        ]
+    x_name = said(titles[options.x])
+    return [_correlated(points[options.x], points[y], x_name, said(titles[y])) for y in options.y]
 
 
 def _correlated(x: pd.Series[float], y: pd.Series[float], x_name: str, y_name: str) -> str:

@@ -162,8 +162,12 @@ def _difference(best: pd.Series, top: pd.Series, material: Material, p: str) -> 
     return f"{gain:.4f} more of {p} takes {', '.join(words)}"
 
 
+_DISTURBED = {"busy_cpu", "other_processes"}
+
+
 def warnings(material: Material) -> list[str]:
-    """What makes the numbers of the main sets less than they look: estimates and mixtures."""
+    """What makes the numbers of the main sets less than they look: estimates, others at work on
+    the same device, and mixtures."""
     found = []
     for row in material.sets[material.sets["main"]].to_dict("records"):
         name = row["comparison_set"]
@@ -177,6 +181,13 @@ def warnings(material: Material) -> list[str]:
                 )
         if "T" in material.resources(name) and (runs["time_source"] == "estimated").any():
             found.append(f"ESTIMATED: the training time T of runs of {name} was not measured")
+        rows = material.of(name)
+        disturbed = rows["codes"].map(lambda codes: not _DISTURBED.isdisjoint(codes))
+        if disturbed.any():
+            found.append(
+                f"DISTURBED: others used the CPUs or the GPU of {disturbed.sum()} of {len(rows)} "
+                f"models of {name} meanwhile, whose energy and time are too high; train them again"
+            )
         if row["mixed"]:
             found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
     return found
@@ -226,9 +237,7 @@ def facts(material: Material) -> list[tuple[str, str]]:
             for key, word in _FACTS.items()
             if shared.get(key, NOT_KNOWN) != NOT_KNOWN
         ]
-        models, runs_ = row["models"], row["runs"]
-        counted = f"{models} model{'s' * (models != 1)}, {runs_} run{'s' * (runs_ != 1)}"
-        found.append((f"Compared in {name}", counted))
+        found.append((f"Compared in {name}", _counted(material, name, row["runs"])))
         found.append(("Conditions", "; ".join(words)))
         components = sorted(runs["energy_components"].dropna().unique())
         methods = _energy_methods(runs)
@@ -250,6 +259,15 @@ def facts(material: Material) -> list[tuple[str, str]]:
             )
         )
     return found
+
+
+def _counted(material: Material, comparison_set: str, runs: int) -> str:
+    """`4 models in 6 settings (6 runs)`."""
+    rows = material.of(comparison_set)
+    models, settings = rows["model"].nunique(), len(rows)
+    words = f"{models} model{'s' * (models != 1)}"
+    words += f" in {settings} settings" if settings > models else ""
+    return f"{words} ({runs} run{'s' * (runs != 1)})"
 
 
 def _formula(alpha: float) -> str:
@@ -356,7 +374,7 @@ def methods(material: Material, spent: Spent) -> str:
         name, s = row["comparison_set"], _Shared(row["shared"])
         question = material.question(name)
         runs = material.runs[material.runs["comparison_set"] == name]
-        first = f"We compared {row['models']} models ({row['runs']} runs) on {s('dataset', name)}"
+        first = f"We compared {_counted(material, name, row['runs'])} on {s('dataset', name)}"
         how = [
             _either(s("pretrained"), "fine-tuned from pretrained weights", "trained from scratch"),
             s.words("on {} of the training data", "fraction", skip="1"),

@@ -275,7 +275,7 @@ def test_a_dry_run_shows_the_jobs_of_a_file_and_changes_nothing(
     shown = {tuple(line.split()[:3]) for line in lines[2:6]}
     assert shown == {(m, s, "pending") for m in ("resnet18d", "dla46x_c") for s in ("7", "8")}
     assert re.search(r"^jobs +4: 4 to do$", out, flags=re.M)
-    assert re.search(r"^training energy to come +not known", out, flags=re.M)
+    assert re.search(r"^energy of training alone to come +not known", out, flags=re.M)
     assert re.search(r"^download +nothing$", out, flags=re.M)
     assert not Path("none.db").exists()
     _, out, _ = _run(capfd, *words, "--format", "json")

@@ -98,6 +98,16 @@ def test_models_are_averaged_over_the_experiments_that_all_have_them() -> None:
     assert only.sets == ("two",)
 
 
+def test_several_points_of_a_model_are_no_models() -> None:
+    runs = frame([run("a"), run("b"), run("c"), run("a", precision="bf16", energy_wh=9.0)])
+    asked = Question(mixed="allow", draws=0)
+    mixed = gather([Part(compare(runs, asked), asked, runs)])
+    panel = categories.panel(mixed, categories.Options(y=("performance", "score")))
+    assert len(panel.table) == 4
+    assert panel.caption.count("so that no correlation is given") == 1
+    assert "Spearman" not in panel.caption
+
+
 def test_the_caption_has_the_rank_correlation_and_the_medians() -> None:
     panel = categories.panel(_material(_runs("one", ONE)), categories.Options(y=("performance",)))
     assert (

@@ -132,6 +132,24 @@ def test_methods_name_the_setting_and_what_was_mixed() -> None:
     assert "Conditions were MIXED: the reference is of other conditions." in text
 
 
+def test_models_that_shared_their_cpus_are_told_of_at_the_top() -> None:
+    cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2", "pepr.cpu_others": "0.9"}
+    found = summarise(material([*RUNS[:2], run("c", tags=cpu, metrics={"memory/rss_gb": 1.0})]))
+    (warning,) = found.warnings
+    assert warning.startswith(
+        "DISTURBED: others used the CPUs or the GPU of 1 of 3 models of derma"
+    )
+
+
+def test_settings_of_one_model_are_no_models() -> None:
+    runs = [*RUNS, run("a", precision="bf16", performance=0.7, energy_wh=9.0)]
+    asked = Question(mixed="allow", draws=20)
+    found = summarise(material(runs, question=asked))
+    assert "We compared 3 models in 4 settings (4 runs) on derma" in found.methods
+    assert "3 models in 4 settings (4 runs)" in dict(found.facts).values()
+    assert "We compared 3 models (3 runs) on" in summarise(material(RUNS)).methods
+
+
 def test_one_intensity_for_all_runs() -> None:
     question = Question(intensity=Intensity(100.0, "given"), draws=50)
     spent = summarise(material(RUNS, question=question)).spent
