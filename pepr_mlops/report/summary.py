@@ -393,7 +393,7 @@ def methods(material: Material, spent: Spent) -> str:
             differ = [_FACTS.get(k, k) for k, value in row["shared"].items() if value == "several"]
             how_mixed = "the reference is of other conditions"
             if differ:
-                how_mixed = f"not all runs share {', '.join(differ)}"
+                how_mixed = f"the runs differ in {', '.join(differ)}"
             sentences.append(f"Conditions were MIXED: {how_mixed}.")
         sentences.append(_energy_sentence(runs, row["energy_source"]))
         sentences.append(

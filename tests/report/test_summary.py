@@ -124,7 +124,7 @@ def test_methods_name_the_setting_and_what_was_mixed() -> None:
     assert ", the memory layout channels_last, each step launched as a CUDA graph, on " in text
     runs = [*RUNS, run("d", precision="bf16", layout="channels_last")]
     mixed = summarise(material(runs, question=Question(mixed="allow"))).methods
-    assert "Conditions were MIXED: not all runs share precision, layout." in mixed
+    assert "Conditions were MIXED: the runs differ in precision, layout." in mixed
     saved = compare(frame(RUNS), Question()).reference
     others = [run(m, tags={"pepr.hardware": "A100"}, energy_wh=e) for m, e in (("a", 9), ("b", 8))]
     asked = Question(mixed="allow", normalisation="reference", reference=saved)
