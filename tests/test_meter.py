@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from zeus.monitor import Measurement
 from zeus.utils.testing import ReplayZeusMonitor
@@ -200,13 +200,13 @@ def test_an_estimate_is_power_times_time_within_the_models_bounds() -> None:
 
 
 def test_an_estimate_leaves_no_thread_behind() -> None:
-    EstimateMeter(_wait, "no RAPL here")  # what it imports may keep threads for all
-    before = psutil.Process().num_threads()
+    before = {*threading.enumerate()}
     meter = EstimateMeter(_wait, "no RAPL here")
     for _ in range(3):
         meter.begin("train")
+        assert len({*threading.enumerate()} - before) == 1
         meter.end()
-    assert psutil.Process().num_threads() <= before
+    assert {*threading.enumerate()} <= before
 
 
 # Choosing the meter ----------------------------------------------------------------------------

@@ -138,10 +138,14 @@ def _usable(
         if not (strict and codes):
             p, *costs = (Fraction(v) for v in numbers if v is not None)
             left.append((run, (p, costs), codes))
-    newest: dict[Any, Run] = {}
-    for run, _, _ in sorted(left, key=lambda one: one[0].start):
-        newest[_identity(run)] = run
-    return [one for one in left if newest[_identity(one[0])] is one[0]]
+    stays: dict[Any, Run] = {}
+    for run, _, _ in sorted(left, key=lambda one: (not _shares_gpu(one[0]), one[0].start)):
+        stays[_identity(run)] = run
+    return [one for one in left if stays[_identity(one[0])] is one[0]]
+
+
+def _shares_gpu(run: Run) -> bool:
+    return run.others not in (None, "none")
 
 
 def _identity(run: Run) -> Any:
@@ -154,7 +158,7 @@ def _identity(run: Run) -> Any:
 
 def _doubts(run: Run, everything: Sequence[Run], resources: Sequence[str]) -> set[str]:
     codes = set()
-    if run.others not in (None, "none"):
+    if _shares_gpu(run):
         codes.add("other_processes")
     if {"E", "C"} & set(resources):
         energy, time = _cost(run, "E", None), run.costs.get("T")
