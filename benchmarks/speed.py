@@ -93,7 +93,7 @@ def _gpu(r: Result) -> Iterator[Row]:
 def _overhead(r: Result) -> Iterator[Row]:
     for key, name in (("ratio", "time"), ("cpu_ratio", "CPU time")):
         of = r[key]
-        # Less than nothing is possible by chance only, as then is what is too much.
+        # Measuring cannot cost less than nothing: where it seems to, chance moves pairs by more.
         noise = of["low"] < 0.99 and not 1 <= of["high"] <= 1.01
         yield Row(
             f"measuring and logging everything against nothing: {name}, median of {r['pairs']} "

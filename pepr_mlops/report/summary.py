@@ -186,7 +186,8 @@ def warnings(material: Material) -> list[str]:
         if disturbed.any():
             found.append(
                 f"DISTURBED: others used the CPUs or the GPU of {disturbed.sum()} of {len(rows)} "
-                f"models of {name} meanwhile, whose energy and time are too high; train them again"
+                f"models of {name} meanwhile, whose energy and time may be too high; train them "
+                "again"
             )
         if row["mixed"]:
             found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
@@ -262,11 +263,11 @@ def facts(material: Material) -> list[tuple[str, str]]:
 
 
 def _counted(material: Material, comparison_set: str, runs: int) -> str:
-    """`4 models in 6 settings (6 runs)`."""
+    """`4 models, some of them in several settings (6 runs)`."""
     rows = material.of(comparison_set)
-    models, settings = rows["model"].nunique(), len(rows)
+    models = rows["model"].nunique()
     words = f"{models} model{'s' * (models != 1)}"
-    words += f" in {settings} settings" if settings > models else ""
+    words += ", some of them in several settings" if len(rows) > models else ""
     return f"{words} ({runs} run{'s' * (runs != 1)})"
 
 
