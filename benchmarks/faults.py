@@ -28,7 +28,7 @@ from common import machine, write
 from search import MODELS
 
 from pepr_mlops import query, sweeper
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import plan
 
 EXPERIMENT = "pneumonia"

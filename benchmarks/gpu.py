@@ -41,7 +41,7 @@ from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, open_meter
 from pepr_mlops.progress import Silent
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 CLASSES = 7
 # Model, pixels, and images of an epoch.

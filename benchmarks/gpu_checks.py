@@ -60,7 +60,7 @@ asked = json.loads(sys.argv[1])
 from pepr_mlops import train
 from pepr_mlops.job import run
 from pepr_mlops.progress import Printed
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 if asked.pop("host_memory", False):
     train.fits = lambda splits, device: False
 uri, kept = asked.pop("tracking_uri"), asked.pop("checkpoints", None)
@@ -71,7 +71,7 @@ run(RunSpec(**asked), tracking_uri=uri, progress=Printed, checkpoints=kept and p
 ROUNDING = """
 import json, sys, torch
 from pepr_mlops import train
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 device = torch.device("cuda:0")
 found = {}
 for precision in ("fp32", "tf32"):

@@ -28,7 +28,7 @@ from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, open_meter
 from pepr_mlops.progress import Printed, Silent
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 
 @click.command()

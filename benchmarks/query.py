@@ -34,8 +34,9 @@ from common import machine, server, write
 
 from pepr_mlops import query
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.names import METRICS, TAGS
 from pepr_mlops.query import kept
-from pepr_mlops.schema import METRICS, TAGS, RunSpec
+from pepr_mlops.spec import RunSpec
 
 _MODELS = 131
 _SELDOM = ("inference/", "training/", "energy/eval_", "energy/trial_", "time/trial_")

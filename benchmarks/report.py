@@ -24,7 +24,7 @@ from pepr_mlops.comparison import Question, compare
 from pepr_mlops.frame import tidy
 from pepr_mlops.report import board, page
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 _EPOCHS = 10
 

@@ -25,7 +25,7 @@ from typing import Any
 import click
 from common import machine, write
 
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Task
 from pepr_mlops.worker import Worker

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pepr_mlops.job import run
     from pepr_mlops.measurement import measure
-    from pepr_mlops.schema import RunSpec
+    from pepr_mlops.spec import RunSpec
 
 __all__ = ["RunSpec", "measure", "run"]
 
@@ -19,7 +19,7 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that the command line answers before torch and MLflow are loaded."""
     from importlib import import_module
 
-    homes = {"RunSpec": "schema", "measure": "measurement", "run": "job"}
+    homes = {"RunSpec": "spec", "measure": "measurement", "run": "job"}
     if name not in homes:
         raise AttributeError(f"module 'pepr_mlops' has no attribute {name!r}")
     return getattr(import_module(f"pepr_mlops.{homes[name]}"), name)

@@ -16,8 +16,9 @@ from pepr_mlops import quality, score, stats
 from pepr_mlops.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.frame import column, label, metrics
+from pepr_mlops.names import COMPARED, METRICS, PERFORMANCE, RESOURCES
 from pepr_mlops.quality import Evidence
-from pepr_mlops.schema import COMPARED, LATER, METRICS, PERFORMANCE, RESOURCES
+from pepr_mlops.spec import LATER
 
 Mixed = Literal["refuse", "stratify", "allow"]
 Intervals = Callable[..., pd.DataFrame]  # `stats.intervals`, or what stands for it
@@ -30,7 +31,7 @@ class Question:
     """What is asked of the runs.
 
     `performance` is the metric that is P, or None for what each run calls its performance.
-    `resources` are letters of `schema.RESOURCES`, columns or metrics. Without `weights` each
+    `resources` are letters of `names.RESOURCES`, columns or metrics. Without `weights` each
     resource has a score of its own; with them, summing to 1, there is one score of all. `mixed`
     says what to do with runs that differ in what a comparison set shares. `intensity` replaces
     each run's own grid intensity. `model_param` is the parameter that names the model. `draws` are

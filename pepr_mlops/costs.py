@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pepr_mlops.carbon import Intensity, gco2e
-from pepr_mlops.schema import PHASES, Source
+from pepr_mlops.names import PHASES, Source
 
 J_PER_WH = 3600.0
 # NVML's counter moves every 20 to 100 ms, so that each window is off by up to one tick.
@@ -99,7 +99,7 @@ class Costs:
         }
 
     def metrics(self, intensity: Intensity | None, pue: float) -> dict[str, float]:
-        """Everything known so far, by the names of `schema.METRICS`."""
+        """Everything known so far, by the names of `names.METRICS`."""
         found: dict[str, float] = {}
         for phase in PHASES:
             if phase in self.time_s:

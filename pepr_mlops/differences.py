@@ -12,7 +12,7 @@ from pepr_mlops import stats
 from pepr_mlops.comparison import Comparison
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.models import paper_models
-from pepr_mlops.schema import COMPARED, PERFORMANCE
+from pepr_mlops.names import COMPARED, PERFORMANCE
 
 GROUPS = {"size": ("small", "large"), "kind": ("CNN", "Other"), "efficient": ("yes", "no")}
 # Conditions by name and the column they are; other data sets are no condition of training.

@@ -96,7 +96,7 @@ class Forecast:
 
     def metrics(self, done: int, costs: Costs) -> dict[str, float]:
         """The costs of all epochs after `done` of them took `costs`, by the names of
-        `schema.METRICS`; nothing after the last.
+        `names.METRICS`; nothing after the last.
 
         Each epoch to come is expected to take the median of those added, of which there is one
         at least. Without the energy so far, or that of any epoch, there is none of all.

@@ -28,17 +28,8 @@ import pandas as pd
 
 from pepr_mlops.costs import LOST
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.schema import (
-    LATER,
-    METRICS,
-    PERFORMANCE,
-    PHASES,
-    RESOURCES,
-    TRIED,
-    RunSpec,
-    convert,
-    value_type,
-)
+from pepr_mlops.names import METRICS, PERFORMANCE, PHASES, RESOURCES
+from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
 _TEXT = {  # columns and the tags they are read from
     "performance_metric": "pepr.performance",

@@ -38,7 +38,7 @@ class Gauges:
         return window
 
     def metrics(self) -> dict[str, float]:
-        """All costs and peaks so far, by the names of `schema.METRICS`."""
+        """All costs and peaks so far, by the names of `names.METRICS`."""
         return self.costs.metrics(self._intensity, self._pue) | self._all_peaks()
 
     def _all_peaks(self) -> dict[str, float]:

@@ -19,11 +19,12 @@ from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.meter import ahead as meter_ahead
+from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
 from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent, energy_text
-from pepr_mlops.schema import AUTO, PERFORMANCE, TRIED, RunSpec, memory_metric
 from pepr_mlops.server import impatient
+from pepr_mlops.spec import AUTO, TRIED, RunSpec
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,9 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import idle_tags, open_meter
+from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.otherload import OtherLoad
-from pepr_mlops.schema import PERFORMANCE, RunSpec, as_text, memory_metric
+from pepr_mlops.spec import RunSpec, as_text
 from pepr_mlops.tracking import Run
 
 

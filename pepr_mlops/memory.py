@@ -119,7 +119,7 @@ class Memory:
             torch.cuda.reset_peak_memory_stats(self._cuda)
 
     def metrics(self) -> dict[str, float]:
-        """The peaks so far, by the names of `schema.METRICS`."""
+        """The peaks so far, by the names of `names.METRICS`."""
         found: dict[str, float] = {}
         peak = _peak_rss()
         if peak is not None:

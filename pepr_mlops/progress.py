@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from pepr_mlops.safe import printable
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 
 class Printed:

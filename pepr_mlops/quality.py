@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pepr_mlops.costs import J_PER_WH, LOST
 from pepr_mlops.frame import label
-from pepr_mlops.schema import COMPARED, ENERGY, RunSpec, memory_metric
+from pepr_mlops.names import COMPARED, ENERGY, memory_metric
+from pepr_mlops.spec import RunSpec
 
 # What no component draws; a GPU's own limit is in its run's tags.
 _MOST_W = {

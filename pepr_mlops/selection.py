@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.schema import Direction
+from pepr_mlops.names import Direction
 
 
 @dataclass(frozen=True)

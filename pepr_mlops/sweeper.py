@@ -14,8 +14,9 @@ import pandas as pd
 
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.memory import tells_pages
-from pepr_mlops.schema import PERFORMANCE, RESOURCES, RunSpec
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.server import resolved
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import plan, replay
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
 from pepr_mlops.sweep.frugal import Objective

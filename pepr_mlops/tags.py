@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pepr_mlops import carbon, hardware
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.meter import Meter, source_tags
+from pepr_mlops.names import memory_metric
 from pepr_mlops.otherload import OtherLoad
-from pepr_mlops.schema import memory_metric
 
 if TYPE_CHECKING:
     import torch

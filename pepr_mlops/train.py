@@ -26,9 +26,10 @@ from pepr_mlops.forecast import WARM_STEPS, Cost, Forecast, Mark, of_window, ste
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.graphs import Graphs
 from pepr_mlops.memory import keep_freed
+from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.processes import uninterrupted
-from pepr_mlops.schema import PERFORMANCE, RunSpec
+from pepr_mlops.spec import RunSpec
 
 if TYPE_CHECKING:
     from pepr_mlops.graphs import Pool
@@ -251,7 +252,7 @@ def probe(
     """Train a few steps and forecast what all epochs would cost.
 
     A few steps more come first and are left out of the forecast: libraries choose their
-    algorithms in them. Returns what the steps cost, by the names of `schema.METRICS`, with the
+    algorithms in them. Returns what the steps cost, by the names of `names.METRICS`, with the
     forecasts, and the steps in words. Raises `WorkFailed` as `fit`.
     """
     try:

@@ -23,7 +23,7 @@ from pepr_mlops import hardware, models, train
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.graphs import UNRECORDED
-from pepr_mlops.schema import AUTO, LATER, TRIED, RunSpec
+from pepr_mlops.spec import AUTO, LATER, TRIED, RunSpec
 
 if TYPE_CHECKING:
     from pepr_mlops.graphs import Pool

@@ -13,8 +13,9 @@ import pandas as pd
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.frame import tidy
+from pepr_mlops.names import FinishedRun
 from pepr_mlops.report.material import Material, Part, gather
-from pepr_mlops.schema import FinishedRun, RunSpec
+from pepr_mlops.spec import RunSpec
 
 TAGS = {
     "pepr.experiment": "derma",

@@ -20,7 +20,7 @@ from pepr_mlops.errors import Paused
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
 from pepr_mlops.progress import Silent
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 CPU = torch.device("cpu")
 

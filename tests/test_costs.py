@@ -6,7 +6,7 @@ import pytest
 
 from pepr_mlops.carbon import Intensity
 from pepr_mlops.costs import Costs, Window
-from pepr_mlops.schema import METRICS
+from pepr_mlops.names import METRICS
 
 
 def _window(seconds: float, **joules: float) -> Window:

@@ -11,7 +11,7 @@ import torch
 from pepr_mlops import data, models, train, tuning
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.graphs import UNRECORDED, Graphs
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

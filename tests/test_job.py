@@ -15,7 +15,7 @@ from pepr_mlops import RunSpec
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
-from pepr_mlops.schema import METRICS, TAGS
+from pepr_mlops.names import METRICS, TAGS
 
 
 def _artifact(run_id: str, name: str) -> Path:

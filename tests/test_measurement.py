@@ -14,7 +14,7 @@ from zeus.monitor import Measurement
 
 import pepr_mlops
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import METRICS, TAGS
+from pepr_mlops.names import METRICS, TAGS
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 
 import pepr_mlops
 from pepr_mlops import RunSpec
-from pepr_mlops.schema import METRICS
+from pepr_mlops.names import METRICS
 
 WATCHED = ("train/loss", "test/accuracy", "energy/train_wh")
 # Every line that is drawn on the page: run, metric, steps, values.

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from pepr_mlops.memory import tells_pages
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import local
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Report, Task
@@ -130,7 +130,7 @@ def test_an_engine_that_needs_other_modules_begins_tasks_from_nothing(
 _ALONE = """
 import signal, sys
 from pathlib import Path
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Task
 from test_nursery import _work

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pepr_mlops.progress import Printed
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 
 def test_a_reader_that_has_left_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from pepr_mlops.cli import project
 from pepr_mlops.cli.project import parse
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 ROOT = Path(__file__).parents[1]
 

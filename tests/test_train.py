@@ -20,9 +20,10 @@ from pepr_mlops.costs import Window
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
+from pepr_mlops.names import METRICS
 from pepr_mlops.performance import scores
 from pepr_mlops.progress import Silent
-from pepr_mlops.schema import METRICS, RunSpec
+from pepr_mlops.spec import RunSpec
 
 CPU = torch.device("cpu")
 

@@ -15,7 +15,7 @@ from zeus.utils.testing import ReplayZeusMonitor
 from pepr_mlops import RunSpec, comparison, data, models, query, train, tuning
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
-from pepr_mlops.schema import METRICS
+from pepr_mlops.names import METRICS
 from pepr_mlops.sweep import plan, search
 
 CPU = torch.device("cpu")

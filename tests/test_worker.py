@@ -13,7 +13,7 @@ import torch
 
 from pepr_mlops import worker
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.tasks import Task
 from pepr_mlops.worker import Worker
 

@@ -8,7 +8,7 @@ import click
 
 from pepr_mlops.cli import lidc
 from pepr_mlops.cli.written import say
-from pepr_mlops.schema import SIZES, RunSpec
+from pepr_mlops.spec import SIZES, RunSpec
 
 if TYPE_CHECKING:
     from pepr_mlops.data.audit import Audit, Finding

@@ -13,7 +13,7 @@ from contextlib import suppress
 import click
 
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, nearest
-from pepr_mlops.schema import NONE, RunSpec, truth
+from pepr_mlops.spec import NONE, RunSpec, truth
 
 
 def parse(words: Sequence[str]) -> dict[str, str]:

@@ -122,7 +122,7 @@ def _title(found: Comparison, name: str) -> str:
 def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """One row per model by the rank of the first score, and the columns to show."""
     from pepr_mlops.cli.written import heading
-    from pepr_mlops.schema import RESOURCES
+    from pepr_mlops.names import RESOURCES
     from pepr_mlops.stats import interval_texts
 
     names = list(dict.fromkeys(scores["resource"]))

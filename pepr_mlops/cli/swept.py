@@ -15,7 +15,7 @@ from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.safe import printable
-from pepr_mlops.schema import AUTO, TRIED, RunSpec
+from pepr_mlops.spec import AUTO, TRIED, RunSpec
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective

@@ -13,7 +13,7 @@ import click
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import RunSpec, as_text, value_type
+from pepr_mlops.spec import RunSpec, as_text, value_type
 
 if TYPE_CHECKING:
     from pepr_mlops.job import Outcome

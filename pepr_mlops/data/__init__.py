@@ -8,7 +8,7 @@ from pathlib import Path
 from pepr_mlops.data import digits, folder, lidc, medmnist
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 __all__ = ["NAMES", "Split", "Splits", "fetch", "load"]
 

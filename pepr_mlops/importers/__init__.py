@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pepr_mlops.importers import pepr_paper, timm_results
-from pepr_mlops.schema import FinishedRun
+from pepr_mlops.names import FinishedRun
 
 SOURCES: dict[str, Callable[[Path], list[FinishedRun]]] = {
     "pepr-paper": pepr_paper.read,

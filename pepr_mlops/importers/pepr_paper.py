@@ -14,7 +14,7 @@ from typing import Any
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.importers.files import AMOUNT, SHARE, Number, read_csv
-from pepr_mlops.schema import FinishedRun
+from pepr_mlops.names import FinishedRun
 
 _WHERE = "https://github.com/saintslab/PePR (folder data)"
 _SOURCE = "PePR paper, all_results.csv"

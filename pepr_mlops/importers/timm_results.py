@@ -15,7 +15,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.importers.files import AMOUNT, Number, read_csv
-from pepr_mlops.schema import FinishedRun
+from pepr_mlops.names import FinishedRun
 
 _WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"
 _SOURCE = "timm results-imagenet.csv"

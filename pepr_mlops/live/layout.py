@@ -10,9 +10,9 @@ from dash import dcc, html
 from pepr_mlops.live import state as states
 from pepr_mlops.live.shown import Table
 from pepr_mlops.live.state import State
+from pepr_mlops.names import RESOURCES
 from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import Material, cost_unit
-from pepr_mlops.schema import RESOURCES
 
 TICK_S = 3  # between two looks at the server
 _GRAPH: Any = {"displaylogo": False, "responsive": True,

@@ -15,12 +15,12 @@ from pepr_mlops.comparison import means
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.frame import column
 from pepr_mlops.live.state import State
+from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
 from pepr_mlops.report.board import Wanted
 from pepr_mlops.report.kinds import OF_A_SET
 from pepr_mlops.report.material import KEYS, Material, cost_unit
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import PERFORMANCE
 from pepr_mlops.selection import Budget
 from pepr_mlops.stats import interval_texts
 

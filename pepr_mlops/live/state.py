@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pepr_mlops.comparison import Question
-from pepr_mlops.schema import PERFORMANCE, RESOURCES
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 
 NORMALISATIONS = ("minmax", "zero", "robust")
 MIXED = ("refuse", "stratify", "allow")

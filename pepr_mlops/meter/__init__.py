@@ -15,7 +15,7 @@ from pepr_mlops.costs import Window, overall
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.meter.estimate import EstimateMeter, cpu_name
 from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
-from pepr_mlops.schema import Source
+from pepr_mlops.names import Source
 
 IDLE_S = 3.0
 _IDLE_ESTIMATED_S = 0.5  # by the cube of the load, of which little matters

@@ -12,7 +12,7 @@ from importlib import metadata
 
 from pepr_mlops.costs import Window
 from pepr_mlops.errors import one_line
-from pepr_mlops.schema import Source
+from pepr_mlops.names import Source
 
 _EVERY_S = 1.0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pepr_mlops.costs import Window
 from pepr_mlops.errors import one_line
-from pepr_mlops.schema import COMPONENTS, Source
+from pepr_mlops.names import COMPONENTS, Source
 
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then stands still
 _PLAUSIBLE_W = 1000.0  # of one socket; RAPL read while it wraps around can be 262 kJ too high

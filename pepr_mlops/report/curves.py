@@ -9,10 +9,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops import score
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import PERFORMANCE, RESOURCES
 
 
 @dataclass(frozen=True)

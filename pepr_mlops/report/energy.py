@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import curves, theme
 from pepr_mlops.report.material import Material, NothingToDraw, performance_name
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import COMPONENTS, PHASES
 
 
 @dataclass(frozen=True)

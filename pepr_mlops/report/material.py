@@ -12,7 +12,7 @@ from pepr_mlops import quality, score
 from pepr_mlops.comparison import Comparison, Question, means
 from pepr_mlops.frame import column, label, unit
 from pepr_mlops.models import paper_models
-from pepr_mlops.schema import COMPONENTS, PERFORMANCE, RESOURCES
+from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
 from pepr_mlops.stats import sizes
 
 KEYS = ["comparison_set", "model", "variant"]

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops import score, selection
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import curves, theme
 from pepr_mlops.report.material import (
     Material,
@@ -20,7 +21,6 @@ from pepr_mlops.report.material import (
     performance_name,
 )
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import PERFORMANCE, RESOURCES
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pepr_mlops import score
+from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import PERFORMANCE
 
 
 @dataclass(frozen=True)

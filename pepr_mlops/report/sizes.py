@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pepr_mlops import stats
+from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.categories import (
     chosen_sets,
@@ -23,7 +24,6 @@ from pepr_mlops.report.categories import (
 )
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.schema import PERFORMANCE
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pandas as pd
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.frame import column
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.quality import NOT_KNOWN, about_energy
 from pepr_mlops.report.material import Material, cost_unit, energy_matters, performance_name
 from pepr_mlops.report.theme import number
-from pepr_mlops.schema import PERFORMANCE, RESOURCES
 
 # New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
 # passenger cars in Europe". carbontracker, which the paper measured with, converts by it.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.processes import lives
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.tasks import TRANSIENT, Engine, Report, Task
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.ledger import Claim
-from pepr_mlops.schema import AUTO, PHASES, SWEPT, TRIED, RunSpec, as_text
+from pepr_mlops.names import PHASES
+from pepr_mlops.spec import AUTO, SWEPT, TRIED, RunSpec, as_text
 from pepr_mlops.sweep.tasks import FINAL, Task
 
 # What decides the cost of a training besides the model, but for what scales with it.

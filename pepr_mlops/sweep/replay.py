@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pepr_mlops import score
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import PERFORMANCE
+from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, requests
 
 Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]

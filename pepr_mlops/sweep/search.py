@@ -15,7 +15,8 @@ import pandas as pd
 
 from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import AUTO, PERFORMANCE, RESOURCES, TRIED, RunSpec, as_text
+from pepr_mlops.names import PERFORMANCE, RESOURCES
+from pepr_mlops.spec import AUTO, TRIED, RunSpec, as_text
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pepr_mlops.names import FinishedRun
 from pepr_mlops.safe import matches
-from pepr_mlops.schema import FinishedRun
 from pepr_mlops.server import connect, impatient, told
 from pepr_mlops.tracking.store import experiment_id
 

@@ -16,7 +16,7 @@ from pepr_mlops.data import examine
 from pepr_mlops.data import medmnist as med
 from pepr_mlops.data.splits import draw
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 
 def _load(**fields: object) -> data.Splits:

@@ -18,9 +18,9 @@ from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Comparison, Question, compare
 from pepr_mlops.errors import PeprError
 from pepr_mlops.frame import tidy
+from pepr_mlops.names import RESOURCES
 from pepr_mlops.query.pages import Page, raw_frame
 from pepr_mlops.safe import printable
-from pepr_mlops.schema import RESOURCES
 from pepr_mlops.score import Bounds, Reference
 
 METRIC = {"E": "energy/train_wh", "C": "carbon/train_gco2e", "M": "memory/reserved_gb",

@@ -18,8 +18,8 @@ from pepr_mlops.cli import asked
 from pepr_mlops.cli.sweep import read
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live import state
-from pepr_mlops.schema import RunSpec, as_text
 from pepr_mlops.score import Reference
+from pepr_mlops.spec import RunSpec, as_text
 from pepr_mlops.sweep import plan
 
 NAMES = [f.name for f in fields(RunSpec)]

@@ -17,9 +17,9 @@ from odd import FEW, damaged, numbers, stored, texts, told
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.frame import tidy
 from pepr_mlops.importers import SOURCES
+from pepr_mlops.names import FinishedRun
 from pepr_mlops.query.pages import Page, Point, epochs_frame, raw_frame
 from pepr_mlops.safe import printable
-from pepr_mlops.schema import FinishedRun
 
 PAPER: dict[str, str] = {
     **{"model": "resnet18d", "dataset": "derma", "num_param": "11708744", "energy": "0.012"},

@@ -26,7 +26,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.lidc import Settings, build, nodules, written
 from pepr_mlops.lidc.parts import Cutter
 from pepr_mlops.lidc.splits import NAMES
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 
 PATIENTS = "LIDC-IDRI-025*"  # nine scans, 55 outlined slices
 WINDOW = (-1000.0, 400.0)

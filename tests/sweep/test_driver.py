@@ -10,7 +10,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.tasks import Report, Task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Report, Task
 

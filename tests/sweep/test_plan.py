@@ -8,7 +8,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import plan
 
 

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 
 from pepr_mlops import sweeper
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.ray_engine import RayEngine
 from pepr_mlops.sweep.tasks import Report, Task, Work
 

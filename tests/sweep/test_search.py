@@ -12,7 +12,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.schema import RunSpec
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.frugal import Objective, Observed, requests
 from pepr_mlops.sweep.replay import Curves, recorded, replay

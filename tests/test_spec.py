@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.schema import METRICS, TAGS, RunSpec, memory_metric
+from pepr_mlops.spec import RunSpec
 
 
 def test_defaults_are_the_papers_protocol() -> None:
@@ -77,20 +77,3 @@ def test_experiment_is_the_data_sets_name_unless_named() -> None:
     assert RunSpec().experiment_name == "derma"
     assert RunSpec(dataset="/data/my_scans/").experiment_name == "my_scans"
     assert RunSpec(experiment="trial").experiment_name == "trial"
-
-
-def test_units_are_known() -> None:
-    assert {m.unit for m in METRICS.values()} <= {
-        "1",
-        "nat",
-        "Wh",
-        "s",
-        "1/s",
-        "GB",
-        "g",
-        "ms",
-        "GMAC",
-    }
-    assert all(name.startswith("pepr.") for name in TAGS)
-    assert memory_metric("cuda") == "memory/reserved_gb"
-    assert memory_metric("cpu") == "memory/rss_gb"

@@ -1,0 +1,222 @@
+"""Every name that a run reports and what it means: metrics, tags, resources, conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
+PHASES = ("train", "eval", "trial")  # what a run measures apart; a trial of settings comes first
+Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
+
+Direction = Literal["higher", "lower"]
+
+PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One logged quantity. `better` is None for what describes a run without ranking it."""
+
+    name: str
+    unit: str
+    better: Direction | None
+    help: str
+
+
+_SCORES = {
+    "accuracy": "share of images classified correctly (MedMNIST's ACC)",
+    "balanced_accuracy": "mean recall over the classes",
+    "macro_f1": "mean F1 score over the classes",
+    "auc": "area under the ROC curve, one class against the rest, mean over classes (MedMNIST's)",
+}
+
+_EVALUATED: tuple[tuple[str, str, Direction, str], ...] = (
+    ("loss", "nat", "lower", "mean loss over the whole split"),
+    *((score, "1", "higher", text) for score, text in _SCORES.items()),
+)
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric(PERFORMANCE, "1", "higher", "P of PePR: the metric that pepr.performance names"),
+        Metric("train/loss", "nat", "lower", "mean loss over the images of the epoch"),
+        *(
+            Metric(f"{split}/{name}", unit, better, text)
+            for split in ("val", "test")
+            for name, unit, better, text in _EVALUATED
+        ),
+        *(
+            Metric(
+                f"best_val/{name}",
+                "1",
+                "higher",
+                f"test {name} after the epoch of highest validation accuracy so far",
+            )
+            for name in _SCORES
+        ),
+        *(
+            Metric(f"energy/{phase}_wh", "Wh", "lower", f"energy of {phase} so far, all components")
+            for phase in PHASES
+        ),
+        *(
+            Metric(f"energy/{phase}_{part}_wh", "Wh", "lower", f"energy of {phase} so far, {part}")
+            for phase in PHASES
+            for part in COMPONENTS
+        ),
+        Metric("time/trial_s", "s", "lower", "wall time of the trial of settings"),
+        Metric("time/train_s", "s", "lower", "wall time of training so far"),
+        Metric("time/eval_s", "s", "lower", "wall time of evaluation so far"),
+        Metric("time/setup_s", "s", None, "wall time before training"),
+        Metric("time/last_epoch_s", "s", None, "last epoch with its evaluation, of imported runs"),
+        Metric("time/images_per_s", "1/s", "higher", "training images per second of this epoch"),
+        Metric("memory/allocated_gb", "GB", "lower", "peak allocated on the GPU so far"),
+        Metric("memory/reserved_gb", "GB", "lower", "peak reserved on the GPU so far"),
+        Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
+        Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
+        Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
+        Metric(
+            "forecast/train_wh",
+            "Wh",
+            "lower",
+            "training energy of all epochs, after the first or a probe",
+        ),
+        Metric(
+            "forecast/train_s",
+            "s",
+            "lower",
+            "training time of all epochs, after the first or a probe",
+        ),
+        Metric("forecast/eval_s", "s", "lower", "evaluation time of all epochs, after the first"),
+        Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
+        Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
+        Metric("training/ms_per_image", "ms", "lower", "time to train on one image of a batch"),
+        Metric("inference/gmacs", "GMAC", "lower", "multiply-accumulates to classify an image"),
+        Metric("carbon/train_gco2e", "g", "lower", "training energy times intensity times PUE"),
+    )
+}
+
+
+def memory_metric(device_type: str) -> str:
+    """The metric that is M on this kind of device: peak reserved on a GPU, else peak RSS."""
+    return "memory/reserved_gb" if device_type == "cuda" else "memory/rss_gb"
+
+
+# Tags: what a run is compared by, how its numbers came about and how it ended.
+TAGS: dict[str, str] = {
+    "pepr.experiment": "name the run is compared under",
+    "pepr.performance": "the metric that `performance` repeats",
+    "pepr.memory": "the metric that is M",
+    "pepr.energy_source": "measured, estimated or none; lost: known for a part of the run only",
+    "pepr.energy_components": "source of each component, such as gpu=measured,cpu=measured",
+    "pepr.energy_method": "what read or estimated the energy",
+    "pepr.energy_missing": "why components have no energy, or lost it during the run",
+    "pepr.weights": "pretrained weights: timm's name of them, or the file",
+    "pepr.energy_caution": "why a measured energy is less exact than usual",
+    "pepr.idle_power_w": "power before the run in W, all components; never subtracted",
+    "pepr.carbon_intensity_g_per_kwh": "grid intensity used",
+    "pepr.carbon_source": "where the intensity is from",
+    "pepr.pue": "power usage effectiveness of the building",
+    "pepr.reason": "one word for how the run failed",
+    "pepr.error": "the line the run failed with",
+    "pepr.spec": "digest of what was asked for: runs that share it are attempts at one job",
+    "pepr.claim": "wanted or held: who may do a job that others may want to do as well",
+    "pepr.process": "machine and process that do the job",
+    "pepr.heartbeat": "last sign of life of that process, ms since 1970",
+    "pepr.journal": "journal the run was begun with; a run that was made twice is known by it",
+    "pepr.attempts": "how often the training was begun or continued",
+    "pepr.unmeasured_s": "seconds of interrupted attempts whose cost is in no number, at most",
+    "pepr.probe": "steps it trained to forecast the cost; not a training",
+    "pepr.stopped": "the budget that ended the run early, and where",
+    "pepr.precision": "arithmetic that `precision=auto` came to",
+    "pepr.layout": "memory layout that `layout=auto` came to",
+    "pepr.launch": "how the GPU was given its work that `launch=auto` came to",
+    "pepr.tried": "ms a step took in each setting tried, and what trying took",
+    "pepr.parameters": "trainable and fixed weights of the model",
+    "pepr.device": "torch device used",
+    "pepr.hardware": "GPU, or the CPU where none is used",
+    "pepr.cpu": "CPU model and its widest vector instructions",
+    "pepr.cpu_count": "logical CPUs",
+    "pepr.cpu_others": "CPUs that other processes kept busy in the busiest attempt, on average",
+    "pepr.ram_gb": "memory of the machine (1e9 bytes)",
+    "pepr.os": "operating system",
+    "pepr.gpu": "GPU model",
+    "pepr.gpu_uuid": "GPU as NVML names it",
+    "pepr.gpu_driver": "GPU driver version",
+    "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",
+    "pepr.gpu_nvml": "why the driver told nothing",
+    "pepr.gpu_other_processes": "other processes on the GPU, or none",
+    "pepr.machine_power_limit_w": "most the whole machine can draw in W, of imported runs",
+    "pepr.time_source": "estimated where the training time was not measured as such",
+    "pepr.imported_from": "file or publication an imported run was read from",
+    "pepr.import_key": "identity of an imported run within that source",
+    "pepr.scored.*": "how the metric pepr/* came about: the comparison set and the settings",
+    "pepr.git_commit": "commit of pepr_mlops, with + where files were changed",
+    "pepr.version.*": "version of Python and of each library",
+}
+
+
+# What runs are scored by and compared on -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A cost of PePR: its letter in the paper, the column of the frame of runs and the metric."""
+
+    letter: str
+    column: str
+    unit: str
+    metric: str | None
+    help: str
+
+
+RESOURCES: dict[str, Resource] = {
+    r.letter: r
+    for r in (
+        Resource("E", "energy_wh", "Wh", "energy/train_wh", "energy of training"),
+        Resource("C", "carbon_gco2e", "g", "carbon/train_gco2e", "CO2e of training"),
+        Resource("M", "memory_gb", "GB", None, "peak memory"),
+        Resource("T", "train_time_s", "s", "time/train_s", "wall time of training"),
+        Resource("D", "fraction", "1", None, "share of the training set"),
+    )
+}
+
+ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the energy
+
+# What runs of one comparison set share; anything of it changes cost or performance.
+COMPARED = (
+    "dataset",
+    "size",
+    "fraction",
+    "image_size",
+    "channels",
+    "intensities",
+    "epochs",
+    "batch_size",
+    "lr",
+    "precision",
+    "layout",
+    "launch",
+    "compile",
+    "deterministic",
+    "pretrained",
+    "hardware",
+    "performance_metric",
+)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that others measured, ready to be logged. `points` are metric, value and step.
+
+    `key` is its identity within its source: importing it again finds it by `source` and `key`.
+    """
+
+    experiment: str
+    name: str
+    source: str
+    key: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    points: tuple[tuple[str, float, int], ...]
