@@ -20,7 +20,7 @@ A missing number is NaN; one that MLflow has as NaN or infinite is infinite.
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,18 @@ _NUMBERS = {
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column
 _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What lies outside the runs at hand.
+
+    `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
+    `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far.
+    """
+
+    energies: pd.DataFrame | None = None
+    epochs: pd.DataFrame | None = None
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:

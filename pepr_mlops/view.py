@@ -10,7 +10,7 @@ import pandas as pd
 from pepr_mlops import query
 from pepr_mlops.comparison import Prepared, Question, prepare, score_sets
 from pepr_mlops.errors import PeprError, WrongUse
-from pepr_mlops.quality import Evidence
+from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept
 from pepr_mlops.report.board import Beside
 from pepr_mlops.report.material import HISTORY, Material, Part, gather

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pepr_mlops.comparison import Comparison, Mixed, Question
-    from pepr_mlops.quality import Evidence
+    from pepr_mlops.frame import Evidence
     from pepr_mlops.score import Reference
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -137,12 +137,13 @@ class Asked:
 
 def read(experiments: Sequence[str], tracking_uri: str | None, **options: Any) -> Asked:
     """The options as a question, and the runs it is about."""
-    from pepr_mlops import frame, quality, query
+    from pepr_mlops import frame, query
+    from pepr_mlops.comparison.conditions import about_energy
 
     asked = question(**options)
     runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
-    evidence = quality.Evidence()
-    if quality.about_energy([frame.column(runs, name) for name in asked.resources]):
+    evidence = frame.Evidence()
+    if about_energy([frame.column(runs, name) for name in asked.resources]):
         evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
     return Asked(runs, asked, evidence)
 

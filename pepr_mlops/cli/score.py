@@ -82,8 +82,8 @@ def command(
 
 def _about_intervals(found: Comparison, question: Question) -> list[str]:
     """What the intervals hold, where it is little."""
+    from pepr_mlops.comparison.conditions import about_energy
     from pepr_mlops.frame import column
-    from pepr_mlops.quality import about_energy
 
     if found.scores["n"].max() > 1:
         return []

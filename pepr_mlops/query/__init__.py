@@ -9,7 +9,7 @@ import pandas as pd
 
 from pepr_mlops import frame
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.quality import Evidence
+from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept, sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
@@ -88,7 +88,7 @@ def load_epochs(
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
-    """What `quality` needs to know besides the runs at hand: energies elsewhere, and histories.
+    """What is known besides the runs at hand: energies elsewhere, and histories.
 
     Of the whole server the runs whose energy lies between the least and greatest of `runs`. What
     is at hand is not read again: of an MLflow experiment `runs` has all, as `load_runs` gave them.

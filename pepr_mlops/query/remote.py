@@ -65,7 +65,7 @@ class Remote:
     def energies(
         self, metric: str, low: float, high: float, without: Collection[str]
     ) -> pd.DataFrame:
-        """`quality.Evidence.energies` between two values, over all active runs but those in the
+        """`frame.Evidence.energies` between two values, over all active runs but those in the
         experiments `without`."""
         ids = [i for i, name in self.experiments.items() if name not in without]
         within = f"metrics.`{metric}` >= {float(low)!r} AND metrics.`{metric}` <= {float(high)!r}"

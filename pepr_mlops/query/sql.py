@@ -170,7 +170,7 @@ class Tables:
     def energies(
         self, metric: str, low: float, high: float, without: Collection[str]
     ) -> pd.DataFrame:
-        """`quality.Evidence.energies` between two values, over all active runs but those in the
+        """`frame.Evidence.energies` between two values, over all active runs but those in the
         experiments `without`."""
         left_out = [int(i) for i, name in self.experiments.items() if name in without]
         t, params, tags = _values["latest_metrics"], _values["params"], _values["tags"]

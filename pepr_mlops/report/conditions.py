@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pepr_mlops import stats
+from pepr_mlops.comparison.conditions import NOT_KNOWN
 from pepr_mlops.names import PERFORMANCE
-from pepr_mlops.quality import NOT_KNOWN
 from pepr_mlops.report import theme
 from pepr_mlops.report.categories import (
     averaged,

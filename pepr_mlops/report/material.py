@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pepr_mlops import quality, score
+from pepr_mlops import score
 from pepr_mlops.comparison import Comparison, Question, means
+from pepr_mlops.comparison.conditions import about_energy, comparable, mixed
 from pepr_mlops.frame import column, label, unit
 from pepr_mlops.models import paper_models
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
@@ -151,10 +152,8 @@ def also(comparison: Comparison, question: Question) -> list[str]:
             continue
         if question.reference is not None and cost not in question.reference.bounds:
             continue
-        alike = set(quality.comparable(used, [cost])) - set(quality.comparable(used, asked))
-        if not any(
-            quality.mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")
-        ):
+        alike = set(comparable(used, [cost])) - set(comparable(used, asked))
+        if not any(mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")):
             found.append(name)
     return found
 
@@ -240,4 +239,4 @@ def _sets(part: Part) -> pd.DataFrame:
 def energy_matters(material: Material, comparison_set: str) -> bool:
     """Whether a cost of the set is made of energy."""
     names = material.resources(comparison_set)
-    return quality.about_energy([column(material.runs, name) for name in names])
+    return about_energy([column(material.runs, name) for name in names])

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Question
+from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.frame import column
 from pepr_mlops.names import PERFORMANCE, RESOURCES
-from pepr_mlops.quality import NOT_KNOWN, about_energy
 from pepr_mlops.report.material import Material, cost_unit, energy_matters, performance_name
 from pepr_mlops.report.theme import number
 

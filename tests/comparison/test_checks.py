@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from made import frame, run
 
-from pepr_mlops import quality
-from pepr_mlops.quality import Evidence, flagged, left_out, repeated
+from pepr_mlops.comparison import conditions
+from pepr_mlops.comparison.checks import flagged, left_out, repeated
+from pepr_mlops.frame import Evidence
 
 
 def _said(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
@@ -249,23 +250,23 @@ def test_a_counter_that_stood_still_in_one_epoch() -> None:
 
 def test_what_runs_must_share_depends_on_the_cost() -> None:
     runs = frame([run()])
-    assert "energy_components" in quality.comparable(runs, ["energy_wh"])
-    assert "energy_components" not in quality.comparable(runs, ["train_time_s"])
-    assert "memory_metric" in quality.comparable(runs, ["memory_gb"])
-    assert "fraction" in quality.comparable(runs, ["energy_wh"])
-    assert "fraction" not in quality.comparable(runs, ["fraction"])
+    assert "energy_components" in conditions.comparable(runs, ["energy_wh"])
+    assert "energy_components" not in conditions.comparable(runs, ["train_time_s"])
+    assert "memory_metric" in conditions.comparable(runs, ["memory_gb"])
+    assert "fraction" in conditions.comparable(runs, ["energy_wh"])
+    assert "fraction" not in conditions.comparable(runs, ["fraction"])
 
 
 def test_groups_are_named_and_counted() -> None:
     other = run(model="b", precision="bf16", tags={"pepr.hardware": None})
     runs = frame([run(), run(model="c"), other])
-    differ = quality.mixed(runs, quality.comparable(runs, ["energy_wh"]))
+    differ = conditions.mixed(runs, conditions.comparable(runs, ["energy_wh"]))
     assert differ == ["precision", "hardware"]
-    assert quality.listed(quality.groups(runs, differ)) == (
+    assert conditions.listed(conditions.groups(runs, differ)) == (
         "precision=fp32, hardware=NVIDIA H100: 2 runs; precision=bf16, hardware=not known: 1 run"
     )
 
 
 def test_a_folder_is_one_data_set_wherever_it_lies() -> None:
     runs = frame([run(dataset="./scans"), run(dataset="/data/scans/")])
-    assert quality.mixed(runs, ["dataset"]) == []
+    assert conditions.mixed(runs, ["dataset"]) == []

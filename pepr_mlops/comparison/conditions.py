@@ -1,0 +1,104 @@
+"""In which conditions runs differ, and what groups of runs are called. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pepr_mlops.frame import label
+from pepr_mlops.names import COMPARED, ENERGY
+from pepr_mlops.spec import RunSpec
+
+NOT_KNOWN = "not known"
+
+
+def own_params(runs: pd.DataFrame) -> list[str]:
+    """The columns of parameters that are no fields of RunSpec: what one's own code was set to."""
+    known = {f"params.{f.name}" for f in fields(RunSpec)}
+    return [
+        c
+        for c in runs
+        if c.startswith("params.") and not c.startswith("params.pepr.") and c not in known
+    ]
+
+
+def about_energy(costs: Sequence[str]) -> bool:
+    """Whether a cost is made of energy."""
+    return any(c in ENERGY or label(c).startswith(("energy/", "carbon/")) for c in costs)
+
+
+def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
+    """The columns that runs of one comparison set share where these are the costs.
+
+    What energy is made of where it counts, and of what kind memory is where that counts. Settings
+    that are themselves all the cost, as the training fraction, may differ.
+    """
+    exempt = set(costs) if set(costs) <= set(COMPARED) else set()
+    shared = [c for c in COMPARED if c not in exempt]
+    if about_energy(costs):
+        shared.append("energy_components")
+    if "memory_gb" in costs:
+        shared.append("memory_metric")
+    return shared
+
+
+def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
+    """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
+    return [c for c in shared if len(_texts(runs, c)[1]) > 1]
+
+
+def in_common(runs: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
+    """The text of each of the columns, `several` where the runs differ in it."""
+    texts = {name: _texts(runs, name)[1] for name in columns}
+    return {name: str(of[0]) if len(of) == 1 else "several" for name, of in texts.items()}
+
+
+def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Values as text, to tell runs apart and to name groups by; each column is a categorical.
+
+    A parameter that has no value of its type, as `epochs` of `all`, is what it says.
+    """
+    texts = {name: pd.Categorical.from_codes(*_texts(runs, name)) for name in columns}
+    return pd.DataFrame(texts, index=runs.index)
+
+
+def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
+    """For each run the name of its group, such as `hardware=A100, epochs=10`."""
+    values = conditions(runs, by)
+    words = [c.removeprefix("params.") + "=" + values[c].map(_quoted).astype("str") for c in values]
+    return pd.concat(words, axis=1).agg(", ".join, axis=1)
+
+
+def _quoted(text: str) -> str:
+    """So that no value can be taken for two."""
+    return repr(text) if ", " in text else text
+
+
+def listed(names: pd.Series[str]) -> str:
+    """Groups and how many runs each has, the largest first."""
+    counts: Mapping[str, int] = names.value_counts().to_dict()
+    return "; ".join(f"{name}: {n} run{'s' * (n != 1)}" for name, n in counts.items())
+
+
+def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """A column of `conditions`: for each run the place of its text among the different ones."""
+    values, said = runs[name], runs.get(f"params.{name}")
+    if said is not None and values.isna().any():
+        values = values.astype(object).where(values.notna(), said)
+    of_run, different = pd.factorize(values, use_na_sentinel=False)
+    of_value, texts = pd.factorize(np.array([_text(v) for v in different], dtype=object))
+    return of_value[of_run], texts
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or value != value:
+        return NOT_KNOWN
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")  # every digit: 1, 0.0005
+    return str(value)

@@ -1,0 +1,109 @@
+"""What is asked of the runs, and the columns that answer it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops import score
+from pepr_mlops.carbon import Intensity
+from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.frame import column, label, metrics
+from pepr_mlops.names import METRICS, PERFORMANCE, RESOURCES
+
+Mixed = Literal["refuse", "stratify", "allow"]
+
+ENERGY_ERROR = 0.05  # relative standard deviation of a measured energy
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the runs.
+
+    `performance` is the metric that is P, or None for what each run calls its performance.
+    `resources` are letters of `names.RESOURCES`, columns or metrics. Without `weights` each
+    resource has a score of its own; with them, summing to 1, there is one score of all. `mixed`
+    says what to do with runs that differ in what a comparison set shares. `intensity` replaces
+    each run's own grid intensity. `model_param` is the parameter that names the model. `draws` are
+    those of the bootstrap; with none the intervals are missing.
+    """
+
+    performance: str | None = None
+    resources: tuple[str, ...] = ("E",)
+    weights: tuple[float, ...] | None = None
+    alpha: float = 1.0
+    normalisation: score.Method = "minmax"
+    quantiles: tuple[float, float] = score.QUANTILES
+    reference: score.Reference | None = None
+    strict: bool = False
+    mixed: Mixed = "refuse"
+    intensity: Intensity | None = None
+    model_param: str = "model"
+    energy_error: float = ENERGY_ERROR
+    draws: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.resources:
+            raise WrongUse(f"resource: name one or more of {', '.join(RESOURCES)} or a metric")
+        if len(set(self.resources)) < len(self.resources):
+            raise WrongUse(f"resource: {', '.join(self.resources)} names one twice")
+        if (self.reference is None) == (self.normalisation == "reference"):
+            raise WrongUse(
+                "normalisation: reference and the saved bounds (--reference FILE) go together; "
+                "give both or neither"
+            )
+        if not 0 <= self.energy_error < 1:
+            raise WrongUse(
+                f"energy_error: {self.energy_error:g} is not a relative error from 0 to below 1"
+            )
+        score.check_quantiles(self.quantiles)
+        score.pepr(
+            np.ones(1), np.zeros((1, len(self.resources))), weights=self.weights, alpha=self.alpha
+        )
+
+
+def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[str]]:
+    """The runs with `model`, `performance` and costs as asked for, and the columns of the costs.
+
+    Raises `WrongUse` for names no run has and for a performance that is better when lower.
+    """
+    chosen = runs.copy(deep=False)  # pandas copies what is written to
+    if question.model_param != "model":
+        name = f"params.{question.model_param}"
+        if name not in runs:
+            known = [str(c).removeprefix("params.") for c in runs if c.startswith("params.")]
+            raise WrongUse(
+                f"model_param: no run has the parameter {question.model_param!r}"
+                f"{nearest(question.model_param, known) or '.'} "
+                f"Valid: {', '.join(known) or 'none'}"
+            )
+        chosen["model"] = runs[name]
+    if question.performance not in (None, PERFORMANCE):
+        metric = METRICS.get(question.performance)
+        if metric is not None and metric.better != "higher":
+            raise WrongUse(
+                f"performance: {question.performance} is not better when higher; choose another"
+            )
+        if question.performance not in metrics(runs):
+            raise WrongUse(
+                f"performance: no run has the metric {question.performance!r}"
+                f"{nearest(question.performance, metrics(runs)) or '.'} "
+                f"Valid: {', '.join(metrics(runs)) or 'none'}"
+            )
+        chosen[PERFORMANCE] = runs[f"metrics.{question.performance}"]
+        chosen["performance_metric"] = question.performance
+    if question.intensity is not None:
+        pue = chosen["pue"].fillna(1.0)
+        chosen["carbon_gco2e"] = chosen["energy_wh"] / 1000 * question.intensity.g_per_kwh * pue
+        chosen["carbon_intensity_g_per_kwh"] = question.intensity.g_per_kwh
+    costs = [column(chosen, name) for name in question.resources]
+    if PERFORMANCE in costs:
+        raise WrongUse("resource: performance is P and no cost; name another")
+    for name, cost in zip(question.resources, costs, strict=True):
+        if costs.count(cost) > 1:
+            raise WrongUse(f"resource: {name} is {label(cost)}, which another names too; drop one")
+    return chosen, costs

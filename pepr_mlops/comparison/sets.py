@@ -1,0 +1,241 @@
+"""Which runs are compared with which: judged one by one, then sorted into comparison sets. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pepr_mlops.comparison import checks
+from pepr_mlops.comparison.conditions import (
+    NOT_KNOWN,
+    comparable,
+    groups,
+    in_common,
+    listed,
+    mixed,
+    own_params,
+)
+from pepr_mlops.comparison.notes import notes_on
+from pepr_mlops.comparison.question import Question, choose
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.frame import Evidence, label, metrics
+from pepr_mlops.names import COMPARED, PERFORMANCE
+from pepr_mlops.spec import LATER
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Runs sorted into comparison sets, which `score_sets` can score in many ways.
+
+    `question` says which runs, costs and sets these are; its weights, α, normalisation and errors
+    do not matter yet. `judged` has a row for each run that was found, `members` the runs of each
+    set by its name, with `comparison_set` and `variant`, and `shared` what they have in common.
+    """
+
+    question: Question
+    costs: list[str]
+    judged: pd.DataFrame
+    members: dict[str, pd.DataFrame]
+    shared: dict[str, dict[str, str]]
+    notes: list[str]
+
+
+def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Prepared:
+    """Decide which runs may be compared with which, raising as `compare`."""
+    chosen, costs = choose(runs, question)
+    judged = judge(chosen, costs, question.strict, evidence)
+    usable = chosen[judged["used"].to_numpy()]
+    if usable.empty:
+        remedy = _remedy(judged, runs)
+        raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
+    _check_range(usable, costs)
+    notes, members, shared = notes_on(chosen, usable, costs, question), {}, {}
+    for _, of_experiment in usable.groupby("experiment", sort=False):
+        for name, rows, told in _comparison_sets(of_experiment, costs, question):
+            notes += told
+            common = _shared(rows, costs)
+            differ = _other_than_reference(common, costs, question)
+            if differ:
+                if question.mixed != "allow":
+                    raise WrongUse(
+                        f"reference: it is of other conditions than {name} ({differ}); choose "
+                        "--allow-mixed to use it all the same"
+                    )
+                notes.append(f"MIXED, as allowed: the reference is not of {name} ({differ})")
+                name += " [MIXED reference]"
+            if name in members:
+                raise WrongUse(f"experiment: two sets are called {name}; score them one by one")
+            members[name], shared[name] = rows.assign(comparison_set=name), common
+    placed = pd.concat([rows["comparison_set"] for rows in members.values()])
+    judged["comparison_set"] = placed  # by row: a run may be in two experiments
+    return Prepared(question, costs, judged, members, shared, notes)
+
+
+def _check_range(usable: pd.DataFrame, costs: Sequence[str]) -> None:
+    """Raise `WrongUse` for what no mean over seeds may hide: P not a share, a negative cost."""
+    for name, valid, hint in (
+        (PERFORMANCE, usable[PERFORMANCE].between(0, 1), "in [0, 1]; give a share, not per cent"),
+        *((cost, usable[cost] >= 0, "a cost from 0; name another") for cost in costs),
+    ):
+        if not valid.all():
+            run = usable[~valid].iloc[0]
+            more = f" (and {(~valid).sum() - 1} more runs)" if (~valid).sum() > 1 else ""
+            raise WrongUse(
+                f"{label(name)}: {run[name]:g} of run {run['run_id']} ({run['model']}){more} is "
+                f"not {hint}"
+            )
+
+
+def inspect(
+    runs: pd.DataFrame, question: Question, evidence: Evidence | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """`Comparison.runs` without scoring, also where nothing can be compared, and notes.
+
+    A note tells of runs that differ in what a comparison set shares, with the groups.
+    """
+    chosen, costs = choose(runs, question)
+    judged = judge(chosen, costs, question.strict, evidence)
+    usable = chosen[judged["used"].to_numpy()]
+    notes = notes_on(chosen, usable, costs, question)
+    for experiment, members in usable.groupby("experiment", sort=False):
+        differ = mixed(members, comparable(members, costs))
+        if differ:
+            names = groups(members, differ)
+            notes.append(f"{experiment} mixes {', '.join(differ)} ({listed(names)})")
+    return judged, notes
+
+
+def judge(
+    chosen: pd.DataFrame, costs: Sequence[str], strict: bool, evidence: Evidence | None = None
+) -> pd.DataFrame:
+    """`Comparison.runs` but for the sets: a row for each of `chosen`, under the same index.
+
+    Of a run that was repeated the newest counts that is not left out itself.
+    """
+    known = evidence or Evidence(energies=chosen)
+    parts = []
+    for _, of_experiment in chosen.groupby("experiment", sort=False):
+        out = checks.left_out(of_experiment, costs)
+        flags = checks.flagged(of_experiment, costs, known)
+        if strict:
+            barred = flags.assign(text="strict: " + flags["text"])
+            out = pd.concat([out, barred[~barred["run_id"].isin(out["run_id"])]])
+            flags = flags[~flags["run_id"].isin(barred["run_id"])]
+        rest = of_experiment[~of_experiment["run_id"].isin(out["run_id"])]
+        out = pd.concat([out, checks.repeated(rest)])
+        rows = of_experiment[["run_id", "model", "experiment"]].copy()
+        rows["used"] = ~rows["run_id"].isin(out["run_id"])
+        rows["reasons"] = _lists(out, "text", rows)
+        rows["flags"] = _lists(flags, "text", rows)
+        rows["codes"] = _lists(pd.concat([out, flags]), "reason", rows)
+        parts.append(rows)
+    if not parts:
+        columns = ["run_id", "model", "experiment", "used", "reasons", "flags", "codes"]
+        return pd.DataFrame(columns=columns).astype({"used": "bool"})
+    return pd.concat(parts).loc[chosen.index]
+
+
+def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[str]]:
+    """For each row what was found about its run, without repetitions."""
+    of: dict[str, dict[str, None]] = {}
+    for run, text in zip(found["run_id"].tolist(), found[column].tolist(), strict=True):
+        of.setdefault(run, {})[text] = None
+    lists: dict[str, list[str]] = {run: list(texts) for run, texts in of.items()}
+    nothing: list[str] = []  # one for all: tens of thousands would set off a search for garbage
+    return [lists.get(run, nothing) for run in rows["run_id"].tolist()]
+
+
+def _remedy(judged: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """What to ask for instead where names are all that is missing."""
+    codes = {code for codes in judged["codes"] for code in codes}
+    words = []
+    if "no_model" in codes:
+        names = [c.removeprefix("params.") for c in runs if c.startswith("params.")]
+        words.append(f"--model-param names the model: {', '.join(names) or 'no parameters'}")
+    if codes & {"no_cost", "no_performance"}:
+        words.append(f"metrics there are: {', '.join(metrics(runs)) or 'none'}")
+    return "".join(f"; {word}" for word in words)
+
+
+def tally(judged: pd.DataFrame) -> str:
+    """How many runs were found and left out, by the first reason of each."""
+    out = judged[~judged["used"]]
+    words = Counter(codes[0] for codes in out["codes"])
+    listed = ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in words.most_common())
+    return f"{len(judged)} found, {len(out)} left out" + (f" ({listed})" if listed else "")
+
+
+def _comparison_sets(
+    runs: pd.DataFrame, costs: Sequence[str], question: Question
+) -> list[tuple[str, pd.DataFrame, list[str]]]:
+    """Name, runs and notes of each set of one experiment; `variant` tells rows of a model apart."""
+    experiment = str(runs["experiment"].iloc[0])
+    differ = mixed(runs, comparable(runs, costs))
+    if not differ:
+        return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
+    names = groups(runs, differ)
+    told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
+    if question.mixed == "refuse":
+        raise WrongUse(
+            f"experiment: {told}; choose --stratify for a score set of each, --allow-mixed to "
+            "score them together, or other runs"
+        )
+    if question.mixed == "stratify":
+        note = f"{experiment} is split by {', '.join(differ)}"
+        return [
+            (f"{experiment} [{name}]", rows.assign(variant=_variants(rows, costs, [])), [note])
+            for name, rows in runs.groupby(names, sort=True)
+        ]
+    note = f"MIXED, as allowed: {told}; R compares unlike with unlike"
+    name = f"{experiment} [MIXED {', '.join(differ)}]"
+    return [(name, runs.assign(variant=_variants(runs, costs, differ)), [note])]
+
+
+def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -> pd.Series[str]:
+    """What tells rows of one model apart in a set, empty where nothing does.
+
+    What the set mixes; a setting that is the cost; and, where it differs between runs of one
+    model, the weights it started from and parameters of one's own: these are no repetitions that
+    may be averaged.
+    """
+    own = runs["logged_by_pepr"]
+    within = ["initial_weights", *own_params(runs)]
+    by = [
+        *differ,
+        *(c for c in costs if c in COMPARED and runs[c].nunique(dropna=False) > 1),
+        *(c for c in within if (runs[own].groupby("model")[c].nunique(dropna=False) > 1).any()),
+    ]
+    if not by:
+        return pd.Series("", runs.index, dtype="str")
+    return groups(runs, by)
+
+
+def _shared(members: pd.DataFrame, costs: Sequence[str]) -> dict[str, str]:
+    """What the runs of a set have in common, as text; `several` where that is not one value."""
+    compared = comparable(members, costs)
+    if "carbon_gco2e" in costs:
+        compared.append("carbon_intensity_g_per_kwh")
+    return in_common(members, compared)
+
+
+def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], question: Question) -> str:
+    """In what a set differs from that of the reference, in words; empty where in nothing."""
+    if question.reference is None:
+        return ""
+    for cost in costs:
+        if cost not in question.reference.bounds:
+            raise WrongUse(
+                f"reference: it has no bounds of {label(cost)}; valid: "
+                f"{', '.join(map(label, question.reference.bounds))}"
+            )
+    there = question.reference.origin["shared"]
+    if there.get("compile", NOT_KNOWN) != NOT_KNOWN:  # of jobs of this package
+        there = {**LATER, **there}
+    return "; ".join(
+        f"{c} {there[c]} there, {here.get(c, NOT_KNOWN)} here"
+        for c in there
+        if here.get(c) != there[c] or there[c] == "several"
+    )
