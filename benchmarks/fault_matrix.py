@@ -482,7 +482,9 @@ def several_on_a_fresh_store(place: Place, fault: str, jobs: int = 8) -> Row:
 def _write_a_run(uri: str, number: int) -> None:
     from pepr_mlops import tracking
 
-    with tracking.start(EXPERIMENT, EXPERIMENT, str(number), uri, tracking.Job(str(number))) as run:
+    with tracking.start(
+        EXPERIMENT, EXPERIMENT, str(number), uri, tracking.Attempt(str(number))
+    ) as run:
         run.params({f"p{i}": str(i) for i in range(30)})
         for epoch in range(1, 11):
             run.log({f"m{i}": number + epoch / 10 for i in range(20)}, epoch)

@@ -39,6 +39,7 @@ _TEXT = {  # columns and the tags they are read from
     "energy_missing": "pepr.energy_missing",
     "energy_caution": "pepr.energy_caution",
     "time_source": "pepr.time_source",
+    "data_digest": "pepr.data_digest",
     "initial_weights": "pepr.weights",
     "hardware": "pepr.hardware",
     "gpu_other_processes": "pepr.gpu_other_processes",

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
 from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent, energy_text
 from pepr_mlops.server import impatient
-from pepr_mlops.spec import AUTO, TRIED, RunSpec
+from pepr_mlops.spec import AUTO, TRIED, Job, RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ def run(
     spec that was interrupted on the same kind of hardware is continued, in its own run, and its
     costs are those of all attempts. It rests, raising `Paused`, after the epoch `until`, and after
     the one in which this attempt has taken `left_wh` in all phases. `exclusive` and `stale_s` are
-    those of `tracking.Job`. With `host_is_shared` the energy of a GPU's job is that of the GPU:
+    those of `tracking.Attempt`. With `host_is_shared` the energy of a GPU's job is that of the GPU:
     the CPU's and the memory's are of other jobs too. With `offline` no tracking server is asked,
     and the run is left to `pepr sync`.
 
@@ -86,6 +86,7 @@ def run(
         from pepr_mlops.checkpoint import Checkpoint, discard
 
         device, meter, intensity = _check(spec, host_is_shared)
+    job = _identified(spec)
     source = overall(meter.sources)
     shown = progress(spec, source)
     opening = tags.opening(
@@ -93,11 +94,11 @@ def run(
     )
     memory = Memory(device)
     gauges = Gauges(meter, memory, intensity, spec.pue)
-    folder = None if checkpoints is None else _writable(checkpoints) / spec.fingerprint
+    folder = None if checkpoints is None else _writable(checkpoints) / job.fingerprint
     saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
     pause = _pause(until, left_wh, gauges)
-    wanted = tracking.Job(
-        spec.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
+    wanted = tracking.Attempt(
+        job.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
     )
     with tracking.start(
         spec.experiment,
@@ -108,8 +109,8 @@ def run(
         offline=offline,
         note=shown.note,
     ) as logged:
-        _describe(logged, spec, opening, meter)
-        splits = data.load(spec)
+        _describe(logged, job, opening, meter)
+        splits = data.load(job)
         logged.data(splits)
         train.open_device(spec, device)
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
@@ -120,7 +121,7 @@ def run(
             begun = {name: saved.state[name] for name in TRIED if name in saved.state}
             spec = replace(spec, **begun)
         train.prepare(spec, device)
-        network = _network(spec, splits, logged)
+        network = _network(spec, splits, logged, job.weights_digest)
         shown.note(
             f"{spec.model} on {device}; {splits.name}: {len(splits.train):,} / "
             f"{len(splits.val):,} / {len(splits.test):,} images to train / validate / test; "
@@ -177,6 +178,7 @@ def probe(
         from pepr_mlops import data, tags, tracking, train
 
         device, meter, intensity = _check(spec, host_is_shared)
+    job = _identified(spec)
     opening = tags.opening(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
@@ -187,15 +189,15 @@ def probe(
             spec.experiment_name,
             f"{_name(spec)} probe",
             tracking_uri,
-            tracking.Job(spec.fingerprint, probe=True),
+            tracking.Attempt(job.fingerprint, probe=True),
         ) as logged,
     ):
-        _describe(logged, spec, opening, meter)
-        splits = data.load(spec)
+        _describe(logged, job, opening, meter)
+        splits = data.load(job)
         train.open_device(spec, device)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
-        network = _network(spec, splits, logged)
+        network = _network(spec, splits, logged, job.weights_digest)
         metrics, steps = train.probe(
             spec, splits, network, device, gauges, progress(spec, overall(meter.sources))
         )
@@ -208,12 +210,24 @@ def _name(spec: RunSpec) -> str:
     return f"{spec.model} {spec.seed}"
 
 
-def _describe(logged: Run, spec: RunSpec, opening: Mapping[str, str], meter: Meter) -> None:
+def _describe(logged: Run, job: Job, opening: Mapping[str, str], meter: Meter) -> None:
     """What is known before anything is loaded."""
-    logged.params(spec.as_params())
-    logged.spec(asdict(spec))
+    logged.params(job.as_params())
+    logged.spec(job.values())
     source = overall(meter.sources)
-    logged.tag({**opening, "mlflow.note.content": f"Energy: {source} ({meter.method})"})
+    energy = {"mlflow.note.content": f"Energy: {source} ({meter.method})"}
+    logged.tag({**opening, **energy, "pepr.data_digest": job.data_digest})
+
+
+def _identified(spec: RunSpec) -> Job:
+    """The job of a spec. Raises `WorkFailed` where it is one already, as in a sweep, and its files
+    have changed since."""
+    from pepr_mlops import data
+
+    if not isinstance(spec, Job):
+        return data.identify(spec)
+    data.check_digest(spec)
+    return spec
 
 
 def _settled(
@@ -364,7 +378,9 @@ def _check(
     return device, meter, intensity
 
 
-def _network(spec: RunSpec, splits: Splits, logged: Run) -> torch.nn.Module:
+def _network(
+    spec: RunSpec, splits: Splits, logged: Run, weights_digest: str | None
+) -> torch.nn.Module:
     from pepr_mlops import models
 
     network = models.build(
@@ -375,10 +391,11 @@ def _network(spec: RunSpec, splits: Splits, logged: Run) -> torch.nn.Module:
         pretrained=spec.pretrained,
         weights=spec.weights,
     )
+    weights = models.weights_name(spec.model, spec.pretrained, spec.weights)
     logged.tag(
         {
             "pepr.parameters": str(sum(p.numel() for p in network.parameters())),
-            "pepr.weights": models.weights_name(spec.model, spec.pretrained, spec.weights),
+            "pepr.weights": f"{weights} ({weights_digest})" if weights_digest else weights,
         }
     )
     return network

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from pepr_mlops import carbon
 from pepr_mlops.errors import WrongUse
@@ -84,6 +85,7 @@ def measure(
     performance: str = PERFORMANCE,
     energy: str = "auto",
     device: str = "auto",
+    data: str | Path | None = None,
     country: str | None = None,
     carbon_intensity: float | None = None,
     pue: float = 1.0,
@@ -94,7 +96,8 @@ def measure(
     that was set or else of `experiment`, and is active meanwhile. `experiment` is the name the
     run is compared under in either case. `model` and `params` become parameters: name the
     fields of RunSpec that apply (dataset, image_size, batch_size, precision, epochs, …), since
-    runs are compared where those agree. `performance` names what P is, such as `test/dice`.
+    runs are compared where those agree. `data` is the file or folder of the data set, by whose
+    content it is known; without it by its name. `performance` names what P is, such as `test/dice`.
     `energy`, `country`, `carbon_intensity` and `pue` are RunSpec's.
 
     One device is measured, `device` (torch's first GPU by default), and the whole of it. Work of
@@ -102,6 +105,7 @@ def measure(
     `evaluation`. Raises `WrongUse` as `pepr_mlops.run` does.
     """
     from pepr_mlops import hardware, tags, tracking
+    from pepr_mlops.data.digest import of_tree
 
     started = time.perf_counter()
     asked = RunSpec(  # to have the same values refused in the same words
@@ -109,11 +113,13 @@ def measure(
     )
     intensity = carbon.resolve(asked.country, asked.carbon_intensity)
     used = hardware.resolve_device(asked.device)
+    known = {} if data is None else {"pepr.data_digest": of_tree(Path(data))}
     meter = open_meter(energy, used.type, *hardware.gpu_of(used))
     with tracking.active(experiment, model) as run:
         run.params({"model": model, **{k: as_text(v) for k, v in (params or {}).items()}})
         run.tag(
             {
+                **known,
                 **tags.opening(experiment, performance, used, meter, intensity, pue),
                 **idle_tags(meter, required=energy == "measured"),
             }

@@ -284,15 +284,20 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _check_readable(weights: str) -> None:
-    from timm.models import load_state_dict
-
+def check_file(weights: str) -> None:
+    """Raise `WrongUse` where there is no such file."""
     if not os.path.isfile(weights):
         raise WrongUse(
             f"weights: there is no file {weights}; give the path of a .safetensors "
             "file or of a PyTorch state dict",
             reason="missing_weights",
         )
+
+
+def _check_readable(weights: str) -> None:
+    from timm.models import load_state_dict
+
+    check_file(weights)
     try:
         state = load_state_dict(weights)
     except Exception as error:

@@ -1,8 +1,9 @@
-"""Settings that people write to files: TOML and JSON, whatever is in them."""
+"""Files of the user: settings in TOML and JSON, whatever is in them, and where a cache is."""
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,18 @@ def read_toml(path: Path, key: str) -> dict[str, Any]:
 def read_json(path: Path, key: str) -> Any:
     """The content of a JSON file. Raises as `read_toml`."""
     return _parsed(path, key, "JSON", json.loads)
+
+
+def cache_folder() -> Path:
+    """Where answers and digests are cached: PEPR_KEPT, or a folder of the user's cache."""
+    given = os.environ.get("PEPR_KEPT")
+    if given:
+        return Path(given)
+    try:
+        of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:
+        return Path(os.devnull)  # a user without a home, for whom nothing can be cached
+    return of_user / "pepr_mlops" / "kept"
 
 
 def _parsed(path: Path, key: str, kind: str, parse: Callable[[str], Any]) -> Any:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from pepr_mlops.errors import WrongUse, nearest
@@ -118,7 +118,7 @@ class RunSpec:
     experiment: str | None = _option(None, "name runs are compared under; the data set's if none")
 
     def __post_init__(self) -> None:
-        for f in fields(self):
+        for f in fields(RunSpec):
             value = getattr(self, f.name)
             _check(f, value)
             if value_type(f) is float and value is not None:
@@ -159,14 +159,10 @@ class RunSpec:
         return self.experiment or self.dataset_name
 
     @property
-    def fingerprint(self) -> str:
-        """What tells this job from any other: a digest of every field but where the data lie."""
-        asked = {
-            key: value
-            for key, value in self.as_params().items()
-            if key != "data_root" and LATER.get(key) != value
-        }
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    def earlier_fingerprint(self) -> str:
+        """What runs carry as `pepr.spec` that do not say what their data set held: a digest of
+        every field but where the data lie."""
+        return _digest(self._telling("data_root"))
 
     @classmethod
     def parse(cls, raw: Mapping[str, str]) -> RunSpec:
@@ -175,7 +171,7 @@ class RunSpec:
         Absent keys keep their defaults; `none` and the empty string mean no value. Raises
         `WrongUse` naming the key, the value, what is valid and, for a misspelt key, its match.
         """
-        known = {f.name: f for f in fields(cls)}
+        known = {f.name: f for f in fields(RunSpec)}
         for key in raw:
             if key not in known:
                 close = nearest(key, known) or "."
@@ -183,9 +179,49 @@ class RunSpec:
         values: dict[str, Any] = {key: _convert(known[key], text) for key, text in raw.items()}
         return cls(**values)
 
+    def values(self) -> dict[str, Any]:
+        """Every field of `RunSpec` by its name."""
+        return {f.name: getattr(self, f.name) for f in fields(RunSpec)}
+
     def as_params(self) -> dict[str, str]:
         """Every field as text, the inverse of `parse`."""
-        return {key: as_text(value) for key, value in asdict(self).items()}
+        return {key: as_text(value) for key, value in self.values().items()}
+
+    def _telling(self, *without: str) -> dict[str, str]:
+        """The fields that tell jobs apart, as text, but for those named."""
+        return {
+            key: value
+            for key, value in self.as_params().items()
+            if key not in without and LATER.get(key) != value
+        }
+
+
+# What of a spec names files, which a `Job` knows by what they hold.
+FILES = ("dataset", "size", "data_root", "weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(RunSpec):
+    """A `RunSpec` whose files were read: one job, wherever they lie and whatever they are called.
+
+    The digests are those of `data.identify`: of the data set as it is stored, before anything is
+    drawn with the seed, and of the file `weights`, None without one.
+    """
+
+    data_digest: str
+    weights_digest: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this job from any other: a digest of the settings, the name that its runs are
+        compared under and what its files hold."""
+        settings = self._telling(*FILES, "experiment")
+        files = {"data": self.data_digest, "weights": as_text(self.weights_digest)}
+        return _digest({**settings, "experiment": self.experiment_name, **files})
+
+
+def _digest(texts: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def as_text(value: object) -> str:

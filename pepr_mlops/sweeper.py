@@ -6,25 +6,29 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.errors import PeprError, WorkFailed, WrongUse
 from pepr_mlops.memory import tells_pages
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.server import resolved
-from pepr_mlops.spec import RunSpec
-from pepr_mlops.sweep import plan, replay
+from pepr_mlops.spec import Job, RunSpec
+from pepr_mlops.sweep import earlier, plan, replay
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
+from pepr_mlops.sweep.earlier import Digests, Earlier
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.tasks import Engine, Report
 from pepr_mlops.worker import Worker
 
 PAPER = "paper"
+# What decides which images a job trains on, and how they are drawn and resized.
+_DRAWN_BY = ("dataset", "size", "data_root", "image_size", "channels", "fraction", "seed")
 _BYTES_PER_WEIGHT = 4
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}  # as MLflow names them
 _CATEGORIES = {
@@ -102,12 +106,13 @@ def _of_the_paper(categories: Sequence[str]) -> list[str]:
     return [m.model for m in select(**wanted)]
 
 
-def jobs(grid: Mapping[str, Any]) -> list[RunSpec]:
-    """The jobs of a grid as `plan.expand`, whose models may be selectors as of `models`.
+def jobs(grid: Mapping[str, Any]) -> list[Job]:
+    """The jobs of a grid as `plan.expand`, each once; its models may be selectors as of `models`.
 
-    Raises `WrongUse` also for models and data sets that do not exist.
+    Raises `WrongUse` also for models that do not exist, and as `data.identify`.
     """
     from pepr_mlops.data import check_name as check_data
+    from pepr_mlops.data import identify_all
     from pepr_mlops.models import check_name, paper_models
 
     asked = grid.get("model", RunSpec.model)
@@ -120,7 +125,10 @@ def jobs(grid: Mapping[str, Any]) -> list[RunSpec]:
     for name in names:
         if name not in known:
             check_name(name)
-    return specs
+    once: dict[str, Job] = {}
+    for job in identify_all(specs):
+        once.setdefault(job.fingerprint, job)
+    return list(once.values())
 
 
 def _absolute(spec: RunSpec) -> RunSpec:
@@ -132,7 +140,7 @@ def _absolute(spec: RunSpec) -> RunSpec:
     return replace(spec, dataset=dataset, weights=weights)
 
 
-def parameters(specs: Sequence[RunSpec]) -> dict[str, int]:
+def parameters(specs: Sequence[Job]) -> dict[str, int]:
     """Weights of the models of these jobs, of the paper's table or counted without making them."""
     from pepr_mlops.models import count_parameters, paper_models
 
@@ -143,7 +151,7 @@ def parameters(specs: Sequence[RunSpec]) -> dict[str, int]:
     }
 
 
-def downloads(specs: Sequence[RunSpec]) -> str:
+def downloads(specs: Sequence[Job]) -> str:
     """What these jobs have to fetch first, in words: weights by size, data sets by name."""
     from pepr_mlops.data import missing
     from pepr_mlops.models import cached_models
@@ -159,33 +167,103 @@ def downloads(specs: Sequence[RunSpec]) -> str:
     return "; ".join(parts) or "nothing"
 
 
-def look(specs: Sequence[RunSpec], settings: Settings) -> Status:
+def identify(
+    experiments: Sequence[str],
+    *,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    tracking_uri: str | None = None,
+) -> Earlier:
+    """Find out which data earlier runs used, and log it where they are those that are here.
+
+    `dataset` and `data_root` say where the data are now, None: where the runs found them. Raises
+    `WrongUse` and `WorkFailed` as `query.load_runs`.
+    """
+    from pepr_mlops import data, query, tracking
+
+    runs = query.load_runs(experiments, tracking_uri=tracking_uri)
+    where = {"dataset": dataset, "data_root": data_root}
+    moved: dict[str, Any] = {k: v for k, v in where.items() if v is not None}
+    names = [f.name for f in fields(RunSpec)]
+    specs: dict[str, RunSpec] = {}
+    lost: list[str] = []
+    for _, run in runs[_unidentified(runs) & runs["spec"].notna()].iterrows():
+        params = {name: run.get(f"params.{name}") for name in names}
+        try:
+            spec = RunSpec.parse({k: v for k, v in params.items() if isinstance(v, str)})
+            specs[run["run_id"]] = replace(spec, experiment=spec.experiment_name, **moved)
+            data.identify(specs[run["run_id"]])
+        except PeprError:
+            lost.append(run["run_id"])
+    kept = {run_id: spec for run_id, spec in specs.items() if run_id not in lost}
+    jobs = dict(zip(kept, data.identify_all(list(kept.values())), strict=True))
+    found = _recognise(jobs, tracking_uri)
+    tracking.identify(found.fingerprints, tracking_uri)
+    return replace(found, unknown=(*found.unknown, *lost))
+
+
+def _unidentified(runs: pd.DataFrame) -> pd.Series[bool]:
+    return (runs["status"] == "FINISHED") & runs["data_digest"].isna() & runs["probe"].isna()
+
+
+def _earlier(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> Earlier:
+    """Which finished runs did one of these jobs before runs said what their data set held."""
+    by_name = {spec.earlier_fingerprint: spec for spec in specs}
+    found = runs[_unidentified(runs) & runs["spec"].isin(list(by_name))]
+    return _recognise(
+        {run["run_id"]: by_name[run["spec"]] for _, run in found.iterrows()}, tracking_uri
+    )
+
+
+def _recognise(jobs: Mapping[str, Job], tracking_uri: str | None) -> Earlier:
+    if not jobs:
+        return Earlier({})
+    from pepr_mlops import data, query
+
+    @cache
+    def drawn(job: Job) -> Digests:
+        splits = data.load(job)
+        return {name: getattr(splits, name).digest() for name in ("train", "val", "test")}
+
+    logged = query.load_digests(list(jobs), tracking_uri=tracking_uri)
+    alike: dict[str, Any] = {f.name: f.default for f in fields(RunSpec) if f.name not in _DRAWN_BY}
+    return earlier.recognise(jobs, logged, lambda job: drawn(replace(job, **alike)))
+
+
+def look(specs: Sequence[Job], settings: Settings) -> Status:
     """How far a sweep is, changing nothing."""
     runs = _read(specs, settings)
+    found = _earlier(specs, runs, settings.tracking_uri)
+    runs = found.told_in(runs)
     table = plan.states(specs, runs, again=_again(specs, settings))
-    return Status(table, runs, float(table["energy_wh"].sum()))
+    return Status(table, runs, float(table["energy_wh"].sum()), found.texts())
 
 
-def _again(specs: Sequence[RunSpec], settings: Settings) -> frozenset[str]:
+def _again(specs: Sequence[Job], settings: Settings) -> frozenset[str]:
     return frozenset(s.fingerprint for s in specs) if settings.retry_failed else frozenset()
 
 
 def run(
-    specs: Sequence[RunSpec],
+    specs: Sequence[Job],
     settings: Settings,
     show: Callable[[Status], None],
     told: Callable[[Report], None],
     strategy: Strategy = plan.exhaustive,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Ended:
     """Do the jobs that are not done yet, each once however many sweeps are at it.
 
-    What is done is read from the tracking server alone. Raises `WrongUse` and `WorkFailed` before
-    anything begins, and as `driver.drive`.
+    What is done is read from the tracking server alone; `note` is given what to know about runs of
+    before. Raises `WrongUse` and `WorkFailed` before anything begins, and as `driver.drive`.
     """
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
     tracking.prepare(_experiments(specs), settings.tracking_uri)
+    found = _earlier(specs, _read(specs, settings), settings.tracking_uri)
+    tracking.identify(found.fingerprints, settings.tracking_uri)
+    for text in found.texts():
+        note(text)
     worker = Worker(
         resolved(settings.tracking_uri),
         checkpoints.absolute(),
@@ -205,9 +283,7 @@ def run(
     )
 
 
-def frugal(
-    specs: Sequence[RunSpec], settings: Settings, letter: str, objective: Objective
-) -> Search:
+def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Objective) -> Search:
     """The strategy that looks for the best of these jobs instead of doing them all.
 
     `letter` is the cost as in `search.Search`; `objective.epochs` becomes that of the jobs.
@@ -270,9 +346,7 @@ def default_checkpoints() -> Path:
     return Path(given) if given else cache / "pepr_mlops" / "checkpoints"
 
 
-def _engine(
-    worker: Worker, specs: Sequence[RunSpec], settings: Settings, checkpoints: Path
-) -> Engine:
+def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoints: Path) -> Engine:
     from pepr_mlops import hardware
 
     kinds = {spec.device.partition(":")[0] for spec in specs}
@@ -313,7 +387,7 @@ def preloaded(tracking_uri: str) -> list[str]:
 class _Server:
     """The tracking server as `driver.Ledger`."""
 
-    specs: Sequence[RunSpec]
+    specs: Sequence[Job]
     settings: Settings
 
     def read(self) -> pd.DataFrame:
@@ -329,11 +403,11 @@ class _Server:
         tracking.close(run_ids, self.settings.tracking_uri)
 
 
-def _read(specs: Sequence[RunSpec], settings: Settings) -> pd.DataFrame:
+def _read(specs: Sequence[Job], settings: Settings) -> pd.DataFrame:
     from pepr_mlops import query
 
     return query.load_jobs(_experiments(specs), tracking_uri=settings.tracking_uri)
 
 
-def _experiments(specs: Sequence[RunSpec]) -> list[str]:
+def _experiments(specs: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys(spec.experiment_name for spec in specs))

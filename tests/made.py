@@ -15,9 +15,11 @@ from pepr_mlops.comparison import Question, compare
 from pepr_mlops.frame import tidy
 from pepr_mlops.names import FinishedRun
 from pepr_mlops.report.material import Material, Part, gather
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job, RunSpec
 
+DIGEST = "0123456789abcdef"  # of a data set
 TAGS = {
+    "pepr.data_digest": DIGEST,
     "pepr.experiment": "derma",
     "pepr.performance": "test/accuracy",
     "pepr.memory": "memory/reserved_gb",
@@ -53,6 +55,11 @@ def run(model: str = "resnet18d", seed: int = 0, **changed: Any) -> dict[str, An
         "status": status,
         "start": start,
     }
+
+
+def job(**fields: Any) -> Job:
+    """A job on the data set of `TAGS`."""
+    return Job(**{"data_digest": DIGEST, **fields})
 
 
 def frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 import pepr_mlops
-from pepr_mlops import RunSpec
+from pepr_mlops import RunSpec, data
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
@@ -66,6 +66,8 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert found.data.metrics["carbon/train_gco2e"] == pytest.approx(energy / 1000 * 200)
     assert float(tags["pepr.idle_power_w"]) > 1
     assert tags["pepr.weights"] == "none"
+    assert tags["pepr.data_digest"] == data.identify(spec).data_digest
+    assert tags["pepr.spec"] == data.identify(spec).fingerprint
 
     for name in ("test/accuracy", "train/loss", "energy/train_wh", "memory/rss_gb"):
         assert [m.step for m in client.get_metric_history(found.info.run_id, name)] == [1, 2]
@@ -189,6 +191,37 @@ def test_an_attempt_that_does_not_finish_says_who_else_worked(
     outcome = run(spec, checkpoints=tmp_path / "c")
     assert outcome.run.run_id == paused.info.run_id
     assert client.get_run(outcome.run.run_id).data.tags["pepr.cpu_others"] == "99.50"
+
+
+def test_a_training_does_not_resume_on_other_images(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    """After a wrong label was corrected in place."""
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="off", device="cpu"
+    )
+    with pytest.raises(Paused):
+        run(spec, checkpoints=tmp_path / "c", until=1)
+    (shapes / "train" / "dark" / "00.png").rename(shapes / "train" / "light" / "99.png")
+    outcome = run(spec, checkpoints=tmp_path / "c")
+    client = MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+    assert len(runs) == 2
+    assert len({r.data.tags["pepr.data_digest"] for r in runs}) == 2
+    tags = client.get_run(outcome.run.run_id).data.tags
+    assert tags["pepr.attempts"] == "1"
+    history = client.get_metric_history(outcome.run.run_id, "performance")
+    assert [m.step for m in history] == [1, 2]
+
+
+def test_weights_are_logged_with_their_digest(store: str, shapes: Path, real_weights: Path) -> None:
+    spec = RunSpec(
+        **{"model": "tf_efficientnet_lite0", "dataset": str(shapes), "image_size": 32},
+        **{"epochs": 1, "weights": str(real_weights), "energy": "off", "device": "cpu"},
+    )
+    tags = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id).data.tags
+    digest = data.identify(spec).weights_digest
+    assert tags["pepr.weights"] == f"{real_weights.name} ({digest})"
 
 
 def test_a_folder_of_checkpoints_that_cannot_be_is_told_before_a_run(

@@ -24,6 +24,7 @@ from pepr_mlops.cli import main
 from pepr_mlops.comparison import Comparison, Question, compare, prepare, score_sets
 from pepr_mlops.query import kept
 from pepr_mlops.score import Bounds
+from pepr_mlops.settings_files import cache_folder
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +158,7 @@ def test_a_damaged_answer_is_none(
 ) -> None:
     uri, _ = three
     before = query.load_runs("derma", tracking_uri=uri)
-    (path,) = kept._folder().iterdir()
+    (path,) = cache_folder().iterdir()
     whole = path.read_bytes()
     for damaged in (
         b"",
@@ -191,9 +192,9 @@ def test_what_is_kept_is_the_users_alone_and_not_much(
     monkeypatch.setattr(kept, "_MOST", 2)
     for run_id in ids:
         query.load_epochs([run_id], tracking_uri=uri)
-    files = list(kept._folder().iterdir())
+    files = list(cache_folder().iterdir())
     assert len(files) == 2
-    assert kept._folder().stat().st_mode & 0o777 == 0o700
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
 
 
@@ -222,13 +223,13 @@ def test_few_runs_a_fresh_write_and_a_log_of_writes_are_not_trusted(
         connection.execute("PRAGMA journal_mode = WAL")
     assert kept.state(uri) is None
     query.load_runs("derma", tracking_uri=uri)
-    assert not kept._folder().exists()
+    assert not cache_folder().exists()
 
 
 def test_no_other_store_is_kept(server: str) -> None:
     logged(server, run("a"), "kept nowhere")
     query.load_runs("kept nowhere", tracking_uri=server)
-    assert not kept._folder().exists()
+    assert not cache_folder().exists()
 
 
 def test_a_change_while_it_is_read_is_not_missed(
@@ -245,7 +246,7 @@ def test_a_change_while_it_is_read_is_not_missed(
     with monkeypatch.context() as patch:
         patch.setattr(query, "_open", changing)
         query.load_runs("derma", tracking_uri=uri)
-    assert not kept._folder().exists()
+    assert not cache_folder().exists()
 
 
 def test_processes_share_what_one_has_read(
@@ -264,7 +265,7 @@ def test_processes_share_what_one_has_read(
     assert [p.returncode for p in two] == [0, 0]
     found = _kept_runs(uri, monkeypatch)
     assert sorted(found["run_id"]) == sorted(ids)
-    assert len(list(kept._folder().iterdir())) == 1
+    assert len(list(cache_folder().iterdir())) == 1
 
 
 # Intervals -------------------------------------------------------------------------------------
@@ -386,10 +387,10 @@ def test_other_code_draws_its_own(drawn: list[int], monkeypatch: pytest.MonkeyPa
 def test_damaged_intervals_and_those_of_others_are_drawn_anew(drawn: list[int]) -> None:
     prepared = prepare(frame(ODD[:4]), ASKED)
     fresh = score_sets(prepared, ASKED, kept.intervals)
-    (path,) = kept._folder().iterdir()
+    (path,) = cache_folder().iterdir()
     whole = path.read_bytes()
     score_sets(prepared, replace(ASKED, seed=1), kept.intervals)
-    (other,) = set(kept._folder().iterdir()) - {path}
+    (other,) = set(cache_folder().iterdir()) - {path}
     flipped = bytes([whole[-1] ^ 1])
     for damaged in (b"", whole[:40], whole[:-1], whole[:-1] + flipped, other.read_bytes()):
         path.write_bytes(damaged)
@@ -411,7 +412,7 @@ def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_kept(
     scoring = stats.Scoring(["energy_wh"], np.ones(1))  # type: ignore[arg-type]  # JSON has none
     found = kept.intervals(numbers, scoring, error={}, draws=5, seed=0)
     assert found["ci_low"].tolist() == pytest.approx([0.5, 0.35])
-    assert not kept._folder().exists()
+    assert not cache_folder().exists()
 
 
 @pytest.mark.parametrize("why", ["a file is in its place", "there is no home"])
@@ -439,7 +440,7 @@ def test_intervals_do_not_displace_what_was_read(
     query.load_runs("derma", tracking_uri=uri)
     for seed in (0, 1):
         _scored(frame(ODD[:4]), replace(ASKED, seed=seed))
-    files = sorted(kept._folder().iterdir(), key=lambda path: path.suffix)
+    files = sorted(cache_folder().iterdir(), key=lambda path: path.suffix)
     assert [path.suffix for path in files] == [".arrow", ".intervals"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     _kept_runs(uri, monkeypatch)

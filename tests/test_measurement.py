@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from zeus.monitor import Measurement
 
 import pepr_mlops
+from pepr_mlops.data.digest import of_tree
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import METRICS, TAGS
 
@@ -113,6 +114,18 @@ def test_two_measurements_do_not_mix_in_one_run(store: str) -> None:
             pepr_mlops.measure("two", model="x", energy="off"),
         ):
             pass
+
+
+def test_the_data_set_is_known_by_what_it_holds_where_it_is_named(store: str, shapes: Path) -> None:
+    found = []
+    for given in (shapes, None):
+        with pepr_mlops.measure("own", model="x", data=given, energy="off") as m:
+            m.epoch(performance=0.5)
+        found.append(MlflowClient().get_run(m.run_id).data.tags.get("pepr.data_digest"))
+    assert found == [of_tree(shapes), None]
+    wrong = pytest.raises(WrongUse, match="data: there is no file in")
+    with wrong, pepr_mlops.measure("own", model="x", data=shapes / "none", energy="off"):
+        pass
 
 
 def test_an_experiment_set_in_mlflow_takes_the_run(

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from pepr_mlops.memory import tells_pages
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep import local
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Report, Task
@@ -77,7 +77,7 @@ def engine(_first_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def _done(engine: LocalEngine, model: str = "a") -> Report:
-    engine.submit(Task(RunSpec(model=model)))
+    engine.submit(Task(Job(model=model, data_digest="0")))
     (report,) = engine.poll(120)
     return report
 
@@ -109,7 +109,7 @@ def test_a_task_is_born_with_all_that_one_by_itself_would_have(
 def test_a_signal_to_the_whole_group_ends_tasks_and_not_the_nursery(engine: LocalEngine) -> None:
     parent = json.loads(_done(engine).error or "")["parent"]
     assert parent != os.getpid()
-    engine.submit(Task(RunSpec(model="waits")))
+    engine.submit(Task(Job(model="waits", data_digest="0")))
     assert engine.poll(0.5) == []
     psutil.Process(parent).terminate()
     engine.stop()
@@ -130,7 +130,7 @@ def test_an_engine_that_needs_other_modules_begins_tasks_from_nothing(
 _ALONE = """
 import signal, sys
 from pathlib import Path
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Task
 from test_nursery import _work
@@ -138,7 +138,7 @@ from test_nursery import _work
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     engine = LocalEngine(_work, [{}], Path(sys.argv[1]) / "logs", sys.argv[2:])
-    engine.submit(Task(RunSpec(model="a")))
+    engine.submit(Task(Job(model="a", data_digest="0")))
     print(engine.poll(120)[0].error)
 """
 

@@ -268,7 +268,8 @@ def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     outcome = run(_spec(shapes, layout="auto", seed=1))
     runs = query.load_jobs(["shapes"])
     parameters = {"test_resnet": models.count_parameters("test_resnet")}
-    wanted = [_spec(shapes, layout=name) for name in ("auto", "channels_last", "contiguous")]
+    layouts = ("auto", "channels_last", "contiguous")
+    wanted = data.identify_all([_spec(shapes, layout=name) for name in layouts])
     expected = plan.forecast(wanted, runs, parameters)["time_s"]
     took_s = outcome.result.metrics["time/train_s"]
     assert expected.tolist()[:2] == pytest.approx([took_s, took_s])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from made import job
 
-from pepr_mlops import worker
+from pepr_mlops import data, worker
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.tasks import Task
@@ -119,7 +120,8 @@ def test_whatever_happens_is_a_report(
 
     monkeypatch.setattr("pepr_mlops.job.run", fail)
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
-    report = Worker(store, tmp_path, owner="")(Task(RunSpec(dataset="digits", device="cpu")))
+    task = Task(job(dataset="digits", device="cpu"))
+    report = Worker(store, tmp_path, owner="")(task)
     assert report.reason == reason
 
 
@@ -133,8 +135,8 @@ def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
     monkeypatch.setattr("pepr_mlops.train._PROBE_S", 0.0)
     work = Worker(store, tmp_path / "checkpoints", owner="")
-    spec = RunSpec(
-        model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False
+    spec = data.identify(
+        RunSpec(model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False)
     )
     reports = [
         work(Task(spec, until=0)),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pepr_mlops.cli import lidc
+from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say
 from pepr_mlops.spec import SIZES, RunSpec
 
@@ -33,6 +34,12 @@ _GET_EXAMPLE = """
     Examples:
       pepr data get derma
       pepr data get pneumonia --size 28 --data-root ./medmnist
+"""
+_IDENTIFY_EXAMPLE = """
+    \b
+    Examples:
+      pepr data identify --experiment derma
+      pepr data identify --experiment clinic --dataset /archive/clinic
 """
 _CHECK_EXAMPLE = """
     \b
@@ -89,8 +96,6 @@ def list_(data_root: str | None, form: str) -> None:
 
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
         return
-    from pepr_mlops.cli.table import table
-
     say(table(rows, header))
 
 
@@ -131,6 +136,37 @@ def get(name: str, size: int, data_root: str | None) -> None:
 
 
 @command.command(
+    help="Find out which data earlier runs used.\n\n"
+    "Runs are compared by a digest of their data set. Runs logged by versions that had none are "
+    "compared by its name, and never with others. Where the data set is still here, this draws and "
+    "resizes it as each of these runs did, compares the digests of the images that the run logged, "
+    "and logs the digest of the data set if they are the same.\n" + _IDENTIFY_EXAMPLE
+)
+@click.option("--experiment", "experiments", multiple=True, required=True, metavar="NAME")
+@click.option("--dataset", metavar="DIR", help="the data set, if it was moved since")
+@_root
+@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+def identify(
+    experiments: tuple[str, ...],
+    dataset: str | None,
+    data_root: str | None,
+    tracking_uri: str | None,
+) -> None:
+    from pepr_mlops import sweeper
+
+    found = sweeper.identify(
+        experiments, dataset=dataset, data_root=data_root, tracking_uri=tracking_uri
+    )
+    counts = {
+        "used the data that are here; their digest was logged": found.same,
+        "used other data": found.other,
+        "not known: the data are not here, or the run logged no digest": found.unknown,
+    }
+    rows = [(str(len(runs)), text) for text, runs in counts.items() if runs]
+    say(table(rows) if rows else "all finished runs say which data they used")
+
+
+@command.command(
     help="Check a data set before a model is trained on it: class balance, damaged files, wrong "
     "labels, and images or patients in more than one split.\n\n"
     "TARGET is DIR/{train,val,test}/CLASS/*.png, a FILE.npz in MedMNIST's format, a folder of "
@@ -167,8 +203,6 @@ def check(target: str, size: int, data_root: str | None, form: str) -> int:
 
 def _text(audit: Audit) -> str:
     """Class balance, shapes and findings, errors first."""
-    from pepr_mlops.cli.table import table
-
     lines = [audit.source, ""]
     if len(audit.counts):
         rows = [

@@ -12,10 +12,10 @@ import pandas as pd
 
 from pepr_mlops.cli import searched
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import say, text
+from pepr_mlops.cli.written import say, tell, text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.safe import printable
-from pepr_mlops.spec import AUTO, TRIED, RunSpec
+from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective
@@ -46,6 +46,7 @@ def dry_run(
         frugal(specs, settings, *sought)  # or it cannot be
     _caution(specs)
     now = look(specs, settings)
+    tell(now.notes)
     expected = plan.to_come(now.jobs, now.runs, parameters(specs))
     shown = _jobs_frame(now.jobs).assign(
         forecast_wh=expected["energy_wh"], forecast_s=expected["time_s"], basis=expected["basis"]
@@ -97,7 +98,14 @@ def run(
         say("loading PyTorch, timm and MLflow …", err=True)
     progress = Progress(specs, search)
     try:
-        ended = sweep(specs, settings, progress.show, progress.told, search or plan.exhaustive)
+        ended = sweep(
+            specs,
+            settings,
+            progress.show,
+            progress.told,
+            search or plan.exhaustive,
+            lambda text: tell([text]),
+        )
     finally:
         progress.close()
     status = summary(ended, specs, settings, form, search)
@@ -108,7 +116,7 @@ def run(
 
 def summary(
     ended: Ended,
-    specs: Sequence[RunSpec],
+    specs: Sequence[Job],
     settings: Settings,
     form: str,
     search: Search | None = None,
@@ -149,7 +157,7 @@ def summary(
     return int(left.any())
 
 
-def _caution(specs: Sequence[RunSpec]) -> None:
+def _caution(specs: Sequence[Job]) -> None:
     """Before it costs anything: what `auto` chooses for each job may not compare."""
     fields = [name for name in TRIED if any(getattr(spec, name) == AUTO for spec in specs)]
     if len(specs) > 1 and fields:
@@ -164,7 +172,7 @@ def _caution(specs: Sequence[RunSpec]) -> None:
 class Progress:
     """Shows a sweep on standard error: a line that is written over on a terminal."""
 
-    def __init__(self, specs: Sequence[RunSpec], search: Search | None = None) -> None:
+    def __init__(self, specs: Sequence[Job], search: Search | None = None) -> None:
         self._started = time.monotonic()
         self._parameters = parameters(specs)
         self._search = search
@@ -210,7 +218,7 @@ class Progress:
         return line + (f"; best {best}" if best else "")
 
 
-def best_so_far(runs: pd.DataFrame, specs: Sequence[RunSpec]) -> str:
+def best_so_far(runs: pd.DataFrame, specs: Sequence[Job]) -> str:
     """The best PePR-E of each comparison set among the finished runs of these jobs, or nothing."""
     from pepr_mlops.comparison import Question, compare
     from pepr_mlops.errors import PeprError
@@ -232,7 +240,7 @@ def _jobs_frame(states: pd.DataFrame) -> pd.DataFrame:
     return fields.join(states.drop(columns="spec"))
 
 
-def _varied(specs: Sequence[RunSpec]) -> list[str]:
+def _varied(specs: Sequence[Job]) -> list[str]:
     """The fields that tell the jobs apart, the model first."""
     params = pd.DataFrame([spec.as_params() for spec in specs])
     return ["model", *(c for c in params if c != "model" and params[c].nunique() > 1)]

@@ -24,6 +24,12 @@ def notes_on(
     imported = used["imported_from"].dropna().unique()
     if len(imported):
         notes.append(f"IMPORTED, not measured by pepr: {', '.join(imported)}")
+    unidentified = used[used["data_digest"].isna() & used["logged_by_pepr"]]
+    if len(unidentified):
+        notes.append(
+            f"{len(unidentified)} of {len(used)} runs do not say what their data set held: they "
+            "are compared by its name"
+        )
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]

@@ -178,6 +178,8 @@ def _comparison_sets(
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     names = groups(runs, differ)
     told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
+    if "data_digest" in differ and runs["data_digest"].isna().any():
+        told += f"; `pepr data identify --experiment {experiment}` finds out which data those used"
     if question.mixed == "refuse":
         raise WrongUse(
             f"experiment: {told}; choose --stratify for a score set of each, --allow-mixed to "
@@ -234,8 +236,8 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
     there = question.reference.origin["shared"]
     if there.get("compile", NOT_KNOWN) != NOT_KNOWN:  # of jobs of this package
         there = {**LATER, **there}
+    names = {**there, **here} if there else {}  # bounds by hand are of no conditions
+    pairs = {c: (there.get(c, NOT_KNOWN), here.get(c, NOT_KNOWN)) for c in names}
     return "; ".join(
-        f"{c} {there[c]} there, {here.get(c, NOT_KNOWN)} here"
-        for c in there
-        if here.get(c) != there[c] or there[c] == "several"
+        f"{c} {a} there, {b} here" for c, (a, b) in pairs.items() if a != b or a == "several"
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pepr_mlops.data import digits, folder, lidc, medmnist
+from pepr_mlops.data import digest, digits, folder, lidc, medmnist
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
-from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.errors import WorkFailed, WrongUse, nearest
+from pepr_mlops.models import check_file
+from pepr_mlops.spec import FILES, Job, RunSpec
 
-__all__ = ["NAMES", "Split", "Splits", "fetch", "load"]
+__all__ = ["NAMES", "Split", "Splits", "fetch", "identify", "load"]
 
 NAMES = ("digits", *medmnist.ALIASES, lidc.NAME, *medmnist.FLAGS)
 
@@ -58,11 +61,60 @@ def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | No
     return path, new
 
 
+def identify(spec: RunSpec) -> Job:
+    """The job of a spec: what its data set and its file of weights hold.
+
+    A file that MedMNIST publishes and that is not here yet is known by the MD5 it will have. Raises
+    `WrongUse` for an unknown name and for files that are missing or cannot be read.
+    """
+    check_name(spec.dataset)
+    weights = None
+    if spec.weights is not None:
+        check_file(spec.weights)
+        path = Path(spec.weights)
+        weights = digest.of_files(path.parent, [path.name])
+    return Job(**spec.values(), data_digest=_digest(spec), weights_digest=weights)
+
+
+def identify_all(specs: Sequence[RunSpec]) -> list[Job]:
+    """The jobs of specs, as `identify`; files that several have in common are looked at once."""
+    found: dict[tuple[Any, ...], tuple[str, str | None]] = {}
+    jobs = []
+    for spec in specs:
+        files = tuple(getattr(spec, name) for name in FILES)
+        if files not in found:
+            job = identify(spec)
+            found[files] = job.data_digest, job.weights_digest
+        data, weights = found[files]
+        jobs.append(Job(**spec.values(), data_digest=data, weights_digest=weights))
+    return jobs
+
+
+def _digest(spec: RunSpec) -> str:
+    flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
+    if flag in medmnist.FLAGS:
+        path = medmnist.place(flag, spec.size, spec.data_root)
+        known = {} if path.exists() else {path.name: medmnist.published_md5(flag, spec.size)}
+        return digest.of_files(path.parent, [path.name], known)
+    if spec.dataset in NAMES:
+        path = digits.path() if spec.dataset == "digits" else lidc.find(spec.data_root)
+        return digest.of_files(path.parent, [path.name])
+    root = Path(spec.dataset)
+    names = [
+        f"{split}/{label}/{path.name}"
+        for split in ("train", "val", "test")
+        for label, found in folder.files_of(root / split).items()
+        for path in found
+    ]
+    return digest.of_files(root, names)
+
+
 def load(spec: RunSpec) -> Splits:
     """The data set a spec asks for, with its channels and training fraction.
 
     A name comes before a folder of the same name; write ./NAME for the folder. Raises `WrongUse`
-    for an unknown name or unusable data and `WorkFailed` for a download that fails.
+    for an unknown name or unusable data, and `WorkFailed` for a download that fails and for data
+    that are not those of a `Job`.
     """
     check_name(spec.dataset)
     name = spec.dataset
@@ -77,4 +129,21 @@ def load(spec: RunSpec) -> Splits:
         splits = folder.load(name, spec.image_size, spec.seed)
     splits = with_channels(with_fraction(splits, spec.fraction, spec.seed), spec.channels)
     check(splits)
+    if isinstance(spec, Job):
+        check_digest(spec)
     return splits
+
+
+def check_digest(job: Job) -> None:
+    """Raise `WorkFailed` unless the files of the job are those that it was made from."""
+    found = identify(job)
+    for what, planned, here in (
+        ("dataset", job.data_digest, found.data_digest),
+        ("weights", job.weights_digest, found.weights_digest),
+    ):
+        if planned != here:
+            raise WorkFailed(
+                f"{what}: the files of {getattr(job, what)} are not those that this job was "
+                f"started for (digest {here}, not {planned}); start it again",
+                reason="data_changed",
+            )

@@ -33,10 +33,14 @@ def load() -> Splits:
     )
 
 
-def _rows() -> npt.NDArray[np.float64]:
-    """The file of `sklearn.datasets.load_digits`, without the second that importing it takes."""
+def path() -> Path:
+    """The file of `sklearn.datasets.load_digits`."""
     found = util.find_spec("sklearn")
     assert found is not None
     assert found.origin is not None
-    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    return np.loadtxt(path, delimiter=",")
+    return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+
+
+def _rows() -> npt.NDArray[np.float64]:
+    """What `load_digits` reads, without the second that importing scikit-learn takes."""
+    return np.loadtxt(path(), delimiter=",")

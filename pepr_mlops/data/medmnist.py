@@ -79,9 +79,7 @@ def fetch(flag: str, size: int, data_root: str | None) -> tuple[Path, bool]:
 
 def verify(flag: str, size: int, path: Path) -> None:
     """Raise `WrongUse` unless the file has the MD5 that MedMNIST publishes for it."""
-    import medmnist
-
-    published = medmnist.INFO[flag][f"MD5{_suffix(size)}"]
+    published = published_md5(flag, size)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != published:
@@ -91,6 +89,13 @@ def verify(flag: str, size: int, path: Path) -> None:
             f"pepr data check {path}",
             reason="missing_data",
         )
+
+
+def published_md5(flag: str, size: int) -> str:
+    """The MD5 that MedMNIST publishes for the file of `flag` with `size`-pixel images."""
+    import medmnist
+
+    return str(medmnist.INFO[flag][f"MD5{_suffix(size)}"])
 
 
 def place(flag: str, size: int, data_root: str | None) -> Path:

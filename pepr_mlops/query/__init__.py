@@ -87,6 +87,28 @@ def load_epochs(
     return found if metrics is None else found.reindex(columns=["run_id", "step", *metrics])
 
 
+def load_digests(
+    run_ids: Sequence[str], *, tracking_uri: str | None = None
+) -> dict[str, dict[str, str]]:
+    """The digests of the data that runs logged as MLflow's inputs: for each run by their context.
+
+    Those of `pepr train` are of the splits `train`, `val` and `test` as the model saw them. Raises
+    `WorkFailed` when the server cannot be read.
+    """
+    client = connect(tracking_uri)
+    found: dict[str, dict[str, str]] = {}
+    with told(str(client.tracking_uri)):
+        for run_id in run_ids:
+            inputs = client.get_run(run_id).inputs
+            found[run_id] = {
+                tag.value: given.dataset.digest
+                for given in (inputs.dataset_inputs if inputs else ())
+                for tag in given.tags or ()
+                if tag.key == "mlflow.data.context"
+            }
+    return found
+
+
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
     """What is known besides the runs at hand: energies elsewhere, and histories.
 

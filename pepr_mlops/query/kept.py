@@ -33,6 +33,7 @@ import pyarrow as pa
 from pyarrow import feather
 
 from pepr_mlops.query import sql
+from pepr_mlops.settings_files import cache_folder
 
 if TYPE_CHECKING:
     from pepr_mlops.stats import Scoring
@@ -56,7 +57,7 @@ def answer(
     before = state(uri)
     if before is None:
         return read()
-    path = _folder() / f"{_name(uri, question)}.arrow"
+    path = cache_folder() / f"{_name(uri, question)}.arrow"
     found = _kept(path, before)
     if found is not None:
         return found
@@ -78,7 +79,7 @@ def intervals(
     asked = _asked(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
     if asked is None:
         return stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
-    path = _folder() / f"{asked}.intervals"
+    path = cache_folder() / f"{asked}.intervals"
     found = _kept(path, asked)
     if found is None:
         found = stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
@@ -115,18 +116,6 @@ def _settled(text: str) -> bool:
     """Whether the state is so old that a later one cannot have its times."""
     *_, mtime_ns, ctime_ns = json.loads(text)
     return time.time() - float(max(mtime_ns, ctime_ns)) / 1e9 > _SETTLED_S
-
-
-def _folder() -> Path:
-    """PEPR_KEPT, or a folder of the user's cache."""
-    given = os.environ.get("PEPR_KEPT")
-    if given:
-        return Path(given)
-    try:
-        of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    except RuntimeError:
-        return Path(os.devnull)  # a user without a home, who can keep nothing
-    return of_user / "pepr_mlops" / "kept"
 
 
 def _name(uri: str, question: list[Any]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.processes import lives
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.tasks import TRANSIENT, Engine, Report, Task
 
@@ -54,11 +54,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Status:
-    """A sweep at one moment; `jobs` are `plan.states`."""
+    """A sweep at one moment; `jobs` are `plan.states`, `notes` what to know about its runs."""
 
     jobs: pd.DataFrame
     runs: pd.DataFrame
     spent_wh: float
+    notes: Sequence[str] = ()
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Ended:
 
 
 def drive(
-    specs: Sequence[RunSpec],
+    specs: Sequence[Job],
     strategy: Strategy,
     engine: Engine,
     ledger: Ledger,
@@ -153,7 +154,7 @@ def drive(
 
 
 def _look(
-    specs: Sequence[RunSpec],
+    specs: Sequence[Job],
     ledger: Ledger,
     stale_s: float,
     again: frozenset[str],

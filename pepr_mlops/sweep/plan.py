@@ -14,12 +14,12 @@ import pandas as pd
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.ledger import Claim
 from pepr_mlops.names import PHASES
-from pepr_mlops.spec import AUTO, SWEPT, TRIED, RunSpec, as_text
+from pepr_mlops.spec import AUTO, SWEPT, TRIED, Job, RunSpec, as_text
 from pepr_mlops.sweep.tasks import FINAL, Task
 
 # What decides the cost of a training besides the model, but for what scales with it.
 _CONDITIONS = (
-    *("dataset", "size", "image_size", "channels", "intensities", "batch_size", "precision"),
+    *("data_digest", "image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "launch", "compile", "deterministic"),
 )
 _MEASURED_BY = ("hardware", "energy_components")
@@ -55,16 +55,16 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
         RunSpec.parse(dict(zip(axes, map(as_text, values), strict=True)))
         for values in itertools.product(*axes.values())
     ]
-    return list({spec.fingerprint: spec for spec in specs}.values())
+    return list(dict.fromkeys(specs))
 
 
-def shuffled(specs: Sequence[RunSpec], seed: int) -> list[RunSpec]:
+def shuffled(jobs: Sequence[Job], seed: int) -> list[Job]:
     """The jobs in an order drawn with the seed, the same for the same jobs.
 
     The machine warms up and its room does too: in the order of the list that would fall on the
     models at its end.
     """
-    drawn = sorted(specs, key=lambda spec: spec.fingerprint)
+    drawn = sorted(jobs, key=lambda job: job.fingerprint)
     random.Random(seed).shuffle(drawn)
     return drawn
 
@@ -93,12 +93,12 @@ def abandoned(
 
 
 def states(
-    specs: Sequence[RunSpec], runs: pd.DataFrame, *, again: Collection[str] = ()
+    specs: Sequence[Job], runs: pd.DataFrame, *, again: Collection[str] = ()
 ) -> pd.DataFrame:
     """How far each job is: one row per spec, in their order, the index its fingerprint.
 
     `runs` is the frame of `query.load_jobs`, in which what says RUNNING lives. Columns `spec` (the
-    RunSpec), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
+    Job), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
     `energy_wh`, all phases of all its runs, missing where one's is not known.
     Failures that the same hardware would repeat stay `failed`, those of a probe too, but for the
     fingerprints in `again`; an interrupted job is `pending`.
@@ -153,7 +153,7 @@ def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
 
 
 def forecast(
-    specs: Sequence[RunSpec], runs: pd.DataFrame, parameters: Mapping[str, int]
+    specs: Sequence[Job], runs: pd.DataFrame, parameters: Mapping[str, int]
 ) -> pd.DataFrame:
     """What each job is expected to cost, from finished runs and probes under its conditions.
 
@@ -233,10 +233,10 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
     return table[(finished | probed) & table["time_s"].notna()]
 
 
-def _alike(known: pd.DataFrame, spec: RunSpec) -> pd.Series[bool]:
+def _alike(known: pd.DataFrame, spec: Job) -> pd.Series[bool]:
     same = pd.Series(True, known.index)
     for name in _CONDITIONS:
-        asked = spec.dataset_name if name == "dataset" else getattr(spec, name)
+        asked = getattr(spec, name)
         of = f"params.{name}" if asked == AUTO else name  # those that chose for themselves too
         same &= (known[of] == asked).fillna(False).astype(bool)
     return same

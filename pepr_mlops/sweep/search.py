@@ -16,7 +16,7 @@ import pandas as pd
 from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES
-from pepr_mlops.spec import AUTO, TRIED, RunSpec, as_text
+from pepr_mlops.spec import AUTO, TRIED, Job, as_text
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
 
@@ -87,13 +87,11 @@ class Search:
             found += own
         return found
 
-    def _of_probe(self, spec: RunSpec, run: pd.Series[Any]) -> Observed:
+    def _of_probe(self, spec: Job, run: pd.Series[Any]) -> Observed:
         cost, expense = self._costs(run, run.get(_FORECAST_WH), run[_FORECAST_S])
         return Observed(spec.model, 0, None, cost, expense, spent=0.0)  # see `observed`
 
-    def _of_training(
-        self, spec: RunSpec, run: pd.Series[Any], steps: pd.DataFrame
-    ) -> list[Observed]:
+    def _of_training(self, spec: Job, run: pd.Series[Any], steps: pd.DataFrame) -> list[Observed]:
         """The epochs that the row of the run knows of; one that is being trained may have more."""
         found, before = [], 0.0
         steps = steps[steps[_S] <= run["train_time_s"]].sort_values("step")
@@ -132,7 +130,7 @@ class Search:
         return float(cost), float(expense)
 
 
-def check(specs: Sequence[RunSpec], letter: str) -> None:
+def check(specs: Sequence[Job], letter: str) -> None:
     """Raise `WrongUse` for jobs that one search cannot be of: they differ in more than the model,
     or their cost will not be known."""
     params = pd.DataFrame([spec.as_params() for spec in specs]).drop(columns="model")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Task:
     phases.
     """
 
-    spec: RunSpec
+    spec: Job
     until: int | None = None
     left_wh: float | None = None
 
@@ -30,7 +30,7 @@ class Report:
     `error` is the line for people. What it measured is on the tracking server.
     """
 
-    spec: RunSpec
+    spec: Job
     reason: str
     error: str | None = None
 

@@ -1,6 +1,6 @@
 """The only writer of MLflow."""
 
-from pepr_mlops.tracking.claims import Job, close
+from pepr_mlops.tracking.claims import Attempt, close, identify
 from pepr_mlops.tracking.imported import import_runs
 from pepr_mlops.tracking.leftovers import Synced, catch_up, sync
 from pepr_mlops.tracking.run import Run, active, fail_inherited, start, where
@@ -8,13 +8,14 @@ from pepr_mlops.tracking.scores import write_scores
 from pepr_mlops.tracking.store import knows, prepare, reach, reached
 
 __all__ = [
-    "Job",
+    "Attempt",
     "Run",
     "Synced",
     "active",
     "catch_up",
     "close",
     "fail_inherited",
+    "identify",
     "import_runs",
     "knows",
     "prepare",

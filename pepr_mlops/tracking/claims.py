@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ _AGAIN_S = 2.0  # after a heartbeat that did not get through
 
 
 @dataclass(frozen=True)
-class Job:
+class Attempt:
     """Which job a run does, for others that want it too.
 
     `spec` is the fingerprint. `exclusive` gives way to whoever does the job or has done it, with
@@ -74,7 +74,7 @@ def now_ms() -> str:
     return str(int(time.time() * 1000))
 
 
-def hold(client: MlflowClient, run_id: str, job: Job, *, begun: bool) -> None:
+def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> None:
     """Wait until the run may do its job, or take it back and raise `Claimed`.
 
     A run that was `begun` for this leaves no trace then; one that is continued is closed.
@@ -143,7 +143,18 @@ def close(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
             client.set_terminated(run_id, "FAILED")
 
 
-def job_tags(job: Job) -> dict[str, str]:
+def identify(fingerprints: Mapping[str, tuple[str, str]], tracking_uri: str | None = None) -> None:
+    """Say of finished runs which job they did: by run id its fingerprint and its data's digest."""
+    from mlflow.entities import RunTag
+
+    client = connect(tracking_uri)
+    with told(str(client.tracking_uri)):
+        for run_id, (fingerprint, data_digest) in fingerprints.items():
+            tags = {"pepr.spec": fingerprint, "pepr.data_digest": data_digest}
+            client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+
+def job_tags(job: Attempt) -> dict[str, str]:
     tags = {
         "pepr.spec": job.spec,
         "pepr.process": this_process(),
@@ -155,7 +166,7 @@ def job_tags(job: Job) -> dict[str, str]:
     return {**tags, "pepr.claim": ledger.WANTED} if job.exclusive else tags
 
 
-def reopen(client: MlflowClient, job: Job, run_id: str) -> tuple[Any, int]:
+def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
     """Go on with the run of an earlier attempt, which only one process can.
 
     A parameter is written once: of two that write the same attempt one is refused. Returns MLflow's

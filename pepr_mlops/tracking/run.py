@@ -23,7 +23,7 @@ from pepr_mlops.processes import this_process, uninterrupted
 from pepr_mlops.safe import address, without_password
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking import claims, leftovers
-from pepr_mlops.tracking.claims import Heart, Job
+from pepr_mlops.tracking.claims import Attempt, Heart
 from pepr_mlops.tracking.link import BUSY, Link, send
 from pepr_mlops.tracking.store import TAG_LIMIT
 
@@ -151,7 +151,7 @@ def start(
     default: str,
     name: str,
     tracking_uri: str | None = None,
-    job: Job | None = None,
+    job: Attempt | None = None,
     *,
     offline: bool = False,
     note: Callable[[str], None] = _silent,
@@ -300,7 +300,7 @@ def _begin(
     default: str,
     name: str,
     tracking_uri: str | None,
-    job: Job | None,
+    job: Attempt | None,
     offline: bool,
     note: Callable[[str], None],
 ) -> Run:

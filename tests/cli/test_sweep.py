@@ -75,6 +75,7 @@ class Engine:
         found = client.get_experiment_by_name("digits")
         tags |= {
             "pepr.spec": task.spec.fingerprint,
+            "pepr.data_digest": task.spec.data_digest,
             "pepr.experiment": "digits",
             "pepr.hardware": "AMD EPYC",
             "pepr.energy_source": "estimated",

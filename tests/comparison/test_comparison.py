@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,6 +119,15 @@ MIXED = [
         ({"pretrained": False}, "pretrained"),
         ({"tags": {"pepr.energy_components": "cpu=estimated"}}, "energy_components"),
         ({"tags": {"pepr.performance": "test/auc"}}, "performance_metric"),
+        (
+            {"tags": {"pepr.data_digest": "feed"}},  # another folder of the same name
+            "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=feed: 1 run); choose",
+        ),
+        (
+            {"tags": {"pepr.data_digest": None}},
+            "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=not known: 1 run); "
+            "`pepr data identify --experiment derma` finds out",
+        ),
     ],
 )
 def test_unlike_runs_are_refused_with_groups_and_sizes(
@@ -128,6 +139,37 @@ def test_unlike_runs_are_refused_with_groups_and_sizes(
     assert f"derma mixes {named}" in str(caught.value)
     assert "--stratify" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_runs_on_two_data_sets_of_one_name_are_no_seeds_and_no_repetitions() -> None:
+    """Two hospitals with a folder of the same name, each with one seed of the same model."""
+    there = {"pepr.data_digest": "feed"}
+    runs = frame([run("a", 0), run("a", 1, tags=there), run("a", 0, start=1, tags=there)])
+    with pytest.raises(WrongUse, match="derma mixes data_digest"):
+        compare(runs, Question())
+    apart = compare(runs, Question(mixed="stratify", draws=0))
+    assert apart.runs["used"].all()
+    assert apart.scores["n"].tolist() == [1, 2]
+
+
+def test_runs_whose_data_are_not_known_compare_with_each_other_with_a_note() -> None:
+    unknown = {"pepr.data_digest": None}
+    found = compare(frame([run(m, tags=unknown) for m in ("a", "b")]), Question(draws=0))
+    assert found.scores["n"].tolist() == [1, 1]
+    said = "2 of 2 runs do not say what their data set held: they are compared by its name"
+    assert said in found.notes
+    assert said not in compare(frame(THREE), Question(draws=0)).notes
+
+
+def test_a_reference_of_before_is_of_data_that_are_not_known() -> None:
+    saved = compare(frame(THREE), Question()).reference
+    of_before = {k: v for k, v in saved.origin["shared"].items() if k != "data_digest"}
+    earlier = replace(saved, origin={**saved.origin, "shared": of_before})
+    asked = Question(normalisation="reference", reference=earlier)
+    with pytest.raises(WrongUse, match="data_digest not known there, 0123456789abcdef here"):
+        compare(frame(THREE), asked)
+    unknown = [run(m, tags={"pepr.data_digest": None}) for m in ("a", "b")]
+    compare(frame(unknown), asked)
 
 
 def test_unlike_runs_are_scored_apart_when_stratified() -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 import pytest
-from made import frame, run
+from made import frame, job, run
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.tasks import Report, Task
 
-SPECS = plan.expand({"model": ["a", "b", "c"]})
+SPECS = [job(model=model) for model in "abc"]
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Server:
     runs: list[dict[str, object]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
 
-    def log(self, spec: RunSpec, status: str, **changed: object) -> None:
+    def log(self, spec: Job, status: str, **changed: object) -> None:
         tags = {"pepr.spec": spec.fingerprint, **changed.pop("tags", {})}  # type: ignore[dict-item]
         made = run(spec.model, status=status, tags=tags, start=len(self.runs), **changed)
         self.runs.append({**made, "params": spec.as_params()})

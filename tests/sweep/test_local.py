@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Report, Task
 
@@ -29,7 +29,7 @@ def _work(task: Task) -> Report:
 
 
 def _task(model: str, seed: int = 0) -> Task:
-    return Task(RunSpec(model=model, seed=seed))
+    return Task(Job(model=model, seed=seed, data_digest="0"))
 
 
 def _all(engine: LocalEngine, n: int) -> list[Report]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from made import frame, run
+from made import frame, job, run
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job, RunSpec
 from pepr_mlops.sweep import plan
 
 
@@ -39,35 +41,46 @@ def test_a_wrong_grid_is_told(grid: dict[str, object], words: str) -> None:
         plan.expand(grid)
 
 
-def test_where_the_data_lie_is_not_what_is_asked() -> None:
-    spec = RunSpec()
-    assert RunSpec(data_root="/elsewhere").fingerprint == spec.fingerprint
-    changed = [RunSpec(seed=1), RunSpec(lr=1e-3), RunSpec(precision="bf16"), RunSpec(dataset="x")]
-    assert len({s.fingerprint for s in [spec, *changed]}) == 5
+def test_a_job_is_known_by_what_its_files_hold_and_not_by_where_they_lie() -> None:
+    here = job(dataset="/here/clinic", weights="/here/w.safetensors", weights_digest="a")
+    there = job(
+        **{"dataset": "/there/clinic", "data_root": "/elsewhere", "size": 28},
+        **{"weights": "/there/w2.safetensors", "weights_digest": "a"},
+    )
+    assert here.fingerprint == there.fingerprint
+    others = [
+        replace(here, data_digest="0"),  # other images, or a label corrected in place
+        replace(here, weights_digest="b"),
+        replace(here, dataset="/here/other"),  # its runs are compared under another name
+        *(replace(here, **one) for one in ({"seed": 1}, {"lr": 1e-3}, {"precision": "bf16"})),
+    ]
+    assert len({one.fingerprint for one in [here, *others]}) == 7
+    named = replace(here, dataset="/here/other", experiment="clinic")
+    assert named.fingerprint == here.fingerprint
 
 
 def test_a_job_from_before_there_was_an_option_is_the_same_job() -> None:
-    spec = RunSpec()
-    assert spec.fingerprint == "3a5cba722b692581"  # as logged before there was `launch`
-    assert RunSpec(launch="kernels").fingerprint == spec.fingerprint
-    assert RunSpec(launch="graph").fingerprint != spec.fingerprint
+    assert job().earlier_fingerprint == "3a5cba722b692581"  # as logged before there was `launch`
+    assert RunSpec(data_root="/elsewhere").earlier_fingerprint == "3a5cba722b692581"
+    assert job(launch="kernels").fingerprint == job().fingerprint
+    assert job(launch="graph").fingerprint != job().fingerprint
 
 
 def test_the_order_depends_on_the_seed_and_the_jobs_alone() -> None:
-    specs = plan.expand({"seed": list(range(20))})
+    specs = [job(seed=seed) for seed in range(20)]
     drawn = plan.shuffled(specs, 1)
     assert drawn == plan.shuffled(specs[::-1], 1)
     assert drawn != plan.shuffled(specs, 2)
     assert {s.seed for s in drawn} == set(range(20))
 
 
-def _run(spec: RunSpec, status: str = "FINISHED", **changed: object) -> dict[str, object]:
+def _run(spec: Job, status: str = "FINISHED", **changed: object) -> dict[str, object]:
     tags = {"pepr.spec": spec.fingerprint, **changed.pop("tags", {})}  # type: ignore[dict-item]
     made = run(spec.model, spec.seed, status=status, tags=tags, **changed)
     return {**made, "params": spec.as_params()}
 
 
-A, B, C, D = (RunSpec(model=m) for m in "abcd")
+A, B, C, D = (job(model=m) for m in "abcd")
 
 
 def test_states_of_jobs() -> None:
@@ -130,7 +143,7 @@ def test_runs_nobody_works_on() -> None:
             _run(B, "RUNNING", tags=tags("gone", 999)),
             _run(C, "RUNNING", tags=tags("silent", 600)),
             _run(D, "KILLED", tags=tags("gone", 1)),
-            _run(RunSpec(seed=7), "RUNNING"),
+            _run(job(seed=7), "RUNNING"),
         ]
     )
     found = plan.abandoned(runs, 1000.0, 300.0, {"here": True, "gone": False}.get)
@@ -140,8 +153,8 @@ def test_runs_nobody_works_on() -> None:
 def test_forecasts_come_from_what_is_nearest() -> None:
     conditions = {"image_size": 64, "pretrained": False}
 
-    def spec(model: str, **changed: object) -> RunSpec:
-        return RunSpec(model=model, **{**conditions, **changed})  # type: ignore[arg-type]
+    def spec(model: str, **changed: object) -> Job:
+        return job(model=model, **{**conditions, **changed})  # type: ignore[arg-type]
 
     # cost = parameters ** 0.5 Wh per epoch, exactly a power law
     sizes = {"a": 100, "b": 400, "c": 1600, "new": 900}
@@ -183,7 +196,7 @@ def test_forecasts_come_from_what_is_nearest() -> None:
     assert pd.isna(found["energy_wh"].iloc[5])
 
 
-def _probe(spec: RunSpec, wh: float, start: int, **changed: object) -> dict[str, object]:
+def _probe(spec: Job, wh: float, start: int, **changed: object) -> dict[str, object]:
     tags = {"pepr.probe": "3 + 10", **changed.pop("tags", {})}  # type: ignore[dict-item]
     metrics = {"forecast/train_wh": wh, "forecast/train_s": 2 * wh}
     return _run(spec, "KILLED", start=start, tags=tags, metrics=metrics, energy_wh=0.5, **changed)
@@ -192,12 +205,12 @@ def _probe(spec: RunSpec, wh: float, start: int, **changed: object) -> dict[str,
 def test_forecasts_come_from_the_last_probe_and_machine() -> None:
     # the server gives the newest first
     runs = frame([_probe(A, 40.0, 2), _probe(A, 100.0, 1)])
-    found = plan.forecast([A, RunSpec(model="a", seed=1)], runs, {})
+    found = plan.forecast([A, job(model="a", seed=1)], runs, {})
     assert list(found["energy_wh"]) == [40.0, 70.0]
     assert list(found["basis"]) == ["probe", "2 probes of it"]
     cpu = {"pepr.hardware": "AMD EPYC", "pepr.energy_components": "cpu=estimated"}
     runs = frame([_run(A, energy_wh=10.0, start=2), _run(A, energy_wh=100.0, start=1, tags=cpu)])
-    (row,) = plan.forecast([RunSpec(model="a", seed=1)], runs, {}).to_dict("records")
+    (row,) = plan.forecast([job(model="a", seed=1)], runs, {}).to_dict("records")
     assert (row["energy_wh"], row["basis"]) == (10.0, "1 run of it")
 
 
@@ -212,7 +225,9 @@ def test_to_come_is_what_the_run_of_a_job_has_not_trained_yet() -> None:
             _run(C, start=1),
         ]
     )
-    found = plan.to_come(plan.states([A, B, C, RunSpec(model="d", size=28)], runs), runs, {})
+    found = plan.to_come(
+        plan.states([A, B, C, job(model="d", data_digest="another")], runs), runs, {}
+    )
     assert found["energy_wh"].tolist()[:2] == [30.0, 7.0]
     assert found["time_s"].tolist()[:2] == [70.0, 14.0]
     assert len(found) == 3  # c is done

@@ -16,16 +16,15 @@ from typing import Any
 
 import psutil
 import pytest
-from made import logging
+from made import job, logging
 from mlflow import MlflowClient
 
 from pepr_mlops import sweeper
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.ray_engine import RayEngine
 from pepr_mlops.sweep.tasks import Report, Task, Work
 
-JOBS = [Task(RunSpec(seed=seed)) for seed in range(4)]
+JOBS = [Task(job(seed=seed)) for seed in range(4)]
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +254,8 @@ def test_with_gpus_a_task_has_one(
     node = add_node(num_gpus=1)
     one = engine(look_around, gpus=None)
     assert one.slots == 1
-    for job in JOBS[:2]:
-        one.submit(job)
+    for task in JOBS[:2]:
+        one.submit(task)
         (report,) = ended(one, 1)
         ran = json.loads(report.error or "")
         assert ran["node"] == node.node_id

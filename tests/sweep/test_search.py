@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made import frame, run
+from made import frame, job, run
 
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.frugal import Objective, Observed, requests
 from pepr_mlops.sweep.replay import Curves, recorded, replay
@@ -20,7 +19,7 @@ from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.tasks import Report, Task
 
 EPOCHS = 4
-SPECS = {name: RunSpec(model=name, epochs=EPOCHS) for name in ("a", "b", "c")}
+SPECS = {name: job(model=name, epochs=EPOCHS) for name in ("a", "b", "c")}
 OBJECTIVE = Objective(top=1, epochs=EPOCHS)
 
 Steps = dict[str, list[tuple[float, float | None, float]]]  # P, Wh and s after each epoch
@@ -180,15 +179,15 @@ def test_costs_that_are_not_known_or_of_two_machines_are_refused() -> None:
 
 def test_one_search_is_of_models_under_one_condition() -> None:
     check(list(SPECS.values()), "E")
-    seeds = [RunSpec(model=m, seed=s) for m in "ab" for s in (0, 1)]
+    seeds = [job(model=m, seed=s) for m in "ab" for s in (0, 1)]
     with pytest.raises(WrongUse, match=r"differ in seed \(0, 1\); search each by itself"):
         check(seeds, "E")
     with pytest.raises(WrongUse, match="energy=off leaves E unknown"):
-        check([RunSpec(energy="off")], "E")
-    check([RunSpec(energy="off")], "T")
+        check([job(energy="off")], "E")
+    check([job(energy="off")], "T")
     with pytest.raises(WrongUse, match="pepr-c needs the grid"):
-        check([RunSpec()], "C")
-    check([RunSpec(country="DNK")], "C")
+        check([job()], "C")
+    check([job(country="DNK")], "C")
 
 
 # A whole search ----------------------------------------------------------------------------------
@@ -228,7 +227,7 @@ class Trainer:
         return frame(runs) if runs else frame([run()]).assign(spec=None).iloc[:0]
 
     def _run(self, name: str, done: bool, wh: float, s: float) -> dict[str, Any]:
-        spec = RunSpec(model=name, epochs=EPOCHS)
+        spec = job(model=name, epochs=EPOCHS)
         tags = {"pepr.spec": spec.fingerprint, **({} if done else PAUSED)}
         status = "FINISHED" if done else "KILLED"
         return run(name, epochs=EPOCHS, status=status, energy_wh=wh, train_time_s=s, tags=tags)
@@ -269,7 +268,7 @@ def test_a_sweep_finds_and_spends_what_the_replay_says(
     trainer = Trainer(curves, slots)
     search = Search(objective, "E", "energy_wh", lambda run_ids: history(trainer.steps)(run_ids))
     ended = driver.drive(
-        [RunSpec(model=name, epochs=EPOCHS) for name in names],
+        [job(model=name, epochs=EPOCHS) for name in names],
         search,
         trainer,
         trainer,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
 
 import mlflow
 import pytest
-from made import logging
+from made import logged, logging, run
 from mlflow import MlflowClient
 
 from pepr_mlops import RunSpec, hardware, sweeper
@@ -120,10 +121,84 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
     assert mlflow.get_tracking_uri() == store
 
 
+TINY = {
+    "model": "test_resnet",
+    "image_size": 32,
+    "epochs": 1,
+    "pretrained": False,
+    "device": "cpu",
+    "energy": "off",
+}
+
+
+def _as_of_before(client: MlflowClient, store: str) -> str:
+    """Let the only run be one of a version that did not log a digest of the data set; its id."""
+    (run,) = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+    spec = RunSpec.parse({k: v for k, v in run.data.params.items() if not k.startswith("pepr.")})
+    client.set_tag(run.info.run_id, "pepr.spec", spec.earlier_fingerprint)
+    client.delete_tag(run.info.run_id, "pepr.data_digest")
+    return str(run.info.run_id)
+
+
+def test_what_is_done_goes_by_what_the_files_hold(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    settings = sweeper.Settings(store, tmp_path / "checkpoints")
+    sweeper.run(
+        sweeper.jobs({**TINY, "dataset": str(shapes)}), settings, lambda _: None, lambda _: None
+    )
+
+    def state(dataset: Path) -> tuple[str, list[str]]:
+        now = sweeper.look(sweeper.jobs({**TINY, "dataset": str(dataset)}), settings)
+        return now.jobs["state"].iloc[0], list(now.notes)
+
+    moved, other = tmp_path / "moved" / "shapes", tmp_path / "other" / "shapes"
+    shutil.copytree(shapes, moved)
+    shutil.copytree(shapes, other)
+    (other / "train" / "dark" / "00.png").rename(other / "train" / "light" / "99.png")
+    assert state(shapes) == ("done", [])
+    assert state(moved) == ("done", [])
+    assert state(other) == ("pending", [])
+    # both in one sweep are two jobs, and a copy is none of its own
+    both = sweeper.jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
+    assert [job.dataset for job in both] == [str(shapes), str(other)]
+
+    client = MlflowClient(store)
+    run_id = _as_of_before(client, store)
+    same = "1 earlier run used the same images, as the digests they logged show: done"
+    assert state(shapes) == ("done", [same])
+    assert "pepr.data_digest" not in client.get_run(run_id).data.tags  # looking changes nothing
+    (shapes / "test" / "dark" / "00.png").unlink()
+    assert state(shapes) == ("pending", ["1 earlier run used other images: not counted as done"])
+
+    found = sweeper.identify(["shapes"], dataset=str(moved), tracking_uri=store)
+    assert list(found.same) == [run_id]
+    assert client.get_run(run_id).data.tags["pepr.data_digest"] == found.same[run_id].data_digest
+    assert state(moved) == ("done", [])
+
+
+def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes: Path) -> None:
+    settings = sweeper.Settings(store)
+    (job,) = sweeper.jobs({**TINY, "dataset": str(shapes)})
+    tags = {"pepr.spec": job.earlier_fingerprint, "pepr.data_digest": None}
+    logged(store, run(**{**job.values(), "tags": {**tags, "pepr.experiment": "shapes"}}), "shapes")
+    now = sweeper.look([job], settings)
+    assert now.jobs["state"].tolist() == ["pending"]
+    assert now.notes == [
+        "1 earlier run may have used other images or weights, since neither can be checked: not "
+        "counted as done"
+    ]
+    found = sweeper.identify(["shapes"], tracking_uri=store)
+    assert (len(found.same), len(found.other), len(found.unknown)) == (0, 0, 1)
+
+
 def test_graphs_are_refused_before_a_sweep_begins_where_there_is_no_gpu(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "gpu_slots", lambda: [])
-    specs = [RunSpec(model="test_resnet", dataset="digits", launch="graph", pretrained=False)]
+    specs = sweeper.jobs(
+        {"model": "resnet18d", "dataset": "digits", "launch": "graph", "pretrained": False}
+    )
     with pytest.raises(WrongUse, match="launch: graph needs an NVIDIA GPU, and there is none"):
         sweeper.run(specs, sweeper.Settings(tracking_uri=store), print, print)

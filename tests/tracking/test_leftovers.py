@@ -24,7 +24,7 @@ from pepr_mlops.tracking import leftovers
 
 def _killed(uri: str, moment: str, pipe: Any) -> None:
     """A process that is killed at the moment: after an epoch, or once the end is kept."""
-    with tracking.start("e", "e", "n", uri, tracking.Job("0123")) as run:
+    with tracking.start("e", "e", "n", uri, tracking.Attempt("0123")) as run:
         run.params({"lr": "0.0005"})
         run.log({"test/accuracy": 0.5}, 1)
         pipe.send(run.run_id)
@@ -131,7 +131,7 @@ def test_a_run_that_is_gone_on_with_while_it_is_sent_is_not_closed(
 
 
 def test_a_run_kept_offline_becomes_the_run_it_would_have_been(store: str) -> None:
-    with tracking.start("e", "e", "n", job=tracking.Job("0123"), offline=True) as run:
+    with tracking.start("e", "e", "n", job=tracking.Attempt("0123"), offline=True) as run:
         run.params({"lr": "0.0005"})
         run.log({"test/accuracy": 0.5}, 1)
         run.log({"test/accuracy": 0.75}, 2)

@@ -283,7 +283,7 @@ def test_after_an_absence_a_run_that_another_took_over_is_left_to_it(
     store: str, server: str, proxy: Proxy
 ) -> None:
     def work() -> None:
-        with tracking.start("e", "e", "n", proxy.address, tracking.Job("0123")) as run:
+        with tracking.start("e", "e", "n", proxy.address, tracking.Attempt("0123")) as run:
             begun.append(run)
             proxy.down()
             run.log({"test/accuracy": 0.5}, 1)

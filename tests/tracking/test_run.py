@@ -283,8 +283,8 @@ def test_a_new_run_is_active_meanwhile(store: str) -> None:
 # Jobs that several processes want --------------------------------------------------------------
 
 
-def _job(**changed: Any) -> tracking.Job:
-    return tracking.Job("0123456789abcdef", exclusive=True, **changed)
+def _job(**changed: Any) -> tracking.Attempt:
+    return tracking.Attempt("0123456789abcdef", exclusive=True, **changed)
 
 
 def _attempt(done: list[str], claimed: list[str], i: int) -> None:

@@ -1,0 +1,148 @@
+"""What a data set is known by: a digest of its files as they are stored, whatever it is called.
+
+Every file is read once. Its digest is then cached, and used again while the system says that the
+file was not touched: device, inode, size and the times of the last change of its contents and of
+its entry (mtime, ctime) are the same. A copy keeps the name, the size and often the mtime, but has
+another inode or ctime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.settings_files import cache_folder
+
+_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: later writes have another time
+_DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
+
+_Stamp = tuple[int, ...]
+
+
+def of_files(root: Path, names: Sequence[str], known: Mapping[str, str] | None = None) -> str:
+    """16 hexadecimal digits that change with the name and the content of any of the files.
+
+    `names` are relative to `root`, `known` the MD5 of files that need not be there. MD5 is what
+    MedMNIST publishes of its files. Reading files for the first time shows progress on a terminal.
+    Raises `WrongUse` for a file that cannot be read.
+    """
+    md5 = {**_md5(root, [name for name in names if name not in (known or {})]), **(known or {})}
+    state = hashlib.blake2b(digest_size=_DIGITS // 2)
+    for name in sorted(names):
+        state.update(f"{md5[name]} {name}\n".encode("utf-8", "surrogateescape"))
+    return state.hexdigest()
+
+
+def of_tree(path: Path) -> str:
+    """`of_files` of a file, or of all files below a folder. Raises as it, and where there is none.
+
+    A file's own name is part of its digest, a folder's is not.
+    """
+    if path.is_file():
+        return of_files(path.parent, [path.name])
+    names = [
+        os.path.relpath(os.path.join(folder, name), path)
+        for folder, _, found in os.walk(path)
+        for name in found
+    ]
+    if not names:
+        raise WrongUse(f"data: there is no file in {path}; name the data set's file or folder")
+    return of_files(path, names)
+
+
+def _md5(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """The MD5 of files by name, read or remembered."""
+    cache = _Cache(root)
+    found: dict[str, str] = {}
+    unread: list[str] = []
+    for name in names:
+        remembered = cache.get(name, _stamp(root, name))
+        if remembered is None:
+            unread.append(name)
+        else:
+            found[name] = remembered
+    if unread:
+        from tqdm import tqdm
+
+        begun_ns = time.time_ns()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            reading = pool.map(lambda name: _read(root, name), unread)
+            shown = tqdm(
+                reading, "reading data", len(unread), unit="file", leave=False, disable=None
+            )
+            for name, (md5, stamp) in zip(unread, shown, strict=True):
+                found[name] = md5
+                if begun_ns - max(stamp[-2:]) > _SETTLED_NS:
+                    cache.put(name, stamp, md5)
+        cache.write()
+    return found
+
+
+def _read(root: Path, name: str) -> tuple[str, _Stamp]:
+    """The MD5 of a file, and its stamp from before it was read."""
+    stamp = _stamp(root, name)
+    try:
+        with open(root / name, "rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError as error:
+        raise _unreadable(root, name, error) from error
+    return md5.hexdigest(), stamp
+
+
+def _stamp(root: Path, name: str) -> _Stamp:
+    try:
+        s = os.stat(os.path.join(root, name))
+    except OSError as error:
+        raise _unreadable(root, name, error) from error
+    return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
+
+
+def _unreadable(root: Path, name: str, error: OSError) -> WrongUse:
+    return WrongUse(
+        f"dataset: {root / name} cannot be read ({error.strerror}); make it readable or remove it",
+        reason="missing_data",
+    )
+
+
+class _Cache:
+    """MD5 and stamp of the files of a folder, on disk for this user alone.
+
+    What cannot be read or written is computed again.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()
+        self._path = cache_folder() / f"{name}.digests"
+        self._known: dict[str, list[object]] = {}
+        with suppress(OSError, ValueError):
+            content = json.loads(self._path.read_text())
+            self._known = content if isinstance(content, dict) else {}
+
+    def get(self, name: str, stamp: _Stamp) -> str | None:
+        match self._known.get(name):
+            case [str(md5), *then] if tuple(then) == stamp:
+                return md5
+        return None
+
+    def put(self, name: str, stamp: _Stamp, md5: str) -> None:
+        self._known[name] = [md5, *stamp]
+
+    def write(self) -> None:
+        with suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(".digests.part", dir=self._path.parent)
+            try:
+                with os.fdopen(handle, "w") as file:
+                    json.dump(self._known, file)
+                os.replace(part, self._path)
+            except OSError:
+                os.unlink(part)
+                raise

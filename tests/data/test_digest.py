@@ -1,0 +1,200 @@
+"""A data set is known by what its files hold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_data import fake_medmnist, offer
+from PIL import Image
+
+from pepr_mlops import data
+from pepr_mlops.data import digest
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.spec import Job, RunSpec
+
+
+def _of(root: Path, **fields: object) -> str:
+    return data.identify(RunSpec(dataset=str(root), **fields)).data_digest  # type: ignore[arg-type]
+
+
+def _alter(path: Path) -> None:
+    """Another image in a file of the same name, size and time of change."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_it_is_a_digest_of_names_and_contents(tmp_path: Path) -> None:
+    """By hand, as the docstring says."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "b").write_bytes(b"2")
+    (root / "a").write_bytes(b"1")
+    md5 = {name: hashlib.md5(text).hexdigest() for name, text in (("a", b"1"), ("b", b"2"))}
+    expected = hashlib.blake2b(f"{md5['a']} a\n{md5['b']} b\n".encode(), digest_size=8)
+    assert digest.of_files(root, ["b", "a"]) == expected.hexdigest()
+    assert digest.of_tree(root) == expected.hexdigest()
+    with pytest.raises(WrongUse, match="there is no file"):
+        digest.of_tree(root / "c")
+
+
+def test_equal_folders_are_one_data_set_and_anything_that_differs_makes_two(
+    shapes: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "archive" / "shapes"
+    shutil.copytree(shapes, copy)
+    first = _of(shapes)
+    assert len(first) == 16
+    assert _of(copy) == first
+    (copy / "notes.txt").write_text("no image")
+    assert _of(copy) == first
+    train = copy / "train"
+    for change in (
+        lambda: _alter(train / "dark" / "00.png"),
+        lambda: (train / "dark" / "01.png").rename(train / "light" / "99.png"),  # its label
+        lambda: (train / "dark" / "02.png").rename(copy / "val" / "dark" / "99.png"),  # its split
+        lambda: (train / "dark" / "03.png").rename(train / "dark" / "98.png"),  # what is drawn
+        lambda: (train / "dark").rename(train / "black"),  # a class
+        lambda: (train / "light" / "00.png").unlink(),
+    ):
+        before = _of(copy)
+        change()
+        assert _of(copy) != before
+
+
+def test_it_does_not_depend_on_what_is_made_of_the_images(shapes: Path) -> None:
+    """So that seeds of a model belong together, and fractions are told apart by name."""
+    assert _of(shapes) == _of(shapes, image_size=64, seed=3, fraction=0.5, channels="rgb", size=28)
+
+
+def test_files_are_read_once_and_again_when_they_were_touched(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = digest._read
+
+    def counted(root: Path, name: str) -> tuple[str, tuple[int, ...]]:
+        read.append(name)
+        return real(root, name)
+
+    monkeypatch.setattr(digest, "_read", counted)
+    first = _of(shapes)
+    assert len(read) == 60
+    read.clear()
+    assert _of(shapes) == first
+    assert len(read) == 60  # just written: a later change could have the same times
+    monkeypatch.setattr(digest, "_SETTLED_NS", -(10**12))
+    _of(shapes)
+    read.clear()
+    assert _of(shapes) == first
+    assert read == []
+    time.sleep(0.02)  # a tick of the file system's clock
+    _alter(shapes / "val" / "light" / "03.png")
+    assert _of(shapes) != first
+    assert read == ["val/light/03.png"]
+
+
+def test_a_cache_that_cannot_be_read_or_written_is_done_without(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest, "_SETTLED_NS", -(10**12))
+    first = _of(shapes)
+    (cached,) = (tmp_path / "kept").glob("*.digests")
+    for nonsense in ("", "[]", '{"val/light/03.png": [1]}', '{"val/light/03.png": "x"}'):
+        cached.write_text(nonsense)
+        assert _of(shapes) == first
+    monkeypatch.setenv("PEPR_KEPT", str(cached / "no folder"))
+    assert _of(shapes) == first
+
+
+def test_a_file_that_is_gone_or_may_not_be_read_is_named(shapes: Path) -> None:
+    (shapes / "train" / "dark" / "00.png").unlink()
+    (shapes / "train" / "dark" / "00.png").symlink_to("/nowhere")
+    with pytest.raises(WrongUse, match=r"train/dark/00\.png cannot be read \(No such file"):
+        _of(shapes)
+
+
+def test_two_files_of_one_medmnist_name_are_two_data_sets(
+    pneumonia_root: Path, tmp_path: Path
+) -> None:
+    """The real X-rays, and the same with one label corrected."""
+    name = "pneumoniamnist.npz"
+    with np.load(pneumonia_root / name) as arrays:
+        content = dict(arrays)
+    content["train_labels"][0] ^= 1
+    np.savez_compressed(tmp_path / name, **content)
+
+    def of(root: Path) -> str:
+        spec = RunSpec(dataset="pneumonia", size=28, data_root=str(root))
+        return data.identify(spec).data_digest
+
+    assert of(tmp_path) != of(pneumonia_root)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(pneumonia_root / name, tmp_path / "copy" / name)
+    assert of(tmp_path / "copy") == of(pneumonia_root)
+
+
+def test_a_published_file_is_known_before_it_is_here(
+    downloads: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(*downloads, monkeypatch)
+    spec = RunSpec(dataset="derma", size=28, data_root=str(tmp_path))
+    job = data.identify(spec)
+    assert not (tmp_path / "dermamnist.npz").exists()
+    data.load(job)  # which downloads it
+    assert data.identify(spec) == job
+    fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch, n=14)
+    with pytest.raises(WorkFailed, match=r"dataset: .* not those that this job was started for"):
+        data.load(job)
+
+
+def test_weights_are_known_by_their_content_too(shapes: Path, tmp_path: Path) -> None:
+    def job(weights: Path) -> Job:
+        return data.identify(RunSpec(dataset=str(shapes), weights=str(weights)))
+
+    (tmp_path / "w.safetensors").write_bytes(b"one")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "w.safetensors").write_bytes(b"two")
+    first, other = job(tmp_path / "w.safetensors"), job(tmp_path / "other" / "w.safetensors")
+    assert first.data_digest == other.data_digest
+    assert first.fingerprint != other.fingerprint
+    (tmp_path / "w.safetensors").write_bytes(b"two")
+    assert job(tmp_path / "w.safetensors").fingerprint == other.fingerprint
+    with pytest.raises(WorkFailed, match=r"weights: .* not those that this job was started for"):
+        data.check_digest(first)
+    with pytest.raises(WrongUse, match="weights: there is no file"):
+        job(tmp_path / "none")
+
+
+def test_a_job_whose_images_change_while_they_are_read_fails(shapes: Path) -> None:
+    job = data.identify(RunSpec(dataset=str(shapes), image_size=32))
+    data.load(job)
+    Image.new("L", (20, 20)).save(shapes / "test" / "dark" / "00.png")
+    with pytest.raises(WorkFailed) as failed:
+        data.load(job)
+    assert failed.value.reason == "data_changed"
+
+
+def test_jobs_of_a_sweep_look_at_the_same_files_once(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[RunSpec] = []
+    real = data.identify
+
+    def counted(spec: RunSpec) -> Job:
+        looked.append(spec)
+        return real(spec)
+
+    monkeypatch.setattr(data, "identify", counted)
+    specs = [RunSpec(model=m, dataset=str(shapes), seed=s) for m in ("a", "b") for s in range(3)]
+    jobs = data.identify_all(specs)
+    assert [job.values() for job in jobs] == [spec.values() for spec in specs]
+    assert len(looked) == 1
