@@ -19,7 +19,7 @@ GROUPS = {"size": ("small", "large"), "kind": ("CNN", "Other"), "efficient": ("y
 CONDITIONS = {
     "dataset_size" if c == "size" else c: c
     for c in (*COMPARED, "energy_components", "memory_metric")
-    if c != "dataset"
+    if c not in ("dataset", "data_digest")
 }
 COLUMNS = [
     "by",
@@ -122,6 +122,8 @@ def _conditions(
     for one, two in combinations(shared.index, 2):
         keys = shared[one].keys() | shared[two].keys()
         differ = [k for k in keys if shared[one].get(k) != shared[two].get(k)]
+        if "size" in differ and "data_digest" in differ:
+            differ.remove("data_digest")  # each size is a file of its own
         condition = names.get(differ[0]) if len(differ) == 1 else None
         if condition is None or (by and condition not in by):
             continue

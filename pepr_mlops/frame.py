@@ -42,6 +42,8 @@ _TEXT = {  # columns and the tags they are read from
     "data_digest": "pepr.data_digest",
     "initial_weights": "pepr.weights",
     "hardware": "pepr.hardware",
+    "gpu_mig": "pepr.gpu_mig",
+    "gpu_clocks_mhz": "pepr.gpu_clocks_mhz",
     "gpu_other_processes": "pepr.gpu_other_processes",
     "carbon_source": "pepr.carbon_source",
     "stopped": "pepr.stopped",
@@ -63,6 +65,8 @@ _NUMBERS = {
     "heartbeat_ms": "pepr.heartbeat",
     "attempts": "pepr.attempts",
     "cpu_count": "pepr.cpu_count",
+    "cpus": "pepr.cpus",
+    "threads": "pepr.threads",  # what was used, whatever `params.threads` asked for
     "cpu_others": "pepr.cpu_others",
     "unmeasured_s": "pepr.unmeasured_s",
 }
@@ -105,7 +109,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for f in fields(RunSpec):
         if f.name not in own:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
-    for name, before in LATER.items():  # a job logs all options there are
+    for name in set(LATER) & set(TRIED):  # a job logs all options there are
+        before = LATER[name]
         own[name] = own[name].mask(own[name].isna() & own["compile"].notna(), before)
     for name in TRIED:  # what `auto` came to
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])

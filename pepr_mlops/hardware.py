@@ -6,14 +6,16 @@ import ctypes
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.processes import allowed_cpus
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,27 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def use_threads(threads: int | None) -> None:
+    """Let PyTorch compute with so many CPU threads in this process; None leaves it its choice."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def conditions(tags: Mapping[str, str]) -> str:
+    """What of `describe` costs depend on, in words: `AMD EPYC (avx2), 2 CPUs, 2 threads`."""
+    texts = {
+        "pepr.hardware": "{}",
+        "pepr.cpus": "{} CPUs",
+        "pepr.threads": "{} threads",
+        "pepr.gpu_mig": "MIG {}",
+        "pepr.gpu_power_limit_w": "power limit {} W",
+        "pepr.gpu_clocks_mhz": "clocks {}",
+    }
+    return ", ".join(text.format(tags[name]) for name, text in texts.items() if name in tags)
+
+
 def load_torch() -> None:
     """Load torch's shared libraries, so that importing it later finds them there.
 
@@ -58,10 +81,14 @@ def load_torch() -> None:
 
 def describe(device: torch.device) -> dict[str, str]:
     """Tags that name the device, CPU, memory, GPU (of a CUDA `device`) and versions."""
+    import torch
+
     tags = {
         "pepr.device": str(device),
         "pepr.cpu": _cpu_model(),
         "pepr.cpu_count": str(os.cpu_count()),
+        "pepr.cpus": f"{allowed_cpus():g}",
+        "pepr.threads": str(torch.get_num_threads()),
         "pepr.ram_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
         "pepr.os": platform.platform(),
         "pepr.version.python": platform.python_version(),
@@ -82,7 +109,8 @@ def describe(device: torch.device) -> dict[str, str]:
 
 
 def other_gpu_processes(device: torch.device) -> set[str] | None:
-    """Other processes computing on the GPU of `device`, as `PID name`.
+    """Processes computing on the GPU of `device`, as `PID name`, but for this one and those that
+    it has started.
 
     None where there is no GPU or the driver does not tell. In a container NVML knows processes by
     ids of the host, and then one that cannot be told apart is counted as this one.
@@ -100,7 +128,8 @@ def other_gpu_processes(device: torch.device) -> set[str] | None:
     except pynvml.NVMLError:
         return None
     if os.getpid() in pids:
-        pids.remove(os.getpid())
+        ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+        pids = [pid for pid in pids if pid not in ours]
     else:
         unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
         pids = [pid for pid in pids if pid not in unknown[:1]]
@@ -180,16 +209,41 @@ def _gpu(device: torch.device) -> dict[str, str]:
     import pynvml
     import torch
 
-    tags = {"pepr.gpu": torch.cuda.get_device_name(device), "pepr.gpu_uuid": gpu_uuid(device)}
+    name = torch.cuda.get_device_name(device)
+    tags = {"pepr.gpu": name, "pepr.gpu_uuid": gpu_uuid(device)}
+    _, divided, profile = name.partition(" MIG ")
+    tags["pepr.gpu_mig"] = profile if divided else "off"
     try:
         pynvml.nvmlInit()
         tags["pepr.gpu_driver"] = str(pynvml.nvmlSystemGetDriverVersion())
         handle = pynvml.nvmlDeviceGetHandleByUUID(tags["pepr.gpu_uuid"])
         limit_w = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
         tags["pepr.gpu_power_limit_w"] = f"{limit_w:g}"
+        clocks = _clocks(handle)
+        if clocks:
+            tags["pepr.gpu_clocks_mhz"] = clocks
     except pynvml.NVMLError as error:
         tags["pepr.gpu_nvml"] = f"unavailable: {error}"
     return tags
+
+
+def _clocks(handle: Any) -> str:
+    """What NVML reports of the clocks a GPU is set to and can reach, such as `SM 1410 of 1410,
+    memory 1593 of 1593`; nothing of what the driver does not report.
+
+    Applications clocks are what `nvidia-smi -ac` sets; the driver does not report `-lgc`.
+    """
+    import pynvml
+
+    found = []
+    for name, kind in (("SM", pynvml.NVML_CLOCK_SM), ("memory", pynvml.NVML_CLOCK_MEM)):
+        values = []
+        for read in (pynvml.nvmlDeviceGetApplicationsClock, pynvml.nvmlDeviceGetMaxClockInfo):
+            with suppress(pynvml.NVMLError):
+                values.append(str(read(handle, kind)))
+        if values:
+            found.append(f"{name} {' of '.join(values)}")
+    return ", ".join(found)
 
 
 def _git_commit() -> str | None:

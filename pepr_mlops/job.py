@@ -131,7 +131,7 @@ def run(
         load = OtherLoad(logged.earlier.get(CPU_OTHERS, "0"))
         checkpoint = None
         if folder is not None:
-            checkpoint = Checkpoint(folder, logged.run_id, opening["pepr.hardware"])
+            checkpoint = Checkpoint(folder, logged.run_id, hardware.conditions(opening))
         if saved is not None and checkpoint is not None:
             shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
             _take_up(saved, checkpoint, gauges, logged)
@@ -290,14 +290,14 @@ def _saved(
     One that was begun on other hardware, with other sensors or on another server begins anew:
     costs of two machines do not add up to one of either.
     """
-    from pepr_mlops import tracking
+    from pepr_mlops import hardware, tracking
     from pepr_mlops.checkpoint import load
 
     try:
         saved = load(folder)
         if saved is None:
             return None
-        if saved.hardware != opening["pepr.hardware"]:
+        if saved.hardware != hardware.conditions(opening):
             raise ValueError(f"it was begun on {saved.hardware}")
         with impatient():
             if not tracking.knows(saved.run_id, tracking_uri):
@@ -369,6 +369,7 @@ def _check(
     data.check_name(spec.dataset)
     models.check_name(spec.model)
     device = hardware.resolve_device(spec.device)
+    hardware.use_threads(spec.threads)
     train.check_device(spec, device)
     host = not (host_is_shared and device.type == "cuda")
     meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device), host=host)

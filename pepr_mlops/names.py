@@ -138,7 +138,9 @@ TAGS: dict[str, str] = {
     "pepr.device": "torch device used",
     "pepr.hardware": "GPU, or the CPU where none is used",
     "pepr.cpu": "CPU model and its widest vector instructions",
-    "pepr.cpu_count": "logical CPUs",
+    "pepr.cpu_count": "logical CPUs of the machine",
+    "pepr.cpus": "CPUs that the process may use, by affinity and quota",
+    "pepr.threads": "CPU threads of PyTorch",
     "pepr.cpu_others": "CPUs that other processes kept busy in the busiest attempt, on average",
     "pepr.ram_gb": "memory of the machine (1e9 bytes)",
     "pepr.os": "operating system",
@@ -146,6 +148,8 @@ TAGS: dict[str, str] = {
     "pepr.gpu_uuid": "GPU as NVML names it",
     "pepr.gpu_driver": "GPU driver version",
     "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",
+    "pepr.gpu_clocks_mhz": "clocks the GPU is set to and its highest, in MHz",
+    "pepr.gpu_mig": "MIG profile of the part of the GPU, or off",
     "pepr.gpu_nvml": "why the driver told nothing",
     "pepr.gpu_other_processes": "other processes on the GPU, or none",
     "pepr.machine_power_limit_w": "most the whole machine can draw in W, of imported runs",
@@ -185,6 +189,9 @@ RESOURCES: dict[str, Resource] = {
 
 ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the energy
 
+# What a machine is, and how much of it a run may use: the columns of their tags.
+HARDWARE = ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_clocks_mhz")
+
 # What runs of one comparison set share; anything of it changes cost or performance.
 COMPARED = (
     "dataset",
@@ -203,7 +210,7 @@ COMPARED = (
     "compile",
     "deterministic",
     "pretrained",
-    "hardware",
+    *HARDWARE,
     "performance_metric",
 )
 

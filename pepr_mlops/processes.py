@@ -1,4 +1,4 @@
-"""Who a process is, so that others can tell whether it still lives, and how it begins and ends."""
+"""A process: who it is, whether it is alive, what it may use, and how it begins and ends."""
 
 from __future__ import annotations
 
@@ -22,11 +22,65 @@ import psutil
 _PATIENCE_S = 10.0  # of whoever asks a second time
 _UNPRINTED = 120  # Python's own status where what was printed could not be written
 _ends_at_once = False
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def this_process() -> str:
     """This process as `MACHINE PID START`; the start tells it from a later one of the same PID."""
     return f"{_machine()} {os.getpid()} {_started(os.getpid())}"
+
+
+def allowed_cpus() -> float:
+    """CPUs that this process may use at once.
+
+    By its affinity, which taskset and Slurm set, and by the quota of its control groups, which
+    containers have (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1).
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quotas = [
+        *(_share(text) for text in _cgroup("cpu", "cpu.max")),
+        *(
+            _share(f"{quota} {period}")
+            for quota, period in zip(
+                _cgroup("cpu", "cpu.cfs_quota_us"),
+                _cgroup("cpu", "cpu.cfs_period_us"),
+                strict=False,
+            )
+        ),
+    ]
+    return min([cpus, *quotas])
+
+
+def allowed_memory() -> int:
+    """Bytes of memory that this process may use: of the machine, or of its control groups."""
+    limits = _cgroup("memory", "memory.max") + _cgroup("memory", "memory.limit_in_bytes")
+    total: int = psutil.virtual_memory().total
+    return min([total, *map(int, filter(str.isdecimal, limits))])
+
+
+def _share(text: str) -> float:
+    """CPUs by quota and period; no quota is `max`, or -1 in version 1."""
+    quota, period = text.split()
+    return int(quota) / int(period) if quota.isdecimal() else float("inf")
+
+
+def _cgroup(controller: str, name: str) -> list[str]:
+    """What the control groups of this process set, from its own up to the root."""
+    found = []
+    with suppress(OSError):  # not Linux
+        for line in _OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            base = _CGROUPS / controllers
+            own = base / path.lstrip("/")
+            for folder in (own, *own.parents):
+                with suppress(OSError):
+                    found.append((folder / name).read_text().strip())
+                if folder == base:
+                    break
+    return found
 
 
 def lives(process: str) -> bool | None:

@@ -21,7 +21,7 @@ _NO_VALUE = ("", NONE)
 AUTO = "auto"  # of a field in TRIED: a trial decides
 TRIED = ("precision", "layout", "launch")
 # Options that came later, and what jobs did before there was the choice: such a job is the same.
-LATER = {"launch": "kernels"}
+LATER = {"launch": "kernels", "threads": NONE}
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
@@ -91,6 +91,9 @@ class RunSpec:
         "give a GPU its work kernel by kernel, or each step as one CUDA graph; auto tries which "
         "is faster here",
         choices=("kernels", "graph", AUTO),
+    )
+    threads: int | None = _option(
+        None, "CPU threads of PyTorch; its own choice if none, one for each core as a rule", low=1
     )
     compile: bool = _option(False, "compile the model with torch.compile")
     deterministic: bool = _option(False, "use deterministic algorithms only")

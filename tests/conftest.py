@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -122,6 +122,30 @@ def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     mlflow.set_tracking_uri(uri)
     yield uri
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def control_group() -> Iterator[Callable[[str], Path]]:
+    """Makes control groups (version 1) of a controller that processes can be put into."""
+    made: list[Path] = []
+
+    def make(controller: str) -> Path:
+        group = Path("/sys/fs/cgroup") / controller / f"pepr_mlops-tests-{os.getpid()}"
+        try:
+            group.mkdir()
+            made.append(group)
+            (group / "cgroup.procs").read_text()
+        except OSError:
+            pytest.skip(f"needs the right to make a control group of {controller}")
+        return group
+
+    yield make
+    for group in made:
+        for _ in range(100):  # a process that ended may still be in it
+            with suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.05)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import torch
 from pepr_mlops import hardware
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.memory import Memory
+from pepr_mlops.processes import allowed_cpus
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +43,11 @@ def test_the_machine_is_named() -> None:
     tags = hardware.describe(torch.device("cpu"))
     assert tags["pepr.hardware"] == tags["pepr.cpu"]
     assert tags["pepr.cpu_count"] == str(os.cpu_count())
+    assert float(tags["pepr.cpus"]) == allowed_cpus()
+    assert tags["pepr.threads"] == str(torch.get_num_threads())
+    assert hardware.conditions(tags) == (
+        f"{tags['pepr.hardware']}, {tags['pepr.cpus']} CPUs, {tags['pepr.threads']} threads"
+    )
     assert float(tags["pepr.ram_gb"]) == pytest.approx(
         psutil.virtual_memory().total / 1e9, abs=0.06
     )
@@ -69,6 +75,43 @@ def test_cpus_of_one_name_are_told_apart(
     (tmp_path / "cpuinfo").write_text(told)
     monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
     assert hardware._cpu_model() == name
+
+
+def test_threads_are_those_asked_for_and_else_pytorchs_own() -> None:
+    before = torch.get_num_threads()
+    try:
+        hardware.use_threads(None)
+        assert torch.get_num_threads() == before
+        hardware.use_threads(3)
+        assert hardware.describe(torch.device("cpu"))["pepr.threads"] == "3"
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_gpu_is_described_by_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a half of an H100 whose applications clock was lowered would report itself."""
+    import pynvml
+
+    _gpu_with(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 MIG 3g.40gb")
+    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "580.1")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetEnforcedPowerLimit", lambda handle: 300_000)
+    highest = {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMaxClockInfo", lambda h, kind: highest[kind])
+
+    def set_to(handle: str, kind: int) -> int:
+        if kind == pynvml.NVML_CLOCK_MEM:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return 1410
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetApplicationsClock", set_to)
+    tags = hardware.describe(torch.device("cuda:0"))
+    assert tags["pepr.gpu_mig"] == "3g.40gb"
+    assert tags["pepr.gpu_power_limit_w"] == "300"
+    assert tags["pepr.gpu_clocks_mhz"] == "SM 1410 of 1980, memory 2619"
+    assert hardware.conditions(tags).endswith(
+        "MIG 3g.40gb, power limit 300 W, clocks SM 1410 of 1980, memory 2619"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,6 +154,13 @@ def test_other_processes_on_the_gpu_are_told_from_ours(monkeypatch: pytest.Monke
     assert hardware.other_gpu_processes(gpu) == {f"{parent} {psutil.Process(parent).name()}"}
     _gpu_with(monkeypatch, os.getpid())
     assert hardware.other_gpu_processes(gpu) == set()
+    child = subprocess.Popen(["sleep", "60"])  # a loader of data, say
+    try:
+        _gpu_with(monkeypatch, os.getpid(), child.pid)
+        assert hardware.other_gpu_processes(gpu) == set()
+    finally:
+        child.kill()
+        child.wait()
     # in a container the driver's ids are the host's: one unknown id is this process itself
     _gpu_with(monkeypatch, 2**22 + 1)
     assert hardware.other_gpu_processes(gpu) == set()

@@ -7,17 +7,96 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from pepr_mlops.processes import importing, lives, this_process, uninterrupted
+from pepr_mlops import processes
+from pepr_mlops.processes import (
+    allowed_cpus,
+    allowed_memory,
+    importing,
+    lives,
+    this_process,
+    uninterrupted,
+)
 
 
 def test_this_process_lives_and_one_of_another_machine_may() -> None:
     assert lives(this_process()) is True
     assert lives(f"another-machine {os.getpid()} 1") is None
     assert lives("") is None
+
+
+def _print(code: str) -> list[str]:
+    return [sys.executable, "-c", f"from pepr_mlops.processes import *; print({code})"]
+
+
+def test_the_cpus_it_may_use_are_those_of_its_affinity() -> None:
+    mine = sorted(os.sched_getaffinity(0))
+    assert allowed_cpus() <= len(mine)
+    code = f"import os; os.sched_setaffinity(0, [{mine[0]}])"
+    words = [sys.executable, "-c", f"{code}; {_print('allowed_cpus()')[2]}"]
+    assert float(subprocess.check_output(words, text=True)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus", "memory"),
+    [
+        ({}, 8, 64 << 30),
+        ({"a/b/cpu.max": "max 100000", "a/b/memory.max": "max"}, 8, 64 << 30),
+        ({"a/b/cpu.max": "150000 100000", "a/b/memory.max": "1073741824"}, 1.5, 1 << 30),
+        # a limit of a group above holds too
+        ({"a/b/cpu.max": "300000 100000", "a/cpu.max": "50000 100000"}, 0.5, 64 << 30),
+        ({"cpu.max": "200000 100000", "memory.max": "2147483648"}, 2, 2 << 30),  # a container's
+        (
+            {
+                "cpu,cpuacct/job/cpu.cfs_quota_us": "-1",
+                "cpu,cpuacct/job/cpu.cfs_period_us": "100000",
+                "cpu,cpuacct/cpu.cfs_quota_us": "400000",
+                "cpu,cpuacct/cpu.cfs_period_us": "100000",
+                "memory/job/memory.limit_in_bytes": "4294967296",
+                "memory/memory.limit_in_bytes": "9223372036854771712",  # none
+            },
+            4,
+            4 << 30,
+        ),
+    ],
+)
+def test_quotas_and_limits_of_control_groups(
+    files: dict[str, str],
+    cpus: float,
+    memory: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As cgroups(7) and the kernel's documentation describe the files of versions 1 and 2."""
+    own = tmp_path / "own"
+    own.write_text("9:name=systemd:/\n4:memory:/job\n2:cpu,cpuacct:/job\n0::/a/b\n")
+    monkeypatch.setattr(processes, "_OWN_CGROUPS", own)
+    monkeypatch.setattr(processes, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30))
+    for name, content in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    assert allowed_cpus() == cpus
+    assert allowed_memory() == memory
+
+
+def test_a_real_quota_and_limit(control_group: Callable[[str], Path]) -> None:
+    cpu, memory = control_group("cpu"), control_group("memory")
+    (cpu / "cpu.cfs_quota_us").write_text("50000")
+    (cpu / "cpu.cfs_period_us").write_text("100000")
+    (memory / "memory.limit_in_bytes").write_text(str(2 << 30))
+    join = f'for g in {cpu} {memory}; do echo $$ > $g/cgroup.procs; done; exec "$@"'
+    words = ["sh", "-c", join, "sh", *_print("allowed_cpus(), allowed_memory()")]
+    assert subprocess.check_output(words, text=True) == f"0.5 {2 << 30}\n"
 
 
 def test_an_ended_process_is_gone_also_before_it_is_waited_for() -> None:

@@ -23,7 +23,7 @@ from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.frame import Evidence, label, metrics
 from pepr_mlops.names import COMPARED, PERFORMANCE
-from pepr_mlops.spec import LATER
+from pepr_mlops.spec import LATER, TRIED
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
             )
     there = question.reference.origin["shared"]
     if there.get("compile", NOT_KNOWN) != NOT_KNOWN:  # of jobs of this package
-        there = {**LATER, **there}
+        there = {**{name: LATER[name] for name in TRIED if name in LATER}, **there}
     names = {**there, **here} if there else {}  # bounds by hand are of no conditions
     pairs = {c: (there.get(c, NOT_KNOWN), here.get(c, NOT_KNOWN)) for c in names}
     return "; ".join(

@@ -213,6 +213,7 @@ def stamps(material: Material, sets: Sequence[str]) -> str:
 
 _FACTS = {
     "dataset": "data set",
+    "data_digest": "digest of the data",
     "fraction": "share of the training set",
     "image_size": "pixels per side",
     "epochs": "epochs",
@@ -223,6 +224,11 @@ _FACTS = {
     "launch": "launch",
     "pretrained": "pretrained",
     "hardware": "hardware",
+    "cpus": "CPUs",
+    "threads": "threads",
+    "gpu_mig": "MIG",
+    "gpu_power_limit_w": "power limit of the GPU in W",
+    "gpu_clocks_mhz": "clocks of the GPU in MHz",
     "performance_metric": "performance P",
 }
 

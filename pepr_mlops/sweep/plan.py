@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.ledger import Claim
-from pepr_mlops.names import PHASES
+from pepr_mlops.names import HARDWARE, PHASES
 from pepr_mlops.spec import AUTO, SWEPT, TRIED, Job, RunSpec, as_text
 from pepr_mlops.sweep.tasks import FINAL, Task
 
@@ -22,7 +23,7 @@ _CONDITIONS = (
     *("data_digest", "image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "launch", "compile", "deterministic"),
 )
-_MEASURED_BY = ("hardware", "energy_components")
+_MEASURED_BY = (*HARDWARE, "energy_components")
 _MOST = 100_000  # jobs
 _LEAST = 3  # models, to tell how cost grows with parameters
 
@@ -209,7 +210,7 @@ def _of_one_machine(known: pd.DataFrame) -> pd.DataFrame:
     """Those of the machine and the sensors of the last one."""
     if known.empty:
         return known
-    here = known[list(_MEASURED_BY)].fillna("")
+    here = conditions(known, _MEASURED_BY).astype("str")
     return known[(here == here.iloc[-1]).all(axis=1)]
 
 

@@ -111,6 +111,14 @@ MIXED = [
             {"tags": {"pepr.hardware": "CPU"}},
             "hardware (hardware=NVIDIA H100: 3 runs; hardware=CPU",
         ),
+        (
+            {"tags": {"pepr.cpus": "2"}},  # the same CPU, more of it
+            "cpus (cpus=not known: 3 runs; cpus=2: 1 run)",
+        ),
+        ({"tags": {"pepr.threads": "1"}}, "threads"),
+        ({"tags": {"pepr.gpu_mig": "3g.40gb"}}, "gpu_mig"),
+        ({"tags": {"pepr.gpu_power_limit_w": "300"}}, "gpu_power_limit_w"),
+        ({"tags": {"pepr.gpu_clocks_mhz": "SM 1410 of 1980"}}, "gpu_clocks_mhz"),
         ({"precision": "bf16"}, "precision (precision=fp32: 3 runs; precision=bf16: 1 run)"),
         ({"batch_size": 64}, "batch_size (batch_size=32: 3 runs; batch_size=64: 1 run)"),
         ({"image_size": 64}, "image_size"),
