@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import hashlib
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable
@@ -40,7 +42,8 @@ _GAIN = 0.97  # of the first setting's time, for what may be chance below that
 
 @dataclass(frozen=True)
 class Trial:
-    """The spec with the fastest setting, and in words what a step took in each."""
+    """The spec with the fastest setting, and in words what a step took in each and what could not
+    be decided."""
 
     spec: RunSpec
     report: str
@@ -49,9 +52,8 @@ class Trial:
 def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     """Settle what `spec` leaves to a trial: its precision, layout and launch, or some of them.
 
-    All settings train on the first images of `splits.train`, in turns. Another than the first is
-    chosen where it is faster by more than 3 % in the median of the turns. Raises `WrongUse` as
-    `models.build`, and `WorkFailed` as `train.fit` where no setting can be trained.
+    All settings train on the first images of `splits.train`, in turns, and `chosen` decides. Raises
+    `WrongUse` as `models.build`, and `WorkFailed` as `train.fit` where no setting can be trained.
     """
     network = models.build(
         spec.model,
@@ -94,7 +96,19 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     ]
     tried = [" ".join([*words(_with(spec, setting)), came_to]) for setting, came_to in found]
     report = f"{', '.join(tried)} for {images} images"
-    return Trial(_with(spec, chosen(step_s)), report)
+    setting, noisy = chosen(step_s)
+    if noisy:
+        unsure = ", ".join(" ".join(words(_with(spec, other))) for other in noisy)
+        report += f"; too noisy to decide on {unsure}"
+    return Trial(_with(spec, setting), report)
+
+
+def key(spec: RunSpec, splits: Splits, machine: str) -> str:
+    """What runs must share to train with one choice: a digest of the experiment, the model, the
+    `machine` (`hardware.conditions`) and what else decides how long a step takes."""
+    settings = ("model", "image_size", "batch_size", "intensities", "deterministic", *TRIED)
+    shared = [machine, spec.experiment_name, splits.channels, *(getattr(spec, s) for s in settings)]
+    return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
 
 
 def words(spec: RunSpec) -> list[str]:
@@ -215,12 +229,24 @@ def compare(
     raise AssertionError  # counting has no end
 
 
-def chosen(step_s: dict[Setting, list[float]]) -> Setting:
-    """The fastest setting, by the median over turns of its time beside the first setting's."""
-    first = next(iter(step_s))
-    beside = {
-        setting: median(a / b for a, b in zip(times, step_s[first], strict=False))
-        for setting, times in step_s.items()
-    }
-    best = min(beside, key=lambda setting: beside[setting])
-    return best if beside[best] < _GAIN else first
+def chosen(step_s: dict[Setting, list[float]]) -> tuple[Setting, list[Setting]]:
+    """The fastest setting, and those that are too noisy to tell.
+
+    `step_s` are seconds of a step, turn by turn. A setting takes the place of one before it, and so
+    of the default, which is the first, where it is faster in every turn that both had and by more
+    than 3 % in the median. One that only has such a median may be faster or not.
+    """
+    best, *others = step_s
+    for setting in others:
+        if _faster(step_s[setting], step_s[best]) and _always(step_s[setting], step_s[best]):
+            best = setting
+    noisy = [s for s in step_s if s != best and _faster(step_s[s], step_s[best])]
+    return best, noisy
+
+
+def _faster(these: list[float], those: list[float]) -> bool:
+    return median(a / b for a, b in zip(these, those, strict=False)) < _GAIN
+
+
+def _always(these: list[float], those: list[float]) -> bool:
+    return all(a < b for a, b in zip(these, those, strict=False))

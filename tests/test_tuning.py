@@ -38,17 +38,27 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "_ENOUGH_S", 0.0)
 
 
-def test_the_fastest_is_chosen_beside_the_first_turn_by_turn() -> None:
+def test_the_fastest_is_chosen_turn_by_turn() -> None:
     # The machine became three times as slow after the first turn: the means would mislead.
     drifting = {PLAIN: [1.0, 3.0, 3.0], LAST: [0.9, 2.7, 2.7], HALF: [1.2, 3.6, 3.6]}
-    assert tuning.chosen(drifting) == LAST
+    assert tuning.chosen(drifting) == (LAST, [])
 
 
 def test_a_gain_that_may_be_chance_is_left() -> None:
-    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.98, 0.98, 0.98]}) == PLAIN
-    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.96, 0.96, 0.96]}) == LAST
+    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.98, 0.98, 0.98]}) == (PLAIN, [])
+    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.96, 0.96, 0.96]}) == (LAST, [])
     # Twice as fast once, in the turn in which the first was held up, is nothing.
-    assert tuning.chosen({PLAIN: [2.0, 1.0, 1.0], LAST: [1.0, 1.01, 1.02]}) == PLAIN
+    assert tuning.chosen({PLAIN: [2.0, 1.0, 1.0], LAST: [1.0, 1.01, 1.02]}) == (PLAIN, [])
+
+
+def test_what_is_too_noisy_to_decide_stays_the_default() -> None:
+    """As on a busy machine, where four of six seeds took bf16 and two fp32."""
+    noisy = {PLAIN: [1.0, 1.0, 0.5, 1.0, 1.0], HALF: [0.6, 0.7, 0.8, 0.6, 0.7]}
+    assert tuning.chosen(noisy) == (PLAIN, [HALF])
+    # It is clear that a half is faster, and not whether its layout matters.
+    last_half = ("bf16", "channels_last", "kernels")
+    both = {PLAIN: [1.0] * 3, HALF: [0.6, 0.5, 0.6], last_half: [0.5, 0.55, 0.5]}
+    assert tuning.chosen(both) == (HALF, [last_half])
 
 
 def test_a_setting_far_behind_is_tried_three_times_and_no_more() -> None:
@@ -103,7 +113,7 @@ def test_only_arithmetic_that_the_hardware_has_is_tried(
 def test_auto_trains_as_its_choice_by_name_would(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("bf16", "channels_last", "kernels"))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: (("bf16", "channels_last", "kernels"), []))
     monkeypatch.setattr(tuning, "_precisions", lambda device: ["fp32", "bf16"])
     auto = run(_spec(shapes, precision="auto", layout="auto"))
     named = run(_spec(shapes, precision="bf16", layout="channels_last"))
@@ -130,11 +140,55 @@ def test_auto_trains_as_its_choice_by_name_would(
         comparison.prepare(of_two, asked)
 
 
+def test_seeds_of_a_model_train_with_the_choice_of_the_first(
+    store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fastest, tried = tuning.fastest, []
+
+    def counted(*given: object) -> tuning.Trial:
+        tried.append(given)
+        return fastest(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "fastest", counted)
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
+    first = run(_spec(shapes, layout="auto", epochs=1))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: (PLAIN, []))  # a busier moment
+    seeds = [run(_spec(shapes, layout="auto", epochs=1, seed=seed)) for seed in (1, 2)]
+    assert len(tried) == 1
+    client = MlflowClient()
+    for other in seeds:
+        tags = client.get_run(other.run.run_id).data.tags
+        assert tags["pepr.layout"] == "channels_last"
+        assert tags["pepr.setting_from"] == first.run.run_id
+        assert "pepr.tried" not in tags
+        assert "time/trial_s" not in other.result.metrics
+    scored = comparison.compare(
+        query.load_runs("shapes"), comparison.Question(resources=("train_time_s",), draws=0)
+    )
+    assert scored.scores["n"].tolist() == [3]
+    # other images per step, another experiment and an offline run decide for themselves
+    others: list[dict[str, object]] = [{"batch_size": 4}, {"experiment": "other"}]
+    for fields in others:
+        run(_spec(shapes, layout="auto", epochs=1, **fields))
+    run(_spec(shapes, layout="auto", epochs=1, seed=3), offline=True)
+    assert len(tried) == 4
+
+
+def test_a_trial_that_decides_nothing_says_so(
+    shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: (PLAIN, [LAST]))
+    spec = _spec(shapes, layout="auto")
+    trial = tuning.fastest(spec, data.load(spec), CPU)
+    assert trial.spec.layout == "contiguous"
+    assert trial.report.endswith("for 8 images; too noisy to decide on fp32 channels_last")
+
+
 def test_a_continued_training_keeps_what_was_chosen(
     store: str, shapes: Path, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(shapes, layout="auto")
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last", "kernels"))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "kept", until=1)
     monkeypatch.setattr(tuning, "fastest", lambda *given: pytest.fail("it tries again"))
@@ -264,7 +318,7 @@ def test_where_auto_has_no_place(shapes: Path) -> None:
 def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: ("fp32", "channels_last", "kernels"))
+    monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
     outcome = run(_spec(shapes, layout="auto", seed=1))
     runs = query.load_jobs(["shapes"])
     parameters = {"test_resnet": models.count_parameters("test_resnet")}

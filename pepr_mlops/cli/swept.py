@@ -160,11 +160,11 @@ def summary(
 def _caution(specs: Sequence[Job]) -> None:
     """Before it costs anything: what `auto` chooses for each job may not compare."""
     fields = [name for name in TRIED if any(getattr(spec, name) == AUTO for spec in specs)]
-    if len(specs) > 1 and fields:
+    if len({spec.model for spec in specs}) > 1 and fields:
         say(
-            f"{', '.join(fields)}: each job tries what is fastest for itself, and those that come "
-            "to different settings are not scored together unless asked (--allow-mixed); name one "
-            "to compare all jobs",
+            f"{', '.join(fields)}: each model tries once what is fastest for it on each kind of "
+            "machine; models that choose different settings are not scored together without "
+            "--allow-mixed, so name a setting to compare all of them",
             err=True,
         )
 

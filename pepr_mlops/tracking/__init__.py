@@ -1,5 +1,6 @@
 """The only writer of MLflow."""
 
+from pepr_mlops.tracking.choices import choice_of_others
 from pepr_mlops.tracking.claims import Attempt, close, identify
 from pepr_mlops.tracking.imported import import_runs
 from pepr_mlops.tracking.leftovers import Synced, catch_up, sync
@@ -13,6 +14,7 @@ __all__ = [
     "Synced",
     "active",
     "catch_up",
+    "choice_of_others",
     "close",
     "fail_inherited",
     "identify",

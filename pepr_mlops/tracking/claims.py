@@ -102,16 +102,21 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
 
 def _claims(client: MlflowClient, spec: str) -> list[Claim]:
     """The runs of a job, on the whole server."""
-    experiments: list[str] = []
+    within = f"tags.`pepr.spec` {matches(spec)}"
+    found = client.search_runs(experiment_ids(client), within, max_results=1000)
+    return [claim(run) for run in found if "pepr.probe" not in run.data.tags]
+
+
+def experiment_ids(client: MlflowClient) -> list[str]:
+    """Ids of all experiments of the server."""
+    found: list[str] = []
     token = None
     while True:
         page = client.search_experiments(max_results=1000, page_token=token)
-        experiments += [e.experiment_id for e in page]
+        found += [e.experiment_id for e in page]
         token = page.token
         if not token:
-            break
-    found = client.search_runs(experiments, f"tags.`pepr.spec` {matches(spec)}", max_results=1000)
-    return [claim(run) for run in found if "pepr.probe" not in run.data.tags]
+            return found
 
 
 def claim(run: Any) -> Claim:

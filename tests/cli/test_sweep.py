@@ -238,6 +238,8 @@ def test_jobs_that_choose_for_themselves_may_not_compare(
 ) -> None:
     words = ["sweep", "--model", "resnet10t,tinynet_e", "--dataset", "digits", "--dry-run"]
     status, out, err = _run(capfd, *words, "--layout", "auto")
-    assert (status, err.count("layout: each job tries what is fastest for itself")) == (0, 1)
-    assert "each job tries" not in out
-    assert "each job tries" not in _run(capfd, *words)[2]
+    assert (status, err.count("layout: each model tries once what is fastest for it")) == (0, 1)
+    assert "tries once" not in out
+    assert "tries once" not in _run(capfd, *words)[2]
+    words[2], seeds = "resnet10t", ["--layout", "auto", "--seed", "0,1"]
+    assert "tries once" not in _run(capfd, *words, *seeds)[2]  # its seeds share a choice

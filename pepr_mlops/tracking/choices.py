@@ -1,0 +1,68 @@
+"""One choice of settings for all runs that would try the same: made by one, found by the others."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pepr_mlops import ledger
+from pepr_mlops.processes import lives
+from pepr_mlops.safe import matches
+from pepr_mlops.server import connect, told
+from pepr_mlops.tracking.claims import claim, experiment_ids
+
+if TYPE_CHECKING:
+    from pepr_mlops.tracking.run import Run
+
+KEY, _CLAIM = "pepr.trial", "pepr.trial_claim"
+_FROM = "pepr.setting_from"
+
+
+def choice_of_others(
+    run: Run, key: str, names: Sequence[str], note: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """The settings `names` that another run with this `key` has chosen, logged in this one too.
+
+    None where this run is to choose: it then logs each as the tag `pepr.NAME`, which all others
+    that share the key wait for. Of several runs that begin at once one chooses, as in
+    `ledger.verdict`; one whose process vanished is not waited for. Raises `WorkFailed` when the
+    server does not answer.
+    """
+    client = connect(run.uri)
+    waiting = False
+    with told(run.uri):
+        client.set_tag(run.run_id, KEY, key)
+        while True:
+            client.set_tag(run.run_id, _CLAIM, ledger.WANTED)
+            found = client.search_runs(
+                experiment_ids(client), f"tags.`{KEY}` {matches(key)}", max_results=1000
+            )
+            others = [other for other in found if other.info.run_id != run.run_id]
+            for other in sorted(others, key=lambda other: other.info.start_time):
+                tags = other.data.tags
+                if all(f"pepr.{name}" in tags for name in names):
+                    client.delete_tag(run.run_id, _CLAIM)
+                    chosen = {name: tags[f"pepr.{name}"] for name in names}
+                    for name, value in chosen.items():
+                        client.set_tag(run.run_id, f"pepr.{name}", value)
+                    client.set_tag(run.run_id, _FROM, tags.get(_FROM, other.info.run_id))
+                    return chosen
+            claims = [
+                replace(claim(other), claim=other.data.tags[_CLAIM])
+                for other in others
+                if _CLAIM in other.data.tags
+            ]
+            alive = [c for c in claims if c.lives(time.time(), ledger.STALE_S, lives)]
+            verdict = ledger.verdict(run.run_id, alive)
+            if verdict == ledger.HELD:
+                client.set_tag(run.run_id, _CLAIM, ledger.HELD)
+                return None
+            if verdict == "claimed":
+                client.delete_tag(run.run_id, _CLAIM)
+            if not waiting:
+                note(f"waits for run {alive[0].run_id}, which tries settings for the same model")
+                waiting = True
+            time.sleep(random.uniform(0.2, 0.6))
