@@ -46,15 +46,22 @@ def notes_on(
 
 
 def _carbon_notes(used: pd.DataFrame, question: Question) -> list[str]:
+    notes = []
+    intensities = used["carbon_intensity_g_per_kwh"].dropna()
     if question.intensity is not None:
-        return [
+        notes.append(
             f"CO2e of all runs under {question.intensity.g_per_kwh:g} g/kWh "
             f"({question.intensity.source})"
-        ]
-    intensities = used["carbon_intensity_g_per_kwh"].dropna()
-    if intensities.nunique() > 1:
-        return [
+        )
+    elif intensities.nunique() > 1:
+        notes.append(
             f"CO2e mixes grid intensities from {intensities.min():g} to {intensities.max():g} "
             "g/kWh with the models' cost; give --carbon-intensity or --country for one"
-        ]
-    return []
+        )
+    pue = used["pue"].fillna(1.0)
+    if pue.nunique() > 1:
+        notes.append(
+            f"CO2e mixes buildings of a PUE from {pue.min():g} to {pue.max():g} with the models' "
+            "cost; compare by energy (E), which has no PUE in it"
+        )
+    return notes

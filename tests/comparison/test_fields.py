@@ -1,0 +1,149 @@
+"""Every setting that changes a cost keeps runs apart, or is known not to matter: one table.
+
+A new field of `RunSpec` needs a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from made import frame, job, run
+
+from pepr_mlops.comparison import Comparison, Question, compare
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.names import COMPARED, HARDWARE
+from pepr_mlops.spec import FILES, RunSpec
+
+ENERGY, CARBON = Question(draws=0), Question(resources=("C",), draws=0)
+GRID = {"pepr.carbon_intensity_g_per_kwh": "300"}
+
+
+def _pair(question: Question, tags: dict[str, Any] | None = None, **other: Any) -> Comparison:
+    """Two seeds of a model, of which the second differs in the setting or the tags."""
+    made = [run("a", 0, tags=GRID), run("a", 1, tags={**GRID, **(tags or {})}, **other)]
+    for one in made:
+        one["metrics"]["carbon/train_gco2e"] = one["metrics"]["energy/train_wh"] * 0.3
+    return compare(frame(made), question)
+
+
+def _condition(**other: Any) -> None:
+    """Runs that differ in it are not compared."""
+    (name,) = other
+    with pytest.raises(WrongUse, match=f"derma mixes {name}"):
+        _pair(ENERGY, **other)
+
+
+def _by_tag(tags: dict[str, Any]) -> Callable[..., None]:
+    """What it changes is known by a tag in which runs may not differ."""
+
+    def check(**other: Any) -> None:
+        with pytest.raises(WrongUse, match="derma mixes"):
+            _pair(ENERGY, tags, **other)
+
+    return check
+
+
+def _noted(tags: dict[str, Any], text: str) -> Callable[..., None]:
+    """Only CO2e depends on it, and a note says that it differs."""
+
+    def check(**other: Any) -> None:
+        assert not any(text in note for note in _pair(CARBON, **{}).notes)
+        assert any(text in note for note in _pair(CARBON, tags, **other).notes)
+        assert not any(text in note for note in _pair(ENERGY, tags, **other).notes)
+
+    return check
+
+
+def _row(**other: Any) -> None:
+    """It is another row."""
+    if "model" in other:
+        rows = compare(frame([run("a"), run(**other)]), ENERGY).scores
+    else:  # the tag says which weights they were
+        tags = [{"pepr.weights": f"w.safetensors ({digest})"} for digest in ("feed", "beef")]
+        rows = compare(frame([run("a", i, tags=t) for i, t in enumerate(tags)]), ENERGY).scores
+    assert rows["n"].tolist() == [1, 1]
+
+
+def _averaged(**other: Any) -> None:
+    """Runs that differ in it only are repetitions, and their spread is kept."""
+    rows = compare(frame([run("a", seed=0), run("a", **other)]), ENERGY).scores
+    assert rows["n"].tolist() == [2]
+    assert rows["cost_sd"].notna().all()
+
+
+def _apart(**other: Any) -> None:
+    """Each is compared by itself."""
+    tags = {"pepr.experiment": other["experiment"]}
+    found = compare(frame([run("a"), run("a", 1, tags=tags)]), ENERGY)
+    assert found.sets["experiment"].tolist() == ["derma", "other"]
+
+
+def _left_out(**other: Any) -> None:
+    """A run that it ended early is not compared; another was not changed by it."""
+    tags = {"pepr.stopped": "budget reached in epoch 3 of 10"}
+    found = compare(frame([run("a"), run("b", tags=tags, **other)]), ENERGY)
+    assert found.runs["used"].tolist() == [True, False]
+    assert compare(frame([run("a", 0), run("a", 1, **other)]), ENERGY).scores["n"].tolist() == [2]
+
+
+OTHER_DATA = _by_tag({"pepr.data_digest": "feed"})
+# field: another value of it, and how such runs are kept apart
+TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
+    "model": ("b", _row),
+    "dataset": ("other", OTHER_DATA),
+    "size": (28, OTHER_DATA),
+    "image_size": (64, _condition),
+    "channels": ("rgb", _condition),
+    "intensities": ("pretrained", _condition),
+    "fraction": (0.5, _condition),
+    "epochs": (3, _condition),
+    "batch_size": (8, _condition),
+    "lr": (1e-3, _condition),
+    "seed": (1, _averaged),
+    "precision": ("bf16", _condition),
+    "layout": ("channels_last", _condition),
+    "launch": ("graph", _condition),
+    "threads": (1, _by_tag({"pepr.threads": "1"})),
+    "compile": (True, _condition),
+    "deterministic": (True, _condition),
+    "pretrained": (False, _condition),
+    "weights": ("/w.safetensors", _row),
+    "device": ("cpu", _by_tag({"pepr.hardware": "AMD EPYC"})),
+    "data_root": ("/elsewhere", OTHER_DATA),
+    "energy": ("estimated", _by_tag({"pepr.energy_components": "cpu=estimated"})),
+    "country": ("DNK", _noted({"pepr.carbon_intensity_g_per_kwh": "120"}, "grid intensities")),
+    "carbon_intensity": (
+        120.0,
+        _noted({"pepr.carbon_intensity_g_per_kwh": "120"}, "grid intensities"),
+    ),
+    "pue": (2.0, _noted({"pepr.pue": "2"}, "buildings of a PUE from 1 to 2")),
+    "budget_wh": (5.0, _left_out),
+    "budget_s": (60.0, _left_out),
+    "experiment": ("other", _apart),
+}
+
+
+def test_the_table_has_every_setting_and_every_condition() -> None:
+    assert list(TABLE) == [f.name for f in fields(RunSpec)]
+    by_name = {name for name, (_, kept_apart) in TABLE.items() if kept_apart is _condition}
+    by_tag = {*HARDWARE, "dataset", "size", "data_digest", "performance_metric"}
+    assert {*COMPARED} == by_name | by_tag
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_runs_that_differ_in_a_setting_are_kept_apart_or_it_is_said(name: str) -> None:
+    value, kept_apart = TABLE[name]
+    kept_apart(**{name: value})
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_setting_makes_another_job_but_for_where_files_lie(name: str) -> None:
+    if name == "weights":
+        changed = job(weights=TABLE[name][0], weights_digest=None)
+    else:
+        changed = replace(job(), **{name: TABLE[name][0]})
+    same = name in FILES and name != "dataset"  # its name is that of the experiment
+    assert (changed.fingerprint == job().fingerprint) == same
