@@ -70,6 +70,8 @@ _NUMBERS = {
     "cpu_others": "pepr.cpu_others",
     "unmeasured_s": "pepr.unmeasured_s",
 }
+# The measurements of a run that no other has by chance, whatever P is compared by.
+MEASURED = ("energy_wh", "train_time_s", "memory_gb", "metrics.performance")
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column
 _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}
@@ -80,11 +82,13 @@ class Evidence:
     """What lies outside the runs at hand.
 
     `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
-    `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far.
+    `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far. `twins` are those
+    of other experiments whose energy a run at hand shares, in the columns of the tidy frame.
     """
 
     energies: pd.DataFrame | None = None
     epochs: pd.DataFrame | None = None
+    twins: pd.DataFrame | None = None
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:

@@ -350,6 +350,10 @@ def test_evidence_from_the_whole_server(anywhere: str) -> None:
     assert (rows["energy_wh"] == 31.415926).all()
     assert found.epochs is not None
     assert found.epochs.to_numpy().tolist() == [[mine, 1, 31.415926]]
+    assert found.twins is not None
+    assert found.twins["run_id"].tolist() == [mine, other]
+    judged = judge(runs, ["energy_wh"], strict=False, evidence=found)
+    assert judged["codes"].tolist() == [["same_numbers", "same_energy"]]
 
 
 def test_two_experiments_read_together_know_of_each_other(anywhere: str) -> None:

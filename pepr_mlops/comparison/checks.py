@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison.conditions import about_energy, comparable, conditions, mixed, own_params
+from pepr_mlops.comparison.counts import counted, multiples
 from pepr_mlops.comparison.reasons import Reason, Row, frame_of, reasons
 from pepr_mlops.costs import J_PER_WH, LOST
-from pepr_mlops.frame import Evidence, label
+from pepr_mlops.frame import MEASURED, Evidence, label
 from pepr_mlops.names import ENERGY, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.
@@ -146,6 +147,7 @@ def flagged(
         for rule in RULES
         if concerned[rule.concerns]
     ]
+    found += [_identical(runs, evidence.twins), *_impossible_shares(runs)]
     if about_energy(costs):
         found += [
             *_power(runs),
@@ -289,6 +291,59 @@ def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> list[Reason]:
         )
 
     return reasons(runs, runs["energy_wh"].isin(by_energy), "same_energy", text)
+
+
+def _identical(runs: pd.DataFrame, twins: pd.DataFrame | None) -> list[Reason]:
+    """Runs that share every measurement with another, which no two trainings do."""
+    columns = ["run_id", "model", "experiment", *MEASURED]
+    known = pd.concat([r.reindex(columns=columns) for r in (runs, twins) if r is not None])
+    known = known[(known["train_time_s"] > 0) & known["metrics.performance"].notna()]
+    known = known.drop_duplicates("run_id")
+    known = known[known.duplicated(list(MEASURED), keep=False)]
+    keys = known[list(MEASURED)].astype(object).where(known[list(MEASURED)].notna(), None)
+    by_key: dict[tuple[Any, ...], list[dict[Any, Any]]] = {}
+    for key, row in zip(
+        keys.itertuples(index=False, name=None), known.to_dict("records"), strict=True
+    ):
+        by_key.setdefault(key, []).append(row)
+    other = {
+        row["run_id"]: next(r for r in group if r["run_id"] != row["run_id"])
+        for group in by_key.values()
+        for row in group
+    }
+    return reasons(
+        runs,
+        runs["run_id"].isin(other),
+        "same_numbers",
+        lambda r: (
+            "its performance, time, memory and energy are to the last digit those of "
+            f"{other[r['run_id']]['model']} in {other[r['run_id']]['experiment']} "
+            f"(run {other[r['run_id']]['run_id']}): one of the two is a copy"
+        ),
+    )
+
+
+def _impossible_shares(runs: pd.DataFrame) -> Iterator[list[Reason]]:
+    """Runs whose P is a count of other images than that of the others on the same data set."""
+    known = runs[np.isfinite(runs["performance"])]
+    by = ["dataset", "size", "data_digest", "performance_metric"]
+    for _, alike in known.groupby(by, dropna=False):
+        shares = alike["performance"].to_numpy(float)
+        n = counted(shares)
+        if n is None:
+            continue
+        wrong = ~multiples(shares, n)
+        rest = len(alike) - int(wrong.sum())
+        yield reasons(
+            alike,
+            pd.Series(wrong, alike.index),
+            "impossible_accuracy",
+            lambda r, n=n, rest=rest: (  # type: ignore[misc]
+                f"its performance of {r['performance']:.6g} is no count of {n:,} images, as that "
+                f"of {rest} other runs on its data set is: it is of other images or computed in "
+                "another way"
+            ),
+        )
 
 
 def _still(runs: pd.DataFrame, epochs: pd.DataFrame | None) -> Iterator[list[Reason]]:

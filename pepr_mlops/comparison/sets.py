@@ -115,7 +115,7 @@ def judge(
 
     Of a run that was repeated the newest counts that is not left out itself.
     """
-    known = evidence or Evidence(energies=chosen)
+    known = evidence or Evidence(energies=chosen, twins=chosen)
     parts = []
     for _, of_experiment in chosen.groupby("experiment", sort=False):
         out = checks.left_out(of_experiment, costs)

@@ -132,7 +132,13 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
     elsewhere = kept.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
     energies = pd.concat([known[list(elsewhere.columns)], elsewhere]).drop_duplicates("run_id")
     epochs = load_epochs(list(known["run_id"]), [_ENERGY], tracking_uri=uri)
-    return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}))
+    shared = elsewhere.loc[elsewhere["energy_wh"].isin(known["energy_wh"]), "run_id"]
+    twins = runs
+    if len(shared):
+        reader = _open(uri)
+        with told(uri):
+            twins = pd.concat([runs, _frame(reader, reader.some(list(shared)))])
+    return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}), twins)
 
 
 def run_page(tracking_uri: str | None = None) -> str | None:

@@ -48,6 +48,11 @@ class Remote:
         pages = self._search(experiment_ids, f"tags.`{tag[0]}` {matches(tag[1])}")
         return (_only(page, tag) for page in pages)
 
+    def some(self, run_ids: Sequence[str]) -> Iterator[Page]:
+        """These runs, where they are active."""
+        for start in range(0, len(run_ids), _BULK_RUNS):
+            yield from self._some(run_ids[start : start + _BULK_RUNS])
+
     def tagged(self, key: str, some: int) -> set[str]:
         """The values of a tag over the newest `some` runs that have it."""
         pages = self._search(list(self.experiments), f"tags.`{key}` LIKE '%'", some)
@@ -81,9 +86,12 @@ class Remote:
         return energies
 
     def _metrics_of(self, run_ids: Sequence[str]) -> list[str]:
-        within = f"attributes.run_id IN ({', '.join(repr(i) for i in run_ids)})"
-        pages = self._search(list(self.experiments), within)
+        pages = self._some(run_ids)
         return sorted({name for page in pages for _, name, _ in page.metrics})
+
+    def _some(self, run_ids: Sequence[str]) -> Iterator[Page]:
+        within = f"attributes.run_id IN ({', '.join(repr(i) for i in run_ids)})"
+        return self._search(list(self.experiments), within)
 
     def _search(
         self, experiment_ids: Sequence[str], within: str, at_once: int = _PAGE

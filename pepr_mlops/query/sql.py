@@ -116,6 +116,15 @@ class Tables:
                 rows = found[start : start + _PAGE]
                 yield self._page(connection, [tuple(r) for r in rows])
 
+    def some(self, run_ids: Sequence[str]) -> Iterator[Page]:
+        """These runs, where they are active."""
+        with self.engine.connect() as connection:
+            for start in range(0, len(run_ids), _PAGE):
+                ids = run_ids[start : start + _PAGE]
+                query = self._active(list(self.experiments)).where(_runs.c.run_uuid.in_(ids))
+                found = connection.execute(query).all()
+                yield self._page(connection, [tuple(row) for row in found])
+
     def _active(self, experiment_ids: Sequence[str]) -> sa.Select[tuple[object, ...]]:
         c = _runs.c
         return sa.select(c.run_uuid, c.experiment_id, c.status, c.start_time, c.end_time).where(

@@ -230,6 +230,34 @@ def test_energy_of_another_run_to_the_last_digit() -> None:
     }
 
 
+def test_a_run_that_shares_every_number_with_another_is_a_copy() -> None:
+    numbers = {"performance": 0.71, "energy_wh": 20.5, "memory_gb": 4.0, "train_time_s": 333.25}
+    runs = frame([run("a", **numbers), run("b"), run("c", **{**numbers, "memory_gb": 4.1})])
+    elsewhere = frame([run("x"), run("y"), run("z"), run("a", **numbers, dataset="lidc")])
+    twins = elsewhere[elsewhere["model"] == "a"].assign(experiment="lidc")
+    assert "same_numbers" not in flagged(runs, ["memory_gb"])["reason"].tolist()
+    found = flagged(runs, ["memory_gb"], Evidence(twins=twins))
+    (row,) = found[found["reason"] == "same_numbers"].to_dict("records")
+    assert row["run_id"] == "run0"
+    assert "those of a in lidc (run run3): one of the two is a copy" in row["text"]
+
+
+def test_an_accuracy_on_other_images_than_the_others() -> None:
+    """Whole batches of 32 of 2,005 images are 1,984."""
+    counts = [1200, 1301, 1402, 1503, 1604, 1250, 1351]
+    made = [run(f"m{i}", performance=k / 1984) for i, k in enumerate(counts)]
+    odd = run("odd", performance=2000 / 3008)
+    found = flagged(frame([*made, odd]), ["memory_gb"])
+    assert found["run_id"].tolist() == ["run7"]
+    assert found["reason"].tolist() == ["impossible_accuracy"]
+    assert found["text"].item() == (
+        "its performance of 0.664894 is no count of 1,984 images, as that of 7 other runs on its "
+        "data set is: it is of other images or computed in another way"
+    )
+    other_data = run("odd", performance=2000 / 3008, tags={"pepr.data_digest": "feed"})
+    assert flagged(frame([*made, other_data]), ["memory_gb"]).empty
+
+
 def test_a_counter_that_stood_still_in_one_epoch() -> None:
     epochs = pd.DataFrame(
         {

@@ -216,7 +216,12 @@ def test_what_the_methods_rest_on_is_cited_and_nothing_else() -> None:
 
 
 def test_what_was_left_out_and_what_is_doubtful() -> None:
-    runs = [*RUNS, run("d", status="FAILED"), run("e", energy_wh=None), run("f", energy_wh=20.0)]
+    runs = [
+        *RUNS,
+        run("d", status="FAILED", memory_gb=3.8),
+        run("e", energy_wh=None),
+        run("f", energy_wh=20.0, memory_gb=3.9),
+    ]
     found = summarise(material(runs))
     left = found.left_out.set_index("reason")
     assert left["runs"].to_dict() == {"not finished": 1, "no cost": 1}
