@@ -339,6 +339,9 @@ class _Spied:
     def spent_j(self) -> float | None:
         return self._meter.spent_j()
 
+    def elapsed_s(self) -> float:
+        return float(self._meter.elapsed_s())
+
 
 def _sample(theirs: Connection, uuid: str) -> None:
     """Power every 10 ms until told to stop; first, how often the energy counter moves."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pepr_mlops.carbon import Intensity, gco2e
-from pepr_mlops.names import PHASES, Source
+from pepr_mlops.names import PHASES, Source, memory_metric
 
 J_PER_WH = 3600.0
 # NVML's counter moves every 20 to 100 ms, so that each window is off by up to one tick.
@@ -20,12 +20,50 @@ class Window:
     """What one block took: wall seconds, joules of each component read, and why others have none.
 
     `joules` and `missing` have no component in common; together they hold every component of the
-    meter's `sources`.
+    meter's `sources`. `paused_s` are seconds besides, in which the process was stopped or its
+    machine slept: counters ran on in them.
     """
 
     time_s: float
     joules: Mapping[str, float]
     missing: Mapping[str, str]
+    paused_s: float = 0.0
+
+
+BUSY = 0.1  # share of the CPUs that others use, below which nothing is said of it
+
+
+def others_text(cpus: float, of: float) -> str:
+    """What it means that other programs used the CPUs that a training ran on."""
+    return f"other programs used {cpus:.1f} of {of:g} CPUs: time and energy are overstated"
+
+
+def machine_text(cpus: float, of: float) -> str:
+    """What it means that they used others of a machine whose CPUs' energy counts."""
+    return f"other programs used {cpus:.1f} of the machine's {of:g} CPUs: energy is overstated"
+
+
+def paused_text(paused_s: float, measured: bool) -> str:
+    """What it means that a process stood still; sensors that measure counted on."""
+    left_out = "time leaves that out, measured energy does not" if measured else "left out"
+    return f"stopped or asleep for {paused_s:,.0f} s of the training: {left_out}"
+
+
+def cautions(tags: Mapping[str, str]) -> list[str]:
+    """What the tags of a run that ended say of what disturbed it, a sentence for each."""
+    found = []
+    others, of = float(tags.get("pepr.cpu_others", 0)), float(tags.get("pepr.cpu_others_of", 1))
+    whole, count = float(tags.get("pepr.machine_cpu_others", 0)), float(tags["pepr.cpu_count"])
+    if others > BUSY * of and tags["pepr.memory"] == memory_metric("cpu"):
+        found.append(others_text(others, of))
+    elif whole > BUSY * count and "cpu=" in tags.get("pepr.energy_components", ""):
+        found.append(machine_text(whole, count))
+    if tags.get("pepr.gpu_other_processes", "none") != "none":
+        found.append(f"other programs used the GPU: {tags['pepr.gpu_other_processes']}")
+    if "pepr.paused_s" in tags:
+        measured = "measured" in tags["pepr.energy_source"]
+        found.append(paused_text(float(tags["pepr.paused_s"]), measured))
+    return found
 
 
 LOST = "lost"  # the sum of a run that has energy for only a part of its epochs
@@ -46,6 +84,7 @@ class Costs:
 
     sources: Mapping[str, Source]
     time_s: dict[str, float] = field(default_factory=dict)
+    paused_s: dict[str, float] = field(default_factory=dict)
     windows: dict[str, int] = field(default_factory=dict)
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[tuple[str, str], str] = field(default_factory=dict)  # by phase and component
@@ -55,6 +94,7 @@ class Costs:
         return {
             "sources": dict(self.sources),
             "time_s": dict(self.time_s),
+            "paused_s": dict(self.paused_s),
             "windows": dict(self.windows),
             "joules": {phase: dict(of) for phase, of in self.joules.items()},
             "missing": [[*key, why] for key, why in self.missing.items()],
@@ -69,6 +109,7 @@ class Costs:
         if state["sources"] != dict(self.sources):
             raise ValueError(f"energy was {state['sources']} and is {dict(self.sources)}")
         self.time_s = dict(state["time_s"])
+        self.paused_s = dict(state["paused_s"])
         self.windows = dict(state["windows"])
         self.joules = {phase: dict(of) for phase, of in state["joules"].items()}
         self.missing = {(phase, part): why for phase, part, why in state["missing"]}
@@ -76,6 +117,7 @@ class Costs:
     def add(self, phase: str, window: Window, where: str) -> None:
         """Count a window of one of PHASES; `where` names it in reasons, such as `epoch 3`."""
         self.time_s[phase] = self.time_s.get(phase, 0.0) + window.time_s
+        self.paused_s[phase] = self.paused_s.get(phase, 0.0) + window.paused_s
         self.windows[phase] = self.windows.get(phase, 0) + 1
         of = self.joules.setdefault(phase, {})
         for component in self.sources:
@@ -115,10 +157,13 @@ class Costs:
         return found
 
     def tags(self, notes: Mapping[str, str]) -> dict[str, str]:
-        """What to know about the energy at the end: why parts of it have none, `notes` among the
-        reasons; that the sum was lost on the way; and how coarse a counter is for short windows.
+        """What to know about the costs at the end: why parts of the energy have none, `notes` among
+        the reasons; that its sum was lost on the way; how coarse a counter is for short windows;
+        and for how long the process stood still while it trained.
         """
         tags = {}
+        if self.paused_s.get("train"):
+            tags["pepr.paused_s"] = f"{self.paused_s['train']:.1f}"
         lost = [f"{part} ({phase}): {why}" for (phase, part), why in self.missing.items()]
         why = [*(f"{component}: {note}" for component, note in notes.items()), *lost]
         if why:

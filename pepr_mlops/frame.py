@@ -68,7 +68,10 @@ _NUMBERS = {
     "cpus": "pepr.cpus",
     "threads": "pepr.threads",  # what was used, whatever `params.threads` asked for
     "cpu_others": "pepr.cpu_others",
+    "cpu_others_of": "pepr.cpu_others_of",
+    "machine_cpu_others": "pepr.machine_cpu_others",
     "unmeasured_s": "pepr.unmeasured_s",
+    "paused_s": "pepr.paused_s",
 }
 # The measurements of a run that no other has by chance, whatever P is compared by.
 MEASURED = ("energy_wh", "train_time_s", "memory_gb", "metrics.performance")

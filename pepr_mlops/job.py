@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pepr_mlops import carbon
-from pepr_mlops.costs import LOST, overall
+from pepr_mlops.costs import LOST, cautions, overall
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
 from pepr_mlops.forecast import of_window
 from pepr_mlops.gauges import Gauges
@@ -20,7 +20,7 @@ from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.names import PERFORMANCE, memory_metric
-from pepr_mlops.otherload import CPU_OTHERS, OtherLoad
+from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent, energy_text
 from pepr_mlops.server import impatient
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: where it is logged, what it came to and how its energy is known."""
+    """A finished job: where it is logged, what it came to, how its energy is known, and what makes
+    its costs other than they look."""
 
     run: Run
     result: Result
     energy_source: str
     memory_metric: str
+    cautions: tuple[str, ...] = ()
 
 
 def run(
@@ -128,7 +130,7 @@ def run(
             f"energy: {source}" + (f" ({meter.method})" if meter.sources else "")
         )
         others = hardware.other_gpu_processes(device)
-        load = OtherLoad(logged.earlier.get(CPU_OTHERS, "0"))
+        load = OtherLoad(logged.earlier)
         checkpoint = None
         if folder is not None:
             checkpoint = Checkpoint(folder, logged.run_id, hardware.conditions(opening))
@@ -153,13 +155,20 @@ def run(
             with suppress(Exception):  # server or device may be gone; the first error is told
                 logged.tag({**gauges.costs.tags(meter.notes), **load.tags()})
             raise
-        logged.tag(tags.closing(gauges, device, others, load))
+        closing = tags.closing(gauges, device, others, load)
+        logged.tag(closing)
         if gauges.energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
         _log_result(logged, spec, splits, result)
     if folder is not None:
         discard(folder)
-    return Outcome(logged, result, gauges.energy_source, memory_metric(device.type))
+    return Outcome(
+        logged,
+        result,
+        gauges.energy_source,
+        memory_metric(device.type),
+        tuple(cautions({**opening, **closing})),
+    )
 
 
 def probe(

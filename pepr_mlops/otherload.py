@@ -1,40 +1,89 @@
-"""How much of this machine's CPUs other processes take meanwhile."""
+"""How much of this machine's CPUs other programs take meanwhile."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import psutil
 
-CPU_OTHERS = "pepr.cpu_others"
+OTHERS, ON, MACHINE = "pepr.cpu_others", "pepr.cpu_others_of", "pepr.machine_cpu_others"
+_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 
 
 class OtherLoad:
-    """What others than this process took of all CPUs since it was made, or `before` if more.
+    """CPUs that others than this process and its descendants kept busy since it was made.
 
-    Estimates of a CPU's energy, and its counters, are of the whole machine, and a training that
-    shares its CPUs takes longer.
+    Counted on the CPUs that this process may use, which others slow down, and on the whole machine,
+    whose energy is what counters and estimates of a CPU are of. `earlier` are the tags of an
+    attempt before this one: of several attempts the busiest counts.
+
+    Descendants are the processes that this one has started, that those have started, and so on,
+    whether they run, have ended, or were left behind by the process that started them: Linux gives
+    such orphans to this process meanwhile (prctl(2), PR_SET_CHILD_SUBREAPER).
     """
 
-    def __init__(self, before: str = "0") -> None:
-        self._before = float(before)
+    def __init__(self, earlier: Mapping[str, str] = {}) -> None:  # is only read
+        _adopt_orphans(True)
+        self._earlier = earlier
+        self._allowed = _allowed()
         self._since = time.perf_counter()
-        self._busy, self._own = _busy_s(), _own_s()
+        self._own = _own_s()
+        self._busy, self._busy_here = _busy_s(None), _busy_s(self._allowed)
 
     def tags(self) -> dict[str, str]:
-        """The CPUs that others kept busy on average."""
-        elapsed = time.perf_counter() - self._since
-        others = (_busy_s() - self._busy) - (_own_s() - self._own)
-        return {CPU_OTHERS: f"{max(self._before, others / elapsed):.2f}"}
+        """The CPUs that others kept busy on average, and how many they were counted on."""
+        elapsed_s = time.perf_counter() - self._since
+        own_s = _own_s() - self._own
+        _adopt_orphans(False)
+        busy = {
+            MACHINE: _busy_s(None) - self._busy,
+            OTHERS: _busy_s(self._allowed) - self._busy_here,
+        }
+        others = {
+            name: f"{max(float(self._earlier.get(name, 0)), (s - own_s) / elapsed_s):.2f}"
+            for name, s in busy.items()
+        }
+        return {**others, ON: str(len(self._allowed or range(os.cpu_count() or 1)))}
 
 
-def _busy_s() -> float:
-    """CPU seconds of the machine so far in which something ran, or another virtual machine did."""
-    t = psutil.cpu_times()
-    return float(
-        sum(t) - t.idle - sum(getattr(t, n, 0.0) for n in ("iowait", "guest", "guest_nice"))
-    )
+def _adopt_orphans(adopt: bool) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+
+
+def _allowed() -> list[int] | None:
+    """The CPUs that this process may use by their places among `psutil`'s; None for all."""
+    count = os.cpu_count() or 1
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    known = len(psutil.cpu_times(percpu=True)) == count  # else some are switched off
+    return allowed if known and 0 < len(allowed) < count and allowed[-1] < count else None
+
+
+def _busy_s(cpus: Iterable[int] | None) -> float:
+    """Seconds so far in which something ran on CPUs of this machine, or another virtual machine
+    did; of all CPUs where `cpus` is None."""
+    if cpus is None:
+        return _busy(psutil.cpu_times())
+    times = psutil.cpu_times(percpu=True)
+    return sum(_busy(times[i]) for i in cpus)
+
+
+def _busy(t: Any) -> float:
+    idle = sum(getattr(t, n, 0.0) for n in ("idle", "iowait", "guest", "guest_nice"))
+    return float(sum(t) - idle)
 
 
 def _own_s() -> float:
-    return float(sum(psutil.Process().cpu_times()[:4]))  # user and system, children's too
+    """CPU seconds of this process, its descendants, and theirs that have ended."""
+    me = psutil.Process()
+    total = 0.0
+    for process in (me, *me.children(recursive=True)):
+        with suppress(psutil.Error):  # it has ended since: whoever started it has its seconds
+            total += float(sum(process.cpu_times()[:4]))  # with those of children waited for
+    return total

@@ -181,9 +181,9 @@ def fit(
             phase = "eval"
             gauges.meter.begin(phase)
             val = training.evaluate(training.val, epoch, "val")
-            validated = time.perf_counter()
+            validated_s = gauges.meter.elapsed_s()
             test = training.evaluate(training.test, epoch, "test")
-            tested_s = time.perf_counter() - validated
+            tested_s = gauges.meter.elapsed_s() - validated_s
         except BaseException as error:
             with suppress(Exception):  # the device may be gone; the first error is the one to tell
                 gauges.end(phase, f"epoch {epoch}")
@@ -264,11 +264,11 @@ def probe(
         training.steps_of(list(itertools.islice(batches, WARM_STEPS)))
         gauges.end("train", "warm-up")
         gauges.meter.begin("train")
-        started, images, steps = time.perf_counter(), 0, 0
+        images = steps = 0
         for batch in batches:
             images += training.steps_of([batch])
             steps += 1
-            if steps >= _PROBE_STEPS and time.perf_counter() - started >= _PROBE_S:
+            if steps >= _PROBE_STEPS and gauges.meter.elapsed_s() >= _PROBE_S:
                 break
         window = gauges.end("train", "probe")
     except Exception as error:
@@ -413,7 +413,7 @@ class Training:
         marked = steady_steps(len(order)) if first else ()
         marks: list[Mark] = []
         stopped = None
-        started = looked = time.perf_counter()
+        looked = time.perf_counter()
         images = step = 0
         self._network.train()
         for step, (x, y) in enumerate(self.train.take(order), 1):
@@ -423,10 +423,10 @@ class Training:
             due = time.perf_counter() - looked >= _LOOK_EVERY_S
             if due or stopped is not None or step == len(order) or step in marked:
                 last = _finite(losses[:step], epoch)  # waits for the device
-                looked = time.perf_counter()
+                looked, elapsed_s = time.perf_counter(), gauges.meter.elapsed_s()
                 if step in marked:
-                    marks.append(Mark(images, looked, gauges.meter.spent_j()))
-                progress.step(step, last, images / (looked - started))
+                    marks.append(Mark(images, elapsed_s, gauges.meter.spent_j()))
+                progress.step(step, last, images / elapsed_s)
             if stopped is not None:
                 break
         sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
@@ -478,18 +478,18 @@ class _Budget:
         costs = gauges.costs
         self._time_before = costs.time_s.get("train", 0.0)
         self._wh_before = costs.energy_wh("train") if "train" in costs.time_s else 0.0
-        self._started = time.perf_counter()
-        self._look_at = self._started + _POLL_ENERGY_S[0]
+        self._look_at_s = _POLL_ENERGY_S[0]
 
     def crossed(self, epoch: int, step: int, steps: int) -> str | None:
         """Which budget is used up, and where, or None."""
+        limit_s, limit_wh = self._spec.budget_s, self._spec.budget_wh
+        if limit_s is None and limit_wh is None:
+            return None
         where = f"reached in epoch {epoch} of {self._spec.epochs}, step {step} of {steps}"
-        now = time.perf_counter()
-        limit_s = self._spec.budget_s
-        if limit_s is not None and self._time_before + now - self._started >= limit_s:
+        elapsed_s = self._meter.elapsed_s()
+        if limit_s is not None and self._time_before + elapsed_s >= limit_s:
             return f"budget_s={limit_s:g} {where}"
-        limit_wh = self._spec.budget_wh
-        if limit_wh is not None and (now >= self._look_at or step == steps):
+        if limit_wh is not None and (elapsed_s >= self._look_at_s or step == steps):
             spent_j = self._meter.spent_j()
             if spent_j is None or self._wh_before is None:
                 raise WorkFailed(
@@ -500,9 +500,9 @@ class _Budget:
             if self._wh_before + spent_j / J_PER_WH >= limit_wh:
                 return f"budget_wh={limit_wh:g} {where}"
             left_j = (limit_wh - self._wh_before) * J_PER_WH - spent_j
-            lasts_s = left_j * (now - self._started) / spent_j if spent_j > 0 else 0.0
+            lasts_s = left_j * elapsed_s / spent_j if spent_j > 0 else 0.0
             soonest, latest = _POLL_ENERGY_S
-            self._look_at = now + max(soonest, min(latest, lasts_s / 2))
+            self._look_at_s = elapsed_s + max(soonest, min(latest, lasts_s / 2))
         return None
 
 

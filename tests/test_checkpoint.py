@@ -40,6 +40,9 @@ class _Meter:
     def spent_j(self) -> float | None:
         return None
 
+    def elapsed_s(self) -> float:
+        return 1.0
+
 
 def _network(seed: int) -> torch.nn.Module:
     """With dropout, so that the state of the random numbers matters, and batch statistics."""

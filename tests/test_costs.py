@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import Costs, Window
+from pepr_mlops.costs import Costs, Window, cautions
 from pepr_mlops.names import METRICS
 
 
@@ -53,6 +53,62 @@ def test_nothing_measured_is_missing_and_not_zero() -> None:
     costs.add("train", _window(5), "epoch 1")
     assert costs.metrics(Intensity(500, "given"), pue=1.0) == {"time/train_s": 5.0}
     assert costs.tags({}) == {}
+
+
+def test_time_that_the_process_stood_still_is_counted_apart_over_all_attempts() -> None:
+    costs = Costs({"gpu": "measured"})
+    costs.add("train", Window(10, {"gpu": 3600}, {}, paused_s=29.5), "epoch 1")
+    costs.add("eval", Window(2, {"gpu": 36}, {}, paused_s=5.0), "epoch 1")
+    later = Costs({"gpu": "measured"})
+    later.resume(costs.state())
+    later.add("train", Window(10, {"gpu": 3600}, {}, paused_s=1.5), "epoch 2")
+    assert later.metrics(None, pue=1.0)["time/train_s"] == 20
+    assert later.tags({})["pepr.paused_s"] == "31.0"
+    untroubled = Costs({})
+    untroubled.add("train", Window(10, {}, {}), "epoch 1")
+    assert "pepr.paused_s" not in untroubled.tags({})
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({}, []),
+        (
+            {"pepr.cpu_others": "1.50", "pepr.cpu_others_of": "2"},
+            ["other programs used 1.5 of 2 CPUs: time and energy are overstated"],
+        ),
+        ({"pepr.cpu_others": "0.15", "pepr.cpu_others_of": "2"}, []),
+        (
+            {"pepr.cpu_others": "0", "pepr.machine_cpu_others": "9.5"},
+            ["other programs used 9.5 of the machine's 16 CPUs: energy is overstated"],
+        ),
+        (
+            {"pepr.machine_cpu_others": "9.5", "pepr.energy_components": "gpu=measured"},
+            [],
+        ),
+        (
+            {"pepr.gpu_other_processes": "4711 python"},
+            ["other programs used the GPU: 4711 python"],
+        ),
+        (
+            {"pepr.paused_s": "30.2"},
+            ["stopped or asleep for 30 s of the training: left out"],
+        ),
+        (
+            {"pepr.paused_s": "30.2", "pepr.energy_source": "measured"},
+            [
+                "stopped or asleep for 30 s of the training: time leaves that out, measured "
+                "energy does not"
+            ],
+        ),
+    ],
+)
+def test_what_disturbed_a_run_is_said_at_its_end(tags: dict[str, str], said: list[str]) -> None:
+    of_the_run = {
+        **{"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "16"},
+        **{"pepr.energy_source": "estimated", "pepr.energy_components": "cpu=estimated"},
+    }
+    assert cautions({**of_the_run, **tags}) == said
 
 
 def test_short_measured_windows_carry_a_caution() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import runpy
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -138,6 +143,41 @@ def test_an_experiment_set_in_mlflow_takes_the_run(
     run = _only_run("another")
     assert run.info.status == "FINISHED"
     assert run.data.tags["pepr.experiment"] == "mine"
+
+
+_STOPPED = """
+import time
+import pepr_mlops
+with pepr_mlops.measure("stopped", model="x", energy="estimated", device="cpu") as m:
+    print("begun", flush=True)
+    began = time.process_time()
+    while time.process_time() - began < 1.5: pass
+    m.epoch(performance=0.5)
+"""
+
+
+def test_time_in_which_the_process_stood_still_is_in_no_number_and_is_said(store: str) -> None:
+    """As by Ctrl-Z, `docker pause` or a scheduler that gives the machine to others."""
+    command = [sys.executable, "-c", _STOPPED]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "begun\n"
+        time.sleep(0.5)
+        job.send_signal(signal.SIGSTOP)
+        time.sleep(6.0)
+        job.send_signal(signal.SIGCONT)
+    assert job.returncode == 0
+    run = _only_run("stopped")
+    assert float(run.data.tags["pepr.paused_s"]) == pytest.approx(6.0, abs=0.5)
+    assert 1.4 < run.data.metrics["time/train_s"] < 5.0
+    # the model's power times this time, and not times the six seconds more
+    watts = run.data.metrics["energy/train_wh"] * 3600 / run.data.metrics["time/train_s"]
+    full = re.search(
+        r"([\d.]+) W at full load.*memory ([\d.]+) W", run.data.tags["pepr.energy_method"]
+    )
+    assert full is not None
+    assert watts <= 1.01 * (float(full[1]) + float(full[2]))
 
 
 def test_evaluation_is_not_training(store: str) -> None:

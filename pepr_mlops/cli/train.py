@@ -107,12 +107,13 @@ def summary(outcome: Outcome) -> str:
         rows.insert(3, ("training CO2e", f"{carbon:.4g} g ({outcome.energy_source} energy)"))
     if outcome.result.stopped is not None:
         rows.append(("stopped early", outcome.result.stopped))
+    text = "\n".join([table(rows), *(f"caution: {caution}" for caution in outcome.cautions)])
     if not outcome.run.run_id:
-        return table(rows)
+        return text
     view = where(outcome.run)
     if view.startswith("mlflow "):
         view = _as_typed_here(view)
-    return f"{table(rows)}\n\nSee it in MLflow: {view}"
+    return f"{text}\n\nSee it in MLflow: {view}"
 
 
 def _as_typed_here(command: str) -> str:

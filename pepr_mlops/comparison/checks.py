@@ -15,7 +15,7 @@ import pandas as pd
 from pepr_mlops.comparison.conditions import about_energy, comparable, conditions, mixed, own_params
 from pepr_mlops.comparison.counts import counted, multiples
 from pepr_mlops.comparison.reasons import Reason, Row, frame_of, reasons
-from pepr_mlops.costs import J_PER_WH, LOST
+from pepr_mlops.costs import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
 from pepr_mlops.frame import MEASURED, Evidence, label
 from pepr_mlops.names import ENERGY, memory_metric
 
@@ -28,7 +28,6 @@ _MOST_W = {
 }
 _OVER = 1.1  # limits hold on the average of seconds; counters are exact to a few per cent
 _LEAST_W = {"gpu": 3.0, "cpu": 1.0}  # idling takes more
-_BUSY = 0.1  # share of the CPUs
 _UNDER_IDLE = 0.5  # share of the idle power below which a mean power is no measurement
 
 
@@ -82,7 +81,8 @@ def _values(runs: pd.DataFrame, column: str, what: str) -> Iterator[list[Reason]
 def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that another of the same spec, seed and hardware repeats, as of `left_out`.
 
-    The newest stays, of those that had CPUs or GPU to themselves if there are any. Runs without a
+    The newest stays, of those that had CPUs or GPU to themselves and were not stopped if there are
+    any. Runs without a
     seed are not meant: their repetitions are what seeds are. Nor are those pepr did not log, of
     which it cannot know.
     """
@@ -91,7 +91,7 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     same = ["model", *mixed(rest, spec)]
     keys = conditions(rest, same).groupby(same, sort=False).ngroup()
     by_age = rest[["run_id", "start_time"]].assign(
-        key=keys, alone=~(_on_busy_cpus(rest) | _on_a_shared_gpu(rest))
+        key=keys, alone=~(_on_busy_cpus(rest) | _on_a_shared_gpu(rest) | _energy_ran_on(rest))
     )
     by_age = by_age.sort_values("start_time", kind="stable", na_position="first")
     last = by_age.sort_values("alone", kind="stable").drop_duplicates("key", keep="last")
@@ -111,7 +111,7 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
                 by_age,
                 left & disturbed,
                 "duplicate",
-                lambda r: f"run {r['kept']} did the same with nobody else at work there",
+                lambda r: f"run {r['kept']} did the same undisturbed",
             ),
         ]
     )
@@ -119,7 +119,24 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _on_busy_cpus(runs: pd.DataFrame) -> pd.Series[bool]:
     on_cpu = runs["memory_metric"] == memory_metric("cpu")
-    return on_cpu & (runs["cpu_others"] > _BUSY * runs["cpu_count"])
+    return on_cpu & (runs["cpu_others"] > BUSY * _counted_on(runs))
+
+
+def _with_energy_of_others(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the energy of the CPUs, which is the whole machine's, is also that of others."""
+    counts_cpu = runs["energy_components"].fillna("").str.contains("cpu=")
+    others = runs["machine_cpu_others"].fillna(runs["cpu_others"])
+    return counts_cpu & (others > BUSY * runs["cpu_count"]) & ~_on_busy_cpus(runs)
+
+
+def _counted_on(runs: pd.DataFrame) -> pd.Series[float]:
+    """CPUs that `cpu_others` is of: earlier runs counted on all of the machine."""
+    return runs["cpu_others_of"].fillna(runs["cpu_count"])
+
+
+def _energy_ran_on(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Whether sensors counted on while the process stood still."""
+    return (runs["paused_s"] > 0) & runs["energy_source"].fillna("").str.contains("measured")
 
 
 def _on_a_shared_gpu(runs: pd.DataFrame) -> pd.Series[bool]:
@@ -182,9 +199,18 @@ RULES = (
         "busy_cpu",
         TIME_OR_ENERGY,
         _on_busy_cpus,
-        lambda r: (
-            f"other processes kept {r['cpu_others']:.1f} of its {r['cpu_count']:.0f} CPUs busy, "
-            "which its time and energy contain"
+        lambda r: others_text(
+            r["cpu_others"],
+            r["cpu_count"] if np.isnan(r["cpu_others_of"]) else r["cpu_others_of"],
+        ),
+    ),
+    Rule(
+        "busy_machine",
+        ENERGY_COST,
+        _with_energy_of_others,
+        lambda r: machine_text(
+            r["cpu_others"] if np.isnan(r["machine_cpu_others"]) else r["machine_cpu_others"],
+            r["cpu_count"],
         ),
     ),
     Rule(
@@ -195,6 +221,12 @@ RULES = (
             f"it was interrupted and continued; up to {r['unmeasured_s']:,.0f} s of work are in "
             "no number"
         ),
+    ),
+    Rule(
+        "paused",
+        ENERGY_COST,
+        _energy_ran_on,
+        lambda r: paused_text(r["paused_s"], measured=True),
     ),
     Rule(
         "estimated_time",

@@ -30,7 +30,7 @@ from pepr_mlops.live import state as states
 from pepr_mlops.live.export import export
 from pepr_mlops.live.guard import Guard
 from pepr_mlops.live.knowledge import Knowledge
-from pepr_mlops.report import summary, theme
+from pepr_mlops.report import cautions, theme
 from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import NothingToDraw
 from pepr_mlops.report.panel import Panel
@@ -387,7 +387,7 @@ class _Page:
         beyond = len(ranking.fitting) - state.rows
         return {
             "headline": shown.headline(ranking),
-            "warnings": [html.P(w) for w in summary.warnings(material)],
+            "warnings": [html.P(w) for w in cautions.warnings(material)],
             "ranking": layout.table(shown.table(ranking, material, state)),
             "more": f"{beyond} more models within the view." if beyond > 0 else "",
             "notes": layout.notes(material, notes),

@@ -14,6 +14,7 @@ from typing import Protocol
 from pepr_mlops.costs import Window, overall
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.meter.estimate import EstimateMeter, cpu_name
+from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
 from pepr_mlops.names import Source
 
@@ -41,8 +42,11 @@ class Meter(Protocol):
     def spent_j(self) -> float | None:
         """Joules of all components since `begin`, or None if not known. Does not wait."""
 
+    def elapsed_s(self) -> float:
+        """Seconds since `begin` in which this process was not stopped. Does not wait."""
 
-class NoMeter:
+
+class NoMeter(Timed):
     """Time only."""
 
     sources: Mapping[str, Source] = {}
@@ -51,15 +55,15 @@ class NoMeter:
     def __init__(self, synchronize: Callable[[], None], notes: Mapping[str, str]) -> None:
         self.notes = notes
         self._synchronize = synchronize
-        self._started = 0.0
 
     def begin(self, name: str) -> None:
         self._synchronize()
-        self._started = time.perf_counter()
+        self._start()
 
     def end(self) -> Window:
         self._synchronize()
-        return Window(time.perf_counter() - self._started, {}, {})
+        time_s, paused_s = self._stop()
+        return Window(time_s, {}, {}, paused_s)
 
     def spent_j(self) -> float | None:
         return None

@@ -6,18 +6,18 @@ import contextlib
 import io
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
 from pepr_mlops.costs import Window
 from pepr_mlops.errors import one_line
+from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import Source
 
 _EVERY_S = 1.0
 
 
-class EstimateMeter:
+class EstimateMeter(Timed):
     """Estimates CPU and memory power with CodeCarbon's offline model of a machine without sensors.
 
     The CPU takes its design power times 0.1 + 0.9 load³, the load being the whole machine's,
@@ -53,8 +53,8 @@ class EstimateMeter:
         self.notes: Mapping[str, str] = {}
         self._synchronize = synchronize
         self._joules: dict[str, float] = {}
-        self._started = self._read = 0.0
-        self._stop = threading.Event()
+        self._read_s = 0.0
+        self._halted = threading.Event()
         self._sampler: threading.Thread | None = None
 
     def begin(self, name: str) -> None:
@@ -62,34 +62,36 @@ class EstimateMeter:
         self._halt()
         self._joules = {"cpu": 0.0, "dram": 0.0}
         self._cpu.start()
-        self._stop = threading.Event()
-        self._sampler = threading.Thread(target=self._sample, args=(self._stop,), daemon=True)
+        self._halted = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, args=(self._halted,), daemon=True)
         self._sampler.start()
-        self._started = self._read = time.perf_counter()
+        self._start()
+        self._read_s = 0.0
 
     def end(self) -> Window:
         self._synchronize()
-        self._add()
+        time_s, paused_s = self._stop()
+        self._add(time_s)
         self._halt()
-        return Window(self._read - self._started, dict(self._joules), {})
+        return Window(time_s, dict(self._joules), {}, paused_s)
 
     def spent_j(self) -> float | None:
-        self._add()
+        self._add(self.elapsed_s())
         return sum(self._joules.values())
 
-    def _sample(self, stop: threading.Event) -> None:
-        while not stop.wait(_EVERY_S):
+    def _sample(self, halted: threading.Event) -> None:
+        while not halted.wait(_EVERY_S):
             self._cpu.monitor_power()
 
-    def _add(self) -> None:
+    def _add(self, elapsed_s: float) -> None:
         """Count the time since the last reading at the mean power of its samples."""
-        now = time.perf_counter()
-        self._joules["cpu"] += self._cpu.total_power().W * (now - self._read)
-        self._joules["dram"] += self._dram_w * (now - self._read)
-        self._read = now
+        since_s = elapsed_s - self._read_s
+        self._joules["cpu"] += self._cpu.total_power().W * since_s
+        self._joules["dram"] += self._dram_w * since_s
+        self._read_s = elapsed_s
 
     def _halt(self) -> None:
-        self._stop.set()
+        self._halted.set()
         if self._sampler is not None:
             self._sampler.join()
             self._sampler = None

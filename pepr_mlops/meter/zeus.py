@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 import sys
-import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from pepr_mlops.costs import Window
 from pepr_mlops.errors import one_line
+from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import COMPONENTS, Source
 
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then stands still
@@ -23,7 +23,7 @@ _PLAUSIBLE_W = 1000.0  # of one socket; RAPL read while it wraps around can be 2
 _SHARED = "jobs on other GPUs of this machine share it"
 
 
-class ZeusMeter:
+class ZeusMeter(Timed):
     """Reads counters through a `zeus.monitor.ZeusMonitor` or its replay.
 
     `components` are those the monitor can read. Zeus' own clock is the wall clock, which can be
@@ -42,7 +42,6 @@ class ZeusMeter:
         self.notes = notes
         self._monitor = monitor
         self._synchronize = synchronize
-        self._started = 0.0
         self._name = ""
         self._part = 0
         self._joules: dict[tuple[str, int], float] = {}  # by component and its device's index
@@ -53,11 +52,11 @@ class ZeusMeter:
         self._name, self._part = name, 0
         self._joules, self._missing = {}, {}
         self._open(name)
-        self._started = time.perf_counter()
+        self._start()
 
     def end(self) -> Window:
         self._synchronize()
-        elapsed = time.perf_counter() - self._started
+        elapsed, paused_s = self._stop()
         self._close(self._key(self._part))
         for (component, _), joules in self._joules.items():
             if joules < 0:
@@ -73,7 +72,7 @@ class ZeusMeter:
         for component in self.sources:
             if component not in read:
                 self._missing.setdefault(component, "no reading")
-        return Window(elapsed, self._totals(), dict(self._missing))
+        return Window(elapsed, self._totals(), dict(self._missing), paused_s)
 
     def spent_j(self) -> float | None:
         """Splits the window in two and adds up the parts.

@@ -14,8 +14,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from pepr_mlops.report import cautions, theme
 from pepr_mlops.report import summary as words
-from pepr_mlops.report import theme
 from pepr_mlops.report.board import Board, Wanted
 from pepr_mlops.report.kinds import KINDS, OF_A_SET
 from pepr_mlops.report.material import Material, NothingToDraw
@@ -58,7 +58,7 @@ def panel(material: Material, wanted: Wanted, comparison_set: str | None) -> Pan
         found = replace(found, title=title)
     if wanted.caption is not None:
         found = replace(found, caption=wanted.caption)
-    return stamped(found, words.stamps(material, found.sets))
+    return stamped(found, cautions.stamps(material, found.sets))
 
 
 def stamped(panel: Panel, warning: str) -> Panel:

@@ -13,7 +13,8 @@ from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.frame import column
 from pepr_mlops.names import PERFORMANCE, RESOURCES
-from pepr_mlops.report.material import Material, cost_unit, energy_matters, performance_name
+from pepr_mlops.report.cautions import warnings
+from pepr_mlops.report.material import Material, cost_unit, performance_name
 from pepr_mlops.report.theme import number
 
 # New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
@@ -160,55 +161,6 @@ def _difference(best: pd.Series, top: pd.Series, material: Material, p: str) -> 
         times = f" ({number(b / a, 2)} times as much)" if a > 0 else ""
         words.append(f"{_amount(abs(b - a), name)} {'more' if b > a else 'less'}{times}")
     return f"{gain:.4f} more of {p} takes {', '.join(words)}"
-
-
-_DISTURBED = {"busy_cpu", "other_processes"}
-
-
-def warnings(material: Material) -> list[str]:
-    """What makes the numbers of the main sets less than they look: estimates, others at work on
-    the same device, and mixtures."""
-    found = []
-    for row in material.sets[material.sets["main"]].to_dict("records"):
-        name = row["comparison_set"]
-        runs = material.runs[material.runs["comparison_set"] == name]
-        if energy_matters(material, name):
-            estimated = runs["energy_source"].fillna("").str.contains("estimated")
-            if estimated.any():
-                found.append(
-                    f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} was "
-                    "not measured; such estimates are off by 40 % and more"
-                )
-        if "T" in material.resources(name) and (runs["time_source"] == "estimated").any():
-            found.append(f"ESTIMATED: the training time T of runs of {name} was not measured")
-        rows = material.of(name)
-        disturbed = rows["codes"].map(lambda codes: not _DISTURBED.isdisjoint(codes))
-        if disturbed.any():
-            found.append(
-                f"DISTURBED: others used the CPUs or the GPU of {disturbed.sum()} of {len(rows)} "
-                f"models of {name} meanwhile, whose energy and time may be too high; train them "
-                "again"
-            )
-        if row["mixed"]:
-            found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
-    return found
-
-
-def stamps(material: Material, sets: Sequence[str]) -> str:
-    """What must stand in every figure of these sets, empty where nothing must."""
-    rows = material.sets[material.sets["comparison_set"].isin(sets)]
-    words = []
-    for row in rows.to_dict("records"):
-        estimated = "estimated" in str(row["energy_source"])
-        if estimated and energy_matters(material, row["comparison_set"]):
-            words.append("energy ESTIMATED")
-        name = row["comparison_set"]
-        times = material.runs.loc[material.runs["comparison_set"] == name, "time_source"]
-        if "T" in material.question(name).resources and (times == "estimated").any():
-            words.append("time ESTIMATED")
-        if row["mixed"]:
-            words.append("conditions MIXED")
-    return ", ".join(dict.fromkeys(words))
 
 
 _FACTS = {

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
@@ -19,6 +21,7 @@ from mlflow import MlflowClient
 
 from pepr_mlops import cli
 from pepr_mlops.cli.table import table
+from pepr_mlops.cli.train import summary
 
 PROGRAM = [sys.executable, "-m", "pepr_mlops"]
 
@@ -209,6 +212,21 @@ def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
         assert run.info.status == "KILLED"
         assert run.data.tags["pepr.reason"] == "killed"
         assert run.data.metrics["time/train_s"] > 0
+
+
+def test_the_summary_says_what_disturbed_the_run() -> None:
+    outcome: Any = SimpleNamespace(
+        run=SimpleNamespace(run_id=""),
+        result=SimpleNamespace(
+            metrics={"test/accuracy": 0.9, "time/train_s": 30.0, "memory/rss_gb": 1.0}, stopped=None
+        ),
+        energy_source="estimated",
+        memory_metric="memory/rss_gb",
+        cautions=("other programs used 1.5 of 2 CPUs: time and energy are overstated",),
+    )
+    assert summary(outcome).splitlines()[-1] == (
+        "caution: other programs used 1.5 of 2 CPUs: time and energy are overstated"
+    )
 
 
 # Models ----------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def test_of_repetitions_the_newest_that_was_alone_on_its_device_stays() -> None:
             run("c", start=2, tags=shared),
         ]
     )
-    again, alike = "repeats it later", "did the same with nobody else at work there"
+    again, alike = "repeats it later", "did the same undisturbed"
     assert {run_id: text for run_id, ((_, text),) in _said(repeated(runs)).items()} == {
         "run0": f"run run1 {again}",
         "run2": f"run run1 {alike}",
@@ -117,14 +117,17 @@ def test_runs_of_others_and_other_settings_are_no_repetitions() -> None:
 
 
 ON_CPU = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "16"}
+ON_GPU = {"pepr.memory": "memory/reserved_gb", "pepr.cpu_count": "16"}
+ON_GPU_ALONE = {**ON_GPU, "pepr.energy_components": "gpu=measured"}
 
 
 @pytest.mark.parametrize(
     "tags",
     [
         {**ON_CPU, "pepr.cpu_others": "1.59"},  # a tenth would be 1.6
-        {"pepr.memory": "memory/reserved_gb", "pepr.cpu_count": "16", "pepr.cpu_others": "9"},
+        {**ON_GPU_ALONE, "pepr.cpu_others": "9"},
         ON_CPU,  # of a version that did not look
+        {**ON_CPU, "pepr.paused_s": "30.0", "pepr.energy_source": "none"},  # no energy is counted
     ],
 )
 def test_a_cpu_that_others_hardly_use_or_that_does_not_work_is_no_doubt(
@@ -191,13 +194,47 @@ def test_a_clean_run_is_not_doubted() -> None:
         (
             run(tags={**ON_CPU, "pepr.cpu_others": "1.61"}),
             "busy_cpu",
-            "other processes kept 1.6 of its 16 CPUs busy, which its time and energy contain",
+            "other programs used 1.6 of 16 CPUs: time and energy are overstated",
+        ),
+        (
+            run(tags={**ON_CPU, "pepr.cpu_others": "1.5", "pepr.cpu_others_of": "2"}),
+            "busy_cpu",
+            "other programs used 1.5 of 2 CPUs: time and energy are overstated",
+        ),
+        (  # it had its two CPUs to itself, and the counter is of all 16
+            run(
+                tags={
+                    **{**ON_CPU, "pepr.cpu_others": "0.0", "pepr.cpu_others_of": "2"},
+                    "pepr.machine_cpu_others": "9.5",
+                }
+            ),
+            "busy_machine",
+            "other programs used 9.5 of the machine's 16 CPUs: energy is overstated",
+        ),
+        (  # the energy of a GPU's job is also that of the CPUs
+            run(tags={**ON_GPU, "pepr.cpu_others": "9.0"}),
+            "busy_machine",
+            "other programs used 9.0 of the machine's 16 CPUs: energy is overstated",
+        ),
+        (
+            run(tags={"pepr.paused_s": "30.0"}),
+            "paused",
+            "stopped or asleep for 30 s of the training: time leaves that out, measured energy "
+            "does not",
         ),
     ],
 )
 def test_a_doubtful_run_says_why(made: dict[str, object], reason: str, text: str) -> None:
     found = flagged(frame([run(model="other", energy_wh=21.0), made]), ["energy_wh"])
     assert _said(found) == {"run1": [(reason, text)]}
+
+
+def test_a_pause_is_no_doubt_about_the_time_nor_about_an_estimate() -> None:
+    paused = {"pepr.paused_s": "30.0"}
+    assert flagged(frame([run(tags=paused)]), ["train_time_s"]).empty
+    estimated = {**paused, "pepr.energy_source": "estimated"}
+    found = flagged(frame([run(tags=estimated)]), ["energy_wh"])
+    assert found["reason"].tolist() == ["estimated"]
 
 
 def test_doubts_about_energy_do_not_touch_other_costs() -> None:

@@ -7,7 +7,7 @@ from made import frame, material, run
 
 from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.report import summary
+from pepr_mlops.report import cautions, summary
 from pepr_mlops.report.summary import spent_words, summarise
 
 RUNS = [
@@ -64,7 +64,7 @@ def test_an_energy_metric_is_energy_too() -> None:
     ]  # fmt: skip
     question = Question(resources=("energy/train_gpu_wh",), draws=20)
     found = material(runs, question=question)
-    assert summary.stamps(found, ["derma"]) == "energy ESTIMATED"
+    assert cautions.stamps(found, ["derma"]) == "energy ESTIMATED"
 
 
 def test_what_all_runs_cost_also_those_left_out() -> None:
@@ -141,6 +141,12 @@ def test_models_that_shared_their_cpus_are_told_of_at_the_top() -> None:
     )
 
 
+def test_models_that_stood_still_are_named_at_the_top() -> None:
+    stopped = run("c", tags={"pepr.paused_s": "30.0"})
+    (warning,) = summarise(material([*RUNS[:2], stopped])).warnings
+    assert warning.startswith("PAUSED: 1 of 3 models of derma were stopped for a while")
+
+
 def test_settings_of_one_model_are_no_models() -> None:
     runs = [*RUNS, run("a", precision="bf16", performance=0.7, energy_wh=9.0)]
     asked = Question(mixed="allow", draws=20)
@@ -171,14 +177,14 @@ def test_estimates_and_mixtures_cannot_be_overlooked() -> None:
     found = material(estimated)
     (warning,) = summarise(found).warnings
     assert warning.startswith("ESTIMATED: the energy of 3 of 3 runs")
-    assert summary.stamps(found, ["derma"]) == "energy ESTIMATED"
+    assert cautions.stamps(found, ["derma"]) == "energy ESTIMATED"
     assert "ESTIMATED" in summarise(found).methods
     assert summarise(found).answers[0].best.endswith("for 20 Wh (energy ESTIMATED)")
     mixed = material([*RUNS, run("d", precision="bf16")], question=Question(mixed="allow"))
     (warning,) = summarise(mixed).warnings
     assert warning.startswith("MIXED: derma")
-    assert summary.stamps(mixed, mixed.main_sets) == "conditions MIXED"
-    assert summary.stamps(material(RUNS), ["derma"]) == ""
+    assert cautions.stamps(mixed, mixed.main_sets) == "conditions MIXED"
+    assert cautions.stamps(material(RUNS), ["derma"]) == ""
 
 
 def test_a_doubtful_answer_is_said_to_be_one() -> None:
@@ -196,8 +202,8 @@ def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.time_source": "estimated"}} for r in RUNS]
     assert "ESTIMATED: the training time T" in summarise(material(runs)).warnings[0]
     timed = material(runs, question=Question(resources=("T",), draws=20))
-    assert summary.stamps(timed, ["derma"]) == "time ESTIMATED"
-    assert summary.stamps(material(runs), ["derma"]) == ""
+    assert cautions.stamps(timed, ["derma"]) == "time ESTIMATED"
+    assert cautions.stamps(material(runs), ["derma"]) == ""
 
 
 def test_what_the_methods_rest_on_is_cited_and_nothing_else() -> None:

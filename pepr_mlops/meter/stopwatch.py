@@ -1,0 +1,133 @@
+"""The time of a window, without that in which this process was stopped or its machine slept.
+
+A process does not notice that it is stopped (Ctrl-Z, `docker pause`, a scheduler that gives its
+machine to others for a while): the clock runs on, and so do the counters of energy. A thread that
+wakes four times a second notices, since it wakes late. So does one that waits for Python's lock or
+for a CPU, but the system tells those from a stop: a thread that waits for the lock looks for it
+every few milliseconds (`sys.getswitchinterval`), and one that waits for a CPU is counted as waiting
+(proc(5), `schedstat`). A machine that sleeps stops the monotonic clock too, but not the boot clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+_TICK_S = 0.25
+_LEAST_S = 1.0  # shorter stops are not told from a busy machine
+# A look at the lock comes after an interval and what waking takes: a tenth, at most a quarter.
+_LOOK, _SLOWEST_LOOK = 1.1, 1.25
+_SCHEDULED = Path("/proc/thread-self/schedstat")
+
+Clock = Callable[[], float]
+
+
+def boot_s() -> float:
+    """Seconds of the clock that runs on while the machine sleeps; of the other where there is
+    none."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    if clock is None and sys.platform == "darwin":
+        clock = time.CLOCK_MONOTONIC  # which Python's monotonic clock is not on a Mac
+    return time.perf_counter() if clock is None else time.clock_gettime(clock)
+
+
+class Stopwatch:
+    """Runs from when it is made until `stop`. The clocks are those of the system."""
+
+    def __init__(self, clock: Clock = time.perf_counter, boot: Clock = boot_s) -> None:
+        self._clock, self._boot = clock, boot
+        self._began_boot = boot() - clock()
+        self._began = self._ticked = clock()
+        self._stopped_s = 0.0
+        self._ticks = 0
+        self._ended = False
+        self._change = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="pepr stopwatch", daemon=True)
+        self._thread.start()
+
+    def elapsed_s(self) -> float:
+        """Seconds so far, without those in which this process was stopped or the machine slept."""
+        with self._change:
+            if self._clock() - self._ticked > _LEAST_S and not self._ended:
+                seen = self._ticks  # it may just have been resumed: have the thread look first
+                self._change.notify_all()
+                self._change.wait_for(lambda: self._ticks > seen, _LEAST_S)
+            return self._clock() - self._began - self._stopped_s
+
+    def stop(self) -> tuple[float, float]:
+        """End it: `elapsed_s`, and how many seconds of a stop or of sleep it leaves out."""
+        elapsed_s = self.elapsed_s()
+        with self._change:
+            self._ended = True
+            self._change.notify_all()
+        self._thread.join()
+        slept_s = self._boot() - self._clock() - self._began_boot
+        return elapsed_s, self._stopped_s + (slept_s if slept_s >= _LEAST_S else 0.0)
+
+    def _run(self) -> None:
+        before = _Use.now()
+        with self._change:
+            while not self._ended:
+                self._change.wait(_TICK_S)
+                now, use = self._clock(), _Use.now()
+                self._stopped_s += stopped_s(now - self._ticked, before, use)
+                self._ticked, before = now, use
+                self._ticks += 1
+                self._change.notify_all()
+
+
+class Timed:
+    """What meters have in common: the stopwatch of the window that is open, if one is."""
+
+    _watch: Stopwatch | None = None
+
+    def elapsed_s(self) -> float:
+        """Seconds since the window was opened, as `Stopwatch.elapsed_s`."""
+        assert self._watch is not None
+        return self._watch.elapsed_s()
+
+    def _start(self) -> None:
+        if self._watch is not None:  # a window that an error left open
+            self._watch.stop()
+        self._watch = Stopwatch()
+
+    def _stop(self) -> tuple[float, float]:
+        assert self._watch is not None
+        found, self._watch = self._watch.stop(), None
+        return found
+
+
+class _Use:
+    """What this thread has waited for so far: how often for anything, how long for a CPU, and the
+    CPU seconds of the process. `waits` is None where the system does not count them."""
+
+    def __init__(self, waits: int | None, queued_s: float, cpu_s: float) -> None:
+        self.waits, self.queued_s, self.cpu_s = waits, queued_s, cpu_s
+
+    @classmethod
+    def now(cls) -> _Use:
+        who = getattr(resource, "RUSAGE_THREAD", None)
+        waits = None if who is None else resource.getrusage(who).ru_nvcsw
+        queued_s = 0.0
+        with suppress(OSError, ValueError, IndexError):
+            queued_s = int(_SCHEDULED.read_text().split()[1]) / 1e9
+        return cls(waits, queued_s, time.process_time())
+
+
+def stopped_s(tick_s: float, before: _Use, after: _Use) -> float:
+    """Seconds of a stop in a tick that took `tick_s`; 0 where it was late for another reason."""
+    late_s = tick_s - _TICK_S - (after.queued_s - before.queued_s)
+    if before.waits is None or after.waits is None:
+        ran_s = after.cpu_s - before.cpu_s
+    else:
+        ran_s = (after.waits - before.waits) * sys.getswitchinterval()
+    return late_s - _LOOK * ran_s if late_s - _SLOWEST_LOOK * ran_s >= _LEAST_S else 0.0
