@@ -45,6 +45,7 @@ class Outcome:
     energy_source: str
     memory_metric: str
     cautions: tuple[str, ...] = ()
+    constant_w: float | None = None  # of an estimate, counted whatever the load
 
 
 def run(
@@ -133,7 +134,7 @@ def run(
         load = OtherLoad(logged.earlier)
         checkpoint = None
         if folder is not None:
-            checkpoint = Checkpoint(folder, logged.run_id, hardware.conditions(opening))
+            checkpoint = Checkpoint(folder, logged.run_id, _machine(opening))
         if saved is not None and checkpoint is not None:
             shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
             _take_up(saved, checkpoint, gauges, logged)
@@ -168,6 +169,7 @@ def run(
         gauges.energy_source,
         memory_metric(device.type),
         tuple(cautions({**opening, **closing})),
+        float(opening["pepr.energy_constant_w"]) if "pepr.energy_constant_w" in opening else None,
     )
 
 
@@ -327,14 +329,14 @@ def _saved(
     One that was begun on other hardware, with other sensors or on another server begins anew:
     costs of two machines do not add up to one of either.
     """
-    from pepr_mlops import hardware, tracking
+    from pepr_mlops import tracking
     from pepr_mlops.checkpoint import load
 
     try:
         saved = load(folder)
         if saved is None:
             return None
-        if saved.hardware != hardware.conditions(opening):
+        if saved.hardware != _machine(opening):
             raise ValueError(f"it was begun on {saved.hardware}")
         with impatient():
             if not tracking.knows(saved.run_id, tracking_uri):
@@ -344,6 +346,14 @@ def _saved(
         note(f"begins anew, since the checkpoint cannot be continued: {one_line(error)}")
         return None
     return saved
+
+
+def _machine(opening: Mapping[str, str]) -> str:
+    """What the costs of two attempts must share to add up."""
+    from pepr_mlops import hardware
+
+    model = opening.get("pepr.energy_model")
+    return hardware.conditions(opening) + (f", energy of {model}" if model else "")
 
 
 def _take_up(saved: Saved, checkpoint: Checkpoint, gauges: Gauges, logged: Run) -> None:

@@ -111,6 +111,8 @@ TAGS: dict[str, str] = {
     "pepr.energy_source": "measured, estimated or none; lost: known for a part of the run only",
     "pepr.energy_components": "source of each component, such as gpu=measured,cpu=measured",
     "pepr.energy_method": "what read or estimated the energy",
+    "pepr.energy_model": "power of each component at full load that an estimate assumes",
+    "pepr.energy_constant_w": "power in W that an estimate counts whatever the load",
     "pepr.energy_missing": "why components have no energy, or lost it during the run",
     "pepr.weights": "pretrained weights: timm's name of them, or the file with its digest",
     "pepr.energy_caution": "why a measured energy is less exact than usual",
@@ -198,6 +200,9 @@ ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the
 
 # What a machine is, and how much of it a run may use: the columns of their tags.
 HARDWARE = ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_clocks_mhz")
+
+# What costs must share to add up, or to be forecast one from another.
+MEASURED_BY = (*HARDWARE, "energy_components", "energy_model")
 
 # What runs of one comparison set share; anything of it changes cost or performance.
 COMPARED = (

@@ -11,13 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from zeus.monitor import Measurement
 from zeus.utils.testing import ReplayZeusMonitor
 
 from pepr_mlops import meter as meters
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, open_meter
+from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, estimate, open_meter
 from pepr_mlops.meter import zeus as sensors
 
 RECORDED = """start_time,window_name,elapsed_time,gpu0_energy
@@ -279,9 +280,50 @@ def test_an_estimate_says_what_it_assumes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Some CPU", 4 * count_cpus()))
     assert "(unknown CPU, 4 W a thread)" in EstimateMeter(_wait, "").method
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Known CPU", 125.0))
+    monkeypatch.setattr(estimate, "is_virtual", lambda: False)
     method = EstimateMeter(_wait, "no RAPL here").method
     assert "Known CPU, 125 W at full load;" in method
     assert method.endswith("not measured: no RAPL here")
+
+
+def test_an_estimate_of_a_virtual_machine_takes_its_share_of_the_socket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from codecarbon.core import cpu
+
+    monkeypatch.setattr(estimate, "is_virtual", lambda: True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    epyc = "AMD EPYC 7763 64-Core Processor"
+    monkeypatch.setattr(cpu.TDP, "_main", lambda self: (epyc, 280.0))
+    meter = EstimateMeter(_wait, "")
+    assert "4.38 W at full load (2 of the 128 threads of a socket of 280 W)" in meter.method
+    assert meter.details["pepr.energy_model"].startswith("cpu 4.38 W, ")
+    monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Intel Xeon Platinum 9999", 205.0))
+    assert "(the virtual machine's share of the socket is not known)" in (
+        EstimateMeter(_wait, "").method
+    )
+
+
+def test_an_estimate_counts_the_memory_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container of 8 GiB on a host of 1 TiB: two modules of 5 W, as CodeCarbon has it."""
+    from codecarbon.external.hardware import B_TO_GB
+    from codecarbon.external.ram import RAM
+
+    host, container = 1024 * B_TO_GB, 8 * B_TO_GB
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=host))
+    monkeypatch.setattr(estimate, "allowed_memory", lambda: container)
+    meter = EstimateMeter(_wait, "")
+    assert meter._dram_w == 10.0
+    assert pytest.approx(38.0) == RAM().total_power().W  # of the host
+    assert "memory 10 W (8.59 GB)" in meter.method
+
+
+def test_what_an_estimate_counts_whatever_the_load() -> None:
+    """The memory, and what CodeCarbon's model takes for a CPU that does nothing."""
+    meter = EstimateMeter(_wait, "")
+    meter._cpu._cpu_load_meter = SimpleNamespace(percent=lambda: 0.0)
+    idle_w = meter._cpu._get_power_from_cpu_load().W + meter._dram_w
+    assert float(meter.details["pepr.energy_constant_w"]) == pytest.approx(idle_w, rel=1e-3)
 
 
 def test_where_the_model_does_not_apply_there_is_no_estimate(

@@ -13,6 +13,7 @@ import pandas as pd
 from pepr_mlops.cli import searched
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, tell, text
+from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.safe import printable
 from pepr_mlops.spec import AUTO, TRIED, Job
@@ -263,7 +264,7 @@ def _spent(now: Status) -> str:
 def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
     of = runs[runs["spec"].isin(list(jobs.index))]
     known = sorted(set(of["energy_source"].dropna()) - {"none"})
-    return " and ".join(known) or "no energy known"
+    return (" and ".join(known) or "no energy known") + constant_text(of)
 
 
 def _number(value: float, unit: str) -> str:

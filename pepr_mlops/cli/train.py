@@ -98,7 +98,7 @@ def summary(outcome: Outcome) -> str:
     rows = [
         ("test accuracy", f"{metrics['test/accuracy']:.4f}"),
         ("test AUC", f"{metrics['test/auc']:.4f}" if "test/auc" in metrics else "not defined"),
-        ("training energy", energy_text(metrics.get("energy/train_wh"), outcome.energy_source)),
+        ("training energy", energy_text(metrics.get("energy/train_wh"), _energy_source(outcome))),
         ("training time", seconds_text(metrics["time/train_s"])),
         ("memory", "not known" if memory is None else f"{memory:.2f} GB ({kind})"),
     ]
@@ -114,6 +114,17 @@ def summary(outcome: Outcome) -> str:
     if view.startswith("mlflow "):
         view = _as_typed_here(view)
     return f"{text}\n\nSee it in MLflow: {view}"
+
+
+def _energy_source(outcome: Outcome) -> str:
+    """How the energy is known, and how much of an estimate does not depend on what was computed."""
+    from pepr_mlops.costs import J_PER_WH
+
+    energy_wh = outcome.result.metrics.get("energy/train_wh")
+    if outcome.constant_w is None or not energy_wh:
+        return outcome.energy_source
+    constant_wh = outcome.constant_w * outcome.result.metrics["time/train_s"] / J_PER_WH
+    return f"{outcome.energy_source}, {constant_wh / energy_wh:.0%} of it whatever the load"
 
 
 def _as_typed_here(command: str) -> str:

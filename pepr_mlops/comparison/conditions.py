@@ -40,7 +40,7 @@ def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
     exempt = set(costs) if set(costs) <= set(COMPARED) else set()
     shared = [c for c in COMPARED if c not in exempt]
     if about_energy(costs):
-        shared.append("energy_components")
+        shared += ["energy_components", "energy_model"]
     if "memory_gb" in costs:
         shared.append("memory_metric")
     return shared

@@ -8,6 +8,9 @@ import pandas as pd
 
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, comparable, conditions
 from pepr_mlops.comparison.question import Question
+from pepr_mlops.costs import J_PER_WH
+
+_ALIKE = 0.05  # of the power of models, a difference less than which is none
 
 
 def notes_on(
@@ -19,7 +22,8 @@ def notes_on(
     if about_energy(costs) and estimated.any():
         notes.append(
             f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by 40 % and "
-            f"more; intervals take {question.energy_error:.0%} (--energy-error)"
+            f"more{constant_text(used)}; intervals take {question.energy_error:.0%} "
+            "(--energy-error)"
         )
     imported = used["imported_from"].dropna().unique()
     if len(imported):
@@ -43,6 +47,35 @@ def notes_on(
             "whatever they differ in besides"
         )
     return notes
+
+
+def constant_share(runs: pd.DataFrame) -> float | None:
+    """The share of the estimated training energy of runs that is the same whatever they compute:
+    that of the power which the estimate counts at any load. None where it is not known."""
+    known = runs["energy_constant_w"].notna() & (runs["energy_wh"] > 0)
+    energy_j = float((runs.loc[known, "energy_wh"] * J_PER_WH).sum())
+    constant_j = float((runs["energy_constant_w"] * runs["train_time_s"])[known].sum())
+    return constant_j / energy_j if energy_j else None
+
+
+def constant_text(runs: pd.DataFrame) -> str:
+    """The same as the end of a sentence, or nothing."""
+    share = constant_share(runs)
+    return "" if share is None else f", and {share:.0%} of it is counted whatever the load"
+
+
+def same_ranking(name: str, members: pd.DataFrame) -> list[str]:
+    """A note where estimated energy cannot rank the models of a set in another way than time."""
+    if not members["energy_source"].fillna("").str.contains("estimated").all():
+        return []
+    by_row = members.groupby(["model", "variant"])[["energy_wh", "train_time_s"]].mean()
+    watts = by_row["energy_wh"] * J_PER_WH / by_row["train_time_s"]
+    if len(watts) < 2 or not watts.max() <= (1 + _ALIKE) * watts.min():
+        return []
+    return [
+        f"{name}: the estimate gives all models between {watts.min():.3g} and {watts.max():.3g} W, "
+        "so that their energy ranks them as their time does; compare by time (T), or measure"
+    ]
 
 
 def _carbon_notes(used: pd.DataFrame, question: Question) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from pepr_mlops.comparison import checks
 from pepr_mlops.comparison.conditions import (
     NOT_KNOWN,
+    about_energy,
     comparable,
     groups,
     in_common,
@@ -18,7 +19,7 @@ from pepr_mlops.comparison.conditions import (
     mixed,
     own_params,
 )
-from pepr_mlops.comparison.notes import notes_on
+from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.frame import Evidence, label, metrics
@@ -68,6 +69,8 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
                 name += " [MIXED reference]"
             if name in members:
                 raise WrongUse(f"experiment: two sets are called {name}; score them one by one")
+            if about_energy(costs):
+                notes += same_ranking(name, rows)
             members[name], shared[name] = rows.assign(comparison_set=name), common
     placed = pd.concat([rows["comparison_set"] for rows in members.values()])
     judged["comparison_set"] = placed  # by row: a run may be in two experiments

@@ -26,12 +26,13 @@ class Meter(Protocol):
     """Measures one block at a time.
 
     `sources` names the components that count towards energy and how each is known, `method` says
-    how in words, `notes` why other components are not read.
+    how in words, `notes` why other components are not read; `details` are tags of its own.
     """
 
     sources: Mapping[str, Source]
     method: str
     notes: Mapping[str, str]
+    details: Mapping[str, str]
 
     def begin(self, name: str) -> None:
         """Open the window `name` once the device has finished the work given to it."""
@@ -149,7 +150,8 @@ def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
 
 def source_tags(meter: Meter) -> dict[str, str]:
     """How the energy is known."""
-    tags = {"pepr.energy_source": overall(meter.sources), "pepr.energy_method": meter.method}
+    source = {"pepr.energy_source": overall(meter.sources), "pepr.energy_method": meter.method}
+    tags = {**source, **meter.details}
     if meter.sources:
         tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in meter.sources.items())
     return tags

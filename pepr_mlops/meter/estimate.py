@@ -5,51 +5,76 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
 from pepr_mlops.costs import Window
 from pepr_mlops.errors import one_line
+from pepr_mlops.meter.sockets import design_power_w, is_virtual
 from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import Source
+from pepr_mlops.processes import allowed_memory
 
 _EVERY_S = 1.0
+_IDLING = 0.1  # of its design power, as CodeCarbon has it
 
 
 class EstimateMeter(Timed):
     """Estimates CPU and memory power with CodeCarbon's offline model of a machine without sensors.
 
     The CPU takes its design power times 0.1 + 0.9 load³, the load being the whole machine's,
-    sampled every second; memory takes a constant power by its size. Off by 40 % and more, hence
-    marked everywhere. `why` says why nothing is measured. Raises `LookupError` where the model
-    does not apply.
+    sampled every second; memory takes a constant power by the size that this process may use. Off
+    by 40 % and more, hence marked everywhere, and mostly the same whatever is computed. `why` says
+    why nothing is measured. Raises `LookupError` where the model does not apply.
     """
 
     def __init__(self, synchronize: Callable[[], None], why: str) -> None:
         with _codecarbon_quiet():
             from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
             from codecarbon.core.util import count_cpus, count_physical_cpus
-            from codecarbon.external.hardware import CPU
+            from codecarbon.external.hardware import B_TO_GB, CPU
             from codecarbon.external.ram import RAM
+
+            class AllowedRAM(RAM):
+                @property
+                def machine_memory_GB(self) -> float:  # noqa: N802  # CodeCarbon's name
+                    return float(min(super().machine_memory_GB, allowed_memory() / B_TO_GB))
 
             tdp = TDP()
             try:
-                self._dram_w = float(RAM().total_power().W)
+                memory = AllowedRAM()
+                self._dram_w = float(memory.total_power().W)
+                size_gb = memory.machine_memory_GB * B_TO_GB / 1e9
             except Exception as error:  # CodeCarbon asks Slurm for it, which may not be there
                 raise LookupError(f"memory size unknown: {one_line(error)}") from error
             if tdp.tdp is None or self._dram_w <= 0:
                 raise LookupError("CodeCarbon knows neither this CPU nor this memory")
             # CodeCarbon's own guess for a CPU it does not know is of all threads already.
             guessed = tdp.tdp == DEFAULT_POWER_PER_CORE * count_cpus()
-            full_w = tdp.tdp if guessed else tdp.tdp * count_physical_cpus()
-            self._cpu = CPU.from_utils(".", "cpu_load", tdp.model, full_w)
+            full_w, about = float(tdp.tdp), "unknown CPU, 4 W a thread"
+            if not guessed:
+                full_w, about = design_power_w(
+                    tdp.model,
+                    full_w,
+                    count_physical_cpus(),
+                    os.cpu_count() or 1,
+                    virtual=is_virtual(),
+                )
+            self._cpu = CPU.from_utils(".", "cpu_load", tdp.model, full_w)  # type: ignore[arg-type]
         self.sources: Mapping[str, Source] = {"cpu": "estimated", "dram": "estimated"}
+        constant_w = self._dram_w + _IDLING * full_w
         self.method = (
-            f"CodeCarbon {metadata.version('codecarbon')} model: CPU {tdp.model}, {full_w:g} W at "
-            f"full load{' (unknown CPU, 4 W a thread)' if guessed else ''}; memory "
-            f"{self._dram_w:g} W{'; not measured: ' + why if why else ''}"
+            f"CodeCarbon {metadata.version('codecarbon')} model: CPU {tdp.model}, {full_w:.3g} W "
+            f"at full load{f' ({about})' if about else ''}; memory {self._dram_w:g} W "
+            f"({size_gb:.3g} GB); {constant_w:.3g} W of these whatever the load"
+            f"{'; not measured: ' + why if why else ''}"
         )
+        self.details = {
+            "pepr.energy_model": f"cpu {full_w:.3g} W, dram {self._dram_w:g} W",
+            "pepr.energy_constant_w": f"{constant_w:.4g}",
+        }
         self.notes: Mapping[str, str] = {}
         self._synchronize = synchronize
         self._joules: dict[str, float] = {}

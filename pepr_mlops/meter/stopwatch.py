@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +88,7 @@ class Stopwatch:
 class Timed:
     """What meters have in common: the stopwatch of the window that is open, if one is."""
 
+    details: Mapping[str, str] = {}
     _watch: Stopwatch | None = None
 
     def elapsed_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.report.material import Material, energy_matters
 
 _DISTURBED = {"busy_cpu", "busy_machine", "other_processes"}
@@ -21,7 +22,7 @@ def warnings(material: Material) -> list[str]:
             if estimated.any():
                 found.append(
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} was "
-                    "not measured; such estimates are off by 40 % and more"
+                    f"not measured; such estimates are off by 40 % and more{constant_text(runs)}"
                 )
         if "T" in material.resources(name) and (runs["time_source"] == "estimated").any():
             found.append(f"ESTIMATED: the training time T of runs of {name} was not measured")

@@ -14,7 +14,7 @@ import pandas as pd
 from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.ledger import Claim
-from pepr_mlops.names import HARDWARE, PHASES
+from pepr_mlops.names import MEASURED_BY, PHASES
 from pepr_mlops.spec import AUTO, SWEPT, TRIED, Job, RunSpec, as_text
 from pepr_mlops.sweep.tasks import FINAL, Task
 
@@ -23,7 +23,6 @@ _CONDITIONS = (
     *("data_digest", "image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "launch", "compile", "deterministic"),
 )
-_MEASURED_BY = (*HARDWARE, "energy_components")
 _MOST = 100_000  # jobs
 _LEAST = 3  # models, to tell how cost grows with parameters
 
@@ -210,7 +209,7 @@ def _of_one_machine(known: pd.DataFrame) -> pd.DataFrame:
     """Those of the machine and the sensors of the last one."""
     if known.empty:
         return known
-    here = conditions(known, _MEASURED_BY).astype("str")
+    here = conditions(known, MEASURED_BY).astype("str")
     return known[(here == here.iloc[-1]).all(axis=1)]
 
 
@@ -229,7 +228,7 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
         for name, metric in columns.items()
     }
     kind = pd.Series(np.where(probed, "probe", "run"), runs.index)
-    wanted = ["spec", "model", *_CONDITIONS, *_MEASURED_BY, *(f"params.{n}" for n in TRIED)]
+    wanted = ["spec", "model", *_CONDITIONS, *MEASURED_BY, *(f"params.{n}" for n in TRIED)]
     table = runs.reindex(columns=wanted).assign(**costs, kind=kind)
     return table[(finished | probed) & table["time_s"].notna()]
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.names import HARDWARE, PERFORMANCE, RESOURCES
+from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
 from pepr_mlops.spec import AUTO, TRIED, Job, as_text
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
@@ -23,7 +23,6 @@ from pepr_mlops.sweep.tasks import Task
 _WH, _S = "energy/train_wh", "time/train_s"
 HISTORY = (PERFORMANCE, _WH, _S)
 _FORECAST_WH, _FORECAST_S = "metrics.forecast/train_wh", "metrics.forecast/train_s"
-_SAME = (*HARDWARE, "energy_components")  # what costs must share besides the spec
 
 History = Callable[[Sequence[str]], pd.DataFrame]
 
@@ -166,7 +165,7 @@ def _last_probes(of: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_alike(used: pd.DataFrame) -> None:
-    for name in _SAME:
+    for name in MEASURED_BY:
         if used[name].nunique(dropna=False) > 1:
             values = " and ".join(as_text(v) for v in used[name].unique())
             raise WorkFailed(

@@ -132,7 +132,9 @@ def test_training_prints_a_table_with_the_source_of_the_energy(
     source = run.data.tags["pepr.energy_source"]
     assert re.search(rf"^test accuracy +{accuracy:.4f}$", out, flags=re.M)
     assert re.search(
-        rf"^training energy +{re.escape(f'{energy:.4g}')} Wh \({source}\)$", out, flags=re.M
+        rf"^training energy +{re.escape(f'{energy:.4g}')} Wh \({source}(, \d+% of it whatever the load)?\)$",
+        out,
+        flags=re.M,
     )
     assert f"mlflow ui --backend-store-uri {store}" in out
     lines = [line for line in err.splitlines() if line.startswith("epoch ")]
@@ -218,12 +220,18 @@ def test_the_summary_says_what_disturbed_the_run() -> None:
     outcome: Any = SimpleNamespace(
         run=SimpleNamespace(run_id=""),
         result=SimpleNamespace(
-            metrics={"test/accuracy": 0.9, "time/train_s": 30.0, "memory/rss_gb": 1.0}, stopped=None
+            metrics={
+                **{"test/accuracy": 0.9, "time/train_s": 36.0, "memory/rss_gb": 1.0},
+                "energy/train_wh": 0.26,  # 26 W
+            },
+            stopped=None,
         ),
         energy_source="estimated",
+        constant_w=20.8,
         memory_metric="memory/rss_gb",
         cautions=("other programs used 1.5 of 2 CPUs: time and energy are overstated",),
     )
+    assert "training energy  0.26 Wh (estimated, 80% of it whatever the load)" in summary(outcome)
     assert summary(outcome).splitlines()[-1] == (
         "caution: other programs used 1.5 of 2 CPUs: time and energy are overstated"
     )

@@ -480,6 +480,49 @@ def test_per_cent_and_losses_are_no_performance() -> None:
         compare(frame([run(metrics={"test/loss": 0.3})]), Question(performance="test/loss"))
 
 
+def _estimated(model: str, watts: float, seconds: float, constant_w: str = "20.8") -> dict:  # type: ignore[type-arg]
+    tags = {
+        "pepr.energy_source": "estimated",
+        "pepr.energy_components": "cpu=estimated,dram=estimated",
+        "pepr.energy_constant_w": constant_w,
+    }
+    energy_wh = watts * seconds / 3600
+    return run(model, energy_wh=energy_wh, train_time_s=seconds, tags=tags)
+
+
+def test_what_of_an_estimate_is_the_same_whatever_is_computed_is_said() -> None:
+    """20.8 W of 26 and of 25.2 W, over 100 and 300 s: 8,320 of 10,160 J."""
+    found = compare(
+        frame([_estimated("a", 26, 100), _estimated("b", 25.2, 300)]), Question(draws=0)
+    )
+    (note,) = [n for n in found.notes if "ESTIMATED" in n]
+    assert "off by 40 % and more, and 82% of it is counted whatever the load; intervals" in note
+    measured = compare(frame(THREE), Question(draws=0))
+    assert not any("whatever the load" in n for n in measured.notes)
+
+
+def test_an_estimate_that_can_only_rank_as_time_does_says_so() -> None:
+    alike = frame([_estimated("a", 25.2, 100), _estimated("b", 26, 300)])
+    said = (
+        "derma: the estimate gives all models between 25.2 and 26 W, so that their energy ranks "
+        "them as their time does; compare by time (T), or measure"
+    )
+    assert said in compare(alike, Question(draws=0)).notes
+    assert not any("ranks" in n for n in compare(alike, Question(resources=("T",), draws=0)).notes)
+    unlike = frame([_estimated("a", 22, 100), _estimated("b", 28, 300)])
+    assert not any("ranks them" in n for n in compare(unlike, Question(draws=0)).notes)
+    measured = frame([run("a", energy_wh=2.0), run("b", energy_wh=2.02)])
+    assert not any("ranks them" in n for n in compare(measured, Question(draws=0)).notes)
+
+
+def test_estimates_of_machines_with_other_memory_do_not_mix() -> None:
+    models = ("cpu 8 W, dram 20 W", "cpu 8 W, dram 10 W")
+    runs = frame([run(m, tags={"pepr.energy_model": m}) for m in models])
+    with pytest.raises(WrongUse, match="derma mixes energy_model"):
+        compare(runs, Question())
+    compare(runs, Question(resources=("T",), draws=0))
+
+
 def test_estimated_energy_is_said_aloud() -> None:
     runs = [
         run(m, energy_wh=e, tags={"pepr.energy_source": "estimated"})
