@@ -50,7 +50,12 @@ def dry_run(
     tell(now.notes)
     expected = plan.to_come(now.jobs, now.runs, parameters(specs))
     shown = _jobs_frame(now.jobs).assign(
-        forecast_wh=expected["energy_wh"], forecast_s=expected["time_s"], basis=expected["basis"]
+        **{
+            f"forecast_{unit}{end}": expected[cost + end]
+            for cost, unit in zip(plan.COSTS, ("wh", "s"), strict=True)
+            for end in ("", "_low", "_high")
+        },
+        basis=expected["basis"],
     )
     if form != "table":
         say(text(shown.reset_index(names="spec"), form))
@@ -59,8 +64,8 @@ def dry_run(
     rows = [
         [
             *(str(row[c]) for c in columns),
-            _number(row["forecast_wh"], "Wh"),
-            "" if pd.isna(row["forecast_s"]) else seconds_text(row["forecast_s"]),
+            _forecast(row, "forecast_wh"),
+            _forecast(row, "forecast_s"),
             "" if pd.isna(row["basis"]) else row["basis"],
         ]
         for _, row in shown.iterrows()
@@ -74,8 +79,8 @@ def dry_run(
             [
                 ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
                 ("energy so far, with evaluation and trials", _spent(now)),
-                (f"energy of training alone {to_come}", _sum(left["forecast_wh"], "Wh")),
-                (f"time of training alone {to_come}", _sum(left["forecast_s"], "s")),
+                (f"energy of training alone {to_come}", _sum(left, "forecast_wh")),
+                (f"time of training alone {to_come}", _sum(left, "forecast_s")),
                 ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
             ]
         )
@@ -213,8 +218,8 @@ class Progress:
             return f"{line}; {searched.line(self._search, now)}"
         expected = plan.to_come(now.jobs, now.runs, self._parameters)
         if expected["time_s"].notna().any():
-            line += f"; to come {_sum(expected['energy_wh'], 'Wh')}, "
-            line += f"{_sum(expected['time_s'], 's')} of training"
+            line += f"; to come {_sum(expected, 'energy_wh')}, "
+            line += f"{_sum(expected, 'time_s')} of training"
         best = best_so_far(now.runs, list(now.jobs["spec"]))
         return line + (f"; best {best}" if best else "")
 
@@ -271,10 +276,33 @@ def _number(value: float, unit: str) -> str:
     return "" if pd.isna(value) else f"{value:.4g} {unit}"
 
 
-def _sum(values: pd.Series[float], unit: str) -> str:
+def _amount(value: float, name: str) -> str:
+    """Seconds or watt-hours, by the end of the column's name."""
+    return seconds_text(value) if name.endswith("_s") else f"{value:.3g} Wh"
+
+
+def _forecast(row: pd.Series[Any], name: str) -> str:
+    """The forecast of a job, with the range of one that is extrapolated."""
+    if pd.isna(row[name]):
+        return ""
+    if pd.isna(row[f"{name}_low"]):
+        return _amount(row[name], name)
+    low, high = (_amount(row[f"{name}_{end}"], name) for end in ("low", "high"))
+    return f"{_amount(row[name], name)} ({low} to {high})"
+
+
+def _sum(expected: pd.DataFrame, name: str) -> str:
+    """What all jobs take, from the least to the most that those may take which are extrapolated."""
+    values = expected[name]
     known = values.dropna()
     if known.empty:
+        unit = "s" if name.endswith("_s") else "Wh"
         return "not known: no job like these has run here" if len(values) else f"0 {unit}"
-    total = seconds_text(known.sum()) if unit == "s" else f"{known.sum():.4g} {unit}"
+    text = f"about {_amount(known.sum(), name)}"
+    guessed = int(expected["basis"].str.startswith("extrapolated").sum())
+    if guessed:
+        low, high = (expected[f"{name}_{end}"].fillna(values).sum() for end in ("low", "high"))
+        text += f" ({_amount(low, name)} to {_amount(high, name)}, {guessed} of {len(values)} jobs "
+        text += "extrapolated)"
     unknown = len(values) - len(known)
-    return f"about {total}" + (f", and {unknown} jobs of which nothing is known" if unknown else "")
+    return text + (f", and {unknown} jobs of which nothing is known" if unknown else "")

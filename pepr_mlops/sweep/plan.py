@@ -152,46 +152,67 @@ def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
     )
 
 
+COSTS = ("energy_wh", "time_s")
+
+
 def forecast(
     specs: Sequence[Job], runs: pd.DataFrame, parameters: Mapping[str, int]
 ) -> pd.DataFrame:
     """What each job is expected to cost, from finished runs and probes under its conditions.
 
-    One row per spec, the index its fingerprint: `energy_wh`, `time_s`, both missing where nothing
-    like it was run yet, and `basis`. Of a job that was probed it is the last probe's; of a model
-    that was trained, or else probed, the mean of its runs; of another a power law of cost over
-    `parameters` (weights by model) through those of at least three models, or else their mean.
+    One row per spec, the index its fingerprint: `energy_wh` and `time_s`, both missing where
+    nothing like it was run yet, `energy_wh_low`, `energy_wh_high` and so on, and `basis`. Of a job
+    that was probed it is the last probe's; of a model that was trained, or else probed, the mean of
+    its runs; both have no range. Of another it is extrapolated: a power law of cost over
+    `parameters` (weights by model) through at least three other models, in whose 95 % prediction
+    interval it is, or else their mean, between the least and the greatest of them, or one of them.
     Costs scale with epochs and fraction; where several machines have some, those of the last count.
     """
-    rows = []
     known = _per_epoch(runs)
+    rows = []
     for spec in specs:
         own = known[known["spec"] == spec.fingerprint]
         alike = _of_one_machine(known[_alike(known, spec)])
         same = alike[alike["model"] == spec.model]
         if (same["kind"] == "run").any():
             same = same[same["kind"] == "run"]
-        scale = spec.epochs * spec.fraction
         if (own["kind"] == "probe").any():
-            last = own[own["kind"] == "probe"].iloc[-1]
-            rows.append((last["energy_wh"] * scale, last["time_s"] * scale, "probe"))
+            found = dict(own.loc[own["kind"] == "probe", list(COSTS)].iloc[-1])
+            basis = "probe"
         elif len(same):
-            mean = same[["energy_wh", "time_s"]].mean() * scale
-            kind = same["kind"].iloc[0] + ("s" if len(same) > 1 else "")
-            rows.append((mean["energy_wh"], mean["time_s"], f"{len(same)} {kind} of it"))
+            found = dict(same[list(COSTS)].mean())
+            basis = f"{len(same)} {same['kind'].iloc[0]}{'s' * (len(same) > 1)} of it"
         else:
-            energy_wh, time_s = (
-                _by_size(alike, cost, spec.model, parameters) for cost in ("energy_wh", "time_s")
-            )
-            basis = "models of other sizes"
-            if np.isnan(time_s):
-                energy_wh, time_s = alike[["energy_wh", "time_s"]].mean()
-                basis = "the mean of other models"
-            rows.append((energy_wh * scale, time_s * scale, basis))
-    found = pd.DataFrame(
-        rows, index=[s.fingerprint for s in specs], columns=["energy_wh", "time_s", "basis"]
-    )
-    return found.assign(basis=found["basis"].where(found["time_s"].notna(), "not known"))
+            found, basis = _extrapolated(alike, spec.model, parameters)
+        scale = spec.epochs * spec.fraction
+        rows.append({name: value * scale for name, value in found.items()} | {"basis": basis})
+    columns = [*COSTS, *(f"{cost}_{end}" for cost in COSTS for end in ("low", "high"))]
+    table = pd.DataFrame(rows, index=[s.fingerprint for s in specs], columns=[*columns, "basis"])
+    table = table.astype(dict.fromkeys(columns, float))
+    return table.assign(basis=table["basis"].where(table["time_s"].notna(), "not known"))
+
+
+def _extrapolated(
+    alike: pd.DataFrame, model: str, parameters: Mapping[str, int]
+) -> tuple[dict[str, float], str]:
+    """What a model that never ran may cost per epoch, with a range, and from what."""
+    by_size = {cost: _by_size(alike, cost, model, parameters) for cost in COSTS}
+    if not np.isnan(by_size["time_s"][0]):
+        n = alike.loc[alike["model"].isin(list(parameters)), "model"].nunique()
+        basis = f"extrapolated from {n} models of other sizes"
+        guesses = by_size
+    else:
+        means = alike.groupby("model")[list(COSTS)].mean()
+        basis = f"extrapolated: the mean of {len(means)} other models"
+        guesses = {c: (means[c].mean(), means[c].min(), means[c].max()) for c in COSTS}
+        if len(means) == 1:
+            basis = "extrapolated: one other model, which tells no range"
+            guesses = {c: (means[c].item(), np.nan, np.nan) for c in COSTS}
+    return {
+        f"{cost}{end}": float(value)
+        for cost, guess in guesses.items()
+        for end, value in zip(("", "_low", "_high"), guess, strict=True)
+    }, basis
 
 
 def to_come(jobs: pd.DataFrame, runs: pd.DataFrame, parameters: Mapping[str, int]) -> pd.DataFrame:
@@ -201,7 +222,8 @@ def to_come(jobs: pd.DataFrame, runs: pd.DataFrame, parameters: Mapping[str, int
     by_run = runs[runs["probe"].isna()].drop_duplicates("run_id").set_index("run_id")
     for cost, column in (("energy_wh", "energy_wh"), ("time_s", "train_time_s")):
         so_far = left["run_id"].map(by_run[column]).astype(float).fillna(0.0)
-        expected[cost] = (expected[cost] - so_far).clip(lower=0.0)
+        for name in (cost, f"{cost}_low", f"{cost}_high"):
+            expected[name] = (expected[name] - so_far).clip(lower=0.0)
     return expected
 
 
@@ -242,17 +264,30 @@ def _alike(known: pd.DataFrame, spec: Job) -> pd.Series[bool]:
     return same
 
 
-def _by_size(alike: pd.DataFrame, cost: str, model: str, parameters: Mapping[str, int]) -> float:
-    """Cost by a straight line through log cost over log parameters, NaN without enough models."""
+def _by_size(
+    alike: pd.DataFrame, cost: str, model: str, parameters: Mapping[str, int]
+) -> tuple[float, float, float]:
+    """Cost by a straight line through log cost over log parameters, and its 95 % prediction
+    interval (N. Draper, H. Smith, Applied Regression Analysis, section 3.1); NaN without enough
+    models."""
+    unknown = (float("nan"),) * 3
     means = alike.dropna(subset=cost).groupby("model")[cost].mean()
     means = means[(means > 0) & means.index.isin(list(parameters))]
-    if len(means) < _LEAST or model not in parameters:
-        return float("nan")
-    sizes = np.log([parameters[m] for m in means.index])
-    if np.ptp(sizes) == 0:
-        return float("nan")
-    slope, at = np.polyfit(sizes, np.log(means.to_numpy()), 1)
-    return float(np.exp(at + slope * np.log(parameters[model])))
+    n = len(means)
+    if n < _LEAST or model not in parameters:
+        return unknown
+    x, y = np.log([parameters[m] for m in means.index]), np.log(means.to_numpy())
+    if np.ptp(x) == 0:
+        return unknown
+    from scipy.special import stdtrit
+
+    slope, at = np.polyfit(x, y, 1)
+    new = np.log(parameters[model])
+    variance = ((y - at - slope * x) ** 2).sum() / (n - 2)
+    spread = variance * (1 + 1 / n + (new - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    margin = stdtrit(n - 2, 0.975) * np.sqrt(spread)
+    value, low, high = np.exp(at + slope * new + np.array([0.0, -margin, margin]))
+    return float(value), float(low), float(high)
 
 
 def _known(value: Any) -> Any:

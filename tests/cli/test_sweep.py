@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made import logged, run
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
+from pepr_mlops import sweeper
 from pepr_mlops.cli import main
 from pepr_mlops.sweep.tasks import Report, Task
 
@@ -243,3 +245,24 @@ def test_jobs_that_choose_for_themselves_may_not_compare(
     assert "tries once" not in _run(capfd, *words)[2]
     words[2], seeds = "resnet10t", ["--layout", "auto", "--seed", "0,1"]
     assert "tries once" not in _run(capfd, *words, *seeds)[2]  # its seeds share a choice
+
+
+def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapolated(
+    capfd: pytest.CaptureFixture[str], store: str
+) -> None:
+    """Two other models of 1 and 3 Wh on the same data."""
+    (job,) = sweeper.jobs({"model": "resnet18d", "dataset": "digits"})
+    for model, wh in (("resnet10t", 1.0), ("tinynet_e", 3.0)):
+        tags = {"pepr.experiment": "digits", "pepr.data_digest": job.data_digest}
+        of_model = replace(job, model=model)
+        tags["pepr.spec"] = of_model.fingerprint
+        made = run(**{**of_model.values(), "energy_wh": wh, "train_time_s": 60 * wh, "tags": tags})
+        logged(store, made, "digits")
+    words = ["sweep", "--model", "resnet10t,resnet18d,resnet34d", "--dataset", "digits"]
+    status, out, _ = _run(capfd, *words, "--dry-run")
+    assert status == 0
+    line = next(line for line in out.splitlines() if line.startswith("resnet18d"))
+    assert "2 Wh (1 Wh to 3 Wh)" in line
+    assert line.endswith("extrapolated: the mean of 2 other models")
+    total = next(line for line in out.splitlines() if line.startswith("energy of training alone"))
+    assert total.endswith("about 4 Wh (2 Wh to 6 Wh, 2 of 2 jobs extrapolated)")

@@ -190,10 +190,47 @@ def test_forecasts_come_from_what_is_nearest() -> None:
     assert list(found["time_s"])[:4] == pytest.approx([200, 400 / 4, 600, 140])
     assert found["energy_wh"].iloc[4] == pytest.approx((100 + 200 + 400 + 70) / 4)
     assert list(found["basis"]) == [
-        *("1 run of it", "1 run of it", "models of other sizes", "probe"),
-        *("the mean of other models", "not known"),
+        *("1 run of it", "1 run of it"),
+        *("extrapolated from 3 models of other sizes", "probe"),
+        *("extrapolated: the mean of 4 other models", "not known"),
     ]
+    # what was run has no range, an exact power law none to speak of, and a mean that of all
+    assert found["energy_wh_low"].isna().tolist() == [True, True, False, True, False, True]
+    assert found["energy_wh_high"].iloc[2] == pytest.approx(300)
+    assert found[["energy_wh_low", "energy_wh_high"]].iloc[4].tolist() == pytest.approx([70, 400])
     assert pd.isna(found["energy_wh"].iloc[5])
+
+
+def test_a_power_law_says_how_far_it_may_be_off() -> None:
+    """The prediction interval of `statsmodels` or R: here by SciPy's own regression and t."""
+    from scipy import stats
+
+    sizes = {"a": 1e6, "b": 3e6, "c": 1e7, "d": 3e7, "e": 1e8, "new": 2e8}
+    costs = {"a": 1.0, "b": 6.0, "c": 4.0, "d": 30.0, "e": 20.0}  # not much of a law
+    made = [_run(job(model=m), energy_wh=wh, train_time_s=60 * wh) for m, wh in costs.items()]
+    runs = frame(made)
+    (row,) = plan.forecast([job(model="new")], runs, sizes).to_dict("records")
+    x = np.log([sizes[m] for m in costs])
+    line = stats.linregress(x, np.log(list(costs.values())))
+    new, n = np.log(sizes["new"]), len(costs)
+    s = line.stderr * np.sqrt(((x - x.mean()) ** 2).sum())  # of the residuals
+    error = np.sqrt(
+        s**2
+        + line.intercept_stderr**2
+        + (new * line.stderr) ** 2
+        - 2 * new * x.mean() * line.stderr**2
+    )
+    expected = line.intercept + line.slope * new
+    margin = stats.t.ppf(0.975, n - 2) * error
+    assert row["energy_wh"] == pytest.approx(np.exp(expected))
+    assert row["energy_wh_low"] == pytest.approx(np.exp(expected - margin))
+    assert row["energy_wh_high"] == pytest.approx(np.exp(expected + margin))
+    assert row["energy_wh_high"] > 5 * row["energy_wh"]
+    assert row["basis"] == "extrapolated from 5 models of other sizes"
+    (row,) = plan.forecast([job(model="new")], frame(made[:1]), sizes).to_dict("records")
+    assert row["energy_wh"] == 1.0
+    assert np.isnan(row["energy_wh_low"])
+    assert row["basis"] == "extrapolated: one other model, which tells no range"
 
 
 def _probe(spec: Job, wh: float, start: int, **changed: object) -> dict[str, object]:
