@@ -28,7 +28,7 @@ from common import machine, write
 from search import MODELS
 
 from pepr_mlops import query, sweeper
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 
 EXPERIMENT = "pneumonia"
@@ -165,7 +165,7 @@ def jobs_of(pid: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
 
 
-def outcome(specs: Sequence[RunSpec], runs: Any, uri: str) -> dict[str, Any]:
+def outcome(specs: Sequence[Job], runs: Any, uri: str) -> dict[str, Any]:
     """Whether the runs equal the plan."""
     table = plan.states(specs, runs)
     whole = runs[runs["status"] == "FINISHED"]

@@ -24,6 +24,7 @@ import pandas as pd
 from common import machine, write
 
 from pepr_mlops import RunSpec, sweeper
+from pepr_mlops.data import identify_all
 from pepr_mlops.query import load_epochs, load_runs
 
 # model, pixels, images of a batch, share of the training set
@@ -59,7 +60,7 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
     if data_root is not None:  # of four times as many images
         data = {"dataset": "pneumonia", "size": 28, "data_root": str(data_root.resolve())}
         share = 0.7 if head["device"].startswith("cuda") else 0.25
-    specs = [
+    named = [
         RunSpec(
             model=model,
             image_size=image_size,
@@ -75,7 +76,7 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
         sweeper.run(
-            specs,
+            identify_all(named),
             sweeper.Settings(tracking_uri=uri, checkpoints=Path(folder) / "checkpoints"),
             lambda status: None,
             lambda report: click.echo(f"{report.spec.model}: {report.reason}", err=True),

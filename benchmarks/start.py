@@ -25,6 +25,7 @@ from typing import Any
 import click
 from common import machine, write
 
+from pepr_mlops import data
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Task
@@ -184,7 +185,7 @@ def _finished(engine: LocalEngine) -> None:
 
 
 def _task(seed: int) -> Task:
-    return Task(RunSpec(**_JOB, seed=seed))  # type: ignore[arg-type]
+    return Task(data.identify(RunSpec(**_JOB, seed=seed)))  # type: ignore[arg-type]
 
 
 def _sweep_job(engine: LocalEngine, seed: int) -> float:
