@@ -10,6 +10,12 @@ from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, comparable
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.costs import J_PER_WH
 
+# What decides how long a step takes besides the settings of a run.
+_VERSIONS = {
+    "torch": "tags.pepr.version.torch",
+    "timm": "tags.pepr.version.timm",
+    "GPU driver": "tags.pepr.gpu_driver",
+}
 _ALIKE = 0.05  # of the power of models, a difference less than which is none
 
 
@@ -34,6 +40,7 @@ def notes_on(
             f"{len(unidentified)} of {len(used)} runs do not say what their data set held: they "
             "are compared by its name"
         )
+    notes += _version_notes(used)
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]
@@ -47,6 +54,16 @@ def notes_on(
             "whatever they differ in besides"
         )
     return notes
+
+
+def _version_notes(used: pd.DataFrame) -> list[str]:
+    """Libraries and drivers of several versions, which may compute at other costs."""
+    found = []
+    for name, column in _VERSIONS.items():
+        versions = used[column].dropna().unique() if column in used else ()
+        if len(versions) > 1:
+            found.append(f"{name} {', '.join(sorted(versions))}")
+    return [f"runs used several versions: {'; '.join(found)}"] if found else []
 
 
 def constant_share(runs: pd.DataFrame) -> float | None:

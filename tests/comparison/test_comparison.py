@@ -169,6 +169,14 @@ def test_runs_whose_data_are_not_known_compare_with_each_other_with_a_note() -> 
     assert said not in compare(frame(THREE), Question(draws=0)).notes
 
 
+def test_runs_of_several_versions_of_a_library_are_said_to_be() -> None:
+    versions = [{"pepr.version.torch": version} for version in ("2.15.0", "2.16.1")]
+    found = compare(frame([run("a", i, tags=t) for i, t in enumerate(versions)]), Question(draws=0))
+    assert "runs used several versions: torch 2.15.0, 2.16.1" in found.notes
+    alike = compare(frame([run("a", i, tags=versions[0]) for i in (0, 1)]), Question(draws=0))
+    assert not any("versions" in note for note in alike.notes)
+
+
 def test_a_reference_of_before_is_of_data_that_are_not_known() -> None:
     saved = compare(frame(THREE), Question()).reference
     of_before = {k: v for k, v in saved.origin["shared"].items() if k != "data_digest"}
