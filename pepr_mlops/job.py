@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pepr_mlops import carbon
 from pepr_mlops.costs import LOST, cautions, overall
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
-from pepr_mlops.forecast import of_window
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
@@ -22,9 +21,9 @@ from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.processes import importing
-from pepr_mlops.progress import Silent, energy_text
+from pepr_mlops.progress import Silent
 from pepr_mlops.server import impatient
-from pepr_mlops.spec import AUTO, TRIED, Job, RunSpec
+from pepr_mlops.spec import TRIED, Job, RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +117,9 @@ def run(
         train.open_device(spec, device)
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         if saved is None and spec.untried:
-            spec = _settled(spec, splits, device, gauges, logged, opening, shown.note)
+            from pepr_mlops import tuning
+
+            spec = tuning.settle(spec, splits, device, gauges, logged, opening, shown.note)
             memory.restart()
         elif saved is not None:  # what it was begun with, whatever would be faster now
             begun = {name: saved.state[name] for name in TRIED if name in saved.state}
@@ -239,70 +240,6 @@ def _identified(spec: RunSpec) -> Job:
         return data.identify(spec)
     data.check_digest(spec)
     return spec
-
-
-def _settled(
-    spec: RunSpec,
-    splits: Splits,
-    device: torch.device,
-    gauges: Gauges,
-    logged: Run,
-    opening: Mapping[str, str],
-    note: Callable[[str], None],
-) -> RunSpec:
-    """The spec with the setting that a trial chooses, which is logged.
-
-    The trial is made once for a model on one kind of machine in an experiment: other runs take over
-    what it chose. What it takes is logged apart from the costs of training, also when it fails.
-    """
-    from pepr_mlops import tuning
-
-    names = [name for name in TRIED if getattr(spec, name) == AUTO]
-    found = _chosen_before(spec, names, splits, logged, opening, note)
-    if found is not None:
-        spec = replace(spec, **found)
-        note(f"{spec.model}: {', '.join(tuning.words(spec))}, as an earlier run chose")
-        return spec
-    note(f"{spec.model}: tries which setting is fastest on {device}")
-    gauges.meter.begin("trial")
-    try:
-        trial = tuning.fastest(spec, splits, device)
-    except BaseException:
-        with suppress(Exception):  # server or device may be gone; the first error is told
-            gauges.end("trial", "trial")
-            logged.log(gauges.costs.metrics(None, 1.0), 0)
-            logged.tag(gauges.costs.tags(gauges.meter.notes))
-        raise
-    took = of_window(gauges.end("trial", "trial"))
-    logged.log(gauges.costs.metrics(None, 1.0), 0)
-    energy = energy_text(took.energy_wh, overall(gauges.meter.sources))
-    report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
-    note(f"{spec.model}: {', '.join(tuning.words(trial.spec))} ({report})")
-    chosen = {f"pepr.{name}": getattr(trial.spec, name) for name in names}
-    logged.tag({**chosen, "pepr.tried": report})
-    return trial.spec
-
-
-def _chosen_before(
-    spec: RunSpec,
-    names: Sequence[str],
-    splits: Splits,
-    logged: Run,
-    opening: Mapping[str, str],
-    note: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """What another run has chosen for these fields; None where this one has to try."""
-    from pepr_mlops import hardware, tracking, tuning
-
-    why = "the run is offline"
-    if logged.run_id:
-        key = tuning.key(spec, splits, hardware.conditions(opening))
-        try:
-            return tracking.choice_of_others(logged, key, names, note)
-        except WorkFailed as error:
-            why = str(error)
-    note(f"{spec.model}: tries settings without knowing what other runs chose ({why})")
-    return None
 
 
 def _writable(folder: Path) -> Path:

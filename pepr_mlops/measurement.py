@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pepr_mlops import carbon
+from pepr_mlops.costs import cautions
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.gauges import Gauges
 from pepr_mlops.memory import Memory
@@ -98,7 +100,8 @@ def measure(
     fields of RunSpec that apply (dataset, image_size, batch_size, precision, epochs, …), since
     runs are compared where those agree. `data` is the file or folder of the data set, by whose
     content it is known; without it by its name. `performance` names what P is, such as `test/dice`.
-    `energy`, `country`, `carbon_intensity` and `pue` are RunSpec's.
+    `energy`, `country`, `carbon_intensity` and `pue` are RunSpec's. At the end it warns of what
+    disturbed it.
 
     One device is measured, `device` (torch's first GPU by default), and the whole of it. Work of
     PyTorch is waited for; with another framework block until it is done before `epoch` and
@@ -115,27 +118,25 @@ def measure(
     used = hardware.resolve_device(asked.device)
     known = {} if data is None else {"pepr.data_digest": of_tree(Path(data))}
     meter = open_meter(energy, used.type, *hardware.gpu_of(used))
+    opening = {**known, **tags.opening(experiment, performance, used, meter, intensity, pue)}
     with tracking.active(experiment, model) as run:
         run.params({"model": model, **{k: as_text(v) for k, v in (params or {}).items()}})
-        run.tag(
-            {
-                **known,
-                **tags.opening(experiment, performance, used, meter, intensity, pue),
-                **idle_tags(meter, required=energy == "measured"),
-            }
-        )
+        run.tag({**opening, **idle_tags(meter, required=energy == "measured")})
         others, load = hardware.other_gpu_processes(used), OtherLoad()
         gauges = Gauges(meter, Memory(used), intensity, pue)
         measured = Measured(run, gauges, time.perf_counter() - started)
         try:
             yield measured
         except BaseException:
+            beside = load.tags()
             with suppress(Exception):  # server or device may be gone; the first error is told
                 measured._finish(failed=True)
-                run.tag(gauges.costs.tags(meter.notes))
+                run.tag({**gauges.costs.tags(meter.notes), **beside})
             raise
         measured._finish(failed=False)
-        at_end = tags.closing(gauges, used, others, load)
+        closing = tags.closing(gauges, used, others, load)
         if memory_metric(used.type) not in gauges.metrics():
-            at_end["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
-        run.tag(at_end)
+            closing["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
+        run.tag(closing)
+    for caution in cautions({**opening, **closing}):
+        warnings.warn(f"{experiment}, {model}: {caution}", stacklevel=3)

@@ -13,7 +13,8 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -21,14 +22,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pepr_mlops import hardware, models, train
+from pepr_mlops import hardware, models, tracking, train
+from pepr_mlops.costs import overall
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.forecast import of_window
+from pepr_mlops.gauges import Gauges
 from pepr_mlops.graphs import UNRECORDED
+from pepr_mlops.progress import energy_text
 from pepr_mlops.spec import AUTO, LATER, TRIED, RunSpec
 
 if TYPE_CHECKING:
     from pepr_mlops.graphs import Pool
+    from pepr_mlops.tracking import Run
 
 Setting = tuple[str, ...]  # what each field of TRIED is
 Steps = Callable[[int], float]  # trains so many steps and says how many seconds they took
@@ -47,6 +53,66 @@ class Trial:
 
     spec: RunSpec
     report: str
+
+
+def settle(
+    spec: RunSpec,
+    splits: Splits,
+    device: torch.device,
+    gauges: Gauges,
+    logged: Run,
+    opening: Mapping[str, str],
+    note: Callable[[str], None],
+) -> RunSpec:
+    """The spec with the setting that a trial chooses, which is logged.
+
+    The trial is made once for a model on one kind of machine in an experiment: other runs take over
+    what it chose. What it takes is logged apart from the costs of training, also when it fails.
+    """
+    names = [name for name in TRIED if getattr(spec, name) == AUTO]
+    found = _chosen_before(spec, names, splits, logged, opening, note)
+    if found is not None:
+        spec = replace(spec, **found)
+        note(f"{spec.model}: {', '.join(words(spec))}, as an earlier run chose")
+        return spec
+    note(f"{spec.model}: tries which setting is fastest on {device}")
+    gauges.meter.begin("trial")
+    try:
+        trial = fastest(spec, splits, device)
+    except BaseException:
+        with suppress(Exception):  # server or device may be gone; the first error is told
+            gauges.end("trial", "trial")
+            logged.log(gauges.costs.metrics(None, 1.0), 0)
+            logged.tag(gauges.costs.tags(gauges.meter.notes))
+        raise
+    took = of_window(gauges.end("trial", "trial"))
+    logged.log(gauges.costs.metrics(None, 1.0), 0)
+    energy = energy_text(took.energy_wh, overall(gauges.meter.sources))
+    report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
+    note(f"{spec.model}: {', '.join(words(trial.spec))} ({report})")
+    chosen = {f"pepr.{name}": getattr(trial.spec, name) for name in names}
+    logged.tag({**chosen, "pepr.tried": report})
+    return trial.spec
+
+
+def _chosen_before(
+    spec: RunSpec,
+    names: Sequence[str],
+    splits: Splits,
+    logged: Run,
+    opening: Mapping[str, str],
+    note: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """What another run has chosen for these fields; None where this one has to try."""
+    why = "the run is offline"
+    if logged.run_id:
+        digest = key(spec, splits, hardware.conditions(opening))
+        try:
+            return tracking.choice_of_others(logged, digest, names, note)
+        except WorkFailed as error:
+            why = str(error)
+    note(f"{spec.model}: tries settings without knowing what other runs chose ({why})")
+    return None
 
 
 def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:

@@ -160,14 +160,17 @@ def test_time_in_which_the_process_stood_still_is_in_no_number_and_is_said(store
     """As by Ctrl-Z, `docker pause` or a scheduler that gives the machine to others."""
     command = [sys.executable, "-c", _STOPPED]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as job:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as job:  # type: ignore[call-overload]
         assert job.stdout is not None
         assert job.stdout.readline() == "begun\n"
         time.sleep(0.5)
         job.send_signal(signal.SIGSTOP)
         time.sleep(6.0)
         job.send_signal(signal.SIGCONT)
+        _, err = job.communicate(timeout=120)
     assert job.returncode == 0
+    assert "stopped, x: stopped or asleep for 6 s of the training: left out" in err
     run = _only_run("stopped")
     assert float(run.data.tags["pepr.paused_s"]) == pytest.approx(6.0, abs=0.5)
     assert 1.4 < run.data.metrics["time/train_s"] < 5.0
