@@ -16,7 +16,7 @@ from pepr_mlops import RunSpec, comparison, data, models, query, train, tuning
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
 from pepr_mlops.names import METRICS
-from pepr_mlops.sweep import plan, search
+from pepr_mlops.sweep import forecasts, plan, search
 
 CPU = torch.device("cpu")
 PLAIN = ("fp32", "contiguous", "kernels")
@@ -324,7 +324,7 @@ def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     parameters = {"test_resnet": models.count_parameters("test_resnet")}
     layouts = ("auto", "channels_last", "contiguous")
     wanted = data.identify_all([_spec(shapes, layout=name) for name in layouts])
-    expected = plan.forecast(wanted, runs, parameters)["time_s"]
+    expected = forecasts.forecast(wanted, runs, parameters)["time_s"]
     took_s = outcome.result.metrics["time/train_s"]
     assert expected.tolist()[:2] == pytest.approx([took_s, took_s])
     assert expected.isna().tolist() == [False, False, True]

@@ -17,7 +17,7 @@ from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.safe import printable
 from pepr_mlops.spec import AUTO, TRIED, Job
-from pepr_mlops.sweep import plan
+from pepr_mlops.sweep import forecasts, plan
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import Search
@@ -48,11 +48,11 @@ def dry_run(
     _caution(specs)
     now = look(specs, settings)
     tell(now.notes)
-    expected = plan.to_come(now.jobs, now.runs, parameters(specs))
+    expected = forecasts.to_come(now.jobs, now.runs, parameters(specs))
     shown = _jobs_frame(now.jobs).assign(
         **{
             f"forecast_{unit}{end}": expected[cost + end]
-            for cost, unit in zip(plan.COSTS, ("wh", "s"), strict=True)
+            for cost, unit in zip(forecasts.COSTS, ("wh", "s"), strict=True)
             for end in ("", "_low", "_high")
         },
         basis=expected["basis"],
@@ -81,6 +81,7 @@ def dry_run(
                 ("energy so far, with evaluation and trials", _spent(now)),
                 (f"energy of training alone {to_come}", _sum(left, "forecast_wh")),
                 (f"time of training alone {to_come}", _sum(left, "forecast_s")),
+                *_machines(expected),
                 ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
             ]
         )
@@ -216,7 +217,7 @@ class Progress:
         line += seconds_text(elapsed)
         if self._search is not None:
             return f"{line}; {searched.line(self._search, now)}"
-        expected = plan.to_come(now.jobs, now.runs, self._parameters)
+        expected = forecasts.to_come(now.jobs, now.runs, self._parameters)
         if expected["time_s"].notna().any():
             line += f"; to come {_sum(expected, 'energy_wh')}, "
             line += f"{_sum(expected, 'time_s')} of training"
@@ -276,6 +277,12 @@ def _number(value: float, unit: str) -> str:
     return "" if pd.isna(value) else f"{value:.4g} {unit}"
 
 
+def _machines(expected: pd.DataFrame) -> list[tuple[str, str]]:
+    """Where that ran which forecasts come from: the jobs may run elsewhere."""
+    found = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
+    return [("forecast from runs on", "; ".join(found))] if found else []
+
+
 def _amount(value: float, name: str) -> str:
     """Seconds or watt-hours, by the end of the column's name."""
     return seconds_text(value) if name.endswith("_s") else f"{value:.3g} Wh"
@@ -299,7 +306,7 @@ def _sum(expected: pd.DataFrame, name: str) -> str:
         unit = "s" if name.endswith("_s") else "Wh"
         return "not known: no job like these has run here" if len(values) else f"0 {unit}"
     text = f"about {_amount(known.sum(), name)}"
-    guessed = int(expected["basis"].str.startswith("extrapolated").sum())
+    guessed = int(expected["basis"].str.startswith(forecasts.EXTRAPOLATED).sum())
     if guessed:
         low, high = (expected[f"{name}_{end}"].fillna(values).sum() for end in ("low", "high"))
         text += f" ({_amount(low, name)} to {_amount(high, name)}, {guessed} of {len(values)} jobs "

@@ -90,26 +90,24 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     spec = ["seed", "initial_weights", *comparable(rest), *own_params(rest)]
     same = ["model", *mixed(rest, spec)]
     keys = conditions(rest, same).groupby(same, sort=False).ngroup()
-    by_age = rest[["run_id", "start_time"]].assign(
-        key=keys, alone=~(_on_busy_cpus(rest) | _on_a_shared_gpu(rest) | _energy_ran_on(rest))
-    )
+    by_age = rest[["run_id", "start_time"]].assign(key=keys, alone=~disturbed(rest))
     by_age = by_age.sort_values("start_time", kind="stable", na_position="first")
     last = by_age.sort_values("alone", kind="stable").drop_duplicates("key", keep="last")
     last = last.set_index("key")
     by_age["kept"] = by_age["key"].map(last["run_id"])
-    disturbed = ~by_age["alone"] & by_age["key"].map(last["alone"])
+    worse = ~by_age["alone"] & by_age["key"].map(last["alone"])
     left = by_age["run_id"] != by_age["kept"]
     return frame_of(
         [
             reasons(
                 by_age,
-                left & ~disturbed,
+                left & ~worse,
                 "duplicate",
                 lambda r: f"run {r['kept']} repeats it later",
             ),
             reasons(
                 by_age,
-                left & disturbed,
+                left & worse,
                 "duplicate",
                 lambda r: f"run {r['kept']} did the same undisturbed",
             ),
@@ -120,6 +118,12 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
 def _on_busy_cpus(runs: pd.DataFrame) -> pd.Series[bool]:
     on_cpu = runs["memory_metric"] == memory_metric("cpu")
     return on_cpu & (runs["cpu_others"] > BUSY * _counted_on(runs))
+
+
+def disturbed(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Whether other programs were at work on the device of a run, or it stood still while its
+    sensors measured on: its costs are overstated."""
+    return _on_busy_cpus(runs) | _on_a_shared_gpu(runs) | _energy_ran_on(runs)
 
 
 def _with_energy_of_others(runs: pd.DataFrame) -> pd.Series[bool]:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pepr_mlops import score, stats
+from pepr_mlops import score
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.sets import Prepared, prepare
 from pepr_mlops.frame import Evidence, label
 from pepr_mlops.names import PERFORMANCE
 
-Intervals = Callable[..., pd.DataFrame]  # `stats.intervals`, or what stands for it
+Intervals = Callable[..., pd.DataFrame]  # what stands for `stats.intervals`
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def compare(
     runs: pd.DataFrame,
     question: Question,
     evidence: Evidence | None = None,
-    intervals: Intervals = stats.intervals,
+    intervals: Intervals | None = None,
 ) -> Comparison:
     """Score runs of `query.load_runs`, each experiment by itself.
 
@@ -63,7 +63,7 @@ def compare(
 
 
 def score_sets(
-    prepared: Prepared, question: Question, intervals: Intervals = stats.intervals
+    prepared: Prepared, question: Question, intervals: Intervals | None = None
 ) -> Comparison:
     """Score what was prepared for the same resources, by this weighting and normalisation."""
     if question.resources != prepared.question.resources:
@@ -111,9 +111,11 @@ def means(comparison: Comparison, columns: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _score(
-    members: pd.DataFrame, costs: Sequence[str], question: Question, intervals: Intervals
+    members: pd.DataFrame, costs: Sequence[str], question: Question, intervals: Intervals | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, score.Bounds], list[str]]:
     """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
+    from pepr_mlops import stats  # and SciPy, which takes a second that judging does without
+
     name = members["comparison_set"].iloc[0]
     values = members[["model", "variant", "energy_source", PERFORMANCE, *costs]].copy()
     row = ["model", "variant"]
@@ -173,7 +175,8 @@ def _score(
         )
         error = {c: question.energy_error for c in columns if about_energy([c])}
         drawn = values[[PERFORMANCE, *columns]].assign(model=by_row.ngroup())
-        found = intervals(drawn, scoring, error=error, draws=question.draws, seed=question.seed)
+        draw = intervals or stats.intervals
+        found = draw(drawn, scoring, error=error, draws=question.draws, seed=question.seed)
         table = table.join(found.set_index(names.index))
         table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
         tables.append(table.sort_values(["rank", "performance"], ascending=[True, False]))

@@ -250,19 +250,23 @@ def test_jobs_that_choose_for_themselves_may_not_compare(
 def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapolated(
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:
-    """Two other models of 1 and 3 Wh on the same data."""
+    """From 1 and 3 Wh of two models of other sizes."""
     (job,) = sweeper.jobs({"model": "resnet18d", "dataset": "digits"})
-    for model, wh in (("resnet10t", 1.0), ("tinynet_e", 3.0)):
-        tags = {"pepr.experiment": "digits", "pepr.data_digest": job.data_digest}
+    for model, wh, size in (("resnet10t", 1.0, 6_000_000), ("tinynet_e", 3.0, 3_000_000)):
         of_model = replace(job, model=model)
-        tags["pepr.spec"] = of_model.fingerprint
+        tags = {
+            **{"pepr.experiment": "digits", "pepr.data_digest": job.data_digest},
+            **{"pepr.spec": of_model.fingerprint, "pepr.parameters": str(size)},
+        }
         made = run(**{**of_model.values(), "energy_wh": wh, "train_time_s": 60 * wh, "tags": tags})
         logged(store, made, "digits")
-    words = ["sweep", "--model", "resnet10t,resnet18d,resnet34d", "--dataset", "digits"]
+    words = ["sweep", "--model", "resnet10t,resnet18d", "--dataset", "digits"]
     status, out, _ = _run(capfd, *words, "--dry-run")
     assert status == 0
     line = next(line for line in out.splitlines() if line.startswith("resnet18d"))
-    assert "2 Wh (1 Wh to 3 Wh)" in line
-    assert line.endswith("extrapolated: the mean of 2 other models")
+    # at least 1 / 1.5; at most 1.5 × 3 × 11,708,744 / 3,000,000
+    assert "3.42 Wh (0.667 Wh to 17.6 Wh)" in line
+    assert line.endswith("extrapolated from 2 other models")
     total = next(line for line in out.splitlines() if line.startswith("energy of training alone"))
-    assert total.endswith("about 4 Wh (2 Wh to 6 Wh, 2 of 2 jobs extrapolated)")
+    assert total.endswith("about 3.42 Wh (0.667 Wh to 17.6 Wh, 1 of 1 jobs extrapolated)")
+    assert re.search(r"^forecast from runs on +NVIDIA H100$", out, flags=re.M)
