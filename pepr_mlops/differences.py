@@ -65,7 +65,7 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
         raise WorkFailed(
             f"stats: nothing to test{' by ' + ', '.join(by) if by else ''}: groups need "
             f"{stats.FEWEST} models on each side, and conditions two sets that differ in one thing "
-            "and share models"
+            f"and share {stats.FEWEST} models"
         )
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("test")["p"].transform(stats.holm)

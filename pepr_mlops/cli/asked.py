@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,6 +45,18 @@ _WHICH = (
         default="model",
         metavar="NAME",
         help="parameter that names the model, of runs pepr did not log",
+    ),
+    click.option(
+        "--where",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="only the runs with this data_digest, hardware, precision, …; may be repeated",
+    ),
+    click.option(
+        "--drop",
+        default="",
+        metavar="FLAG[,…]",
+        help="leave out the runs with these flags, such as busy_cpu,paused",
     ),
     click.option("--strict", is_flag=True, help="leave out every run that is doubtful"),
     click.option("--country", metavar="CODE", help="CO2e of all runs under this country's grid"),
@@ -161,6 +173,8 @@ def question(
     performance: str | None,
     resources: str,
     model_param: str,
+    where: Sequence[str],
+    drop: str,
     strict: bool,
     country: str | None,
     carbon_intensity: float | None,
@@ -192,7 +206,9 @@ def question(
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=_pair(quantiles),
         reference=None if reference is None else _load(reference),
+        where=tuple(_pairs(where)),
         strict=strict,
+        drop=tuple(flag.strip() for flag in drop.split(",") if flag.strip()),
         mixed=mixed,
         intensity=carbon.resolve(country, carbon_intensity),
         model_param=model_param,
@@ -226,6 +242,14 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
         raise WrongUse(f"{name}: {text!r} is not numbers with commas between, as 0.5,0.5") from None
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise WrongUse(f"where: {word!r} is not NAME=VALUE, as precision=bf16")
+        yield name.strip(), value.strip()
 
 
 def _pair(text: str) -> tuple[float, float]:

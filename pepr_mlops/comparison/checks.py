@@ -88,6 +88,8 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
     spec = ["seed", "initial_weights", *comparable(rest), *own_params(rest)]
+    if rest["data_digest"].isna().any():  # of a version that logged where data lay and not what
+        spec += [f"params.{name}" for name in ("dataset", "data_root") if f"params.{name}" in rest]
     same = ["model", *mixed(rest, spec)]
     keys = conditions(rest, same).groupby(same, sort=False).ngroup()
     by_age = rest[["run_id", "start_time"]].assign(key=keys, alone=~disturbed(rest))
@@ -250,6 +252,12 @@ RULES = (
         lambda runs: runs["energy_caution"].notna(),
         lambda r: str(r["energy_caution"]),
     ),
+)
+
+
+FLAGS = (
+    *(rule.code for rule in RULES),
+    *("power", "same_energy", "same_numbers", "impossible_accuracy", "still_counter"),
 )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pepr_mlops.frame import label
 from pepr_mlops.names import COMPARED, ENERGY
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.spec import NONE, RunSpec
 
 NOT_KNOWN = "not known"
 
@@ -29,6 +29,13 @@ def own_params(runs: pd.DataFrame) -> list[str]:
 def about_energy(costs: Sequence[str]) -> bool:
     """Whether a cost is made of energy."""
     return any(c in ENERGY or label(c).startswith(("energy/", "carbon/")) for c in costs)
+
+
+def places(runs: pd.DataFrame) -> list[str]:
+    """Where their data sets lay, as far as runs say: DATA_ROOT/NAME or the folder."""
+    names = [c for c in ("params.data_root", "params.dataset") if c in runs]
+    said = runs[names].drop_duplicates().to_numpy().tolist()
+    return sorted({"/".join(t for t in row if isinstance(t, str) and t != NONE) for row in said})
 
 
 def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, comparable, conditions
+from pepr_mlops.comparison.conditions import (
+    NOT_KNOWN,
+    about_energy,
+    comparable,
+    conditions,
+    places,
+)
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.costs import J_PER_WH
 
@@ -36,9 +42,10 @@ def notes_on(
         notes.append(f"IMPORTED, not measured by pepr: {', '.join(imported)}")
     unidentified = used[used["data_digest"].isna() & used["logged_by_pepr"]]
     if len(unidentified):
+        lay = places(unidentified)
         notes.append(
             f"{len(unidentified)} of {len(used)} runs do not say what their data set held: they "
-            "are compared by its name"
+            "are compared by its name" + (f", though it lay at {', '.join(lay)}" if lay[1:] else "")
         )
     notes += _version_notes(used)
     if "carbon_gco2e" in costs:

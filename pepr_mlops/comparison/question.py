@@ -10,9 +10,11 @@ import pandas as pd
 
 from pepr_mlops import score
 from pepr_mlops.carbon import Intensity
+from pepr_mlops.comparison.checks import FLAGS
+from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.frame import column, label, metrics
-from pepr_mlops.names import METRICS, PERFORMANCE, RESOURCES
+from pepr_mlops.names import COMPARED, METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
 
@@ -25,10 +27,12 @@ class Question:
 
     `performance` is the metric that is P, or None for what each run calls its performance.
     `resources` are letters of `names.RESOURCES`, columns or metrics. Without `weights` each
-    resource has a score of its own; with them, summing to 1, there is one score of all. `mixed`
-    says what to do with runs that differ in what a comparison set shares. `intensity` replaces
-    each run's own grid intensity. `model_param` is the parameter that names the model. `draws` are
-    those of the bootstrap; with none the intervals are missing.
+    resource has a score of its own; with them, summing to 1, there is one score of all. `where`
+    keeps the runs whose columns have these values, as text. `strict` leaves out every doubtful run,
+    and `drop` those with one of these flags (`checks.FLAGS`). `mixed` says what to do with runs
+    that differ in what a comparison set shares. `intensity` replaces each run's own grid intensity.
+    `model_param` is the parameter that names the model. `draws` are those of the bootstrap; with
+    none the intervals are missing.
     """
 
     performance: str | None = None
@@ -38,7 +42,9 @@ class Question:
     normalisation: score.Method = "minmax"
     quantiles: tuple[float, float] = score.QUANTILES
     reference: score.Reference | None = None
+    where: tuple[tuple[str, str], ...] = ()
     strict: bool = False
+    drop: tuple[str, ...] = ()
     mixed: Mixed = "refuse"
     intensity: Intensity | None = None
     model_param: str = "model"
@@ -60,6 +66,10 @@ class Question:
             raise WrongUse(
                 f"energy_error: {self.energy_error:g} is not a relative error from 0 to below 1"
             )
+        for flag in self.drop:
+            if flag not in FLAGS:
+                close = nearest(flag, FLAGS) or "."
+                raise WrongUse(f"drop: {flag!r} is no flag{close} Valid: {', '.join(FLAGS)}")
         score.check_quantiles(self.quantiles)
         score.pepr(
             np.ones(1), np.zeros((1, len(self.resources))), weights=self.weights, alpha=self.alpha
@@ -69,9 +79,10 @@ class Question:
 def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[str]]:
     """The runs with `model`, `performance` and costs as asked for, and the columns of the costs.
 
-    Raises `WrongUse` for names no run has and for a performance that is better when lower.
+    Raises `WrongUse` for names and values no run has and for a performance that is better when
+    lower.
     """
-    chosen = runs.copy(deep=False)  # pandas copies what is written to
+    chosen = _where(runs, question).copy(deep=False)  # pandas copies what is written to
     if question.model_param != "model":
         name = f"params.{question.model_param}"
         if name not in runs:
@@ -81,7 +92,7 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
                 f"{nearest(question.model_param, known) or '.'} "
                 f"Valid: {', '.join(known) or 'none'}"
             )
-        chosen["model"] = runs[name]
+        chosen["model"] = chosen[name]
     if question.performance not in (None, PERFORMANCE):
         metric = METRICS.get(question.performance)
         if metric is not None and metric.better != "higher":
@@ -94,7 +105,7 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
                 f"{nearest(question.performance, metrics(runs)) or '.'} "
                 f"Valid: {', '.join(metrics(runs)) or 'none'}"
             )
-        chosen[PERFORMANCE] = runs[f"metrics.{question.performance}"]
+        chosen[PERFORMANCE] = chosen[f"metrics.{question.performance}"]
         chosen["performance_metric"] = question.performance
     if question.intensity is not None:
         pue = chosen["pue"].fillna(1.0)
@@ -107,3 +118,16 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
         if costs.count(cost) > 1:
             raise WrongUse(f"resource: {name} is {label(cost)}, which another names too; drop one")
     return chosen, costs
+
+
+def _where(runs: pd.DataFrame, question: Question) -> pd.DataFrame:
+    for name, value in question.where:
+        if name not in runs:
+            close = nearest(name, COMPARED) or "."
+            raise WrongUse(f"where: no run has {name!r}{close} Valid: {', '.join(COMPARED)}")
+        texts = conditions(runs, [name])[name].astype("str")
+        if not (texts == value).any():
+            found = ", ".join(sorted(texts.unique())[:10])
+            raise WrongUse(f"where: no run has {name}={value}; there are: {found}")
+        runs = runs[texts == value]
+    return runs

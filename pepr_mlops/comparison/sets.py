@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,6 +18,7 @@ from pepr_mlops.comparison.conditions import (
     listed,
     mixed,
     own_params,
+    places,
 )
 from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.question import Question, choose
@@ -47,10 +48,10 @@ class Prepared:
 def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Prepared:
     """Decide which runs may be compared with which, raising as `compare`."""
     chosen, costs = choose(runs, question)
-    judged = judge(chosen, costs, question.strict, evidence)
+    judged = judge(chosen, costs, question.strict, evidence, question.drop)
     usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
-        remedy = _remedy(judged, runs)
+        remedy = _remedy(judged, runs, costs)
         raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
     _check_range(usable, costs)
     notes, members, shared = notes_on(chosen, usable, costs, question), {}, {}
@@ -100,7 +101,7 @@ def inspect(
     A note tells of runs that differ in what a comparison set shares, with the groups.
     """
     chosen, costs = choose(runs, question)
-    judged = judge(chosen, costs, question.strict, evidence)
+    judged = judge(chosen, costs, question.strict, evidence, question.drop)
     usable = chosen[judged["used"].to_numpy()]
     notes = notes_on(chosen, usable, costs, question)
     for experiment, members in usable.groupby("experiment", sort=False):
@@ -112,10 +113,15 @@ def inspect(
 
 
 def judge(
-    chosen: pd.DataFrame, costs: Sequence[str], strict: bool, evidence: Evidence | None = None
+    chosen: pd.DataFrame,
+    costs: Sequence[str],
+    strict: bool,
+    evidence: Evidence | None = None,
+    drop: Collection[str] = (),
 ) -> pd.DataFrame:
     """`Comparison.runs` but for the sets: a row for each of `chosen`, under the same index.
 
+    `strict` leaves out what is flagged, `drop` what has one of these flags.
     Of a run that was repeated the newest counts that is not left out itself.
     """
     known = evidence or Evidence(energies=chosen, twins=chosen)
@@ -123,8 +129,9 @@ def judge(
     for _, of_experiment in chosen.groupby("experiment", sort=False):
         out = checks.left_out(of_experiment, costs)
         flags = checks.flagged(of_experiment, costs, known)
-        if strict:
-            barred = flags.assign(text="strict: " + flags["text"])
+        barred = flags if strict else flags[flags["reason"].isin(drop)]
+        if len(barred):
+            barred = barred.assign(text=("strict: " if strict else "dropped: ") + barred["text"])
             out = pd.concat([out, barred[~barred["run_id"].isin(out["run_id"])]])
             flags = flags[~flags["run_id"].isin(barred["run_id"])]
         rest = of_experiment[~of_experiment["run_id"].isin(out["run_id"])]
@@ -151,14 +158,16 @@ def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[st
     return [lists.get(run, nothing) for run in rows["run_id"].tolist()]
 
 
-def _remedy(judged: pd.DataFrame, runs: pd.DataFrame) -> str:
+def _remedy(judged: pd.DataFrame, runs: pd.DataFrame, costs: Sequence[str]) -> str:
     """What to ask for instead where names are all that is missing."""
     codes = {code for codes in judged["codes"] for code in codes}
     words = []
     if "no_model" in codes:
         names = [c.removeprefix("params.") for c in runs if c.startswith("params.")]
         words.append(f"--model-param names the model: {', '.join(names) or 'no parameters'}")
-    if codes & {"no_cost", "no_performance"}:
+    if "no_cost" in codes and "carbon_gco2e" in costs:
+        words.append("--country or --carbon-intensity gives CO2e from energy")
+    elif codes & {"no_cost", "no_performance"}:
         words.append(f"metrics there are: {', '.join(metrics(runs)) or 'none'}")
     return "".join(f"; {word}" for word in words)
 
@@ -181,12 +190,12 @@ def _comparison_sets(
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     names = groups(runs, differ)
     told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
-    if "data_digest" in differ and runs["data_digest"].isna().any():
-        told += f"; `pepr data identify --experiment {experiment}` finds out which data those used"
+    if "data_digest" in differ:
+        told += f"; {_data(runs)}"
     if question.mixed == "refuse":
         raise WrongUse(
-            f"experiment: {told}; choose --stratify for a score set of each, --allow-mixed to "
-            "score them together, or other runs"
+            f"experiment: {told}; choose --stratify for a score set of each, --where "
+            f"{differ[0]}=VALUE for one of them, or --allow-mixed to score them together"
         )
     if question.mixed == "stratify":
         note = f"{experiment} is split by {', '.join(differ)}"
@@ -197,6 +206,17 @@ def _comparison_sets(
     note = f"MIXED, as allowed: {told}; R compares unlike with unlike"
     name = f"{experiment} [MIXED {', '.join(differ)}]"
     return [(name, runs.assign(variant=_variants(runs, costs, differ)), [note])]
+
+
+def _data(runs: pd.DataFrame) -> str:
+    """Where the data lay that digests stand for, and how to find out what others used."""
+    texts = [
+        f"{digest} is {' or '.join(places(rows))}" for digest, rows in runs.groupby("data_digest")
+    ]
+    if runs["data_digest"].isna().any():
+        name = runs["experiment"].iloc[0]
+        texts.append(f"`pepr data identify --experiment {name}` finds out which data others used")
+    return ", ".join(texts)
 
 
 def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -> pd.Series[str]:

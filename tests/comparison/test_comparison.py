@@ -128,13 +128,14 @@ MIXED = [
         ({"tags": {"pepr.energy_components": "cpu=estimated"}}, "energy_components"),
         ({"tags": {"pepr.performance": "test/auc"}}, "performance_metric"),
         (
-            {"tags": {"pepr.data_digest": "feed"}},  # another folder of the same name
-            "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=feed: 1 run); choose",
+            {"tags": {"pepr.data_digest": "feed"}, "data_root": "/there"},
+            "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=feed: 1 run); "
+            "0123456789abcdef is derma, feed is /there/derma; choose",
         ),
         (
             {"tags": {"pepr.data_digest": None}},
             "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=not known: 1 run); "
-            "`pepr data identify --experiment derma` finds out",
+            "0123456789abcdef is derma, `pepr data identify --experiment derma` finds out which",
         ),
     ],
 )
@@ -167,6 +168,47 @@ def test_runs_whose_data_are_not_known_compare_with_each_other_with_a_note() -> 
     said = "2 of 2 runs do not say what their data set held: they are compared by its name"
     assert said in found.notes
     assert said not in compare(frame(THREE), Question(draws=0)).notes
+
+
+def test_unknown_data_of_two_places_are_no_repetitions_and_named() -> None:
+    """Runs of an earlier version on two hospitals' folders `chest`, with the same seeds."""
+    unknown = {"pepr.data_digest": None}
+    made = [
+        run("a", seed, dataset=f"{hospital}/chest", tags=unknown, start=start)
+        for start, hospital in enumerate(("/a", "/b"))
+        for seed in (0, 1)
+    ]
+    found = compare(frame(made), Question(draws=0))
+    assert found.runs["used"].all()
+    assert (
+        "4 of 4 runs do not say what their data set held: they are compared by its name, though it "
+        "lay at /a/chest, /b/chest"
+    ) in found.notes
+
+
+def test_some_runs_of_an_experiment_are_chosen_by_a_condition() -> None:
+    runs = frame([*THREE, run("other", precision="bf16"), run("b2", precision="bf16")])
+    chosen = compare(runs, Question(where=(("precision", "bf16"),), draws=0))
+    assert set(chosen.scores["model"]) == {"other", "b2"}
+    assert len(chosen.runs) == 2
+    with pytest.raises(WrongUse, match="where: no run has precision=fp64; there are: bf16, fp32"):
+        compare(runs, Question(where=(("precision", "fp64"),)))
+    with pytest.raises(WrongUse, match="where: no run has 'precison'; did you mean 'precision'"):
+        compare(runs, Question(where=(("precison", "bf16"),)))
+
+
+def test_runs_with_a_flag_are_left_out_where_all_are_estimates() -> None:
+    """Of which `strict` would leave none."""
+    estimated = {"pepr.energy_source": "estimated"}
+    busy = {**estimated, "pepr.gpu_other_processes": "4711 python"}
+    runs = frame([run("a", 0, tags=estimated), run("a", 1, tags=busy, energy_wh=90.0)])
+    found = compare(runs, Question(drop=("other_processes", "busy_cpu"), draws=0))
+    assert found.scores[["n", "cost"]].to_numpy().tolist() == [[1, 20.0]]
+    assert found.runs["reasons"].tolist()[1] == [
+        "dropped: other processes used its GPU: 4711 python"
+    ]
+    with pytest.raises(WrongUse, match="drop: 'busy' is no flag"):
+        Question(drop=("busy",))
 
 
 def test_runs_of_several_versions_of_a_library_are_said_to_be() -> None:
