@@ -32,19 +32,20 @@ def choice_of_others(
     server does not answer.
     """
     client = connect(run.uri)
-    waiting = False
+    wanting = noted = False
     with told(run.uri):
         client.set_tag(run.run_id, KEY, key)
+        experiments, of_key = experiment_ids(client), f"tags.`{KEY}` {matches(key)}"
         while True:
-            client.set_tag(run.run_id, _CLAIM, ledger.WANTED)
             found = client.search_runs(
-                experiment_ids(client), f"tags.`{KEY}` {matches(key)}", max_results=1000
+                experiments, of_key, max_results=1000, order_by=["attributes.start_time ASC"]
             )
             others = [other for other in found if other.info.run_id != run.run_id]
-            for other in sorted(others, key=lambda other: other.info.start_time):
+            for other in others:
                 tags = other.data.tags
                 if all(f"pepr.{name}" in tags for name in names):
-                    client.delete_tag(run.run_id, _CLAIM)
+                    if wanting:
+                        client.delete_tag(run.run_id, _CLAIM)
                     chosen = {name: tags[f"pepr.{name}"] for name in names}
                     for name, value in chosen.items():
                         client.set_tag(run.run_id, f"pepr.{name}", value)
@@ -56,13 +57,21 @@ def choice_of_others(
                 if _CLAIM in other.data.tags
             ]
             alive = [c for c in claims if c.lives(time.time(), ledger.STALE_S, lives)]
-            verdict = ledger.verdict(run.run_id, alive)
+            if not wanting and not alive:
+                client.set_tag(run.run_id, _CLAIM, ledger.WANTED)
+                wanting = True
+                continue
+            verdict = ledger.verdict(run.run_id, alive) if wanting else "claimed"
             if verdict == ledger.HELD:
                 client.set_tag(run.run_id, _CLAIM, ledger.HELD)
                 return None
-            if verdict == "claimed":
-                client.delete_tag(run.run_id, _CLAIM)
-            if not waiting:
-                note(f"waits for run {alive[0].run_id}, which tries settings for the same model")
-                waiting = True
+            if wanting and verdict == "claimed":
+                client.delete_tag(
+                    run.run_id, _CLAIM
+                )  # it only reads now, or none wins
+                wanting = False
+            if not wanting and not noted:
+                first = min(alive, key=lambda c: (c.claim != ledger.HELD, c.run_id))
+                note(f"waits for run {first.run_id}, which tries settings for the same model")
+                noted = True
             time.sleep(random.uniform(0.2, 0.6))
