@@ -88,7 +88,7 @@ def run(
         from pepr_mlops.checkpoint import Checkpoint, discard
 
         device, meter, intensity = _check(spec, host_is_shared)
-    job = _identified(spec)
+    job = spec if isinstance(spec, Job) else data.identify(spec)
     source = overall(meter.sources)
     shown = progress(spec, source)
     opening = tags.opening(
@@ -96,7 +96,7 @@ def run(
     )
     memory = Memory(device)
     gauges = Gauges(meter, memory, intensity, spec.pue)
-    folder = None if checkpoints is None else _writable(checkpoints) / job.fingerprint
+    folder = None if checkpoints is None else _writable(checkpoints) / job.folder
     saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
     pause = _pause(until, left_wh, gauges)
     wanted = tracking.Attempt(
@@ -125,7 +125,7 @@ def run(
             begun = {name: saved.state[name] for name in TRIED if name in saved.state}
             spec = replace(spec, **begun)
         train.prepare(spec, device)
-        network = _network(spec, splits, logged, job.weights_digest)
+        network = _network(spec, splits, logged, job)
         shown.note(
             f"{spec.model} on {device}; {splits.name}: {len(splits.train):,} / "
             f"{len(splits.val):,} / {len(splits.test):,} images to train / validate / test; "
@@ -190,7 +190,7 @@ def probe(
         from pepr_mlops import data, tags, tracking, train
 
         device, meter, intensity = _check(spec, host_is_shared)
-    job = _identified(spec)
+    job = spec if isinstance(spec, Job) else data.identify(spec)
     opening = tags.opening(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
@@ -209,7 +209,7 @@ def probe(
         train.open_device(spec, device)
         train.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
-        network = _network(spec, splits, logged, job.weights_digest)
+        network = _network(spec, splits, logged, job)
         metrics, steps = train.probe(
             spec, splits, network, device, gauges, progress(spec, overall(meter.sources))
         )
@@ -229,17 +229,6 @@ def _describe(logged: Run, job: Job, opening: Mapping[str, str], meter: Meter) -
     source = overall(meter.sources)
     energy = {"mlflow.note.content": f"Energy: {source} ({meter.method})"}
     logged.tag({**opening, **energy, "pepr.data_digest": job.data_digest})
-
-
-def _identified(spec: RunSpec) -> Job:
-    """The job of a spec. Raises `WorkFailed` where it is one already, as in a sweep, and its files
-    have changed since."""
-    from pepr_mlops import data
-
-    if not isinstance(spec, Job):
-        return data.identify(spec)
-    data.check_digest(spec)
-    return spec
 
 
 def _writable(folder: Path) -> Path:
@@ -272,6 +261,9 @@ def _saved(
     try:
         saved = load(folder)
         if saved is None:
+            of_same_name = folder.name.partition("-")[0]
+            for other in folder.parent.glob(f"{of_same_name}-*"):
+                note(f"begins anew: its images or weights are not those that {other} is kept of")
             return None
         if saved.hardware != _machine(opening):
             raise ValueError(f"it was begun on {saved.hardware}")
@@ -363,10 +355,8 @@ def _check(
     return device, meter, intensity
 
 
-def _network(
-    spec: RunSpec, splits: Splits, logged: Run, weights_digest: str | None
-) -> torch.nn.Module:
-    from pepr_mlops import models
+def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.Module:
+    from pepr_mlops import data, models
 
     network = models.build(
         spec.model,
@@ -376,11 +366,12 @@ def _network(
         pretrained=spec.pretrained,
         weights=spec.weights,
     )
+    data.check_weights(job)
     weights = models.weights_name(spec.model, spec.pretrained, spec.weights)
     logged.tag(
         {
             "pepr.parameters": str(sum(p.numel() for p in network.parameters())),
-            "pepr.weights": f"{weights} ({weights_digest})" if weights_digest else weights,
+            "pepr.weights": f"file {job.weights_digest}" if job.weights_digest else weights,
         }
     )
     return network

@@ -114,7 +114,7 @@ TAGS: dict[str, str] = {
     "pepr.energy_model": "power of each component at full load that an estimate assumes",
     "pepr.energy_constant_w": "power in W that an estimate counts whatever the load",
     "pepr.energy_missing": "why components have no energy, or lost it during the run",
-    "pepr.weights": "pretrained weights: timm's name of them, or the file with its digest",
+    "pepr.weights": "pretrained weights: timm's name of them, or the digest of a file",
     "pepr.energy_caution": "why a measured energy is less exact than usual",
     "pepr.idle_power_w": "power before the run in W, all components; never subtracted",
     "pepr.carbon_intensity_g_per_kwh": "grid intensity used",

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 
 import pepr_mlops
-from pepr_mlops import RunSpec, data
+from pepr_mlops import RunSpec, data, models
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
 from pepr_mlops.names import METRICS, TAGS
+from pepr_mlops.progress import Printed
 
 
 def _artifact(run_id: str, name: str) -> Path:
@@ -194,7 +197,7 @@ def test_an_attempt_that_does_not_finish_says_who_else_worked(
 
 
 def test_a_training_does_not_resume_on_other_images(
-    store: str, shapes: Path, tmp_path: Path
+    store: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a wrong label was corrected in place."""
     spec = RunSpec(
@@ -202,8 +205,11 @@ def test_a_training_does_not_resume_on_other_images(
     )
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "c", until=1)
+    (kept,) = (tmp_path / "c").iterdir()
     (shapes / "train" / "dark" / "00.png").rename(shapes / "train" / "light" / "99.png")
-    outcome = run(spec, checkpoints=tmp_path / "c")
+    outcome = run(spec, checkpoints=tmp_path / "c", progress=Printed)
+    said = f"begins anew: its images or weights are not those that {kept} is kept of"
+    assert said in capsys.readouterr().err
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
     assert len(runs) == 2
@@ -221,7 +227,29 @@ def test_weights_are_logged_with_their_digest(store: str, shapes: Path, real_wei
     )
     tags = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id).data.tags
     digest = data.identify(spec).weights_digest
-    assert tags["pepr.weights"] == f"{real_weights.name} ({digest})"
+    assert tags["pepr.weights"] == f"file {digest}"
+
+
+def test_weights_that_change_while_they_are_read_end_the_job(
+    store: str, shapes: Path, tmp_path: Path, real_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*args: object, **kwargs: object) -> torch.nn.Module:
+        network = real(*args, **kwargs)  # type: ignore[arg-type]
+        with weights.open("ab") as file:
+            file.write(b"0")
+        return network
+
+    real = models.build
+    monkeypatch.setattr(models, "build", build)
+    weights = tmp_path / "w.safetensors"
+    shutil.copy(real_weights, weights)
+    spec = RunSpec(
+        **{"model": "tf_efficientnet_lite0", "dataset": str(shapes), "image_size": 32},
+        **{"epochs": 1, "weights": str(weights), "energy": "off", "device": "cpu"},
+    )
+    with pytest.raises(WorkFailed, match=r"weights: .* does not hold") as failed:
+        run(spec)
+    assert failed.value.reason == "data_changed"
 
 
 def test_a_folder_of_checkpoints_that_cannot_be_is_told_before_a_run(

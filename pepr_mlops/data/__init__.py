@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,7 @@ def identify(spec: RunSpec) -> Job:
     weights = None
     if spec.weights is not None:
         check_file(spec.weights)
-        path = Path(spec.weights)
-        weights = digest.of_files(path.parent, [path.name])
+        weights = digest.of_file(Path(spec.weights))
     return Job(**spec.values(), data_digest=_digest(spec), weights_digest=weights)
 
 
@@ -94,11 +94,12 @@ def _digest(spec: RunSpec) -> str:
     flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
     if flag in medmnist.FLAGS:
         path = medmnist.place(flag, spec.size, spec.data_root)
-        known = {} if path.exists() else {path.name: medmnist.published_md5(flag, spec.size)}
-        return digest.of_files(path.parent, [path.name], known)
+        to_come = None if path.exists() else medmnist.published_md5(flag, spec.size)
+        return digest.of_file(path, to_come)
     if spec.dataset in NAMES:
-        path = digits.path() if spec.dataset == "digits" else lidc.find(spec.data_root)
-        return digest.of_files(path.parent, [path.name])
+        return digest.of_file(
+            digits.path() if spec.dataset == "digits" else lidc.find(spec.data_root)
+        )
     root = Path(spec.dataset)
     names = [
         f"{split}/{label}/{path.name}"
@@ -130,20 +131,21 @@ def load(spec: RunSpec) -> Splits:
     splits = with_channels(with_fraction(splits, spec.fraction, spec.seed), spec.channels)
     check(splits)
     if isinstance(spec, Job):
-        check_digest(spec)
+        _check(spec, "dataset", spec.data_digest, _digest(spec))
     return splits
 
 
-def check_digest(job: Job) -> None:
-    """Raise `WorkFailed` unless the files of the job are those that it was made from."""
-    found = identify(job)
-    for what, planned, here in (
-        ("dataset", job.data_digest, found.data_digest),
-        ("weights", job.weights_digest, found.weights_digest),
-    ):
-        if planned != here:
-            raise WorkFailed(
-                f"{what}: the files of {getattr(job, what)} are not those that this job was "
-                f"started for (digest {here}, not {planned}); start it again",
-                reason="data_changed",
-            )
+def check_weights(job: Job) -> None:
+    """Raise `WorkFailed` unless the file of weights holds what it held when the job was made."""
+    if job.weights is not None:
+        _check(job, "weights", job.weights_digest, digest.of_file(Path(job.weights)))
+
+
+def _check(job: Job, what: str, planned: str | None, here: str) -> None:
+    if planned != here:
+        raise WorkFailed(
+            f"{what}: {getattr(job, what)} on {platform.node()} does not hold what this job was "
+            f"started for (digest {here}, not {planned}); copy the same files to all machines or "
+            "start it again",
+            reason="data_changed",
+        )

@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,19 +22,29 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.settings_files import cache_folder
 
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: later writes have another time
+_LITTER = ("Thumbs.db", "desktop.ini")
 _DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
 
 _Stamp = tuple[int, ...]
 
 
-def of_files(root: Path, names: Sequence[str], known: Mapping[str, str] | None = None) -> str:
+def of_file(path: Path, published_md5: str | None = None) -> str:
+    """16 hexadecimal digits that change with the content of a file, whatever it is called.
+
+    They are made from its MD5, which MedMNIST publishes of its files: with it the file is not read
+    and need not be there. Raises `WrongUse` for a file that cannot be read.
+    """
+    md5 = published_md5 or _md5(path.parent, [path.name])[path.name]
+    return hashlib.blake2b(md5.encode(), digest_size=_DIGITS // 2).hexdigest()
+
+
+def of_files(root: Path, names: Sequence[str]) -> str:
     """16 hexadecimal digits that change with the name and the content of any of the files.
 
-    `names` are relative to `root`, `known` the MD5 of files that need not be there. MD5 is what
-    MedMNIST publishes of its files. Reading files for the first time shows progress on a terminal.
-    Raises `WrongUse` for a file that cannot be read.
+    `names` are relative to `root`. Reading files for the first time shows progress on a terminal.
+    Raises as `of_file`.
     """
-    md5 = {**_md5(root, [name for name in names if name not in (known or {})]), **(known or {})}
+    md5 = _md5(root, names)
     state = hashlib.blake2b(digest_size=_DIGITS // 2)
     for name in sorted(names):
         state.update(f"{md5[name]} {name}\n".encode("utf-8", "surrogateescape"))
@@ -42,20 +52,35 @@ def of_files(root: Path, names: Sequence[str], known: Mapping[str, str] | None =
 
 
 def of_tree(path: Path) -> str:
-    """`of_files` of a file, or of all files below a folder. Raises as it, and where there is none.
+    """`of_file` of a file, or `of_files` of all below a folder, also of those in linked folders.
 
-    A file's own name is part of its digest, a folder's is not.
+    What systems and editors leave behind does not count: names that begin with a dot, and
+    Thumbs.db and desktop.ini. Raises as they do, and where there is no file.
     """
     if path.is_file():
-        return of_files(path.parent, [path.name])
-    names = [
-        os.path.relpath(os.path.join(folder, name), path)
-        for folder, _, found in os.walk(path)
-        for name in found
-    ]
+        return of_file(path)
+    names = list(_below(path, "", ()))
     if not names:
         raise WrongUse(f"data: there is no file in {path}; name the data set's file or folder")
     return of_files(path, names)
+
+
+def _below(root: Path, folder: str, above: tuple[str, ...]) -> Iterator[str]:
+    """The files below a folder of `root`; a link to a folder that it lies in is not followed."""
+    place = os.path.join(root, folder)
+    real = os.path.realpath(place)
+    if real in above or not (folder or os.path.isdir(place)):
+        return
+    try:
+        entries = [e for e in os.scandir(place) if e.name[0] != "." and e.name not in _LITTER]
+    except OSError as error:
+        raise _unreadable(root, folder, error) from error
+    for entry in entries:
+        name = os.path.join(folder, entry.name)
+        if entry.is_dir():
+            yield from _below(root, name, (*above, real))
+        else:
+            yield name
 
 
 def _md5(root: Path, names: Sequence[str]) -> dict[str, str]:

@@ -66,9 +66,7 @@ def choice_of_others(
                 client.set_tag(run.run_id, _CLAIM, ledger.HELD)
                 return None
             if wanting and verdict == "claimed":
-                client.delete_tag(
-                    run.run_id, _CLAIM
-                )  # it only reads now, or none wins
+                client.delete_tag(run.run_id, _CLAIM)  # it only reads now, or none wins
                 wanting = False
             if not wanting and not noted:
                 first = min(alive, key=lambda c: (c.claim != ledger.HELD, c.run_id))

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,12 @@ def test_it_is_a_digest_of_names_and_contents(tmp_path: Path) -> None:
     expected = hashlib.blake2b(f"{md5['a']} a\n{md5['b']} b\n".encode(), digest_size=8)
     assert digest.of_files(root, ["b", "a"]) == expected.hexdigest()
     assert digest.of_tree(root) == expected.hexdigest()
+    (root / ".DS_Store").write_bytes(b"of a Mac")
+    (root / "Thumbs.db").write_bytes(b"of Windows")
+    assert digest.of_tree(root) == expected.hexdigest()
+    of_a = hashlib.blake2b(md5["a"].encode(), digest_size=8).hexdigest()
+    assert digest.of_file(root / "a") == digest.of_tree(root / "a") == of_a
+    assert digest.of_file(root / "not here", md5["a"]) == of_a
     with pytest.raises(WrongUse, match="there is no file"):
         digest.of_tree(root / "c")
 
@@ -68,6 +75,35 @@ def test_equal_folders_are_one_data_set_and_anything_that_differs_makes_two(
         before = _of(copy)
         change()
         assert _of(copy) != before
+
+
+def test_one_s_own_code_knows_a_folder_as_a_job_does_also_by_links(
+    shapes: Path, tmp_path: Path
+) -> None:
+    assert digest.of_tree(shapes) == _of(shapes)
+    elsewhere = tmp_path / "light"
+    (shapes / "train" / "light").rename(elsewhere)
+    (shapes / "train" / "light").symlink_to(elsewhere)
+    before = digest.of_tree(shapes)
+    assert before == _of(shapes)
+    _alter(elsewhere / "00.png")
+    assert digest.of_tree(shapes) == _of(shapes) != before
+    (elsewhere / "round").symlink_to(shapes)  # a folder that it lies in
+    assert digest.of_tree(shapes) == _of(shapes)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scandir(path: str) -> Any:
+        if path.endswith("dark"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(WrongUse, match=r"dark cannot be read \(Permission denied\)"):
+        digest.of_tree(shapes)
 
 
 def test_it_does_not_depend_on_what_is_made_of_the_images(shapes: Path) -> None:
@@ -152,7 +188,9 @@ def test_a_published_file_is_known_before_it_is_here(
     data.load(job)  # which downloads it
     assert data.identify(spec) == job
     fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch, n=14)
-    with pytest.raises(WorkFailed, match=r"dataset: .* not those that this job was started for"):
+    with pytest.raises(
+        WorkFailed, match=r"dataset: .* does not hold what this job was started for"
+    ):
         data.load(job)
 
 
@@ -168,8 +206,10 @@ def test_weights_are_known_by_their_content_too(shapes: Path, tmp_path: Path) ->
     assert first.fingerprint != other.fingerprint
     (tmp_path / "w.safetensors").write_bytes(b"two")
     assert job(tmp_path / "w.safetensors").fingerprint == other.fingerprint
-    with pytest.raises(WorkFailed, match=r"weights: .* not those that this job was started for"):
-        data.check_digest(first)
+    with pytest.raises(WorkFailed, match=r"weights: .* does not hold what this job was started"):
+        data.check_weights(first)
+    (tmp_path / "w.safetensors").rename(tmp_path / "renamed.safetensors")
+    assert job(tmp_path / "renamed.safetensors").fingerprint == other.fingerprint
     with pytest.raises(WrongUse, match="weights: there is no file"):
         job(tmp_path / "none")
 
