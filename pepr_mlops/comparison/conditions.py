@@ -38,7 +38,7 @@ def places(runs: pd.DataFrame) -> list[str]:
     return sorted({"/".join(t for t in row if isinstance(t, str) and t != NONE) for row in said})
 
 
-def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
+def comparable(costs: Sequence[str] = ()) -> list[str]:
     """The columns that runs of one comparison set share where these are the costs.
 
     What energy is made of where it counts, and of what kind memory is where that counts. Settings
@@ -54,8 +54,14 @@ def comparable(runs: pd.DataFrame, costs: Sequence[str] = ()) -> list[str]:
 
 
 def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
-    """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
-    return [c for c in shared if len(_texts(runs, c)[1]) > 1]
+    """Those of the columns `shared` in which the runs differ; not known is a value of its own.
+
+    Where all say what their data set held, a name that one data set has several of tells nothing.
+    """
+    digests = runs["data_digest"]
+    names = [c for c in ("dataset", "size") if c in shared] if digests.notna().all() else []
+    several = {c for c in names if (runs.groupby(digests)[c].nunique(dropna=False) > 1).any()}
+    return [c for c in shared if c not in several and len(_texts(runs, c)[1]) > 1]
 
 
 def in_common(runs: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def notes_on(
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]
     if foreign.any():
-        values = conditions(found[foreign], comparable(found, costs))
+        values = conditions(found[foreign], comparable(costs))
         unknown = [c for c in values if (values[c] == NOT_KNOWN).all()]
         notes.append(
             f"{foreign.sum()} of {len(found)} runs were not logged by pepr: their "

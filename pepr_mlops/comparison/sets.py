@@ -105,7 +105,7 @@ def inspect(
     usable = chosen[judged["used"].to_numpy()]
     notes = notes_on(chosen, usable, costs, question)
     for experiment, members in usable.groupby("experiment", sort=False):
-        differ = mixed(members, comparable(members, costs))
+        differ = mixed(members, comparable(costs))
         if differ:
             names = groups(members, differ)
             notes.append(f"{experiment} mixes {', '.join(differ)} ({listed(names)})")
@@ -185,7 +185,7 @@ def _comparison_sets(
 ) -> list[tuple[str, pd.DataFrame, list[str]]]:
     """Name, runs and notes of each set of one experiment; `variant` tells rows of a model apart."""
     experiment = str(runs["experiment"].iloc[0])
-    differ = mixed(runs, comparable(runs, costs))
+    differ = mixed(runs, comparable(costs))
     if not differ:
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     names = groups(runs, differ)
@@ -240,7 +240,7 @@ def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -
 
 def _shared(members: pd.DataFrame, costs: Sequence[str]) -> dict[str, str]:
     """What the runs of a set have in common, as text; `several` where that is not one value."""
-    compared = comparable(members, costs)
+    compared = comparable(costs)
     if "carbon_gco2e" in costs:
         compared.append("carbon_intensity_g_per_kwh")
     return in_common(members, compared)

@@ -152,7 +152,7 @@ def also(comparison: Comparison, question: Question) -> list[str]:
             continue
         if question.reference is not None and cost not in question.reference.bounds:
             continue
-        alike = set(comparable(used, [cost])) - set(comparable(used, asked))
+        alike = set(comparable([cost])) - set(comparable(asked))
         if not any(mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")):
             found.append(name)
     return found

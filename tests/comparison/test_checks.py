@@ -314,18 +314,26 @@ def test_a_counter_that_stood_still_in_one_epoch() -> None:
 
 
 def test_what_runs_must_share_depends_on_the_cost() -> None:
-    runs = frame([run()])
-    assert "energy_components" in conditions.comparable(runs, ["energy_wh"])
-    assert "energy_components" not in conditions.comparable(runs, ["train_time_s"])
-    assert "memory_metric" in conditions.comparable(runs, ["memory_gb"])
-    assert "fraction" in conditions.comparable(runs, ["energy_wh"])
-    assert "fraction" not in conditions.comparable(runs, ["fraction"])
+    assert "energy_components" in conditions.comparable(["energy_wh"])
+    assert "energy_components" not in conditions.comparable(["train_time_s"])
+    assert "memory_metric" in conditions.comparable(["memory_gb"])
+    assert "fraction" in conditions.comparable(["energy_wh"])
+    assert "fraction" not in conditions.comparable(["fraction"])
+
+
+def test_one_data_set_of_two_names_is_one() -> None:
+    """And where there is another one too, each has a set of its own."""
+    renamed = run(seed=1, dataset="moved")
+    assert conditions.mixed(frame([run(), renamed]), ["dataset", "size", "data_digest"]) == []
+    other = run(seed=2, size=28, tags={"pepr.data_digest": "feed"})
+    differ = conditions.mixed(frame([run(), renamed, other]), ["dataset", "size", "data_digest"])
+    assert differ == ["size", "data_digest"]
 
 
 def test_groups_are_named_and_counted() -> None:
     other = run(model="b", precision="bf16", tags={"pepr.hardware": None})
     runs = frame([run(), run(model="c"), other])
-    differ = conditions.mixed(runs, conditions.comparable(runs, ["energy_wh"]))
+    differ = conditions.mixed(runs, conditions.comparable(["energy_wh"]))
     assert differ == ["precision", "hardware"]
     assert conditions.listed(conditions.groups(runs, differ)) == (
         "precision=fp32, hardware=NVIDIA H100: 2 runs; precision=bf16, hardware=not known: 1 run"

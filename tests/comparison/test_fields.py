@@ -89,12 +89,26 @@ def _left_out(**other: Any) -> None:
     assert compare(frame([run("a", 0), run("a", 1, **other)]), ENERGY).scores["n"].tolist() == [2]
 
 
-OTHER_DATA = _by_tag({"pepr.data_digest": "feed"})
+def _name_of_files(**other: Any) -> None:
+    """Files are known by what they hold: by any other name they are the same, and other files of
+    the same name are not."""
+    assert _pair(ENERGY, **other).scores["n"].tolist() == [2]
+    with pytest.raises(WrongUse, match="derma mixes data_digest"):
+        _pair(ENERGY, {"pepr.data_digest": "feed"})
+    unknown = {"pepr.data_digest": None}
+    made = [run("a", 0, tags=unknown), run("a", 1, tags=unknown, **other)]
+    if "data_root" in other:
+        assert any("though it lay at" in note for note in compare(frame(made), ENERGY).notes)
+    else:
+        with pytest.raises(WrongUse, match="derma mixes"):
+            compare(frame(made), ENERGY)
+
+
 # field: another value of it, and how such runs are kept apart
 TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
     "model": ("b", _row),
-    "dataset": ("other", OTHER_DATA),
-    "size": (28, OTHER_DATA),
+    "dataset": ("other", _name_of_files),
+    "size": (28, _name_of_files),
     "image_size": (64, _condition),
     "channels": ("rgb", _condition),
     "intensities": ("pretrained", _condition),
@@ -112,7 +126,7 @@ TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
     "pretrained": (False, _condition),
     "weights": ("/w.safetensors", _row),
     "device": ("cpu", _by_tag({"pepr.hardware": "AMD EPYC"})),
-    "data_root": ("/elsewhere", OTHER_DATA),
+    "data_root": ("/elsewhere", _name_of_files),
     "energy": ("estimated", _by_tag({"pepr.energy_components": "cpu=estimated"})),
     "country": ("DNK", _noted({"pepr.carbon_intensity_g_per_kwh": "120"}, "grid intensities")),
     "carbon_intensity": (
