@@ -12,13 +12,13 @@ from pepr_mlops import stats
 from pepr_mlops.comparison import Comparison
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.models import paper_models
-from pepr_mlops.names import COMPARED, PERFORMANCE
+from pepr_mlops.names import COMPARED, ENERGY_OF, PERFORMANCE
 
 GROUPS = {"size": ("small", "large"), "kind": ("CNN", "Other"), "efficient": ("yes", "no")}
 # Conditions by name and the column they are; other data sets are no condition of training.
 CONDITIONS = {
     "dataset_size" if c == "size" else c: c
-    for c in (*COMPARED, "energy_components", "memory_metric")
+    for c in (*COMPARED, *ENERGY_OF, "memory_metric")
     if c not in ("dataset", "data_digest")
 }
 COLUMNS = [

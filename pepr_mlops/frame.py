@@ -137,6 +137,9 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for resource in RESOURCES.values():
         if resource.metric is not None:
             own[resource.column] = _number(raw, f"metrics.{resource.metric}")
+    of_cpu = own["energy_components"].fillna("").str.contains("cpu=")
+    cpu = _get(raw, "tags.pepr.cpu")  # whose energy counts too where a GPU does the work
+    own["energy_cpu"] = cpu.where(of_cpu & (cpu != own["hardware"]))
     own["memory_gb"] = _picked(raw, own["memory_metric"])
     rest = [c for c in raw.columns if c.startswith(("metrics.", "params.", "tags."))]
     return pd.concat([pd.DataFrame(own, index=raw.index), raw[rest]], axis=1)

@@ -281,8 +281,11 @@ def _machine(opening: Mapping[str, str]) -> str:
     """What the costs of two attempts must share to add up."""
     from pepr_mlops import hardware
 
-    model = opening.get("pepr.energy_model")
-    return hardware.conditions(opening) + (f", energy of {model}" if model else "")
+    counted = ["pepr.energy_model"]
+    if "cpu=" in opening.get("pepr.energy_components", ""):
+        counted.append("pepr.cpu")
+    of = [opening[name] for name in counted if name in opening]
+    return hardware.conditions(opening) + (f", energy of {', '.join(of)}" if of else "")
 
 
 def _take_up(saved: Saved, checkpoint: Checkpoint, gauges: Gauges, logged: Run) -> None:

@@ -202,7 +202,8 @@ ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the
 HARDWARE = ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_clocks_mhz")
 
 # What costs must share to add up, or to be forecast one from another.
-MEASURED_BY = (*HARDWARE, "energy_components", "energy_model")
+ENERGY_OF = ("energy_components", "energy_model", "energy_cpu")
+MEASURED_BY = (*HARDWARE, *ENERGY_OF)
 
 # What runs of one comparison set share; anything of it changes cost or performance.
 COMPARED = (

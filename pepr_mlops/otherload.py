@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 OTHERS, ON, MACHINE = "pepr.cpu_others", "pepr.cpu_others_of", "pepr.machine_cpu_others"
-_SET_CHILD_SUBREAPER = 36  # of prctl(2)
+_SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37  # of prctl(2)
 
 
 class OtherLoad:
@@ -21,7 +21,8 @@ class OtherLoad:
 
     Counted on the CPUs that this process may use, which others slow down, and on the whole machine,
     whose energy is what counters and estimates of a CPU are of. `earlier` are the tags of an
-    attempt before this one: of several attempts the busiest counts.
+    attempt before this one: of several attempts the busiest counts. Where this process is stopped
+    meanwhile, others are counted on.
 
     Descendants are the processes that this one has started, that those have started, and so on,
     whether they run, have ended, or were left behind by the process that started them: Linux gives
@@ -29,7 +30,7 @@ class OtherLoad:
     """
 
     def __init__(self, earlier: Mapping[str, str] = {}) -> None:  # is only read
-        _adopt_orphans(True)
+        self._adopted_before = _adopt_orphans(True)
         self._earlier = earlier
         self._allowed = _allowed()
         self._since = time.perf_counter()
@@ -40,7 +41,7 @@ class OtherLoad:
         """The CPUs that others kept busy on average, and how many they were counted on."""
         elapsed_s = time.perf_counter() - self._since
         own_s = _own_s() - self._own
-        _adopt_orphans(False)
+        _adopt_orphans(self._adopted_before)
         busy = {
             MACHINE: _busy_s(None) - self._busy,
             OTHERS: _busy_s(self._allowed) - self._busy_here,
@@ -52,9 +53,14 @@ class OtherLoad:
         return {**others, ON: str(len(self._allowed or range(os.cpu_count() or 1)))}
 
 
-def _adopt_orphans(adopt: bool) -> None:
+def _adopt_orphans(adopt: bool) -> bool:
+    """Whether it did so before."""
+    before = ctypes.c_int(0)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+        prctl(_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+    return bool(before.value)
 
 
 def _allowed() -> list[int] | None:

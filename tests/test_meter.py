@@ -17,8 +17,9 @@ from zeus.monitor import Measurement
 from zeus.utils.testing import ReplayZeusMonitor
 
 from pepr_mlops import meter as meters
+from pepr_mlops.costs import Window
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, estimate, open_meter
+from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, estimate, idle_tags, open_meter
 from pepr_mlops.meter import zeus as sensors
 
 RECORDED = """start_time,window_name,elapsed_time,gpu0_energy
@@ -147,6 +148,29 @@ def test_a_window_opened_while_rapl_wraps_is_no_measurement() -> None:
     meter = ZeusMeter(_Monitor(wrapped), ("cpu",), _wait, {})
     meter.begin("train")
     assert "more than a socket can take" in meter.end().missing["cpu"]
+
+
+def test_a_counter_that_ran_on_while_the_process_was_stopped_is_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """40 s at 250 W, in 39 of which the process stood still."""
+    meter = ZeusMeter(
+        _Monitor(Measurement(time=1, gpu_energy={}, cpu_energy={0: 10_000.0})), ("cpu",), _wait, {}
+    )
+    meter.begin("train")
+    meter._stop()
+    monkeypatch.setattr(meter, "_stop", lambda: (1.0, 39.0))
+    assert meter.end() == Window(1.0, {"cpu": 10_000.0}, {}, 39.0)
+
+
+def test_the_power_of_waiting_is_that_of_all_the_time_that_was_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pepr_mlops.meter.IDLE_S", 0.0)
+    meter = ZeusMeter(_Monitor(Measurement(time=1, gpu_energy={0: 1000.0})), ("gpu",), _wait, {})
+    real = meter._stop
+    monkeypatch.setattr(meter, "_stop", lambda: (real() and 3.0, 7.0))
+    assert idle_tags(meter, required=True) == {"pepr.idle_power_w": "100"}
 
 
 def test_a_window_shorter_than_the_counters_tick_may_be_zero() -> None:
@@ -280,7 +304,7 @@ def test_an_estimate_says_what_it_assumes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Some CPU", 4 * count_cpus()))
     assert "(unknown CPU, 4 W a thread)" in EstimateMeter(_wait, "").method
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Known CPU", 125.0))
-    monkeypatch.setattr(estimate, "is_virtual", lambda: False)
+    monkeypatch.setattr(estimate, "virtual_per_core", lambda: None)
     method = EstimateMeter(_wait, "no RAPL here").method
     assert "Known CPU, 125 W at full load;" in method
     assert method.endswith("not measured: no RAPL here")
@@ -291,7 +315,7 @@ def test_an_estimate_of_a_virtual_machine_takes_its_share_of_the_socket(
 ) -> None:
     from codecarbon.core import cpu
 
-    monkeypatch.setattr(estimate, "is_virtual", lambda: True)
+    monkeypatch.setattr(estimate, "virtual_per_core", lambda: 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     epyc = "AMD EPYC 7763 64-Core Processor"
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: (epyc, 280.0))

@@ -128,6 +128,16 @@ def test_what_descendants_take_is_ours_and_a_strangers_is_not(
     assert BURNT_S - 0.05 < took_s < 2 * BURNT_S - 0.1
 
 
+def test_a_program_that_adopts_orphans_itself_goes_on_doing_so() -> None:
+    if sys.platform != "linux":
+        pytest.skip("others cannot adopt")
+    assert otherload._adopt_orphans(True) is False
+    OtherLoad().tags()
+    assert otherload._adopt_orphans(False) is True
+    OtherLoad().tags()
+    assert otherload._adopt_orphans(False) is False
+
+
 def test_cpus_that_may_not_be_used_do_not_slow_it_down() -> None:
     """A process that may use one CPU, and a stranger that works on another."""
     mine = sorted(os.sched_getaffinity(0))

@@ -116,17 +116,25 @@ def test_the_boot_clock_is_the_systems() -> None:
     [
         (0.26, 1, 0.0, 0.2, 0.0),  # on time
         (1.2, 1, 0.0, 0.0, 0.0),  # shorter than what can be told
-        (10.25, 1, 0.0, 0.0, 9.9945),  # stopped: it waited once
+        (10.25, 1, 0.0, 0.0, 10.1195),  # stopped: it waited once
         (10.25, 1800, 0.0, 10.0, 0.0),  # the lock was held: it looked every 5 ms
-        (10.25, 400, 0.0, 2.0, 7.8),  # both
+        (10.25, 400, 0.0, 2.0, 7.925),  # both
         (10.25, 1, 9.5, 0.0, 0.0),  # it waited for a CPU
         (10.25, None, 0.0, 9.0, 0.0),  # where waits are not counted: it computed
-        (10.25, None, 0.0, 0.1, 9.89),
+        (10.25, None, 0.0, 0.1, 10.015),
+        (10.25, 0, 0.0, 9.0, 0.0),  # as under gVisor
+        (10.25, 1, 0.0, 8.0, 6.25),  # it cannot have computed for so long in less
     ],
 )
 def test_what_a_late_tick_means(
-    tick_s: float, waits: int | None, queued_s: float, cpu_s: float, stopped: float
+    tick_s: float,
+    waits: int | None,
+    queued_s: float,
+    cpu_s: float,
+    stopped: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stopwatch.os, "cpu_count", lambda: 2)
     before = _Use(None if waits is None else 100, 1.0, 5.0)
     after = _Use(None if waits is None else 100 + waits, 1.0 + queued_s, 5.0 + cpu_s)
     assert stopped_s(tick_s, before, after) == pytest.approx(stopped)

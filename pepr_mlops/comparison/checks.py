@@ -263,25 +263,27 @@ FLAGS = (
 
 def _power(runs: pd.DataFrame) -> Iterator[list[Reason]]:
     time_s = runs["train_time_s"].where(runs["train_time_s"] > 0)
-    whole = runs["energy_wh"] * J_PER_WH / time_s
-    yield _beyond(runs, whole, runs["machine_power_limit_w"], "its machine draws at most")
+    counted_s = time_s + runs["paused_s"].fillna(0.0)  # sensors may have counted on
+    whole_j = runs["energy_wh"] * J_PER_WH
+    most_w = runs["machine_power_limit_w"]
+    yield _beyond(runs, whole_j / counted_s, most_w, "its machine draws at most")
     yield _below(
         runs,
-        whole,
+        whole_j / time_s,
         runs["idle_power_w"] * _UNDER_IDLE,
         "half of what the machine drew before it began is",
     )
-    for part, most_w in _MOST_W.items():
+    for part, part_w in _MOST_W.items():
         energy_wh = runs.get(f"metrics.energy/train_{part}_wh")
         if energy_wh is None:
             continue
-        most = pd.Series(most_w, runs.index)
+        most = pd.Series(part_w, runs.index)
         if part == "gpu":
-            most = (runs["gpu_power_limit_w"] * _OVER).fillna(most_w)
+            most = (runs["gpu_power_limit_w"] * _OVER).fillna(part_w)
         least = pd.Series(_LEAST_W.get(part, 0.0), runs.index)
-        watts = energy_wh * J_PER_WH / time_s
-        yield _beyond(runs, watts, most, f"its {part.upper()} draws at most")
-        yield _below(runs, watts, least, f"an idle {part.upper()} takes at least")
+        joules, name = energy_wh * J_PER_WH, part.upper()
+        yield _beyond(runs, joules / counted_s, most, f"its {name} draws at most")
+        yield _below(runs, joules / time_s, least, f"an idle {name} takes at least")
 
 
 def _beyond(

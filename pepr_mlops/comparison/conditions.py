@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.frame import label
-from pepr_mlops.names import COMPARED, ENERGY
+from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
 from pepr_mlops.spec import NONE, RunSpec
 
 NOT_KNOWN = "not known"
@@ -47,7 +47,7 @@ def comparable(costs: Sequence[str] = ()) -> list[str]:
     exempt = set(costs) if set(costs) <= set(COMPARED) else set()
     shared = [c for c in COMPARED if c not in exempt]
     if about_energy(costs):
-        shared += ["energy_components", "energy_model"]
+        shared += ENERGY_OF
     if "memory_gb" in costs:
         shared.append("memory_metric")
     return shared

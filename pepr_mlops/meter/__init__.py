@@ -44,7 +44,8 @@ class Meter(Protocol):
         """Joules of all components since `begin`, or None if not known. Does not wait."""
 
     def elapsed_s(self) -> float:
-        """Seconds since `begin` in which this process was not stopped. Does not wait."""
+        """Seconds since `begin` in which this process was not stopped; waits for a second at most
+        where it may just have been resumed."""
 
 
 class NoMeter(Timed):
@@ -145,7 +146,8 @@ def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
                 reason="no_sensor",
             )
         return {}
-    return {"pepr.idle_power_w": f"{sum(window.joules.values()) / window.time_s:.4g}"}
+    counted_s = window.time_s + (window.paused_s if measured else 0.0)
+    return {"pepr.idle_power_w": f"{sum(window.joules.values()) / counted_s:.4g}"}
 
 
 def source_tags(meter: Meter) -> dict[str, str]:

@@ -12,7 +12,7 @@ from importlib import metadata
 
 from pepr_mlops.costs import Window
 from pepr_mlops.errors import one_line
-from pepr_mlops.meter.sockets import design_power_w, is_virtual
+from pepr_mlops.meter.sockets import design_power_w, virtual_per_core
 from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import Source
 from pepr_mlops.processes import allowed_memory
@@ -60,7 +60,7 @@ class EstimateMeter(Timed):
                     full_w,
                     count_physical_cpus(),
                     os.cpu_count() or 1,
-                    virtual=is_virtual(),
+                    virtual_per_core(),
                 )
             self._cpu = CPU.from_utils(".", "cpu_load", tdp.model, full_w)  # type: ignore[arg-type]
         self.sources: Mapping[str, Source] = {"cpu": "estimated", "dram": "estimated"}

@@ -9,49 +9,55 @@ from importlib import resources
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-_PER_CORE = 2  # threads, of all that have many cores and are in servers
 
 
 def design_power_w(
-    name: str, socket_w: float, sockets: int, cpus: int, virtual: bool
+    name: str, socket_w: float, sockets: int, cpus: int, per_core: int | None
 ) -> tuple[float, str]:
     """Watts of the `cpus` of this machine at full load, and in words what is known of their share.
 
-    `name` is that of the CPU, `socket_w` the design power of one socket. A `virtual` machine has
-    as much of a socket as it has of the socket's threads, where their number is known.
+    `name` is that of the CPU, `socket_w` the design power of one socket. `per_core` are the threads
+    that each core of a virtual machine has, None for a machine of its own. A virtual machine has as
+    much of a socket as it has of the socket's cores, where their number is known: with one thread a
+    core each of its CPUs is taken for a core.
     """
-    if not virtual:
+    if per_core is None:
         return socket_w * sockets, ""
-    threads = socket_threads(name)
-    if threads is None:
+    cores = socket_cores(name)
+    if cores is None:
         return socket_w * sockets, "the virtual machine's share of the socket is not known"
+    what = "cores" if per_core == 1 else "threads"
     return (
-        socket_w * cpus / threads,
-        f"{cpus} of the {threads} threads of a socket of {socket_w:g} W",
+        socket_w * cpus / (cores * per_core),
+        f"{cpus} of the {cores * per_core} {what} of a socket of {socket_w:g} W",
     )
 
 
-def socket_threads(name: str) -> int | None:
-    """Threads of a CPU by the name it gives itself; None where they are not known.
+def socket_cores(name: str) -> int | None:
+    """Cores of a server's CPU by the name it gives itself; None where they are not known.
 
     AMD's names have the cores; of Intel's servers `server_cpus.csv` has them (https://ark.intel.com,
     and for those made for clouds their descriptions of the machines).
     """
     in_name = re.search(r"EPYC.* (\d+)-Core", name)
     if in_name:
-        return _PER_CORE * int(in_name[1])
+        return int(in_name[1])
     plain = " ".join(re.sub(r"\((R|TM)\)|\bCPU\b|@.*", " ", name).split())
-    cores = _server_cpus().get(plain.removeprefix("Intel "))
-    return None if cores is None else _PER_CORE * cores
+    return _server_cpus().get(plain.removeprefix("Intel "))
 
 
-def is_virtual() -> bool:
-    """Whether this is a virtual machine, as far as Linux knows."""
+def virtual_per_core() -> int | None:
+    """Threads of each core of this machine where it is a virtual one, as far as Linux knows."""
     try:
         text = _CPUINFO.read_text()
     except OSError:
-        return False
-    return bool(re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE))
+        return None
+    if not re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE):
+        return None
+    threads, cores = (
+        re.search(rf"^{name}\s*: (\d+)", text, re.MULTILINE) for name in ("siblings", "cpu cores")
+    )
+    return max(1, int(threads[1]) // int(cores[1])) if threads and cores else 1
 
 
 @cache

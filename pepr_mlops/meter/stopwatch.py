@@ -10,6 +10,7 @@ every few milliseconds (`sys.getswitchinterval`), and one that waits for a CPU i
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -125,10 +126,18 @@ class _Use:
 
 
 def stopped_s(tick_s: float, before: _Use, after: _Use) -> float:
-    """Seconds of a stop in a tick that took `tick_s`; 0 where it was late for another reason."""
+    """Seconds of a stop in a tick that took `tick_s`; 0 where it was late for another reason.
+
+    A stop began at any moment of the tick, in the middle on average.
+    """
     late_s = tick_s - _TICK_S - (after.queued_s - before.queued_s)
-    if before.waits is None or after.waits is None:
-        ran_s = after.cpu_s - before.cpu_s
+    cpu_s = after.cpu_s - before.cpu_s
+    # A tick is itself a wait: a system that has counted none counts none.
+    if before.waits is None or after.waits is None or before.waits == after.waits:
+        ran_s = cpu_s
     else:
         ran_s = (after.waits - before.waits) * sys.getswitchinterval()
-    return late_s - _LOOK * ran_s if late_s - _SLOWEST_LOOK * ran_s >= _LEAST_S else 0.0
+    if late_s - _SLOWEST_LOOK * ran_s < _LEAST_S:
+        return 0.0
+    most_s = tick_s - cpu_s / (os.cpu_count() or 1)
+    return max(0.0, min(late_s - _LOOK * ran_s + _TICK_S / 2, most_s))

@@ -58,13 +58,14 @@ class ZeusMeter(Timed):
         self._synchronize()
         elapsed, paused_s = self._stop()
         self._close(self._key(self._part))
+        counted_s = elapsed + paused_s  # counters run on while the process is stopped
         for (component, _), joules in self._joules.items():
             if joules < 0:
                 why = f"counter ran backwards by {-joules:g} J"
-            elif joules == 0 and elapsed >= _STILL_S:
-                why = f"counter did not advance over {elapsed:.3g} s"
-            elif component in ("cpu", "dram") and joules > _PLAUSIBLE_W * max(elapsed, _STILL_S):
-                why = f"counter gave {joules:g} J in {elapsed:.3g} s, more than a socket can take"
+            elif joules == 0 and counted_s >= _STILL_S:
+                why = f"counter did not advance over {counted_s:.3g} s"
+            elif component in ("cpu", "dram") and joules > _PLAUSIBLE_W * max(counted_s, _STILL_S):
+                why = f"counter gave {joules:g} J in {counted_s:.3g} s, more than a socket can take"
             else:
                 continue
             self._missing.setdefault(component, why)

@@ -217,9 +217,13 @@ def test_a_clean_run_is_not_doubted() -> None:
             "other programs used 9.0 of the machine's 16 CPUs: energy is overstated",
         ),
         (
-            run(tags={"pepr.paused_s": "30.0"}),
+            # not "power": the sensors counted for 720 s, in which 120 Wh are 600 W
+            run(
+                energy_wh=120.0,
+                tags={"pepr.paused_s": "360.0", "pepr.machine_power_limit_w": "1000"},
+            ),
             "paused",
-            "stopped or asleep for 30 s of the training: time leaves that out, measured energy "
+            "stopped or asleep for 360 s of the training: time leaves that out, measured energy "
             "does not",
         ),
     ],

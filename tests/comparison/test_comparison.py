@@ -186,6 +186,17 @@ def test_unknown_data_of_two_places_are_no_repetitions_and_named() -> None:
     ) in found.notes
 
 
+def test_the_cpu_beside_a_gpu_is_a_condition_where_its_energy_counts() -> None:
+    cpus = [{"pepr.cpu": name} for name in ("AMD EPYC (avx2)", "Intel Xeon (avx512)")]
+    runs = frame([run("a", i, tags=tags) for i, tags in enumerate(cpus)])
+    with pytest.raises(WrongUse, match="derma mixes energy_cpu"):
+        compare(runs, Question(draws=0))
+    assert compare(runs, Question(resources=("T",), draws=0)).scores["n"].tolist() == [2]
+    of_gpu = [{**tags, "pepr.energy_components": "gpu=measured"} for tags in cpus]
+    runs = frame([run("a", i, tags=tags) for i, tags in enumerate(of_gpu)])
+    assert compare(runs, Question(draws=0)).scores["n"].tolist() == [2]
+
+
 def test_some_runs_of_an_experiment_are_chosen_by_a_condition() -> None:
     runs = frame([*THREE, run("other", precision="bf16"), run("b2", precision="bf16")])
     chosen = compare(runs, Question(where=(("precision", "bf16"),), draws=0))
