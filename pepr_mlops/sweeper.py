@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ from pepr_mlops.errors import PeprError, WorkFailed, WrongUse
 from pepr_mlops.memory import tells_pages
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.server import resolved
-from pepr_mlops.spec import Job, RunSpec
+from pepr_mlops.spec import FILES, Job, RunSpec
 from pepr_mlops.sweep import earlier, plan, replay
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
 from pepr_mlops.sweep.earlier import Digests, Earlier
@@ -25,6 +25,9 @@ from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.tasks import Engine, Report
 from pepr_mlops.worker import Worker
+
+if TYPE_CHECKING:
+    from pepr_mlops.query import Input
 
 PAPER = "paper"
 # What decides which images a job trains on, and how they are drawn and resized.
@@ -173,33 +176,57 @@ def identify(
     dataset: str | None = None,
     data_root: str | None = None,
     tracking_uri: str | None = None,
-) -> Earlier:
+) -> tuple[Earlier, list[str]]:
     """Find out which data earlier runs used, and log it where they are those that are here.
 
-    `dataset` and `data_root` say where the data are now, None: where the runs found them. Raises
-    `WrongUse` and `WorkFailed` as `query.load_runs`.
+    Returns also the data sets that are not here. `dataset` and `data_root` say where the data are
+    now, None: where the runs found them. Raises `WrongUse` and `WorkFailed` as `query.load_runs`.
     """
     from pepr_mlops import data, query, tracking
 
     runs = query.load_runs(experiments, tracking_uri=tracking_uri)
+    runs = runs[_unidentified(runs) & runs["spec"].notna()]
+    inputs = query.load_inputs(list(runs["run_id"]), tracking_uri=tracking_uri)
     where = {"dataset": dataset, "data_root": data_root}
     moved: dict[str, Any] = {k: v for k, v in where.items() if v is not None}
-    names = [f.name for f in fields(RunSpec)]
-    specs: dict[str, RunSpec] = {}
-    lost: list[str] = []
-    for _, run in runs[_unidentified(runs) & runs["spec"].notna()].iterrows():
-        params = {name: run.get(f"params.{name}") for name in names}
+    of_files: dict[tuple[Any, ...], dict[str, RunSpec]] = {}
+    unknown: list[str] = []
+    for _, run in runs.iterrows():
+        run_id = str(run["run_id"])
         try:
-            spec = RunSpec.parse({k: v for k, v in params.items() if isinstance(v, str)})
-            specs[run["run_id"]] = replace(spec, experiment=spec.experiment_name, **moved)
-            data.identify(specs[run["run_id"]])
+            spec = replace(_as_it_ran(run, inputs[run_id]), **moved)
         except PeprError:
-            lost.append(run["run_id"])
-    kept = {run_id: spec for run_id, spec in specs.items() if run_id not in lost}
-    jobs = dict(zip(kept, data.identify_all(list(kept.values())), strict=True))
-    found = _recognise(jobs, tracking_uri)
+            unknown.append(run_id)
+            continue
+        files = tuple(getattr(spec, name) for name in FILES)
+        of_files.setdefault(files, {})[run_id] = spec
+    jobs: dict[str, Job] = {}
+    absent: list[str] = []
+    for specs in of_files.values():
+        try:
+            jobs |= zip(specs, data.identify_all(list(specs.values())), strict=True)
+        except PeprError:
+            unknown += specs
+            spec = next(iter(specs.values()))
+            if spec.weights is None:
+                absent.append(
+                    f"{spec.data_root}/{spec.dataset}" if spec.data_root else spec.dataset
+                )
+    found = _recognise(jobs, inputs)
     tracking.identify(found.fingerprints, tracking_uri)
-    return replace(found, unknown=(*found.unknown, *lost))
+    return replace(found, unknown=(*found.unknown, *unknown)), list(dict.fromkeys(absent))
+
+
+def _as_it_ran(run: pd.Series[Any], inputs: Mapping[str, Input]) -> RunSpec:
+    """The spec of a run, its data set where it lay: a relative folder was relative to another."""
+    from pepr_mlops.data import NAMES
+
+    params = {f.name: run.get(f"params.{f.name}") for f in fields(RunSpec)}
+    spec = RunSpec.parse({k: v for k, v in params.items() if isinstance(v, str)})
+    dataset = spec.dataset
+    if dataset not in NAMES and "train" in inputs:
+        dataset = inputs["train"].place or dataset
+    return replace(spec, experiment=spec.experiment_name, dataset=dataset)
 
 
 def _unidentified(runs: pd.DataFrame) -> pd.Series[bool]:
@@ -208,24 +235,25 @@ def _unidentified(runs: pd.DataFrame) -> pd.Series[bool]:
 
 def _earlier(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> Earlier:
     """Which finished runs did one of these jobs before runs said what their data set held."""
+    from pepr_mlops import query
+
     by_name = {spec.earlier_fingerprint: spec for spec in specs}
     found = runs[_unidentified(runs) & runs["spec"].isin(list(by_name))]
-    return _recognise(
-        {run["run_id"]: by_name[run["spec"]] for _, run in found.iterrows()}, tracking_uri
-    )
+    inputs = query.load_inputs(list(found["run_id"]), tracking_uri=tracking_uri)
+    return _recognise({run["run_id"]: by_name[run["spec"]] for _, run in found.iterrows()}, inputs)
 
 
-def _recognise(jobs: Mapping[str, Job], tracking_uri: str | None) -> Earlier:
-    if not jobs:
-        return Earlier({})
-    from pepr_mlops import data, query
+def _recognise(jobs: Mapping[str, Job], inputs: Mapping[str, Mapping[str, Input]]) -> Earlier:
+    from pepr_mlops import data
 
     @cache
     def drawn(job: Job) -> Digests:
         splits = data.load(job)
         return {name: getattr(splits, name).digest() for name in ("train", "val", "test")}
 
-    logged = query.load_digests(list(jobs), tracking_uri=tracking_uri)
+    logged = {
+        run_id: {name: given.digest for name, given in inputs[run_id].items()} for run_id in jobs
+    }
     alike: dict[str, Any] = {f.name: f.default for f in fields(RunSpec) if f.name not in _DRAWN_BY}
     return earlier.recognise(jobs, logged, lambda job: drawn(replace(job, **alike)))
 

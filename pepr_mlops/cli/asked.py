@@ -149,15 +149,11 @@ class Asked:
 
 def read(experiments: Sequence[str], tracking_uri: str | None, **options: Any) -> Asked:
     """The options as a question, and the runs it is about."""
-    from pepr_mlops import frame, query
-    from pepr_mlops.comparison.conditions import about_energy
+    from pepr_mlops import query
 
     asked = question(**options)
     runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
-    evidence = frame.Evidence()
-    if about_energy([frame.column(runs, name) for name in asked.resources]):
-        evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
-    return Asked(runs, asked, evidence)
+    return Asked(runs, asked, query.load_evidence(runs, tracking_uri=tracking_uri))
 
 
 def compared(found: Asked) -> Comparison:

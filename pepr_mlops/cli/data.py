@@ -154,15 +154,19 @@ def identify(
 ) -> None:
     from pepr_mlops import sweeper
 
-    found = sweeper.identify(
+    found, absent = sweeper.identify(
         experiments, dataset=dataset, data_root=data_root, tracking_uri=tracking_uri
     )
     counts = {
         "used the data that are here; their digest was logged": found.same,
         "used other data": found.other,
-        "not known: the data are not here, or the run logged no digest": found.unknown,
+        "not known: the data are not here, or the run logged no digest or had a file of weights": (
+            found.unknown
+        ),
     }
     rows = [(str(len(runs)), text) for text, runs in counts.items() if runs]
+    for place in absent:
+        rows.append(("", f"not here: {place}; say where it is with --dataset or --data-root"))
     say(table(rows) if rows else "all finished runs say which data they used")
 
 

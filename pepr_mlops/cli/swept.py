@@ -13,6 +13,7 @@ import pandas as pd
 from pepr_mlops.cli import searched
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, tell, text
+from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.safe import printable
@@ -153,6 +154,14 @@ def summary(
         note.append(f"stopped: {ended.stopped}")
     if note:
         say("; ".join(note), err=True)
+    mine = ended.runs[ended.runs["spec"].isin(list(ended.jobs.index))]
+    if n := int((disturbed(mine) & (mine["status"] == "FINISHED")).sum()):
+        names = " ".join(f"--experiment {name}" for name in mine["experiment"].unique())
+        say(
+            f"other programs were at work beside {n} of them, or they were stopped: their costs "
+            f"are overstated, see pepr runs {names}",
+            err=True,
+        )
     if left.any():
         words = "the same command goes on"
         if (shown["state"] == "failed").any():

@@ -339,11 +339,18 @@ def _shared(runs: pd.DataFrame, energies: pd.DataFrame | None) -> list[Reason]:
     return reasons(runs, runs["energy_wh"].isin(by_energy), "same_energy", text)
 
 
+_MEASURED = dict(zip(MEASURED, ("energy", "time", "memory", "performance"), strict=True))
+
+
 def _identical(runs: pd.DataFrame, twins: pd.DataFrame | None) -> list[Reason]:
-    """Runs that share every measurement with another, which no two trainings do."""
+    """Runs that share every measurement with another, which no two trainings do.
+
+    Time and performance alone may have been rounded.
+    """
     columns = ["run_id", "model", "experiment", *MEASURED]
     known = pd.concat([r.reindex(columns=columns) for r in (runs, twins) if r is not None])
     known = known[(known["train_time_s"] > 0) & known["metrics.performance"].notna()]
+    known = known[known["energy_wh"].notna() | known["memory_gb"].notna()]
     known = known.drop_duplicates("run_id")
     known = known[known.duplicated(list(MEASURED), keep=False)]
     keys = known[list(MEASURED)].astype(object).where(known[list(MEASURED)].notna(), None)
@@ -357,16 +364,18 @@ def _identical(runs: pd.DataFrame, twins: pd.DataFrame | None) -> list[Reason]:
         for group in by_key.values()
         for row in group
     }
-    return reasons(
-        runs,
-        runs["run_id"].isin(other),
-        "same_numbers",
-        lambda r: (
-            "its performance, time, memory and energy are to the last digit those of "
-            f"{other[r['run_id']]['model']} in {other[r['run_id']]['experiment']} "
-            f"(run {other[r['run_id']]['run_id']}): one of the two is a copy"
-        ),
-    )
+
+    def text(run: Row) -> str:
+        that = other[run["run_id"]]
+        alike = [name for name in _MEASURED if not pd.isna(that[name])]
+        names = ", ".join(_MEASURED[name] for name in alike[:-1])
+        return (
+            f"its {names} and {_MEASURED[alike[-1]]} are to the last digit those of "
+            f"{that['model']} in {that['experiment']} (run {that['run_id']}): one of the two is a "
+            "copy"
+        )
+
+    return reasons(runs, runs["run_id"].isin(other), "same_numbers", text)
 
 
 def _impossible_shares(runs: pd.DataFrame) -> Iterator[list[Reason]]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.frame import label
-from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
+from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF, HARDWARE
 from pepr_mlops.spec import NONE, RunSpec
 
 NOT_KNOWN = "not known"
@@ -99,7 +99,9 @@ def listed(names: pd.Series[str]) -> str:
 
 def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
     """A column of `conditions`: for each run the place of its text among the different ones."""
-    values, said = runs[name], runs.get(f"params.{name}")
+    values = runs[name]
+    # What was asked of a machine does not say what it was.
+    said = None if name in HARDWARE else runs.get(f"params.{name}")
     if said is not None and values.isna().any():
         values = values.astype(object).where(values.notna(), said)
     of_run, different = pd.factorize(values, use_na_sentinel=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -87,26 +90,44 @@ def load_epochs(
     return found if metrics is None else found.reindex(columns=["run_id", "step", *metrics])
 
 
-def load_digests(
-    run_ids: Sequence[str], *, tracking_uri: str | None = None
-) -> dict[str, dict[str, str]]:
-    """The digests of the data that runs logged as MLflow's inputs: for each run by their context.
+@dataclass(frozen=True)
+class Input:
+    """A data set that a run has logged as MLflow's input: its digest, and where it lay."""
 
-    Those of `pepr train` are of the splits `train`, `val` and `test` as the model saw them. Raises
+    digest: str
+    place: str | None
+
+
+def load_inputs(
+    run_ids: Sequence[str], *, tracking_uri: str | None = None
+) -> dict[str, dict[str, Input]]:
+    """The data that runs logged as MLflow's inputs: for each run by their context.
+
+    Those of `pepr train` are the splits `train`, `val` and `test` as the model saw them. Raises
     `WorkFailed` when the server cannot be read.
     """
+    found: dict[str, dict[str, Input]] = {}
+    if not run_ids:
+        return found  # connecting would make an empty store
     client = connect(tracking_uri)
-    found: dict[str, dict[str, str]] = {}
     with told(str(client.tracking_uri)):
         for run_id in run_ids:
             inputs = client.get_run(run_id).inputs
             found[run_id] = {
-                tag.value: given.dataset.digest
+                tag.value: Input(given.dataset.digest, _place(given.dataset.source))
                 for given in (inputs.dataset_inputs if inputs else ())
                 for tag in given.tags or ()
                 if tag.key == "mlflow.data.context"
             }
     return found
+
+
+def _place(source: str) -> str | None:
+    with suppress(ValueError):
+        match json.loads(source):
+            case {"uri": str(place)}:
+                return place
+    return None
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:

@@ -41,7 +41,11 @@ class Earlier:
     def texts(self) -> list[str]:
         """A line for each kind that there is."""
         kinds = (
-            (len(self.same), "used the same images, as the digests they logged show: done"),
+            (
+                len(self.same),
+                "used the same images, as the digests they logged show: done, though they compare "
+                "with new runs only by --allow-mixed, since they do not say their CPUs and threads",
+            ),
             (len(self.other), "used other images: not counted as done"),
             (
                 len(self.unknown),

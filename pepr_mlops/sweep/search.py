@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.carbon import Intensity, gco2e
+from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
-from pepr_mlops.spec import AUTO, TRIED, Job, as_text
+from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
 
@@ -167,7 +168,7 @@ def _last_probes(of: pd.DataFrame) -> pd.DataFrame:
 def _check_alike(used: pd.DataFrame) -> None:
     for name in MEASURED_BY:
         if used[name].nunique(dropna=False) > 1:
-            values = " and ".join(as_text(v) for v in used[name].unique())
+            values = " and ".join(conditions(used, [name])[name].astype("str").unique())
             raise WorkFailed(
                 f"{name}: the costs of these jobs were measured on {values}, which do not compare; "
                 "search on one kind of machine, under another --experiment to begin anew"

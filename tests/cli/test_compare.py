@@ -94,6 +94,18 @@ def test_scores_for_papers(
     assert re.search(row, path.read_text(), re.M)
 
 
+@pytest.mark.parametrize("resource", ["E", "T", "M"])
+def test_a_copy_from_another_experiment_is_flagged_whatever_the_cost(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str], store: str, resource: str
+) -> None:
+    copied = run("small", performance=0.7, energy_wh=10.0, memory_gb=1.0)
+    logged(store, {**copied, "tags": {**copied["tags"], "pepr.experiment": "lidc"}}, "lidc")
+    words = ["--experiment", "derma", "--resource", resource, "--format", "json"]
+    _, out, _ = _run(capfd, "runs", *words)
+    flagged = {r["model"]: "same_numbers" in r["codes"] for r in json.loads(out)}
+    assert flagged == {"small": True, "middle": False, "large": False}
+
+
 def test_several_scores_side_by_side(
     capfd: pytest.CaptureFixture[str], derma: dict[str, str]
 ) -> None:

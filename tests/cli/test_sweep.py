@@ -39,6 +39,7 @@ class Engine:
     uri: str
     broken: str | None = None
     lost: str | None = None
+    busy: str | None = None
     slots: int = 1
     run_ids: dict[str, str] = field(default_factory=dict)
     tasks: list[tuple[str, int | None]] = field(default_factory=list)
@@ -83,6 +84,9 @@ class Engine:
             "pepr.energy_source": "estimated",
             "pepr.energy_components": "cpu=estimated",
         }
+        if task.spec.model == self.busy:
+            tags |= {"pepr.cpu_others": "1.5", "pepr.cpu_others_of": "2"}
+            tags |= {"pepr.memory": "memory/rss_gb"}
         run = client.create_run(found.experiment_id, tags=tags)
         params = [Param(k, v) for k, v in task.spec.as_params().items()]
         client.log_batch(run.info.run_id, params=params)
@@ -181,10 +185,23 @@ def test_a_sweep_says_why_jobs_failed_and_what_remains(
     assert rows["tinynet_e"].endswith("lost: its process was killed by SIGKILL")
     assert rows["tinynet_e"].split()[1] == "remains"
     assert "4 jobs: 2 done, 1 failed, 1 to do" in err
+    assert "other programs" not in err
     status, out, _ = _run(capfd, *WORDS[:-2], "--retries", "0", "--format", "json")
     errors = {row["model"]: row["error"] for row in json.loads(out)}
     assert errors["resnet18d"] is None
     assert errors["resnet10t"] == "too large"
+
+
+def test_a_sweep_says_at_its_end_which_of_its_costs_are_overstated(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    engine.busy = "tinynet_e"
+    status, _, err = _run(capfd, *WORDS[:-2])
+    assert status == 0
+    assert (
+        "other programs were at work beside 1 of them, or they were stopped: their costs are "
+        "overstated, see pepr runs --experiment digits"
+    ) in err
 
 
 def test_recorded_runs_are_searched_without_training(

@@ -283,6 +283,18 @@ def test_a_run_that_shares_every_number_with_another_is_a_copy() -> None:
     assert "those of a in lidc (run run3): one of the two is a copy" in row["text"]
 
 
+def test_what_copies_have_in_common_is_named_and_rounded_numbers_are_no_copy() -> None:
+    known = {"performance": 0.71, "energy_wh": None, "memory_gb": 4.0, "train_time_s": 333.0}
+    found = flagged(frame([run("a", **known), run("b", **known)]), ["memory_gb"])
+    assert (
+        found["text"]
+        .tolist()[0]
+        .startswith("its time, memory and performance are to the last digit those of b in derma")
+    )
+    unknown = {**known, "memory_gb": None}
+    assert flagged(frame([run("a", **unknown), run("b", **unknown)]), ["train_time_s"]).empty
+
+
 def test_an_accuracy_on_other_images_than_the_others() -> None:
     """Whole batches of 32 of 2,005 images are 1,984."""
     counts = [1200, 1301, 1402, 1503, 1604, 1250, 1351]

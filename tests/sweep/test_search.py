@@ -176,6 +176,12 @@ def test_costs_that_are_not_known_or_of_two_machines_are_refused() -> None:
     with pytest.raises(WorkFailed, match=r"hardware: .* NVIDIA H100 and NVIDIA A40"):
         search(jobs, runs)
 
+    known = probed("c", 1.0, 1.0, 0.1)
+    known["tags"]["pepr.threads"] = "2"
+    search, jobs, runs = look([*RUNS, known], STEPS)
+    with pytest.raises(WorkFailed, match=r"threads: .* measured on not known and 2, which"):
+        search(jobs, runs)
+
 
 def test_one_search_is_of_models_under_one_condition() -> None:
     check(list(SPECS.values()), "E")

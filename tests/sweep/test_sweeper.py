@@ -13,6 +13,7 @@ import pytest
 from made import logged, logging, run
 from mlflow import MlflowClient
 
+import pepr_mlops
 from pepr_mlops import RunSpec, hardware, sweeper
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.query import load_epochs
@@ -166,16 +167,36 @@ def test_what_is_done_goes_by_what_the_files_hold(
 
     client = MlflowClient(store)
     run_id = _as_of_before(client, store)
-    same = "1 earlier run used the same images, as the digests they logged show: done"
+    same = (
+        "1 earlier run used the same images, as the digests they logged show: done, though they "
+        "compare with new runs only by --allow-mixed, since they do not say their CPUs and threads"
+    )
     assert state(shapes) == ("done", [same])
     assert "pepr.data_digest" not in client.get_run(run_id).data.tags  # looking changes nothing
     (shapes / "test" / "dark" / "00.png").unlink()
     assert state(shapes) == ("pending", ["1 earlier run used other images: not counted as done"])
 
-    found = sweeper.identify(["shapes"], dataset=str(moved), tracking_uri=store)
+    found, absent = sweeper.identify(["shapes"], dataset=str(moved), tracking_uri=store)
+    assert absent == []
     assert list(found.same) == [run_id]
     assert client.get_run(run_id).data.tags["pepr.data_digest"] == found.same[run_id].data_digest
     assert state(moved) == ("done", [])
+
+
+def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shapes.parent)
+    pepr_mlops.run(RunSpec(**TINY, dataset=f"./{shapes.name}"))
+    monkeypatch.chdir("/")
+    client = MlflowClient(store)
+    run_id = _as_of_before(client, store)
+    found, absent = sweeper.identify(["shapes"], tracking_uri=store)
+    assert (list(found.same), absent) == ([run_id], [])
+    _as_of_before(client, store)
+    shapes.rename(tmp_path / "moved")
+    found, absent = sweeper.identify(["shapes"], tracking_uri=store)
+    assert (found.unknown, absent) == ((run_id,), [str(shapes)])
 
 
 def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes: Path) -> None:
@@ -189,7 +210,7 @@ def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes:
         "1 earlier run may have used other images or weights, since neither can be checked: not "
         "counted as done"
     ]
-    found = sweeper.identify(["shapes"], tracking_uri=store)
+    found, _ = sweeper.identify(["shapes"], tracking_uri=store)
     assert (len(found.same), len(found.other), len(found.unknown)) == (0, 0, 1)
 
 
