@@ -192,19 +192,21 @@ class Progress:
         self._started = time.monotonic()
         self._parameters = parameters(specs)
         self._search = search
-        self._shown = -_SHOW_EVERY_S
-        self._last = ""
+        self._shown = self._looked = -_SHOW_EVERY_S
+        self._outlook = ""
 
     def show(self, now: Status) -> None:
+        on_terminal = sys.stderr.isatty()
+        if not on_terminal and time.monotonic() - self._shown < _SHOW_EVERY_S:
+            return
+        self._shown = time.monotonic()
         line = self._line(now)
-        if sys.stderr.isatty():
+        if on_terminal:
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write(f"{_ERASE}{printable(line)[:width]}")
             sys.stderr.flush()
-        elif line != self._last and time.monotonic() - self._shown >= _SHOW_EVERY_S:
+        else:
             say(line, err=True)
-            self._shown = time.monotonic()
-        self._last = line
 
     def told(self, report: Report) -> None:
         """One line for each task that ended."""
@@ -226,12 +228,19 @@ class Progress:
         line += seconds_text(elapsed)
         if self._search is not None:
             return f"{line}; {searched.line(self._search, now)}"
+        if time.monotonic() - self._looked >= _SHOW_EVERY_S:  # it takes time from the jobs
+            self._outlook, self._looked = self._found(now), time.monotonic()
+        return line + self._outlook
+
+    def _found(self, now: Status) -> str:
+        """What is to come, and the best so far."""
+        text = ""
         expected = forecasts.to_come(now.jobs, now.runs, self._parameters)
         if expected["time_s"].notna().any():
-            line += f"; to come {_sum(expected, 'energy_wh')}, "
-            line += f"{_sum(expected, 'time_s')} of training"
+            text += f"; to come {_sum(expected, 'energy_wh')}, "
+            text += f"{_sum(expected, 'time_s')} of training"
         best = best_so_far(now.runs, list(now.jobs["spec"]))
-        return line + (f"; best {best}" if best else "")
+        return text + (f"; best {best}" if best else "")
 
 
 def best_so_far(runs: pd.DataFrame, specs: Sequence[Job]) -> str:

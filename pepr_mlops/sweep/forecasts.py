@@ -20,6 +20,7 @@ _CONDITIONS = (
     *("image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "launch", "compile", "deterministic"),
 )
+_ALIKE = (*_CONDITIONS, "threads", "data_digest", "dataset_name", "size")
 _METRICS = {"energy_wh": "metrics.forecast/train_wh", "time_s": "metrics.forecast/train_s"}
 _ENOUGH = 5  # models, to tell by a line how cost grows with parameters
 _BEYOND = 1.5  # times what fewer models show, and as much less
@@ -41,10 +42,16 @@ def forecast(
     last count, and where the data set has none, those of other data of its name.
     """
     known = _per_epoch(runs)
+    probes = known[known["kind"] == "probe"]
+    found_alike: dict[tuple[object, ...], tuple[pd.DataFrame, str]] = {}
+    guessed: dict[tuple[object, ...], tuple[dict[str, float], int]] = {}
     rows = []
     for spec in specs:
-        own = known[(known["spec"] == spec.fingerprint) & (known["kind"] == "probe")]
-        alike, about = _alike(known, spec)
+        own = probes[probes["spec"] == spec.fingerprint]
+        ran_as = tuple(getattr(spec, name) for name in _ALIKE)
+        if ran_as not in found_alike:
+            found_alike[ran_as] = _alike(known, spec)
+        alike, about = found_alike[ran_as]
         same = alike[alike["model"] == spec.model]
         if (same["kind"] == "run").any():
             same = same[same["kind"] == "run"]
@@ -54,7 +61,10 @@ def forecast(
             found = dict(same[list(COSTS)].mean())
             basis = f"{len(same)} {same['kind'].iloc[0]}{'s' * (len(same) > 1)} of it{about}"
         else:
-            found, models = _extrapolated(alike, parameters.get(spec.model))
+            size = parameters.get(spec.model)
+            if (ran_as, size) not in guessed:
+                guessed[ran_as, size] = _extrapolated(alike, size)
+            found, models = guessed[ran_as, size]
             basis = f"{EXTRAPOLATED} from {models} other model{'s' * (models != 1)}{about}"
         scale = spec.epochs * spec.fraction
         row = {name: value * scale for name, value in found.items()}
