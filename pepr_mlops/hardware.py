@@ -49,7 +49,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch compute with so many CPU threads in this process; None leaves it its choice."""
+    """Let PyTorch compute with so many CPU threads in this process; None leaves what it has."""
     if threads is not None:
         import torch
 
@@ -67,6 +67,14 @@ def conditions(tags: Mapping[str, str]) -> str:
         "pepr.gpu_clocks_mhz": "clocks {}",
     }
     return ", ".join(text.format(tags[name]) for name, text in texts.items() if name in tags)
+
+
+def crowded(tags: Mapping[str, str]) -> str | None:
+    """What to say of more threads than there are CPUs for them."""
+    threads, cpus = int(tags["pepr.threads"]), float(tags["pepr.cpus"])
+    if threads <= max(1.0, cpus):
+        return None
+    return f"{threads} threads for {cpus:g} CPUs take turns; try --threads {max(1, int(cpus))}"
 
 
 def load_torch() -> None:

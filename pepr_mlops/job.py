@@ -94,6 +94,8 @@ def run(
     opening = tags.opening(
         spec.experiment_name, "test/accuracy", device, meter, intensity, spec.pue
     )
+    if device.type == "cpu" and (caution := hardware.crowded(opening)):
+        shown.note(caution)
     memory = Memory(device)
     gauges = Gauges(meter, memory, intensity, spec.pue)
     folder = None if checkpoints is None else _writable(checkpoints) / job.folder

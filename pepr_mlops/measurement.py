@@ -107,6 +107,8 @@ def measure(
     PyTorch is waited for; with another framework block until it is done before `epoch` and
     `evaluation`. Raises `WrongUse` as `pepr_mlops.run` does.
     """
+    import torch
+
     from pepr_mlops import hardware, tags, tracking
     from pepr_mlops.data.digest import of_tree
 
@@ -135,6 +137,7 @@ def measure(
             raise
         measured._finish(failed=False)
         closing = tags.closing(gauges, used, others, load)
+        closing["pepr.threads"] = str(torch.get_num_threads())  # as the code has set it
         if memory_metric(used.type) not in gauges.metrics():
             closing["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
         run.tag(closing)

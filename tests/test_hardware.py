@@ -77,6 +77,19 @@ def test_cpus_of_one_name_are_told_apart(
     assert hardware._cpu_model() == name
 
 
+@pytest.mark.parametrize(
+    ("threads", "cpus", "said"),
+    [
+        ("2", "2", None),
+        ("1", "0.5", None),
+        ("64", "2", "64 threads for 2 CPUs take turns; try --threads 2"),
+        ("2", "1.5", "2 threads for 1.5 CPUs take turns; try --threads 1"),
+    ],
+)
+def test_more_threads_than_cpus_are_told(threads: str, cpus: str, said: str | None) -> None:
+    assert hardware.crowded({"pepr.threads": threads, "pepr.cpus": cpus}) == said
+
+
 def test_threads_are_those_asked_for_and_else_pytorchs_own() -> None:
     before = torch.get_num_threads()
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import torch
 from mlflow import MlflowClient
 from zeus.monitor import Measurement
 
@@ -131,6 +132,18 @@ def test_the_data_set_is_known_by_what_it_holds_where_it_is_named(store: str, sh
     wrong = pytest.raises(WrongUse, match="data: there is no file in")
     with wrong, pepr_mlops.measure("own", model="x", data=shapes / "none", energy="off"):
         pass
+
+
+def test_the_threads_are_those_that_the_code_has_set(store: str) -> None:
+    before = torch.get_num_threads()
+    try:
+        with pepr_mlops.measure("own", model="x", energy="off") as m:
+            torch.set_num_threads(before + 3)
+            m.epoch(performance=0.5)
+    finally:
+        torch.set_num_threads(before)
+    tags = MlflowClient().get_run(m.run_id).data.tags
+    assert tags["pepr.threads"] == str(before + 3)
 
 
 def test_an_experiment_set_in_mlflow_takes_the_run(
