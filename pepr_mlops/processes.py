@@ -61,8 +61,10 @@ def allowed_memory() -> int:
 
 def _share(text: str) -> float:
     """CPUs by quota and period; no quota is `max`, or -1 in version 1."""
-    quota, period = text.split()
-    return int(quota) / int(period) if quota.isdecimal() else float("inf")
+    match text.split():
+        case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
+            return int(quota) / int(period)
+    return float("inf")
 
 
 def _cgroup(controller: str, name: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,19 @@ def cache_folder() -> Path:
     except RuntimeError:
         return Path(os.devnull)  # a user without a home, for whom nothing can be cached
     return of_user / "pepr_mlops" / "kept"
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for its user alone, whole or not at all. Raises `OSError`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(f"{path.suffix}.part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
 
 
 def _parsed(path: Path, key: str, kind: str, parse: Callable[[str], Any]) -> Any:

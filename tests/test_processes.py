@@ -75,6 +75,7 @@ def test_quotas_and_limits_of_control_groups(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As cgroups(7) and the kernel's documentation describe the files of versions 1 and 2."""
+    files = {"a/cpu.max": "", **files}  # as of a group that was just taken away
     own = tmp_path / "own"
     own.write_text("9:name=systemd:/\n4:memory:/job\n2:cpu,cpuacct:/job\n0::/a/b\n")
     monkeypatch.setattr(processes, "_OWN_CGROUPS", own)

@@ -85,7 +85,12 @@ def constant_share(runs: pd.DataFrame) -> float | None:
 def constant_text(runs: pd.DataFrame) -> str:
     """The same as the end of a sentence, or nothing."""
     share = constant_share(runs)
-    return "" if share is None else f", and {share:.0%} of it is counted whatever the load"
+    if share is None:
+        return ""
+    estimated = runs["energy_source"].fillna("").str.contains("estimated")
+    known = (runs["energy_constant_w"].notna() & estimated).sum()
+    of = "" if known == estimated.sum() else f" (known of {known} of {estimated.sum()} runs)"
+    return f", and {share:.0%} of it is counted whatever the load{of}"
 
 
 def same_ranking(name: str, members: pd.DataFrame) -> list[str]:
@@ -117,8 +122,10 @@ def _carbon_notes(used: pd.DataFrame, question: Question) -> list[str]:
         )
     pue = used["pue"].fillna(1.0)
     if pue.nunique() > 1:
+        unsaid = int(used["pue"].isna().sum())
+        taken = f" (taken as 1 for {unsaid} of {len(pue)} runs)" if unsaid else ""
         notes.append(
-            f"CO2e mixes buildings of a PUE from {pue.min():g} to {pue.max():g} with the models' "
-            "cost; compare by energy (E), which has no PUE in it"
+            f"CO2e mixes buildings of a PUE from {pue.min():g} to {pue.max():g}{taken} with the "
+            "models' cost; compare by energy (E), which has no PUE in it"
         )
     return notes

@@ -64,7 +64,8 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
                 if question.mixed != "allow":
                     raise WrongUse(
                         f"reference: it is of other conditions than {name} ({differ}); choose "
-                        "--allow-mixed to use it all the same"
+                        "--allow-mixed to use it all the same, or --save-reference to write one of "
+                        "these runs"
                     )
                 notes.append(f"MIXED, as allowed: the reference is not of {name} ({differ})")
                 name += " [MIXED reference]"
@@ -260,6 +261,8 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
     if there.get("compile", NOT_KNOWN) != NOT_KNOWN:  # of jobs of this package
         there = {**{name: LATER[name] for name in TRIED if name in LATER}, **there}
     names = {**there, **here} if there else {}  # bounds by hand are of no conditions
+    if there.get("data_digest", NOT_KNOWN) == here.get("data_digest") != NOT_KNOWN:
+        names = {c: text for c, text in names.items() if c not in ("dataset", "size")}
     pairs = {c: (there.get(c, NOT_KNOWN), here.get(c, NOT_KNOWN)) for c in names}
     return "; ".join(
         f"{c} {a} there, {b} here" for c, (a, b) in pairs.items() if a != b or a == "several"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.settings_files import cache_folder
+from pepr_mlops.settings_files import cache_folder, write_private
 
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: later writes have another time
 _LITTER = ("Thumbs.db", "desktop.ini")
 _DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
+
+_MD5_DIGITS = 32
 
 _Stamp = tuple[int, ...]
 
@@ -147,13 +148,13 @@ class _Cache:
         name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()
         self._path = cache_folder() / f"{name}.digests"
         self._known: dict[str, list[object]] = {}
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             content = json.loads(self._path.read_text())
             self._known = content if isinstance(content, dict) else {}
 
     def get(self, name: str, stamp: _Stamp) -> str | None:
         match self._known.get(name):
-            case [str(md5), *then] if tuple(then) == stamp:
+            case [str(md5), *then] if tuple(then) == stamp and len(md5) == _MD5_DIGITS:
                 return md5
         return None
 
@@ -162,12 +163,4 @@ class _Cache:
 
     def write(self) -> None:
         with suppress(OSError):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(".digests.part", dir=self._path.parent)
-            try:
-                with os.fdopen(handle, "w") as file:
-                    json.dump(self._known, file)
-                os.replace(part, self._path)
-            except OSError:
-                os.unlink(part)
-                raise
+            write_private(self._path, json.dumps(self._known).encode())

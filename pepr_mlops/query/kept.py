@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -33,7 +32,7 @@ import pyarrow as pa
 from pyarrow import feather
 
 from pepr_mlops.query import sql
-from pepr_mlops.settings_files import cache_folder
+from pepr_mlops.settings_files import cache_folder, write_private
 
 if TYPE_CHECKING:
     from pepr_mlops.stats import Scoring
@@ -172,16 +171,7 @@ def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
         content = _written(found, "zstd")
         if not _same(_frame(content), found):
             return
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # which only its user may read
-        handle, part = tempfile.mkstemp(path.suffix, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_digest(content, then) + content)
-            os.replace(part, path)
-        except BaseException:
-            os.unlink(part)
-            raise
+        write_private(path, _digest(content, then) + content)
         of_kind = path.parent.glob(f"*{path.suffix}")
         by_age = sorted(of_kind, key=lambda p: p.stat().st_mtime, reverse=True)
         for old in by_age[_MOST:]:

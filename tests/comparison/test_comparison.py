@@ -401,6 +401,13 @@ def test_a_reference_of_other_conditions_is_refused() -> None:
         compare(frame(THREE), other_cost)
 
 
+def test_a_reference_of_the_same_data_under_another_name_serves() -> None:
+    saved = compare(frame(THREE), Question()).reference
+    moved = [{**one, "params": {**one["params"], "dataset": "/archive/skin"}} for one in THREE]
+    question = Question(normalisation="reference", reference=saved, draws=0)
+    assert len(compare(frame(moved), question).scores) == 3
+
+
 def test_a_reference_of_other_conditions_is_told_everywhere_when_allowed() -> None:
     saved = compare(frame(THREE), Question()).reference
     other = frame([run(m, precision="bf16") for m in ("a", "b")])
@@ -541,6 +548,9 @@ def test_per_cent_and_losses_are_no_performance() -> None:
         compare(frame([run(metrics={"test/loss": 0.3})]), Question(performance="test/loss"))
 
 
+GRID = {"pepr.carbon_intensity_g_per_kwh": "300"}
+
+
 def _estimated(model: str, watts: float, seconds: float, constant_w: str = "20.8") -> dict:  # type: ignore[type-arg]
     tags = {
         "pepr.energy_source": "estimated",
@@ -560,6 +570,24 @@ def test_what_of_an_estimate_is_the_same_whatever_is_computed_is_said() -> None:
     assert "off by 40 % and more, and 82% of it is counted whatever the load; intervals" in note
     measured = compare(frame(THREE), Question(draws=0))
     assert not any("whatever the load" in n for n in measured.notes)
+
+
+def test_a_share_of_some_estimates_is_not_said_of_all() -> None:
+    earlier = _estimated("b", 25.2, 300)
+    del earlier["tags"]["pepr.energy_constant_w"]
+    found = compare(frame([_estimated("a", 26, 100), earlier]), Question(draws=0))
+    said = "80% of it is counted whatever the load (known of 1 of 2 runs)"
+    assert any(said in note for note in found.notes)
+
+
+def test_a_pue_that_is_not_said_is_not_passed_off_as_said() -> None:
+    made = [run("a", tags=GRID), run("b", tags={**GRID, "pepr.pue": "1.5"})]
+    made[0]["params"].pop("pue")
+    for one in made:
+        one["metrics"]["carbon/train_gco2e"] = 10.0
+    found = compare(frame(made), Question(resources=("C",), draws=0))
+    said = "buildings of a PUE from 1 to 1.5 (taken as 1 for 1 of 2 runs) with"
+    assert any(said in note for note in found.notes)
 
 
 def test_an_estimate_that_can_only_rank_as_time_does_says_so() -> None:

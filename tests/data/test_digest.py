@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -144,8 +145,12 @@ def test_a_cache_that_cannot_be_read_or_written_is_done_without(
     monkeypatch.setattr(digest, "_SETTLED_NS", -(10**12))
     first = _of(shapes)
     (cached,) = (tmp_path / "kept").glob("*.digests")
-    for nonsense in ("", "[]", '{"val/light/03.png": [1]}', '{"val/light/03.png": "x"}'):
-        cached.write_text(nonsense)
+    known = json.loads(cached.read_text())
+    cut_off = {name: [md5[:9], *stamp] for name, (md5, *stamp) in known.items()}
+    one = '{"val/light/03.png": %s}'
+    nonsense = ("", "[]", one % "[1]", one % '"x"', "[" * 100_000, json.dumps(cut_off))
+    for text in nonsense:
+        cached.write_text(text)
         assert _of(shapes) == first
     monkeypatch.setenv("PEPR_KEPT", str(cached / "no folder"))
     assert _of(shapes) == first
