@@ -16,7 +16,7 @@ import pepr_mlops
 from pepr_mlops import RunSpec, data, models
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
-from pepr_mlops.job import run
+from pepr_mlops.job import _machine, run
 from pepr_mlops.names import METRICS, TAGS
 from pepr_mlops.progress import Printed
 
@@ -228,6 +228,18 @@ def test_weights_are_logged_with_their_digest(store: str, shapes: Path, real_wei
     tags = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id).data.tags
     digest = data.identify(spec).weights_digest
     assert tags["pepr.weights"] == f"file {digest}"
+
+
+def test_a_training_goes_on_where_its_costs_add_up_only() -> None:
+    """On as much of the same hardware, and with the energy of the same CPU where that counts."""
+    gpu = {"pepr.hardware": "NVIDIA H100", "pepr.cpus": "16", "pepr.cpu": "AMD EPYC"}
+    counted = {**gpu, "pepr.energy_components": "gpu=measured,cpu=measured"}
+    other_cpu = {"pepr.cpu": "Intel Xeon"}
+    assert _machine({**gpu, **other_cpu}) == _machine(gpu)
+    assert _machine({**counted, **other_cpu}) != _machine(counted)
+    assert _machine({**gpu, "pepr.cpus": "8"}) != _machine(gpu)
+    model = {"pepr.energy_model": "cpu 8 W, dram 20 W"}
+    assert _machine({**gpu, **model}) != _machine(gpu)
 
 
 def test_weights_that_change_while_they_are_read_end_the_job(

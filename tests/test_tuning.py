@@ -51,6 +51,29 @@ def test_a_gain_that_may_be_chance_is_left() -> None:
     assert tuning.chosen({PLAIN: [2.0, 1.0, 1.0], LAST: [1.0, 1.01, 1.02]}) == (PLAIN, [])
 
 
+def test_runs_share_a_choice_where_all_that_decides_the_time_of_a_step_is_the_same(
+    shapes: Path,
+) -> None:
+    spec = _spec(shapes, precision="auto")
+    splits = data.load(spec)
+    mine = tuning.key(spec, splits, "AMD EPYC, 2 CPUs, 2 threads")
+    for same in ({"seed": 3}, {"epochs": 9}, {"lr": 0.1}):
+        spec_of_it = dataclasses.replace(spec, **same)
+        assert tuning.key(spec_of_it, splits, "AMD EPYC, 2 CPUs, 2 threads") == mine
+    others = [
+        tuning.key(spec, splits, "AMD EPYC, 1 CPUs, 1 threads"),
+        tuning.key(spec, dataclasses.replace(splits, channels=3), "AMD EPYC, 2 CPUs, 2 threads"),
+        *(
+            tuning.key(dataclasses.replace(spec, **of), splits, "AMD EPYC, 2 CPUs, 2 threads")
+            for of in (
+                *({"model": "resnet10t"}, {"image_size": 64}, {"batch_size": 4}),
+                *({"layout": "auto"}, {"experiment": "other"}, {"deterministic": True}),
+            )
+        ),
+    ]
+    assert len({mine, *others}) == 1 + len(others)
+
+
 def test_what_is_too_noisy_to_decide_stays_the_default() -> None:
     """As on a busy machine, where four of six seeds took bf16 and two fp32."""
     noisy = {PLAIN: [1.0, 1.0, 0.5, 1.0, 1.0], HALF: [0.6, 0.7, 0.8, 0.6, 0.7]}

@@ -86,6 +86,8 @@ def test_of_repetitions_the_newest_that_was_alone_on_its_device_stays() -> None:
             run("b", start=2, tags=beside),
             run("c", start=1),
             run("c", start=2, tags=shared),
+            run("d", start=1),
+            run("d", start=2, tags={"pepr.paused_s": "30"}),
         ]
     )
     again, alike = "repeats it later", "did the same undisturbed"
@@ -94,6 +96,7 @@ def test_of_repetitions_the_newest_that_was_alone_on_its_device_stays() -> None:
         "run2": f"run run1 {alike}",
         "run3": f"run run4 {again}",
         "run6": f"run run5 {alike}",
+        "run8": f"run run7 {alike}",
     }
 
 

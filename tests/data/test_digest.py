@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,34 @@ def test_files_are_read_once_and_again_when_they_were_touched(
     _alter(shapes / "val" / "light" / "03.png")
     assert _of(shapes) != first
     assert read == ["val/light/03.png"]
+
+
+@pytest.mark.parametrize("place", [stat.ST_INO, stat.ST_DEV])
+def test_another_file_with_the_times_and_the_size_of_one_that_was_read_is_read(
+    shapes: Path, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a restored backup or another disk."""
+    read: list[str] = []
+    real_stat, real_read = os.stat, digest._read
+
+    def other_stat(path: str, **how: bool) -> os.stat_result:
+        found = real_stat(path, **how)
+        if not str(path).endswith("03.png"):
+            return found
+        values = [value + (i == place) for i, value in enumerate(found[:10])]
+        times = {"st_mtime_ns": found.st_mtime_ns, "st_ctime_ns": found.st_ctime_ns}
+        return os.stat_result(values, times)
+
+    def counted(root: Path, name: str) -> tuple[str, tuple[int, ...]]:
+        read.append(Path(name).name)
+        return real_read(root, name)
+
+    monkeypatch.setattr(digest, "_SETTLED_NS", -(10**12))
+    first = _of(shapes)
+    monkeypatch.setattr(digest, "_read", counted)
+    monkeypatch.setattr(os, "stat", other_stat)
+    assert _of(shapes) == first
+    assert set(read) == {"03.png"}
 
 
 def test_a_cache_that_cannot_be_read_or_written_is_done_without(
