@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-_STATE, _COSTS = "state.pt", "costs.json"
+_STATE, _COSTS, _NAME = "state.pt", "costs.json", "name"
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Saved:
 class Checkpoint:
     """Keeps one training in `folder`; every write replaces the one before in one step.
 
-    `run_id` and `hardware` are written with it.
+    `run_id` and `hardware` are written with it, and `name`, by which `of_other_files` finds it.
     """
 
-    def __init__(self, folder: Path, run_id: str, hardware: str) -> None:
-        self.folder, self._run_id, self._hardware = folder, run_id, hardware
+    def __init__(self, folder: Path, run_id: str, hardware: str, name: str) -> None:
+        self.folder, self._run_id, self._hardware, self._name = folder, run_id, hardware, name
 
     def save(
         self,
@@ -70,6 +70,7 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self.folder / _STATE)
+            (self.folder / _NAME).write_text(self._name)
         except (OSError, RuntimeError) as error:  # torch has its own of a full disk
             new.unlink(missing_ok=True)
             raise OSError(f"{new}: {error}") from error
@@ -100,6 +101,12 @@ def load(folder: Path) -> Saved | None:
         return Saved(**kept, **costs)
     except Exception as error:  # torch's, pickle's, zip's or ours of a file that is something else
         raise ValueError(f"{path}: {error}") from error
+
+
+def of_other_files(folder: Path, name: str) -> list[Path]:
+    """The folders beside `folder` with a training of this name: the same job on other files."""
+    named = folder.parent.glob(f"*/{_NAME}")
+    return sorted(p.parent for p in named if p.parent != folder and p.read_text() == name)
 
 
 def discard(folder: Path) -> None:

@@ -98,8 +98,10 @@ def run(
         shown.note(caution)
     memory = Memory(device)
     gauges = Gauges(meter, memory, intensity, spec.pue)
-    folder = None if checkpoints is None else _writable(checkpoints) / job.folder
-    saved = None if folder is None else _saved(folder, opening, gauges, tracking_uri, shown.note)
+    folder = None if checkpoints is None else _writable(checkpoints) / job.fingerprint
+    saved = (
+        None if folder is None else _saved(folder, job, opening, gauges, tracking_uri, shown.note)
+    )
     pause = _pause(until, left_wh, gauges)
     wanted = tracking.Attempt(
         job.fingerprint, exclusive, stale_s, None if saved is None else saved.run_id
@@ -137,7 +139,9 @@ def run(
         load = OtherLoad(logged.earlier)
         checkpoint = None
         if folder is not None:
-            checkpoint = Checkpoint(folder, logged.run_id, _machine(opening))
+            checkpoint = Checkpoint(
+                folder, logged.run_id, _machine(opening), job.earlier_fingerprint
+            )
         if saved is not None and checkpoint is not None:
             shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
             _take_up(saved, checkpoint, gauges, logged)
@@ -247,6 +251,7 @@ def _writable(folder: Path) -> Path:
 
 def _saved(
     folder: Path,
+    job: Job,
     opening: Mapping[str, str],
     gauges: Gauges,
     tracking_uri: str | None,
@@ -258,14 +263,13 @@ def _saved(
     costs of two machines do not add up to one of either.
     """
     from pepr_mlops import tracking
-    from pepr_mlops.checkpoint import load
+    from pepr_mlops.checkpoint import load, of_other_files
 
     try:
         saved = load(folder)
         if saved is None:
-            of_same_name = folder.name.partition("-")[0]
-            for other in folder.parent.glob(f"{of_same_name}-*"):
-                note(f"begins anew: its images or weights are not those that {other} is kept of")
+            for other in of_other_files(folder, job.earlier_fingerprint):
+                note(f"starts from the beginning: images or weights changed since {other} was kept")
             return None
         if saved.hardware != _machine(opening):
             raise ValueError(f"it was begun on {saved.hardware}")

@@ -222,12 +222,6 @@ class Job(RunSpec):
         files = {"data": self.data_digest, "weights": as_text(self.weights_digest)}
         return _digest({**settings, "experiment": self.experiment_name, **files})
 
-    @property
-    def folder(self) -> str:
-        """The name of a folder of its own, which begins with what it has in common with the same
-        job on files of other content."""
-        return f"{self.earlier_fingerprint}-{self.fingerprint}"
-
 
 def _digest(texts: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()[:16]

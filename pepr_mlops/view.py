@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pepr_mlops import query
-from pepr_mlops.comparison import Prepared, Question, prepare, score_sets
+from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept
@@ -37,15 +37,19 @@ def read(
     beside: Sequence[str] = (),
     *,
     performance: str | None = None,
+    where: Sequence[tuple[str, str]] = (),
     tracking_uri: str | None = None,
 ) -> Source:
     """Read the experiments, and those of `beside` that there are, with histories and evidence.
 
-    `performance` is the metric that is P where it is not each run's own. Raises as
-    `query.load_runs`.
+    `performance` is the metric that is P where it is not each run's own, `where` as of
+    `conditions.where` for the experiments asked for. Raises as these and `query.load_runs`.
     """
     main = tuple(dict.fromkeys(experiments))
-    runs = {name: query.load_runs(name, tracking_uri=tracking_uri) for name in main}
+    runs = {
+        name: conditions.where(query.load_runs(name, tracking_uri=tracking_uri), where)
+        for name in main
+    }
     missing = []
     for name in dict.fromkeys(beside):
         if name in runs:

@@ -101,7 +101,7 @@ def _fit(
         keep,
         Silent(spec, "measured"),
         time.perf_counter(),
-        checkpoint=None if folder is None else Checkpoint(folder, "run7", "a card"),
+        checkpoint=None if folder is None else Checkpoint(folder, "run7", "a card", "job"),
         saved=saved,
         pause=pause,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_a_training_does_not_resume_on_other_images(
     (kept,) = (tmp_path / "c").iterdir()
     (shapes / "train" / "dark" / "00.png").rename(shapes / "train" / "light" / "99.png")
     outcome = run(spec, checkpoints=tmp_path / "c", progress=Printed)
-    said = f"begins anew: its images or weights are not those that {kept} is kept of"
+    said = f"starts from the beginning: images or weights changed since {kept} was kept"
     assert said in capsys.readouterr().err
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
@@ -218,6 +219,23 @@ def test_a_training_does_not_resume_on_other_images(
     assert tags["pepr.attempts"] == "1"
     history = client.get_metric_history(outcome.run.run_id, "performance")
     assert [m.step for m in history] == [1, 2]
+
+
+def test_a_training_goes_on_however_its_folder_is_called(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="off", device="cpu"
+    )
+    with pytest.raises(Paused):
+        run(spec, checkpoints=tmp_path / "c", until=1)
+    monkeypatch.chdir(shapes.parent)
+    shapes.rename(tmp_path / "moved")
+    spec = dataclasses.replace(spec, dataset="./moved", experiment="shapes")
+    outcome = run(spec, checkpoints=tmp_path / "c")
+    tags = MlflowClient().get_run(outcome.run.run_id).data.tags
+    assert tags["pepr.attempts"] == "2"
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_weights_are_logged_with_their_digest(store: str, shapes: Path, real_weights: Path) -> None:

@@ -320,7 +320,7 @@ def test_an_estimate_of_a_virtual_machine_takes_its_share_of_the_socket(
     epyc = "AMD EPYC 7763 64-Core Processor"
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: (epyc, 280.0))
     meter = EstimateMeter(_wait, "")
-    assert "4.38 W at full load (2 of the 128 threads of a socket of 280 W)" in meter.method
+    assert "4.38 W at full load (2 threads; a socket of 280 W has 128)" in meter.method
     assert meter.details["pepr.energy_model"].startswith("cpu 4.38 W, ")
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Intel Xeon Platinum 9999", 205.0))
     assert "(the virtual machine's share of the socket is not known)" in (

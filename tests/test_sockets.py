@@ -44,10 +44,10 @@ def test_a_machine_has_its_sockets_and_a_virtual_one_a_part() -> None:
     assert design_power_w(epyc, 280.0, 2, 256, None) == (560.0, "")
     power, about = design_power_w(epyc, 280.0, 1, 2, 2)
     assert power == pytest.approx(280 * 2 / 128)
-    assert about == "2 of the 128 threads of a socket of 280 W"
+    assert about == "2 threads; a socket of 280 W has 128"
     power, about = design_power_w(epyc, 280.0, 1, 2, 1)  # on clouds that give whole cores
     assert power == pytest.approx(280 * 2 / 64)
-    assert about == "2 of the 64 cores of a socket of 280 W"
+    assert about == "2 cores; a socket of 280 W has 64"
     # all threads of two sockets, which it may see as any number of sockets
     assert design_power_w(epyc, 280.0, 1, 256, 2)[0] == 560.0
     assert design_power_w("Xeon of a cloud", 205.0, 1, 2, 2) == (
@@ -59,9 +59,10 @@ def test_a_machine_has_its_sockets_and_a_virtual_one_a_part() -> None:
 @pytest.mark.parametrize(
     ("told", "per_core"),
     [
-        ("model name\t: X\nflags\t\t: fpu vme hypervisor avx2\n", 1),
+        ("model name\t: X\nflags\t\t: fpu vme hypervisor avx2\n", 2),
         ("siblings\t: 4\ncpu cores\t: 4\nflags\t\t: fpu hypervisor\n", 1),
         ("siblings\t: 4\ncpu cores\t: 2\nflags\t\t: fpu hypervisor\n", 2),
+        ("siblings\t: 1\ncpu cores\t: 1\nflags\t\t: fpu hypervisor\n", 2),
         ("siblings\t: 4\ncpu cores\t: 2\nmodel name\t: hypervisor\nflags\t\t: fpu\n", None),
     ],
 )

@@ -159,4 +159,4 @@ def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
     history = load_epochs([trained.info.run_id], ["test/accuracy", "time/train_s"])
     assert list(history["step"]) == [1, 2, 3, 4]
     assert history["time/train_s"].is_monotonic_increasing
-    assert not (tmp_path / "checkpoints" / spec.folder).exists()
+    assert not (tmp_path / "checkpoints" / spec.fingerprint).exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -147,13 +147,21 @@ class Asked:
     evidence: Evidence
 
 
-def read(experiments: Sequence[str], tracking_uri: str | None, **options: Any) -> Asked:
+def read(
+    experiments: Sequence[str], tracking_uri: str | None, where: Sequence[str], **options: Any
+) -> Asked:
     """The options as a question, and the runs it is about."""
     from pepr_mlops import query
+    from pepr_mlops.cli.written import tell
+    from pepr_mlops.comparison import conditions
 
-    asked = question(**options)
+    asked, values = question(**options), pairs(where)
     runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
-    return Asked(runs, asked, query.load_evidence(runs, tracking_uri=tracking_uri))
+    evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
+    kept = conditions.where(runs, values)
+    if values:
+        tell([f"only {', '.join(where)}: {len(kept)} of {len(runs)} runs"])
+    return Asked(kept, asked, evidence)
 
 
 def compared(found: Asked) -> Comparison:
@@ -169,7 +177,6 @@ def question(
     performance: str | None,
     resources: str,
     model_param: str,
-    where: Sequence[str],
     drop: str,
     strict: bool,
     country: str | None,
@@ -202,7 +209,6 @@ def question(
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=_pair(quantiles),
         reference=None if reference is None else _load(reference),
-        where=tuple(_pairs(where)),
         strict=strict,
         drop=tuple(flag.strip() for flag in drop.split(",") if flag.strip()),
         mixed=mixed,
@@ -240,12 +246,13 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
         raise WrongUse(f"{name}: {text!r} is not numbers with commas between, as 0.5,0.5") from None
 
 
-def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
+def pairs(where: Sequence[str]) -> list[tuple[str, str]]:
+    """The names and values of `--where`."""
+    for word in where:
+        if "=" not in word:
             raise WrongUse(f"where: {word!r} is not NAME=VALUE, as precision=bf16")
-        yield name.strip(), value.strip()
+    parts = [word.partition("=") for word in where]
+    return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
 def _pair(text: str) -> tuple[float, float]:

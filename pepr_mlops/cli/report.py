@@ -85,6 +85,7 @@ def command(
     out: Path | None,
     plotlyjs: str,
     publications: Path | None,
+    where: tuple[str, ...],
     **options: Any,
 ) -> None:
     from plotly.offline import get_plotlyjs
@@ -108,9 +109,12 @@ def command(
         experiments,
         list(board.experiments),
         performance=question.performance,
+        where=asked.pairs(where),
         tracking_uri=tracking_uri,
     )
     prepared, notes = view.sort(source, question, board.experiments)
+    if where:
+        notes.insert(0, f"only runs with {', '.join(where)}")
     material = view.material(source, prepared, question, countries)
 
     path = out or Path(_file_name(experiments))

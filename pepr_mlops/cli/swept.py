@@ -154,12 +154,13 @@ def summary(
         note.append(f"stopped: {ended.stopped}")
     if note:
         say("; ".join(note), err=True)
-    mine = ended.runs[ended.runs["spec"].isin(list(ended.jobs.index))]
-    if n := int((disturbed(mine) & (mine["status"] == "FINISHED")).sum()):
+    done = ended.jobs.loc[ended.jobs["state"] == "done", "run_id"]
+    mine = ended.runs[ended.runs["run_id"].isin(list(done))]
+    if n := int(disturbed(mine).sum()):
         names = " ".join(f"--experiment {name}" for name in mine["experiment"].unique())
         say(
-            f"other programs were at work beside {n} of them, or they were stopped: their costs "
-            f"are overstated, see pepr runs {names}",
+            f"{n} of them ran while other programs used the machine, or were stopped: their costs "
+            f"are too high; pepr runs {names} lists them",
             err=True,
         )
     if left.any():
@@ -229,7 +230,8 @@ class Progress:
         if self._search is not None:
             return f"{line}; {searched.line(self._search, now)}"
         if time.monotonic() - self._looked >= _SHOW_EVERY_S:  # it takes time from the jobs
-            self._outlook, self._looked = self._found(now), time.monotonic()
+            self._looked = time.monotonic()
+            self._outlook = self._found(now)
         return line + self._outlook
 
     def _found(self, now: Status) -> str:

@@ -88,8 +88,11 @@ def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
     spec = ["seed", "initial_weights", *comparable(), *own_params(rest)]
-    if rest["data_digest"].isna().any():  # of a version that logged where data lay and not what
-        spec += [f"params.{name}" for name in ("dataset", "data_root") if f"params.{name}" in rest]
+    unknown = rest["data_digest"].isna()
+    for name in ("params.dataset", "params.data_root"):
+        if name in rest:  # of a version that logged where data lay and not what
+            rest = rest.assign(**{name: rest[name].where(unknown)})
+            spec.append(name)
     same = ["model", *mixed(rest, spec)]
     keys = conditions(rest, same).groupby(same, sort=False).ngroup()
     by_age = rest[["run_id", "start_time"]].assign(key=keys, alone=~disturbed(rest))
@@ -381,9 +384,8 @@ def _identical(runs: pd.DataFrame, twins: pd.DataFrame | None) -> list[Reason]:
 def _impossible_shares(runs: pd.DataFrame) -> Iterator[list[Reason]]:
     """Runs whose P is a count of other images than that of the others on the same data set."""
     known = runs[np.isfinite(runs["performance"])]
-    named = known["dataset"].astype("str") + " " + known["size"].astype("str")
-    data = known["data_digest"].astype(object).where(known["data_digest"].notna(), named)
-    for _, alike in known.groupby([data, known["performance_metric"]], dropna=False):
+    by = ["dataset", "size", "data_digest", "performance_metric"]
+    for _, alike in known.groupby(by, dropna=False):
         shares = alike["performance"].to_numpy(float)
         n = counted(shares)
         if n is None:

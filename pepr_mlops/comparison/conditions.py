@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.frame import label
-from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF, HARDWARE
+from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
 from pepr_mlops.spec import NONE, RunSpec
 
 NOT_KNOWN = "not known"
@@ -54,14 +55,33 @@ def comparable(costs: Sequence[str] = ()) -> list[str]:
 
 
 def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
-    """Those of the columns `shared` in which the runs differ; not known is a value of its own.
+    """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
+    return [c for c in shared if len(_texts(runs, c)[1]) > 1]
 
-    Where all say what their data set held, a name that one data set has several of tells nothing.
+
+def by_content(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with one name and size for each data set: of jobs that used the same files those of
+    the first, whatever the files were called.
+
+    Own code may name a part of a data set, or what it does with it.
     """
-    digests = runs["data_digest"]
-    names = [c for c in ("dataset", "size") if c in shared] if digests.notna().all() else []
-    several = {c for c in names if (runs.groupby(digests)[c].nunique(dropna=False) > 1).any()}
-    return [c for c in shared if c not in several and len(_texts(runs, c)[1]) > 1]
+    of_jobs = runs["data_digest"].where(runs["compile"].notna())  # a job logs all options there are
+    named = {c: runs.groupby(of_jobs)[c].transform("first") for c in ("dataset", "size")}
+    return runs.assign(**{c: values.where(of_jobs.notna(), runs[c]) for c, values in named.items()})
+
+
+def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """The runs whose columns have these values, as text. Raises `WrongUse` for what none has."""
+    for name, value in values:
+        if name not in runs:
+            close = nearest(name, COMPARED) or "."
+            raise WrongUse(f"where: no run has {name!r}{close} Valid: {', '.join(COMPARED)}")
+        texts = conditions(runs, [name])[name].astype("str")
+        if not (texts == value).any():
+            found = ", ".join(sorted(texts.unique())[:10])
+            raise WrongUse(f"where: no run has {name}={value}; there are: {found}")
+        runs = runs[texts == value]
+    return runs
 
 
 def in_common(runs: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
@@ -100,8 +120,7 @@ def listed(names: pd.Series[str]) -> str:
 def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
     """A column of `conditions`: for each run the place of its text among the different ones."""
     values = runs[name]
-    # What was asked of a machine does not say what it was.
-    said = None if name in HARDWARE else runs.get(f"params.{name}")
+    said = None if name == "threads" else runs.get(f"params.{name}")  # of threads the wanted number
     if said is not None and values.isna().any():
         values = values.astype(object).where(values.notna(), said)
     of_run, different = pd.factorize(values, use_na_sentinel=False)

@@ -11,10 +11,10 @@ import pandas as pd
 from pepr_mlops import score
 from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison.checks import FLAGS
-from pepr_mlops.comparison.conditions import conditions
+from pepr_mlops.comparison.conditions import by_content
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.frame import column, label, metrics
-from pepr_mlops.names import COMPARED, METRICS, PERFORMANCE, RESOURCES
+from pepr_mlops.names import METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
 
@@ -27,12 +27,11 @@ class Question:
 
     `performance` is the metric that is P, or None for what each run calls its performance.
     `resources` are letters of `names.RESOURCES`, columns or metrics. Without `weights` each
-    resource has a score of its own; with them, summing to 1, there is one score of all. `where`
-    keeps the runs whose columns have these values, as text. `strict` leaves out every doubtful run,
-    and `drop` those with one of these flags (`checks.FLAGS`). `mixed` says what to do with runs
-    that differ in what a comparison set shares. `intensity` replaces each run's own grid intensity.
-    `model_param` is the parameter that names the model. `draws` are those of the bootstrap; with
-    none the intervals are missing.
+    resource has a score of its own; with them, summing to 1, there is one score of all. `strict`
+    leaves out every doubtful run, and `drop` those with one of these flags (`checks.FLAGS`).
+    `mixed` says what to do with runs that differ in what a comparison set shares. `intensity`
+    replaces each run's own grid intensity. `model_param` is the parameter that names the model.
+    `draws` are those of the bootstrap; with none the intervals are missing.
     """
 
     performance: str | None = None
@@ -42,7 +41,6 @@ class Question:
     normalisation: score.Method = "minmax"
     quantiles: tuple[float, float] = score.QUANTILES
     reference: score.Reference | None = None
-    where: tuple[tuple[str, str], ...] = ()
     strict: bool = False
     drop: tuple[str, ...] = ()
     mixed: Mixed = "refuse"
@@ -79,10 +77,10 @@ class Question:
 def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[str]]:
     """The runs with `model`, `performance` and costs as asked for, and the columns of the costs.
 
-    Raises `WrongUse` for names and values no run has and for a performance that is better when
-    lower.
+    Data sets of jobs that hold the same have one name. Raises `WrongUse` for names no run has and
+    for a performance that is better when lower.
     """
-    chosen = _where(runs, question).copy(deep=False)  # pandas copies what is written to
+    chosen = by_content(runs).copy(deep=False)  # pandas copies what is written to
     if question.model_param != "model":
         name = f"params.{question.model_param}"
         if name not in runs:
@@ -118,16 +116,3 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
         if costs.count(cost) > 1:
             raise WrongUse(f"resource: {name} is {label(cost)}, which another names too; drop one")
     return chosen, costs
-
-
-def _where(runs: pd.DataFrame, question: Question) -> pd.DataFrame:
-    for name, value in question.where:
-        if name not in runs:
-            close = nearest(name, COMPARED) or "."
-            raise WrongUse(f"where: no run has {name!r}{close} Valid: {', '.join(COMPARED)}")
-        texts = conditions(runs, [name])[name].astype("str")
-        if not (texts == value).any():
-            found = ", ".join(sorted(texts.unique())[:10])
-            raise WrongUse(f"where: no run has {name}={value}; there are: {found}")
-        runs = runs[texts == value]
-    return runs

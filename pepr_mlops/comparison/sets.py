@@ -261,7 +261,8 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
     if there.get("compile", NOT_KNOWN) != NOT_KNOWN:  # of jobs of this package
         there = {**{name: LATER[name] for name in TRIED if name in LATER}, **there}
     names = {**there, **here} if there else {}  # bounds by hand are of no conditions
-    if there.get("data_digest", NOT_KNOWN) == here.get("data_digest") != NOT_KNOWN:
+    of_jobs = NOT_KNOWN not in (there.get("compile", NOT_KNOWN), here.get("compile", NOT_KNOWN))
+    if of_jobs and there.get("data_digest", NOT_KNOWN) == here["data_digest"] != NOT_KNOWN:
         names = {c: text for c, text in names.items() if c not in ("dataset", "size")}
     pairs = {c: (there.get(c, NOT_KNOWN), here.get(c, NOT_KNOWN)) for c in names}
     return "; ".join(

@@ -11,17 +11,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.settings_files import cache_folder, write_private
 
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: later writes have another time
-_LITTER = ("Thumbs.db", "desktop.ini")
+_LITTER = (
+    *(".DS_Store", "._*", ".git", ".ipynb_checkpoints", "__MACOSX", "@eaDir"),
+    *("Thumbs.db", "desktop.ini"),
+)
 _DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
 
 _MD5_DIGITS = 32
@@ -55,8 +60,8 @@ def of_files(root: Path, names: Sequence[str]) -> str:
 def of_tree(path: Path) -> str:
     """`of_file` of a file, or `of_files` of all below a folder, also of those in linked folders.
 
-    What systems and editors leave behind does not count: names that begin with a dot, and
-    Thumbs.db and desktop.ini. Raises as they do, and where there is no file.
+    What systems and editors leave behind (`_LITTER`) does not count. Raises as they do, and where
+    there is no file.
     """
     if path.is_file():
         return of_file(path)
@@ -73,15 +78,20 @@ def _below(root: Path, folder: str, above: tuple[str, ...]) -> Iterator[str]:
     if real in above or not (folder or os.path.isdir(place)):
         return
     try:
-        entries = [e for e in os.scandir(place) if e.name[0] != "." and e.name not in _LITTER]
+        found = [e.name for e in os.scandir(place)]
     except OSError as error:
         raise _unreadable(root, folder, error) from error
-    for entry in entries:
-        name = os.path.join(folder, entry.name)
-        if entry.is_dir():
-            yield from _below(root, name, (*above, real))
+    for name in found:
+        if any(fnmatch(name, litter) for litter in _LITTER):
+            continue
+        inner = os.path.join(folder, name)
+        mode = _stat(root, inner).st_mode
+        if stat.S_ISDIR(mode):
+            yield from _below(root, inner, (*above, real))
+        elif stat.S_ISREG(mode):
+            yield inner
         else:
-            yield name
+            raise WrongUse(f"data: {root / inner} is neither a file nor a folder; remove it")
 
 
 def _md5(root: Path, names: Sequence[str]) -> dict[str, str]:
@@ -123,11 +133,15 @@ def _read(root: Path, name: str) -> tuple[str, _Stamp]:
     return md5.hexdigest(), stamp
 
 
-def _stamp(root: Path, name: str) -> _Stamp:
+def _stat(root: Path, name: str) -> os.stat_result:
     try:
-        s = os.stat(os.path.join(root, name))
+        return os.stat(os.path.join(root, name))
     except OSError as error:
         raise _unreadable(root, name, error) from error
+
+
+def _stamp(root: Path, name: str) -> _Stamp:
+    s = _stat(root, name)
     return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
 
 

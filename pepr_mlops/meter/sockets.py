@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
+_PER_CORE = 2  # threads, of all that are in servers of x86
 
 
 def design_power_w(
@@ -29,7 +30,7 @@ def design_power_w(
     what = "cores" if per_core == 1 else "threads"
     return (
         socket_w * cpus / (cores * per_core),
-        f"{cpus} of the {cores * per_core} {what} of a socket of {socket_w:g} W",
+        f"{cpus} {what}; a socket of {socket_w:g} W has {cores * per_core}",
     )
 
 
@@ -47,7 +48,11 @@ def socket_cores(name: str) -> int | None:
 
 
 def virtual_per_core() -> int | None:
-    """Threads of each core of this machine where it is a virtual one, as far as Linux knows."""
+    """Threads of each core of this machine where it is a virtual one, as far as Linux knows.
+
+    A machine of single cores is one that hides which of its CPUs share a core: its CPUs are then
+    taken for threads, which those of most clouds are.
+    """
     try:
         text = _CPUINFO.read_text()
     except OSError:
@@ -57,7 +62,9 @@ def virtual_per_core() -> int | None:
     threads, cores = (
         re.search(rf"^{name}\s*: (\d+)", text, re.MULTILINE) for name in ("siblings", "cpu cores")
     )
-    return max(1, int(threads[1]) // int(cores[1])) if threads and cores else 1
+    if threads and cores and int(cores[1]) > 1:
+        return max(1, int(threads[1]) // int(cores[1]))
+    return _PER_CORE
 
 
 @cache

@@ -49,8 +49,8 @@ class Earlier:
             (len(self.other), "used other images: not counted as done"),
             (
                 len(self.unknown),
-                "may have used other images or weights, since neither can be checked: not counted "
-                "as done",
+                "may have used other images or weights, which cannot be checked: not counted as "
+                "done",
             ),
         )
         return [f"{n} earlier run{'s' * (n != 1)} {text}" for n, text in kinds if n]

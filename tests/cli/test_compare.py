@@ -106,6 +106,26 @@ def test_a_copy_from_another_experiment_is_flagged_whatever_the_cost(
     assert flagged == {"small": True, "middle": False, "large": False}
 
 
+def test_scores_of_some_runs_take_none_from_the_others(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str], store: str
+) -> None:
+    logged(store, run("half", precision="bf16"))
+    words = ["score", "--experiment", "derma", "--write"]
+    status, out, err = _run(capfd, *words, "--where", "precision=fp32")
+    assert status == 0
+    assert "note: only precision=fp32: 3 of 4 runs" in err
+    assert "half" not in out
+    _, _, err = _run(capfd, *words, "--where", "precision=bf16")
+    assert "scores written to 1 runs: metrics" in err
+    tags = MlflowClient(store).get_run(derma["small"]).data.tags
+    assert not tags["pepr.scored.E"].startswith("superseded")
+    status, _, err = _run(capfd, "score", "--experiment", "derma", "--where", "bf16")
+    assert (status, err) == (
+        2,
+        "pepr: where: 'bf16' is not NAME=VALUE, as precision=bf16\n",
+    )
+
+
 def test_several_scores_side_by_side(
     capfd: pytest.CaptureFixture[str], derma: dict[str, str]
 ) -> None:

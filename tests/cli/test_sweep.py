@@ -185,7 +185,7 @@ def test_a_sweep_says_why_jobs_failed_and_what_remains(
     assert rows["tinynet_e"].endswith("lost: its process was killed by SIGKILL")
     assert rows["tinynet_e"].split()[1] == "remains"
     assert "4 jobs: 2 done, 1 failed, 1 to do" in err
-    assert "other programs" not in err
+    assert "used the machine" not in err
     status, out, _ = _run(capfd, *WORDS[:-2], "--retries", "0", "--format", "json")
     errors = {row["model"]: row["error"] for row in json.loads(out)}
     assert errors["resnet18d"] is None
@@ -199,8 +199,8 @@ def test_a_sweep_says_at_its_end_which_of_its_costs_are_overstated(
     status, _, err = _run(capfd, *WORDS[:-2])
     assert status == 0
     assert (
-        "other programs were at work beside 1 of them, or they were stopped: their costs are "
-        "overstated, see pepr runs --experiment digits"
+        "1 of them ran while other programs used the machine, or were stopped: their costs are too "
+        "high; pepr runs --experiment digits lists them"
     ) in err
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from made import frame, run
 
-from pepr_mlops.comparison import conditions
+from pepr_mlops.comparison import Question, compare, conditions
 from pepr_mlops.comparison.checks import flagged, left_out, repeated
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.frame import Evidence
 
 
@@ -342,11 +343,30 @@ def test_what_runs_must_share_depends_on_the_cost() -> None:
 
 def test_one_data_set_of_two_names_is_one() -> None:
     """And where there is another one too, each has a set of its own."""
-    renamed = run(seed=1, dataset="moved")
-    assert conditions.mixed(frame([run(), renamed]), ["dataset", "size", "data_digest"]) == []
+    names = ["dataset", "size", "data_digest"]
+    renamed = run(seed=1, dataset="moved", size=128)
+    unknown = run("b", dataset="moved", tags={"pepr.data_digest": None})
+    found = conditions.by_content(frame([run(), renamed, unknown]))
+    assert found["dataset"].tolist() == ["derma", "derma", "moved"]
+    assert found["size"].tolist() == [224, 224, 224]
+    assert conditions.mixed(found[:2], names) == []
     other = run(seed=2, size=28, tags={"pepr.data_digest": "feed"})
-    differ = conditions.mixed(frame([run(), renamed, other]), ["dataset", "size", "data_digest"])
-    assert differ == ["size", "data_digest"]
+    found = conditions.by_content(frame([run(), renamed, other]))
+    assert conditions.mixed(found, names) == ["size", "data_digest"]
+    again = compare(
+        frame([run(), run(dataset="moved", start=9**13), unknown]),
+        Question(mixed="stratify", draws=0),
+    ).runs
+    assert again["reasons"].tolist() == [["run run1 repeats it later"], [], []]
+
+
+def test_own_code_may_name_parts_of_one_folder() -> None:
+    """Two organs in one folder of images, whose digest both runs have."""
+    made = [run(seed=i, dataset=name) for i, name in enumerate(("liver", "kidney"))]
+    for one in made:
+        del one["params"]["compile"]
+    with pytest.raises(WrongUse, match="derma mixes dataset"):
+        compare(frame(made), Question())
 
 
 def test_groups_are_named_and_counted() -> None:

@@ -11,7 +11,7 @@ from made import frame, run
 
 from pepr_mlops import score
 from pepr_mlops.carbon import Intensity
-from pepr_mlops.comparison import Comparison, Question, compare, inspect, means
+from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.writeback import by_run
 
@@ -199,13 +199,20 @@ def test_the_cpu_beside_a_gpu_is_a_condition_where_its_energy_counts() -> None:
 
 def test_some_runs_of_an_experiment_are_chosen_by_a_condition() -> None:
     runs = frame([*THREE, run("other", precision="bf16"), run("b2", precision="bf16")])
-    chosen = compare(runs, Question(where=(("precision", "bf16"),), draws=0))
-    assert set(chosen.scores["model"]) == {"other", "b2"}
-    assert len(chosen.runs) == 2
+    chosen = conditions.where(runs, [("precision", "bf16"), ("image_size", "256")])
+    assert chosen["model"].tolist() == ["other", "b2"]
     with pytest.raises(WrongUse, match="where: no run has precision=fp64; there are: bf16, fp32"):
-        compare(runs, Question(where=(("precision", "fp64"),)))
+        conditions.where(runs, [("precision", "fp64")])
     with pytest.raises(WrongUse, match="where: no run has 'precison'; did you mean 'precision'"):
-        compare(runs, Question(where=(("precison", "bf16"),)))
+        conditions.where(runs, [("precison", "bf16")])
+
+
+def test_runs_of_others_say_their_hardware_as_they_can() -> None:
+    theirs = [_foreign("unet", 0.8, cost) for cost in (10.0, 40.0)]
+    for one, card in zip(theirs, ("A100", "RTX 3060"), strict=True):
+        one["params"]["hardware"] = card
+    with pytest.raises(WrongUse, match=r"mixes hardware \(hardware=A100: 1 run; hardware=RTX 3060"):
+        compare(frame(theirs), THEIRS)
 
 
 def test_runs_with_a_flag_are_left_out_where_all_are_estimates() -> None:

@@ -48,6 +48,9 @@ def test_it_is_a_digest_of_names_and_contents(tmp_path: Path) -> None:
     (root / ".DS_Store").write_bytes(b"of a Mac")
     (root / "Thumbs.db").write_bytes(b"of Windows")
     assert digest.of_tree(root) == expected.hexdigest()
+    (root / ".zarray").write_bytes(b"how numbers are stored")
+    assert digest.of_tree(root) != expected.hexdigest()
+    (root / ".zarray").unlink()
     of_a = hashlib.blake2b(md5["a"].encode(), digest_size=8).hexdigest()
     assert digest.of_file(root / "a") == digest.of_tree(root / "a") == of_a
     assert digest.of_file(root / "not here", md5["a"]) == of_a
@@ -92,6 +95,14 @@ def test_one_s_own_code_knows_a_folder_as_a_job_does_also_by_links(
     assert digest.of_tree(shapes) == _of(shapes) != before
     (elsewhere / "round").symlink_to(shapes)  # a folder that it lies in
     assert digest.of_tree(shapes) == _of(shapes)
+    itself = shapes / "itself"
+    itself.symlink_to(itself)
+    with pytest.raises(WrongUse, match="itself cannot be read"):
+        digest.of_tree(shapes)
+    itself.unlink()
+    os.mkfifo(itself)
+    with pytest.raises(WrongUse, match="itself is neither a file nor a folder"):
+        digest.of_tree(shapes)
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(

@@ -343,7 +343,7 @@ def test_what_pillow_raises_beside_its_own_is_told(
 
 
 def test_a_bit_of_a_checkpoint_that_turned_is_seen(tmp_path: Path) -> None:
-    kept = checkpoint.Checkpoint(tmp_path, "abc", "CPU")
+    kept = checkpoint.Checkpoint(tmp_path, "abc", "CPU", "job")
     kept.save(1, {"weights": torch.full((50,), 1.5)}, {}, {})
     path = tmp_path / "state.pt"
     content = bytearray(path.read_bytes())

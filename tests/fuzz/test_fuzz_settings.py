@@ -170,7 +170,6 @@ def test_a_file_is_a_reference_or_is_refused(folder: Path, content: bytes) -> No
     quantiles=texts("0.05,0.95", "0,1"),
     energy_error=numbers(0, 1),
     carbon_intensity=st.none() | numbers(0, 900),
-    where=st.lists(texts("precision=bf16", "data_digest="), max_size=2),
     drop=texts("", "busy_cpu", "busy_cpu,paused"),
 )
 def test_options_are_a_question_or_are_refused(**options: Any) -> None:

@@ -207,8 +207,8 @@ def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes:
     now = sweeper.look([job], settings)
     assert now.jobs["state"].tolist() == ["pending"]
     assert now.notes == [
-        "1 earlier run may have used other images or weights, since neither can be checked: not "
-        "counted as done"
+        "1 earlier run may have used other images or weights, which cannot be checked: not counted "
+        "as done"
     ]
     found, _ = sweeper.identify(["shapes"], tracking_uri=store)
     assert (len(found.same), len(found.other), len(found.unknown)) == (0, 0, 1)
