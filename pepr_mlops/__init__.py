@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["RunSpec", "measure", "run"]
 
 
+_HOMES = {"RunSpec": "spec", "measure": "measurement", "run": "job"}
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use, so that the command line answers before torch and MLflow are loaded."""
     from importlib import import_module
 
-    homes = {"RunSpec": "spec", "measure": "measurement", "run": "job"}
-    if name not in homes:
+    if name not in _HOMES:
         raise AttributeError(f"module 'pepr_mlops' has no attribute {name!r}")
-    return getattr(import_module(f"pepr_mlops.{homes[name]}"), name)
+    return getattr(import_module(f"pepr_mlops.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -75,7 +75,7 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
 def _wide(comparison: Comparison) -> pd.DataFrame:
     """P and each score by comparison set and model."""
     scores = comparison.scores
-    several = scores[scores["variant"] != ""]
+    several = scores[scores.duplicated(["comparison_set", "resource", "model"], keep=False)]
     if len(several):
         first = several.iloc[0]
         raise WrongUse(

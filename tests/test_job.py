@@ -37,6 +37,7 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
         device="cpu",
     )
     outcome = pepr_mlops.run(spec)
+    assert repr(outcome).startswith("Outcome(run=")  # as the last line of a notebook's cell
     client = MlflowClient()
     found = client.get_run(outcome.run.run_id)
     assert found.info.status == "FINISHED"

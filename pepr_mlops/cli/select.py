@@ -27,8 +27,8 @@ _EXAMPLE = """
 
 @click.command(
     help="The best model within budgets, the runners-up, and what each budget excludes.\n\n"
-    "A budget names a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any metric, "
-    "averaged over seeds. Also the Pareto set of P against the resources, and its knee.\n"
+    "A budget names P, a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any "
+    "metric, averaged over seeds. Also the Pareto set of P against the resources, and its knee.\n"
     + _EXAMPLE
 )
 @asked.which
@@ -89,7 +89,7 @@ def _limit(word: str, kind: str) -> Budget:
         limit = float("nan")
     if not equals or not name or limit != limit:
         raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, as energy_wh=20")
-    return Budget(name, kind, limit)  # type: ignore[arg-type]
+    return Budget("performance" if name == "P" else name, kind, limit)  # type: ignore[arg-type]
 
 
 def _answer(

@@ -46,12 +46,12 @@ class Heart(threading.Thread):
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         super().__init__(daemon=True)
         self._client, self._run_id = client, run_id
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self.taken = False
 
     def run(self) -> None:
         pause_s = ledger.HEARTBEAT_S
-        while not self._stop.wait(pause_s):
+        while not self._ended.wait(pause_s):
             try:
                 self.look()
                 if not self.taken:
@@ -67,7 +67,7 @@ class Heart(threading.Thread):
         self.taken = self.taken or run.info.status != "RUNNING" or not mine
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
 
 
 def now_ms() -> str:

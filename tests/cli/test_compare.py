@@ -260,7 +260,7 @@ def test_a_number_that_is_none_is_in_no_budget(
 
 
 def test_a_budget_on_the_score(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
-    words = ["select", "--experiment", "derma", "--min", "score=0.6", "--min", "performance=0.75"]
+    words = ["select", "--experiment", "derma", "--min", "score=0.6", "--min", "P=0.75"]
     assert "Best by performance: middle" in _run(capfd, *words)[1]
 
 
