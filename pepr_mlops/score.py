@@ -192,27 +192,13 @@ def curve(performance: ArrayLike, resource: ArrayLike) -> pd.DataFrame:
 
 
 def peak(points: pd.DataFrame) -> Peak:
-    """The maximum of a curve of `curve`, on ties the one of smallest R."""
+    """The maximum of a curve of `curve`, on ties the one of smallest R.
+
+    The paper's point of diminishing returns (its Fig. 2b): the derivative of P / (1 + R) is zero
+    where the slope of P is the score itself, and beyond it more resources bring less than that.
+    """
     at = points.loc[points["score"].idxmax()]  # the first of equals
     return Peak(float(at["R"]), float(at["P"]), float(at["score"]))
-
-
-def diminishing_returns(performance: ArrayLike, resource: ArrayLike) -> float | None:
-    """The R from which more resources bring less than they did on the average so far.
-
-    The knee of P over R: where P lies farthest above the straight line from its first to its last
-    point (V. Satopää et al., "Finding a 'Kneedle' in a Haystack", ICDCS Workshops 2011, without
-    smoothing). None where no point lies above that line, as on a straight or convex curve, and
-    with fewer than three points.
-    """
-    points = curve(performance, resource)
-    r, p = points["R"].to_numpy(), points["P"].to_numpy()
-    if len(points) < 3 or r[0] == r[-1]:
-        return None
-    line = p[0] + (p[-1] - p[0]) * (r - r[0]) / (r[-1] - r[0])
-    above = p - line
-    at = int(above.argmax())
-    return float(r[at]) if above[at] > 1e-12 else None
 
 
 # Checks ----------------------------------------------------------------------------------------

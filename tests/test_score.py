@@ -19,7 +19,6 @@ from pepr_mlops.score import (
     Reference,
     bounds,
     curve,
-    diminishing_returns,
     normalise,
     outside,
     peak,
@@ -205,20 +204,6 @@ def test_the_curve_and_its_maximum() -> None:
 def test_of_equal_maxima_the_cheapest_counts() -> None:
     top = peak(curve([0.6, 0.4, 0.3], [0.5, 0.0, 0.1]))  # 0.4, 0.4, 0.27
     assert (top.resource, top.performance, top.score) == (0.0, 0.4, 0.4)
-
-
-def test_diminishing_returns_begin_at_the_knee() -> None:
-    # P is farthest above its chord where its slope 1 - R is that of the chord, 0.5
-    assert diminishing_returns(_P, _R) == pytest.approx(0.5, abs=1e-3)
-    assert diminishing_returns([0.1, 0.8, 0.9, 0.95], [0.1, 0.2, 0.6, 1.0]) == 0.2
-
-
-@pytest.mark.parametrize(
-    ("p", "r"),
-    [([0.1, 0.9], [0, 1]), ([0.0, 0.5, 1.0], [0, 0.5, 1]), ([0.0, 0.1, 1.0], [0, 0.5, 1])],
-)
-def test_without_a_knee_there_is_none(p: list[float], r: list[float]) -> None:
-    assert diminishing_returns(p, r) is None
 
 
 @given(

@@ -5,9 +5,8 @@ runs = query.load_runs("digits")  # one tidy row per run, see pepr_mlops.frame
 found = compare(runs, Question(resources=("E", "T")), query.load_evidence(runs))
 print(found.scores[["model", "resource", "score", "ci_low", "ci_high"]])
 
-# the PePR curve of one run over its epochs, its maximum and the point of diminishing returns
+# the PePR curve of one run over its epochs, and its maximum, from which on returns diminish
 run_id = runs["run_id"].iloc[0]
 epochs = query.load_epochs([run_id], ["performance", "energy/train_wh"])
 r = score.normalise(epochs["energy/train_wh"], score.Bounds(0, epochs["energy/train_wh"].max()))
 print(score.peak(score.curve(epochs["performance"], r)))
-print(score.diminishing_returns(epochs["performance"], r))

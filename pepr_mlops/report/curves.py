@@ -94,21 +94,18 @@ def data(
 
 
 def peaks(points: pd.DataFrame) -> pd.DataFrame:
-    """The maximum of each curve and where its returns diminish: `label`, `R`, `P`, `score`, `knee`.
-
-    `knee` is the R of `score.diminishing_returns`, missing where there is none.
-    """
-    rows = []
-    for label, curve in points.groupby("label", sort=False):
-        top = score.peak(curve)
-        knee = score.diminishing_returns(curve["P"], curve["R"])
-        rows.append({"label": label, "R": top.resource, "P": top.performance, "score": top.score,
-                     "knee": np.nan if knee is None else knee})  # fmt: skip
-    return pd.DataFrame(rows)
+    """The maximum of each curve, `score.peak`: `label`, `R`, `P`, `score`."""
+    tops = {label: score.peak(curve) for label, curve in points.groupby("label", sort=False)}
+    return pd.DataFrame(
+        [
+            {"label": label, "R": top.resource, "P": top.performance, "score": top.score}
+            for label, top in tops.items()
+        ]
+    )
 
 
 def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
-    """Score over R for each model, its maximum marked, the region after its knee thinner."""
+    """Score over R for each model, its maximum marked, the region beyond it thick."""
     figure = go.Figure()
     for i, (label, curve) in enumerate(points.groupby("label", sort=False)):
         colour = theme.COLOURS[i % len(theme.COLOURS)]
@@ -136,7 +133,7 @@ def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
             hovertemplate="greatest score %{y:.4f} at R %{x:.4f}<extra>%{fullData.name}</extra>",
             name=theme.text(label),
         )
-        after = curve[curve["R"] >= top["knee"]] if top["knee"] == top["knee"] else curve[:0]
+        after = curve[curve["R"] >= top["R"]]
         if len(after) > 1:
             figure.add_scatter(
                 x=after["R"],
@@ -175,9 +172,9 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         title=f"PePR curves over the epochs: {comparison_set}",
         caption=(
             "Score if training had stopped after each epoch, with R from no cost at all to that "
-            f"of the dearest model of {comparison_set}. The star is the greatest score, the "
-            "thick part lies beyond the knee, where more "
-            f"{cost_title(resource).split(' (')[0]} brings less than it did on the average. "
+            f"of the dearest model of {comparison_set}. The star is the greatest score, from "
+            "which on returns diminish: on the thick part more "
+            f"{cost_title(resource).split(' (')[0]} costs more score than its performance brings. "
             f"Of these {best['label']} reaches the greatest score, {best['score']:.4f}, at "
             f"R = {best['R']:.3f}."
             + (

@@ -106,6 +106,17 @@ def test_curves_start_at_no_cost_and_peak_where_the_score_is_greatest(shown: Mat
     assert tops.loc["b", "score"] == pytest.approx(0.7 / 1.2)
 
 
+def test_returns_diminish_beyond_the_greatest_score(shown: Material) -> None:
+    """As in the paper's Fig. 2b."""
+    points = curves.data(shown, "derma", "E")
+    b = points[points["label"] == "b"]
+    figure = curves.draw(b, curves.peaks(b), "energy (Wh)")
+    star, beyond = figure.data[1], figure.data[2]
+    assert star.x[0] == beyond.x[0] == pytest.approx(0.2)
+    assert beyond.line.width > 5
+    assert list(beyond.x) == b.loc[b["R"] >= 0.2 - 1e-9, "R"].tolist()
+
+
 def test_a_cost_known_of_the_whole_run_only_is_spread_and_said_to_be() -> None:
     found = material(RUNS, epochs=_history(whole_only=True))
     points = curves.data(found, "derma", "E").set_index(["label", "step"])
