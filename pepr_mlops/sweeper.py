@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -23,25 +22,17 @@ from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
 from pepr_mlops.sweep.earlier import Digests, Earlier
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check
+from pepr_mlops.sweep.selectors import models
 from pepr_mlops.sweep.tasks import Engine, Report
 from pepr_mlops.worker import Worker
 
 if TYPE_CHECKING:
     from pepr_mlops.query import Input
 
-PAPER = "paper"
 # What decides which images a job trains on, and how they are drawn and resized.
 _DRAWN_BY = ("dataset", "size", "data_root", "image_size", "channels", "fraction", "seed")
 _BYTES_PER_WEIGHT = 4
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}  # as MLflow names them
-_CATEGORIES = {
-    "small": ("size", "small"),
-    "large": ("size", "large"),
-    "efficient": ("efficient", True),
-    "inefficient": ("efficient", False),
-    "cnn": ("kind", "CNN"),
-    "other": ("kind", "Other"),
-}
 
 
 @dataclass(frozen=True)
@@ -64,53 +55,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-def models(selectors: Iterable[str]) -> list[str]:
-    """Names of models from names, globs over timm's, and the paper's table, each once.
-
-    `paper` is all 131 of it, `paper:small+efficient` those of every category named (small, large,
-    efficient, inefficient, cnn, other, or a glob). Raises `WrongUse` for what matches nothing.
-    """
-    found: list[str] = []
-    for selector in selectors:
-        kind, _, categories = selector.partition(":")
-        if kind == PAPER:
-            names = _of_the_paper([c for c in categories.split("+") if c])
-        elif any(c in selector for c in "*?["):
-            import timm
-
-            names = fnmatch.filter(timm.list_models(), selector)
-        else:
-            names = [selector]
-        if not names:
-            raise WrongUse(
-                f"model: {selector!r} matches no model; `pepr models` lists the paper's, "
-                "timm.list_models() all"
-            )
-        found += names
-    return list(dict.fromkeys(found))
-
-
-def _of_the_paper(categories: Sequence[str]) -> list[str]:
-    from pepr_mlops.models import select
-
-    wanted: dict[str, Any] = {}
-    for category in categories:
-        if category.lower() in _CATEGORIES:
-            key, value = _CATEGORIES[category.lower()]
-        elif any(c in category for c in "*?["):
-            key, value = "name", category
-        else:
-            raise WrongUse(
-                f"model: paper:{category} is none of {', '.join(_CATEGORIES)} and no glob"
-            )
-        if wanted.get(key, value) != value:
-            return []
-        wanted[key] = value
-    return [m.model for m in select(**wanted)]
-
-
 def jobs(grid: Mapping[str, Any]) -> list[Job]:
-    """The jobs of a grid as `plan.expand`, each once; its models may be selectors as of `models`.
+    """The jobs of a grid as `plan.expand`, each once; its models may be those of `selectors.models`.
 
     Raises `WrongUse` also for models that do not exist, and as `data.identify`.
     """
@@ -264,7 +210,28 @@ def look(specs: Sequence[Job], settings: Settings) -> Status:
     found = _earlier(specs, runs, settings.tracking_uri)
     runs = found.told_in(runs)
     table = plan.states(specs, runs, again=_again(specs, settings))
-    return Status(table, runs, float(table["energy_wh"].sum()), found.texts())
+    notes = [*found.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
+    return Status(table, runs, float(table["energy_wh"].sum()), notes)
+
+
+def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> list[str]:
+    """What to know of finished runs that are not counted as done: of the same names on other
+    images, and of other names on these images where those asked for have none."""
+    from pepr_mlops import query
+
+    done = runs[(runs["status"] == "FINISHED") & runs["data_digest"].notna()]
+    other = done[~done["data_digest"].isin([spec.data_digest for spec in specs])]
+    notes = []
+    for name, of_name in other.groupby("experiment"):
+        n = len(of_name)
+        notes.append(f"{n} run{'s' * (n != 1)} of {name} used other images: not counted as done")
+    if done.empty:
+        for digest in dict.fromkeys(spec.data_digest for spec in specs):
+            for name in query.experiments_on(digest, tracking_uri=tracking_uri):
+                notes.append(
+                    f"{name} has runs on the same images; --experiment {name} counts them as done"
+                )
+    return notes
 
 
 def _again(specs: Sequence[Job], settings: Settings) -> frozenset[str]:
@@ -288,9 +255,11 @@ def run(
 
     checkpoints = settings.checkpoints or default_checkpoints()
     tracking.prepare(_experiments(specs), settings.tracking_uri)
-    found = _earlier(specs, _read(specs, settings), settings.tracking_uri)
+    before = _read(specs, settings)
+    found = _earlier(specs, before, settings.tracking_uri)
     tracking.identify(found.fingerprints, settings.tracking_uri)
-    for text in found.texts():
+    before = found.told_in(before)
+    for text in (*found.texts(), *_other_runs(specs, before, settings.tracking_uri)):
         note(text)
     worker = Worker(
         resolved(settings.tracking_uri),

@@ -328,6 +328,28 @@ def test_an_estimate_of_a_virtual_machine_takes_its_share_of_the_socket(
     )
 
 
+def test_the_load_while_the_process_stood_still_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """3 s at full load, and 8 s of a stop in which the machine was idle."""
+    monkeypatch.setattr(estimate, "_EVERY_S", 60.0)  # samples are taken here
+    clock_s = [100.0]
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: clock_s[0]))
+    meter = EstimateMeter(_wait, "")
+    loads = iter([100.0, 11.0, 100.0, 100.0])
+    meter._cpu._cpu_load_meter = SimpleNamespace(percent=loads.__next__, reset=lambda: None)
+    meter.begin("train")
+    meter._stop()
+    monkeypatch.setattr(estimate, "_EVERY_S", 1.0)
+    monkeypatch.setattr(meter, "_stop", lambda: (3.0, 8.0))
+    for clock_s[0], elapsed_s in ((101.0, 1.0), (110.0, 2.0)):
+        meter._look(elapsed_s)
+    clock_s[0] = 111.0
+    window = meter.end()
+    assert window.joules["cpu"] == pytest.approx(3 * meter._cpu._tdp)
+    assert window.joules["dram"] == pytest.approx(3 * meter._dram_w)
+
+
 def test_an_estimate_counts_the_memory_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container of 8 GiB on a host of 1 TiB: two modules of 5 W, as CodeCarbon has it."""
     from codecarbon.external.hardware import B_TO_GB

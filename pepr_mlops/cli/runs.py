@@ -38,8 +38,15 @@ def command(
     asked_for = asked.read(experiments, tracking_uri, **options)
     runs, notes = inspect(asked_for.runs, asked_for.question, asked_for.evidence)
     tell([f"runs: {tally(runs)}", *notes])
-    table = runs.assign(reasons=runs["reasons"] + runs["flags"])
-    table = table[["run_id", "experiment", "model", "used", "codes", "reasons"]]
+    about = asked_for.runs.drop_duplicates("run_id").set_index("run_id")
+    table = runs.assign(
+        reasons=runs["reasons"] + runs["flags"],
+        seed=runs["run_id"].map(about["seed"]),
+        started=runs["run_id"].map(about["start_time"]).dt.strftime("%Y-%m-%d %H:%M"),
+        data_digest=runs["run_id"].map(about["data_digest"]),
+    )
+    columns = ["run_id", "experiment", "model", "seed", "started", "data_digest"]
+    table = table[[*columns, "used", "codes", "reasons"]]
     if form in ("csv", "json"):
         give(text(table, form), out)
         return
@@ -47,5 +54,7 @@ def command(
     shown = shown.assign(
         used=shown["used"].map({True: "yes", False: "no"}), reasons=shown["reasons"].str.join("; ")
     )
-    columns = {c: c for c in ("run_id", "experiment", "model", "used", "reasons")}
-    give(text(shown, form, columns) if len(shown) else "every run is used, none is doubtful", out)
+    if shown["data_digest"].nunique() < 2:
+        columns.remove("data_digest")
+    headings = {c: c for c in (*columns, "used", "reasons")}
+    give(text(shown, form, headings) if len(shown) else "every run is used, none is doubtful", out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.frame import label
 from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
-from pepr_mlops.spec import NONE, RunSpec
+from pepr_mlops.spec import NONE, RunSpec, convert
 
 NOT_KNOWN = "not known"
 
@@ -71,11 +72,19 @@ def by_content(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """The runs whose columns have these values, as text. Raises `WrongUse` for what none has."""
+    """The runs whose columns have these values, as text or as a command takes them (`lr=5e-4`).
+
+    Raises `WrongUse` for what no run has.
+    """
+    known = ("model", "seed", *COMPARED)
+    options = [f.name for f in fields(RunSpec)]
     for name, value in values:
         if name not in runs:
-            close = nearest(name, COMPARED) or "."
-            raise WrongUse(f"where: no run has {name!r}{close} Valid: {', '.join(COMPARED)}")
+            close = nearest(name, known) or "."
+            raise WrongUse(f"where: no run has {name!r}{close} Valid: {', '.join(known)}")
+        if name in options:
+            with suppress(WrongUse):
+                value = _text(convert(name, value))
         texts = conditions(runs, [name])[name].astype("str")
         if not (texts == value).any():
             found = ", ".join(sorted(texts.unique())[:10])

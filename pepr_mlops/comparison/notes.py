@@ -101,8 +101,10 @@ def same_ranking(name: str, members: pd.DataFrame) -> list[str]:
     watts = by_row["energy_wh"] * J_PER_WH / by_row["train_time_s"]
     if len(watts) < 2 or not watts.max() <= (1 + _ALIKE) * watts.min():
         return []
+    low, high = f"{watts.min():.3g}", f"{watts.max():.3g}"
+    power = f"{low} W" if low == high else f"between {low} and {high} W"
     return [
-        f"{name}: the estimate gives all models between {watts.min():.3g} and {watts.max():.3g} W, "
+        f"{name}: the estimate gives all models {power}, "
         "so that their energy ranks them as their time does; compare by time (T), or measure"
     ]
 

@@ -13,6 +13,7 @@ from pepr_mlops.comparison.conditions import (
     NOT_KNOWN,
     about_energy,
     comparable,
+    conditions,
     groups,
     in_common,
     listed,
@@ -109,7 +110,8 @@ def inspect(
         differ = mixed(members, comparable(costs))
         if differ:
             names = groups(members, differ)
-            notes.append(f"{experiment} mixes {', '.join(differ)} ({listed(names)})")
+            told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
+            notes.append(told + _data(members))
     return judged, notes
 
 
@@ -191,15 +193,15 @@ def _comparison_sets(
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     names = groups(runs, differ)
     told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
-    if "data_digest" in differ:
-        told += f"; {_data(runs)}"
+    told += _data(runs)
     if question.mixed == "refuse":
+        one = conditions(runs, [differ[0]])[differ[0]].mode()[0]
         raise WrongUse(
             f"experiment: {told}; choose --stratify for a score set of each, --where "
-            f"{differ[0]}=VALUE for one of them, or --allow-mixed to score them together"
+            f"'{differ[0]}={one}' for one of them, or --allow-mixed to score them together"
         )
     if question.mixed == "stratify":
-        note = f"{experiment} is split by {', '.join(differ)}"
+        note = f"{experiment} is split by {', '.join(differ)}{_data(runs)}"
         return [
             (f"{experiment} [{name}]", rows.assign(variant=_variants(rows, costs, [])), [note])
             for name, rows in runs.groupby(names, sort=True)
@@ -210,14 +212,18 @@ def _comparison_sets(
 
 
 def _data(runs: pd.DataFrame) -> str:
-    """Where the data lay that digests stand for, and how to find out what others used."""
+    """Where the data lay that digests stand for and when they were last used, and how to find out
+    what others used; nothing where all are the same."""
+    if runs["data_digest"].nunique(dropna=False) == 1:
+        return ""
     texts = [
-        f"{digest} is {' or '.join(places(rows))}" for digest, rows in runs.groupby("data_digest")
+        f"{digest} is {' or '.join(places(rows))} (last {rows['start_time'].max():%Y-%m-%d %H:%M})"
+        for digest, rows in runs.groupby("data_digest")
     ]
     if runs["data_digest"].isna().any():
         name = runs["experiment"].iloc[0]
         texts.append(f"`pepr data identify --experiment {name}` finds out which data others used")
-    return ", ".join(texts)
+    return f"; {', '.join(texts)}"
 
 
 def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -> pd.Series[str]:

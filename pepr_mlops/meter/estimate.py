@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
@@ -78,7 +79,8 @@ class EstimateMeter(Timed):
         self.notes: Mapping[str, str] = {}
         self._synchronize = synchronize
         self._joules: dict[str, float] = {}
-        self._read_s = 0.0
+        self._read_s, self._sampled = 0.0, (0.0, 0.0)  # the clock at the last sample, and elapsed_s
+        self._looking = threading.Lock()
         self._halted = threading.Event()
         self._sampler: threading.Thread | None = None
 
@@ -87,17 +89,17 @@ class EstimateMeter(Timed):
         self._halt()
         self._joules = {"cpu": 0.0, "dram": 0.0}
         self._cpu.start()
+        self._start()
+        self._read_s, self._sampled = 0.0, (time.perf_counter(), 0.0)
         self._halted = threading.Event()
         self._sampler = threading.Thread(target=self._sample, args=(self._halted,), daemon=True)
         self._sampler.start()
-        self._start()
-        self._read_s = 0.0
 
     def end(self) -> Window:
         self._synchronize()
+        self._halt()
         time_s, paused_s = self._stop()
         self._add(time_s)
-        self._halt()
         return Window(time_s, dict(self._joules), {}, paused_s)
 
     def spent_j(self) -> float | None:
@@ -106,10 +108,23 @@ class EstimateMeter(Timed):
 
     def _sample(self, halted: threading.Event) -> None:
         while not halted.wait(_EVERY_S):
+            self._look(self.elapsed_s())
+
+    def _look(self, elapsed_s: float) -> None:
+        """Sample the load. A sample of a time in which the process stood still says nothing of its
+        own load; it is dropped where there are others."""
+        with self._looking:
+            now_s = time.perf_counter()
+            clock_s, counted_s = now_s - self._sampled[0], elapsed_s - self._sampled[1]
+            self._sampled = now_s, elapsed_s
             self._cpu.monitor_power()
+            samples = self._cpu._power_history
+            if clock_s - counted_s > _EVERY_S / 2 and len(samples) > 1:
+                samples.pop()
 
     def _add(self, elapsed_s: float) -> None:
         """Count the time since the last reading at the mean power of its samples."""
+        self._look(elapsed_s)
         since_s = elapsed_s - self._read_s
         self._joules["cpu"] += self._cpu.total_power().W * since_s
         self._joules["dram"] += self._dram_w * since_s

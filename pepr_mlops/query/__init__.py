@@ -16,7 +16,7 @@ from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept, sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
-from pepr_mlops.safe import address, printable
+from pepr_mlops.safe import address, matches, printable
 from pepr_mlops.server import connect, impatient, resolved, told
 
 _TAG = "pepr.experiment"
@@ -128,6 +128,22 @@ def _place(source: str) -> str | None:
             case {"uri": str(place)}:
                 return place
     return None
+
+
+def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list[str]:
+    """The names that finished runs on this data set are compared under; none without a store."""
+    try:
+        sql.check_exists(resolved(tracking_uri))
+    except WrongUse:
+        return []
+    client = connect(tracking_uri)
+    with told(str(client.tracking_uri)):
+        found = client.search_runs(
+            list(_experiments(client)),
+            f"tags.`pepr.data_digest` {matches(data_digest)} AND attributes.status = 'FINISHED'",
+            max_results=_SOME,
+        )
+    return sorted({run.data.tags[_TAG] for run in found if _TAG in run.data.tags})
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:

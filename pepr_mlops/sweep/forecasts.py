@@ -55,6 +55,10 @@ def forecast(
         same = alike[alike["model"] == spec.model]
         if (same["kind"] == "run").any():
             same = same[same["kind"] == "run"]
+        same, alike = _undisturbed(same), _undisturbed(alike)
+        shown_by = same if len(same) else alike
+        if len(shown_by) and shown_by["disturbed"].all():
+            about += ", disturbed by other programs"
         if len(own):
             found, basis, alike = dict(own[list(COSTS)].iloc[-1]), "probe", own
         elif len(same):
@@ -130,10 +134,12 @@ def _alike(known: pd.DataFrame, spec: Job) -> tuple[pd.DataFrame, str]:
     if found.empty:
         return found, ""
     texts = conditions(found, MEASURED_BY).astype("str")
-    found = found[(texts == texts.iloc[-1]).all(axis=1)]
-    if found["disturbed"].all():
-        return found, f"{about}, disturbed by other programs"
-    return found[~found["disturbed"]], about
+    return found[(texts == texts.iloc[-1]).all(axis=1)], about
+
+
+def _undisturbed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those that nothing disturbed, or all where there are none."""
+    return runs if runs["disturbed"].all() else runs[~runs["disturbed"]]
 
 
 def _machine(alike: pd.DataFrame) -> str:

@@ -130,12 +130,14 @@ MIXED = [
         (
             {"tags": {"pepr.data_digest": "feed"}, "data_root": "/there"},
             "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=feed: 1 run); "
-            "0123456789abcdef is derma, feed is /there/derma; choose",
+            "0123456789abcdef is derma (last 2026-09-21 14:13), "
+            "feed is /there/derma (last 2026-09-21 14:13); choose",
         ),
         (
             {"tags": {"pepr.data_digest": None}},
             "data_digest (data_digest=0123456789abcdef: 3 runs; data_digest=not known: 1 run); "
-            "0123456789abcdef is derma, `pepr data identify --experiment derma` finds out which",
+            "0123456789abcdef is derma (last 2026-09-21 14:13), "
+            "`pepr data identify --experiment derma` finds out which",
         ),
     ],
 )
@@ -201,6 +203,8 @@ def test_some_runs_of_an_experiment_are_chosen_by_a_condition() -> None:
     runs = frame([*THREE, run("other", precision="bf16"), run("b2", precision="bf16")])
     chosen = conditions.where(runs, [("precision", "bf16"), ("image_size", "256")])
     assert chosen["model"].tolist() == ["other", "b2"]
+    same = [("lr", "5e-4"), ("pretrained", "True"), ("epochs", "10"), ("model", "b2")]
+    assert conditions.where(runs, same)["model"].tolist() == ["b2"]
     with pytest.raises(WrongUse, match="where: no run has precision=fp64; there are: bf16, fp32"):
         conditions.where(runs, [("precision", "fp64")])
     with pytest.raises(WrongUse, match="where: no run has 'precison'; did you mean 'precision'"):

@@ -185,6 +185,22 @@ def test_a_running_job_is_expected_to_take_what_its_first_epoch_says() -> None:
     assert found["energy_wh_low"].isna().all()
 
 
+def test_a_models_own_disturbed_runs_are_nearer_than_undisturbed_ones_of_another() -> None:
+    busy = {"pepr.memory": "memory/rss_gb", "pepr.cpu_others": "1.5", "pepr.cpu_others_of": "2"}
+    runs = frame(
+        [
+            _run(job(model="a"), energy_wh=10.0, train_time_s=20.0, tags=busy),
+            _run(job(model="b"), energy_wh=90.0, train_time_s=80.0),
+        ]
+    )
+    found = forecast([job(model="a", seed=7), job(model="c")], runs, {"c": 11_708_744})
+    assert found["energy_wh"].tolist() == pytest.approx([10.0, 90.0])
+    assert found["basis"].tolist() == [
+        "1 run of it, disturbed by other programs",
+        "extrapolated from 1 other model",
+    ]
+
+
 def test_disturbed_runs_are_no_forecast_where_others_are() -> None:
     cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2"}
     busy = _run(A, energy_wh=90.0, tags={**cpu, "pepr.cpu_others": "1.5"})

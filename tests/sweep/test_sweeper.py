@@ -18,24 +18,25 @@ from pepr_mlops import RunSpec, hardware, sweeper
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.query import load_epochs
 from pepr_mlops.sweep.driver import Limits
+from pepr_mlops.sweep.selectors import models
 from pepr_mlops.sweep.tasks import Report
 
 
 def test_models_by_name_glob_and_category() -> None:
-    assert sweeper.models(["resnet18d", "resnet18d", "dla46x_c"]) == ["resnet18d", "dla46x_c"]
-    assert len(sweeper.models(["paper"])) == 131
-    assert len(sweeper.models(["paper:efficient"])) == 31
-    assert len(sweeper.models(["paper:cnn"])) == 80
-    assert len(sweeper.models(["paper:small"])) == 66  # the median is one of them
-    small = sweeper.models(["paper:small+efficient"])
-    assert set(small) == {*sweeper.models(["paper:small"])} & {*sweeper.models(["paper:efficient"])}
-    assert sweeper.models(["paper:mobilenetv2_*"]) == [
-        m for m in sweeper.models(["paper"]) if m.startswith("mobilenetv2_")
+    assert models(["resnet18d", "resnet18d", "dla46x_c"]) == ["resnet18d", "dla46x_c"]
+    assert len(models(["paper"])) == 131
+    assert len(models(["paper:efficient"])) == 31
+    assert len(models(["paper:cnn"])) == 80
+    assert len(models(["paper:small"])) == 66  # the median is one of them
+    small = models(["paper:small+efficient"])
+    assert set(small) == {*models(["paper:small"])} & {*models(["paper:efficient"])}
+    assert models(["paper:mobilenetv2_*"]) == [
+        m for m in models(["paper"]) if m.startswith("mobilenetv2_")
     ]
-    assert "resnet18d" in sweeper.models(["resnet1?d"])
+    assert "resnet18d" in models(["resnet1?d"])
     for wrong in ("paper:tiny", "paper:small+large", "nothing_like_it*"):
         with pytest.raises(WrongUse, match="model: "):
-            sweeper.models([wrong])
+            models([wrong])
 
 
 def test_models_and_data_must_exist() -> None:
@@ -160,7 +161,13 @@ def test_what_is_done_goes_by_what_the_files_hold(
     (other / "train" / "dark" / "00.png").rename(other / "train" / "light" / "99.png")
     assert state(shapes) == ("done", [])
     assert state(moved) == ("done", [])
-    assert state(other) == ("pending", [])
+    assert state(other) == ("pending", ["1 run of shapes used other images: not counted as done"])
+    renamed = moved.with_name("renamed")
+    shutil.copytree(moved, renamed)
+    assert state(renamed) == (
+        "pending",
+        ["shapes has runs on the same images; --experiment shapes counts them as done"],
+    )
     # both in one sweep are two jobs, and a copy is none of its own
     both = sweeper.jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
     assert [job.dataset for job in both] == [str(shapes), str(other)]
