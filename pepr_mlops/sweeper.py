@@ -56,7 +56,7 @@ class Settings:
 
 
 def jobs(grid: Mapping[str, Any]) -> list[Job]:
-    """The jobs of a grid as `plan.expand`, each once; its models may be those of `selectors.models`.
+    """The jobs of a grid as `plan.expand`, each once. Models may be `selectors` of several.
 
     Raises `WrongUse` also for models that do not exist, and as `data.identify`.
     """
