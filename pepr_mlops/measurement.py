@@ -107,8 +107,6 @@ def measure(
     PyTorch is waited for; with another framework block until it is done before `epoch` and
     `evaluation`. Raises `WrongUse` as `pepr_mlops.run` does.
     """
-    import torch
-
     from pepr_mlops import hardware, tags, tracking
     from pepr_mlops.data.digest import of_tree
 
@@ -136,10 +134,17 @@ def measure(
                 run.tag({**gauges.costs.tags(meter.notes), **beside})
             raise
         measured._finish(failed=False)
-        closing = tags.closing(gauges, used, others, load)
-        closing["pepr.threads"] = str(torch.get_num_threads())  # as the code has set it
-        if memory_metric(used.type) not in gauges.metrics():
-            closing["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
+        closing = {**tags.closing(gauges, used, others, load), **_as_it_was(gauges, used.type)}
         run.tag(closing)
     for caution in cautions({**opening, **closing}):
         warnings.warn(f"{experiment}, {model}: {caution}", stacklevel=3)
+
+
+def _as_it_was(gauges: Gauges, device_type: str) -> dict[str, str]:
+    """Tags of what only the code that was measured has decided."""
+    import torch
+
+    found = {"pepr.threads": str(torch.get_num_threads())}
+    if memory_metric(device_type) not in gauges.metrics():
+        found["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
+    return found
