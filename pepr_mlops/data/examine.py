@@ -148,7 +148,7 @@ def _decoded(path: Path) -> Look | _Unusable:
         with Image.open(path) as image:
             if folder.is_deep(image):
                 return _Unusable("depth", image.mode)
-            return look(np.asarray(image.convert("L" if folder.is_grey(image) else "RGB")))
+            return look(np.asarray(folder.as_seen(image, folder.is_grey(image))))
     except Exception as error:  # Pillow's readers of damaged files raise anything
         return _Unusable("unreadable", one_line(error))
 

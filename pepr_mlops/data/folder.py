@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
 from pepr_mlops.data.splits import Labels, Split, Splits, draw
 from pepr_mlops.errors import WrongUse, one_line
@@ -93,6 +93,16 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in _GREY_MODES
 
 
+def as_seen(image: Image.Image, grey: bool) -> Image.Image:
+    """The image as a viewer shows it: turned as its EXIF orientation says, and where it is
+    transparent on black, since the colour that a file has there was never meant to be seen."""
+    turned = ImageOps.exif_transpose(image)
+    if turned.has_transparency_data:
+        black = Image.new("RGBA", turned.size, (0, 0, 0, 255))
+        turned = Image.alpha_composite(black, turned.convert("RGBA"))
+    return turned.convert("L" if grey else "RGB")
+
+
 def is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether an image has over 8 bits a channel, even where Pillow would cut them off."""
     return image.mode[0] in "IF" or ";16" in str(image.tile)
@@ -138,7 +148,7 @@ def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
                 raise WrongUse(
                     f"dataset: {path} has over 8 bits a channel; save it windowed to 8 bits"
                 )
-            image = opened.convert("L" if grey else "RGB")
+            image = as_seen(opened, grey)
             return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
     except WrongUse:
         raise

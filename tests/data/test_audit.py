@@ -223,6 +223,18 @@ def test_mixed_sizes_and_colours_and_ignored_files_are_warnings(images: Path) ->
     ]
 
 
+def test_a_turned_copy_is_the_same_image(images: Path) -> None:
+    """A photograph in train, and in test as another program has turned and saved it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.arange(400, dtype=np.uint16).reshape(20, 20).astype(np.uint8)
+    Image.fromarray(pixels).save(images / "train" / "a" / "photo.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(images / "test" / "a" / "turned.png")
+    (found,) = _audit(images).of("error")
+    assert "train/a/photo.png" in str(found.examples)
+    assert "test/a/turned.png" in str(found.examples)
+
+
 # Files in MedMNIST's format --------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from made_data import fake_medmnist, offer, png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops import data
-from pepr_mlops.data import examine
+from pepr_mlops.data import examine, folder
 from pepr_mlops.data import medmnist as med
 from pepr_mlops.data.splits import draw
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -87,6 +88,51 @@ def test_a_fraction_leaves_the_other_splits_alone() -> None:
 def test_a_fraction_without_an_image_of_a_class_is_refused() -> None:
     with pytest.raises(WrongUse, match="no training image of class"):
         _load(dataset="digits", fraction=0.001)
+
+
+def _seen(image: Image.Image, path: Path, grey: bool = False, **how: Any) -> np.ndarray:
+    """An image as training takes it from a file."""
+    image.save(path, **how)
+    with Image.open(path) as opened:
+        return np.asarray(folder.as_seen(opened, grey))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shown"),
+    [
+        (1, [[10, 20, 30], [40, 50, 60]]),
+        (2, [[30, 20, 10], [60, 50, 40]]),  # mirrored
+        (3, [[60, 50, 40], [30, 20, 10]]),  # upside down
+        (6, [[40, 10], [50, 20], [60, 30]]),  # a camera held upright
+        (8, [[30, 60], [20, 50], [10, 40]]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_a_photograph_is_turned_as_its_camera_says(
+    orientation: int, shown: list[list[int]], suffix: str, tmp_path: Path
+) -> None:
+    """As the EXIF standard has it (CIPA DC-008, orientation)."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.array([[10, 20, 30], [40, 50, 60]], np.uint8)).convert("RGB")
+    how = {"lossless": True} if suffix == "webp" else {}
+    seen = _seen(image, tmp_path / f"x.{suffix}", exif=exif, **how)
+    assert seen[..., 0].tolist() == shown
+
+
+def test_what_is_transparent_is_seen_on_black(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    pixels = np.array([[[200, 100, 50, 255], [200, 100, 50, 51], [200, 100, 50, 0]]], np.uint8)
+    seen = _seen(Image.fromarray(pixels, "RGBA"), path)
+    assert seen.tolist() == [[[200, 100, 50], [40, 20, 10], [0, 0, 0]]]  # 51 of 255 is a fifth
+    grey = np.array([[[200, 255], [200, 51], [200, 0]]], np.uint8)
+    assert _seen(Image.fromarray(grey, "LA"), path, grey=True).tolist() == [[200, 40, 0]]
+    few = Image.fromarray(pixels[..., :3]).quantize(4)
+    few.putpixel((2, 0), 3)
+    assert _seen(few, path, transparency=3)[0, 2].tolist() == [0, 0, 0]
+    one_colour = Image.fromarray(np.array([[[9, 9, 9], [200, 100, 50]]], np.uint8))
+    seen = _seen(one_colour, path, transparency=(200, 100, 50))
+    assert seen.tolist() == [[[9, 9, 9], [0, 0, 0]]]
 
 
 def test_grey_is_pillows_grey(tmp_path: Path) -> None:
