@@ -103,8 +103,8 @@ def _digest(spec: RunSpec) -> str:
     root = Path(spec.dataset)
     names = [
         f"{split}/{label}/{path.name}"
-        for split in ("train", "val", "test")
-        for label, found in folder.files_of(root / split).items()
+        for split, classes in folder.find(root).items()
+        for label, found in classes.items()
         for path in found
     ]
     return digest.of_files(root, names)

@@ -34,6 +34,11 @@ _MD5_DIGITS = 32
 _Stamp = tuple[int, ...]
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is what systems and editors leave behind."""
+    return any(fnmatch(name, litter) for litter in _LITTER)
+
+
 def of_file(path: Path, published_md5: str | None = None) -> str:
     """16 hexadecimal digits that change with the content of a file, whatever it is called.
 
@@ -82,7 +87,7 @@ def _below(root: Path, folder: str, above: tuple[str, ...]) -> Iterator[str]:
     except OSError as error:
         raise _unreadable(root, folder, error) from error
     for name in found:
-        if any(fnmatch(name, litter) for litter in _LITTER):
+        if is_litter(name):
             continue
         inner = os.path.join(folder, name)
         mode = _stat(root, inner).st_mode

@@ -115,7 +115,7 @@ def _folder(root: Path) -> Audit:
             entry.name
             for split in files
             for entry in (root / split).iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
+            if entry.is_dir() and not folder.passed_over(entry.name)
         }
         | {label for of in files.values() for label, _ in of}
     )
@@ -134,6 +134,7 @@ def _folder(root: Path) -> Audit:
         if isinstance(image, _Unusable)
     }
     found = [
+        *_misplaced(root),
         *_folders_absent(files),
         *_unusable(unusable, len(paths)),
         *_ignored(root, paths),
@@ -151,6 +152,14 @@ def _decoded(path: Path) -> Look | _Unusable:
             return look(np.asarray(folder.as_seen(image, folder.is_grey(image))))
     except Exception as error:  # Pillow's readers of damaged files raise anything
         return _Unusable("unreadable", one_line(error))
+
+
+def _misplaced(root: Path) -> list[Finding]:
+    """Images that are meant for training and would not be read."""
+    return [
+        Finding("error", "misplaced", f"the images in {place} would not be read; {remedy}")
+        for place, remedy in folder.misplaced(root).items()
+    ]
 
 
 def _folders_absent(files: Collection[str]) -> list[Finding]:

@@ -9,10 +9,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from pepr_mlops.data.digest import is_litter
 from pepr_mlops.data.splits import Labels, Split, Splits, draw
 from pepr_mlops.errors import WrongUse, one_line
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SPLITS = ("train", "val", "test")
+# What people call the splits besides.
+_SPELLINGS = {"training": "train", "testing": "test"} | dict.fromkeys(
+    ("valid", "validation", "dev"), "val"
+)
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 _GREY_MODES = {"1", "L", "LA"}
 # Shares of the PePR paper's own split: 60 % / 20 % / 20 %.
 _DRAWN_SHARE = 0.2
@@ -26,7 +32,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     used.
     """
     root = Path(directory)
-    files = {name: files_of(root / name) for name in ("train", "val", "test")}
+    files = find(root)
     classes = tuple(sorted(files["train"]))
     if len(classes) < 2:
         raise WrongUse(
@@ -62,6 +68,46 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     )
 
 
+def find(root: Path) -> dict[str, dict[str, list[Path]]]:
+    """The image files of each split by class, as `files_of`.
+
+    Raises `WrongUse` also for images that seem to be meant but lie where none are read.
+    """
+    for place, remedy in misplaced(root).items():
+        raise WrongUse(f"dataset: the images in {place} would not be read; {remedy}")
+    return {split: files_of(root / split) for split in SPLITS}
+
+
+def misplaced(root: Path) -> dict[Path, str]:
+    """Folders with images that training does not read although they seem to be meant for it, each
+    with what to do: a split of another name, images outside a folder of their class, or deeper."""
+    found = {}
+    for entry in sorted(root.iterdir()) if root.is_dir() else ():
+        wanted = _SPELLINGS.get(entry.name.lower(), entry.name.lower())
+        there = root / wanted
+        if wanted not in SPLITS or entry.name in SPLITS or not entry.is_dir():
+            continue
+        if there.is_dir() and there.samefile(entry):  # names are the same in either case here
+            continue
+        found[entry] = f"rename it to {wanted}, or to what is no split"
+    for split in SPLITS:
+        for folder, folders, names in os.walk(root / split, followlinks=False):
+            folders[:] = sorted(name for name in folders if not passed_over(name))
+            depth = len(Path(folder).relative_to(root).parts)
+            if depth != 2 and any(_is_image(name) for name in names):
+                found[Path(folder)] = f"move them to {root / split}/CLASS/"
+    return found
+
+
+def passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is neither image nor class."""
+    return name.startswith(".") or is_litter(name)
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in _SUFFIXES and not passed_over(name)
+
+
 def files_of(folder: Path) -> dict[str, list[Path]]:
     """Sorted image files of one split by class name; empty when the folder is absent.
 
@@ -71,9 +117,9 @@ def files_of(folder: Path) -> dict[str, list[Path]]:
         if not folder.is_dir():
             return {}
         found = {
-            entry.name: sorted(p for p in entry.iterdir() if p.suffix.lower() in _SUFFIXES)
+            entry.name: sorted(p for p in entry.iterdir() if _is_image(p.name))
             for entry in sorted(folder.iterdir())
-            if entry.is_dir()
+            if entry.is_dir() and not passed_over(entry.name)
         }
     except OSError as error:
         raise WrongUse(

@@ -200,7 +200,7 @@ def test_fewer_than_ten_images_of_a_class_are_a_warning(images: Path) -> None:
     assert finding.examples == ("b (9)",)
 
 
-def test_mixed_sizes_and_colours_and_ignored_files_are_warnings(images: Path) -> None:
+def test_mixed_sizes_and_colours_and_other_ignored_files_are_warnings(images: Path) -> None:
     rng = np.random.default_rng(2)
     for i, shape in enumerate([(9, 7, 3), (9, 7, 3), (20, 30, 3)]):
         pixels = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -210,8 +210,9 @@ def test_mixed_sizes_and_colours_and_ignored_files_are_warnings(images: Path) ->
     shutil.move(images / "train/a/11.png", images / "train/a/deeper/11.png")
     (images / "train" / ".DS_Store").write_text("x")
     found = _audit(images)
-    assert not found.of("error")
-    ignored, sizes, colours = found.findings
+    misplaced, ignored, sizes, colours = found.findings
+    assert misplaced.message.endswith(f"would not be read; move them to {images}/train/CLASS/")
+    assert found.of("error") == (misplaced,)
     assert ignored.message.startswith("files that are ignored: 2;")
     assert ignored.examples == ("train/a/deeper/11.png", "train/a/notes.txt")
     assert sizes.message.startswith("images have 3 sizes, 8×8 to 20×30;")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,51 @@ def test_a_fraction_leaves_the_other_splits_alone() -> None:
 def test_a_fraction_without_an_image_of_a_class_is_refused() -> None:
     with pytest.raises(WrongUse, match="no training image of class"):
         _load(dataset="digits", fraction=0.001)
+
+
+@pytest.mark.parametrize(
+    ("moved", "to", "said"),
+    [
+        ("val", "valid", "valid would not be read; rename it to val,"),
+        ("val", "Validation", "Validation would not be read; rename it to val,"),
+        ("train/dark/00.png", "train/00.png", r"train would not be read; move them to \S+/train/"),
+        ("test/dark", "test/more/dark", r"test/more/dark would not be read; move them to"),
+        ("train/dark/00.png", "train/dark/more/00.png", "train/dark/more would not be read"),
+    ],
+)
+def test_images_where_none_are_read_are_refused_by_training_and_by_the_check(
+    shapes: Path, moved: str, to: str, said: str
+) -> None:
+    (shapes / to).parent.mkdir(exist_ok=True)
+    (shapes / moved).rename(shapes / to)
+    with pytest.raises(WrongUse, match=said):
+        _load(dataset=str(shapes))
+    with pytest.raises(WrongUse, match=said):  # before a sweep begins
+        data.identify(RunSpec(dataset=str(shapes)))
+    (audit,) = examine.examine(str(shapes), 28, None)
+    messages = [finding.message for finding in audit.of("error")]
+    assert any(re.search(said, message) for message in messages)
+
+
+def test_what_programs_leave_behind_is_neither_class_nor_image(shapes: Path) -> None:
+    before = _load(dataset=str(shapes)).train.digest()
+    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX", ".cache"):
+        shutil.copytree(shapes / "train" / "dark", shapes / "train" / name)
+        shutil.copytree(shapes / "train" / "dark", shapes / "train" / "light" / name)
+    (shapes / "train" / "dark" / "._00.png").write_bytes(b"of a Mac")
+    splits = _load(dataset=str(shapes))
+    assert splits.classes == ("dark", "light")
+    assert splits.train.digest() == before
+
+
+def test_a_jfif_file_is_an_image(shapes: Path) -> None:
+    before = _load(dataset=str(shapes)).test
+    for path in (shapes / "test" / "dark").iterdir():
+        with Image.open(path) as image:
+            image.convert("L").save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+        path.with_suffix(".jpg").rename(path.with_suffix(".jfif"))
+    assert _load(dataset=str(shapes)).test.labels.tolist() == before.labels.tolist()
 
 
 def _seen(image: Image.Image, path: Path, grey: bool = False, **how: Any) -> np.ndarray:
