@@ -16,17 +16,16 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from fnmatch import fnmatch
 from pathlib import Path
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.settings_files import cache_folder, write_private
 
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: later writes have another time
-_LITTER = (
-    *(".DS_Store", "._*", ".git", ".ipynb_checkpoints", "__MACOSX", "@eaDir"),
+_LITTER = {
+    *(".DS_Store", ".git", ".ipynb_checkpoints", "__MACOSX", "@eaDir"),
     *("Thumbs.db", "desktop.ini"),
-)
+}
 _DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
 
 _MD5_DIGITS = 32
@@ -36,7 +35,7 @@ _Stamp = tuple[int, ...]
 
 def is_litter(name: str) -> bool:
     """Whether a file or folder of this name is what systems and editors leave behind."""
-    return any(fnmatch(name, litter) for litter in _LITTER)
+    return name in _LITTER or name.startswith("._")
 
 
 def of_file(path: Path, published_md5: str | None = None) -> str:

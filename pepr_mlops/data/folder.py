@@ -105,7 +105,7 @@ def passed_over(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in _SUFFIXES and not passed_over(name)
+    return os.path.splitext(name)[1].lower() in _SUFFIXES and not passed_over(name)
 
 
 def files_of(folder: Path) -> dict[str, list[Path]]:
