@@ -225,7 +225,7 @@ def probe(
 
 
 def _name(spec: RunSpec) -> str:
-    return f"{spec.model} {spec.seed}"
+    return f"{spec.model} {spec.seed}" + ("" if spec.pretrained else " from scratch")
 
 
 def _describe(logged: Run, job: Job, opening: Mapping[str, str], meter: Meter) -> None:

@@ -33,6 +33,7 @@ RENAMED = {
     "gluon_xception65": "xception65",
 }
 
+_HUB_S = 5.0  # to answer a first request
 _REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
@@ -225,12 +226,13 @@ def _create(
     if weights is not None:
         _check_readable(weights)
         kwargs["pretrained_cfg_overlay"] = {"file": weights}
-    with _recorded_loads() as loads:
+    away = None if weights is not None else _hub_is_away()
+    with _recorded_loads() as loads, _from_cache_alone(away is not None):
         try:
             network = timm.create_model(name, pretrained=True, **kwargs)
         except Exception as error:
             if weights is None and isinstance(error, OSError):
-                raise _unreachable(name, error) from error
+                raise _unreachable(name, away or error) from error
             if isinstance(error, RuntimeError | KeyError):
                 raise _misfit(weights or f"the hub's file for {name}", model, str(error)) from error
             raise
@@ -321,7 +323,33 @@ def _misfit(weights: str, model: str, detail: str) -> WrongUse:
     )
 
 
-def _unreachable(name: str, error: OSError) -> WorkFailed:
+def _hub_is_away() -> Exception | None:
+    """Why the hub cannot be reached, after one try: its library tries each file for a minute."""
+    from huggingface_hub import constants, get_session
+
+    if constants.is_offline_mode():
+        return None
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_HUB_S)
+    except Exception as error:  # of whichever HTTP library the hub's uses
+        return error
+    return None
+
+
+@contextlib.contextmanager
+def _from_cache_alone(alone: bool) -> Iterator[None]:
+    """Whether the hub's library takes files from its cache without asking the hub."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or alone
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _unreachable(name: str, error: Exception) -> WorkFailed:
     import timm
 
     cause: BaseException = error  # the hub's own sentence hides why

@@ -41,6 +41,7 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     client = MlflowClient()
     found = client.get_run(outcome.run.run_id)
     assert found.info.status == "FINISHED"
+    assert found.info.run_name == "resnet18d 0 from scratch"
     assert client.get_experiment(found.info.experiment_id).name == "shapes"
     assert RunSpec.parse(found.data.params) == spec
     of_the_first = {

@@ -235,14 +235,23 @@ def test_weights_are_downloaded_from_the_hub_and_kept(real_weights: Path, tmp_pa
             )
             assert done.stdout.strip() == "True", done.stderr
         hub.shutdown()
+    done = subprocess.run(
+        [sys.executable, "-c", build], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "True", done.stderr
+    assert "Retry" not in done.stderr
 
 
-def test_an_unreachable_hub_is_an_error_that_says_what_to_do() -> None:
+def test_an_unreachable_hub_is_an_error_that_says_what_to_do(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(WorkFailed) as failed:
         models.build("resnet18d", classes=2, channels=3, image_size=64, pretrained=True)
     assert failed.value.reason == "missing_weights"
     for words in ("--weights", "--no-pretrained", "huggingface.co/timm/resnet18d.ra2_in1k"):
         assert words in str(failed.value)
+    assert "offline mode" not in str(failed.value)  # which nobody has switched on
+    assert "Retry" not in capfd.readouterr().err
 
 
 def test_a_model_without_published_weights_is_not_trained_from_scratch_unasked() -> None:
