@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
@@ -81,6 +84,18 @@ def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None
                 experiment_id(client, name)
 
 
+def _artifacts(uri: str, name: str) -> str | None:
+    """Where a new experiment's artifacts go: beside a SQLite file that is named by its absolute
+    path, since MLflow would put them into the working folder; None leaves it to the server."""
+    kind, _, path = uri.partition(":///")
+    path = path.partition("?")[0]
+    if kind != "sqlite" or not os.path.isabs(path):
+        return None
+    readable = re.sub(r"[^\w-]+", "_", name, flags=re.ASCII)[:60]
+    digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    return str(Path(path).parent / "mlruns" / f"{readable}-{digest}")
+
+
 def knows(run_id: str, tracking_uri: str | None = None) -> bool:
     """Whether the server has the run and it was not deleted."""
     from mlflow.exceptions import MlflowException
@@ -102,7 +117,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, tags=_TRAINING_VIEW))
+            where = _artifacts(str(client.tracking_uri), name)
+            return str(client.create_experiment(name, where, _TRAINING_VIEW))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -54,6 +56,25 @@ def test_a_run_is_whole_and_finished(store: str) -> None:
     with np.load(path) as stored:
         assert stored["classes"].tolist() == ["a", "b"]
         assert stored["probabilities"].shape == (2, 2)
+
+
+def test_artifacts_lie_beside_a_database_that_is_named_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, elsewhere = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with tracking.start("../skin lesions", "e", "n", uri) as run:
+        run.spec({"model": "resnet18d"})
+    (found,) = (path.relative_to(tmp_path / "mlruns") for path in tmp_path.rglob("spec.json"))
+    assert re.fullmatch("_skin_lesions-[0-9a-f]{8}", found.parts[0])
+    assert found.parts[1:] == (run.run_id, "artifacts", "spec.json")
+    assert list(elsewhere.iterdir()) == []
+    there = MlflowClient(uri).download_artifacts(run.run_id, "spec.json", str(elsewhere))
+    assert json.loads(Path(there).read_text()) == {"model": "resnet18d"}
+    with tracking.start("e", "e", "n", "sqlite:///beside.db") as run:  # relative: as MLflow does
+        run.spec({"model": "resnet18d"})
+    assert list((elsewhere / "mlruns").rglob("spec.json"))
 
 
 def test_several_jobs_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
