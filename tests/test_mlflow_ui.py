@@ -63,7 +63,7 @@ def test_two_runs_show_and_compare_without_a_gap(
             experiment="looked at",
         )
         run = pepr_mlops.run(spec, tracking_uri=server).run
-        names[f"{model} 0"] = run.run_id
+        names[f"{model} 0 from scratch"] = run.run_id
     experiment = client.get_experiment_by_name("looked at").experiment_id
 
     together = _curves(page, f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART", 2)
