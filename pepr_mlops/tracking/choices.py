@@ -47,9 +47,10 @@ def choice_of_others(
                     if wanting:
                         client.delete_tag(run.run_id, _CLAIM)
                     chosen = {name: tags[f"pepr.{name}"] for name in names}
+                    # Before the settings, or others would take them for this run's own choice.
+                    client.set_tag(run.run_id, _FROM, tags.get(_FROM, other.info.run_id))
                     for name, value in chosen.items():
                         client.set_tag(run.run_id, f"pepr.{name}", value)
-                    client.set_tag(run.run_id, _FROM, tags.get(_FROM, other.info.run_id))
                     return chosen
             claims = [
                 replace(claim(other), claim=other.data.tags[_CLAIM])
