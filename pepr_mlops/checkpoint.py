@@ -8,6 +8,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,12 @@ def load(folder: Path) -> Saved | None:
 
 def of_other_files(folder: Path, name: str) -> list[Path]:
     """The folders beside `folder` with a training of this name: the same job on other files."""
-    named = folder.parent.glob(f"*/{_NAME}")
-    return sorted(p.parent for p in named if p.parent != folder and p.read_text() == name)
+    found = []
+    for path in folder.parent.glob(f"*/{_NAME}"):
+        with suppress(OSError, ValueError):  # another job has just ended and taken its folder away
+            if path.parent != folder and path.read_text() == name:
+                found.append(path.parent)
+    return sorted(found)
 
 
 def discard(folder: Path) -> None:

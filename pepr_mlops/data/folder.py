@@ -82,7 +82,11 @@ def misplaced(root: Path) -> dict[Path, str]:
     """Folders with images that training does not read although they seem to be meant for it, each
     with what to do: a split of another name, images outside a folder of their class, or deeper."""
     found = {}
-    for entry in sorted(root.iterdir()) if root.is_dir() else ():
+    try:
+        entries = sorted(root.iterdir()) if root.is_dir() else []
+    except OSError:  # `files_of` says so of a split that cannot be listed
+        entries = []
+    for entry in entries:
         wanted = _SPELLINGS.get(entry.name.lower(), entry.name.lower())
         there = root / wanted
         if wanted not in SPLITS or entry.name in SPLITS or not entry.is_dir():
