@@ -38,12 +38,13 @@ def command(
     asked_for = asked.read(experiments, tracking_uri, **options)
     runs, notes = inspect(asked_for.runs, asked_for.question, asked_for.evidence)
     tell([f"runs: {tally(runs)}", *notes])
-    about = asked_for.runs.drop_duplicates("run_id").set_index("run_id")
+    by_id = asked_for.runs.drop_duplicates("run_id").set_index("run_id")
+    about = by_id.reindex(runs["run_id"]).set_axis(runs.index)
     table = runs.assign(
         reasons=runs["reasons"] + runs["flags"],
-        seed=runs["run_id"].map(about["seed"]),
-        started=runs["run_id"].map(about["start_time"]).dt.strftime("%Y-%m-%d %H:%M"),
-        data_digest=runs["run_id"].map(about["data_digest"]),
+        seed=about["seed"],
+        started=about["start_time"].dt.strftime("%Y-%m-%d %H:%M"),
+        data_digest=about["data_digest"],
     )
     columns = ["run_id", "experiment", "model", "seed", "started", "data_digest"]
     table = table[[*columns, "used", "codes", "reasons"]]

@@ -298,6 +298,15 @@ def test_differences(capfd: pytest.CaptureFixture[str], store: str) -> None:
     assert "nothing to test by size" in err
 
 
+def test_an_experiment_without_runs_has_none_to_list(
+    capfd: pytest.CaptureFixture[str], store: str
+) -> None:
+    MlflowClient(store).create_experiment("empty")
+    status, out, err = _run(capfd, "runs", "--experiment", "empty")
+    assert (status, out) == (0, "every run is used, none is doubtful\n")
+    assert "runs: 0 found" in err
+
+
 def test_runs_say_why_they_are_left_out(
     capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str]
 ) -> None:
