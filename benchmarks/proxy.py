@@ -19,6 +19,7 @@ class Proxy:
 
     `hang` never answers, `error` answers 500, `slow` after two seconds, and `lose` lets the server
     do what it was asked and drops the answer. `on_request` is called with each path beforehand.
+    A path that ends as one of `answers` gets that status and body.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -26,6 +27,7 @@ class Proxy:
         self.upstream = (parts.hostname or "", parts.port or 80)
         self.mode = "pass"
         self.on_request: Callable[[str], None] = lambda path: None
+        self.answers: dict[str, tuple[int, bytes]] = {}
         self.paths: list[str] = []
         self._port = 0
         self._ended = threading.Event()
@@ -66,6 +68,10 @@ def _handler(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
             proxy.paths.append(self.path)
             proxy.on_request(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            for end, (status, content) in proxy.answers.items():
+                if self.path.endswith(end):
+                    self._answer(status, {"Content-Type": "text/html"}, content)
+                    return
             if proxy.mode == "hang":
                 proxy.wait_forever()
                 return

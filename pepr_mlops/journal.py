@@ -1,10 +1,10 @@
 """What a run has to tell the tracking server, on this disk until the server has it.
 
 A journal is a folder for one attempt at a run. `entries.jsonl` has an entry in each line, the
-first of which says where the run belongs; contents of files lie beside it, and `sent` has the
-number of the last entry that the server took. Whoever holds its lock writes it: the process of the
-run, or when that has ended whoever sends the rest. A run that is over and whole on the server has
-no journal.
+first of which says where the run belongs; contents of files are separate files. `sent` has the
+number of the last entry that was sent, and the numbers before it that the server has not got.
+Whoever holds its lock writes it: the process of the run, or when that has ended whoever sends the
+rest. A run that has ended and is complete on the server has no journal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,8 +71,12 @@ class Journal:
 
     def pending(self) -> dict[int, Entry]:
         """What the server has not taken yet, by number, oldest first."""
-        sent = self._sent()
-        return {number: self._filled(number, e) for number, e in self.entries() if number > sent}
+        last, but = self._sent()
+        return {
+            number: self._filled(number, entry)
+            for number, entry in self.entries()
+            if number > last or number in but
+        }
 
     def entries(self) -> list[tuple[int, Entry]]:
         """All entries, without the contents of files."""
@@ -82,12 +86,11 @@ class Journal:
         """When its run last logged, in seconds since 1970."""
         return (self.folder / _ENTRIES).stat().st_mtime
 
-    def sent(self, number: int) -> None:
-        """The server has all entries up to this one."""
+    def sent(self, last: int, but: Collection[int] = ()) -> None:
+        """Keep that the server has all entries up to `last`, `but` some."""
         new = self.folder / f"{_SENT}.new"
-        new.write_text(str(number))
+        new.write_text(" ".join(map(str, [last, *but])))
         new.replace(self.folder / _SENT)
-        (self.folder / str(number)).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Leave it for others to send the rest."""
@@ -100,11 +103,12 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
-    def _sent(self) -> int:
+    def _sent(self) -> tuple[int, list[int]]:
         try:
-            return int((self.folder / _SENT).read_text())
+            last, *but = map(int, (self.folder / _SENT).read_text().split())
+            return last, but
         except (OSError, ValueError):  # not one yet, or the disk was full
-            return 0
+            return 0, []
 
     def _filled(self, number: int, entry: Entry) -> Entry:
         path = self.folder / str(number)

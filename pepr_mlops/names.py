@@ -122,6 +122,7 @@ TAGS: dict[str, str] = {
     "pepr.pue": "power usage effectiveness of the building",
     "pepr.reason": "one word for how the run failed",
     "pepr.error": "the line the run failed with",
+    "pepr.not_stored": "files and dataset inputs that the server did not take, and why",
     "pepr.spec": "digest of settings, data and weights: runs that share it are attempts at one job",
     "pepr.data_digest": "digest of the data set as it is stored, before anything is drawn from it",
     "pepr.claim": "wanted or held: who may do a job that others may want to do as well",

@@ -18,7 +18,17 @@ from pepr_mlops.processes import lives
 from pepr_mlops.safe import address
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking.claims import claim
-from pepr_mlops.tracking.link import OWNERS, NoRoom, is_away, send
+from pepr_mlops.tracking.link import (
+    EXTRAS,
+    OWNERS,
+    is_away,
+    is_unknown,
+    listed,
+    name_of,
+    not_stored_entry,
+    reason,
+    send,
+)
 from pepr_mlops.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -80,7 +90,7 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
     here = meant(uri)
     for journal in journals.left():
         try:
-            if journal.head.get("uri") != here:
+            if journal.head.get("uri") != here or _owes_only_extras(journal):
                 continue
             with impatient():
                 problem = _sent(journal, connect(uri)).problem
@@ -90,6 +100,14 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
             journal.release()
         if problem is not None:
             note(f"journal: {journal.folder} waits to be sent ({problem})")
+
+
+def _owes_only_extras(journal: Journal) -> bool:
+    """Whether the run is complete but for what its server refused, which `pepr sync` tries again:
+    that can take long, and each later start would repeat it."""
+    left = journal.pending().values()
+    over = any(entry.kind == "end" for _, entry in journal.entries())
+    return over and len(left) > 0 and all(entry.kind in EXTRAS for entry in left)
 
 
 def meant(uri: str) -> str:
@@ -178,20 +196,31 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
             now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
         if not over and ours and now.lives(time.time(), stale_s, lives):
             raise WorkFailed(f"its process may be at work on another machine: {process}")
-        for number, entry in pending.items():
+        left, not_stored = dict(pending), {}
+        for number, entry in sorted(pending.items(), key=lambda item: item[1].kind in EXTRAS):
             if ours or entry.kind not in OWNERS:
                 try:
                     send(client, run_id, entry)
-                except NoRoom as error:
-                    raise WorkFailed(str(error)) from error
+                except Exception as error:
+                    if entry.kind not in EXTRAS:
+                        raise
+                    not_stored[name_of(entry)] = reason(error, uri)
+                    if not is_unknown(error):
+                        continue
+            del left[number]
             with suppress(OSError):  # of a full disk: it would be sent again, if at all
-                journal.sent(number)
+                journal.sent(max(pending), but=left)
         run = client.get_run(run_id)  # somebody may have gone on with it meanwhile
         if not over and _is_of(run, process) and head.get("ours", True):
             _close(client, run, max(last_s, now.heartbeat_s or 0.0))
+        if any(entry.kind in EXTRAS for entry in pending.values()):
+            send(client, run_id, not_stored_entry(not_stored))
         status = client.get_run(run_id).info.status
+    sent = len(pending) - len(left)
+    if left:
+        return _synced(journal, uri, run_id, sent, status, listed(not_stored))
     journal.discard()
-    return _synced(journal, uri, run_id, len(pending), status, None)
+    return _synced(journal, uri, run_id, sent, status, None)
 
 
 def _is_of(run: Any, process: str) -> bool:

@@ -1,15 +1,19 @@
-"""From what a run logs to the tracking server, in order, however long the server is away.
+"""From what a run logs to the tracking server, however long the server is away.
 
 What is logged is on the disk before `put` returns, and a thread sends it. Who logs waits until the
 server has it, but not for one that is slow or away: the training goes on and the rest follows.
+Metrics, tags, parameters and the end of a run go in order. Extras, the files and the descriptions
+of data, go when nothing else waits: one that cannot be stored holds up nothing, and the tag
+`pepr.not_stored` names it.
 """
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +23,7 @@ from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.processes import uninterrupted
 from pepr_mlops.safe import address, secrets, without_password
 from pepr_mlops.server import shortened, told
+from pepr_mlops.tracking.store import TAG_LIMIT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +33,12 @@ if TYPE_CHECKING:
 _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
 BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left, among others
-OWNERS = ("tags", "end")  # kinds of entry that are for who has the run to say
+OWNERS = ("tags", "untag", "end")  # kinds of entry that are for who has the run to say
+EXTRAS = ("file", "inputs")  # kinds of entry without which the results are whole
+NOT_STORED = "pepr.not_stored"
+_EXTRAS_PATIENCE_S = 5.0  # at the end of a run, with extras that another try may bring there
+_INPUTS_SINCE = "2.4"  # https://mlflow.org/docs/latest/ml/dataset/
+_FOR_GOOD = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}
 _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
 
 
@@ -56,38 +66,49 @@ class Link(threading.Thread):
         self._client, self._run_id = client, run_id
         self._journal, self._tell, self._heart = journal, note, heart
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[int, Entry]] = deque()
+        self._waiting: dict[int, Entry] = {}
+        self._tries: dict[int, int] = {}  # that failed
+        self._again_s = 0.0  # time.monotonic() of the next one
+        self._refused_extras: set[int] = set()  # `pepr sync` tries these again
+        self._not_stored: dict[str, str] = {}  # name of an extra: why
         self._number = self._sent = 0
         self._whole = journal is not None  # every entry could be kept
-        self._away = self._full = self._stopped = False
-        self._refused: WorkFailed | None = None
+        self._away = self._stopped = False
+        self._refused: Exception | None = None
 
     def put(self, kind: str, content: bytes | None = None, **data: Any) -> None:
-        """Log an entry; raises `WorkFailed` once the server has refused one."""
-        entry = Entry(kind, data, content)
-        with uninterrupted(), self._changed:
-            self._number += 1
-            self._keep(entry)
-            self._waiting.append((self._number, entry))
-            self._changed.notify_all()
+        """Log an entry; raises `WorkFailed` once the server has refused one that is no extra."""
+        with uninterrupted():
+            number = self._add(Entry(kind, data, content))
         with self._changed:
             self._changed.wait_for(
-                lambda: self._client is None or self._away or self._refused or not self._waiting,
+                lambda: (
+                    self._client is None
+                    or self._away
+                    or self._refused
+                    or number not in self._waiting
+                    or number in self._tries
+                ),
                 _WAIT_S,
             )
         self._raise()
 
     def drain(self, patience_s: float) -> bool:
-        """Wait until the server has everything, or has taken nothing for so long; whether it has.
+        """Wait until the server has everything but extras that it refused, or has taken nothing
+        for so long (for extras some seconds at most); whether it has everything.
 
         Raises `WorkFailed` as `put`.
         """
         if self._client is None:
             return False
         with self._changed:
-            while self._waiting:
+            self._again_s = 0.0
+            self._changed.notify_all()
+            while self._waiting.keys() - self._refused_extras:
                 before = self._sent
-                if not self._changed.wait_for(lambda: self._sent > before, patience_s):  # noqa: B023
+                extras = all(entry.kind in EXTRAS for entry in self._waiting.values())
+                pause_s = min(patience_s, _EXTRAS_PATIENCE_S) if extras else patience_s
+                if not self._changed.wait_for(lambda: self._sent > before, pause_s):  # noqa: B023
                     break
         self._raise()
         return not self._waiting
@@ -110,17 +131,40 @@ class Link(threading.Thread):
         return f"{'in' if self._whole else 'only partly in'} {self._journal.folder}"
 
     def run(self) -> None:
-        failed = 0
         while self._client is not None:
             with self._changed:
-                if failed:
-                    pause_s = _PAUSES_S[min(failed, len(_PAUSES_S)) - 1]
-                    self._changed.wait_for(lambda: self._stopped, pause_s)
-                else:
-                    self._changed.wait_for(lambda: self._stopped or self._waiting)
+                while not self._stopped:
+                    number = self._next()
+                    pause_s = self._again_s - time.monotonic()
+                    if number is not None and (pause_s <= 0 or self._goes_through(number)):
+                        break
+                    self._changed.wait(None if number is None else pause_s)
                 if self._stopped:
                     return
-            failed = 0 if self._send() else failed + 1
+            assert number is not None
+            if not self._send(number):
+                with self._changed:
+                    tries = self._tries[number] = self._tries.get(number, 0) + 1
+                    self._again_s = time.monotonic() + _PAUSES_S[min(tries, len(_PAUSES_S)) - 1]
+                    self._changed.notify_all()
+
+    def _next(self) -> int | None:
+        """The entry to send next: where only extras wait, the one that was tried least often."""
+        first = next((n for n, entry in self._waiting.items() if entry.kind not in EXTRAS), None)
+        left = self._waiting.keys() - self._refused_extras
+        return first or min(left, key=lambda n: (self._tries.get(n, 0), n), default=None)
+
+    def _goes_through(self, number: int) -> bool:
+        """Whether an entry need not wait, since what failed before it was an extra."""
+        return not self._away and self._waiting[number].kind not in EXTRAS
+
+    def _add(self, entry: Entry) -> int:
+        with self._changed:
+            self._number += 1
+            self._keep(entry)
+            self._waiting[self._number] = entry
+            self._changed.notify_all()
+            return self._number
 
     def _keep(self, entry: Entry) -> None:
         if self._journal is None or not self._whole:
@@ -134,10 +178,10 @@ class Link(threading.Thread):
                 "tracking server does not take is lost when this process ends"
             )
 
-    def _send(self) -> bool:
-        """Send the next that waits; whether the server took or refused it."""
+    def _send(self, number: int) -> bool:
+        """Send an entry; False where it has to be tried again."""
         assert self._client is not None
-        _, entry = self._waiting[0]
+        entry = self._waiting[number]
         uri = str(self._client.tracking_uri)
         try:
             with told(uri):
@@ -145,47 +189,61 @@ class Link(threading.Thread):
                     self._heart.look()  # meanwhile others may have given this process up
                 if self._heart is None or not self._heart.taken or entry.kind not in OWNERS:
                     send(self._client, self._run_id, entry)
-        except NoRoom as error:
-            return self._put_off(error)
         except Exception as error:  # stores of files have errors of their own
-            cause = error.__cause__ if isinstance(error, WorkFailed) else error
-            if not isinstance(error, WorkFailed) or is_away(cause):
+            cause = (error.__cause__ or error) if isinstance(error, WorkFailed) else error
+            if entry.kind in EXTRAS:
+                return self._put_off(number, entry, cause)
+            if is_away(cause):
                 self._tell_away(uri, cause)
                 return False
             self._refused = error
+        else:
+            if entry.kind in EXTRAS and self._not_stored.pop(name_of(entry), None) is not None:
+                self._add(not_stored_entry(self._not_stored))
         if self._away:
             self._away = False
             self._note(f"tracking: {address(uri)} answers again")
-        with self._changed:
-            self._waiting.popleft()
-            first = min((waiting for waiting, _ in self._waiting), default=self._number + 1)
-            if self._journal is not None and not self._stopped:
-                with suppress(OSError):  # it would be sent again, which changes nothing
-                    self._journal.sent(first - 1)
-            self._sent += 1
-            self._changed.notify_all()
+        self._done(number)
         return True
 
-    def _put_off(self, error: NoRoom) -> bool:
-        """Let what needs no room on this disk go first, the end of the run too."""
+    def _done(self, number: int) -> None:
+        """Send an entry no more; the journal keeps it if it is an extra that was refused."""
         with self._changed:
-            self._waiting.rotate(-1)
-            nothing_else = all(entry.content is not None for _, entry in self._waiting)
-        if not self._full:
-            self._full = True
-            self._note(f"tracking: {error}; it is tried again, and is lost if that stays so")
-        return not nothing_else
+            if number not in self._refused_extras:
+                del self._waiting[number]
+            if self._journal is not None and not self._stopped:
+                with suppress(OSError):  # it would be sent again, which changes nothing
+                    self._journal.sent(self._number, but=self._waiting)
+            self._sent += 1
+            self._changed.notify_all()
 
-    def _tell_away(self, uri: str, error: BaseException | None) -> None:
+    def _put_off(self, number: int, entry: Entry, error: BaseException) -> bool:
+        """Name an extra that could not be sent; False where it has to be tried again."""
+        assert self._client is not None
+        name, why = name_of(entry), reason(error, str(self._client.tracking_uri))
+        again, unknown = may_pass(error), is_unknown(error)
+        if name not in self._not_stored:
+            then = "it is tried again" if again else "`pepr sync` tries again"
+            then = "the run continues without" if unknown else then
+            self._note(f"tracking: {name} cannot be stored ({why}); {then}")
+            self._not_stored[name] = why
+            self._add(not_stored_entry(self._not_stored))
+        if again:
+            return False
+        if not unknown:
+            self._refused_extras.add(number)
+        self._done(number)
+        return True
+
+    def _tell_away(self, uri: str, error: BaseException) -> None:
         if self._away:
             return
         with self._changed:
             self._away = True
             self._changed.notify_all()
-        why = shortened(without_password(str(error), *secrets(uri)))
         self._note(
-            f"tracking: {address(uri)} does not answer ({why}); the work goes on and is logged "
-            "when it answers again"
+            f"tracking: {address(uri)} does not answer ({reason(error, uri)}); the work continues "
+            "and is logged when it answers again"
         )
 
     def _note(self, line: str) -> None:
@@ -209,6 +267,9 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
         client.log_batch(run_id, metrics=points)
     elif entry.kind == "tags":
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in data["values"].items()])
+    elif entry.kind == "untag":
+        if data["name"] in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, data["name"])
     elif entry.kind == "params":
         there = client.get_run(run_id).data.params
         new = [Param(k, v) for k, v in data["values"].items() if k not in there]
@@ -225,13 +286,42 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
                 path = Path(room.enter_context(tempfile.TemporaryDirectory())) / data["name"]
                 path.write_bytes(entry.content)
             except OSError as error:
-                raise NoRoom(f"{data['name']} cannot be sent ({one_line(error)})") from error
+                raise NoRoom(f"no room in {tempfile.gettempdir()}: {one_line(error)}") from error
             client.log_artifact(run_id, str(path))
     elif entry.kind == "end":
         client.set_terminated(run_id, data["status"], data["time_ms"])
 
 
-def is_away(error: BaseException | None) -> bool:
+def name_of(entry: Entry) -> str:
+    """What people call an extra."""
+    return str(entry.data.get("name", "dataset inputs"))
+
+
+def not_stored_entry(not_stored: Mapping[str, str]) -> Entry:
+    """The tag `pepr.not_stored` of names and reasons, or that there is none any more."""
+    if not not_stored:
+        return Entry("untag", {"name": NOT_STORED})
+    return Entry("tags", {"values": {NOT_STORED: listed(not_stored)[:TAG_LIMIT]}})
+
+
+def listed(not_stored: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} ({why})" for name, why in not_stored.items())
+
+
+def reason(error: BaseException, uri: str) -> str:
+    """Why a server did not take an entry, in one line without passwords."""
+    if is_unknown(error):
+        return f"the server is older than MLflow {_INPUTS_SINCE}"
+    text = str(error) or type(error).__name__
+    return shortened(without_password(text, *secrets(uri)))
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether the server has no such call, since it is of an older version."""
+    return getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND"
+
+
+def is_away(error: BaseException) -> bool:
     """Whether another try may succeed, since the server or what it needs was not there."""
     from mlflow.exceptions import MlflowException
     from requests import HTTPError
@@ -245,3 +335,16 @@ def is_away(error: BaseException | None) -> bool:
     else:
         return True
     return status >= 500 or status in _AWAY
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another try of an extra may succeed soon.
+
+    Not where a folder or bucket may not be written, credentials or a driver are lacking: a person
+    has to see to these.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException | OSError):
+        return is_away(error) and getattr(error, "errno", None) not in _FOR_GOOD
+    return isinstance(error, NoRoom)

@@ -257,7 +257,7 @@ def test_a_full_disk_here_does_not_keep_it_from_the_server(
         run.spec({"model": "x"})
         run.log({"test/accuracy": 0.5}, 1)
 
-    def full(*given: object) -> None:
+    def full(*given: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Journal, "sent", full)

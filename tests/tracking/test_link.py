@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 import requests
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from proxy import Proxy
 
 from pepr_mlops import journal, tracking
+from pepr_mlops.data import Splits
+from pepr_mlops.data.splits import Split
 from pepr_mlops.errors import Claimed, WorkFailed
 from pepr_mlops.tracking import link
 
@@ -274,7 +280,9 @@ def test_a_file_there_is_no_room_for_holds_up_nothing_else(
     client = MlflowClient()
     found = client.get_run(run.run_id)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
-    assert "spec.json cannot be sent (OSError: [Errno 28] No space left" in notes[1]
+    assert "spec.json cannot be stored (no room in" in notes[1]
+    assert "No space left on device); it is tried again" in notes[1]
+    assert "pepr.not_stored" not in found.data.tags
     assert [f.path for f in client.list_artifacts(run.run_id)] == ["spec.json"]  # there is room now
     assert not list(journal.home().iterdir())
 
@@ -300,3 +308,108 @@ def test_after_an_absence_a_run_that_another_took_over_is_left_to_it(
     found = MlflowClient(server).get_run(begun[0].run_id)
     assert (found.info.status, found.data.tags["whose"]) == ("RUNNING", "the new")
     assert found.data.metrics == {"test/accuracy": 0.5}
+
+
+@pytest.fixture
+def closed(server: str, tmp_path: Path) -> tuple[str, Path]:
+    """An experiment of a server whose folder of artifacts cannot be written, and what is in the
+    way: a file where a folder has to be."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    name = f"closed {tmp_path.name}"
+    MlflowClient(server).create_experiment(name, (blocked / "artifacts").as_uri())
+    return name, blocked
+
+
+def test_artifacts_that_cannot_be_written_hold_up_nothing_else(
+    store: str, server: str, closed: tuple[str, Path]
+) -> None:
+    name, blocked = closed
+    notes: list[str] = []
+    with tracking.start(name, name, "n", server, note=notes.append) as run:
+        run.spec({"model": "x"})
+        run.log({"test/accuracy": 0.5}, 1)
+        run.predictions(np.array([1]), np.array([[0.25, 0.75]]), ("a", "b"))
+    client = MlflowClient(server)
+    found = client.get_run(run.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
+    lacking = found.data.tags["pepr.not_stored"]
+    assert [part.split(" ")[0] for part in lacking.split("; ")] == ["spec.json", "predictions.npz"]
+    assert "[Errno 20] Not a directory" in lacking
+    assert "spec.json cannot be stored" in notes[0]
+    assert "`pepr sync`" in notes[0]
+
+    notes.clear()
+    with tracking.start(name, name, "next", server, note=notes.append):
+        pass
+    assert notes == []  # no later start tries again what a person has to see to
+
+    (kept,) = tracking.sync()
+    assert (kept.run_id, kept.entries, kept.status) == (run.run_id, 0, "FINISHED")
+    assert kept.problem == lacking
+    blocked.unlink()
+    (sent,) = tracking.sync()
+    assert (sent.entries, sent.status, sent.problem) == (2, "FINISHED", None)
+    found = client.get_run(run.run_id)
+    assert "pepr.not_stored" not in found.data.tags
+    stored = client.list_artifacts(run.run_id)
+    assert [f.path for f in stored] == ["predictions.npz", "spec.json"]
+    assert not list(journal.home().iterdir())
+
+
+def test_an_offline_run_ends_though_its_artifacts_are_refused(
+    store: str, server: str, closed: tuple[str, Path]
+) -> None:
+    name, blocked = closed
+    with tracking.start(name, name, "n", server, offline=True) as run:
+        run.spec({"model": "x"})
+        run.log({"test/accuracy": 0.5}, 1)
+    (kept,) = tracking.sync()
+    assert kept.run_id is not None
+    found = MlflowClient(server).get_run(kept.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
+    assert found.data.tags["pepr.not_stored"].startswith("spec.json (")
+    blocked.unlink()
+    assert [left.problem for left in tracking.sync()] == [None]
+
+
+def test_a_server_of_before_dataset_inputs_has_all_else(
+    store: str, server: str, proxy: Proxy
+) -> None:
+    """MLflow 2.0 to 2.3 answer so; tried with the real 2.0.1 and 2.3.0."""
+    page = b"<!doctype html><title>404 Not Found</title>"
+    proxy.answers["runs/log-inputs"] = (404, page)
+    notes: list[str] = []
+    images = np.zeros((2, 4, 4), dtype=np.uint8)
+    split = Split(images, np.array([0, 1]))
+    with tracking.start("old", "old", "n", proxy.address, note=notes.append) as run:
+        run.data(Splits("x", "here", "multi-class", ("a", "b"), 1, split, split, split))
+        run.spec({"model": "x"})
+        run.log({"test/accuracy": 0.5}, 1)
+    client = MlflowClient(server)
+    found = client.get_run(run.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
+    why = "dataset inputs (the server is older than MLflow 2.4)"
+    assert found.data.tags["pepr.not_stored"] == why
+    assert notes == [
+        "tracking: dataset inputs cannot be stored (the server is older than MLflow 2.4); "
+        "the run continues without"
+    ]
+    assert [f.path for f in client.list_artifacts(run.run_id)] == ["spec.json"]
+    assert not list(journal.home().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (ModuleNotFoundError("No module named 'boto3'"), False),
+        (TimeoutError("timed out"), True),
+        (requests.ConnectionError("refused"), True),
+        (MlflowException("down", error_code=INTERNAL_ERROR), True),
+        (MlflowException("no", error_code=INVALID_PARAMETER_VALUE), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again_in_the_run(error: Exception, passes: bool) -> None:
+    assert link.may_pass(error) is passes
