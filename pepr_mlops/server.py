@@ -17,11 +17,18 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.safe import address, secrets, without_password
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from mlflow import MlflowClient
 
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _KNOCK_S = 5.0
+# The one of PostgreSQL ends with its transaction, so that it holds behind PgBouncer too.
+_LOCKS = {
+    "postgresql": "SELECT pg_advisory_xact_lock(7049302871)",
+    "mysql": "SELECT GET_LOCK(CONCAT('pepr_mlops ', DATABASE()), 600)",
+}
+_opened: set[str] = set()  # databases that this process has opened
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # results go there, and say where to look
@@ -66,12 +73,13 @@ def connect(tracking_uri: str | None) -> MlflowClient:
     from mlflow import MlflowClient
 
     uri = resolved(tracking_uri)
-    with told(uri), _one_at_a_time(uri):
+    with told(uri):
         try:
             _knock(uri)
             if uri.lower().startswith("http"):
                 _ = urlsplit(uri).port
-            return MlflowClient(tracking_uri)
+            with _one_at_a_time(uri):
+                return MlflowClient(tracking_uri)
         except ValueError as error:
             raise WrongUse(
                 f"tracking: {address(uri)} is no address of a server or database "
@@ -81,7 +89,8 @@ def connect(tracking_uri: str | None) -> MlflowClient:
         except ImportError as error:
             raise WrongUse(
                 f"tracking: the driver of this database is not installed ({error}); for "
-                "PostgreSQL `pip install psycopg[binary]`"
+                "PostgreSQL `pip install psycopg[binary]`, for MariaDB and MySQL `pip install "
+                "pymysql` and an address that begins with mysql+pymysql://"
             ) from error
 
 
@@ -93,26 +102,45 @@ def _knock(uri: str) -> None:
     from sqlalchemy import make_url
 
     where = make_url(uri)
-    if where.host is not None:
+    if where.host is not None and not {"unix_socket", "host"} & where.query.keys():
         socket.create_connection((where.host, where.port or _DATABASES[kind]), _KNOCK_S).close()
 
 
 @contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Open an embedded SQLite store after another process has.
+    """Open a store after other processes have, by a lock that all its users share.
 
     The first one makes its tables, and of several at once MLflow lets all but one crash.
     """
-    if not uri.startswith("sqlite:"):
+    kind = uri.partition(":")[0].partition("+")[0]
+    if kind == "sqlite":
+        with _file_lock(os.path.abspath(uri.removeprefix("sqlite:///"))):
+            yield
+    elif kind in _LOCKS and uri not in _opened:
+        with _database_lock(uri, _LOCKS[kind]):
+            yield
+        _opened.add(uri)
+    else:
         yield
-        return
+
+
+def _file_lock(path: str) -> FileLock:
     import psutil
     from filelock import FileLock
 
-    path = os.path.abspath(uri.removeprefix("sqlite:///"))
     user = psutil.Process().username()  # a number where the user has no name, as in containers
     name = hashlib.blake2b(f"{user} {path}".encode(), digest_size=8).hexdigest()
-    with FileLock(Path(tempfile.gettempdir()) / f"pepr_mlops-store-{name}.lock"):
+    return FileLock(Path(tempfile.gettempdir()) / f"pepr_mlops-store-{name}.lock")
+
+
+@contextmanager
+def _database_lock(uri: str, statement: str) -> Iterator[None]:
+    """Hold a lock of the database itself, which jobs on other machines see too."""
+    from sqlalchemy import NullPool, create_engine, text
+
+    with create_engine(uri, poolclass=NullPool).begin() as connection:
+        if connection.execute(text(statement)).scalar() == 0:
+            raise TimeoutError("another process has been opening this database for ten minutes")
         yield
 
 
@@ -124,8 +152,8 @@ def shortened(text: str) -> str:
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line; neither it nor what MLflow logs and prints
-    shows a password."""
+    """MLflow's errors of this server as one line, without the traceback that MLflow logs of a
+    database's; neither it nor what MLflow logs and prints shows a password."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -133,7 +161,7 @@ def told(uri: str) -> Iterator[None]:
 
     def redact(record: logging.LogRecord) -> bool:
         record.msg, record.args = without_password(record.getMessage(), *known), ()
-        return True
+        return not (record.name == "mlflow.store.db.utils" and record.exc_info)
 
     handlers = logging.getLogger("mlflow").handlers
     silent = {} if address(uri) == uri else {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}

@@ -16,11 +16,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from sqlalchemy import Engine, event
+
+if TYPE_CHECKING:
+    from databases import Postgres
 
 # Small batches gain nothing from more threads, which wait tenfold for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -210,6 +214,15 @@ def paper_store(
 
 
 @pytest.fixture(scope="session")
+def database() -> Iterator[Postgres]:
+    """A real PostgreSQL server."""
+    from databases import postgres
+
+    with postgres() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an `mlflow server` on this machine."""
     yield from _serve(_empty_store, tmp_path_factory.mktemp("server"))
@@ -219,36 +232,39 @@ def server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def guarded_server(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an `mlflow server` that asks who is there: `admin`, `only-for-tests`."""
     folder = tmp_path_factory.mktemp("guarded")
+    yield from _serve(_empty_store, folder, ["--app-name", "basic-auth"], basic_auth(folder))
+
+
+def basic_auth(folder: Path) -> dict[str, str]:
+    """Environment variables of an `mlflow server --app-name basic-auth`."""
     (folder / "auth.ini").write_text(
         "[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///auth.db\n"
         "admin_username = admin\nadmin_password = only-for-tests\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
-    settings = {
+    return {
         "MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
     }
-    yield from _serve(_empty_store, folder, ["--app-name", "basic-auth"], settings)
 
 
 def _serve(
     store: Path, folder: Path, extra: Sequence[str] = (), settings: Mapping[str, str] = {}
 ) -> Iterator[str]:
     shutil.copy(store, folder / "mlflow.db")
+    yield from serve(folder, ["--backend-store-uri", "sqlite:///mlflow.db", *extra], settings)
+
+
+def serve(
+    folder: Path, options: Sequence[str], settings: Mapping[str, str], prefix: str = ""
+) -> Iterator[str]:
+    """Address of an `mlflow server` with these options and environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}{prefix}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += [
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        "sqlite:///mlflow.db",
-        *extra,
-    ]
+    command += ["--port", str(port), "--workers", "1", *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **settings}  # ten processes
     with (folder / "log").open("w") as log:

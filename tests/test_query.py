@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import runpy
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -15,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from conftest import ROOT, needs
+from conftest import ROOT
+from databases import Postgres
 from made import logged, run
 from mlflow import MlflowClient
 from mlflow.store.db.utils import _get_latest_schema_revision
@@ -437,39 +433,8 @@ def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.M
     assert sql.tables(store, tables.experiments) is None
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URI of a PostgreSQL database of this machine, reached by a socket only."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    tools = needs(programs[-1] if programs else Path("/usr/lib/postgresql"), "PostgreSQL").parent
-    # A folder of its own: every pytest that starts closes pytest's own to other users.
-    folder = Path(tempfile.mkdtemp(prefix="pepr-pg-"))
-    as_owner: list[str] = []
-    if os.getuid() == 0:  # it refuses to run as root
-        folder.chmod(0o777)
-        as_owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    data = folder / "data"
-
-    def tool(name: str, *words: str) -> None:
-        subprocess.run(
-            [*as_owner, str(tools / name), *words],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            cwd=folder,
-        )
-
-    tool("initdb", "-D", str(data), "-U", "mlflow", "--auth=trust", "--no-sync")
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
-    tool("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
-    try:
-        tool("createdb", "-h", str(folder), "-U", "mlflow", "mlflow")
-        yield f"postgresql://mlflow@/mlflow?host={folder}"
-    finally:
-        tool("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_postgresql(postgres: str) -> None:
+def test_postgresql(database: Postgres) -> None:
+    postgres = database.create("read")
     name = ODD[0]
     made = {**_with_history("a"), "tags": {**run()["tags"], "pepr.experiment": name}}
     made["points"].append(("nan", float("nan"), 1))  # type: ignore[attr-defined]

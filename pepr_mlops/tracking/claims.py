@@ -53,9 +53,10 @@ class Heart(threading.Thread):
         pause_s = ledger.HEARTBEAT_S
         while not self._ended.wait(pause_s):
             try:
-                self.look()
-                if not self.taken:
-                    self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
+                with told(str(self._client.tracking_uri)):
+                    self.look()
+                    if not self.taken:
+                        self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
                 pause_s = ledger.HEARTBEAT_S
             except Exception:  # a server that is away is the link's to tell; be there when it is
                 pause_s = min(_AGAIN_S, ledger.HEARTBEAT_S)
@@ -77,7 +78,7 @@ def now_ms() -> str:
 def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> None:
     """Wait until the run may do its job, or take it back and raise `Claimed`.
 
-    A run that was `begun` for this leaves no trace then; one that is continued is closed.
+    A run that was `begun` for this is deleted then; one that is continued is closed.
     """
     while True:
         with told(str(client.tracking_uri)):
@@ -92,12 +93,27 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
                 return
             if found == "claimed":
                 other = next(c for c in others if c.run_id != run_id)
-                if begun:
-                    client.delete_run(run_id)
-                else:
-                    client.set_terminated(run_id, "KILLED")
-                raise Claimed(f"sweep: run {other.run_id} does this job or has done it")
+                claimed = Claimed(f"sweep: run {other.run_id} does this job or has done it")
+                _withdraw(client, run_id, claimed, begun=begun)
+                raise claimed
         time.sleep(random.uniform(0.2, 0.6))
+
+
+def _withdraw(client: MlflowClient, run_id: str, why: Claimed, *, begun: bool) -> None:
+    """Delete a run that was only begun, or close it: always one of an earlier attempt, and any
+    where the user may edit runs but not delete them."""
+    from mlflow.exceptions import MlflowException
+
+    if begun:
+        try:
+            client.delete_run(run_id)
+            return
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+        client.set_tag(run_id, "pepr.reason", why.reason)
+        client.set_tag(run_id, "pepr.error", str(why))
+    client.set_terminated(run_id, "KILLED")
 
 
 def _claims(client: MlflowClient, spec: str) -> list[Claim]:

@@ -19,7 +19,7 @@ from pepr_mlops.server import connect, impatient, told
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TAG_LIMIT = 8000  # characters
+TAG_LIMIT = 5000  # characters that MLflow takes since 2.0; newer servers take more
 _TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
 
 
