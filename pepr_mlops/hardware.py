@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pepr_mlops.errors import WrongUse
-from pepr_mlops.processes import allowed_cpus
+from pepr_mlops.errors import Finding, WrongUse
+from pepr_mlops.processes import allowed_cpus, allowed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -98,22 +98,70 @@ def describe(device: torch.device) -> dict[str, str]:
         "pepr.cpus": f"{allowed_cpus():g}",
         "pepr.threads": str(torch.get_num_threads()),
         "pepr.ram_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
-        "pepr.os": platform.platform(),
-        "pepr.version.python": platform.python_version(),
     }
-    commit = _git_commit()
-    if commit is not None:
-        tags["pepr.git_commit"] = commit
-    for package in _PACKAGES:
-        try:
-            tags[f"pepr.version.{package}"] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue  # run from a checkout that is not installed
+    for name, version in versions().items():
+        prefix = "pepr." if name in ("os", "git_commit") else "pepr.version."
+        tags[prefix + name] = version
     tags["pepr.hardware"] = tags["pepr.cpu"]
     if device.type == "cuda":
         tags.update(_gpu(device))
         tags["pepr.hardware"] = tags["pepr.gpu"]
     return tags
+
+
+def findings() -> list[Finding]:
+    """The CPU, the memory and the devices of PyTorch, and why a GPU is not among them."""
+    import torch
+
+    cpu = f"{_cpu_model()}; {allowed_cpus():g} of {os.cpu_count()} CPUs may be used"
+    memory = f"{allowed_memory() / 1e9:.1f} GB may be used"
+    found = [Finding("machine", "CPU", "ok", cpu), Finding("machine", "memory", "ok", memory)]
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            tags = _gpu(torch.device("cuda", i))
+            driver = tags.get("pepr.gpu_driver", tags.get("pepr.gpu_nvml", "unknown"))
+            total_gb = torch.cuda.get_device_properties(i).total_memory / 1e9
+            text = f"{tags['pepr.gpu']}, {total_gb:.0f} GB, driver {driver}"
+            found.append(Finding("machine", f"cuda:{i}", "ok", text))
+        return found
+    if torch.backends.mps.is_available():
+        return [*found, Finding("machine", "mps", "ok", "Apple GPU")]
+    return [*found, _no_gpu()]
+
+
+def _no_gpu() -> Finding:
+    import pynvml
+    import torch
+
+    if torch.version.cuda is None:
+        why = "this PyTorch is built for the CPU alone"
+        remedy: str | None = "if there is a GPU, install a CUDA build of PyTorch"
+    elif os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        why, remedy = "CUDA_VISIBLE_DEVICES hides all GPUs", "unset it to use them"
+    elif gpu_count() == 0:
+        why = "no NVIDIA driver or no GPU; work runs on the CPU"
+        remedy = (
+            "if there is a GPU, install its driver; start a container with `docker run --gpus "
+            "all`, a Slurm job with `--gres=gpu:1`"
+        )
+    else:
+        driver, cuda = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlSystemGetCudaDriverVersion()
+        why = (
+            f"PyTorch cannot use the {gpu_count()} GPUs: driver {driver} is for CUDA up to "
+            f"{cuda // 1000}.{cuda % 1000 // 10}, this PyTorch for {torch.version.cuda}"
+        )
+        remedy = "update the driver, or install a PyTorch built for its CUDA version"
+    return Finding("machine", "GPU", "note", why, remedy)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the system and the packages that numbers depend on, by name."""
+    found = {"python": platform.python_version(), "os": platform.platform()}
+    for package in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):  # run from a checkout
+            found[package] = metadata.version(package)
+    commit = _git_commit()
+    return found if commit is None else {**found, "git_commit": commit}
 
 
 def other_gpu_processes(device: torch.device) -> set[str] | None:

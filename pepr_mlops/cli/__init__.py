@@ -29,6 +29,7 @@ _COMMANDS = {
     "models": "List the paper's 131 models.",
     "data": "List, fetch, check and build data sets.",
     "sync": "Send what the tracking server has not got yet.",
+    "doctor": "Check this machine and the tracking server.",
     "import": "Turn released results of others into runs.",
 }
 _MODULES = {"import": "imports"}  # where the command's name cannot be a module's

@@ -49,6 +49,19 @@ def load_runs(
     return kept.answer(uri, ["runs", names if names is None else list(names)], read)
 
 
+def store_version(tracking_uri: str | None = None) -> str:
+    """The version of an MLflow server, or the schema of a database. Raises `WorkFailed`."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    uri = resolved(tracking_uri)
+    with told(uri), impatient():
+        if not uri.startswith("http"):
+            return sql.version(uri)
+        answer = http_request(get_default_host_creds(uri), "/version", "GET")
+    return f"MLflow {answer.text.strip()}" if answer.ok else "an MLflow of unknown version"
+
+
 def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
     """The runs of jobs, those with a fingerprint, that are compared under any of these names.
 

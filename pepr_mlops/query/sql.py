@@ -71,13 +71,26 @@ def tables(uri: str, experiments: dict[str, str]) -> Tables | None:
     if not readable(uri):
         return None
     engine = sa.create_engine(uri, poolclass=NullPool)
+    known = _schemas(engine)
+    return Tables(engine, experiments) if known is not None and known <= KNOWN_SCHEMAS else None
+
+
+def _schemas(engine: sa.Engine) -> set[str] | None:
     try:
         with engine.connect() as connection:
             version = connection.execute(sa.text("SELECT version_num FROM alembic_version"))
-            known = set(version.scalars()) <= KNOWN_SCHEMAS
+            return set(version.scalars())
     except SQLAlchemyError:
         return None
-    return Tables(engine, experiments) if known else None
+
+
+def version(uri: str) -> str:
+    """What `pepr doctor` says of the schema of a database."""
+    known = _schemas(sa.create_engine(uri, poolclass=NullPool))
+    if known is None:
+        return "no MLflow database"
+    how = "its tables" if readable(uri) and known <= KNOWN_SCHEMAS else "MLflow, more slowly"
+    return f"schema {', '.join(sorted(known))}, read through {how}"
 
 
 def _fetched(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Any]:

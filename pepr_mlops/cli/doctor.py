@@ -1,0 +1,136 @@
+"""`pepr doctor`: what works on this machine and with this server, and how to fix what does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from pepr_mlops.cli.written import say
+from pepr_mlops.errors import Finding, PeprError, WorkFailed
+
+_EXAMPLE = """
+    \b
+    Examples:
+      pepr doctor
+      pepr doctor --tracking-uri http://tracking.lab:5000
+      pepr doctor --format json > doctor.json
+"""
+_MARKS = {"ok": "ok", "note": "--", "fails": "!!"}
+_SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model take
+
+
+@click.command(
+    help="Check this machine and the tracking server: devices, energy sensors, whether runs and "
+    "artifacts can be written, caches, disks and versions.\n\n"
+    "It logs one short run to the server and deletes it. The page shows no password: attach it to "
+    "a bug report. Exit status 1 if something fails.\n" + _EXAMPLE
+)
+@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def command(tracking_uri: str | None, form: str) -> int:
+    from pepr_mlops import hardware
+
+    versions = hardware.versions()
+    findings = []
+    for finding in _findings(tracking_uri):
+        findings.append(finding)
+        if form == "text":
+            say(_line(finding))
+    if form == "json":
+        rows = [finding._asdict() for finding in findings]
+        say(json.dumps({"versions": versions, "findings": rows}, indent=2))
+    else:
+        say("versions   " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    return int(any(finding.state == "fails" for finding in findings))
+
+
+def _line(finding: Finding) -> str:
+    line = f"{_MARKS[finding.state]}  {finding.part:8} {finding.what}: {finding.found}"
+    return line if finding.remedy is None else f"{line}\n{'':13}-> {finding.remedy}"
+
+
+def _findings(tracking_uri: str | None) -> Iterator[Finding]:
+    from pepr_mlops import hardware
+    from pepr_mlops.meter import access
+
+    yield from hardware.findings()
+    device = hardware.resolve_device("auto")
+    yield from access.findings(device.type, hardware.gpu_of(device)[0])
+    yield from _tracking(tracking_uri)
+    yield from _disks()
+
+
+def _tracking(tracking_uri: str | None) -> Iterator[Finding]:
+    from pepr_mlops import query
+    from pepr_mlops.query import sql
+    from pepr_mlops.safe import address
+    from pepr_mlops.server import resolved
+    from pepr_mlops.tracking import access
+
+    uri = resolved(tracking_uri)
+    try:
+        sql.check_exists(uri)
+    except PeprError:
+        text = f"{address(uri)} is not there yet; the first job makes it"
+        yield Finding("tracking", "store", "note", text)
+        return
+    try:
+        text = f"{address(uri)}: {query.store_version(uri)}"
+        yield Finding("tracking", "server", "ok", text)
+    except WorkFailed as error:
+        remedy = "start the server, or name another with --tracking-uri or MLFLOW_TRACKING_URI"
+        yield Finding("tracking", "server", "fails", str(error), remedy)
+        return
+    yield from access.findings(uri)
+
+
+def _disks() -> Iterator[Finding]:
+    """Size of each cache, and what is free where caches, temporary files and the work are."""
+    folders = _folders()
+    for name, folder in folders.items():
+        yield Finding("caches", name, "ok", f"{_size_mb(folder):,.1f} MB in {folder}")
+    places = {*folders.values(), Path.cwd(), Path(os.environ.get("TMPDIR") or "/tmp")}
+    for place, free_gb in _free_gb(places).items():
+        text = f"{free_gb:.1f} GB at {place}"
+        if free_gb < _SCARCE_GB:
+            remedy = "make room, or move caches elsewhere (HF_HOME, XDG_CACHE_HOME)"
+            yield Finding("disk", "free", "note", text, remedy)
+        else:
+            yield Finding("disk", "free", "ok", text)
+
+
+def _folders() -> dict[str, Path]:
+    from huggingface_hub import constants
+
+    from pepr_mlops import journal
+    from pepr_mlops.data.medmnist import folder_of
+    from pepr_mlops.settings_files import cache_folder
+    from pepr_mlops.sweeper import default_checkpoints
+
+    return {
+        "pretrained weights": Path(constants.HF_HUB_CACHE),
+        "MedMNIST": folder_of(None),
+        "checkpoints": default_checkpoints(),
+        "answers and digests": cache_folder(),
+        "journals": journal.home(),
+    }
+
+
+def _size_mb(folder: Path) -> float:
+    """Size of the files below a folder, which need not exist, in 1e6 bytes."""
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(path.lstat().st_size for path in paths if not path.is_symlink()) / 1e6
+
+
+def _free_gb(places: set[Path]) -> dict[Path, float]:
+    """Free space in GB of each disk that a place is on, by the first such place."""
+    found: dict[int, tuple[Path, float]] = {}
+    for place in sorted(places):
+        there = next(p for p in (place, *place.parents) if p.exists())
+        found.setdefault(there.stat().st_dev, (there, shutil.disk_usage(there).free / 1e9))
+    return dict(found.values())

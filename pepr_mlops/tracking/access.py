@@ -1,0 +1,87 @@
+"""Whether jobs can log to the tracking server and its artifact store, found out by doing it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pepr_mlops import journal
+from pepr_mlops.errors import Finding, WorkFailed
+from pepr_mlops.journal import Entry
+from pepr_mlops.server import connect, impatient, told
+from pepr_mlops.tracking.link import reason, send
+from pepr_mlops.tracking.store import experiment_id
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_EXPERIMENT = "pepr doctor"
+
+
+def findings(tracking_uri: str | None = None) -> Iterator[Finding]:
+    """Log a run with an artifact and delete it: what the server and its artifact store allow.
+
+    The experiment it is in is deleted too; the artifact of some bytes is left to `mlflow gc`.
+    """
+    with impatient():
+        try:
+            yield from _try(connect(tracking_uri))
+        except WorkFailed as error:
+            remedy = "see that the server runs and that you may write to it"
+            yield Finding("tracking", "runs", "fails", str(error), remedy)
+    waiting = len(list(journal.home().glob("[!.]*")))
+    if waiting:
+        runs = "1 run is" if waiting == 1 else f"{waiting} runs are"
+        text = f"{runs} not complete on the server; the rest is in {journal.home()}"
+        yield Finding("tracking", "journals", "note", text, "pepr sync")
+
+
+def _try(client: MlflowClient) -> Iterator[Finding]:
+    from mlflow.exceptions import MlflowException
+
+    uri = str(client.tracking_uri)
+    with told(uri):
+        began_s = time.perf_counter()
+        experiment = _experiment(client)
+        run = client.create_run(experiment, run_name=_EXPERIMENT).info
+    try:
+        with told(uri):
+            client.log_metric(run.run_id, "written", 1.0)
+            took_ms = (time.perf_counter() - began_s) * 1000
+        yield Finding("tracking", "runs", "ok", f"can be written, in {took_ms:.0f} ms")
+        yield _try_artifact(client, run.run_id, str(run.artifact_uri))
+    finally:
+        with suppress(MlflowException):  # a user who may not delete
+            client.delete_run(run.run_id)
+            client.delete_experiment(experiment)
+
+
+def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Finding:
+    uri = str(client.tracking_uri)
+    try:
+        with told(uri):
+            send(client, run_id, Entry("file", {"name": "doctor.txt"}, b"written by pepr doctor"))
+    except Exception as error:  # stores of artifacts have errors of their own
+        remedy = (
+            f"see that this machine may write to {place}, or let the server store artifacts "
+            "(mlflow server --serve-artifacts); `pepr sync` then sends what runs have kept"
+        )
+        return Finding(
+            "tracking", "artifacts", "fails", reason(error.__cause__ or error, uri), remedy
+        )
+    if uri.startswith(("http", "sqlite")) or not place.startswith((os.getcwd(), "file:")):
+        return Finding("tracking", "artifacts", "ok", f"can be written to {place}")
+    remedy = "put `mlflow server` in front of the database, or give experiments a shared place"
+    text = f"are written to {place}, in the folder that each job starts in"
+    return Finding("tracking", "artifacts", "note", text, remedy)
+
+
+def _experiment(client: MlflowClient) -> str:
+    """The experiment of these checks, which each of them deletes again."""
+    found = client.get_experiment_by_name(_EXPERIMENT)
+    if found is not None and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return experiment_id(client, _EXPERIMENT)

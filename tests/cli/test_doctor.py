@@ -1,0 +1,118 @@
+"""`pepr doctor` on servers that work and that do not, and what it says of sensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from pepr_mlops.cli.doctor import command
+from pepr_mlops.meter import access
+
+
+def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], str]:
+    """Exit status, findings by part and name, and the whole text."""
+    result = CliRunner().invoke(command, [*words, "--format", "json"], standalone_mode=False)
+    assert result.exception is None, result.output
+    findings = json.loads(result.stdout)["findings"]
+    return result.return_value, {(f["part"], f["what"]): f for f in findings}, result.stdout
+
+
+def test_a_store_that_works_is_written_to_and_left_as_it_was(store: str) -> None:
+    for _ in range(2):  # the second time the experiment is one that was deleted
+        status, found, _ = _doctor()
+        assert status == 0
+        assert [found["tracking", what]["state"] for what in ("server", "runs", "artifacts")] == [
+            "ok",
+            "ok",
+            "ok",
+        ]
+        assert "schema" in found["tracking", "server"]["found"]
+    experiments = MlflowClient().search_experiments()
+    assert [e.name for e in experiments] == ["Default"]
+    assert MlflowClient().search_runs([e.experiment_id for e in experiments]) == []
+
+
+def test_a_real_server_says_its_version_and_no_password(
+    store: str, guarded_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "only-for-tests")
+    status, found, text = _doctor("--tracking-uri", guarded_server)
+    assert status == 0
+    assert found["tracking", "server"]["found"] == f"{guarded_server}: MLflow {mlflow.__version__}"
+    assert found["tracking", "artifacts"]["state"] == "ok"
+    assert "only-for-tests" not in text
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong one of the tests")
+    status, found, text = _doctor("--tracking-uri", guarded_server)
+    assert (status, found["tracking", "runs"]["state"]) == (1, "fails")
+    assert "a wrong one" not in text
+
+
+def test_artifacts_that_cannot_be_written_fail_alone(store: str, tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    MlflowClient().create_experiment("pepr doctor", (blocked / "artifacts").as_uri())
+    status, found, _ = _doctor()
+    assert status == 1
+    assert found["tracking", "runs"]["state"] == "ok"
+    artifacts = found["tracking", "artifacts"]
+    assert artifacts["state"] == "fails"
+    assert "Not a directory" in artifacts["found"]
+    assert str(blocked) in artifacts["remedy"]
+
+
+def test_a_server_that_is_away_fails_and_the_rest_is_checked(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, found, _ = _doctor("--tracking-uri", "http://127.0.0.1:9")
+    assert (status, found["tracking", "server"]["state"]) == (1, "fails")
+    assert found["machine", "CPU"]["state"] == "ok"
+    assert "free" in {what for _, what in found}
+
+
+def test_a_store_that_is_not_there_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, found, _ = _doctor("--tracking-uri", f"sqlite:///{tmp_path}/none.db")
+    assert (status, found["tracking", "store"]["state"]) == (0, "note")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_caches_have_their_sizes_and_waiting_runs_their_remedy(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEPR_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    (tmp_path / "checkpoints" / "a").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "a" / "state").write_bytes(b"0" * 2_500_000)
+    (tmp_path / "journal" / "run").mkdir(parents=True)
+    _, found, _ = _doctor()
+    assert found["caches", "checkpoints"]["found"] == f"2.5 MB in {tmp_path}/checkpoints"
+    assert found["tracking", "journals"]["remedy"] == "pepr sync"
+    assert found["tracking", "journals"]["found"].startswith("1 run ")
+
+
+def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 hypervisor\n")
+    (tmp_path / "container").write_text("")
+    monkeypatch.setattr(access, "_RAPL", tmp_path)
+    monkeypatch.setattr(access, "_CPU_FLAGS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(access, "_CONTAINER", (tmp_path / "container",))
+    assert "virtual machine" in access.cpu_remedy()
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2\n")
+    assert f"-v {tmp_path}:/zeus_sys/class/powercap:ro" in access.cpu_remedy()
+    (tmp_path / "container").unlink()
+    assert "modprobe intel_rapl_msr" in access.cpu_remedy()
+    (tmp_path / "intel-rapl:0").mkdir()
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("1")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read anything
+    assert "sudo chmod a+r" in access.cpu_remedy()
