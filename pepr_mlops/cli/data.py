@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,8 @@ from pepr_mlops.cli.written import say
 from pepr_mlops.spec import SIZES, RunSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pepr_mlops.data.audit import Audit, Finding
     from pepr_mlops.data.catalogue import Entry
 
@@ -46,9 +50,10 @@ _CHECK_EXAMPLE = """
     Examples:
       pepr data check ./my_images
       pepr data check pneumonia --size 28
+      pepr data check ./my_images --out pairs.csv
       pepr data check ./medmnist --format json
 """
-_SHOWN = 5  # shapes of images in a table
+_SHOWN = 5  # shapes of images in a table, and pairs of identical ones
 
 _root = click.option(
     "--data-root", metavar="DIR", help="folder of the data sets [default: MedMNIST's own]"
@@ -182,10 +187,20 @@ def identify(
 @_size
 @_root
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-def check(target: str, size: int, data_root: str | None, form: str) -> int:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="write all pairs of identical images there",
+)
+def check(target: str, size: int, data_root: str | None, form: str, out: Path | None) -> int:
     from pepr_mlops.data.examine import examine
 
     audits = examine(target, size, data_root)
+    if out is not None:
+        from pepr_mlops.cli.written import give, text
+
+        give(text(_pairs(audits), "csv"), out)
     if form == "json":
         from dataclasses import asdict
 
@@ -196,6 +211,7 @@ def check(target: str, size: int, data_root: str | None, form: str) -> int:
                 **asdict(audit),
                 "counts": audit.counts.to_dict("records"),
                 "shapes": audit.shapes.to_dict("records"),
+                "pairs": audit.pairs.to_dict("records"),
             }
             for audit in audits
         ]
@@ -203,6 +219,14 @@ def check(target: str, size: int, data_root: str | None, form: str) -> int:
     else:
         say("\n\n".join(map(_text, audits)))
     return int(any(audit.of("error") for audit in audits))
+
+
+def _pairs(audits: Sequence[Audit]) -> pd.DataFrame:
+    """The pairs of identical images of all data sets, `source` naming theirs."""
+    import pandas as pd
+
+    frames = [audit.pairs.assign(source=audit.source) for audit in audits]
+    return pd.concat(frames)[["source", *audits[0].pairs]]
 
 
 def _text(audit: Audit) -> str:
@@ -222,6 +246,8 @@ def _text(audit: Audit) -> str:
         more = len(audit.shapes) - _SHOWN
         lines += [f"shapes: {', '.join(shapes)}{f' and {more:,} more' if more > 0 else ''}", ""]
     lines += map(_lines, audit.findings)
+    if len(audit.pairs) > _SHOWN:
+        lines.append(f"all {len(audit.pairs):,} pairs of identical images: --out pairs.csv")
     errors, warnings = len(audit.of("error")), len(audit.of("warning"))
     lines.append(f"errors: {errors}, warnings: {warnings}")
     return "\n".join(lines)

@@ -1,22 +1,19 @@
-"""Whether a data set is sound: its class balance, and what would spoil a result. Pure.
-
-Of an image only a digest and its shape are needed, so that any number of them can be compared.
-"""
+"""Whether a data set is sound: its class balance, and what would spoil a result. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, compress, count
-from typing import Any, Literal, NamedTuple
+from itertools import count
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pepr_mlops.data.splits import Labels, Pixels
+from pepr_mlops.data.splits import Labels
+from pepr_mlops.data.twins import Found, Look, Part, Twins, look, summed, twins
 
 Counts = npt.NDArray[np.int64]
 
@@ -25,27 +22,8 @@ Severity = Literal["error", "warning"]
 
 EXAMPLES = 5
 _FEW = 10  # images of a class, below which its share of a score says little
+_PAIR = ["kind", "split", "path", "class", "other_split", "other_path", "other_class"]
 _IMBALANCED = 10  # times the smallest class
-
-
-class Look(NamedTuple):
-    """What is kept of an image: a digest of its pixels and their kind, its size, its colour."""
-
-    digest: bytes
-    height: int
-    width: int
-    colour: Literal["grey", "RGB"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split: `names` [n] by which a person finds each image, `looks` [n] with None where the
-    pixels cannot be used, `labels` class indices [n] or 0/1 [n, labels], None where they cannot."""
-
-    name: str
-    names: Sequence[str]
-    looks: Sequence[Look | None]
-    labels: Labels | None
 
 
 @dataclass(frozen=True)
@@ -64,25 +42,20 @@ class Audit:
 
     `images` per split, readable or not. `counts`: `split`, `class`, `images` and `share` of the
     split's images, from 0 to 1. `shapes`: `height`, `width`, `colour` and how many `images`, most
-    first. `findings`: errors first.
+    first. `pairs`: the `kind` (leak, conflict, repeat), `split`, `path` and `class` of all images
+    that are identical with another one, and `other_split`, `other_path` and `other_class` of that.
+    `findings`: errors first.
     """
 
     source: str
     images: Mapping[str, int]
     counts: pd.DataFrame
     shapes: pd.DataFrame
+    pairs: pd.DataFrame
     findings: tuple[Finding, ...]
 
     def of(self, severity: str) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.severity == severity)
-
-
-def look(pixels: Pixels) -> Look:
-    """Of an image [height, width] grey or [height, width, 3] RGB."""
-    colour: Literal["grey", "RGB"] = "grey" if pixels.ndim == 2 else "RGB"
-    state = hashlib.blake2b(f"{colour}{pixels.shape}".encode(), digest_size=16)
-    state.update(np.ascontiguousarray(pixels).data)
-    return Look(state.digest(), pixels.shape[0], pixels.shape[1], colour)
 
 
 def audit(
@@ -93,18 +66,20 @@ def audit(
     `parts` are those of train, val and test that there are, in this order; what there is not is
     drawn from train.
     """
+    images = {part.name: len(part.names) for part in parts}
     counts = {
         part.name: _per_class(part.labels, len(classes))
         for part in parts
         if part.labels is not None and len(part.labels)
     }
+    pairs = twins(parts, classes)
     findings = [
         *found,
         *_empty(parts, classes),
         *_untrained(counts, classes),
         *_imbalance(counts, classes),
         *_few(counts, classes),
-        *_repetitions(parts, classes),
+        *_repetitions(summed(pairs, images), len(parts)),
     ]
     rows = [
         (part.name, name, int(n), n / len(part.names))
@@ -115,12 +90,13 @@ def audit(
     shapes = Counter(look[1:] for part in parts for look in part.looks if look is not None)
     return Audit(
         source,
-        {part.name: len(part.names) for part in parts},
+        images,
         pd.DataFrame(rows, columns=["split", "class", "images", "share"]),
         pd.DataFrame(
             [(*shape, n) for shape, n in shapes.most_common()],
             columns=["height", "width", "colour", "images"],
         ),
+        pd.DataFrame(pairs, columns=_PAIR),
         tuple(sorted(findings, key=lambda finding: finding.severity == "warning")),
     )
 
@@ -336,78 +312,24 @@ def _few(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
     return findings
 
 
-class _Seen(NamedTuple):
-    """An image among those with its pixels; `label` is None where it cannot be used."""
-
-    split: str
-    name: str
-    label: str | None
-
-
-def _repetitions(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
-    """Identical images: in two splits, with different labels, within a split."""
-    by_digest: dict[bytes, list[_Seen]] = defaultdict(list)
-    for part in parts:
-        labels = _texts(part, classes)
-        for name, image, label in zip(part.names, part.looks, labels, strict=True):
-            if image is not None:
-                by_digest[image.digest].append(_Seen(part.name, name, label))
-    groups = [group for group in by_digest.values() if len(group) > 1]
-    findings = []
-    for earlier, later in combinations(parts, 2):
-        if leaked := _pairs(groups, earlier.name, later.name):
-            message = (
-                f"{len(leaked):,} of {len(later.names):,} images of {later.name} are also in "
-                f"{earlier.name}; remove them from one of the two"
-            )
-            findings.append(Finding("error", "leakage", message, tuple(leaked[:EXAMPLES])))
-    if conflicts := [pair for group in groups if (pair := _conflict(group))]:
-        message = (
-            f"identical images have different labels, {len(conflicts):,} times; keep the right one"
-        )
-        findings.append(Finding("error", "conflict", message, tuple(conflicts[:EXAMPLES])))
-    for part in parts:
-        if repeated := _pairs(groups, part.name, part.name):
-            message = (
-                f"{len(repeated):,} of {len(part.names):,} images of {part.name} repeat another of "
-                "its images"
-            )
-            drawn = part.name == "train" and len(parts) < len(SPLITS)
-            if drawn:
-                message += ", and may be drawn into other splits; remove the repetitions"
-            severity: Severity = "error" if drawn else "warning"
-            findings.append(Finding(severity, "duplicates", message, tuple(repeated[:EXAMPLES])))
-    return findings
+def _repetitions(found: Iterable[Found], splits: int) -> Iterator[Finding]:
+    """Identical images; where others of the `splits` are drawn from train, its repetitions may
+    come to lie apart."""
+    for what in found:
+        examples = tuple(map(_example, what.pairs[:EXAMPLES]))
+        if what.kind == "leak":
+            message = f"{what.text}; remove them from one of the two"
+            yield Finding("error", "leakage", message, examples)
+        elif what.kind == "conflict":
+            yield Finding("error", "conflict", f"{what.text}; keep the right one", examples)
+        elif what.split == "train" and splits < len(SPLITS):
+            message = f"{what.text}, and may be drawn into other splits; remove the repetitions"
+            yield Finding("error", "duplicates", message, examples)
+        else:
+            yield Finding("warning", "duplicates", what.text, examples)
 
 
-def _texts(part: Part, classes: Sequence[str]) -> Sequence[str | None]:
-    """The label of each image in words."""
-    if part.labels is None:
-        return [None] * len(part.names)
-    if part.labels.ndim == 1:
-        return [classes[label] for label in part.labels.tolist()]
-    return ["+".join(compress(classes, row)) or "no label" for row in part.labels]
-
-
-def _pairs(groups: Sequence[Sequence[_Seen]], earlier: str, later: str) -> list[str]:
-    """Each image of `later` with the first of `earlier` that has its pixels."""
-    pairs = []
-    for group in groups:
-        first = next((seen for seen in group if seen.split == earlier), None)
-        if first is not None:
-            pairs += [
-                f"{seen.name} = {first.name}"
-                for seen in group
-                if seen.split == later and seen is not first
-            ]
-    return pairs
-
-
-def _conflict(group: Sequence[_Seen]) -> str | None:
-    """The first two identical images whose labels differ."""
-    labelled = [seen for seen in group if seen.label is not None]
-    for seen in labelled[1:]:
-        first = labelled[0]
-        if seen.label != first.label:
-            return f"{seen.name} ({seen.label}) = {first.name} ({first.label})"
-    return None
+def _example(pair: Twins) -> str:
+    if pair.kind == "conflict":
+        return f"{pair.path} ({pair.label}) = {pair.other_path} ({pair.other_label})"
+    return f"{pair.path} = {pair.other_path}"

@@ -21,16 +21,14 @@ from pepr_mlops.data.audit import (
     SPLITS,
     Audit,
     Finding,
-    Look,
-    Part,
     array_part,
     audit,
     classes_of,
-    look,
     mixture,
     patient_faults,
     unequal,
 )
+from pepr_mlops.data.twins import Look, Part, look
 from pepr_mlops.errors import WrongUse, nearest, one_line
 
 _Array = npt.NDArray[Any]

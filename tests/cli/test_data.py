@@ -156,6 +156,40 @@ def test_a_check_passes_with_warnings(capfd: pytest.CaptureFixture[str], shapes:
     assert found["findings"][0]["examples"] == ["dark (6)", "light (6)"]
 
 
+def test_all_pairs_of_identical_images_are_in_a_file_and_in_json(
+    capfd: pytest.CaptureFixture[str], shapes: Path, tmp_path: Path
+) -> None:
+    for i in range(6):
+        shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"test/dark/copy{i}.png")
+    shutil.copy(shapes / "val/dark/00.png", shapes / "val/light/=cmd.png")
+    out = tmp_path / "pairs.csv"
+    status, said, err = _run(capfd, "check", str(shapes), "--out", str(out))
+    assert (status, err) == (1, f"written to {out}\n")
+    assert "all 8 pairs of identical images: --out pairs.csv" in said.splitlines()
+    rows = list(csv.reader(out.open()))
+    assert rows[0] == [
+        *("source", "kind", "split", "path", "class"),
+        *("other_split", "other_path", "other_class"),
+    ]
+    twice = ["val", "val/light/=cmd.png", "light", "val", "val/dark/00.png", "dark"]
+    assert [row[1:] for row in rows[1:]] == [
+        *(
+            [
+                *("leak", "test", f"test/dark/copy{i}.png", "dark"),
+                *("train", f"train/dark/{i:02d}.png", "dark"),
+            ]
+            for i in range(6)
+        ),
+        ["conflict", *twice],
+        ["repeat", *twice],
+    ]
+    assert {row[0] for row in rows[1:]} == {str(shapes)}
+    _, said, _ = _run(capfd, "check", str(shapes), "--format", "json")
+    (found,) = json.loads(said)
+    assert [list(pair.values()) for pair in found["pairs"]] == [row[1:] for row in rows[1:]]
+    assert list(found["pairs"][0]) == rows[0][1:]
+
+
 def test_one_bad_file_in_a_folder_fails_the_check(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
