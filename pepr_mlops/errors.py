@@ -63,9 +63,13 @@ class Finding(NamedTuple):
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?` for the choices most like `value`, or nothing."""
-    close = difflib.get_close_matches(value, list(choices), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    """`; did you mean 'a' or 'b'?` for the choices most like `value`, or nothing.
+
+    Capital letters and blanks at the ends make no difference.
+    """
+    by_key = {choice.strip().casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(value.strip().casefold(), list(by_key), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(by_key[key]) for key in close)}?" if close else ""
 
 
 def trace() -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pepr_mlops.data.splits import Labels
 from pepr_mlops.data.twins import Found, Look, Part, Twins, look, summed, twins
+from pepr_mlops.errors import nearest
 
 Counts = npt.NDArray[np.int64]
 
@@ -269,8 +270,10 @@ def _empty(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
 def _untrained(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
     if "train" not in counts:
         return []
+    trained = [name for name, n in zip(classes, counts["train"], strict=True) if n]
     without = [
-        f"{classes[i]} ({', '.join(f'{split} {n[i]:,}' for split, n in counts.items())})"
+        f"{classes[i]} ({', '.join(f'{split} {n[i]:,}' for split, n in counts.items())}"
+        f"{nearest(classes[i], trained)})"
         for i in np.flatnonzero(counts["train"] == 0).tolist()
     ]
     if not without:

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from pepr_mlops.data.digest import is_litter
 from pepr_mlops.data.splits import Labels, Split, Splits, draw
-from pepr_mlops.errors import WrongUse, one_line
+from pepr_mlops.errors import WrongUse, nearest, one_line
 
 SPLITS = ("train", "val", "test")
 # What people call the splits besides.
@@ -39,12 +39,6 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
             f"dataset: {root} needs at least two class folders with images in {root / 'train'}, "
             f"found {', '.join(classes) or 'none'}; expected DIR/train/CLASS/*.png"
         )
-    for name in ("val", "test"):
-        if unknown := set(files[name]) - set(classes):
-            raise WrongUse(
-                f"dataset: class {sorted(unknown)[0]} in {root / name} has no training image in "
-                f"{root / 'train'}"
-            )
     paths = [p for of in files.values() for found in of.values() for p in found]
     grey = _all_grey(paths)
     splits = {name: _read(of, classes, image_size, grey) for name, of in files.items() if of}
@@ -71,11 +65,22 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
 def find(root: Path) -> dict[str, dict[str, list[Path]]]:
     """The image files of each split by class, as `files_of`.
 
-    Raises `WrongUse` also for images that seem to be meant but lie where none are read.
+    Raises `WrongUse` also for images that seem to be meant but lie where none are read, and for a
+    class that has images, but none in train.
     """
     for place, remedy in misplaced(root).items():
         raise WrongUse(f"dataset: the images in {place} would not be read; {remedy}")
-    return {split: files_of(root / split) for split in SPLITS}
+    files = {split: files_of(root / split) for split in SPLITS}
+    trained = files["train"]
+    for split, classes in files.items():
+        for name in classes:
+            if trained and name not in trained:
+                raise WrongUse(
+                    f"dataset: class {name!r} in {root / split} has no training image in "
+                    f"{root / 'train'}{nearest(name, trained) or '.'} Name its folders alike in "
+                    "all splits, add images or remove it"
+                )
+    return files
 
 
 def misplaced(root: Path) -> dict[Path, str]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from pepr_mlops import data
 from pepr_mlops.data import digest
+from pepr_mlops.data.folder import SPLITS
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.spec import Job, RunSpec
 
@@ -74,7 +75,7 @@ def test_equal_folders_are_one_data_set_and_anything_that_differs_makes_two(
         lambda: (train / "dark" / "01.png").rename(train / "light" / "99.png"),  # its label
         lambda: (train / "dark" / "02.png").rename(copy / "val" / "dark" / "99.png"),  # its split
         lambda: (train / "dark" / "03.png").rename(train / "dark" / "98.png"),  # what is drawn
-        lambda: (train / "dark").rename(train / "black"),  # a class
+        lambda: [(copy / split / "dark").rename(copy / split / "black") for split in SPLITS],
         lambda: (train / "light" / "00.png").unlink(),
     ):
         before = _of(copy)

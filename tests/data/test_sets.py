@@ -273,8 +273,31 @@ def test_interrupting_a_download_is_no_failed_download(
 
 def test_a_class_without_training_images_is_named(shapes: Path) -> None:
     (shapes / "train" / "light").rename(shapes / "train" / "white")
-    with pytest.raises(WrongUse, match=r"class light .* has no training image"):
+    with pytest.raises(
+        WrongUse, match=r"class 'light' .* no training image in \S+/train\. Name its"
+    ):
         _load(dataset=str(shapes), image_size=20)
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested"),
+    [("Light", "light"), ("Pneumonia", "PNEUMONIA "), ("glioma", "glioma_tumor")],
+)
+def test_a_class_that_is_spelled_otherwise_in_another_split_is_recognised(
+    shapes: Path, trained: str, tested: str
+) -> None:
+    """By training, by a sweep before its first job, and by the check."""
+    for split in ("train", "val"):
+        (shapes / split / "light").rename(shapes / split / trained)
+    (shapes / "test" / "light").rename(shapes / "test" / tested)
+    refused = rf"class '{tested}' in \S+/test has .* did you mean '{trained}'\?"
+    with pytest.raises(WrongUse, match=refused):
+        _load(dataset=str(shapes))
+    with pytest.raises(WrongUse, match=refused):
+        data.identify(RunSpec(dataset=str(shapes)))
+    (audit,) = examine.examine(str(shapes), 28, None)
+    (untrained,) = [finding for finding in audit.of("error") if finding.kind == "untrained"]
+    assert untrained.examples == (f"{tested} (train 0, val 0, test 8; did you mean '{trained}'?)",)
 
 
 def test_a_folder_of_another_form_is_refused_with_the_expected_one(tmp_path: Path) -> None:
