@@ -28,7 +28,7 @@ import pandas as pd
 
 from pepr_mlops.costs import LOST
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.names import METRICS, PERFORMANCE, PHASES, RESOURCES
+from pepr_mlops.names import DOUBTS, METRICS, PERFORMANCE, PHASES, RESOURCES
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
 _TEXT = {  # columns and the tags they are read from
@@ -55,6 +55,7 @@ _TEXT = {  # columns and the tags they are read from
     "process": "pepr.process",
     "probe": "pepr.probe",
     "imported_from": "pepr.imported_from",
+    **{doubt.code: doubt.tag for doubt in DOUBTS},
 }
 _NUMBERS = {
     "parameters": "pepr.parameters",

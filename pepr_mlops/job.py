@@ -18,7 +18,7 @@ from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.meter import ahead as meter_ahead
-from pepr_mlops.names import PERFORMANCE, memory_metric
+from pepr_mlops.names import DOUBTS, PERFORMANCE, memory_metric
 from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Outcome:
     """A finished job: where it is logged, what it came to, how its energy is known, and what makes
-    its costs other than they look."""
+    its numbers other than they look."""
 
     run: Run
     result: Result
@@ -59,6 +59,7 @@ def run(
     until: int | None = None,
     left_wh: float | None = None,
     offline: bool = False,
+    strict: bool = False,
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
 
@@ -68,7 +69,8 @@ def run(
     the one in which this attempt has taken `left_wh` in all phases. `exclusive` and `stale_s` are
     those of `tracking.Attempt`. With `host_is_shared` the energy of a GPU's job is that of the GPU:
     the CPU's and the memory's are of other jobs too. With `offline` no tracking server is asked,
-    and the run is left to `pepr sync`.
+    and the run is left to `pepr sync`. With `strict` what is doubtful about the images is refused
+    (`data.doubts`).
 
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
@@ -118,6 +120,7 @@ def run(
         _describe(logged, job, opening, meter)
         splits = data.load(job)
         logged.data(splits)
+        doubts = _doubts(splits, logged, shown.note, strict)
         train.open_device(spec, device)
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         if saved is None and spec.untried:
@@ -175,7 +178,7 @@ def run(
         result,
         gauges.energy_source,
         memory_metric(device.type),
-        tuple(cautions({**opening, **closing})),
+        (*doubts, *cautions({**opening, **closing})),
         float(opening["pepr.energy_constant_w"]) if "pepr.energy_constant_w" in opening else None,
     )
 
@@ -235,6 +238,22 @@ def _describe(logged: Run, job: Job, opening: Mapping[str, str], meter: Meter) -
     source = overall(meter.sources)
     energy = {"mlflow.note.content": f"Energy: {source} ({meter.method})"}
     logged.tag({**opening, **energy, "pepr.data_digest": job.data_digest})
+
+
+def _doubts(
+    splits: Splits, logged: Run, note: Callable[[str], None], strict: bool
+) -> tuple[str, ...]:
+    """What is doubtful about the images, in words: before the training costs anything."""
+    from pepr_mlops import data
+
+    found = data.doubts(splits)
+    logged.tag(found)
+    if strict:
+        data.refuse(splits.name, found)
+    said = tuple(doubt.said(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found)
+    for text in said:
+        note(f"caution: {text}")
+    return said
 
 
 def _writable(folder: Path) -> Path:

@@ -103,6 +103,60 @@ def memory_metric(device_type: str) -> str:
     return "memory/reserved_gb" if device_type == "cuda" else "memory/rss_gb"
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Something doubtful about the images of a run. The value of its tag is a sentence with counts.
+
+    A run whose P it touches is `flagged` in comparisons; others only come with a note.
+    """
+
+    tag: str
+    help: str
+    means: str
+    flagged: bool
+
+    @property
+    def code(self) -> str:
+        """The flag, and the column of the frame of runs."""
+        return self.tag.removeprefix("pepr.")
+
+    def said(self, counts: str) -> str:
+        return f"{counts}: {self.means}"
+
+
+DOUBTS = (
+    Doubt(
+        "pepr.data_leak",
+        "test images that are also in train",
+        "the test is partly of images that the model was trained on",
+        True,
+    ),
+    Doubt(
+        "pepr.data_conflict",
+        "identical images with different labels",
+        "one of the labels is wrong",
+        True,
+    ),
+    Doubt(
+        "pepr.data_few",
+        "classes of which test has too few images",
+        "a single image decides the recall of such a class",
+        True,
+    ),
+    Doubt(
+        "pepr.data_val",
+        "what makes the validation say less: images of other splits, too few of a class",
+        "the validation says less than it seems to; the test is not touched",
+        False,
+    ),
+    Doubt(
+        "pepr.data_repeats",
+        "images that are more than once in a split",
+        "they count more than once",
+        False,
+    ),
+)
+
 # Tags: what a run is compared by, how its numbers came about and how it ended.
 TAGS: dict[str, str] = {
     "pepr.experiment": "name the run is compared under",
@@ -125,6 +179,7 @@ TAGS: dict[str, str] = {
     "pepr.not_stored": "files and dataset inputs that the server did not take, and why",
     "pepr.spec": "digest of settings, data and weights: runs that share it are attempts at one job",
     "pepr.data_digest": "digest of the data set as it is stored, before anything is drawn from it",
+    **{doubt.tag: doubt.help for doubt in DOUBTS},
     "pepr.claim": "wanted or held: who may do a job that others may want to do as well",
     "pepr.process": "machine and process that do the job",
     "pepr.heartbeat": "last sign of life of that process, ms since 1970",

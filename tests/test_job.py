@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 import pepr_mlops
 from pepr_mlops import RunSpec, data, models
+from pepr_mlops.cli.train import summary
 from pepr_mlops.costs import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import _machine, run
@@ -87,6 +88,36 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert "Plotly.newPlot" in page
     assert ' src="http' not in page  # it opens without a network
     assert len(page) > 1_000_000
+
+
+def test_test_images_that_are_also_in_train_are_told_before_and_after_and_refused_if_strict(
+    store: str, shapes: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(4):
+        shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"test/dark/copy{i}.png")
+    spec = RunSpec(
+        **{"model": "lcnet_050", "dataset": str(shapes), "image_size": 32, "epochs": 1},
+        **{"pretrained": False, "energy": "off", "device": "cpu"},
+    )
+    leaked = "4 of 20 images of test are also in train"
+    said = f"{leaked}: the test is partly of images that the model was trained on"
+    outcome = run(spec, progress=Printed)
+    lines = capfd.readouterr().err.splitlines()
+    before = [line.partition(":")[0] for line in lines]
+    assert lines.index(f"caution: {said}") < before.index("epoch 1/1")
+    assert outcome.cautions[0] == said
+    assert f"caution: {said}" in summary(outcome).splitlines()
+    done = MlflowClient().get_run(outcome.run.run_id)
+    assert done.data.tags["pepr.data_leak"] == leaked
+    assert "pepr.data_val" not in done.data.tags
+
+    refused = rf"dataset: shapes: {leaked}\. Correct the images .* without --strict"
+    with pytest.raises(WrongUse, match=refused):
+        run(spec, strict=True)
+    failed = next(r for r in MlflowClient().search_runs(["1"]) if r.info.status == "FAILED")
+    assert failed.data.tags["pepr.reason"] == "doubtful_data"
+    assert failed.data.tags["pepr.spec"] == done.data.tags["pepr.spec"]  # it is the same job
+    assert "time/train_s" not in failed.data.metrics
 
 
 def test_recorded_energy_is_logged_to_the_joule(

@@ -130,6 +130,7 @@ def test_mlflow_run_trains_and_logs(store: str, shapes: Path) -> None:
     [
         ("modle=resnet18d", "modle: no such parameter; did you mean 'model'?"),
         ("epochs=ten", "epochs: 'ten' is not a whole number"),
+        ("strict=yess", "strict: 'yess' is not true or false"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_and_a_failed_run(

@@ -45,7 +45,9 @@ def _main(words: Sequence[str]) -> int | None:
             return _sweep(parse(words[1:]))
         from pepr_mlops.cli.train import train_and_print
 
-        train_and_print(RunSpec.parse(parse(words)))
+        raw = parse(words)
+        strict = truth("strict", raw.pop("strict", "false"))
+        train_and_print(RunSpec.parse(raw), strict=strict)
     except PeprError as error:
         with suppress(WorkFailed):  # the first error is the one to tell
             tracking.fail_inherited(error)

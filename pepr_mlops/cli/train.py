@@ -24,6 +24,7 @@ _EXAMPLE = """
       pepr train --model resnet18d --dataset digits --image-size 32 --no-pretrained
       pepr train --model mobilenetv2_050 --dataset derma --country DNK
       pepr train --dataset ./my_images --weights resnet18d.safetensors --precision bf16
+      pepr train --dataset ./my_images --strict
 """
 
 
@@ -49,6 +50,7 @@ def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None
 )
 @_options
 @click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@click.option("--strict", is_flag=True, help="refuse doubtful images, such as test images in train")
 @click.option("--offline", is_flag=True, help="keep the run on this disk until `pepr sync`")
 @click.option(
     "--checkpoints",
@@ -58,6 +60,7 @@ def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None
 )
 def command(
     tracking_uri: str | None,
+    strict: bool,
     offline: bool,
     checkpoints: Path | None,
     **given: str | bool | None,
@@ -68,7 +71,13 @@ def command(
         )
     spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
     try:
-        train_and_print(spec, tracking_uri=tracking_uri, offline=offline, checkpoints=checkpoints)
+        train_and_print(
+            spec,
+            tracking_uri=tracking_uri,
+            strict=strict,
+            offline=offline,
+            checkpoints=checkpoints,
+        )
     except (KeyboardInterrupt, SystemExit):  # by a signal
         if checkpoints is not None:
             say("the same command goes on after the last whole epoch, if there is one", err=True)

@@ -17,7 +17,7 @@ from pepr_mlops.comparison.counts import counted, multiples
 from pepr_mlops.comparison.reasons import Reason, Row, frame_of, reasons
 from pepr_mlops.costs import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
 from pepr_mlops.frame import MEASURED, Evidence, label
-from pepr_mlops.names import ENERGY, memory_metric
+from pepr_mlops.names import DOUBTS, ENERGY, Doubt, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.
 _MOST_W = {
@@ -197,6 +197,11 @@ class Rule:
     text: Callable[[Row], str]
 
 
+def _of_images(doubt: Doubt) -> Rule:
+    code = doubt.code
+    return Rule(code, ALWAYS, lambda runs: runs[code].notna(), lambda r: doubt.said(r[code]))
+
+
 RULES = (
     Rule(
         "other_processes",
@@ -255,6 +260,7 @@ RULES = (
         lambda runs: runs["energy_caution"].notna(),
         lambda r: str(r["energy_caution"]),
     ),
+    *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
 )
 
 

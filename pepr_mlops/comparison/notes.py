@@ -15,6 +15,7 @@ from pepr_mlops.comparison.conditions import (
 )
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.costs import J_PER_WH
+from pepr_mlops.names import DOUBTS
 
 # What decides how long a step takes besides the settings of a run.
 _VERSIONS = {
@@ -47,7 +48,7 @@ def notes_on(
             f"{len(unidentified)} of {len(used)} runs do not say what their data set held: they "
             "are compared by its name" + (f", though it lay at {', '.join(lay)}" if lay[1:] else "")
         )
-    notes += _version_notes(used)
+    notes += [*_image_notes(used), *_version_notes(used)]
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]
@@ -61,6 +62,18 @@ def notes_on(
             "whatever they differ in besides"
         )
     return notes
+
+
+def _image_notes(used: pd.DataFrame) -> list[str]:
+    """Doubts about images that P does not depend on; the others are flags of their runs."""
+    found = []
+    for doubt in DOUBTS:
+        counts = used[doubt.code].dropna()
+        if len(counts) and not doubt.flagged:
+            more = counts.nunique() - 1
+            others = f" (other counts: {more})" if more else ""
+            found.append(f"{len(counts)} of {len(used)} runs: {doubt.said(counts.iloc[0])}{others}")
+    return found
 
 
 def _version_notes(used: pd.DataFrame) -> list[str]:

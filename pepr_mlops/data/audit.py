@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import compress, count
 from typing import Any, Literal
 
 import numpy as np
@@ -69,7 +69,7 @@ def audit(
     """
     images = {part.name: len(part.names) for part in parts}
     counts = {
-        part.name: _per_class(part.labels, len(classes))
+        part.name: per_class(part.labels, len(classes))
         for part in parts
         if part.labels is not None and len(part.labels)
     }
@@ -155,6 +155,17 @@ def unequal(parts: Sequence[Part]) -> list[Finding]:
         return []
     each = ", ".join(f"{split} {_size(h, w)} {colour}" for split, (h, w, colour) in shapes.items())
     return [Finding("error", "images", f"images differ between splits: {each}; make them alike")]
+
+
+def per_class(labels: Labels, classes: int) -> Counts:
+    """Images of each class or label."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return np.asarray(counts, dtype=np.int64)
+
+
+def scarce(counts: Counts, classes: Sequence[str], least: int) -> list[str]:
+    """The classes with fewer than `least` images, each with how many it has."""
+    return [f"{name} ({n})" for name, n in zip(classes, counts, strict=True) if n < least]
 
 
 def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Finding]:
@@ -249,12 +260,6 @@ def _size(height: int, width: int) -> str:
     return f"{height}×{width}"
 
 
-def _per_class(labels: Labels, classes: int) -> Counts:
-    """Images of each class or label."""
-    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-    return np.asarray(counts, dtype=np.int64)
-
-
 def _empty(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
     findings = []
     for part in parts:
@@ -302,12 +307,8 @@ def _imbalance(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Fin
 def _few(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
     findings = []
     for split, numbers in counts.items():
-        few = [
-            f"{name} ({n})"
-            for name, n in zip(classes, numbers, strict=True)
-            if n < _FEW and not (n == 0 and split == "train")  # that is an error of its own
-        ]
-        if few:
+        known = (numbers > 0) | (split != "train")  # else it is an error of its own
+        if few := scarce(numbers[known], list(compress(classes, known)), _FEW):
             message = (
                 f"{split} has fewer than {_FEW} images of {len(few):,} of {len(classes):,} classes"
             )

@@ -30,7 +30,7 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One split: `names` [n] by which a person finds each image, `looks` [n] with None where the
+    """One split: `names` [n] by which each image is found, `looks` [n] with None where the
     pixels cannot be used, `labels` class indices [n] or 0/1 [n, labels], None where they cannot."""
 
     name: str
@@ -107,7 +107,7 @@ def summed(pairs: Sequence[Twins], images: Mapping[str, int]) -> Iterator[Found]
         text = f"{len(of):,} of {images[later]:,} images of {later} are also in {earlier}"
         yield Found("leak", later, earlier, text, of)
     if conflicts := [pair for pair in pairs if pair.kind == "conflict"]:
-        text = f"identical images have different labels, {len(conflicts):,} times"
+        text = f"{len(conflicts):,} images have another label than an identical one"
         yield Found("conflict", None, None, text, conflicts)
     for (split, _), of in _by_splits(pairs, "repeat").items():
         text = f"{len(of):,} of {images[split]:,} images of {split} repeat another of its images"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pepr_mlops.comparison.notes import constant_text
+from pepr_mlops.names import DOUBTS
 from pepr_mlops.report.material import Material, energy_matters
 
 _DISTURBED = {"busy_cpu", "busy_machine", "other_processes"}
@@ -12,7 +13,7 @@ _DISTURBED = {"busy_cpu", "busy_machine", "other_processes"}
 
 def warnings(material: Material) -> list[str]:
     """What makes the numbers of the main sets less than they look: estimates, other programs at
-    work, pauses and mixtures."""
+    work, pauses, doubtful images and mixtures."""
     found = []
     for row in material.sets[material.sets["main"]].to_dict("records"):
         name = row["comparison_set"]
@@ -41,6 +42,13 @@ def warnings(material: Material) -> list[str]:
                 "as they trained (Ctrl-Z, docker pause, sleep). Their time leaves that out, their "
                 "measured energy does not; train them again"
             )
+        for doubt in DOUBTS:
+            counts = runs[doubt.code].dropna()
+            if doubt.flagged and len(counts):
+                found.append(
+                    f"DOUBTFUL IMAGES: {len(counts)} of {len(runs)} runs of {name}: "
+                    f"{doubt.said(counts.iloc[0])}; correct the images and train again"
+                )
         if row["mixed"]:
             found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
     return found

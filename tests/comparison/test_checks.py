@@ -9,6 +9,7 @@ from made import frame, run
 
 from pepr_mlops.comparison import Question, compare, conditions
 from pepr_mlops.comparison.checks import flagged, left_out, repeated
+from pepr_mlops.comparison.notes import notes_on
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.frame import Evidence
 
@@ -184,6 +185,23 @@ def test_a_clean_run_is_not_doubted() -> None:
             "its energy means 1,200 W over its training time; its machine draws at most 1,000 W",
         ),
         (run(energy_wh=0.0), "still_counter", "its energy is zero"),
+        (
+            run(tags={"pepr.data_leak": "3 of 4 images of test are also in train"}),
+            "data_leak",
+            "3 of 4 images of test are also in train: the test is partly of images that the model "
+            "was trained on",
+        ),
+        (
+            run(tags={"pepr.data_conflict": "1 images have another label than an identical one"}),
+            "data_conflict",
+            "1 images have another label than an identical one: one of the labels is wrong",
+        ),
+        (
+            run(tags={"pepr.data_few": "test has fewer than 2 images of 1 of 2 classes, b (1)"}),
+            "data_few",
+            "test has fewer than 2 images of 1 of 2 classes, b (1): a single image "
+            "decides the recall of such a class",
+        ),
         (run(tags={"pepr.energy_source": "estimated"}), "estimated", "its energy is an estimate"),
         (
             run(tags={"pepr.energy_caution": "10 windows in 5 s of training"}),
@@ -235,6 +253,18 @@ def test_a_clean_run_is_not_doubted() -> None:
 def test_a_doubtful_run_says_why(made: dict[str, object], reason: str, text: str) -> None:
     found = flagged(frame([run(model="other", energy_wh=21.0), made]), ["energy_wh"])
     assert _said(found) == {"run1": [(reason, text)]}
+
+
+def test_images_that_the_test_does_not_depend_on_are_noted_and_no_doubt() -> None:
+    """As of the paper's own PneumoniaMNIST, whose runs are compared with each other."""
+    tags = {"pepr.data_val": "8 of 524 images of val are also in train"}
+    runs = frame([run(tags=tags), run(model="b", energy_wh=21.0)])
+    assert flagged(runs, ["energy_wh", "memory_gb", "train_time_s"]).empty
+    (note,) = notes_on(runs, runs, ["memory_gb"], Question())
+    assert note == (
+        "1 of 2 runs: 8 of 524 images of val are also in train: the validation says less than it "
+        "seems to; the test is not touched"
+    )
 
 
 def test_a_pause_is_no_doubt_about_the_time_nor_about_an_estimate() -> None:

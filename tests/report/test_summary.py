@@ -141,6 +141,14 @@ def test_models_that_shared_their_cpus_are_told_of_at_the_top() -> None:
     )
 
 
+def test_doubtful_images_are_named_at_the_top() -> None:
+    leak = {"pepr.data_leak": "3 of 4 images of test are also in train"}
+    (warning,) = summarise(material([*RUNS[:2], run("c", tags=leak)])).warnings
+    assert warning.startswith(
+        "DOUBTFUL IMAGES: 1 of 3 runs of derma: 3 of 4 images of test are also in train: the test"
+    )
+
+
 def test_models_that_stood_still_are_named_at_the_top() -> None:
     stopped = run("c", tags={"pepr.paused_s": "30.0"})
     (warning,) = summarise(material([*RUNS[:2], stopped])).warnings
