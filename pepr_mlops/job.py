@@ -18,7 +18,7 @@ from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.memory import Memory
 from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.meter import ahead as meter_ahead
-from pepr_mlops.names import DOUBTS, PERFORMANCE, memory_metric
+from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.processes import importing
 from pepr_mlops.progress import Silent
@@ -240,9 +240,7 @@ def _describe(logged: Run, job: Job, opening: Mapping[str, str], meter: Meter) -
     logged.tag({**opening, **energy, "pepr.data_digest": job.data_digest})
 
 
-def _doubts(
-    splits: Splits, logged: Run, note: Callable[[str], None], strict: bool
-) -> tuple[str, ...]:
+def _doubts(splits: Splits, logged: Run, note: Callable[[str], None], strict: bool) -> list[str]:
     """What is doubtful about the images, in words: before the training costs anything."""
     from pepr_mlops import data
 
@@ -250,7 +248,7 @@ def _doubts(
     logged.tag(found)
     if strict:
         data.refuse(splits.name, found)
-    said = tuple(doubt.said(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found)
+    said = data.in_words(found)
     for text in said:
         note(f"caution: {text}")
     return said

@@ -40,8 +40,9 @@ class Settings:
     """How a sweep is carried out.
 
     `checkpoints` is the folder of trainings under way, None for the user's cache. `retry_failed`
-    tries again also what failed for good. The other fields are those of `Worker` and `Limits`;
-    `engine` is `local` or `ray`, the latter on the cluster at `address`.
+    tries again also what failed for good, `strict` refuses doubtful images. The other fields are
+    those of `Worker` and `Limits`; `engine` is `local` or `ray`, the latter on the cluster at
+    `address`.
     """
 
     tracking_uri: str | None = None
@@ -52,6 +53,7 @@ class Settings:
     cool_c: float | None = None
     order_seed: int = 0
     retry_failed: bool = False
+    strict: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -210,8 +212,35 @@ def look(specs: Sequence[Job], settings: Settings) -> Status:
     found = _earlier(specs, runs, settings.tracking_uri)
     runs = found.told_in(runs)
     table = plan.states(specs, runs, again=_again(specs, settings))
-    notes = [*found.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
+    doubts = _doubts(specs, settings.strict)
+    notes = [*doubts, *found.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
     return Status(table, runs, float(table["energy_wh"].sum()), notes)
+
+
+def _doubts(specs: Sequence[Job], strict: bool) -> list[str]:
+    """What is doubtful about the images of these jobs, each data set as its first job draws it.
+
+    Data that are still to be fetched, or that cannot be read, are left to their jobs. Raises
+    `WrongUse` for a doubt if `strict`.
+    """
+    from pepr_mlops import data
+
+    notes = []
+    of_data: dict[str, Job] = {}
+    for spec in specs:
+        of_data.setdefault(spec.data_digest, spec)
+    for spec in of_data.values():
+        if data.missing(spec) is not None:
+            continue
+        try:
+            splits = data.load(spec)
+        except PeprError:
+            continue
+        found = data.doubts(splits)
+        if strict:
+            data.refuse(splits.name, found)
+        notes += [f"{splits.name}: {text}" for text in data.in_words(found)]
+    return notes
 
 
 def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> list[str]:
@@ -248,12 +277,15 @@ def run(
 ) -> Ended:
     """Do the jobs that are not done yet, each once however many sweeps are at it.
 
-    What is done is read from the tracking server alone; `note` is given what to know about runs of
-    before. Raises `WrongUse` and `WorkFailed` before anything begins, and as `driver.drive`.
+    What is done is read from the tracking server alone; `note` is given what to know about the
+    images and about runs of before. Raises `WrongUse` and `WorkFailed` before anything begins, and
+    as `driver.drive`.
     """
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
+    for text in _doubts(specs, settings.strict):
+        note(text)
     tracking.prepare(_experiments(specs), settings.tracking_uri)
     before = _read(specs, settings)
     found = _earlier(specs, before, settings.tracking_uri)
@@ -267,6 +299,7 @@ def run(
         settings.limits.stale_s,
         settings.busy,
         settings.cool_c,
+        settings.strict,
     )
     return drive(
         plan.shuffled(specs, settings.order_seed),

@@ -36,9 +36,9 @@ class Worker:
     """Does tasks; can be sent to another process or machine.
 
     `busy` says what to do where another process computes on the device: wait for it, or report
-    the task as failed. Before training the device cools down to `cool_c` degrees Celsius. It ends
-    with its `owner`, the process of the sweep as of `processes.this_process`, where that is of the
-    same machine.
+    the task as failed. Before training the device cools down to `cool_c` degrees Celsius. With
+    `strict` doubtful images are refused. It ends with its `owner`, the process of the sweep as of
+    `processes.this_process`, where that is of the same machine.
     """
 
     tracking_uri: str | None = field(repr=False)
@@ -46,6 +46,7 @@ class Worker:
     stale_s: float = STALE_S
     busy: Literal["wait", "refuse"] = "wait"
     cool_c: float | None = None
+    strict: bool = False
     owner: str = field(default_factory=this_process)
 
     def __call__(self, task: Task) -> Report:
@@ -80,6 +81,7 @@ class Worker:
                     stale_s=self.stale_s,
                     until=task.until,
                     left_wh=task.left_wh,
+                    strict=self.strict,
                 )
             return Report(spec, "finished")
         except PeprError as error:

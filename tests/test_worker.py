@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from made import job
 from pepr_mlops import data, worker
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.sweep.tasks import Task
+from pepr_mlops.sweep.tasks import FINAL, TRANSIENT, Task
 from pepr_mlops.worker import Worker
 
 CPU = torch.device("cpu")
@@ -123,6 +124,19 @@ def test_whatever_happens_is_a_report(
     task = Task(job(dataset="digits", device="cpu"))
     report = Worker(store, tmp_path, owner="")(task)
     assert report.reason == reason
+
+
+def test_doubtful_images_are_a_report_that_a_later_call_may_change(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_end_with", lambda owner: None)
+    shutil.copy(shapes / "train/dark/00.png", shapes / "test/dark/copy.png")
+    spec = data.identify(RunSpec(dataset=str(shapes), image_size=32, epochs=1, pretrained=False))
+    report = Worker(store, tmp_path, strict=True, owner="")(Task(spec))
+    assert report.reason == "doubtful_data"
+    assert report.reason not in TRANSIENT | FINAL
+    assert report.error is not None
+    assert "1 of 17 images of test are also in train" in report.error
 
 
 def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(

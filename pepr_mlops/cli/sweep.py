@@ -24,6 +24,7 @@ _EXAMPLE = """
     Examples:
       pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
+      pepr sweep --model paper:small --dataset ./my_images --strict
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
       pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
       pepr sweep --replay --experiment derma_pt --objective pepr-e
@@ -81,6 +82,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     help="tries again of a job that failed by what may pass: a crash, a lost machine or server",
 )
 @click.option("--retry-failed", is_flag=True, help="try again what failed for good before")
+@click.option("--strict", is_flag=True, help="refuse doubtful images, such as test images in train")
 @click.option(
     "--busy",
     type=click.Choice(["wait", "refuse"]),

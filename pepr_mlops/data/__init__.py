@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pepr_mlops.data import digest, digits, folder, lidc, medmnist
-from pepr_mlops.data.doubtful import doubts, refuse
+from pepr_mlops.data.doubtful import doubts, in_words, refuse
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.models import check_file
 from pepr_mlops.spec import FILES, Job, RunSpec
 
-__all__ = ["NAMES", "Split", "Splits", "doubts", "fetch", "identify", "load", "refuse"]
+__all__ = ["NAMES", "Split", "Splits", "doubts", "fetch", "identify", "in_words", "load", "refuse"]
 
 NAMES = ("digits", *medmnist.ALIASES, lidc.NAME, *medmnist.FLAGS)
 

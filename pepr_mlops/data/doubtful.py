@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pepr_mlops.data.audit import EXAMPLES, per_class, scarce
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.data.twins import Found, Part, look, summed, twins
@@ -43,7 +45,12 @@ def _tag(found: Found) -> str:
     return "pepr.data_conflict" if found.kind == "conflict" else "pepr.data_repeats"
 
 
-def refuse(name: str, found: dict[str, str]) -> None:
+def in_words(found: Mapping[str, str]) -> list[str]:
+    """What the doubts of `doubts` mean."""
+    return [doubt.said(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found]
+
+
+def refuse(name: str, found: Mapping[str, str]) -> None:
     """Raise `WrongUse` where there is a doubt about the data set of this name."""
     if found:
         raise WrongUse(

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -188,6 +189,28 @@ def test_what_is_done_goes_by_what_the_files_hold(
     assert list(found.same) == [run_id]
     assert client.get_run(run_id).data.tags["pepr.data_digest"] == found.same[run_id].data_digest
     assert state(moved) == ("done", [])
+
+
+def test_doubtful_images_are_told_before_a_sweep_and_with_strict_refused(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    for i in range(3):
+        shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"val/dark/copy{i}.png")
+    specs = sweeper.jobs({**TINY, "dataset": ["digits", str(shapes)], "seed": [0, 1]})
+    settings = sweeper.Settings(store, tmp_path / "checkpoints")
+    assert sweeper.look(specs, settings).notes == [
+        "shapes: 3 of 15 images of val are also in train: the validation says less than it seems "
+        "to; the test is not touched"
+    ]
+    strict = replace(settings, strict=True)
+    refused = "dataset: shapes: 3 of 15 images of val are also in train"
+    with pytest.raises(WrongUse, match=refused):
+        sweeper.look(specs, strict)
+    with pytest.raises(WrongUse, match=refused):
+        sweeper.run(specs, strict, print, print)
+    assert MlflowClient(store).search_experiments(filter_string="name = 'shapes'") == []
+    (sound, _) = sweeper.jobs({**TINY, "dataset": "digits", "seed": [0, 1]})
+    assert sweeper.look([sound], strict).notes == []
 
 
 def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
