@@ -241,9 +241,11 @@ def _describe(logged: Run, job: Job, opening: Mapping[str, str], meter: Meter) -
 
 
 def _doubts(splits: Splits, logged: Run, note: Callable[[str], None], strict: bool) -> list[str]:
-    """What is doubtful about the images, in words: before the training costs anything."""
+    """What is doubtful about the images, in words, which are said before the training."""
     from pepr_mlops import data
 
+    for text in splits.notes:
+        note(text)
     found = data.doubts(splits)
     logged.tag(found)
     if strict:

@@ -218,7 +218,7 @@ def look(specs: Sequence[Job], settings: Settings) -> Status:
 
 
 def _doubts(specs: Sequence[Job], strict: bool) -> list[str]:
-    """What is doubtful about the images of these jobs, each data set as its first job draws it.
+    """What to know about the images of these jobs, each data set as its first job draws it.
 
     Data that are still to be fetched, or that cannot be read, are left to their jobs. Raises
     `WrongUse` for a doubt if `strict`.
@@ -239,7 +239,7 @@ def _doubts(specs: Sequence[Job], strict: bool) -> list[str]:
         found = data.doubts(splits)
         if strict:
             data.refuse(splits.name, found)
-        notes += [f"{splits.name}: {text}" for text in data.in_words(found)]
+        notes += [f"{splits.name}: {text}" for text in (*splits.notes, *data.in_words(found))]
     return notes
 
 

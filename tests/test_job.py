@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 
 import pepr_mlops
 from pepr_mlops import RunSpec, data, models
@@ -95,6 +96,8 @@ def test_test_images_that_are_also_in_train_are_told_before_and_after_and_refuse
 ) -> None:
     for i in range(4):
         shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"test/dark/copy{i}.png")
+    frames = [Image.new("L", (20, 20), value) for value in (200, 220)]
+    frames[0].save(shapes / "train/light/two.gif", save_all=True, append_images=frames[1:])
     spec = RunSpec(
         **{"model": "lcnet_050", "dataset": str(shapes), "image_size": 32, "epochs": 1},
         **{"pretrained": False, "energy": "off", "device": "cpu"},
@@ -104,6 +107,7 @@ def test_test_images_that_are_also_in_train_are_told_before_and_after_and_refuse
     outcome = run(spec, progress=Printed)
     lines = capfd.readouterr().err.splitlines()
     before = [line.partition(":")[0] for line in lines]
+    assert "1 of 65 images have more than one frame; training uses the first" in lines
     assert lines.index(f"caution: {said}") < before.index("epoch 1/1")
     assert outcome.cautions[0] == said
     assert f"caution: {said}" in summary(outcome).splitlines()

@@ -84,6 +84,13 @@ def _named(name: str, size: int, data_root: str | None) -> Audit:
 # Folders of images -----------------------------------------------------------------------------
 
 
+class _Image(NamedTuple):
+    """What is kept of a file that is an image."""
+
+    look: Look
+    further_frames: bool
+
+
 class _Unusable(NamedTuple):
     """Why a file is no image of 8 bits a channel."""
 
@@ -107,7 +114,7 @@ def _folder(root: Path) -> Audit:
             pool.map(_decoded, paths), total=len(paths), unit="image", leave=False, disable=None
         )
         seen = dict(zip(paths, decoded, strict=True))
-    looks = {path: image for path, image in seen.items() if isinstance(image, Look)}
+    images = {path: image for path, image in seen.items() if isinstance(image, _Image)}
     classes = sorted(  # training would not miss one without images
         {
             entry.name
@@ -121,7 +128,7 @@ def _folder(root: Path) -> Audit:
         Part(
             split,
             [str(path.relative_to(root)) for _, path in of],
-            [looks.get(path) for _, path in of],
+            [images[path].look if path in images else None for _, path in of],
             np.array([classes.index(label) for label, _ in of], dtype=np.int64),
         )
         for split, of in files.items()
@@ -136,18 +143,20 @@ def _folder(root: Path) -> Audit:
         *_folders_absent(files),
         *_unusable(unusable, len(paths)),
         *_ignored(root, paths),
+        *_further_frames(root, images),
         *mixture(parts),
     ]
     return audit(str(root), parts, classes, found)
 
 
-def _decoded(path: Path) -> Look | _Unusable:
+def _decoded(path: Path) -> _Image | _Unusable:
     """The image as training takes it, but at its own size."""
     try:
         with Image.open(path) as image:
             if folder.is_deep(image):
                 return _Unusable("depth", image.mode)
-            return look(np.asarray(folder.as_seen(image, folder.is_grey(image))))
+            seen = look(np.asarray(folder.as_seen(image, folder.is_grey(image))))
+            return _Image(seen, folder.has_further_frames(image))
     except Exception as error:  # Pillow's readers of damaged files raise anything
         return _Unusable("unreadable", one_line(error))
 
@@ -182,6 +191,14 @@ def _unusable(files: Mapping[str, _Unusable], n: int) -> list[Finding]:
         message = f"over 8 bits a channel in {len(deep):,} of {n:,} files; save them windowed to 8"
         findings.append(Finding("error", "depth", message, tuple(deep[:EXAMPLES])))
     return findings
+
+
+def _further_frames(root: Path, images: Mapping[Path, _Image]) -> list[Finding]:
+    several = [str(path.relative_to(root)) for path, of in images.items() if of.further_frames]
+    if not several:
+        return []
+    message = folder.frames_text(len(several), len(images))
+    return [Finding("warning", "frames", message, tuple(several[:EXAMPLES]))]
 
 
 def _ignored(root: Path, taken: Collection[Path]) -> list[Finding]:

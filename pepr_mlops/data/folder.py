@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -40,7 +41,10 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
             f"found {', '.join(classes) or 'none'}; expected DIR/train/CLASS/*.png"
         )
     paths = [p for of in files.values() for found in of.values() for p in found]
-    grey = _all_grey(paths)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        heads = list(pool.map(_head, paths))
+    grey = all(head.grey for head in heads)
+    further = sum(head.further_frames for head in heads)
     splits = {name: _read(of, classes, image_size, grey) for name, of in files.items() if of}
     missing = [name for name in ("val", "test") if name not in splits]
     if missing:
@@ -58,6 +62,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
         task="binary-class" if len(classes) == 2 else "multi-class",
         classes=classes,
         channels=1 if grey else 3,
+        notes=(frames_text(further, len(paths)),) if further else (),
         **splits,
     )
 
@@ -163,15 +168,28 @@ def is_deep(image: ImageFile.ImageFile) -> bool:
     return image.mode[0] in "IF" or ";16" in str(image.tile)
 
 
-def _all_grey(paths: list[Path]) -> bool:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return all(pool.map(_file_is_grey, paths))
+def has_further_frames(image: Image.Image) -> bool:
+    """Whether a file has frames or pages after the first, the only one that is used."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # looking for the second, Pillow raises anything where it is damaged
+        return True
 
 
-def _file_is_grey(path: Path) -> bool:
+def frames_text(further: int, n: int) -> str:
+    """What it means that so many of `n` files have further frames."""
+    return f"{further:,} of {n:,} images have more than one frame; training uses the first"
+
+
+class _Head(NamedTuple):
+    grey: bool
+    further_frames: bool
+
+
+def _head(path: Path) -> _Head:
     try:
         with Image.open(path) as image:
-            return is_grey(image)
+            return _Head(is_grey(image), has_further_frames(image))
     except Exception as error:  # Pillow's readers of damaged files raise anything
         raise _unreadable(path, error) from error
 

@@ -24,11 +24,18 @@ def load(data_root: str | None) -> Splits:
     try:
         with open_file(path) as arrays:
             classes = _classes(arrays)
-            parts = {name: _split(arrays, name) for name in ("train", "val", "test")}
+            train, val, test = (_split(arrays, name) for name in ("train", "val", "test"))
     except Damaged as error:
         raise _damaged(path, error) from error
     return Splits(
-        name=NAME, source=str(path), task="binary-class", classes=classes, channels=1, **parts
+        name=NAME,
+        source=str(path),
+        task="binary-class",
+        classes=classes,
+        channels=1,
+        train=train,
+        val=val,
+        test=test,
     )
 
 

@@ -48,7 +48,9 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     path, _ = fetch(flag, size, data_root)
     try:
         with open_file(path) as arrays:
-            parts = {split: _split(arrays, split, flag, size, path) for split in info["n_samples"]}
+            train, val, test = (
+                _split(arrays, split, flag, size, path) for split in ("train", "val", "test")
+            )
     except Damaged as error:
         raise WrongUse(
             f"dataset: {path} is damaged or no MedMNIST file ({str(error)[:100]}); delete it to "
@@ -61,7 +63,9 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
         task=info["task"],
         classes=class_names(flag),
         channels=info["n_channels"],
-        **parts,
+        train=train,
+        val=val,
+        test=test,
     )
 
 

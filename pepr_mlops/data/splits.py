@@ -42,7 +42,8 @@ class Split:
 @dataclass(frozen=True)
 class Splits:
     """A data set as a model is trained on it. `classes` are the names of the classes or labels,
-    `channels` what the model sees: grey images are repeated when it is 3."""
+    `channels` what the model sees: grey images are repeated when it is 3, `notes` what to know of
+    how its files were read."""
 
     name: str
     source: str
@@ -52,6 +53,7 @@ class Splits:
     train: Split
     val: Split
     test: Split
+    notes: tuple[str, ...] = ()
 
 
 def draw(

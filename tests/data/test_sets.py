@@ -227,6 +227,36 @@ def test_missing_splits_are_drawn_from_train_by_class(shapes: Path) -> None:
     assert alone.val.digest() != _load(dataset=str(shapes), image_size=20, seed=1).val.digest()
 
 
+@pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "png"])
+def test_images_of_several_frames_are_counted_and_the_first_is_used(
+    suffix: str, shapes: Path
+) -> None:
+    """By training and by the check; a file of one frame in the same format is none of them."""
+    first, second = (Image.new("L", (20, 20), value) for value in (40, 200))
+    for i in range(3):
+        (shapes / f"train/dark/{i:02d}.png").unlink()
+        path = shapes / f"train/dark/{i:02d}.{suffix}"
+        frames = {"save_all": True, "append_images": [second]} if i else {}
+        first.save(path, lossless=True, **frames)  # type: ignore[arg-type]
+    splits = _load(dataset=str(shapes), image_size=20, channels="grey")
+    assert splits.notes == ("2 of 60 images have more than one frame; training uses the first",)
+    assert splits.train.images[:3].max() == 40
+    (audit,) = examine.examine(str(shapes), 28, None)
+    (found,) = [finding for finding in audit.findings if finding.kind == "frames"]
+    assert (found.severity, found.message) == ("warning", splits.notes[0])
+    assert found.examples == (f"train/dark/01.{suffix}", f"train/dark/02.{suffix}")
+
+
+def test_a_damaged_second_frame_does_not_keep_the_first_from_being_used(shapes: Path) -> None:
+    path = shapes / "train" / "dark" / "00.gif"
+    frames = [Image.new("L", (20, 20), value) for value in (40, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    at = path.read_bytes().rindex(b"\x2c")  # the second image's descriptor
+    path.write_bytes(path.read_bytes()[: at + 4])
+    splits = _load(dataset=str(shapes), image_size=20, channels="grey")
+    assert splits.notes == ("1 of 61 images have more than one frame; training uses the first",)
+
+
 def test_an_unreadable_image_is_named(shapes: Path) -> None:
     (shapes / "val" / "dark" / "00.png").write_bytes(b"no image")
     with pytest.raises(WrongUse, match=r"val/dark/00\.png is no readable image"):
