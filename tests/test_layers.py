@@ -116,7 +116,8 @@ def test_one_module_writes_mlflow_and_one_reads_it() -> None:
 def test_the_pure_modules_touch_no_files_clock_or_network() -> None:
     pure = "names spec errors safe costs performance score stats selection frame differences"
     parts = [path.stem for path in (PACKAGE / "comparison").glob("*.py")]
-    others = ["forecast", "writeback", "ledger", "data/audit", "data/twins", "data/doubtful"]
+    data = [f"data/{name}" for name in ("audit", "twins", "doubtful", "shortcuts")]
+    others = ["forecast", "writeback", "ledger", *data]
     for name in [*pure.split(), *others, *(f"comparison/{part}" for part in parts)]:
         used = _third_party(PACKAGE / f"{name}.py")
         assert not used & {"torch", "mlflow", "pathlib", "time", "io", "socket", "requests"}, name

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pepr_mlops.data.shortcuts import shortcut
 from pepr_mlops.data.splits import Labels
 from pepr_mlops.data.twins import Found, Look, Part, Twins, look, summed, twins
 from pepr_mlops.errors import nearest
@@ -153,7 +154,9 @@ def unequal(parts: Sequence[Part]) -> list[Finding]:
     shapes = {part.name: part.looks[0][1:] for part in parts if part.looks and part.looks[0]}
     if len(set(shapes.values())) < 2:
         return []
-    each = ", ".join(f"{split} {_size(h, w)} {colour}" for split, (h, w, colour) in shapes.items())
+    each = ", ".join(
+        f"{split} {size_text(h, w)} {colour}" for split, (h, w, colour) in shapes.items()
+    )
     return [Finding("error", "images", f"images differ between splits: {each}; make them alike")]
 
 
@@ -208,7 +211,7 @@ def mixture(parts: Sequence[Part]) -> list[Finding]:
     sizes = sorted({(look.height, look.width) for look in looks})
     if len(sizes) > 1:
         message = (
-            f"images have {len(sizes):,} sizes, {_size(*sizes[0])} to {_size(*sizes[-1])}; "
+            f"images have {len(sizes):,} sizes, {size_text(*sizes[0])} to {size_text(*sizes[-1])}; "
             "training makes all square of one size"
         )
         findings.append(Finding("warning", "sizes", message))
@@ -216,6 +219,25 @@ def mixture(parts: Sequence[Part]) -> list[Finding]:
     if 0 < grey < len(looks):
         message = f"grey are {grey:,} of {len(looks):,} images; training takes all as RGB"
         findings.append(Finding("warning", "colours", message))
+    return findings
+
+
+def shortcuts(properties: Mapping[str, Sequence[str]], labels: Sequence[str]) -> list[Finding]:
+    """Warnings about properties of the files of train that predict the class; `properties` have the
+    values [n] of each by its name, `labels` are the classes [n]."""
+    findings = []
+    for name, values in properties.items():
+        found = shortcut(values, labels)
+        if found is None:
+            continue
+        message = (
+            f"the {name} predicts the class: guessing by it is right for "
+            f"{found.right / found.n:.0%} of the images of train, always naming the largest class "
+            f"for {found.right_by_largest / found.n:.0%}; a model may learn that instead of what "
+            "is shown, so make the files of all classes alike"
+        )
+        examples = [f"{value}: {k} of {n} are {label}" for value, n, label, k in found.values]
+        findings.append(Finding("warning", "shortcut", message, tuple(examples[:EXAMPLES])))
     return findings
 
 
@@ -256,7 +278,7 @@ def _is_labels(array: npt.NDArray[Any]) -> bool:
     return array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] > 0
 
 
-def _size(height: int, width: int) -> str:
+def size_text(height: int, width: int) -> str:
     return f"{height}×{width}"
 
 

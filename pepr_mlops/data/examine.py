@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +26,8 @@ from pepr_mlops.data.audit import (
     classes_of,
     mixture,
     patient_faults,
+    shortcuts,
+    size_text,
     unequal,
 )
 from pepr_mlops.data.twins import Look, Part, look
@@ -88,6 +90,8 @@ class _Image(NamedTuple):
     """What is kept of a file that is an image."""
 
     look: Look
+    mode: str  # Pillow's name of how its pixels are kept, such as RGB or P
+    format: str
     further_frames: bool
 
 
@@ -145,6 +149,7 @@ def _folder(root: Path) -> Audit:
         *_ignored(root, paths),
         *_further_frames(root, images),
         *mixture(parts),
+        *_shortcuts(files.get("train", []), images),
     ]
     return audit(str(root), parts, classes, found)
 
@@ -155,8 +160,9 @@ def _decoded(path: Path) -> _Image | _Unusable:
         with Image.open(path) as image:
             if folder.is_deep(image):
                 return _Unusable("depth", image.mode)
+            mode, kind = image.mode, str(image.format)
             seen = look(np.asarray(folder.as_seen(image, folder.is_grey(image))))
-            return _Image(seen, folder.has_further_frames(image))
+            return _Image(seen, mode, kind, folder.has_further_frames(image))
     except Exception as error:  # Pillow's readers of damaged files raise anything
         return _Unusable("unreadable", one_line(error))
 
@@ -199,6 +205,17 @@ def _further_frames(root: Path, images: Mapping[Path, _Image]) -> list[Finding]:
         return []
     message = folder.frames_text(len(several), len(images))
     return [Finding("warning", "frames", message, tuple(several[:EXAMPLES]))]
+
+
+def _shortcuts(files: Sequence[tuple[str, Path]], images: Mapping[Path, _Image]) -> list[Finding]:
+    """What the files of train, each with its class, say of that besides their pixels."""
+    seen = [(label, images[path]) for label, path in files if path in images]
+    properties = {
+        "size in pixels": [size_text(image.look.height, image.look.width) for _, image in seen],
+        "colour mode": [image.mode for _, image in seen],
+        "file format": [image.format for _, image in seen],
+    }
+    return shortcuts(properties, [label for label, _ in seen])
 
 
 def _ignored(root: Path, taken: Collection[Path]) -> list[Finding]:
