@@ -13,16 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from pepr_mlops.data.shortcuts import shortcut
-from pepr_mlops.data.splits import Labels
+from pepr_mlops.data.splits import EXAMPLES, Counts, Labels, per_class, scarce
 from pepr_mlops.data.twins import Found, Look, Part, Twins, look, summed, twins
 from pepr_mlops.errors import nearest
-
-Counts = npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
 Severity = Literal["error", "warning"]
 
-EXAMPLES = 5
 _FEW = 10  # images of a class, below which its share of a score says little
 _PAIR = ["kind", "split", "path", "class", "other_split", "other_path", "other_class"]
 _IMBALANCED = 10  # times the smallest class
@@ -158,17 +155,6 @@ def unequal(parts: Sequence[Part]) -> list[Finding]:
         f"{split} {size_text(h, w)} {colour}" for split, (h, w, colour) in shapes.items()
     )
     return [Finding("error", "images", f"images differ between splits: {each}; make them alike")]
-
-
-def per_class(labels: Labels, classes: int) -> Counts:
-    """Images of each class or label."""
-    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-    return np.asarray(counts, dtype=np.int64)
-
-
-def scarce(counts: Counts, classes: Sequence[str], least: int) -> list[str]:
-    """The classes with fewer than `least` images, each with how many it has."""
-    return [f"{name} ({n})" for name, n in zip(classes, counts, strict=True) if n < least]
 
 
 def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Finding]:

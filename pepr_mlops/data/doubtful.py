@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pepr_mlops.data.audit import EXAMPLES, per_class, scarce
-from pepr_mlops.data.splits import Splits
+from pepr_mlops.data.splits import EXAMPLES, Splits, per_class, scarce
 from pepr_mlops.data.twins import Found, Part, look, summed, twins
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import DOUBTS

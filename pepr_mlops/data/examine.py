@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from pepr_mlops.data import NAMES, digits, folder, lidc, medmnist
 from pepr_mlops.data.audit import (
-    EXAMPLES,
     SPLITS,
     Audit,
     Finding,
@@ -30,6 +29,7 @@ from pepr_mlops.data.audit import (
     size_text,
     unequal,
 )
+from pepr_mlops.data.splits import EXAMPLES
 from pepr_mlops.data.twins import Look, Part, look
 from pepr_mlops.errors import WrongUse, nearest, one_line
 

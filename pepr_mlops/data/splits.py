@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.performance import MULTI_LABEL, Task
+from pepr_mlops.performance import Task
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
+
+EXAMPLES = 5  # of what a message counts
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,17 @@ def with_fraction(splits: Splits, fraction: float, seed: int) -> Splits:
     return replace(splits, train=splits.train.take(drawn))
 
 
+def per_class(labels: Labels, classes: int) -> Counts:
+    """Images of each class or label."""
+    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    return np.asarray(counts, dtype=np.int64)
+
+
+def scarce(counts: Counts, classes: Sequence[str], least: int) -> list[str]:
+    """The classes with fewer than `least` images, each with how many it has."""
+    return [f"{name} ({n})" for name, n in zip(classes, counts, strict=True) if n < least]
+
+
 def check(splits: Splits) -> None:
     """Raise `WrongUse` where a split is empty or a class has no training image."""
     for name in ("val", "test"):
@@ -92,13 +107,9 @@ def check(splits: Splits) -> None:
                 f"dataset: {splits.name} has no image in its {name} split; add some there, or to "
                 "train where that split is drawn from it"
             )
-    labels = splits.train.labels
-    if splits.task == MULTI_LABEL:
-        counts = labels.sum(axis=0)
-    else:
-        counts = np.bincount(labels, minlength=len(splits.classes))
+    counts = per_class(splits.train.labels, len(splits.classes))
     if not counts.all():
-        absent = ", ".join(splits.classes[i] for i in np.flatnonzero(counts == 0)[:5])
+        absent = ", ".join(splits.classes[i] for i in np.flatnonzero(counts == 0)[:EXAMPLES])
         raise WrongUse(
             f"dataset: {splits.name} has no training image of class {absent}; add images, remove "
             "the class from all splits or raise fraction"
