@@ -49,7 +49,7 @@ class Claimed(PeprError):
     reason = "claimed"
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     """What a check of this machine or of a server found, and what to do about it.
 
     `state` is `ok`, `note` where work goes on with less, or `fails` where it does not.

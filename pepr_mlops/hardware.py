@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pepr_mlops.errors import Finding, WrongUse
+from pepr_mlops.errors import Check, WrongUse
 from pepr_mlops.processes import allowed_cpus, allowed_memory
 
 if TYPE_CHECKING:
@@ -109,27 +109,27 @@ def describe(device: torch.device) -> dict[str, str]:
     return tags
 
 
-def findings() -> list[Finding]:
+def checks() -> list[Check]:
     """The CPU, the memory and the devices of PyTorch, and why a GPU is not among them."""
     import torch
 
     cpu = f"{_cpu_model()}; {allowed_cpus():g} of {os.cpu_count()} CPUs may be used"
     memory = f"{allowed_memory() / 1e9:.1f} GB may be used"
-    found = [Finding("machine", "CPU", "ok", cpu), Finding("machine", "memory", "ok", memory)]
+    found = [Check("machine", "CPU", "ok", cpu), Check("machine", "memory", "ok", memory)]
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             tags = _gpu(torch.device("cuda", i))
             driver = tags.get("pepr.gpu_driver", tags.get("pepr.gpu_nvml", "unknown"))
             total_gb = torch.cuda.get_device_properties(i).total_memory / 1e9
             text = f"{tags['pepr.gpu']}, {total_gb:.0f} GB, driver {driver}"
-            found.append(Finding("machine", f"cuda:{i}", "ok", text))
+            found.append(Check("machine", f"cuda:{i}", "ok", text))
         return found
     if torch.backends.mps.is_available():
-        return [*found, Finding("machine", "mps", "ok", "Apple GPU")]
+        return [*found, Check("machine", "mps", "ok", "Apple GPU")]
     return [*found, _no_gpu()]
 
 
-def _no_gpu() -> Finding:
+def _no_gpu() -> Check:
     import pynvml
     import torch
 
@@ -151,7 +151,7 @@ def _no_gpu() -> Finding:
             f"{cuda // 1000}.{cuda % 1000 // 10}, this PyTorch for {torch.version.cuda}"
         )
         remedy = "update the driver, or install a PyTorch built for its CUDA version"
-    return Finding("machine", "GPU", "note", why, remedy)
+    return Check("machine", "GPU", "note", why, remedy)
 
 
 def versions() -> dict[str, str]:

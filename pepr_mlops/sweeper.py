@@ -284,14 +284,14 @@ def run(
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
-    for text in _doubts(specs, settings.strict):
-        note(text)
-    tracking.prepare(_experiments(specs), settings.tracking_uri)
     before = _read(specs, settings)
+    done = set(before.loc[before["status"] == "FINISHED", "spec"])
+    doubts = _doubts([s for s in specs if s.fingerprint not in done], settings.strict)
+    tracking.prepare(_experiments(specs), settings.tracking_uri)
     found = _earlier(specs, before, settings.tracking_uri)
     tracking.identify(found.fingerprints, settings.tracking_uri)
     before = found.told_in(before)
-    for text in (*found.texts(), *_other_runs(specs, before, settings.tracking_uri)):
+    for text in (*doubts, *found.texts(), *_other_runs(specs, before, settings.tracking_uri)):
         note(text)
     worker = Worker(
         resolved(settings.tracking_uri),

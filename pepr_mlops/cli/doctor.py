@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from pepr_mlops.cli.written import say
-from pepr_mlops.errors import Finding, PeprError, WorkFailed
+from pepr_mlops.errors import Check, PeprError, WorkFailed
+from pepr_mlops.safe import without_password
 
 _EXAMPLE = """
     \b
@@ -36,36 +37,37 @@ def command(tracking_uri: str | None, form: str) -> int:
     from pepr_mlops import hardware
 
     versions = hardware.versions()
-    findings = []
-    for finding in _findings(tracking_uri):
-        findings.append(finding)
+    checks = []
+    for found in _checks(tracking_uri):
+        check = found._replace(found=without_password(found.found))
+        checks.append(check)
         if form == "text":
-            say(_line(finding))
+            say(_line(check))
     if form == "json":
-        rows = [finding._asdict() for finding in findings]
-        say(json.dumps({"versions": versions, "findings": rows}, indent=2))
+        rows = [check._asdict() for check in checks]
+        say(json.dumps({"versions": versions, "checks": rows}, indent=2))
     else:
         say("versions   " + ", ".join(f"{name} {version}" for name, version in versions.items()))
-    return int(any(finding.state == "fails" for finding in findings))
+    return int(any(check.state == "fails" for check in checks))
 
 
-def _line(finding: Finding) -> str:
-    line = f"{_MARKS[finding.state]}  {finding.part:8} {finding.what}: {finding.found}"
-    return line if finding.remedy is None else f"{line}\n{'':13}-> {finding.remedy}"
+def _line(check: Check) -> str:
+    line = f"{_MARKS[check.state]}  {check.part:8} {check.what}: {check.found}"
+    return line if check.remedy is None else f"{line}\n{'':13}-> {check.remedy}"
 
 
-def _findings(tracking_uri: str | None) -> Iterator[Finding]:
+def _checks(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops import hardware
     from pepr_mlops.meter import access
 
-    yield from hardware.findings()
+    yield from hardware.checks()
     device = hardware.resolve_device("auto")
-    yield from access.findings(device.type, hardware.gpu_of(device)[0])
+    yield from access.checks(device.type, hardware.gpu_of(device)[0])
     yield from _tracking(tracking_uri)
     yield from _disks()
 
 
-def _tracking(tracking_uri: str | None) -> Iterator[Finding]:
+def _tracking(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops import query
     from pepr_mlops.query import sql
     from pepr_mlops.safe import address
@@ -77,31 +79,31 @@ def _tracking(tracking_uri: str | None) -> Iterator[Finding]:
         sql.check_exists(uri)
     except PeprError:
         text = f"{address(uri)} is not there yet; the first job makes it"
-        yield Finding("tracking", "store", "note", text)
+        yield Check("tracking", "store", "note", text)
         return
     try:
         text = f"{address(uri)}: {query.store_version(uri)}"
-        yield Finding("tracking", "server", "ok", text)
+        yield Check("tracking", "server", "ok", text)
     except WorkFailed as error:
         remedy = "start the server, or name another with --tracking-uri or MLFLOW_TRACKING_URI"
-        yield Finding("tracking", "server", "fails", str(error), remedy)
+        yield Check("tracking", "server", "fails", str(error), remedy)
         return
-    yield from access.findings(uri)
+    yield from access.checks(uri)
 
 
-def _disks() -> Iterator[Finding]:
+def _disks() -> Iterator[Check]:
     """Size of each cache, and what is free where caches, temporary files and the work are."""
     folders = _folders()
     for name, folder in folders.items():
-        yield Finding("caches", name, "ok", f"{_size_mb(folder):,.1f} MB in {folder}")
+        yield Check("caches", name, "ok", f"{_size_mb(folder):,.1f} MB in {folder}")
     places = {*folders.values(), Path.cwd(), Path(os.environ.get("TMPDIR") or "/tmp")}
     for place, free_gb in _free_gb(places).items():
         text = f"{free_gb:.1f} GB at {place}"
         if free_gb < _SCARCE_GB:
             remedy = "make room, or move caches elsewhere (HF_HOME, XDG_CACHE_HOME)"
-            yield Finding("disk", "free", "note", text, remedy)
+            yield Check("disk", "free", "note", text, remedy)
         else:
-            yield Finding("disk", "free", "ok", text)
+            yield Check("disk", "free", "ok", text)
 
 
 def _folders() -> dict[str, Path]:

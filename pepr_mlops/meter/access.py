@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pepr_mlops.errors import Finding
+from pepr_mlops.errors import Check
 from pepr_mlops.meter import open_meter
 from pepr_mlops.names import COMPONENTS
 
@@ -16,7 +16,7 @@ _CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _GUIDE = "https://ml.energy/zeus/getting_started"
 
 
-def findings(accelerator: str, gpu_uuids: Sequence[str]) -> list[Finding]:
+def checks(accelerator: str, gpu_uuids: Sequence[str]) -> list[Check]:
     """How the energy of each component would be known for work on `accelerator` (`cuda`, `mps`,
     `cpu`) with these GPUs."""
     meter = open_meter("auto", accelerator, gpu_uuids, lambda: None)
@@ -27,14 +27,14 @@ def findings(accelerator: str, gpu_uuids: Sequence[str]) -> list[Finding]:
     found = []
     for source, components in by_source.items():
         if source == "measured":
-            found.append(Finding("energy", components, "ok", f"measured by {meter.method}"))
+            found.append(Check("energy", components, "ok", f"measured by {meter.method}"))
         else:
             text = f"estimated by {meter.method.partition('; not measured')[0]}"
-            found.append(Finding("energy", components, "note", text, cpu_remedy()))
+            found.append(Check("energy", components, "note", text, cpu_remedy()))
     for component, why in meter.notes.items():
         remedy = cpu_remedy() if component == "cpu" else f"see {_GUIDE}"
-        found.append(Finding("energy", component, "note", f"not read: {why}", remedy))
-    return found or [Finding("energy", "sensors", "note", "none was found", f"see {_GUIDE}")]
+        found.append(Check("energy", component, "note", f"not read: {why}", remedy))
+    return found or [Check("energy", "sensors", "note", "none was found", f"see {_GUIDE}")]
 
 
 def cpu_remedy() -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pepr_mlops import journal
-from pepr_mlops.errors import Finding, WorkFailed
+from pepr_mlops.errors import Check, WorkFailed
 from pepr_mlops.journal import Entry
 from pepr_mlops.server import connect, impatient, told
 from pepr_mlops.tracking.link import reason, send
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _EXPERIMENT = "pepr doctor"
 
 
-def findings(tracking_uri: str | None = None) -> Iterator[Finding]:
+def checks(tracking_uri: str | None = None) -> Iterator[Check]:
     """Log a run with an artifact and delete it: what the server and its artifact store allow.
 
     The experiment it is in is deleted too; the artifact of some bytes is left to `mlflow gc`.
@@ -31,15 +31,15 @@ def findings(tracking_uri: str | None = None) -> Iterator[Finding]:
             yield from _try(connect(tracking_uri))
         except WorkFailed as error:
             remedy = "see that the server runs and that you may write to it"
-            yield Finding("tracking", "runs", "fails", str(error), remedy)
+            yield Check("tracking", "runs", "fails", str(error), remedy)
     waiting = len(list(journal.home().glob("[!.]*")))
     if waiting:
         runs = "1 run is" if waiting == 1 else f"{waiting} runs are"
         text = f"{runs} not complete on the server; the rest is in {journal.home()}"
-        yield Finding("tracking", "journals", "note", text, "pepr sync")
+        yield Check("tracking", "journals", "note", text, "pepr sync")
 
 
-def _try(client: MlflowClient) -> Iterator[Finding]:
+def _try(client: MlflowClient) -> Iterator[Check]:
     from mlflow.exceptions import MlflowException
 
     uri = str(client.tracking_uri)
@@ -51,7 +51,7 @@ def _try(client: MlflowClient) -> Iterator[Finding]:
         with told(uri):
             client.log_metric(run.run_id, "written", 1.0)
             took_ms = (time.perf_counter() - began_s) * 1000
-        yield Finding("tracking", "runs", "ok", f"can be written, in {took_ms:.0f} ms")
+        yield Check("tracking", "runs", "ok", f"can be written, in {took_ms:.0f} ms")
         yield _try_artifact(client, run.run_id, str(run.artifact_uri))
     finally:
         with suppress(MlflowException):  # a user who may not delete
@@ -59,7 +59,7 @@ def _try(client: MlflowClient) -> Iterator[Finding]:
             client.delete_experiment(experiment)
 
 
-def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Finding:
+def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Check:
     uri = str(client.tracking_uri)
     try:
         with told(uri):
@@ -69,14 +69,14 @@ def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Finding:
             f"see that this machine may write to {place}, or let the server store artifacts "
             "(mlflow server --serve-artifacts); `pepr sync` then sends what runs have kept"
         )
-        return Finding(
+        return Check(
             "tracking", "artifacts", "fails", reason(error.__cause__ or error, uri), remedy
         )
     if uri.startswith(("http", "sqlite")) or not place.startswith((os.getcwd(), "file:")):
-        return Finding("tracking", "artifacts", "ok", f"can be written to {place}")
+        return Check("tracking", "artifacts", "ok", f"can be written to {place}")
     remedy = "put `mlflow server` in front of the database, or give experiments a shared place"
     text = f"are written to {place}, in the folder that each job starts in"
-    return Finding("tracking", "artifacts", "note", text, remedy)
+    return Check("tracking", "artifacts", "note", text, remedy)
 
 
 def _experiment(client: MlflowClient) -> str:

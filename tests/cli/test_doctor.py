@@ -16,11 +16,11 @@ from pepr_mlops.meter import access
 
 
 def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], str]:
-    """Exit status, findings by part and name, and the whole text."""
+    """Exit status, checks by part and name, and the whole text."""
     result = CliRunner().invoke(command, [*words, "--format", "json"], standalone_mode=False)
     assert result.exception is None, result.output
-    findings = json.loads(result.stdout)["findings"]
-    return result.return_value, {(f["part"], f["what"]): f for f in findings}, result.stdout
+    checks = json.loads(result.stdout)["checks"]
+    return result.return_value, {(f["part"], f["what"]): f for f in checks}, result.stdout
 
 
 def test_a_store_that_works_is_written_to_and_left_as_it_was(store: str) -> None:
@@ -67,6 +67,14 @@ def test_artifacts_that_cannot_be_written_fail_alone(store: str, tmp_path: Path)
     assert artifacts["state"] == "fails"
     assert "Not a directory" in artifacts["found"]
     assert str(blocked) in artifacts["remedy"]
+
+
+def test_no_secret_of_an_artifact_store_is_shown(store: str, tmp_path: Path) -> None:
+    place = (tmp_path / "store").as_uri() + "/sig?password=only-for-tests"
+    MlflowClient().create_experiment("pepr doctor", place)
+    _, found, text = _doctor()
+    assert found["tracking", "artifacts"]["found"].startswith("can be written to file:")
+    assert "only-for-tests" not in text
 
 
 def test_a_server_that_is_away_fails_and_the_rest_is_checked(
