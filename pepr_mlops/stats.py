@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pepr_mlops.errors import WrongUse
@@ -15,6 +15,7 @@ from pepr_mlops.score import QUANTILES, Bounds, Floats, Method, limits, scale
 
 FEWEST = 3  # observations without which a test says nothing
 _DRAWN = 50_000  # runs drawn at a time, which stay in the cache of the processor
+NOT_DRAWN = "not drawn"
 _ROUNDING = 1e-12  # relative; what differs by less does not differ
 
 
@@ -204,30 +205,65 @@ def intervals(
     """Percentile bootstrap of every model's score and rank within one comparison set.
 
     `runs` has one row per run with `model`, `performance` and the columns of `scoring.costs`.
-    Each draw takes each model's runs anew with replacement (its seeds), adds to each cost the
-    relative error of `error` (its standard deviation by column, such as 0.05 for energy; the costs
-    of one run err together, since CO2e is made of energy), averages them per model, and
-    normalises, scores and ranks the whole set again. A model with one run varies by the error of
-    its costs alone.
+    Each draw takes each model's runs with replacement (its seeds), adds to each cost the relative
+    error of `error` (its standard deviation by column, such as 0.05 for energy; the costs of one
+    run err together, since CO2e is made of energy), averages them per model, and normalises,
+    scores and ranks the whole set again. A model with one run varies as the runs of the others do
+    (`_as_others`), and by the error of its costs alone where each model has one run.
 
-    One row per model: `ci_low`, `ci_high` of the score, `rank_low`, `rank_high`, and `top_share`,
-    the share of draws in which it is among the `top` best. The percentile bootstrap of a handful
-    of seeds is narrower than the truth. Without draws everything is missing.
+    One row per model: `ci_low`, `ci_high` of the score, `rank_low`, `rank_high`, `top_share`, the
+    share of draws in which it is among the `top` best, and `no_interval`, which says why `ci_low`
+    and `ci_high` are missing where no draw changes the score, and is empty elsewhere. The
+    percentile bootstrap of a handful of seeds is narrower than the truth. Without draws everything
+    is missing.
     """
     if draws == 0:
         return pd.DataFrame(
             np.nan,
             index=pd.Index(sorted(runs["model"].unique()), name="model"),
             columns=["ci_low", "ci_high", "rank_low", "rank_high", "top_share"],
-        )
-    rng = np.random.default_rng(seed)
+        ).assign(no_interval=NOT_DRAWN)
     model, models = pd.factorize(runs["model"], sort=True)
-    columns = ["performance", *scoring.costs]
-    means = {c: np.empty((draws, len(models))) for c in columns}
+    means = _drawn_means(runs, model, scoring.costs, error, draws, seed)
+    scores = scoring.scores(means["performance"], means)
+    ranks = stats.rankdata(-scores, axis=1, method="min")
+    tail = (1 - level) / 2
+    low, high = np.quantile(scores, [tail, 1 - tail], axis=0)
+    rank_low, rank_high = np.quantile(
+        ranks, [tail, 1 - tail], axis=0, method="closest_observation"
+    ).astype(int)
+    varies = high - low > _ROUNDING * high
+    erring = any(error.get(c) for c in scoring.costs)
+    return pd.DataFrame(
+        {
+            "ci_low": np.where(varies, low, np.nan),
+            "ci_high": np.where(varies, high, np.nan),
+            "rank_low": rank_low,
+            "rank_high": rank_high,
+            "top_share": (ranks <= top).mean(axis=0),
+            "no_interval": np.where(varies, "", _why_none(np.bincount(model), erring)),
+        },
+        index=pd.Index(models, name="model"),
+    )
+
+
+def _drawn_means(
+    runs: pd.DataFrame,
+    model: NDArray[np.intp],
+    costs: Sequence[str],
+    error: Mapping[str, float],
+    draws: int,
+    seed: int,
+) -> dict[str, Floats]:
+    """Mean performance and costs by column, [draws, models]; `model` numbers that of each run."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(model)
+    columns = ["performance", *costs]
+    means = {c: np.empty((draws, len(counts))) for c in columns}
     order = np.argsort(model, kind="stable")  # groupby would copy every frame
-    ends = np.cumsum(np.bincount(model))
+    ends = np.cumsum(counts)
     of = {c: np.split(runs[c].to_numpy(float)[order], ends[:-1]) for c in columns}
-    for j, n in enumerate(np.diff(ends, prepend=0)):
+    for j, n in enumerate(counts):
         at_once = max(1, _DRAWN // n)
         for start in range(0, draws, at_once):
             some = slice(start, min(start + at_once, draws))
@@ -240,33 +276,76 @@ def intervals(
                     drawn *= 1 + error[c] * misread
                     np.maximum(drawn, 0, out=drawn)
                 means[c][some, j] = drawn.mean(axis=1)
-    scores = scoring.scores(means["performance"], means)
-    ranks = stats.rankdata(-scores, axis=1, method="min")
-    tail = (1 - level) / 2
-    low, high = np.quantile(scores, [tail, 1 - tail], axis=0)
-    rank_low, rank_high = np.quantile(
-        ranks, [tail, 1 - tail], axis=0, method="closest_observation"
-    ).astype(int)
-    return pd.DataFrame(
-        {
-            "ci_low": low,
-            "ci_high": high,
-            "rank_low": rank_low,
-            "rank_high": rank_high,
-            "top_share": (ranks <= top).mean(axis=0),
-        },
-        index=pd.Index(models, name="model"),
-    )
+    alone = counts == 1
+    if alone.any() and not alone.all():
+        spread, freedom = pooled_spread(of, costs)
+        moved = _as_others(spread, freedom, (draws, int(alone.sum())), rng)
+        p = means["performance"]
+        p[:, alone] = np.clip(p[:, alone] + moved[..., 0], 0, 1)
+        for i, c in enumerate(costs, 1):
+            means[c][:, alone] *= np.maximum(1 + moved[..., i], 0)
+    return means
+
+
+def pooled_spread(of: Mapping[str, Sequence[Floats]], costs: Sequence[str]) -> tuple[Floats, int]:
+    """How runs of one model differ: their covariance, pooled over the models with several runs.
+
+    `of` has the values of each model's runs by column. Rows and columns are `performance`, in its
+    unit, and each cost relative to its mean over the model's runs: sum((n - 1) S) / sum(n - 1)
+    of the n runs and the covariance S of each model.
+    The second number is sum(n - 1), its degrees of freedom.
+    """
+    several = [j for j, values in enumerate(of["performance"]) if len(values) > 1]
+    apart = [np.concatenate([of["performance"][j] - of["performance"][j].mean() for j in several])]
+    for c in costs:
+        means = [of[c][j].mean() for j in several]
+        apart.append(
+            np.concatenate(
+                [of[c][j] / (m or 1) - (m > 0) for j, m in zip(several, means, strict=True)]
+            )
+        )
+    freedom = len(apart[0]) - len(several)
+    return np.array(apart) @ np.array(apart).T / freedom, freedom
+
+
+def _as_others(
+    spread: Floats, freedom: int, shape: tuple[int, int], rng: np.random.Generator
+) -> Floats:
+    """What single runs may be off their model's mean by, [draws, models, columns of `spread`].
+
+    Multivariate t: where all models spread alike and normally, a run less its mean over the pooled
+    standard deviation has Student's t distribution with the pooled degrees of freedom (G. Box,
+    J. Hunter, W. Hunter 2005, Statistics for Experimenters, chapter 4). The uncertainty of the
+    pooled spread is common to all models of one draw.
+    """
+    values, directions = np.linalg.eigh(spread)
+    root = directions * np.sqrt(np.maximum(values, 0))
+    scale_ = np.sqrt(freedom / rng.chisquare(freedom, shape[0]))
+    drawn = rng.standard_normal((*shape, len(spread))) @ root.T
+    return np.asarray(drawn * scale_[:, None, None])
+
+
+def _why_none(counts: NDArray[np.intp], erring: bool) -> list[str]:
+    """Why the score of a model with so many runs does not vary, if it does not.
+
+    `erring`: whether costs have an error, which moves no R that the scale holds at 0 or 1.
+    """
+    if counts.max() > 1:
+        alone = "one run, and the runs of other models do not differ"
+    else:
+        alone = "one run, R fixed by the scale" if erring else "one run, no error of its cost"
+    return [alone if n == 1 else "its runs give one score" for n in counts]
 
 
 def interval_texts(rows: pd.DataFrame) -> tuple[list[str], list[str]]:
     """The intervals of `intervals` as people read them, of each row's score and of its rank.
 
-    An interval of no width is left out: single runs and a cost without error do not tell how a
-    score varies. So are the ranks where that is so of every row.
+    Where there is none it says why. The ranks are left out where no row has an interval.
     """
-    low, high = rows["ci_low"], rows["ci_high"]
-    known = bool((low < high).any())
-    of_scores = [f"{a:.4f}–{b:.4f}" if a < b else "" for a, b in zip(low, high, strict=True)]
+    known = bool(rows["ci_low"].notna().any())
+    of_scores = [
+        f"none: {why}" if why else f"{low:.4f}–{high:.4f}"
+        for low, high, why in zip(rows["ci_low"], rows["ci_high"], rows["no_interval"], strict=True)
+    ]
     ranks = zip(rows["rank_low"], rows["rank_high"], strict=True)
     return of_scores, [f"{a:.0f}–{b:.0f}" if known else "" for a, b in ranks]

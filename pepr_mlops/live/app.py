@@ -35,6 +35,7 @@ from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import NothingToDraw
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.safe import address
+from pepr_mlops.stats import NOT_DRAWN
 
 _log = logging.getLogger(__name__)
 
@@ -379,7 +380,7 @@ class _Page:
             "version": self._knowledge.version(state.experiments),
             "search": states.written(plain, self._default),
             "dark": dark,
-            "waits": "" if material.models["ci_low"].notna().all() else address,
+            "waits": address if (material.models["no_interval"] == NOT_DRAWN).any() else "",
         }
         same = before is not None and not seen["waits"] and before == {
             **seen, "waits": before["waits"]}  # fmt: skip

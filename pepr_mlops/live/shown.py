@@ -22,7 +22,7 @@ from pepr_mlops.report.kinds import OF_A_SET
 from pepr_mlops.report.material import KEYS, Material, cost_unit
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.selection import Budget
-from pepr_mlops.stats import interval_texts
+from pepr_mlops.stats import NOT_DRAWN, interval_texts
 
 _GREY = "rgba(128,128,128,0.25)"
 _MOST_FLAGS = 60  # characters of a cell
@@ -88,7 +88,7 @@ def headline(shown: Ranking) -> str:
     best = shown.fitting.iloc[0]
     top = shown.fitting.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
     interval = ""
-    if best["ci_low"] < best["ci_high"]:
+    if not best["no_interval"]:
         interval = f" (95 % {best['ci_low']:.4f} to {best['ci_high']:.4f})"
     first = (
         f"{best['label']} has the best PePR-{best['scored_by']}, {best['score']:.4f}{interval}, "
@@ -125,7 +125,7 @@ def table(shown: Ranking, material: Material, state: State) -> Table:
                 "flags"]  # fmt: skip
     cells = []
     for row, interval, ranks in zip(rows.to_dict("records"), *interval_texts(rows), strict=True):
-        missing = math.isnan(row["ci_low"])
+        missing = row["no_interval"] == NOT_DRAWN
         cells.append(
             (
                 str(row["rank"]),

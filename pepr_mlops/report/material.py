@@ -52,7 +52,7 @@ class Material:
 
     | frame | a row is | columns |
     | --- | --- | --- |
-    | `models` | a model in a comparison set, best first | `comparison_set`, `experiment`, `model`, `variant`, `label`, `main`, `n`, `performance`, `performance_sd`, `parameters`, `kind`, `efficient`, `size` (missing where not known), `energy_source`, `codes`, `run_id` (the newest of its runs), `scored_by`, `R`, `score`, `ci_low`, `ci_high`, `rank`, `rank_low`, `rank_high`, and for each resource NAME `cost NAME`, `R NAME`, `PePR-NAME` |
+    | `models` | a model in a comparison set, best first | `comparison_set`, `experiment`, `model`, `variant`, `label`, `main`, `n`, `performance`, `performance_sd`, `parameters`, `kind`, `efficient`, `size` (missing where not known), `energy_source`, `codes`, `run_id` (the newest of its runs), `scored_by`, `R`, `score`, `ci_low`, `ci_high`, `no_interval`, `rank`, `rank_low`, `rank_high`, and for each resource NAME `cost NAME`, `R NAME`, `PePR-NAME` |
     | `runs` | a run that was scored | those of the frame of runs, `comparison_set`, `variant`, `label` |
     | `epochs` | a run and epoch | `run_id`, `step`, metrics of HISTORY and what is P |
     | `sets` | a comparison set | `comparison_set`, `experiment`, `main`, `models`, `runs`, `scored_by`, `fingerprint`, `energy_source`, `shared`, `bounds`, `mixed` |

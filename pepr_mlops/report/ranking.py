@@ -27,8 +27,8 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     """All models of a set, best first: the columns of Table 1 and the intervals.
 
     `rank`, `model`, `kind`, `efficient`, `parameters_m` (millions), `cost NAME` for each resource,
-    `P`, `P_sd` and `n` (over seeds), `score`, `ci_low`, `ci_high`, `rank_low`, `rank_high`,
-    `energy_source`, `codes`, `run_id`.
+    `P`, `P_sd` and `n` (over seeds), `score`, `ci_low`, `ci_high`, `no_interval` (why they are
+    missing), `rank_low`, `rank_high`, `energy_source`, `codes`, `run_id`.
     """
     rows = material.of(comparison_set).sort_values(
         ["rank", PERFORMANCE], ascending=[True, False], kind="stable"
@@ -41,7 +41,7 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     )
     costs = [f"cost {name}" for name in material.resources(comparison_set)]
     columns = ["rank", "label", "kind", "efficient", "parameters_m", *costs, "P", "P_sd", "n"]
-    columns += ["score", "ci_low", "ci_high", "rank_low", "rank_high"]
+    columns += ["score", "ci_low", "ci_high", "no_interval", "rank_low", "rank_high"]
     columns += ["energy_source", "codes", "run_id"]
     return rows[columns].rename(columns={"label": "model"}).reset_index(drop=True)
 
@@ -156,8 +156,8 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     shown = listed(table, options.top)
     by = material.of(comparison_set)["scored_by"].iloc[0]
     first = table.iloc[0]
-    interval, claims = "no interval is known", ""
-    if first["ci_low"] < first["ci_high"]:
+    interval, claims = f"no interval: {first['no_interval']}", ""
+    if not first["no_interval"]:
         interval = f"95 % interval {first['ci_low']:.4f} to {first['ci_high']:.4f}"
         sure = int((table["rank_low"] == 1).sum())
         claims = (

@@ -117,8 +117,8 @@ def answer(material: Material, comparison_set: str) -> Answer:
     as_good = int((rows[PERFORMANCE] == top[PERFORMANCE]).sum()) - 1
     interval = (
         f"95 % {best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}"
-        if best["ci_low"] < best["ci_high"]
-        else f"no interval is known, rank {best['rank']} of {len(rows)}"
+        if not best["no_interval"]
+        else f"no interval: {best['no_interval']}; rank {best['rank']} of {len(rows)}"
     )
     first = (
         f"{best['label']} gives the most per resource: PePR-{by} {best['score']:.4f} ({interval}), "
@@ -372,7 +372,8 @@ def _intervals(material: Material, comparison_set: str) -> str:
     names = question.resources if question.weights else question.resources[:1]
     held = []
     if rows["n"].max() > 1:
-        held.append("the runs of each model")
+        alone = " (one run alone varies as those of the other models do)"
+        held.append("the runs of each model" + (alone if rows["n"].min() == 1 else ""))
     if about_energy([column(material.runs, name) for name in names]):
         held.append(f"a relative error of energy of {question.energy_error:.0%}")
     if not held:

@@ -13,6 +13,7 @@ from pepr_mlops import query, view
 from pepr_mlops.errors import PeprError
 from pepr_mlops.live.knowledge import Knowledge, Recent
 from pepr_mlops.live.state import State
+from pepr_mlops.stats import NOT_DRAWN
 
 DERMA = ("derma",)
 
@@ -64,14 +65,14 @@ def test_what_a_control_does_not_change_is_not_done_again(
     state = State(experiments=DERMA, resources=("E", "M"), weights=(0.5, 0.5))
     quick, _ = known.material(state, thorough=False)
     assert done == ["read", "sort", "material"]
-    assert quick.models["ci_low"].isna().all()
+    assert (quick.models["no_interval"] == NOT_DRAWN).all()
     known.material(replace(state, weights=(0.9, 0.1)), thorough=False)
     assert done[3:] == ["material"]
     known.material(replace(state, at_least=0.5, colour="kind"), thorough=False)
     assert done[4:] == []
     whole, _ = known.material(state)
     assert done[4:] == ["sort", "material"]  # of those beside, of which there are none
-    assert whole.models["ci_low"].notna().all()
+    assert NOT_DRAWN not in set(whole.models["no_interval"])
     assert known.material(state, thorough=False)[0] is whole  # intervals that are known stay
     assert list(whole.models["score"]) == list(quick.models["score"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pandas as pd
@@ -18,6 +17,7 @@ from pepr_mlops.live.state import State
 from pepr_mlops.report import theme
 from pepr_mlops.report.board import parse
 from pepr_mlops.report.material import Material, Part, gather
+from pepr_mlops.stats import NOT_DRAWN
 
 EVIL = "<b>mine</b>"
 MODELS = {  # P, Wh, GB
@@ -89,7 +89,7 @@ def test_a_budget_of_a_metric_that_no_score_is_made_of() -> None:
 
 def test_intervals_that_are_not_there_yet_are_not_made_up() -> None:
     material = _material(VIEW)
-    blank = material.models.assign(ci_low=math.nan, ci_high=math.nan, rank_low=math.nan)
+    blank = material.models.assign(no_interval=NOT_DRAWN)
     ranking = shown.ranking(replace(material, models=blank), VIEW)
     table = shown.table(ranking, material, VIEW)
     assert {row[table.headings.index("95 % interval")] for row in table.rows} == {"…"}

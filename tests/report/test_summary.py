@@ -203,7 +203,7 @@ def test_a_doubtful_answer_is_said_to_be_one() -> None:
 def test_no_interval_is_claimed_where_none_is_known() -> None:
     question = Question(resources=("M",), draws=50)
     (answer,) = summarise(material(RUNS, question=question)).answers
-    assert "(no interval is known, rank 1 of 3)" in answer.best
+    assert "(no interval: one run, no error of its cost; rank 1 of 3)" in answer.best
 
 
 def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
