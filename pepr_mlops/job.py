@@ -408,11 +408,12 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
 def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
     """What no metric holds: why it stopped early, and the predictions on the test set."""
     from pepr_mlops.performance import confusion
-    from pepr_mlops.report.confusion import figure
+    from pepr_mlops.report.confusion import picture, table
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})
     logged.predictions(result.labels, result.probabilities, splits.classes)
     counts = confusion(result.labels, result.probabilities, splits.task)
     title = f"{spec.model} on the {splits.name} test set"
-    logged.figure(figure(counts, splits.classes, splits.task, title), "confusion_matrix.html")
+    logged.file("confusion_matrix.png", picture(counts, splits.classes, splits.task, title))
+    logged.file("confusion_matrix.csv", table(counts, splits.classes, splits.task).encode())

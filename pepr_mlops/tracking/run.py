@@ -28,7 +28,6 @@ from pepr_mlops.tracking.link import BUSY, Link, send
 from pepr_mlops.tracking.store import TAG_LIMIT
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     from mlflow import MlflowClient
 
     from pepr_mlops.data import Splits
@@ -113,7 +112,7 @@ class Run:
         self.link.put("inputs", inputs=inputs)
 
     def spec(self, spec: Mapping[str, Any]) -> None:
-        self._file("spec.json", json.dumps(spec, indent=2).encode())
+        self.file("spec.json", json.dumps(spec, indent=2).encode())
 
     def predictions(self, labels: Ints, probabilities: Floats, classes: tuple[str, ...]) -> None:
         """Test labels and probabilities as `predictions.npz`, readable without pickle."""
@@ -121,16 +120,13 @@ class Run:
         np.savez_compressed(
             content, labels=labels, probabilities=probabilities, classes=np.array(classes)
         )
-        self._file("predictions.npz", content.getvalue())
-
-    def figure(self, figure: go.Figure, name: str) -> None:
-        """Log a page that needs no network, for the 5 MB that plotly.js takes."""
-        self._file(name, figure.to_html(include_plotlyjs=True).encode())
+        self.file("predictions.npz", content.getvalue())
 
     def end(self, status: str) -> None:
         self.link.put("end", status=status, time_ms=_now_ms())
 
-    def _file(self, name: str, content: bytes) -> None:
+    def file(self, name: str, content: bytes) -> None:
+        """Log an artifact."""
         self.link.put("file", content, name=name)
 
 
