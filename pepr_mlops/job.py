@@ -412,7 +412,7 @@ def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> N
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})
-    logged.predictions(result.labels, result.probabilities, splits.classes)
+    logged.predictions(result.labels, result.probabilities, splits.classes, splits.test.origins)
     counts = confusion(result.labels, result.probabilities, splits.task)
     title = f"{spec.model} on the {splits.name} test set"
     logged.file("confusion_matrix.png", picture(counts, splits.classes, splits.task, title))

@@ -83,6 +83,8 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert RunSpec(**stored) == spec
     with np.load(_artifact(found.info.run_id, "predictions.npz")) as predictions:
         right = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
+        folders = [str(name).split("/")[:2] for name in predictions["files"]]
+        assert folders == [["test", ("dark", "light")[i]] for i in predictions["labels"]]
     assert right.mean() == found.data.metrics["test/accuracy"]
     head, *rows = _artifact(found.info.run_id, "confusion_matrix.csv").read_text().splitlines()
     assert head == "true class,dark,light"

@@ -18,7 +18,7 @@ def load() -> Splits:
     """60 % / 20 % / 20 % by class as in the PePR paper; 16 grey levels spread over 0 to 255."""
     rows = _rows()  # 64 grey levels and the digit
     images = np.rint(rows[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    everything = Split(images, rows[:, 64].astype(np.int64))
+    everything = Split(images, rows[:, 64].astype(np.int64), np.arange(len(rows)))
     test, rest = draw(everything.labels, 0.2, _SPLIT_SEED)
     val, train = draw(everything.labels[rest], 0.25, _SPLIT_SEED)
     return Splits(

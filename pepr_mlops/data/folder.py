@@ -45,7 +45,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
         heads = list(pool.map(_head, paths))
     grey = all(head.grey for head in heads)
     further = sum(head.further_frames for head in heads)
-    splits = {name: _read(of, classes, image_size, grey) for name, of in files.items() if of}
+    splits = {name: _read(root, of, classes, image_size, grey) for name, of in files.items() if of}
     missing = [name for name in ("val", "test") if name not in splits]
     if missing:
         drawn, rest = draw(splits["train"].labels, _DRAWN_SHARE * len(missing), seed)
@@ -195,7 +195,11 @@ def _head(path: Path) -> _Head:
 
 
 def _read(
-    files: dict[str, list[Path]], classes: tuple[str, ...], image_size: int, grey: bool
+    root: Path,
+    files: dict[str, list[Path]],
+    classes: tuple[str, ...],
+    image_size: int,
+    grey: bool,
 ) -> Split:
     paths = [path for found in files.values() for path in found]
     labels: Labels = np.concatenate(
@@ -210,7 +214,7 @@ def _read(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(decode, range(len(paths))):
             pass
-    return Split(images, labels)
+    return Split(images, labels, np.array([path.relative_to(root).as_posix() for path in paths]))
 
 
 def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:

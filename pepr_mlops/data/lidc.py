@@ -94,4 +94,4 @@ def _split(arrays: NpzFile, name: str) -> Split:
     fits = images.dtype == np.uint8 and square and labels.shape == (len(images), 1)
     if not fits or labels.dtype.kind not in "biu" or not np.isin(labels, (0, 1)).all():
         raise Damaged(f"{name}: images {images.dtype} {images.shape}, labels {labels.shape}")
-    return Split(images, labels.astype(np.int64)[:, 0])
+    return Split(images, labels.astype(np.int64)[:, 0], np.arange(len(images)))

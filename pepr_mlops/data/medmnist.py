@@ -225,7 +225,8 @@ def _split(arrays: NpzFile, split: str, flag: str, size: int, path: Path) -> Spl
     if wrong := fault(flag, size, split, declared, labels):
         raise WrongUse(f"dataset: in {path} the {split} {wrong}; delete it to download it again")
     images, labels = read(arrays, f"{split}_images"), labels.astype(np.int64)
-    return Split(images, labels if labels.shape[1] > 1 else labels[:, 0])
+    labels = labels if labels.shape[1] > 1 else labels[:, 0]
+    return Split(images, labels, np.arange(len(images)))
 
 
 def _download(flag: str, size: int, path: Path) -> None:

@@ -15,6 +15,7 @@ from pepr_mlops.performance import Task
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
+Origins = npt.NDArray[np.str_] | npt.NDArray[np.int64]
 
 EXAMPLES = 5  # of what a message counts
 
@@ -22,10 +23,12 @@ EXAMPLES = 5  # of what a message counts
 @dataclass(frozen=True)
 class Split:
     """`images` [n, height, width] grey or [n, height, width, 3] RGB, 8 bits per channel; `labels`
-    class indices [n], or 0/1 [n, labels] for a multi-label task."""
+    class indices [n], or 0/1 [n, labels] for a multi-label task. `origins` say where each image is
+    from, [n]: its file below the data set's folder, or its row in the set as published."""
 
     images: Pixels
     labels: Labels
+    origins: Origins | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,7 +43,8 @@ class Split:
         return state.hexdigest()
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
-        return Split(self.images[indices], self.labels[indices])
+        origins = None if self.origins is None else self.origins[indices]
+        return Split(self.images[indices], self.labels[indices], origins)
 
 
 @dataclass(frozen=True)
@@ -137,4 +141,4 @@ def _grey(split: Split) -> Split:
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)
     for i, image in enumerate(split.images):
         luma[i] = (image @ weights + 0x8000) >> 16
-    return Split(luma, split.labels)
+    return replace(split, images=luma)

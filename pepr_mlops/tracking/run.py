@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from pepr_mlops.data import Splits
+    from pepr_mlops.data.splits import Origins
     from pepr_mlops.performance import Floats, Ints
 
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
@@ -114,12 +115,26 @@ class Run:
     def spec(self, spec: Mapping[str, Any]) -> None:
         self.file("spec.json", json.dumps(spec, indent=2).encode())
 
-    def predictions(self, labels: Ints, probabilities: Floats, classes: tuple[str, ...]) -> None:
-        """Test labels and probabilities as `predictions.npz`, readable without pickle."""
+    def predictions(
+        self,
+        labels: Ints,
+        probabilities: Floats,
+        classes: tuple[str, ...],
+        origins: Origins | None = None,
+    ) -> None:
+        """Test labels and probabilities as `predictions.npz`, readable without pickle.
+
+        What `data.Split.origins` says of each image is `files` or, of rows, `index`.
+        """
+        arrays: dict[str, np.ndarray] = {
+            "labels": labels,
+            "probabilities": probabilities,
+            "classes": np.array(classes),
+        }
+        if origins is not None:
+            arrays["files" if origins.dtype.kind == "U" else "index"] = origins
         content = io.BytesIO()
-        np.savez_compressed(
-            content, labels=labels, probabilities=probabilities, classes=np.array(classes)
-        )
+        np.savez_compressed(content, allow_pickle=False, **arrays)
         self.file("predictions.npz", content.getvalue())
 
     def end(self, status: str) -> None:
