@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import multiprocessing
 import os
 import re
@@ -11,8 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.ledger import STALE_S
 from pepr_mlops.processes import importing, lives, this_process
+from pepr_mlops.progress import Printed, seconds_text
 from pepr_mlops.safe import printable
 from pepr_mlops.sweep.tasks import Report, Task
 
@@ -49,18 +51,18 @@ class Worker:
     strict: bool = False
     owner: str = field(default_factory=this_process)
 
-    def __call__(self, task: Task) -> Report:
+    def __call__(self, task: Task, say: Callable[[str], None]) -> Report:
         """Do the task and say how it ended. Runs once per process: it sets signal handlers."""
         os.environ.pop("MLFLOW_RUN_ID", None)  # the sweep's own run, under `mlflow run`
         _end_with(self.owner)
         spec = task.spec
         try:
             from pepr_mlops import hardware, job
-            from pepr_mlops.progress import Printed
 
             with importing(hardware.load_torch):
                 device = hardware.resolve_device(spec.device)
-            with _alone(device, self.busy):
+            name = f"{spec.fingerprint[:8]} ({spec.model})"
+            with _alone(device, self.busy, name, say):
                 _cool(device, self.cool_c)
                 shared = hardware.gpu_count() > 1  # jobs on the others are there or may come
                 if task.until == 0:
@@ -117,40 +119,87 @@ def _end_with(owner: str) -> None:
 
 
 @contextmanager
-def _alone(device: torch.device, busy: Literal["wait", "refuse"]) -> Iterator[None]:
+def _alone(
+    device: torch.device, busy: Literal["wait", "refuse"], job: str, say: Callable[[str], None]
+) -> Iterator[None]:
     """Have the device for one job: its energy is measured on the whole of it.
 
     Jobs of this package keep a lock, which the system takes back when their process ends; other
-    processes are seen on a GPU only.
+    processes are seen on a GPU only. `say` is given what is waited for, whenever that changes.
     """
     from pepr_mlops import hardware
 
     name = hardware.gpu_uuid(device) if device.type == "cuda" else "cpu"
+    shown = "the CPU" if name == "cpu" else name
     path = Path(tempfile.gettempdir()) / f"pepr_mlops-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
     try:
         descriptor = os.open(path, os.O_RDONLY)  # another user's cannot be opened to be created
     except FileNotFoundError:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    said = None
     try:
         while True:
             if _locked(descriptor):
                 others = hardware.other_gpu_processes(device) or set()
                 if not others:
                     break
+                holder, lasts = ", ".join(sorted(others)), None
             else:
-                others = {"another job"}
+                holder, lasts = _holder(path)
             if busy == "refuse":
                 raise WorkFailed(
-                    f"device: {name} is used by {', '.join(sorted(others))}; wait for it "
-                    "(--busy wait) or free it",
+                    f"device: {shown} is used by {holder}; wait for it (--busy wait) or free it",
                     reason="busy",
                 )
-            waits = printable(f"waits for {name}: {', '.join(sorted(others))}")
-            print(waits, file=sys.stderr, flush=True)
+            if holder != said:
+                said = holder
+                how = "uses it" if lasts is None else f"has held it for {seconds_text(lasts)}"
+                say(printable(f"Waiting for {shown}: {holder} {how}."))
             time.sleep(_LOOK_EVERY_S)
-        yield
+        with _known(path, job):
+            yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _known(lock: Path, job: str) -> Iterator[None]:
+    """Let whoever waits for the lock read which job has it: a file of each user beside it.
+
+    A lock tells nothing of its holder, and other users can write no file of this one's.
+    """
+    path = lock.with_suffix(f".{os.getuid()}.json")
+    held = {"process": this_process(), "job": job, "since_s": time.time()}
+    with suppress(OSError):  # a full disk: others wait without knowing for whom
+        descriptor, part = tempfile.mkstemp(dir=lock.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                os.fchmod(descriptor, 0o644)
+                json.dump(held, file)
+            os.replace(part, path)  # never through a link that someone else put there
+        finally:
+            Path(part).unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _holder(lock: Path) -> tuple[str, float | None]:
+    """Who has the lock, and for how many seconds, None where that is not known.
+
+    What a dead process left tells nothing.
+    """
+    found = []
+    for path in lock.parent.glob(f"{lock.stem}.*.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # none of ours
+            held = json.loads(path.read_text()) if path.is_file() else {}
+            if lives(held["process"]):
+                found.append((float(held["since_s"]), str(held["job"])))
+    if not found:
+        return "another job", None
+    since_s, job = max(found)
+    return f"job {job}", max(0.0, time.time() - since_s)
 
 
 def _locked(descriptor: int) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
@@ -27,7 +27,7 @@ from pepr_mlops.sweep.tasks import Report, Task
 pytestmark = pytest.mark.skipif(not tells_pages(), reason="needs Linux")
 
 
-def _work(task: Task) -> Report:
+def _work(task: Task, say: Callable[[str], None]) -> Report:
     """Say what it was born with; the model's name is how it ends."""
     loaded = sorted({"torch", "timm", "mlflow"} & {*sys.modules})
     resident = psutil.Process().memory_info().rss / psutil.Process(os.getppid()).memory_info().rss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ _HOLD = """
 import sys, tempfile, time, torch
 tempfile.tempdir = sys.argv[1]
 from pepr_mlops.worker import _alone
-with _alone(torch.device("cpu"), "refuse"):
+with _alone(torch.device("cpu"), "refuse", "3f2a9c10 (resnet18d)", print):
     print("has it", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -49,24 +50,46 @@ def _holder(folder: Path, seconds: float) -> subprocess.Popen[str]:
 def test_one_job_has_the_device_until_its_process_ends(tmp_path: Path) -> None:
     process = _holder(tmp_path, 600)
     with (
-        pytest.raises(WorkFailed, match="cpu is used by another job") as refused,
-        worker._alone(CPU, "refuse"),
+        pytest.raises(WorkFailed, match=r"CPU is used by job 3f2a9c10 \(resnet18d\);") as refused,
+        worker._alone(CPU, "refuse", "b", print),
     ):
         pytest.fail("two at once")
     assert refused.value.reason == "busy"
     process.kill()  # as abrupt as an end can be
     process.wait()
-    with worker._alone(CPU, "refuse"):
+    with worker._alone(CPU, "refuse", "b", print):
         pass
 
 
-def test_a_busy_device_is_waited_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_busy_device_is_waited_for(tmp_path: Path) -> None:
     process = _holder(tmp_path, 1.0)
-    started = time.monotonic()
-    with worker._alone(CPU, "wait"):
+    started, said = time.monotonic(), []
+    with worker._alone(CPU, "wait", "b", said.append):
         assert process.poll() is not None or time.monotonic() - started > 0.5
-    assert "waits for cpu: another job" in capfd.readouterr().err
+    (line, *_) = said
+    words = r"Waiting for the CPU: job 3f2a9c10 \(resnet18d\) has held it for \d\.\d s\."
+    assert re.fullmatch(words, line)
+    assert len(said) <= 2  # once while it has it, not at every look
     process.wait()
+
+
+def test_what_a_dead_process_or_a_stranger_left_names_no_holder(tmp_path: Path) -> None:
+    lock = tmp_path / "pepr_mlops-cpu.lock"
+    process = _holder(tmp_path, 600)
+    (left,) = tmp_path.glob("*.json")
+    assert left.stat().st_mode & 0o777 == 0o644  # other users wait as well
+    job, lasts = worker._holder(lock)
+    assert job == "job 3f2a9c10 (resnet18d)"
+    assert lasts is not None
+    process.kill()
+    process.wait()
+    assert left.exists()
+    (tmp_path / "pepr_mlops-cpu.7.json").write_text('{"process": 5}')
+    (tmp_path / "pepr_mlops-cpu.8.json").write_text("[]")
+    assert worker._holder(lock) == ("another job", None)
+    with worker._alone(CPU, "refuse", "b", print):
+        assert worker._holder(lock)[0] == "job b"
+    assert not left.exists()
 
 
 def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,11 +101,13 @@ def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.Mo
     device = torch.device("cuda:0")
     with (
         pytest.raises(WorkFailed, match="GPU-0/1 is used by 71 python"),
-        worker._alone(device, "refuse"),
+        worker._alone(device, "refuse", "b", print),
     ):
         pytest.fail("not alone")
-    with worker._alone(device, "wait"):
+    said: list[str] = []
+    with worker._alone(device, "wait", "b", said.append):
         assert seen == []
+    assert said == ["Waiting for GPU-0/1: 71 python uses it."]
 
 
 def test_the_device_cools_down_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +147,7 @@ def test_whatever_happens_is_a_report(
     monkeypatch.setattr("pepr_mlops.job.run", fail)
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
     task = Task(job(dataset="digits", device="cpu"))
-    report = Worker(store, tmp_path, owner="")(task)
+    report = Worker(store, tmp_path, owner="")(task, print)
     assert report.reason == reason
 
 
@@ -153,11 +178,11 @@ def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
         RunSpec(model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False)
     )
     reports = [
-        work(Task(spec, until=0)),
-        work(Task(spec, until=1)),
-        work(Task(spec, left_wh=1e-9)),
-        work(Task(spec)),
-        work(Task(spec)),
+        work(Task(spec, until=0), print),
+        work(Task(spec, until=1), print),
+        work(Task(spec, left_wh=1e-9), print),
+        work(Task(spec), print),
+        work(Task(spec), print),
     ]
     reasons = [r.reason for r in reports]
     assert reasons == ["probed", "paused", "paused", "finished", "claimed"]

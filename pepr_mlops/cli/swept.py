@@ -22,7 +22,7 @@ from pepr_mlops.sweep import forecasts, plan
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import Search
-from pepr_mlops.sweep.tasks import Report
+from pepr_mlops.sweep.tasks import WAITS, Report
 from pepr_mlops.sweeper import (
     Settings,
     default_checkpoints,
@@ -210,7 +210,11 @@ class Progress:
             say(line, err=True)
 
     def told(self, report: Report) -> None:
-        """One line for each task that ended."""
+        """One line for each task that ended, or that waits for its device."""
+        if report.reason == WAITS:
+            self.close()
+            say(str(report.error), err=True)
+            return
         words = {"paused": "rests", "claimed": "is done by another process"}
         line = f"{report.spec.model} {report.spec.seed} {words.get(report.reason, report.reason)}"
         if report.error is not None and report.reason not in words and report.reason != "probed":

@@ -8,14 +8,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 
 from pepr_mlops.processes import ends_at_once, uninterrupted
-from pepr_mlops.sweep.tasks import Report, Task, Work
+from pepr_mlops.sweep.tasks import WAITS, Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess
 
@@ -74,11 +74,17 @@ class LocalEngine:
 
     def poll(self, timeout_s: float) -> list[Report]:
         reports = []
-        for sentinel in wait(list(self._running), timeout_s):
-            assert isinstance(sentinel, int)
-            process, ours, task, place = self._running.pop(sentinel)
+        gone = wait(list(self._running), timeout_s)
+        for sentinel, (process, ours, task, place) in list(self._running.items()):
+            said = _received(ours)
+            reports += said
+            ended = any(report.reason != WAITS for report in said)  # its process is about to
+            if not ended and sentinel not in gone:
+                continue
             process.join()
-            reports.append(_report(process, ours, task))
+            if not ended:
+                reports.append(_lost(process, task))
+            del self._running[sentinel]
             ours.close()
             process.close()
             self._free.append(place)
@@ -156,14 +162,19 @@ def _tell_loaded(preload: tuple[str, ...]) -> None:
     sys.exit(0 if {*preload} <= {*sys.modules} else 1)
 
 
-def _report(process: _Process, ours: Connection, task: Task) -> Report:
-    try:
-        if ours.poll():
+def _received(ours: Connection) -> list[Report]:
+    """What a process has said since the last time."""
+    reports = []
+    with suppress(EOFError):  # it has ended
+        while ours.poll():
             report = ours.recv()
             assert isinstance(report, Report)
-            return report
-    except EOFError:
-        pass
+            reports.append(report)
+    return reports
+
+
+def _lost(process: _Process, task: Task) -> Report:
+    """Of a process that has ended without a word."""
     code = process.exitcode or 0
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
     return Report(task.spec, "lost", f"its process {how}")
@@ -180,5 +191,5 @@ def _child(
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-        theirs.send(work(task))
+        theirs.send(work(task, lambda line: theirs.send(Report(task.spec, WAITS, line))))
         end(0)

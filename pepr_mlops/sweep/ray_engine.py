@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -140,7 +141,7 @@ def _do(work: Work, task: Task, settings: Mapping[str, str]) -> Report:
         del os.environ[name]  # of who started the node
     os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to the CPUs of the task, 1 with a GPU
     os.environ.update(settings)
-    return work(task)
+    return work(task, lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def _connect(address: str | None) -> Any:

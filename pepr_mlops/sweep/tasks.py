@@ -27,7 +27,8 @@ class Task:
 class Report:
     """How a task ended: `reason` is `finished`, `paused`, `probed`, `claimed`, or why it failed.
 
-    `error` is the line for people. What it measured is on the tracking server.
+    `error` is the line for people. What it measured is on the tracking server. With the reason
+    `WAITS` the task has not ended, and the line says what it waits for.
     """
 
     spec: Job
@@ -35,7 +36,11 @@ class Report:
     error: str | None = None
 
 
-Work = Callable[[Task], Report]  # may be carried to another process or machine by pickle
+WAITS = "waits"
+
+# Does a task, and gives lines of what it waits for. Pickle may carry it to another process or
+# machine.
+Work = Callable[[Task, Callable[[str], None]], Report]
 
 # Reasons that another try can change without anybody's help.
 TRANSIENT = {"crashed", "lost", "tracking", "sensor_lost"}
@@ -61,7 +66,7 @@ class Engine(Protocol):
         """Begin a task; there are never more than `slots` of them."""
 
     def poll(self, timeout_s: float) -> list[Report]:
-        """The reports of tasks that ended since the last call; waits for one until the time-out.
+        """The reports of tasks since the last call; waits for one to end until the time-out.
 
         A task whose process or machine vanished is reported as `lost`.
         """

@@ -108,6 +108,26 @@ def test_each_job_is_done_once_on_all_slots(slots: int) -> None:
     assert len(engine.submitted) == 3  # nothing is done again
 
 
+def test_a_task_that_waits_for_its_device_keeps_its_place() -> None:
+    server = Server()
+
+    class Busy(Engine):
+        def poll(self, timeout_s: float) -> list[Report]:
+            waits = [Report(task.spec, "waits", "Waiting for the CPU.") for task in self.running]
+            if len(told) % 2 == 0:
+                return waits
+            return super().poll(timeout_s)
+
+    engine, told = Busy(_finishes(server)), []
+    none = driver.Limits()
+    ended = driver.drive(
+        SPECS, plan.exhaustive, engine, server, none, lambda status: None, told.append
+    )
+    assert [report.reason for report in told] == ["waits", "finished"] * 3
+    assert [t.spec for t in engine.submitted] == SPECS
+    assert not ended.errors
+
+
 def test_what_may_pass_is_tried_again_and_what_stays_is_not() -> None:
     server = Server()
     reasons = {"a": "lost", "b": "out_of_memory", "c": "missing_data"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from pepr_mlops.sweep.local import LocalEngine
 from pepr_mlops.sweep.tasks import Report, Task
 
 
-def _work(task: Task) -> Report:
+def _work(task: Task, say: Callable[[str], None]) -> Report:
     """Does what the model's name says."""
     spec = task.spec
     if spec.model == "killed":
@@ -23,6 +24,10 @@ def _work(task: Task) -> Report:
         os._exit(3)
     if spec.model == "waits":
         time.sleep(600)
+    if spec.model == "tells":
+        say("Waiting for the CPU.")
+        while not os.path.exists(spec.dataset):
+            time.sleep(0.01)
     place = os.environ.get("CUDA_VISIBLE_DEVICES")
     print(f"printed by {os.getpid()}")
     return Report(spec, "finished", f"{place} {os.getpid()} {os.getppid()}")
@@ -68,6 +73,22 @@ def test_a_process_that_vanishes_is_reported(tmp_path: Path) -> None:
     }
     engine.submit(_task("a"))  # its place is free again
     assert _all(engine, 1)[0].reason == "finished"
+    engine.close()
+
+
+def test_what_a_task_waits_for_is_told_before_it_ends(tmp_path: Path) -> None:
+    free = tmp_path / "free"
+    engine = LocalEngine(_work, [{}], tmp_path)
+    engine.submit(Task(Job(model="tells", dataset=str(free), data_digest="0")))
+    said: list[Report] = []
+    while not said:
+        said = engine.poll(0.1)
+    assert [(r.reason, r.error) for r in said] == [("waits", "Waiting for the CPU.")]
+    assert engine.poll(0) == []
+    free.touch()
+    assert [r.reason for r in _all(engine, 1)] == ["finished"]
+    engine.submit(_task("a"))  # its place is free again
+    assert [r.reason for r in _all(engine, 1)] == ["finished"]
     engine.close()
 
 

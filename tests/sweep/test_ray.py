@@ -103,7 +103,7 @@ def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def look_around(task: Task) -> Report:
+def look_around(task: Task, say: Callable[[str], None]) -> Report:
     """Takes a second and says where and how it ran."""
     import ray
 
@@ -120,7 +120,7 @@ def look_around(task: Task) -> Report:
     return Report(task.spec, "finished", json.dumps(found))
 
 
-def raises(task: Task) -> Report:
+def raises(task: Task, say: Callable[[str], None]) -> Report:
     raise ValueError("no use\nat all")
 
 
@@ -130,7 +130,7 @@ class Lasting:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, task: Task) -> Report:
+    def __call__(self, task: Task, say: Callable[[str], None]) -> Report:
         import ray
 
         begun = self.folder / f"{task.spec.seed}"
