@@ -17,7 +17,7 @@ from pepr_mlops.memory import tells_pages
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.server import resolved
 from pepr_mlops.spec import FILES, Job, RunSpec
-from pepr_mlops.sweep import earlier, plan, replay
+from pepr_mlops.sweep import earlier, plan, replay, weights
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
 from pepr_mlops.sweep.earlier import Digests, Earlier
 from pepr_mlops.sweep.frugal import Objective
@@ -60,7 +60,8 @@ class Settings:
 def jobs(grid: Mapping[str, Any]) -> list[Job]:
     """The jobs of a grid as `plan.expand`, each once. Models may be `selectors` of several.
 
-    Raises `WrongUse` also for models that do not exist, and as `data.identify`.
+    The grid may also have `weights_dir`, a folder with the file `weights` of each model, as
+    `weights.choose`. Raises `WrongUse` also for models that do not exist, and as `data.identify`.
     """
     from pepr_mlops.data import check_name as check_data
     from pepr_mlops.data import identify_all
@@ -68,27 +69,53 @@ def jobs(grid: Mapping[str, Any]) -> list[Job]:
 
     asked = grid.get("model", RunSpec.model)
     names = models(map(str, asked if isinstance(asked, list) else [asked]))
-    specs = plan.expand({**grid, "model": names})
+    fields_of = {key: value for key, value in grid.items() if key != "weights_dir"}
+    specs = plan.expand({**fields_of, "model": names})
     for dataset in dict.fromkeys(spec.dataset for spec in specs):
         check_data(dataset)
-    specs = [_absolute(spec) for spec in specs]
     known = {m.model for m in paper_models()}  # timm has them all, and takes seconds to import
     for name in names:
         if name not in known:
             check_name(name)
+    if "weights_dir" in grid:
+        specs = _with_weights(specs, grid["weights_dir"])
+    specs = [_absolute(spec) for spec in specs]
     once: dict[str, Job] = {}
     for job in identify_all(specs):
         once.setdefault(job.fingerprint, job)
     return list(once.values())
 
 
+def _with_weights(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
+    """The same jobs, those that are pretrained with the file of their model in the folder."""
+    wanted = list(dict.fromkeys(spec.model for spec in specs if spec.pretrained))
+    if not wanted:
+        raise WrongUse("weights_dir: training from scratch takes no weights; drop one")
+    if any(spec.weights is not None for spec in specs):
+        raise WrongUse("weights_dir: weights names one file for all models; give one of them")
+    try:
+        names = os.listdir(folder)
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or "it is no path"
+        raise WrongUse(
+            f"weights_dir: {folder} cannot be listed ({why}); give the folder with the files of "
+            "weights",
+            reason="missing_weights",
+        ) from error
+    files = weights.choose(wanted, names, os.path.abspath(folder))
+    return [
+        replace(spec, weights=os.path.join(folder, files[spec.model])) if spec.pretrained else spec
+        for spec in specs
+    ]
+
+
 def _absolute(spec: RunSpec) -> RunSpec:
     """The same job wherever its worker is: `./images` of two projects are two data sets."""
     from pepr_mlops.data import NAMES
 
-    weights = None if spec.weights is None else os.path.abspath(spec.weights)
+    file = None if spec.weights is None else os.path.abspath(spec.weights)
     dataset = spec.dataset if spec.dataset in NAMES else os.path.abspath(spec.dataset)
-    return replace(spec, dataset=dataset, weights=weights)
+    return replace(spec, dataset=dataset, weights=file)
 
 
 def parameters(specs: Sequence[Job]) -> dict[str, int]:

@@ -26,6 +26,7 @@ _EXAMPLE = """
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
       pepr sweep --model paper:small --dataset ./my_images --strict
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
+      pepr sweep --model paper --dataset derma --weights-dir /shared/weights
       pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
       pepr sweep --replay --experiment derma_pt --objective pepr-e
 """  # noqa: E501
@@ -58,6 +59,11 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @click.command(help=_HELP + _EXAMPLE)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @_grid
+@click.option(
+    "--weights-dir",
+    metavar="DIR",
+    help="the file of weights of each model, such as DIR/resnet18d.safetensors, instead of the hub",
+)
 @click.option(
     "--strategy",
     type=click.Choice(["exhaustive", "frugal"]),
@@ -112,6 +118,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
 def command(
     file: Path | None,
+    weights_dir: str | None,
     dry_run: bool,
     form: str,
     strategy: str | None,
@@ -123,6 +130,8 @@ def command(
     **given: Any,
 ) -> int:
     grid = read(file) | {k: split(k, v) for k in SWEPT if (v := given.pop(k)) is not None}
+    if weights_dir is not None:
+        grid["weights_dir"] = weights_dir
     settings = _settings(**given)
     given_or_not = {"objective": objective, "top": top, "alpha": alpha, "certify": certify or None}
     asked: dict[str, Any] = {k: v for k, v in given_or_not.items() if v is not None}

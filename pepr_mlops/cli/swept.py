@@ -273,7 +273,7 @@ def _jobs_frame(states: pd.DataFrame) -> pd.DataFrame:
 
 def _varied(specs: Sequence[Job]) -> list[str]:
     """The fields that tell the jobs apart, the model first."""
-    params = pd.DataFrame([spec.as_params() for spec in specs])
+    params = plan.settings(specs)
     return ["model", *(c for c in params if c != "model" and params[c].nunique() > 1)]
 
 

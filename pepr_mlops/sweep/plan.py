@@ -51,6 +51,14 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
     return list(dict.fromkeys(specs))
 
 
+def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:
+    """The fields of jobs as text, a row for each; without `weights` where each model has its own,
+    since they belong to the model then."""
+    params = pd.DataFrame([spec.as_params() for spec in specs])
+    own = (params.groupby("model")["weights"].nunique() == 1).all()
+    return params.drop(columns="weights") if own else params
+
+
 def shuffled(jobs: Sequence[Job], seed: int) -> list[Job]:
     """The jobs in an order drawn with the seed, the same for the same jobs.
 

@@ -18,6 +18,7 @@ from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
 from pepr_mlops.spec import AUTO, TRIED, Job
+from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
 from pepr_mlops.sweep.tasks import Task
 
@@ -133,7 +134,7 @@ class Search:
 def check(specs: Sequence[Job], letter: str) -> None:
     """Raise `WrongUse` for jobs that one search cannot be of: they differ in more than the model,
     or their cost will not be known."""
-    params = pd.DataFrame([spec.as_params() for spec in specs]).drop(columns="model")
+    params = plan.settings(specs).drop(columns="model")
     differ = [str(c) for c in params if params[c].nunique() > 1]
     if differ:
         values = ", ".join(f"{c} ({', '.join(params[c].unique())})" for c in differ)
