@@ -54,6 +54,7 @@ _TEXT = {  # columns and the tags they are read from
     "claim": "pepr.claim",
     "process": "pepr.process",
     "probe": "pepr.probe",
+    "not_stored": "pepr.not_stored",
     "imported_from": "pepr.imported_from",
     **{doubt.code: doubt.tag for doubt in DOUBTS},
 }

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
@@ -29,8 +30,24 @@ from pepr_mlops.sweep.tasks import Report, Task
 if TYPE_CHECKING:
     import torch
 
+    from pepr_mlops.spec import RunSpec
+
 _LOOK_EVERY_S = 2.0
+_OF_ALL = ("tracking:", "journal:")  # notes about the tracking server and this disk
 _COOLING_S = 1800.0  # a device that is not cool by then will not be
+
+
+class _Heard(Printed):
+    """Prints to the job's log, and passes on to the sweep what its other jobs will meet too."""
+
+    def __init__(self, spec: RunSpec, source: str, say: Callable[[str], None]) -> None:
+        super().__init__(spec, source)
+        self._say = say
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        if text.startswith(_OF_ALL):
+            self._say(printable(text))
 
 
 @dataclass(frozen=True)
@@ -69,14 +86,14 @@ class Worker:
                     job.probe(
                         spec,
                         tracking_uri=self.tracking_uri,
-                        progress=Printed,
+                        progress=partial(_Heard, say=say),
                         host_is_shared=shared,
                     )
                     return Report(spec, "probed")
                 job.run(
                     spec,
                     tracking_uri=self.tracking_uri,
-                    progress=Printed,
+                    progress=partial(_Heard, say=say),
                     checkpoints=self.checkpoints,
                     exclusive=True,
                     host_is_shared=shared,

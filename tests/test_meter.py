@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -232,6 +233,30 @@ def test_an_estimate_leaves_no_thread_behind() -> None:
         assert len({*threading.enumerate()} - before) == 2  # samples, and the stopwatch
         meter.end()
     assert {*threading.enumerate()} <= before
+
+
+def test_a_signal_while_a_window_closes_waits_until_it_is_closed() -> None:
+    """Between two of Python's instructions it would leave a lock held, and what ends the job would
+    wait for that for ever."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        meter = EstimateMeter(_wait, "no RAPL here")
+        meter.begin("train")
+        sampler, event = meter._sampler, meter._halted
+        assert sampler is not None
+        halt = event.set
+        event.set = lambda: signal.raise_signal(signal.SIGTERM) or halt()  # type: ignore
+        with pytest.raises(SystemExit):
+            meter.end()
+        assert not sampler.is_alive()
+        event.set = halt  # type: ignore[method-assign]
+        assert meter.end().time_s > 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # Choosing the meter ----------------------------------------------------------------------------

@@ -139,6 +139,7 @@ def test_mlflow_logs_no_password(
     filters = list(logging.getLogger("mlflow").handlers[0].filters)
     monkeypatch.setattr(database, "MAX_RETRY_COUNT", 2)
     monkeypatch.setattr("pepr_mlops.server._knock", lambda uri: None)  # let MLflow try
+    monkeypatch.setattr("pepr_mlops.server._LOCKS", {})
     # what follows the first @ is the host, for the library that is asked for it
     with pytest.raises(WorkFailed, match=r"failed to resolve host '\*\*\*'"):
         query.load_runs("x", tracking_uri="postgresql://user:p@S3cret@nowhere.invalid/db")

@@ -157,11 +157,20 @@ def test_doubtful_images_are_a_report_that_a_later_call_may_change(
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
     shutil.copy(shapes / "train/dark/00.png", shapes / "test/dark/copy.png")
     spec = data.identify(RunSpec(dataset=str(shapes), image_size=32, epochs=1, pretrained=False))
-    report = Worker(store, tmp_path, strict=True, owner="")(Task(spec))
+    report = Worker(store, tmp_path, strict=True, owner="")(Task(spec), print)
     assert report.reason == "doubtful_data"
     assert report.reason not in TRANSIENT | FINAL
     assert report.error is not None
     assert "1 of 17 images of test are also in train" in report.error
+
+
+def test_a_sweep_hears_what_the_server_does_not_take(capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[str] = []
+    notes = worker._Heard(job(), "estimated", heard.append)
+    notes.note("tracking: spec.json cannot be stored (closed); `pepr sync` tries again")
+    notes.note("resnet18d on cpu")
+    assert heard == ["tracking: spec.json cannot be stored (closed); `pepr sync` tries again"]
+    assert capfd.readouterr().err.splitlines() == [*heard, "resnet18d on cpu"]
 
 
 def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(

@@ -22,7 +22,7 @@ from pepr_mlops.sweep import forecasts, plan
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import Search
-from pepr_mlops.sweep.tasks import WAITS, Report
+from pepr_mlops.sweep.tasks import NOTE, Report
 from pepr_mlops.sweeper import (
     Settings,
     default_checkpoints,
@@ -163,6 +163,12 @@ def summary(
             f"are too high; pepr runs {names} lists them",
             err=True,
         )
+    if n := int(mine["not_stored"].notna().sum()):
+        say(
+            f"{n} of them have files that the tracking server did not take (their tag "
+            "pepr.not_stored names them): `pepr sync` sends what this machine has kept",
+            err=True,
+        )
     if left.any():
         words = "the same command goes on"
         if (shown["state"] == "failed").any():
@@ -195,6 +201,7 @@ class Progress:
         self._search = search
         self._shown = self._looked = -_SHOW_EVERY_S
         self._outlook = ""
+        self._said: set[str | None] = set()
 
     def show(self, now: Status) -> None:
         on_terminal = sys.stderr.isatty()
@@ -210,10 +217,12 @@ class Progress:
             say(line, err=True)
 
     def told(self, report: Report) -> None:
-        """One line for each task that ended, or that waits for its device."""
-        if report.reason == WAITS:
-            self.close()
-            say(str(report.error), err=True)
+        """One line for each task that ended, and each note once."""
+        if report.reason == NOTE:
+            if report.error not in self._said:  # each of many jobs may meet the same server
+                self._said.add(report.error)
+                self.close()
+                say(str(report.error), err=True)
             return
         words = {"paused": "rests", "claimed": "is done by another process"}
         line = f"{report.spec.model} {report.spec.seed} {words.get(report.reason, report.reason)}"

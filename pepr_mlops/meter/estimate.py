@@ -16,7 +16,7 @@ from pepr_mlops.errors import one_line
 from pepr_mlops.meter.sockets import design_power_w, virtual_per_core
 from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import Source
-from pepr_mlops.processes import allowed_memory
+from pepr_mlops.processes import allowed_memory, uninterrupted
 
 _EVERY_S = 1.0
 _IDLING = 0.1  # of its design power, as CodeCarbon has it
@@ -93,7 +93,8 @@ class EstimateMeter(Timed):
         self._read_s, self._sampled = 0.0, (time.perf_counter(), 0.0)
         self._halted = threading.Event()
         self._sampler = threading.Thread(target=self._sample, args=(self._halted,), daemon=True)
-        self._sampler.start()
+        with uninterrupted():
+            self._sampler.start()
 
     def end(self) -> Window:
         self._synchronize()
@@ -113,7 +114,7 @@ class EstimateMeter(Timed):
     def _look(self, elapsed_s: float) -> None:
         """Sample the load. A sample of a time in which the process stood still says nothing of its
         own load; it is dropped where there are others."""
-        with self._looking:
+        with uninterrupted(), self._looking:
             now_s = time.perf_counter()
             clock_s, counted_s = now_s - self._sampled[0], elapsed_s - self._sampled[1]
             self._sampled = now_s, elapsed_s
@@ -131,10 +132,11 @@ class EstimateMeter(Timed):
         self._read_s = elapsed_s
 
     def _halt(self) -> None:
-        self._halted.set()
-        if self._sampler is not None:
-            self._sampler.join()
-            self._sampler = None
+        with uninterrupted():  # a signal amid it would leave the event's lock held
+            self._halted.set()
+            if self._sampler is not None:
+                self._sampler.join()
+                self._sampler = None
 
 
 def cpu_name() -> Callable[[], object]:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from pepr_mlops.processes import uninterrupted
+
 try:
     import resource
 except ImportError:  # Windows
@@ -53,11 +55,12 @@ class Stopwatch:
         self._ended = False
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="pepr stopwatch", daemon=True)
-        self._thread.start()
+        with uninterrupted():
+            self._thread.start()
 
     def elapsed_s(self) -> float:
         """Seconds so far, without those in which this process was stopped or the machine slept."""
-        with self._change:
+        with uninterrupted(), self._change:  # a signal could leave the lock held
             if self._clock() - self._ticked > _LEAST_S and not self._ended:
                 seen = self._ticks  # it may just have been resumed: have the thread look first
                 self._change.notify_all()
@@ -67,10 +70,11 @@ class Stopwatch:
     def stop(self) -> tuple[float, float]:
         """End it: `elapsed_s`, and how many seconds of a stop or of sleep it leaves out."""
         elapsed_s = self.elapsed_s()
-        with self._change:
-            self._ended = True
-            self._change.notify_all()
-        self._thread.join()
+        with uninterrupted():
+            with self._change:
+                self._ended = True
+                self._change.notify_all()
+            self._thread.join()
         slept_s = self._boot() - self._clock() - self._began_boot
         return elapsed_s, self._stopped_s + (slept_s if slept_s >= _LEAST_S else 0.0)
 

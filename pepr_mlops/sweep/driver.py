@@ -15,7 +15,7 @@ from pepr_mlops.errors import WorkFailed
 from pepr_mlops.processes import lives
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
-from pepr_mlops.sweep.tasks import TRANSIENT, WAITS, Engine, Report, Task
+from pepr_mlops.sweep.tasks import NOTE, TRANSIENT, Engine, Report, Task
 
 _LOOK_EVERY_S = 5.0  # at the tracking server, for what running jobs have logged
 _BACK_OFF_S = 2.0  # after a task that another process was quicker to take
@@ -182,7 +182,7 @@ def _spent(jobs: pd.DataFrame, runs: pd.DataFrame, budget_wh: float | None) -> f
 
 
 def _take(report: Report, working: dict[str, Task], failures: Counter[str], ended: Ended) -> None:
-    if report.reason == WAITS:
+    if report.reason == NOTE:
         return
     key = report.spec.fingerprint
     working.pop(key, None)

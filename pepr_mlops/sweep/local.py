@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnC
 from pathlib import Path
 
 from pepr_mlops.processes import ends_at_once, uninterrupted
-from pepr_mlops.sweep.tasks import WAITS, Report, Task, Work
+from pepr_mlops.sweep.tasks import NOTE, Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess
 
@@ -78,7 +78,7 @@ class LocalEngine:
         for sentinel, (process, ours, task, place) in list(self._running.items()):
             said = _received(ours)
             reports += said
-            ended = any(report.reason != WAITS for report in said)  # its process is about to
+            ended = any(report.reason != NOTE for report in said)  # its process is about to
             if not ended and sentinel not in gone:
                 continue
             process.join()
@@ -191,5 +191,11 @@ def _child(
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-        theirs.send(work(task, lambda line: theirs.send(Report(task.spec, WAITS, line))))
+        sending = threading.Lock()  # a thread of the work may have something to say too
+
+        def send(report: Report) -> None:
+            with sending:
+                theirs.send(report)
+
+        send(work(task, lambda line: send(Report(task.spec, NOTE, line))))
         end(0)

@@ -28,7 +28,7 @@ class Report:
     """How a task ended: `reason` is `finished`, `paused`, `probed`, `claimed`, or why it failed.
 
     `error` is the line for people. What it measured is on the tracking server. With the reason
-    `WAITS` the task has not ended, and the line says what it waits for.
+    `NOTE` the task has not ended, and the line says what people should know meanwhile.
     """
 
     spec: Job
@@ -36,9 +36,9 @@ class Report:
     error: str | None = None
 
 
-WAITS = "waits"
+NOTE = "note"
 
-# Does a task, and gives lines of what it waits for. Pickle may carry it to another process or
+# Does a task, and gives lines for people meanwhile. Pickle may carry it to another process or
 # machine.
 Work = Callable[[Task, Callable[[str], None]], Report]
 

@@ -78,9 +78,8 @@ class Link(threading.Thread):
 
     def put(self, kind: str, content: bytes | None = None, **data: Any) -> None:
         """Log an entry; raises `WorkFailed` once the server has refused one that is no extra."""
-        with uninterrupted():
+        with uninterrupted(), self._changed:  # a signal could leave the lock held
             number = self._add(Entry(kind, data, content))
-        with self._changed:
             self._changed.wait_for(
                 lambda: (
                     self._client is None
@@ -101,15 +100,21 @@ class Link(threading.Thread):
         """
         if self._client is None:
             return False
-        with self._changed:
-            self._again_s = 0.0
-            self._changed.notify_all()
-            while self._waiting.keys() - self._refused_extras:
-                before = self._sent
-                extras = all(entry.kind in EXTRAS for entry in self._waiting.values())
-                pause_s = min(patience_s, _EXTRAS_PATIENCE_S) if extras else patience_s
-                if not self._changed.wait_for(lambda: self._sent > before, pause_s):  # noqa: B023
+        sent, since_s = -1, time.monotonic()
+        while True:
+            with uninterrupted(), self._changed:  # for moments: to wait can be interrupted
+                if not self._waiting.keys() - self._refused_extras:
                     break
+                if self._sent > sent:
+                    sent, since_s = self._sent, time.monotonic()
+                    self._again_s = 0.0
+                    self._changed.notify_all()
+                extras = all(entry.kind in EXTRAS for entry in self._waiting.values())
+                longest_s = min(patience_s, _EXTRAS_PATIENCE_S) if extras else patience_s
+                left_s = since_s + longest_s - time.monotonic()
+                if left_s <= 0:
+                    break
+                self._changed.wait(min(left_s, _WAIT_S))
         self._raise()
         return not self._waiting
 
@@ -118,7 +123,7 @@ class Link(threading.Thread):
 
         Returns where the rest is, in words, or None if there is none.
         """
-        with self._changed:
+        with uninterrupted(), self._changed:
             self._stopped = True
             self._changed.notify_all()
             rest = bool(self._waiting) or self._client is None

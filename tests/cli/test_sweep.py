@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import logged, run
+from made import job, logged, run
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from pepr_mlops import sweeper
-from pepr_mlops.cli import main
-from pepr_mlops.sweep.tasks import Report, Task
+from pepr_mlops.cli import main, swept
+from pepr_mlops.sweep.tasks import NOTE, Report, Task
 
 # P after each of four epochs and energy in Wh of all four. R is energy / 80.
 CURVES = {
@@ -287,3 +287,15 @@ def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapola
     total = next(line for line in out.splitlines() if line.startswith("energy of training alone"))
     assert total.endswith("about 3.42 Wh (0.667 Wh to 17.6 Wh, 1 of 1 jobs extrapolated)")
     assert re.search(r"^forecast from runs on +NVIDIA H100$", out, flags=re.M)
+
+
+def test_a_note_that_many_jobs_give_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [job(seed=seed) for seed in range(3)]
+    progress = swept.Progress(jobs)
+    for one in jobs:
+        progress.told(Report(one, NOTE, "tracking: spec.json cannot be stored (closed)"))
+    progress.told(Report(jobs[0], NOTE, "Waiting for the CPU: another job uses it."))
+    assert capsys.readouterr().err.splitlines() == [
+        "tracking: spec.json cannot be stored (closed)",
+        "Waiting for the CPU: another job uses it.",
+    ]

@@ -113,7 +113,7 @@ def test_a_task_that_waits_for_its_device_keeps_its_place() -> None:
 
     class Busy(Engine):
         def poll(self, timeout_s: float) -> list[Report]:
-            waits = [Report(task.spec, "waits", "Waiting for the CPU.") for task in self.running]
+            waits = [Report(task.spec, "note", "Waiting for the CPU.") for task in self.running]
             if len(told) % 2 == 0:
                 return waits
             return super().poll(timeout_s)
@@ -123,7 +123,7 @@ def test_a_task_that_waits_for_its_device_keeps_its_place() -> None:
     ended = driver.drive(
         SPECS, plan.exhaustive, engine, server, none, lambda status: None, told.append
     )
-    assert [report.reason for report in told] == ["waits", "finished"] * 3
+    assert [report.reason for report in told] == ["note", "finished"] * 3
     assert [t.spec for t in engine.submitted] == SPECS
     assert not ended.errors
 

@@ -83,7 +83,7 @@ def test_what_a_task_waits_for_is_told_before_it_ends(tmp_path: Path) -> None:
     said: list[Report] = []
     while not said:
         said = engine.poll(0.1)
-    assert [(r.reason, r.error) for r in said] == [("waits", "Waiting for the CPU.")]
+    assert [(r.reason, r.error) for r in said] == [("note", "Waiting for the CPU.")]
     assert engine.poll(0) == []
     free.touch()
     assert [r.reason for r in _all(engine, 1)] == ["finished"]
