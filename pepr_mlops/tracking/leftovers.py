@@ -213,7 +213,7 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
         run = client.get_run(run_id)  # somebody may have gone on with it meanwhile
         if not over and _is_of(run, process) and head.get("ours", True):
             _close(client, run, max(last_s, now.heartbeat_s or 0.0))
-        if any(entry.kind in EXTRAS for entry in pending.values()):
+        if ours and any(entry.kind in EXTRAS for entry in pending.values()):
             send(client, run_id, not_stored_entry(not_stored))
         status = client.get_run(run_id).info.status
     sent = len(pending) - len(left)

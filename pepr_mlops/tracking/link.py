@@ -204,7 +204,7 @@ class Link(threading.Thread):
             self._refused = error
         else:
             if entry.kind in EXTRAS and self._not_stored.pop(name_of(entry), None) is not None:
-                self._add(not_stored_entry(self._not_stored))
+                self._tag_not_stored()
         if self._away:
             self._away = False
             self._note(f"tracking: {address(uri)} answers again")
@@ -232,13 +232,18 @@ class Link(threading.Thread):
             then = "the run continues without" if unknown else then
             self._note(f"tracking: {name} cannot be stored ({why}); {then}")
             self._not_stored[name] = why
-            self._add(not_stored_entry(self._not_stored))
+            self._tag_not_stored()
         if again:
             return False
         if not unknown:
             self._refused_extras.add(number)
         self._done(number)
         return True
+
+    def _tag_not_stored(self) -> None:
+        with self._changed:
+            if not self._stopped:  # whoever sends the rest of the journal says it then
+                self._add(not_stored_entry(self._not_stored))
 
     def _tell_away(self, uri: str, error: BaseException) -> None:
         if self._away:
