@@ -78,35 +78,12 @@ def jobs(grid: Mapping[str, Any]) -> list[Job]:
         if name not in known:
             check_name(name)
     if "weights_dir" in grid:
-        specs = _with_weights(specs, grid["weights_dir"])
+        specs = weights.in_folder(specs, grid["weights_dir"])
     specs = [_absolute(spec) for spec in specs]
     once: dict[str, Job] = {}
     for job in identify_all(specs):
         once.setdefault(job.fingerprint, job)
     return list(once.values())
-
-
-def _with_weights(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
-    """The same jobs, those that are pretrained with the file of their model in the folder."""
-    wanted = list(dict.fromkeys(spec.model for spec in specs if spec.pretrained))
-    if not wanted:
-        raise WrongUse("weights_dir: training from scratch takes no weights; drop one")
-    if any(spec.weights is not None for spec in specs):
-        raise WrongUse("weights_dir: weights names one file for all models; give one of them")
-    try:
-        names = os.listdir(folder)
-    except (OSError, TypeError) as error:
-        why = getattr(error, "strerror", None) or "it is no path"
-        raise WrongUse(
-            f"weights_dir: {folder} cannot be listed ({why}); give the folder with the files of "
-            "weights",
-            reason="missing_weights",
-        ) from error
-    files = weights.choose(wanted, names, os.path.abspath(folder))
-    return [
-        replace(spec, weights=os.path.join(folder, files[spec.model])) if spec.pretrained else spec
-        for spec in specs
-    ]
 
 
 def _absolute(spec: RunSpec) -> RunSpec:

@@ -1,14 +1,41 @@
-"""Which file of a folder has the weights of which model. Pure."""
+"""Which file of a folder has the weights of which model."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.models import RENAMED
+from pepr_mlops.spec import RunSpec
 
 SUFFIXES = (".safetensors", ".pth", ".bin")
 _LISTED = 10  # models of an error
+
+
+def in_folder(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
+    """The same jobs, those that are pretrained with the file of their model in the folder."""
+    wanted = list(dict.fromkeys(spec.model for spec in specs if spec.pretrained))
+    if not wanted:
+        raise WrongUse("weights_dir: training from scratch takes no weights; drop one")
+    if any(spec.weights is not None for spec in specs):
+        raise WrongUse("weights_dir: weights names one file for all models; give one of them")
+    try:
+        names = os.listdir(folder)
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or "it is no path"
+        raise WrongUse(
+            f"weights_dir: {folder} cannot be listed ({why}); give the folder with the files of "
+            "weights",
+            reason="missing_weights",
+        ) from error
+    files = choose(wanted, names, os.path.abspath(folder))
+    return [
+        replace(spec, weights=os.path.join(folder, files[spec.model])) if spec.pretrained else spec
+        for spec in specs
+    ]
 
 
 def choose(models: Sequence[str], names: Iterable[str], folder: str) -> dict[str, str]:
