@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from zeus.device.cpu.common import ZeusCPUInitError
 from zeus.monitor import Measurement
 from zeus.utils.testing import ReplayZeusMonitor
 
@@ -448,6 +449,26 @@ def test_only_cpu_packages_are_read_of_rapl(
     _, components, notes = sensors.find_sensors([], host=False)
     assert components == ()
     assert notes["cpu"] == "jobs on other GPUs of this machine share it"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (ZeusCPUInitError("RAPL unvailable"), "no RAPL counters"),
+        (PermissionError(13, "Permission denied"), "RAPL counters are closed to this user"),
+        (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
+    ],
+)
+def test_why_rapl_is_not_read_is_said_in_words(
+    error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import zeus.device
+
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(zeus.device, "get_cpus", fails)
+    assert sensors.find_sensors([]) == (None, (), {"cpu": why})
 
 
 def test_measuring_rapl_does_not_run_a_script_a_second_time(tmp_path: Path) -> None:

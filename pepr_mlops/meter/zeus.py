@@ -230,6 +230,8 @@ def _packages() -> tuple[list[int], bool, str]:
     Zeus lists every top zone, also `psys`, which holds the packages a second time.
     """
     from zeus.device import get_cpus
+    from zeus.device.cpu.common import ZeusCPUInitError, ZeusCPUNoPermissionError
+    from zeus.device.cpu.rapl import ZeusRAPLPermissionError
 
     try:
         cpus = get_cpus()
@@ -239,7 +241,11 @@ def _packages() -> tuple[list[int], bool, str]:
             if (folder / "name").read_text().startswith("package"):
                 cpus.get_total_energy_consumption(i)
                 found.append(i)
-    except Exception as error:  # Zeus lets through the errors of files and permissions
+    except ZeusCPUInitError:
+        return [], False, "no RAPL counters"
+    except (PermissionError, ZeusCPUNoPermissionError, ZeusRAPLPermissionError):
+        return [], False, "RAPL counters are closed to this user"
+    except Exception as error:  # Zeus lets through the errors of files
         return [], False, one_line(error)
     if not found:
         return [], False, "RAPL has no package zone"
