@@ -1,4 +1,4 @@
-"""What a run has to tell the tracking server, on this disk until the server has it.
+"""Log entries of a run, kept on this disk until the tracking server has them.
 
 A journal is a folder for one attempt at a run. `entries.jsonl` has an entry in each line, the
 first of which says where the run belongs; contents of files are separate files. `sent` has the

@@ -128,7 +128,7 @@ DOUBTS = (
     Doubt(
         "pepr.data_leak",
         "test images that are also in train",
-        "the test is partly of images that the model was trained on",
+        "part of the test set was in the training set",
         True,
     ),
     Doubt(
@@ -139,14 +139,14 @@ DOUBTS = (
     ),
     Doubt(
         "pepr.data_few",
-        "classes of which test has too few images",
+        "classes with too few test images",
         "a single image decides the recall of such a class",
         True,
     ),
     Doubt(
         "pepr.data_val",
-        "what makes the validation say less: images of other splits, too few of a class",
-        "the validation says less than it seems to; the test is not touched",
+        "what makes validation less reliable: images of other splits, too few of a class",
+        "validation scores are less reliable than they look; test scores are unaffected",
         False,
     ),
     Doubt(

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -139,14 +139,24 @@ def uninterrupted() -> Iterator[None]:
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not None:
-                before[number] = signal.signal(number, wait)
-    try:
+                before[number] = signal.getsignal(number)
+    try:  # from here on: one may come between two of the calls
+        for number in before:
+            signal.signal(number, wait)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        try:
+            _handle(before)
+        except BaseException:  # of one that came once its own handler was back
+            _handle(before)
+            raise
         for number in came:
             signal.raise_signal(number)
+
+
+def _handle(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @contextmanager

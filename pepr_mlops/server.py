@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import random
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _KNOCK_S = 5.0
-# The one of PostgreSQL ends with its transaction, so that it holds behind PgBouncer too.
+# True for who gets it. PostgreSQL's ends with its transaction, so that it holds behind PgBouncer;
+# names of MySQL's have 64 characters at most.
 _LOCKS = {
-    "postgresql": "SELECT pg_advisory_xact_lock(7049302871)",
-    "mysql": "SELECT GET_LOCK(CONCAT('pepr_mlops ', DATABASE()), 600)",
+    "postgresql": "SELECT pg_try_advisory_xact_lock(7049302871)",
+    "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
 }
+_LOCK_S = 600.0
 _opened: set[str] = set()  # databases that this process has opened
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -135,13 +139,20 @@ def _file_lock(path: str) -> FileLock:
 
 @contextmanager
 def _database_lock(uri: str, statement: str) -> Iterator[None]:
-    """Hold a lock of the database itself, which jobs on other machines see too."""
+    """Hold a lock of the database itself, which jobs on other machines see too.
+
+    Who waits for it holds no connection: the one that has it may need the last ones.
+    """
     from sqlalchemy import NullPool, create_engine, text
 
-    with create_engine(uri, poolclass=NullPool).begin() as connection:
-        if connection.execute(text(statement)).scalar() == 0:
-            raise TimeoutError("another process has been opening this database for ten minutes")
-        yield
+    engine, until = create_engine(uri, poolclass=NullPool), time.monotonic() + _LOCK_S
+    while time.monotonic() < until:
+        with engine.begin() as connection:
+            if connection.execute(text(statement)).scalar():
+                yield
+                return
+        time.sleep(random.uniform(0.1, 0.5))
+    raise TimeoutError(f"another process has been opening this database for {_LOCK_S:g} s")
 
 
 def shortened(text: str) -> str:
@@ -152,8 +163,8 @@ def shortened(text: str) -> str:
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line, without the traceback that MLflow logs of a
-    database's; neither it nor what MLflow logs and prints shows a password."""
+    """MLflow's errors of this server as one line, without a password, as is what MLflow logs. The
+    traceback that MLflow logs for an error of a database is suppressed."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -216,13 +216,14 @@ def look(specs: Sequence[Job], settings: Settings) -> Status:
     found = _earlier(specs, runs, settings.tracking_uri)
     runs = found.told_in(runs)
     table = plan.states(specs, runs, again=_again(specs, settings))
-    doubts = _doubts(specs, settings.strict)
+    doubts = _doubts(specs, runs, settings.strict)
     notes = [*doubts, *found.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
     return Status(table, runs, float(table["energy_wh"].sum()), notes)
 
 
-def _doubts(specs: Sequence[Job], strict: bool) -> list[str]:
-    """What to know about the images of these jobs, each data set as its first job draws it.
+def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]:
+    """What to know about the images of the jobs that are left, each data set as the first of them
+    draws it.
 
     Data that are still to be fetched, or that cannot be read, are left to their jobs. Raises
     `WrongUse` for a doubt if `strict`.
@@ -231,14 +232,16 @@ def _doubts(specs: Sequence[Job], strict: bool) -> list[str]:
 
     notes = []
     of_data: dict[str, Job] = {}
+    done = set(runs.loc[runs["status"] == "FINISHED", "spec"])
     for spec in specs:
-        of_data.setdefault(spec.data_digest, spec)
+        if spec.fingerprint not in done:
+            of_data.setdefault(spec.data_digest, spec)
     for spec in of_data.values():
         if data.missing(spec) is not None:
             continue
         try:
             splits = data.load(spec)
-        except PeprError:
+        except (PeprError, MemoryError):
             continue
         found = data.doubts(splits)
         if strict:
@@ -289,8 +292,7 @@ def run(
 
     checkpoints = settings.checkpoints or default_checkpoints()
     before = _read(specs, settings)
-    done = set(before.loc[before["status"] == "FINISHED", "spec"])
-    doubts = _doubts([s for s in specs if s.fingerprint not in done], settings.strict)
+    doubts = _doubts(specs, before, settings.strict)
     tracking.prepare(_experiments(specs), settings.tracking_uri)
     found = _earlier(specs, before, settings.tracking_uri)
     tracking.identify(found.fingerprints, settings.tracking_uri)

@@ -199,7 +199,8 @@ def _known(lock: Path, job: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _holder(lock: Path) -> tuple[str, float | None]:

@@ -105,7 +105,7 @@ def test_test_images_that_are_also_in_train_are_told_before_and_after_and_refuse
         **{"pretrained": False, "energy": "off", "device": "cpu"},
     )
     leaked = "4 of 20 images of test are also in train"
-    said = f"{leaked}: the test is partly of images that the model was trained on"
+    said = f"{leaked}: part of the test set was in the training set"
     outcome = run(spec, progress=Printed)
     lines = capfd.readouterr().err.splitlines()
     before = [line.partition(":")[0] for line in lines]

@@ -241,3 +241,36 @@ def test_what_could_not_be_printed_at_the_end_is_told() -> None:
         )
     assert done.returncode == 120
     assert b"No space left" in done.stderr
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_signal_between_two_handlers_leaves_all_as_they_were(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uninterrupted` changes three handlers, and back: one may come after any of these calls."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(number)
+
+    before = {number: signal.signal(number, stop) for number in numbers}
+    change, calls = signal.signal, 0
+
+    def interrupted(number: int, handler: object) -> object:
+        nonlocal calls
+        changed = change(number, handler)  # type: ignore[arg-type]
+        calls += 1
+        if calls == place + 1:
+            for other in numbers:
+                signal.raise_signal(other)
+        return changed
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(signal, "signal", interrupted)
+            with pytest.raises(SystemExit), uninterrupted():
+                pass
+        assert [signal.getsignal(number) for number in numbers] == [stop] * 3
+    finally:
+        for number, handler in before.items():
+            change(number, handler)

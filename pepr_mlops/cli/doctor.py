@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -39,7 +42,8 @@ def command(tracking_uri: str | None, form: str) -> int:
     versions = hardware.versions()
     checks = []
     for found in _checks(tracking_uri):
-        check = found._replace(found=without_password(found.found))
+        remedy = None if found.remedy is None else without_password(found.remedy)
+        check = found._replace(found=without_password(found.found), remedy=remedy)
         checks.append(check)
         if form == "text":
             say(_line(check))
@@ -58,12 +62,14 @@ def _line(check: Check) -> str:
 
 def _checks(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops import hardware
-    from pepr_mlops.meter import access
+    from pepr_mlops.meter import doctor
+    from pepr_mlops.tracking.doctor import waiting
 
     yield from hardware.checks()
     device = hardware.resolve_device("auto")
-    yield from access.checks(device.type, hardware.gpu_of(device)[0])
+    yield from doctor.checks(device.type, hardware.gpu_of(device)[0])
     yield from _tracking(tracking_uri)
+    yield from waiting()
     yield from _disks()
 
 
@@ -72,7 +78,7 @@ def _tracking(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops.query import sql
     from pepr_mlops.safe import address
     from pepr_mlops.server import resolved
-    from pepr_mlops.tracking import access
+    from pepr_mlops.tracking import doctor
 
     uri = resolved(tracking_uri)
     try:
@@ -88,7 +94,7 @@ def _tracking(tracking_uri: str | None) -> Iterator[Check]:
         remedy = "start the server, or name another with --tracking-uri or MLFLOW_TRACKING_URI"
         yield Check("tracking", "server", "fails", str(error), remedy)
         return
-    yield from access.checks(uri)
+    yield from doctor.checks(uri)
 
 
 def _disks() -> Iterator[Check]:
@@ -96,7 +102,7 @@ def _disks() -> Iterator[Check]:
     folders = _folders()
     for name, folder in folders.items():
         yield Check("caches", name, "ok", f"{_size_mb(folder):,.1f} MB in {folder}")
-    places = {*folders.values(), Path.cwd(), Path(os.environ.get("TMPDIR") or "/tmp")}
+    places = {*folders.values(), Path.cwd(), Path(tempfile.gettempdir())}
     for place, free_gb in _free_gb(places).items():
         text = f"{free_gb:.1f} GB at {place}"
         if free_gb < _SCARCE_GB:
@@ -125,8 +131,13 @@ def _folders() -> dict[str, Path]:
 
 def _size_mb(folder: Path) -> float:
     """Size of the files below a folder, which need not exist, in 1e6 bytes."""
-    paths = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    return sum(path.lstat().st_size for path in paths if not path.is_symlink()) / 1e6
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # jobs at work delete theirs
+                found = os.lstat(os.path.join(parent, name))
+                size += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return size / 1e6
 
 
 def _free_gb(places: set[Path]) -> dict[Path, float]:

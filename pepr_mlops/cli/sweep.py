@@ -62,7 +62,8 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @click.option(
     "--weights-dir",
     metavar="DIR",
-    help="the file of weights of each model, such as DIR/resnet18d.safetensors, instead of the hub",
+    help="folder with a file of weights for each model, such as DIR/resnet18d.safetensors, used "
+    "instead of the hub",
 )
 @click.option(
     "--strategy",

@@ -221,6 +221,8 @@ class Progress:
         if report.reason == NOTE:
             if report.error not in self._said:  # each of many jobs may meet the same server
                 self._said.add(report.error)
+                if str(report.error).endswith("answers again"):
+                    self._said.clear()  # the next absence is news again
                 self.close()
                 say(str(report.error), err=True)
             return

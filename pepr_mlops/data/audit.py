@@ -219,8 +219,8 @@ def shortcuts(properties: Mapping[str, Sequence[str]], labels: Sequence[str]) ->
         message = (
             f"the {name} predicts the class: guessing by it is right for "
             f"{found.right / found.n:.0%} of the images of train, always naming the largest class "
-            f"for {found.right_by_largest / found.n:.0%}; a model may learn that instead of what "
-            "is shown, so make the files of all classes alike"
+            f"for {found.right_by_largest / found.n:.0%}; a model may learn this instead of the "
+            "content. Save the files of all classes in the same way"
         )
         examples = [f"{value}: {k} of {n} are {label}" for value, n, label, k in found.values]
         findings.append(Finding("warning", "shortcut", message, tuple(examples[:EXAMPLES])))

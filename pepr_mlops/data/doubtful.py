@@ -31,7 +31,7 @@ def doubts(splits: Splits) -> dict[str, str]:
         if few:
             more = f" and {len(few) - EXAMPLES:,} more" if len(few) > EXAMPLES else ""
             said[tag].append(
-                f"{name} has fewer than {_LEAST} images of {len(few):,} of "
+                f"{name} has fewer than {_LEAST} images for {len(few):,} of "
                 f"{len(splits.classes):,} classes, {', '.join(few[:EXAMPLES])}{more}"
             )
     return {tag: "; ".join(texts) for tag, texts in said.items() if texts}

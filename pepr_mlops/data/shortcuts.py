@@ -1,4 +1,4 @@
-"""Whether a property of the files, which shows nothing, tells the class of an image. Pure."""
+"""Whether a property of the files (size, colour mode, format) predicts the class. Pure."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ class Twins(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What pairs of one kind come to, in words; of `split` and `other_split` where it is not about
-    all of them."""
+    """How many pairs there are of one kind, in words. `split` and `other_split` are None where it
+    is about all splits."""
 
     kind: Kind
     split: str | None
@@ -107,7 +107,8 @@ def summed(pairs: Sequence[Twins], images: Mapping[str, int]) -> Iterator[Found]
         text = f"{len(of):,} of {images[later]:,} images of {later} are also in {earlier}"
         yield Found("leak", later, earlier, text, of)
     if conflicts := [pair for pair in pairs if pair.kind == "conflict"]:
-        text = f"{len(conflicts):,} images have another label than an identical one"
+        images_contradict = "image contradicts" if len(conflicts) == 1 else "images contradict"
+        text = f"{len(conflicts):,} {images_contradict} the label of an earlier identical image"
         yield Found("conflict", None, None, text, conflicts)
     for (split, _), of in _by_splits(pairs, "repeat").items():
         text = f"{len(of):,} of {images[split]:,} images of {split} repeat another of its images"

@@ -60,6 +60,9 @@ class Stopwatch:
 
     def elapsed_s(self) -> float:
         """Seconds so far, without those in which this process was stopped or the machine slept."""
+        now = self._clock()
+        if now - self._ticked <= _LEAST_S:  # the thread adds a stop before it says when it looked
+            return now - self._began - self._stopped_s
         with uninterrupted(), self._change:  # a signal could leave the lock held
             if self._clock() - self._ticked > _LEAST_S and not self._ended:
                 seen = self._ticks  # it may just have been resumed: have the thread look first

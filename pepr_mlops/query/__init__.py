@@ -56,8 +56,10 @@ def store_version(tracking_uri: str | None = None) -> str:
 
     uri = resolved(tracking_uri)
     with told(uri), impatient():
-        if not uri.startswith("http"):
+        if uri.startswith(sql.SCHEMES):
             return sql.version(uri)
+        if not uri.startswith("http"):
+            return "read through MLflow"
         answer = http_request(get_default_host_creds(uri), "/version", "GET")
     return f"MLflow {answer.text.strip()}" if answer.ok else "an MLflow of unknown version"
 

@@ -22,7 +22,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.query.pages import Page, Point
 
 KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
-_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 _PAGE = 2000  # runs; each page is a query per table
 
 # Left to choose, SQLite goes through all runs' points of a metric for each page of runs.
@@ -63,7 +63,7 @@ def sqlite_path(uri: str) -> str | None:
 
 def readable(uri: str) -> bool:
     """Whether tables of this store may be read: with workspaces each has its own runs."""
-    return uri.startswith(_SCHEMES) and not os.environ.get("MLFLOW_ENABLE_WORKSPACES")
+    return uri.startswith(SCHEMES) and not os.environ.get("MLFLOW_ENABLE_WORKSPACES")
 
 
 def tables(uri: str, experiments: dict[str, str]) -> Tables | None:

@@ -81,7 +81,7 @@ class LocalEngine:
             ended = any(report.reason != NOTE for report in said)  # its process is about to
             if not ended and sentinel not in gone:
                 continue
-            process.join()
+            _end(process)
             if not ended:
                 reports.append(_lost(process, task))
             del self._running[sentinel]
@@ -97,12 +97,17 @@ class LocalEngine:
     def close(self) -> None:
         self.stop()
         for process, ours, *_ in self._running.values():
-            process.join(_PATIENCE_S)
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+            _end(process)
             ours.close()
         self._running.clear()
+
+
+def _end(process: _Process) -> None:
+    """Wait for a process that is about to end, and kill it if it hangs."""
+    process.join(_PATIENCE_S)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
 
 
 _served: tuple[str, ...] | None = None  # what the fork server of this process imports

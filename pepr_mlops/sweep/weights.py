@@ -63,8 +63,8 @@ def choose(models: Sequence[str], names: Iterable[str], folder: str) -> dict[str
             looked_for.append(f"{first}.TAG{SUFFIXES[0]}")
         raise WrongUse(
             f"weights_dir: {folder} has no file for {len(missing)} of {len(found)} models: "
-            f"{', '.join(missing[:_LISTED])}{more}; put there {' or '.join(looked_for)} (alike for "
-            "others), or leave these models out",
+            f"{', '.join(missing[:_LISTED])}{more}; add {' or '.join(looked_for)} (and the same "
+            "for the others), or leave these models out",
             reason="missing_weights",
         )
     for model, of in found.items():

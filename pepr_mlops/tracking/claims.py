@@ -219,7 +219,7 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         client.update_run(run_id, "RUNNING")
         client.set_tag(run_id, "pepr.attempts", str(attempt))
-        for gone in ("pepr.reason", "pepr.error"):
+        for gone in ("pepr.reason", "pepr.error", "pepr.not_stored"):
             if gone in run.data.tags:
                 client.delete_tag(run_id, gone)
     return run, attempt

@@ -20,9 +20,10 @@ from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.tracking.claims import claim
 from pepr_mlops.tracking.link import (
     EXTRAS,
+    NOT_STORED,
     OWNERS,
+    Unknown,
     is_away,
-    is_unknown,
     listed,
     name_of,
     not_stored_entry,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _KEY = "pepr.journal"
 _SQLITE = "sqlite:///"
 _AWAY = "away"
+_DAMAGED = (OSError, KeyError, TypeError, ValueError)  # what reading a damaged folder raises
 _SILENT_S = 86400.0  # no epoch takes longer
 
 
@@ -96,6 +98,8 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
                 problem = _sent(journal, connect(uri)).problem
         except PeprError as error:
             problem = str(error)
+        except _DAMAGED as error:
+            problem = f"it cannot be read ({one_line(error)})"
         finally:
             journal.release()
         if problem is not None:
@@ -103,11 +107,12 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
 
 
 def _owes_only_extras(journal: Journal) -> bool:
-    """Whether the run is complete but for what its server refused, which `pepr sync` tries again:
-    that can take long, and each later start would repeat it."""
-    left = journal.pending().values()
-    over = any(entry.kind == "end" for _, entry in journal.entries())
-    return over and len(left) > 0 and all(entry.kind in EXTRAS for entry in left)
+    """Whether the run is complete but for extras that could not be stored, which `pepr sync` tries
+    again: that can take long, and each later start would repeat it."""
+    entries = [entry for _, entry in journal.entries()]
+    told = any(NOT_STORED in entry.data.get("values", {}) for entry in entries)
+    over = any(entry.kind == "end" for entry in entries)
+    return told and over and all(entry.kind in EXTRAS for entry in journal.pending().values())
 
 
 def meant(uri: str) -> str:
@@ -168,7 +173,7 @@ def _sent(journal: Journal, client: MlflowClient) -> Synced:
     """Send the rest of a journal and delete it. Raises `WorkFailed`; what was sent is."""
     try:
         return _send_rest(journal, client)
-    except (OSError, KeyError, TypeError, ValueError) as error:  # of a folder that was damaged
+    except _DAMAGED as error:
         raise WorkFailed(f"it cannot be read ({one_line(error)})") from error
 
 
@@ -205,7 +210,7 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
                     if entry.kind not in EXTRAS:
                         raise
                     not_stored[name_of(entry)] = reason(error, uri)
-                    if not is_unknown(error):
+                    if not isinstance(error, Unknown):
                         continue
             del left[number]
             with suppress(OSError):  # of a full disk: it would be sent again, if at all

@@ -1,4 +1,4 @@
-"""From what a run logs to the tracking server, however long the server is away.
+"""Sends what a run logs to the tracking server, however long the server is away.
 
 What is logged is on the disk before `put` returns, and a thread sends it. Who logs waits until the
 server has it, but not for one that is slow or away: the training goes on and the rest follows.
@@ -34,9 +34,10 @@ _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
 BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left, among others
 OWNERS = ("tags", "untag", "end")  # kinds of entry that are for who has the run to say
-EXTRAS = ("file", "inputs")  # kinds of entry without which the results are whole
+EXTRAS = ("file", "inputs")  # kinds of entry that the results do not depend on
 NOT_STORED = "pepr.not_stored"
-_EXTRAS_PATIENCE_S = 5.0  # at the end of a run, with extras that another try may bring there
+_EXTRAS_PATIENCE_S = 5.0  # that the end of a run waits for extras which a retry may still deliver
+_NO_CALL = "ENDPOINT_NOT_FOUND"  # MLflow's code for a 404 that is not of its server's own words
 _INPUTS_SINCE = "2.4"  # https://mlflow.org/docs/latest/ml/dataset/
 _FOR_GOOD = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}
 _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
@@ -44,6 +45,10 @@ _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
 
 class NoRoom(Exception):
     """A file cannot be sent, since MLflow sends those of a disk and this machine's has no room."""
+
+
+class Unknown(Exception):
+    """The server is too old for a call."""
 
 
 class Link(threading.Thread):
@@ -87,6 +92,7 @@ class Link(threading.Thread):
                     or self._refused
                     or number not in self._waiting
                     or number in self._tries
+                    or number in self._refused_extras
                 ),
                 _WAIT_S,
             )
@@ -226,7 +232,7 @@ class Link(threading.Thread):
         """Name an extra that could not be sent; False where it has to be tried again."""
         assert self._client is not None
         name, why = name_of(entry), reason(error, str(self._client.tracking_uri))
-        again, unknown = may_pass(error), is_unknown(error)
+        again, unknown = may_pass(error), isinstance(error, Unknown)
         if name not in self._not_stored:
             then = "it is tried again" if again else "`pepr sync` tries again"
             then = "the run continues without" if unknown else then
@@ -270,6 +276,7 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
     """Send one entry of a run. To send it twice changes nothing. Raises `NoRoom`, and what MLflow
     does."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+    from mlflow.exceptions import MlflowException
 
     data = entry.data
     if entry.kind == "metrics":
@@ -289,7 +296,13 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
             DatasetInput(Dataset(**i["dataset"]), [InputTag("mlflow.data.context", i["context"])])
             for i in data["inputs"]
         ]
-        client.log_inputs(run_id, datasets=inputs)
+        try:
+            client.log_inputs(run_id, datasets=inputs)
+        except MlflowException as error:
+            if error.error_code != _NO_CALL:
+                raise
+            client.get_run(run_id)  # a proxy whose server is away answers as an old server does
+            raise Unknown(f"the server is older than MLflow {_INPUTS_SINCE}") from error
     elif entry.kind == "file" and entry.content is not None:  # it goes once the server has it
         with ExitStack() as room:
             try:
@@ -320,15 +333,8 @@ def listed(not_stored: Mapping[str, str]) -> str:
 
 def reason(error: BaseException, uri: str) -> str:
     """Why a server did not take an entry, in one line without passwords."""
-    if is_unknown(error):
-        return f"the server is older than MLflow {_INPUTS_SINCE}"
     text = str(error) or type(error).__name__
     return shortened(without_password(text, *secrets(uri)))
-
-
-def is_unknown(error: BaseException) -> bool:
-    """Whether the server has no such call, since it is of an older version."""
-    return getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND"
 
 
 def is_away(error: BaseException) -> bool:
@@ -337,7 +343,7 @@ def is_away(error: BaseException) -> bool:
     from requests import HTTPError
 
     if isinstance(error, MlflowException):
-        if error.error_code == BUSY:
+        if error.error_code in (BUSY, _NO_CALL):
             return True
         status = int(error.get_http_status_code())
     elif isinstance(error, HTTPError) and error.response is not None:  # of artifacts
@@ -350,11 +356,8 @@ def is_away(error: BaseException) -> bool:
 def may_pass(error: BaseException) -> bool:
     """Whether another try of an extra may succeed soon.
 
-    Not where a folder or bucket may not be written, credentials or a driver are lacking: a person
-    has to see to these.
+    Not where a folder may not be written, or credentials or a driver are missing: a person has to
+    see to these.
     """
-    from mlflow.exceptions import MlflowException
-
-    if isinstance(error, MlflowException | OSError):
-        return is_away(error) and getattr(error, "errno", None) not in _FOR_GOOD
-    return isinstance(error, NoRoom)
+    for_good = isinstance(error, Unknown | ImportError) or "Credentials" in type(error).__name__
+    return not for_good and is_away(error) and getattr(error, "errno", None) not in _FOR_GOOD

@@ -134,7 +134,7 @@ class Run:
         if origins is not None:
             arrays["files" if origins.dtype.kind == "U" else "index"] = origins
         content = io.BytesIO()
-        np.savez_compressed(content, allow_pickle=False, **arrays)
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # of texts and numbers
         self.file("predictions.npz", content.getvalue())
 
     def end(self, status: str) -> None:

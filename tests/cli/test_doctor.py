@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from pepr_mlops.cli.doctor import command
-from pepr_mlops.meter import access
+from pepr_mlops.journal import Journal
+from pepr_mlops.meter import doctor
 
 
 def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], str]:
@@ -77,6 +78,12 @@ def test_no_secret_of_an_artifact_store_is_shown(store: str, tmp_path: Path) -> 
     assert "only-for-tests" not in text
 
 
+def test_a_store_of_files_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    status, found, _ = _doctor("--tracking-uri", (tmp_path / "runs").as_uri())
+    assert (status, found["tracking", "artifacts"]["state"]) == (0, "ok")
+
+
 def test_a_server_that_is_away_fails_and_the_rest_is_checked(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,11 +107,14 @@ def test_caches_have_their_sizes_and_waiting_runs_their_remedy(
     monkeypatch.setenv("PEPR_CHECKPOINTS", str(tmp_path / "checkpoints"))
     (tmp_path / "checkpoints" / "a").mkdir(parents=True)
     (tmp_path / "checkpoints" / "a" / "state").write_bytes(b"0" * 2_500_000)
-    (tmp_path / "journal" / "run").mkdir(parents=True)
+    at_work = Journal.create({"uri": "x"})
+    _, found, _ = _doctor()
+    assert ("tracking", "journals") not in found
+    at_work.release()  # its process has ended
     _, found, _ = _doctor()
     assert found["caches", "checkpoints"]["found"] == f"2.5 MB in {tmp_path}/checkpoints"
     assert found["tracking", "journals"]["remedy"] == "pepr sync"
-    assert found["tracking", "journals"]["found"].startswith("1 run ")
+    assert found["tracking", "journals"]["found"].startswith("1 run that has ended ")
 
 
 def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
@@ -112,15 +122,15 @@ def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
 ) -> None:
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 hypervisor\n")
     (tmp_path / "container").write_text("")
-    monkeypatch.setattr(access, "_RAPL", tmp_path)
-    monkeypatch.setattr(access, "_CPU_FLAGS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(access, "_CONTAINER", (tmp_path / "container",))
-    assert "virtual machine" in access.cpu_remedy()
+    monkeypatch.setattr(doctor, "_RAPL", tmp_path)
+    monkeypatch.setattr(doctor, "_CPU_FLAGS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(doctor, "_CONTAINER", (tmp_path / "container",))
+    assert "virtual machine" in doctor.cpu_remedy()
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2\n")
-    assert f"-v {tmp_path}:/zeus_sys/class/powercap:ro" in access.cpu_remedy()
+    assert f"-v {tmp_path}:/zeus_sys/class/powercap:ro" in doctor.cpu_remedy()
     (tmp_path / "container").unlink()
-    assert "modprobe intel_rapl_msr" in access.cpu_remedy()
+    assert "modprobe intel_rapl_msr" in doctor.cpu_remedy()
     (tmp_path / "intel-rapl:0").mkdir()
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("1")
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read anything
-    assert "sudo chmod a+r" in access.cpu_remedy()
+    assert "sudo chmod a+r" in doctor.cpu_remedy()

@@ -188,18 +188,17 @@ def test_a_clean_run_is_not_doubted() -> None:
         (
             run(tags={"pepr.data_leak": "3 of 4 images of test are also in train"}),
             "data_leak",
-            "3 of 4 images of test are also in train: the test is partly of images that the model "
-            "was trained on",
+            "3 of 4 images of test are also in train: part of the test set was in the training set",
         ),
         (
-            run(tags={"pepr.data_conflict": "1 images have another label than an identical one"}),
+            run(tags={"pepr.data_conflict": "1 image contradicts"}),
             "data_conflict",
-            "1 images have another label than an identical one: one of the labels is wrong",
+            "1 image contradicts: one of the labels is wrong",
         ),
         (
-            run(tags={"pepr.data_few": "test has fewer than 2 images of 1 of 2 classes, b (1)"}),
+            run(tags={"pepr.data_few": "test has fewer than 2 images for 1 of 2 classes, b (1)"}),
             "data_few",
-            "test has fewer than 2 images of 1 of 2 classes, b (1): a single image "
+            "test has fewer than 2 images for 1 of 2 classes, b (1): a single image "
             "decides the recall of such a class",
         ),
         (run(tags={"pepr.energy_source": "estimated"}), "estimated", "its energy is an estimate"),
@@ -262,8 +261,8 @@ def test_images_that_the_test_does_not_depend_on_are_noted_and_no_doubt() -> Non
     assert flagged(runs, ["energy_wh", "memory_gb", "train_time_s"]).empty
     (note,) = notes_on(runs, runs, ["memory_gb"], Question())
     assert note == (
-        "1 of 2 runs: 8 of 524 images of val are also in train: the validation says less than it "
-        "seems to; the test is not touched"
+        "1 of 2 runs: 8 of 524 images of val are also in train: validation scores are less "
+        "reliable than they look; test scores are unaffected"
     )
 
 

@@ -111,7 +111,9 @@ def test_identical_images_of_two_classes_are_an_error(images: Path) -> None:
     shutil.copy(images / "train/a/00.png", images / "train/b/copy.png")
     conflict, repeated = _audit(images).findings
     assert (conflict.severity, conflict.kind) == ("error", "conflict")
-    assert conflict.message.startswith("1 images have another label than an identical one;")
+    assert conflict.message.startswith(
+        "1 image contradicts the label of an earlier identical image;"
+    )
     assert conflict.examples == ("train/b/copy.png (b) = train/a/00.png (a)",)
     assert (repeated.severity, repeated.kind) == ("warning", "duplicates")
 
@@ -331,7 +333,7 @@ def test_all_images_are_compared(tmp_path: Path) -> None:
         ("error", "leakage", "2 of 21 images of val are also in train"),
         ("error", "leakage", "1 of 22 images of test are also in train"),
         ("error", "leakage", "1 of 22 images of test are also in val"),
-        ("error", "conflict", "1 images have another label than an identical one"),
+        ("error", "conflict", "1 image contradicts the label of an earlier identical image"),
         ("warning", "duplicates", "1 of 21 images of val repeat another of its images"),
     ]
     assert found.findings[0].examples == ("val/2 = train/6", "val/4 = train/6")

@@ -50,7 +50,7 @@ def _splits(**changed: Split) -> Splits:
         (
             {"train": _split([1, 2, 3, 4, 5, 1], [0, 0, 0, 1, 1, 1])},
             {
-                "pepr.data_conflict": "1 images have another label than an identical one",
+                "pepr.data_conflict": "1 image contradicts the label of an earlier identical image",
                 "pepr.data_repeats": "1 of 6 images of train repeat another of its images",
             },
         ),
@@ -66,11 +66,11 @@ def _splits(**changed: Split) -> Splits:
         ),
         (
             {"test": _split([21, 22, 23], [0, 0, 1])},
-            {"pepr.data_few": "test has fewer than 2 images of 1 of 2 classes, b (1)"},
+            {"pepr.data_few": "test has fewer than 2 images for 1 of 2 classes, b (1)"},
         ),
         (
             {"val": _split([11, 12], [0, 0])},
-            {"pepr.data_val": "val has fewer than 2 images of 1 of 2 classes, b (0)"},
+            {"pepr.data_val": "val has fewer than 2 images for 1 of 2 classes, b (0)"},
         ),
     ],
 )
@@ -86,7 +86,7 @@ def test_several_labels_an_image_are_looked_at_each() -> None:
     )
     assert data.doubts(splits) == {
         "pepr.data_leak": "1 of 3 images of test are also in train",
-        "pepr.data_conflict": "1 images have another label than an identical one",
+        "pepr.data_conflict": "1 image contradicts the label of an earlier identical image",
     }
 
 

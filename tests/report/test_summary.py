@@ -145,7 +145,7 @@ def test_doubtful_images_are_named_at_the_top() -> None:
     leak = {"pepr.data_leak": "3 of 4 images of test are also in train"}
     (warning,) = summarise(material([*RUNS[:2], run("c", tags=leak)])).warnings
     assert warning.startswith(
-        "DOUBTFUL IMAGES: 1 of 3 runs of derma: 3 of 4 images of test are also in train: the test"
+        "DOUBTFUL IMAGES: 1 of 3 runs of derma: 3 of 4 images of test are also in train: part"
     )
 
 

@@ -306,3 +306,46 @@ def test_an_address_that_is_none_keeps_only_its_own_run(store: str) -> None:
     assert bad.problem is not None
     assert "is no address" in bad.problem
     assert (good.name, good.status) == ("good", "FINISHED")
+
+
+def test_a_file_that_was_only_not_sent_yet_goes_with_the_next_start(store: str) -> None:
+    """The end goes before files, so that a kill in between leaves them and nothing else."""
+    with tracking.start("e", "e", "n") as run:
+        pass
+    head = {"uri": store, "process": this_process(), "run_id": run.run_id, "name": "n"}
+    kept = Journal.create(head)
+    kept.add(1, Entry("file", {"name": "predictions.npz"}, b"numbers"))
+    kept.add(2, Entry("end", {"status": "FINISHED"}))
+    kept.sent(2, but=[1])
+    kept.release()
+    with tracking.start("e", "e", "next"):
+        pass
+    assert [f.path for f in MlflowClient().list_artifacts(run.run_id)] == ["predictions.npz"]
+    assert not list(journal.home().iterdir())
+
+
+def test_a_damaged_journal_keeps_no_later_job_from_starting(store: str) -> None:
+    kept = Journal.create({"uri": store, "process": this_process(), "run_id": "x", "name": "n"})
+    kept.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
+    kept.add(2, Entry("end", {"status": "FINISHED"}))
+    (kept.folder / "1").unlink()
+    (kept.folder / "1").mkdir()
+    kept.release()
+    notes: list[str] = []
+    with tracking.start("e", "e", "next", note=notes.append):
+        pass
+    assert "cannot be read (IsADirectoryError" in notes[0]
+
+
+def test_what_an_earlier_attempt_lacks_says_nothing_of_a_later_one(store: str) -> None:
+    with tracking.start("e", "e", "n") as run:
+        run.tag({"pepr.process": "elsewhere 7 1", "pepr.not_stored": "predictions.npz (closed)"})
+    head = {"uri": store, "process": this_process(), "run_id": run.run_id, "name": "n"}
+    kept = Journal.create(head)
+    kept.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
+    kept.add(2, Entry("end", {"status": "FINISHED"}))
+    kept.release()
+    (synced,) = tracking.sync()
+    assert synced.problem is None
+    tags = MlflowClient().get_run(run.run_id).data.tags
+    assert tags["pepr.not_stored"] == "predictions.npz (closed)"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import mlflow
 import numpy as np
 import pytest
@@ -399,6 +400,26 @@ def test_a_server_of_before_dataset_inputs_has_all_else(
     assert not list(journal.home().iterdir())
 
 
+def test_the_page_of_a_proxy_whose_server_restarts_costs_nothing(
+    store: str, server: str, proxy: Proxy
+) -> None:
+    """It answers 404 to every call, as an old server does to those that it does not know."""
+    split = Split(np.zeros((2, 4, 4), dtype=np.uint8), np.array([0, 1]))
+    page = (404, b"404 page not found")
+    with tracking.start("page", "page", "n", proxy.address) as run:
+        proxy.answers[""] = page
+        run.data(Splits("x", "here", "multi-class", ("a", "b"), 1, split, split, split))
+        run.spec({"model": "x"})
+        run.log({"test/accuracy": 0.5}, 1)
+        time.sleep(0.3)
+        del proxy.answers[""]
+    found = MlflowClient(server).get_run(run.run_id)
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
+    assert "pepr.not_stored" not in found.data.tags
+    assert [i.dataset.name for i in found.inputs.dataset_inputs] == ["x train", "x val", "x test"]
+    assert [f.path for f in MlflowClient(server).list_artifacts(run.run_id)] == ["spec.json"]
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
@@ -408,6 +429,8 @@ def test_a_server_of_before_dataset_inputs_has_all_else(
         (TimeoutError("timed out"), True),
         (requests.ConnectionError("refused"), True),
         (MlflowException("down", error_code=INTERNAL_ERROR), True),
+        (botocore.exceptions.NoCredentialsError(), False),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://s3"), True),
         (MlflowException("no", error_code=INVALID_PARAMETER_VALUE), False),
     ],
 )

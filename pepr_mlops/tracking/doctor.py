@@ -30,11 +30,18 @@ def checks(tracking_uri: str | None = None) -> Iterator[Check]:
         try:
             yield from _try(connect(tracking_uri))
         except WorkFailed as error:
-            remedy = "see that the server runs and that you may write to it"
+            remedy = "check that the server is running and that you have write access"
             yield Check("tracking", "runs", "fails", str(error), remedy)
-    waiting = len(list(journal.home().glob("[!.]*")))
-    if waiting:
-        runs = "1 run is" if waiting == 1 else f"{waiting} runs are"
+
+
+def waiting() -> Iterator[Check]:
+    """The runs that have ended before a server had all of them."""
+    ended = 0
+    for left in journal.left():
+        left.release()
+        ended += 1
+    if ended:
+        runs = "1 run that has ended is" if ended == 1 else f"{ended} runs that have ended are"
         text = f"{runs} not complete on the server; the rest is in {journal.home()}"
         yield Check("tracking", "journals", "note", text, "pepr sync")
 
@@ -66,13 +73,14 @@ def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Check:
             send(client, run_id, Entry("file", {"name": "doctor.txt"}, b"written by pepr doctor"))
     except Exception as error:  # stores of artifacts have errors of their own
         remedy = (
-            f"see that this machine may write to {place}, or let the server store artifacts "
+            f"make sure that this machine can write to {place}, or let the server store artifacts "
             "(mlflow server --serve-artifacts); `pepr sync` then sends what runs have kept"
         )
         return Check(
             "tracking", "artifacts", "fails", reason(error.__cause__ or error, uri), remedy
         )
-    if uri.startswith(("http", "sqlite")) or not place.startswith((os.getcwd(), "file:")):
+    database = uri.startswith(("postgresql", "mysql", "mssql"))
+    if not (database and place.startswith(os.getcwd())):
         return Check("tracking", "artifacts", "ok", f"can be written to {place}")
     remedy = "put `mlflow server` in front of the database, or give experiments a shared place"
     text = f"are written to {place}, in the folder that each job starts in"
