@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.processes import uninterrupted
 from pepr_mlops.safe import address, secrets, without_password
 
 if TYPE_CHECKING:
@@ -114,14 +115,15 @@ def _knock(uri: str) -> None:
 def _one_at_a_time(uri: str) -> Iterator[None]:
     """Open a store after other processes have, by a lock that all its users share.
 
-    The first one makes its tables, and of several at once MLflow lets all but one crash.
+    The first one makes its tables, and of several at once MLflow lets all but one crash. A signal
+    waits until that is through: no later process could use what it leaves.
     """
     kind = uri.partition(":")[0].partition("+")[0]
     if kind == "sqlite":
-        with _file_lock(os.path.abspath(uri.removeprefix("sqlite:///"))):
+        with _file_lock(os.path.abspath(uri.removeprefix("sqlite:///"))), uninterrupted():
             yield
     elif kind in _LOCKS and uri not in _opened:
-        with _database_lock(uri, _LOCKS[kind]):
+        with _database_lock(uri, _LOCKS[kind]), uninterrupted():
             yield
         _opened.add(uri)
     else:

@@ -53,6 +53,7 @@ _CHECK_EXAMPLE = """
       pepr data check ./my_images --out pairs.csv
       pepr data check ./medmnist --format json
 """
+_STRICT = {"leakage", "conflict", "duplicates", "alone"}  # findings that `--strict` refuses
 _SHOWN = 5  # shapes of images in a table, and pairs of identical ones
 
 _root = click.option(
@@ -249,6 +250,8 @@ def _text(audit: Audit) -> str:
     if len(audit.pairs) > _SHOWN:
         lines.append(f"all {len(audit.pairs):,} pairs of identical images: --out pairs.csv")
     errors, warnings = len(audit.of("error")), len(audit.of("warning"))
+    if any(finding.kind in _STRICT for finding in audit.findings):
+        lines.append("--strict refuses to train on leaks, conflicts, repeats and single images")
     lines.append(f"errors: {errors}, warnings: {warnings}")
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from pepr_mlops.cli.written import say
-from pepr_mlops.errors import Check, PeprError, WorkFailed
+from pepr_mlops.errors import Check, PeprError
 from pepr_mlops.safe import without_password
 
 _EXAMPLE = """
@@ -51,6 +51,7 @@ def command(tracking_uri: str | None, form: str) -> int:
         rows = [check._asdict() for check in checks]
         say(json.dumps({"versions": versions, "checks": rows}, indent=2))
     else:
+        say("(ok: works; --: works with less; !!: does not work)")
         say("versions   " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     return int(any(check.state == "fails" for check in checks))
 
@@ -78,21 +79,25 @@ def _tracking(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops.query import sql
     from pepr_mlops.safe import address
     from pepr_mlops.server import resolved
-    from pepr_mlops.tracking import doctor
+    from pepr_mlops.tracking import doctor, reach
 
     uri = resolved(tracking_uri)
-    try:
-        sql.check_exists(uri)
-    except PeprError:
-        text = f"{address(uri)} is not there yet; the first job makes it"
-        yield Check("tracking", "store", "note", text)
+    path = sql.sqlite_path(uri)
+    if path is not None and not Path(path).exists():
+        folder = Path(path).absolute().parent
+        if os.access(folder, os.W_OK):
+            text = f"{address(uri)} is not there yet; the first job makes it"
+            yield Check("tracking", "store", "note", text)
+        else:
+            text = f"{address(uri)} cannot be made: {folder} is missing or cannot be written"
+            yield Check("tracking", "store", "fails", text, "make the folder, or name another")
         return
     try:
+        reach(uri)
         text = f"{address(uri)}: {query.store_version(uri)}"
         yield Check("tracking", "server", "ok", text)
-    except WorkFailed as error:
-        remedy = "start the server, or name another with --tracking-uri or MLFLOW_TRACKING_URI"
-        yield Check("tracking", "server", "fails", str(error), remedy)
+    except PeprError as error:
+        yield Check("tracking", "server", "fails", doctor.plain(error))
         return
     yield from doctor.checks(uri)
 
@@ -102,9 +107,9 @@ def _disks() -> Iterator[Check]:
     folders = _folders()
     for name, folder in folders.items():
         yield Check("caches", name, "ok", f"{_size_mb(folder):,.1f} MB in {folder}")
-    places = {*folders.values(), Path.cwd(), Path(tempfile.gettempdir())}
-    for place, free_gb in _free_gb(places).items():
-        text = f"{free_gb:.1f} GB at {place}"
+    places = {**folders, "working folder": Path.cwd(), "temporary": Path(tempfile.gettempdir())}
+    for names, free_gb in _free_gb(places).items():
+        text = f"{free_gb:.1f} GB ({names})"
         if free_gb < _SCARCE_GB:
             remedy = "make room, or move caches elsewhere (HF_HOME, XDG_CACHE_HOME)"
             yield Check("disk", "free", "note", text, remedy)
@@ -140,10 +145,13 @@ def _size_mb(folder: Path) -> float:
     return size / 1e6
 
 
-def _free_gb(places: set[Path]) -> dict[Path, float]:
-    """Free space in GB of each disk that a place is on, by the first such place."""
-    found: dict[int, tuple[Path, float]] = {}
-    for place in sorted(places):
+def _free_gb(places: dict[str, Path]) -> dict[str, float]:
+    """Free space in GB of each disk, by the names of the places that are on it."""
+    on: dict[int, list[str]] = {}
+    free_gb: dict[int, float] = {}
+    for name, place in places.items():
         there = next(p for p in (place, *place.parents) if p.exists())
-        found.setdefault(there.stat().st_dev, (there, shutil.disk_usage(there).free / 1e9))
-    return dict(found.values())
+        disk = there.stat().st_dev
+        on.setdefault(disk, []).append(name)
+        free_gb[disk] = shutil.disk_usage(there).free / 1e9
+    return {", ".join(names): free_gb[disk] for disk, names in on.items()}

@@ -201,7 +201,7 @@ class Progress:
         self._search = search
         self._shown = self._looked = -_SHOW_EVERY_S
         self._outlook = ""
-        self._said: set[str | None] = set()
+        self._said: set[str] = set()
 
     def show(self, now: Status) -> None:
         on_terminal = sys.stderr.isatty()
@@ -219,9 +219,11 @@ class Progress:
     def told(self, report: Report) -> None:
         """One line for each task that ended, and each note once."""
         if report.reason == NOTE:
-            if report.error not in self._said:  # each of many jobs may meet the same server
-                self._said.add(report.error)
-                if str(report.error).endswith("answers again"):
+            # Each of many jobs may meet the same server, with details of its own in brackets.
+            what = str(report.error).partition(" (")[0]
+            if what not in self._said:
+                self._said.add(what)
+                if what.endswith("answers again"):
                     self._said.clear()  # the next absence is news again
                 self.close()
                 say(str(report.error), err=True)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pepr_mlops.data.shortcuts import shortcut
-from pepr_mlops.data.splits import EXAMPLES, Counts, Labels, per_class, scarce
+from pepr_mlops.data.splits import EXAMPLES, LEAST, Counts, Labels, per_class, scarce
 from pepr_mlops.data.twins import Found, Look, Part, Twins, look, summed, twins
 from pepr_mlops.errors import nearest
 
@@ -321,6 +321,11 @@ def _few(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
                 f"{split} has fewer than {_FEW} images of {len(few):,} of {len(classes):,} classes"
             )
             findings.append(Finding("warning", "few", message, tuple(few)))
+        trained = counts.get("train", numbers) > 0  # of others it is an error of its own
+        scored = list(compress(classes, trained))
+        if split != "train" and (alone := scarce(numbers[trained], scored, LEAST)):
+            message = f"{split} has one image or none of a class, which decides its recall"
+            findings.append(Finding("warning", "alone", message, tuple(alone)))
     return findings
 
 

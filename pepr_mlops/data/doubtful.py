@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pepr_mlops.data.splits import EXAMPLES, Splits, per_class, scarce
+from pepr_mlops.data.splits import EXAMPLES, LEAST, Splits, per_class, scarce
 from pepr_mlops.data.twins import Found, Part, look, summed, twins
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import DOUBTS
-
-_LEAST = 2  # images of a class: the recall of a single one is 0 or 1, and says nothing else
 
 
 def doubts(splits: Splits) -> dict[str, str]:
@@ -27,11 +25,11 @@ def doubts(splits: Splits) -> dict[str, str]:
     for found in summed(twins(parts, splits.classes), images):
         said[_tag(found)].append(found.text)
     for name, tag in (("test", "pepr.data_few"), ("val", "pepr.data_val")):
-        few = scarce(per_class(by_name[name].labels, len(splits.classes)), splits.classes, _LEAST)
+        few = scarce(per_class(by_name[name].labels, len(splits.classes)), splits.classes, LEAST)
         if few:
             more = f" and {len(few) - EXAMPLES:,} more" if len(few) > EXAMPLES else ""
             said[tag].append(
-                f"{name} has fewer than {_LEAST} images for {len(few):,} of "
+                f"{name} has fewer than {LEAST} images for {len(few):,} of "
                 f"{len(splits.classes):,} classes, {', '.join(few[:EXAMPLES])}{more}"
             )
     return {tag: "; ".join(texts) for tag, texts in said.items() if texts}

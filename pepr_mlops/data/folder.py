@@ -103,7 +103,7 @@ def misplaced(root: Path) -> dict[Path, str]:
             continue
         if there.is_dir() and there.samefile(entry):  # names are the same in either case here
             continue
-        found[entry] = f"rename it to {wanted}, or to what is no split"
+        found[entry] = f"rename it to {wanted} or, if it is not to be used, to a name unlike that"
     for split in SPLITS:
         for folder, folders, names in os.walk(root / split, followlinks=False):
             folders[:] = sorted(name for name in folders if not passed_over(name))

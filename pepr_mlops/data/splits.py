@@ -18,6 +18,7 @@ Counts = npt.NDArray[np.int64]
 Origins = npt.NDArray[np.str_] | npt.NDArray[np.int64]
 
 EXAMPLES = 5  # of what a message counts
+LEAST = 2  # images of a class that is scored: the recall of a single one is 0 or 1
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ def in_folder(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
     """The same jobs, those that are pretrained with the file of their model in the folder."""
     wanted = list(dict.fromkeys(spec.model for spec in specs if spec.pretrained))
     if not wanted:
-        raise WrongUse("weights_dir: training from scratch takes no weights; drop one")
+        raise WrongUse(
+            "weights_dir: training from scratch takes no weights; give either weights_dir or "
+            "pretrained=false"
+        )
     if any(spec.weights is not None for spec in specs):
-        raise WrongUse("weights_dir: weights names one file for all models; give one of them")
+        raise WrongUse("weights_dir: give either weights_dir or weights, not both")
     try:
         names = os.listdir(folder)
     except (OSError, TypeError) as error:

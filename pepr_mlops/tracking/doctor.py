@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pepr_mlops import journal
-from pepr_mlops.errors import Check, WorkFailed
+from pepr_mlops.errors import Check, PeprError, WorkFailed
 from pepr_mlops.journal import Entry
 from pepr_mlops.server import connect, impatient, told
 from pepr_mlops.tracking.link import reason, send
@@ -18,20 +19,25 @@ from pepr_mlops.tracking.store import experiment_id
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_EXPERIMENT = "pepr doctor"
+_FILE = "doctor.txt"
 
 
 def checks(tracking_uri: str | None = None) -> Iterator[Check]:
     """Log a run with an artifact and delete it: what the server and its artifact store allow.
 
-    The experiment it is in is deleted too; the artifact of some bytes is left to `mlflow gc`.
+    It is in an experiment of its own, which is deleted too.
     """
     with impatient():
         try:
             yield from _try(connect(tracking_uri))
         except WorkFailed as error:
-            remedy = "check that the server is running and that you have write access"
-            yield Check("tracking", "runs", "fails", str(error), remedy)
+            remedy = "check that you have write access"
+            yield Check("tracking", "runs", "fails", plain(error), remedy)
+
+
+def plain(error: PeprError) -> str:
+    """What a server refused, without the words that name the part again."""
+    return str(error).removeprefix("tracking: ")
 
 
 def waiting() -> Iterator[Check]:
@@ -52,8 +58,9 @@ def _try(client: MlflowClient) -> Iterator[Check]:
     uri = str(client.tracking_uri)
     with told(uri):
         began_s = time.perf_counter()
-        experiment = _experiment(client)
-        run = client.create_run(experiment, run_name=_EXPERIMENT).info
+        # A new one each time: one that was there before keeps the artifact folder of then.
+        experiment = experiment_id(client, f"pepr doctor {uuid.uuid4().hex[:8]}")
+        run = client.create_run(experiment, run_name="pepr doctor").info
     try:
         with told(uri):
             client.log_metric(run.run_id, "written", 1.0)
@@ -62,34 +69,31 @@ def _try(client: MlflowClient) -> Iterator[Check]:
         yield _try_artifact(client, run.run_id, str(run.artifact_uri))
     finally:
         with suppress(MlflowException):  # a user who may not delete
+            client.set_terminated(run.run_id)
             client.delete_run(run.run_id)
             client.delete_experiment(experiment)
 
 
 def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Check:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     uri = str(client.tracking_uri)
     try:
         with told(uri):
-            send(client, run_id, Entry("file", {"name": "doctor.txt"}, b"written by pepr doctor"))
+            send(client, run_id, Entry("file", {"name": _FILE}, b"written by pepr doctor"))
     except Exception as error:  # stores of artifacts have errors of their own
         remedy = (
-            f"make sure that this machine can write to {place}, or let the server store artifacts "
-            "(mlflow server --serve-artifacts); `pepr sync` then sends what runs have kept"
+            f"make {place} writable from here, then run `pepr sync`; a server that is started with "
+            "--serve-artifacts helps new experiments only"
         )
         return Check(
             "tracking", "artifacts", "fails", reason(error.__cause__ or error, uri), remedy
         )
+    with suppress(Exception):  # of stores that cannot delete; `mlflow gc` does
+        get_artifact_repository(place, tracking_uri=uri).delete_artifacts(_FILE)
     database = uri.startswith(("postgresql", "mysql", "mssql"))
     if not (database and place.startswith(os.getcwd())):
         return Check("tracking", "artifacts", "ok", f"can be written to {place}")
     remedy = "put `mlflow server` in front of the database, or give experiments a shared place"
     text = f"are written to {place}, in the folder that each job starts in"
     return Check("tracking", "artifacts", "note", text, remedy)
-
-
-def _experiment(client: MlflowClient) -> str:
-    """The experiment of these checks, which each of them deletes again."""
-    found = client.get_experiment_by_name(_EXPERIMENT)
-    if found is not None and found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return experiment_id(client, _EXPERIMENT)

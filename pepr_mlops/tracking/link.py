@@ -328,7 +328,11 @@ def not_stored_entry(not_stored: Mapping[str, str]) -> Entry:
 
 
 def listed(not_stored: Mapping[str, str]) -> str:
-    return "; ".join(f"{name} ({why})" for name, why in not_stored.items())
+    """Names and reasons, those with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, why in not_stored.items():
+        by_reason.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
 
 
 def reason(error: BaseException, uri: str) -> str:

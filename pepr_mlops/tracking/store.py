@@ -49,6 +49,7 @@ def reached(tracking_uri: str | None = None) -> Iterator[None]:
         [sys.executable, "-P", "-c", code, *uri],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a terminal's Ctrl-C would leave the store half made
     ):
         import mlflow  # noqa: F401  # before the block: what is loaded beside has that time
 

@@ -24,8 +24,8 @@ def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], st
     return result.return_value, {(f["part"], f["what"]): f for f in checks}, result.stdout
 
 
-def test_a_store_that_works_is_written_to_and_left_as_it_was(store: str) -> None:
-    for _ in range(2):  # the second time the experiment is one that was deleted
+def test_a_store_that_works_is_written_to_and_left_as_it_was(store: str, tmp_path: Path) -> None:
+    for _ in range(2):
         status, found, _ = _doctor()
         assert status == 0
         assert [found["tracking", what]["state"] for what in ("server", "runs", "artifacts")] == [
@@ -37,6 +37,7 @@ def test_a_store_that_works_is_written_to_and_left_as_it_was(store: str) -> None
     experiments = MlflowClient().search_experiments()
     assert [e.name for e in experiments] == ["Default"]
     assert MlflowClient().search_runs([e.experiment_id for e in experiments]) == []
+    assert not [path for path in (tmp_path / "mlruns").rglob("*") if path.is_file()]
 
 
 def test_a_real_server_says_its_version_and_no_password(
@@ -53,14 +54,13 @@ def test_a_real_server_says_its_version_and_no_password(
     assert "only-for-tests" not in text
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a wrong one of the tests")
     status, found, text = _doctor("--tracking-uri", guarded_server)
-    assert (status, found["tracking", "runs"]["state"]) == (1, "fails")
+    assert (status, found["tracking", "server"]["state"]) == (1, "fails")
     assert "a wrong one" not in text
 
 
 def test_artifacts_that_cannot_be_written_fail_alone(store: str, tmp_path: Path) -> None:
-    blocked = tmp_path / "blocked"
+    blocked = tmp_path / "mlruns"  # where the artifacts of this store go
     blocked.write_text("")
-    MlflowClient().create_experiment("pepr doctor", (blocked / "artifacts").as_uri())
     status, found, _ = _doctor()
     assert status == 1
     assert found["tracking", "runs"]["state"] == "ok"
@@ -70,9 +70,15 @@ def test_artifacts_that_cannot_be_written_fail_alone(store: str, tmp_path: Path)
     assert str(blocked) in artifacts["remedy"]
 
 
-def test_no_secret_of_an_artifact_store_is_shown(store: str, tmp_path: Path) -> None:
+def test_no_secret_of_an_artifact_store_is_shown(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = (tmp_path / "store").as_uri() + "/sig?password=only-for-tests"
-    MlflowClient().create_experiment("pepr doctor", place)
+
+    def elsewhere(client: MlflowClient, name: str) -> str:
+        return str(client.create_experiment(name, place))
+
+    monkeypatch.setattr("pepr_mlops.tracking.doctor.experiment_id", elsewhere)
     _, found, text = _doctor()
     assert found["tracking", "artifacts"]["found"].startswith("can be written to file:")
     assert "only-for-tests" not in text
@@ -99,6 +105,24 @@ def test_a_store_that_is_not_there_is_not_made(
     status, found, _ = _doctor("--tracking-uri", f"sqlite:///{tmp_path}/none.db")
     assert (status, found["tracking", "store"]["state"]) == (0, "note")
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("sqlite:////proc/nodir/m.db", "/proc/nodir is missing or cannot be written"),
+        ("postgresql://u:p@127.0.0.1:9/x", "Connection refused"),
+        ("sqlite:///notes.txt", "file is not a database"),
+        ("htp://127.0.0.1:9", "htp"),
+    ],
+)
+def test_an_address_where_nothing_can_be_logged_fails(uri: str, says: str, store: str) -> None:
+    Path("notes.txt").write_text("not a database, but long enough to be taken for one" * 20)
+    status, found, _ = _doctor("--tracking-uri", uri)
+    (tracked,) = [check for (part, _), check in found.items() if part == "tracking"]
+    assert (status, tracked["state"]) == (1, "fails")
+    assert says in tracked["found"]
+    assert not tracked["found"].startswith("tracking:")
 
 
 def test_caches_have_their_sizes_and_waiting_runs_their_remedy(

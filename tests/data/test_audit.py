@@ -152,8 +152,9 @@ def test_repeated_images_are_an_error_where_they_may_be_drawn_apart(images: Path
 
 def test_a_class_that_train_lacks_is_an_error(images: Path) -> None:
     (images / "train" / "b").rename(images / "train" / "c")
-    finding, few_val, few_test = _audit(images).findings
+    finding, few_val, alone, few_test, _ = _audit(images).findings
     assert (finding.severity, finding.kind) == ("error", "untrained")
+    assert (alone.severity, alone.kind, alone.examples) == ("warning", "alone", ("c (0)",))
     assert finding.message.startswith("1 of 3 classes have no image in train")
     assert finding.examples == ("b (train 0, val 10, test 11)",)
     assert few_val.examples == few_test.examples == ("c (0)",)

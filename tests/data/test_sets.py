@@ -94,8 +94,8 @@ def test_a_fraction_without_an_image_of_a_class_is_refused() -> None:
 @pytest.mark.parametrize(
     ("moved", "to", "said"),
     [
-        ("val", "valid", "valid would not be read; rename it to val,"),
-        ("val", "Validation", "Validation would not be read; rename it to val,"),
+        ("val", "valid", "valid would not be read; rename it to val or,"),
+        ("val", "Validation", "Validation would not be read; rename it to val or,"),
         ("train/dark/00.png", "train/00.png", r"train would not be read; move them to \S+/train/"),
         ("test/dark", "test/more/dark", r"test/more/dark would not be read; move them to"),
         ("train/dark/00.png", "train/dark/more/00.png", "train/dark/more would not be read"),

@@ -31,7 +31,7 @@ def test_models_without_a_file_are_named_with_what_was_looked_for() -> None:
     with pytest.raises(WrongUse) as refused:
         choose(["a", "b", "c.x"], ["a.safetensors", "bc.pth", "c.pth"], "/w")
     said = str(refused.value)
-    assert said.startswith("weights_dir: /w has no file for 2 of 3 models: b, c.x; put there ")
+    assert said.startswith("weights_dir: /w has no file for 2 of 3 models: b, c.x; add ")
     assert "b.safetensors or b.pth or b.bin or b.TAG.safetensors" in said
     assert "\n" not in said
 
@@ -72,7 +72,7 @@ def test_jobs_that_differ_in_weights_alone_are_no_search(folder: Path) -> None:
     ("grid", "said"),
     [
         ({"pretrained": "false"}, "training from scratch takes no weights"),
-        ({"weights": "x.pth"}, "weights names one file for all models"),
+        ({"weights": "x.pth"}, "give either weights_dir or weights, not both"),
         ({"weights_dir": "no/such"}, "no/such cannot be listed"),
         ({"weights_dir": ["a", "b"]}, "cannot be listed"),
         ({"model": ["resnet18d", "resnet26d"]}, "no file for 1 of 2 models: resnet26d;"),

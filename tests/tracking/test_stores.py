@@ -4,6 +4,10 @@ PostgreSQL and S3 that asks who is there."""
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +22,7 @@ from mlflow.server.auth.client import AuthServiceClient
 
 from pepr_mlops import journal, ledger, query, tracking
 from pepr_mlops.errors import Claimed
+from pepr_mlops.server import connect
 from pepr_mlops.tracking import link
 
 
@@ -65,6 +70,34 @@ def test_a_user_who_may_not_delete_gives_way_all_the_same(
         "cd": ("FINISHED", None),
         "ab": ("KILLED", "claimed"),
     }
+
+
+_OPENS = """
+import sys, time
+from pepr_mlops import tracking
+with tracking.reached(sys.argv[1]):
+    time.sleep(60)
+"""
+_MAKES = "import sys; from pepr_mlops import tracking; tracking.prepare(['e'], sys.argv[1])"
+
+
+@pytest.mark.parametrize("program", [_OPENS, _MAKES])
+def test_ctrl_c_while_a_store_is_made_does_not_leave_it_half_made(
+    program: str, tmp_path: Path
+) -> None:
+    """A terminal sends it to all processes of the command."""
+    path = tmp_path / "mlflow.db"
+    command = [sys.executable, "-c", program, f"sqlite:///{path}"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode != 0
+    names = [e.name for e in connect(f"sqlite:///{path}").search_experiments()]
+    assert "Default" in names
 
 
 def _job(uri: str, number: int) -> None:
