@@ -52,7 +52,7 @@ class Claimed(PeprError):
 class Check(NamedTuple):
     """What a check of this machine or of a server found, and what to do about it.
 
-    `state` is `ok`, `note` where work goes on with less, or `fails` where it does not.
+    `state` is `ok`, `note` where work continues with less, or `fails` where it does not.
     """
 
     part: str

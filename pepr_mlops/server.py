@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ _LOCKS = {
     "postgresql": "SELECT pg_try_advisory_xact_lock(7049302871)",
     "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
 }
-_LOCK_S = 600.0
+_LOCK_S, _CONNECT_S = 600.0, 10.0
 _opened: set[str] = set()  # databases that this process has opened
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -146,11 +146,19 @@ def _database_lock(uri: str, statement: str) -> Iterator[None]:
     Who waits for it holds no connection: the one that has it may need the last ones.
     """
     from sqlalchemy import NullPool, create_engine, text
+    from sqlalchemy.exc import OperationalError
 
-    engine, until = create_engine(uri, poolclass=NullPool), time.monotonic() + _LOCK_S
-    while time.monotonic() < until:
-        with engine.begin() as connection:
-            if connection.execute(text(statement)).scalar():
+    engine, began_s = create_engine(uri, poolclass=NullPool), time.monotonic()
+    while time.monotonic() - began_s < _LOCK_S:
+        with ExitStack() as held:
+            try:
+                connection = held.enter_context(engine.begin())
+                mine = connection.execute(text(statement)).scalar()
+            except OperationalError:  # of many that begin at once some find no connection left
+                if time.monotonic() - began_s > _CONNECT_S:
+                    raise
+                mine = False
+            if mine:
                 yield
                 return
         time.sleep(random.uniform(0.1, 0.5))

@@ -181,7 +181,7 @@ def _alone(
 
 @contextmanager
 def _known(lock: Path, job: str) -> Iterator[None]:
-    """Let whoever waits for the lock read which job has it: a file of each user beside it.
+    """Let whoever waits for the lock read which job has it, in a file of each user next to it.
 
     A lock tells nothing of its holder, and other users can write no file of this one's.
     """

@@ -25,6 +25,9 @@ class Postgres:
         self._tool("createdb", "-h", str(self._folder), "-U", "mlflow", name)
         return f"postgresql://mlflow@/{name}?host={self._folder}"
 
+    def ask(self, statement: str) -> None:
+        self._tool("psql", "-h", str(self._folder), "-U", "mlflow", "-c", statement, "postgres")
+
     def start(self) -> None:
         log = f"{self._folder}/log"
         self._tool("pg_ctl", "-D", self._data, "-w", "-l", log, "-o", self._options, "start")

@@ -110,9 +110,9 @@ def _owes_only_extras(journal: Journal) -> bool:
     """Whether the run is complete but for extras that could not be stored, which `pepr sync` tries
     again: that can take long, and each later start would repeat it."""
     entries = [entry for _, entry in journal.entries()]
-    told = any(NOT_STORED in entry.data.get("values", {}) for entry in entries)
+    named = any(NOT_STORED in entry.data.get("values", {}) for entry in entries)
     over = any(entry.kind == "end" for entry in entries)
-    return told and over and all(entry.kind in EXTRAS for entry in journal.pending().values())
+    return named and over and all(entry.kind in EXTRAS for entry in journal.pending().values())
 
 
 def meant(uri: str) -> str:

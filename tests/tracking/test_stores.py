@@ -8,19 +8,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from conftest import basic_auth, serve
 from databases import MariaDb, Postgres, mariadb
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.server.auth.client import AuthServiceClient
+from sqlalchemy.exc import OperationalError
 
-from pepr_mlops import journal, ledger, query, tracking
+from pepr_mlops import journal, ledger, query, server, tracking
 from pepr_mlops.errors import Claimed
 from pepr_mlops.server import connect
 from pepr_mlops.tracking import link
@@ -200,3 +203,22 @@ def test_a_guarded_server_with_a_prefix_postgresql_and_s3_has_everything(
     path = download_artifacts(uri, dst_path=str(tmp_path), tracking_uri=full_stack)
     with np.load(path) as loaded:
         assert loaded["probabilities"].tolist() == [[0.25, 0.75]]
+
+
+def test_a_database_that_has_no_connection_left_for_a_moment_is_opened(
+    database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = database.create("crowded").replace("mlflow@", "clinic@")
+    database.ask("CREATE ROLE clinic LOGIN CONNECTION LIMIT 1")  # none holds for a superuser
+
+    def opens() -> None:
+        with server._one_at_a_time(uri):
+            pass
+
+    other = sa.create_engine(uri, poolclass=sa.NullPool).connect()
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_CONNECT_S", 0.0)
+        with pytest.raises(OperationalError, match="too many connections"):
+            opens()
+    threading.Timer(1.0, other.close).start()
+    opens()
