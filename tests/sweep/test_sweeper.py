@@ -199,8 +199,8 @@ def test_doubtful_images_are_told_before_a_sweep_and_with_strict_refused(
     specs = sweeper.jobs({**TINY, "dataset": ["digits", str(shapes)], "seed": [0, 1]})
     settings = sweeper.Settings(store, tmp_path / "checkpoints")
     assert sweeper.look(specs, settings).notes == [
-        "shapes: 3 of 15 images of val are also in train: the validation says less than it seems "
-        "to; the test is not touched"
+        "shapes: 3 of 15 images of val are also in train: validation scores are less "
+        "reliable than they look; test scores are unaffected"
     ]
     strict = replace(settings, strict=True)
     refused = "dataset: shapes: 3 of 15 images of val are also in train"
