@@ -1,6 +1,7 @@
 """Which medical-imaging model is good enough, and what does it cost?
 
-`run(RunSpec(...))` is one training job, `measure(...)` the same measurement around your own code.
+`run(RunSpec(...))` is one training job, `measure(...)` the same measurement around your own code;
+`compare(load_runs(...), Question(...))` scores the runs of an experiment.
 """
 
 from __future__ import annotations
@@ -8,14 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pepr_mlops.comparison import Question, compare
     from pepr_mlops.job import run
     from pepr_mlops.measurement import measure
+    from pepr_mlops.query import load_runs
     from pepr_mlops.spec import RunSpec
 
-__all__ = ["RunSpec", "measure", "run"]
+__all__ = ["Question", "RunSpec", "compare", "load_runs", "measure", "run"]
 
 
-_HOMES = {"RunSpec": "spec", "measure": "measurement", "run": "job"}
+_HOMES = {
+    "Question": "comparison",
+    "RunSpec": "spec",
+    "compare": "comparison",
+    "load_runs": "query",
+    "measure": "measurement",
+    "run": "job",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,11 @@ OWN = sorted(set(_own(pepr_mlops)), key=lambda of: f"{of.__module__}.{of.__name_
 
 
 def test_what_is_public_is_found_by_completion() -> None:
-    assert {"RunSpec", "measure", "run"} <= set(dir(pepr_mlops))
+    public = {"Question", "RunSpec", "compare", "load_runs", "measure", "run"}
+    assert public == set(pepr_mlops.__all__)
+    assert public <= set(dir(pepr_mlops))
+    for name in public:
+        assert getattr(pepr_mlops, name).__name__ == name
 
 
 def test_there_are_such_classes() -> None:
