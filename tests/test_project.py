@@ -16,6 +16,7 @@ from typing import Any
 import mlflow
 import pytest
 import yaml
+from made import logged, run
 from mlflow import MlflowClient
 from mlflow.exceptions import ExecutionException
 from packaging.requirements import Requirement
@@ -171,6 +172,18 @@ def test_options_of_a_sweep_are_parameters(
     with pytest.raises(WrongUse, match="modle: no such parameter; did you mean 'model'"):
         project._main(["sweep", "--modle", "resnet18d"])
     assert _project()["entry_points"]["sweep"]["command"].endswith("sweep file={file}")
+
+
+def test_mlflow_run_writes_a_report(store: str, tmp_path: Path) -> None:
+    logged(store, run("a"), "known")
+    out = tmp_path / "page.html"
+    command = ["mlflow", "run", str(ROOT), "--env-manager", "local", "-e", "report"]
+    subprocess.run(
+        [*command, "-P", "experiment=known", "-P", f"out={out}"],
+        check=True,
+        env={**os.environ, "MLFLOW_TRACKING_URI": store},
+    )
+    assert "known" in out.read_text()
 
 
 @pytest.mark.slow
