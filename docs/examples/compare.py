@@ -1,7 +1,6 @@
-from pepr_mlops import query, score
-from pepr_mlops.comparison import Question, compare
+from pepr_mlops import Question, compare, load_runs, query, score
 
-runs = query.load_runs("digits")  # one tidy row per run, see pepr_mlops.frame
+runs = load_runs("digits")  # one tidy row per run, see pepr_mlops.frame
 found = compare(runs, Question(resources=("E", "T")), query.load_evidence(runs))
 print(found.scores[["model", "resource", "score", "ci_low", "ci_high"]])
 
