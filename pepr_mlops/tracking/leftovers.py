@@ -112,7 +112,8 @@ def _owes_only_extras(journal: Journal) -> bool:
     entries = [entry for _, entry in journal.entries()]
     named = any(NOT_STORED in entry.data.get("values", {}) for entry in entries)
     over = any(entry.kind == "end" for entry in entries)
-    return named and over and all(entry.kind in EXTRAS for entry in journal.pending().values())
+    left = journal.pending().values()
+    return named and over and len(left) > 0 and all(entry.kind in EXTRAS for entry in left)
 
 
 def meant(uri: str) -> str:

@@ -86,7 +86,7 @@ def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None
 
 
 def _artifacts(uri: str, name: str) -> str | None:
-    """Where a new experiment's artifacts go: beside a SQLite file that is named by its absolute
+    """Where a new experiment's artifacts go: next to a SQLite file that is named by its absolute
     path, since MLflow would put them into the working folder; None leaves it to the server."""
     kind, _, path = uri.partition(":///")
     path = path.partition("?")[0]

@@ -324,6 +324,21 @@ def test_a_file_that_was_only_not_sent_yet_goes_with_the_next_start(store: str) 
     assert not list(journal.home().iterdir())
 
 
+def test_the_next_start_takes_away_a_journal_that_owes_nothing(store: str) -> None:
+    """Its process was killed between the last entry and the end of the journal."""
+    with tracking.start("e", "e", "n") as run:
+        pass
+    head = {"uri": store, "process": this_process(), "run_id": run.run_id, "name": "n"}
+    kept = Journal.create(head)
+    kept.add(1, Entry("tags", {"values": {"pepr.not_stored": "spec.json (closed)"}}))
+    kept.add(2, Entry("end", {"status": "FINISHED"}))
+    kept.sent(2)
+    kept.release()
+    with tracking.start("e", "e", "next"):
+        pass
+    assert not list(journal.home().iterdir())
+
+
 def test_a_damaged_journal_keeps_no_later_job_from_starting(store: str) -> None:
     kept = Journal.create({"uri": store, "process": this_process(), "run_id": "x", "name": "n"})
     kept.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
