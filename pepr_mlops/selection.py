@@ -1,4 +1,4 @@
-"""Choosing a model: the best under budgets, the Pareto set, its volume and its knee. Pure."""
+"""Choosing a model: the best under budgets, the Pareto set and its knee. Pure."""
 
 from __future__ import annotations
 
@@ -95,18 +95,6 @@ def pareto(models: pd.DataFrame, objectives: Mapping[str, Direction]) -> NDArray
     points, maximise = _points(models, objectives)
     kept = moocore.is_nondominated(points, maximise=maximise, keep_weakly=True)
     return np.asarray(kept, dtype=bool)
-
-
-def hypervolume(
-    models: pd.DataFrame, objectives: Mapping[str, Direction], reference: Sequence[float]
-) -> float:
-    """Volume of objective space between the Pareto set and the worst point `reference`.
-
-    In the product of the objectives' units; larger is better (E. Zitzler, L. Thiele 1998). Points
-    that are not better than `reference` in every objective add nothing. Raises as `pareto`.
-    """
-    points, maximise = _points(models, objectives)
-    return float(moocore.hypervolume(points, ref=list(reference), maximise=maximise))
 
 
 def knee(models: pd.DataFrame, gain: str, cost: str) -> object | None:

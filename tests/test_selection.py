@@ -1,4 +1,4 @@
-"""Choosing under budgets, Pareto sets and their volume, by hand."""
+"""Choosing under budgets, and Pareto sets, by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.selection import Budget, hypervolume, knee, pareto, select
+from pepr_mlops.selection import Budget, knee, pareto, select
 
 MODELS = pd.DataFrame(
     {
@@ -74,12 +74,6 @@ def test_the_pareto_set_equals_its_definition() -> None:
     beaten = [any((o >= g).all() and (o > g).any() for o in gain) for g in gain]
     better = {"p": "higher", "e": "lower", "m": "lower"}
     assert pareto(table, better).tolist() == [not b for b in beaten]  # type: ignore[arg-type]
-
-
-def test_hypervolume_by_hand() -> None:
-    # of (P 0.5, E 1) and (P 0.8, E 2) down to P 0 and up to E 3: 0.5 · 2 + 0.3 · 1
-    table = pd.DataFrame({"p": [0.5, 0.8, 0.4], "e": [1.0, 2.0, 2.5]})
-    assert hypervolume(table, {"p": "higher", "e": "lower"}, [0.0, 3.0]) == pytest.approx(1.3)
 
 
 def test_the_knee_is_farthest_above_the_line_of_the_extremes() -> None:

@@ -135,28 +135,10 @@ def _answer(
         "objectives": objectives,
         "pareto": front,
         "knee": None if at is None else models.loc[at, "model"],
-        "hypervolume": _volume(scores, resources),
         "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
         | {k: heading(k, v) for k, v in shown.items()}
         | {"energy_source": "energy", "codes": "flags"},
     }
-
-
-def _volume(scores: pd.DataFrame, resources: tuple[str, ...]) -> float | None:
-    """Hypervolume of P and R of each resource up from P = 0 and R = 1, of at most 1.
-
-    None where the resources have one score, which has no R of each.
-    """
-    from pepr_mlops import selection
-
-    if set(scores["resource"]) != set(resources):
-        return None
-    keys = ["model", "variant"]
-    table = scores.pivot(index=keys, columns="resource", values="R")
-    table["performance"] = scores.groupby(keys)["performance"].first()
-    objectives = {"performance": "higher", **dict.fromkeys(resources, "lower")}
-    worst = [0.0, *[1.0] * len(resources)]
-    return selection.hypervolume(table, objectives, worst)  # type: ignore[arg-type]
 
 
 def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:

@@ -48,23 +48,6 @@ def test_the_pareto_set_is_what_no_other_beats(models: pd.DataFrame) -> None:
         assert kept.tolist() == [not any(_dominates(b, a) for b in rows) for a in rows]
 
 
-@given(_models(odd=False))
-def test_hypervolume_is_that_of_the_boxes(models: pd.DataFrame) -> None:
-    assume(len(models))
-    # P up from 0, costs down from 1: the union of boxes, counted cell by cell of their own grid
-    found = selection.hypervolume(models, BETTER, [0.0, 1.0, 1.0])  # type: ignore[arg-type]
-    gains = [(r["performance"], 1 - r["energy_wh"], 1 - r["memory_gb"])
-             for r in models.to_dict("records")]  # fmt: skip
-    edges = [sorted({0.0, *(g[i] for g in gains)}) for i in range(3)]
-    volume = 0.0
-    for x0, x1 in zip(edges[0], edges[0][1:], strict=False):
-        for y0, y1 in zip(edges[1], edges[1][1:], strict=False):
-            for z0, z1 in zip(edges[2], edges[2][1:], strict=False):
-                if any(g[0] >= x1 and g[1] >= y1 and g[2] >= z1 for g in gains):
-                    volume += (x1 - x0) * (y1 - y0) * (z1 - z0)
-    assert found == pytest.approx(volume, abs=1e-12)
-
-
 _BUDGETS = st.lists(
     st.tuples(st.sampled_from(list(BETTER)), st.sampled_from(["max", "min"]), numbers(0, 1)),
     max_size=3,
