@@ -76,11 +76,10 @@ def run(
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
     """
-    from pepr_mlops import data, hardware, models, tracking
+    from pepr_mlops import data, hardware, tracking
 
     started = time.perf_counter()
     data.check_name(spec.dataset)  # a slip of the hand is told before anything is waited for
-    models.check_spelling(spec.model)
     beside: list[Callable[[], object]] = [hardware.load_torch]
     if hardware.gpu_count() == 0:
         beside += meter_ahead(spec.energy)

@@ -6,11 +6,9 @@ import contextlib
 import csv
 import fnmatch
 import os
-import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources, util
+from importlib import resources
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +32,6 @@ RENAMED = {
 }
 
 _HUB_S = 5.0  # to answer a first request
-_REGISTERED = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -98,32 +95,10 @@ def check_name(model: str) -> None:
     import timm
 
     if not timm.is_model(timm_name(model)):
-        raise _unknown(model, timm.list_models())
-
-
-def check_spelling(model: str) -> None:
-    """Raise `WrongUse` as `check_name` for a name that timm's files do not hold.
-
-    It takes a tenth of a second, where importing timm takes several. Once that is imported it may
-    have been given other models too, and nothing is told here.
-    """
-    found = util.find_spec("timm")
-    if "timm" in sys.modules or found is None or found.origin is None:
-        return
-    texts = [
-        path.read_text(encoding="utf-8")
-        for path in (Path(found.origin).parent / "models").glob("*.py")
-    ]
-    word = re.compile(rf"\b{re.escape(timm_name(model).partition('.')[0])}\b")
-    if not any(word.search(text) for text in texts):
-        raise _unknown(model, [name for text in texts for name in _REGISTERED.findall(text)])
-
-
-def _unknown(model: str, names: list[str]) -> WrongUse:
-    return WrongUse(
-        f"model: timm has no {model!r}{nearest(model, [*names, *RENAMED]) or '.'} "
-        "`pepr models` lists the paper's 131, timm.list_models() all"
-    )
+        raise WrongUse(
+            f"model: timm has no {model!r}{nearest(model, [*timm.list_models(), *RENAMED]) or '.'} "
+            "`pepr models` lists the paper's 131, timm.list_models() all"
+        )
 
 
 def weights_name(model: str, pretrained: bool, weights: str | None) -> str:
