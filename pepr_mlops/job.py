@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +83,9 @@ def run(
     beside: list[Callable[[], object]] = [hardware.load_torch]
     if hardware.gpu_count() == 0:
         beside += meter_ahead(spec.energy)
-    # The server is asked before PyTorch is imported, which takes seconds.
-    with importing(*beside), nullcontext() if offline else tracking.reached(tracking_uri):
+    with importing(*beside):
+        if not offline:  # before PyTorch is imported, which takes seconds
+            tracking.reach(tracking_uri)
         from pepr_mlops import tags, train
         from pepr_mlops.checkpoint import Checkpoint, discard
 

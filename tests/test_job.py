@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -352,3 +354,17 @@ def test_x_rays_reach_the_expected_auc(store: str, pneumonia_root: Path) -> None
     )
     outcome = pepr_mlops.run(spec)
     assert outcome.result.metrics["test/auc"] > 0.94
+
+
+def test_a_server_that_is_away_is_reported_before_pytorch_is_imported() -> None:
+    code = """
+import sys
+from pepr_mlops import RunSpec, run
+from pepr_mlops.errors import WorkFailed
+try:
+    run(RunSpec(dataset="digits"), tracking_uri="http://127.0.0.1:9")
+except WorkFailed as error:
+    print(error.reason, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["tracking", "False"]

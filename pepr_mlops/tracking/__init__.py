@@ -6,7 +6,7 @@ from pepr_mlops.tracking.imported import import_runs
 from pepr_mlops.tracking.leftovers import Synced, catch_up, sync
 from pepr_mlops.tracking.run import Run, active, fail_inherited, start, where
 from pepr_mlops.tracking.scores import write_scores
-from pepr_mlops.tracking.store import knows, prepare, reach, reached
+from pepr_mlops.tracking.store import knows, prepare, reach
 
 __all__ = [
     "Attempt",
@@ -22,7 +22,6 @@ __all__ = [
     "knows",
     "prepare",
     "reach",
-    "reached",
     "start",
     "sync",
     "where",

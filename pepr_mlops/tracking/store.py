@@ -5,15 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.processes import ends_at_once, importing
 from pepr_mlops.server import connect, impatient, told
 
 if TYPE_CHECKING:
@@ -24,53 +20,12 @@ _TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what t
 
 
 def reach(tracking_uri: str | None = None) -> None:
-    """Raise `WorkFailed` within seconds where the tracking server does not answer."""
+    """Make the store where it is new, and raise `WorkFailed` within seconds where the tracking
+    server does not answer."""
     with impatient():
         client = connect(tracking_uri)
         with told(str(client.tracking_uri)):
             client.search_experiments(max_results=1)
-
-
-@contextmanager
-def reached(tracking_uri: str | None = None) -> Iterator[None]:
-    """Raise `WorkFailed` as `reach`, before the block.
-
-    After it where there is to be a new SQLite store: another process makes that meanwhile, which
-    takes MLflow seconds.
-    """
-    if not _is_new(tracking_uri):
-        reach(tracking_uri)
-        yield
-        return
-    # -P: what lies in the working folder is not Python's to import.
-    code = "import sys; from pepr_mlops.tracking.store import make; make(*sys.argv[1:])"
-    uri = [] if tracking_uri is None else [tracking_uri]
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", code, *uri],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # a terminal's Ctrl-C would leave the store half made
-    ):
-        import mlflow  # noqa: F401  # before the block: what is loaded beside has that time
-
-        yield
-    reach(tracking_uri)
-
-
-def make(tracking_uri: str | None = None) -> None:
-    """What the process that makes a new store does."""
-    end = ends_at_once()
-    with importing():
-        reach(tracking_uri)
-    end(0)
-
-
-def _is_new(tracking_uri: str | None) -> bool:
-    """Whether the store is a SQLite file that is not there yet, as far as MLflow need not be
-    imported to tell."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    kind, _, path = uri.partition(":///")
-    return kind == "sqlite" and path != "" and not os.path.exists(path)
 
 
 def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None:
