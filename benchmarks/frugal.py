@@ -3,7 +3,7 @@
     python benchmarks/frugal.py --data DIR
 
 Searches replayed over the measurements released with the PePR paper, 131 models in each
-experiment; `sweep.replay.rivals` says what is searched by.
+experiment; `rivals.rivals` says what is searched by.
 
 The rule has no thresholds. Its form, how a curve is summed up and what an untrained model is taken
 for, was chosen with these curves at hand; the small-subset experiments stand beside those of the
@@ -19,9 +19,10 @@ from typing import Any
 import click
 import pandas as pd
 from common import machine, write
+from rivals import means, rivals
 
 from pepr_mlops.sweep.frugal import Objective
-from pepr_mlops.sweep.replay import Curves, means, rivals
+from pepr_mlops.sweep.replay import Curves
 
 PAPER = ("derma", "derma_pt", "lidc", "pneumonia")
 SMALL = ("derma_small", "derma_smallest", "lidc_small", "pneumonia_small")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 
@@ -11,12 +11,11 @@ from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, text
 from pepr_mlops.progress import seconds_text
 from pepr_mlops.sweep.driver import Ended, Status
-from pepr_mlops.sweep.frugal import Objective, Verdict
-from pepr_mlops.sweep.replay import means, rivals
+from pepr_mlops.sweep.frugal import Objective, Verdict, requests
+from pepr_mlops.sweep.replay import Found
+from pepr_mlops.sweep.replay import replay as search_again
 from pepr_mlops.sweep.search import Search
 from pepr_mlops.sweeper import Recorded, recorded
-
-_SEEDS = 20  # of the random searches that a replay compares with
 
 
 def line(search: Search, now: Status) -> str:
@@ -95,15 +94,19 @@ def replay(
     """Print what a search would have found among the recorded runs of each comparison set."""
     tables = []
     for of in recorded(experiments, letter, tracking_uri):
-        epochs = of.curves.performance.shape[1]
-        outcomes = rivals(of.curves, replace(objective, epochs=epochs), _SEEDS)
-        top = min(objective.top, len(of.curves.cost))
-        whole = {"strategy": "exhaustive", "best": 1.0, "hits": top, "spent": 1.0}
-        rows = pd.concat([means(outcomes).reset_index(), pd.DataFrame([whole])])
+        here = replace(objective, epochs=of.curves.performance.shape[1])
+        names = [str(name) for name in of.curves.cost.index]
+        outcomes = {
+            "frugal": search_again(of.curves, requests, here),
+            "certified": search_again(of.curves, requests, replace(here, certify=True)),
+            "exhaustive": Found(names, True, min(objective.top, len(names)), 1.0),
+        }
+        rows = pd.DataFrame([{"strategy": s, **asdict(found)} for s, found in outcomes.items()])
+        rows = rows.drop(columns="finished")
         rows["expense"] = rows["spent"] * float(of.curves.expense.sum())
         tables.append(rows.assign(experiment=of.name, spending=of.spending))
         if form == "table":
-            say(_replayed(of, letter, replace(objective, epochs=epochs), rows))
+            say(_replayed(of, letter, here, rows))
     if form != "table":
         say(text(pd.concat(tables), form))
     return 0
@@ -116,8 +119,8 @@ def _replayed(of: Recorded, letter: str, objective: Objective, rows: pd.DataFram
     cells = [
         (
             row["strategy"],
-            f"{row['best']:.0%}",
-            f"{row['hits']:.3g} of {top}",
+            "yes" if row["best"] else "no",
+            f"{row['hits']} of {top}",
             _amount(row["expense"], of.spending),
             f"{row['spent']:.1%}",
         )
@@ -129,8 +132,7 @@ def _replayed(of: Recorded, letter: str, objective: Objective, rows: pd.DataFram
             f"{of.energy_source}; PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost",
             f"top {top}: {best}",
             "",
-            table(cells, ("strategy", "best found", f"top {top}", "spent", "of all")),
-            f"random orders: means of {_SEEDS}\n",
+            table(cells, ("strategy", "best found", f"top {top}", "spent", "of all")) + "\n",
         )
     )
 

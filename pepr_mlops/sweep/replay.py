@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pepr_mlops import score
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE
-from pepr_mlops.sweep.frugal import Objective, Observed, Request, requests
+from pepr_mlops.sweep.frugal import Objective, Observed, Request
 
 Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]
 MEASURED = 1 / 20  # of an epoch, that a measurement of the cost takes
@@ -98,98 +98,16 @@ def replay(curves: Curves, search: Search, objective: Objective) -> Found:
                 p = float(table[i, epoch - 1])
                 observed.append(Observed(name, epoch, p, cost[i], expense[i], epoch_s))
             trained[i] = max(trained[i], request.epoch)
-    return _found(curves, objective, trained, sum(o.spent for o in observed))
+    return outcome(curves, objective, trained, sum(o.spent for o in observed))
 
 
-def random_search(curves: Curves, objective: Objective, budget: float, seed: int) -> Found:
-    """Candidates in a random order, each trained to the end, as long as the next is affordable.
-
-    `budget` is a share of what training all takes. Costs need not be measured beforehand.
-    """
-    order = np.random.default_rng(seed).permutation(len(curves.cost))
-    expense = curves.expense.to_numpy(float)
-    affordable = np.cumsum(expense[order]) <= budget * expense.sum()
-    trained = np.zeros(len(order), dtype=np.int64)
-    trained[order[affordable]] = objective.epochs
-    return _found(curves, objective, trained, float(expense[order[affordable]].sum()))
-
-
-def halving(
-    curves: Curves,
-    objective: Objective,
-    budget: float,
-    order: NDArray[np.int64],
-    *,
-    by_score: bool,
+def outcome(
+    curves: Curves, objective: Objective, trained: NDArray[np.int64], spent: float
 ) -> Found:
-    """Successive halving (K. Jamieson, A. Talwalkar, AISTATS 2016) of the first in `order`.
+    """What a search has found that trained each candidate for so many epochs of `trained`.
 
-    After 1, 2, 4, … epochs the better half goes on, `objective.top` at least, by accuracy or by
-    PePR score. As many candidates start as fit `budget`, a share of what training all takes; if
-    all do, as much more than the half goes on as fits. Costs need not be measured beforehand.
+    `spent` is in the unit of `curves.expense`.
     """
-    expense = curves.expense.to_numpy(float)
-    ranked = (curves.scores(objective.alpha) if by_score else curves.performance).to_numpy(float)
-    plans = [(len(order), share / 100) for share in range(100, 50, -1)]
-    for count, share in [*plans, *((n, 0.5) for n in range(len(order), 0, -1))]:
-        trained = _halved(ranked, order[:count], share, objective)
-        spent = float((expense * trained).sum() / objective.epochs)
-        if spent <= budget * expense.sum():
-            return _found(curves, objective, trained, spent)
-    return _found(curves, objective, np.zeros(len(order), dtype=np.int64), 0.0)
-
-
-def _halved(
-    ranked: NDArray[np.float64], start: NDArray[np.int64], share: float, objective: Objective
-) -> NDArray[np.int64]:
-    """Epochs that each candidate is trained for, if this share goes on each time."""
-    trained = np.zeros(len(ranked), dtype=np.int64)
-    kept, epoch = start, 1
-    while True:
-        trained[kept] = epoch
-        if epoch == objective.epochs:
-            return trained
-        best = kept[np.argsort(-ranked[kept, epoch - 1], kind="stable")]
-        kept = best[: max(objective.top, int(share * len(kept)))]
-        epoch = min(2 * epoch, objective.epochs)
-
-
-def rivals(curves: Curves, objective: Objective, seeds: int) -> dict[str, list[Found]]:
-    """The frugal search beside others, each with one outcome per seed or a single one.
-
-    `frugal` is the rule of `frugal`, `certified` the same until the top is proven. The others may
-    spend as much as `frugal` did: `random` search, and successive halving by accuracy (`halving`)
-    and by PePR (`pepr_halving`) from candidates in a random order, and by PePR from the cheapest
-    (`cheapest_halving`). Only the first two pay for measuring costs.
-    """
-    one = replay(curves, requests, objective)
-    orders = [np.random.default_rng(seed).permutation(len(curves.cost)) for seed in range(seeds)]
-    cheapest = np.argsort(curves.cost.to_numpy(), kind="stable")
-
-    def halved(order: NDArray[np.int64], by_score: bool) -> Found:
-        return halving(curves, objective, one.spent, order, by_score=by_score)
-
-    return {
-        "frugal": [one],
-        "certified": [replay(curves, requests, replace(objective, certify=True))],
-        "random": [random_search(curves, objective, one.spent, seed) for seed in range(seeds)],
-        "halving": [halved(order, False) for order in orders],
-        "pepr_halving": [halved(order, True) for order in orders],
-        "cheapest_halving": [halved(cheapest, True)],
-    }
-
-
-def means(outcomes: dict[str, list[Found]]) -> pd.DataFrame:
-    """Means over the outcomes of each search: `best` (the share that found it), `hits`, `spent`."""
-    figures = ["best", "hits", "spent"]
-    rows = {
-        name: pd.DataFrame([asdict(one) for one in of])[figures].astype(float).mean()
-        for name, of in outcomes.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
-
-
-def _found(curves: Curves, objective: Objective, trained: NDArray[np.int64], spent: float) -> Found:
     names = curves.performance.index
     final = curves.scores(objective.alpha).iloc[:, -1]
     best = final.sort_values(ascending=False, kind="stable").index[: objective.top]

@@ -216,12 +216,13 @@ def test_recorded_runs_are_searched_without_training(
         )
         assert status == 0
     rows = {row["strategy"]: row for row in json.loads(out)}
-    assert rows["frugal"]["hits"] == 3
+    assert (rows["frugal"]["best"], rows["frugal"]["hits"]) == (True, 3)
+    assert list(rows) == ["frugal", "certified", "exhaustive"]
     # all but resnet34d, and a twentieth of an epoch of four for each probe
     assert rows["frugal"]["expense"] == pytest.approx(14 + 94 / 80)
     assert rows["exhaustive"]["expense"] == 94
     _, out, _ = _run(capfd, "sweep", "--replay", "--experiment", "digits")
-    assert re.search(r"^frugal +100% +4 of 4 ", out, flags=re.M)  # the top five of four are four
+    assert re.search(r"^frugal +yes +4 of 4 ", out, flags=re.M)  # the top five of four are four
     Path("grid.toml").write_text('experiment = "digits"\n')
     assert _run(capfd, "sweep", "grid.toml", "--replay", "--top", "3")[0] == 0
     assert engine.tasks == done

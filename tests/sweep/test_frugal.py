@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rivals import halving, means, random_search, rivals
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import frugal
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, requests, verdict
-from pepr_mlops.sweep.replay import Curves, halving, random_search, replay
+from pepr_mlops.sweep.replay import Curves, replay
 
 ONE = Objective(top=1, epochs=1)
 
@@ -264,6 +265,20 @@ def test_random_search_trains_to_the_end_what_it_can_afford() -> None:
     found = [random_search(FOUR, Objective(top=1, epochs=2), 0.5, seed) for seed in range(20)]
     assert max(f.spent for f in found) <= 0.5
     assert len({tuple(f.finished) for f in found}) > 3
+
+
+def test_every_rival_has_an_outcome_for_each_order() -> None:
+    found = rivals(FOUR, Objective(top=1, epochs=2), seeds=3)
+    assert {name: len(of) for name, of in found.items()} == {
+        "frugal": 1,
+        "certified": 1,
+        "random": 3,
+        "halving": 3,
+        "pepr_halving": 3,
+        "cheapest_halving": 1,
+    }
+    spent = [one.spent for one in found["random"]]
+    assert means(found).loc["random", "spent"] == pytest.approx(sum(spent) / 3)
 
 
 def test_curves_must_fit_together() -> None:

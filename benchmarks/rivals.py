@@ -1,0 +1,100 @@
+"""Strategies that the frugal search is compared with, replayed over learning curves. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pepr_mlops.sweep.frugal import Objective, requests
+from pepr_mlops.sweep.replay import Curves, Found, outcome, replay
+
+
+def random_search(curves: Curves, objective: Objective, budget: float, seed: int) -> Found:
+    """Candidates in a random order, each trained to the end, as long as the next is affordable.
+
+    `budget` is a share of what training all takes. Costs need not be measured beforehand.
+    """
+    order = np.random.default_rng(seed).permutation(len(curves.cost))
+    expense = curves.expense.to_numpy(float)
+    affordable = np.cumsum(expense[order]) <= budget * expense.sum()
+    trained = np.zeros(len(order), dtype=np.int64)
+    trained[order[affordable]] = objective.epochs
+    return outcome(curves, objective, trained, float(expense[order[affordable]].sum()))
+
+
+def halving(
+    curves: Curves,
+    objective: Objective,
+    budget: float,
+    order: NDArray[np.int64],
+    *,
+    by_score: bool,
+) -> Found:
+    """Successive halving (K. Jamieson, A. Talwalkar, AISTATS 2016) of the first in `order`.
+
+    After 1, 2, 4, … epochs the better half goes on, `objective.top` at least, by accuracy or by
+    PePR score. As many candidates start as fit `budget`, a share of what training all takes; if
+    all do, as much more than the half goes on as fits. Costs need not be measured beforehand.
+    """
+    expense = curves.expense.to_numpy(float)
+    ranked = (curves.scores(objective.alpha) if by_score else curves.performance).to_numpy(float)
+    plans = [(len(order), share / 100) for share in range(100, 50, -1)]
+    for count, share in [*plans, *((n, 0.5) for n in range(len(order), 0, -1))]:
+        trained = _halved(ranked, order[:count], share, objective)
+        spent = float((expense * trained).sum() / objective.epochs)
+        if spent <= budget * expense.sum():
+            return outcome(curves, objective, trained, spent)
+    return outcome(curves, objective, np.zeros(len(order), dtype=np.int64), 0.0)
+
+
+def _halved(
+    ranked: NDArray[np.float64], start: NDArray[np.int64], share: float, objective: Objective
+) -> NDArray[np.int64]:
+    """Epochs that each candidate is trained for, if this share goes on each time."""
+    trained = np.zeros(len(ranked), dtype=np.int64)
+    kept, epoch = start, 1
+    while True:
+        trained[kept] = epoch
+        if epoch == objective.epochs:
+            return trained
+        best = kept[np.argsort(-ranked[kept, epoch - 1], kind="stable")]
+        kept = best[: max(objective.top, int(share * len(kept)))]
+        epoch = min(2 * epoch, objective.epochs)
+
+
+def rivals(curves: Curves, objective: Objective, seeds: int) -> dict[str, list[Found]]:
+    """The frugal search and its rivals, each with one outcome per seed or a single one.
+
+    `frugal` is the rule of `frugal`, `certified` the same until the top is proven. The others may
+    spend as much as `frugal` did: `random` search, and successive halving by accuracy (`halving`)
+    and by PePR (`pepr_halving`) from candidates in a random order, and by PePR from the cheapest
+    (`cheapest_halving`). Only the first two pay for measuring costs.
+    """
+    one = replay(curves, requests, objective)
+    orders = [np.random.default_rng(seed).permutation(len(curves.cost)) for seed in range(seeds)]
+    cheapest = np.argsort(curves.cost.to_numpy(), kind="stable")
+
+    def halved(order: NDArray[np.int64], by_score: bool) -> Found:
+        return halving(curves, objective, one.spent, order, by_score=by_score)
+
+    return {
+        "frugal": [one],
+        "certified": [replay(curves, requests, replace(objective, certify=True))],
+        "random": [random_search(curves, objective, one.spent, seed) for seed in range(seeds)],
+        "halving": [halved(order, False) for order in orders],
+        "pepr_halving": [halved(order, True) for order in orders],
+        "cheapest_halving": [halved(cheapest, True)],
+    }
+
+
+def means(outcomes: dict[str, list[Found]]) -> pd.DataFrame:
+    """Means over the outcomes of each search: `best` (the share that found it), `hits`, `spent`."""
+    figures = ["best", "hits", "spent"]
+    rows = {
+        name: pd.DataFrame([asdict(one) for one in of])[figures].astype(float).mean()
+        for name, of in outcomes.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
