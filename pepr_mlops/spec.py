@@ -28,17 +28,17 @@ SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publish
 def _option(
     default: object,
     help: str,
+    heading: str,
     *,
     choices: tuple[object, ...] | None = None,
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
 ) -> Any:
-    """A RunSpec field: its default, help and valid range (`low`, `high` inclusive, `above` not)."""
-    return field(
-        default=default,
-        metadata={"help": help, "choices": choices, "low": low, "high": high, "above": above},
-    )
+    """A RunSpec field: its default, its help with the heading it is under, and its valid range
+    (`low`, `high` inclusive, `above` not)."""
+    limits = {"choices": choices, "low": low, "high": high, "above": above}
+    return field(default=default, metadata={"help": help, "heading": heading, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,77 +48,98 @@ class RunSpec:
     Raises `WrongUse` on construction when a value is impossible, naming the valid ones.
     """
 
-    model: str = _option("resnet18d", "timm model; `pepr models` lists the paper's 131")
+    model: str = _option(
+        "resnet18d", "timm model; `pepr models` lists the paper's 131", "Essentials"
+    )
     dataset: str = _option(
         "derma",
         "digits, derma, pneumonia, lidc, any 2-D MedMNIST name, or DIR/{train,val,test}/CLASS/*",
+        "Essentials",
     )
     size: int = _option(
         224,
         "resolution of the MedMNIST file; other data sets come in one",
+        "Data",
         choices=SIZES,
     )
-    image_size: int = _option(256, "pixels per side the model sees", low=8, high=4096)
+    image_size: int = _option(256, "pixels per side the model sees", "Essentials", low=8, high=4096)
     channels: str = _option(
         "native",
         "colour of the images: as they are, grey or RGB",
+        "Data",
         choices=("native", "grey", "rgb"),
     )
     intensities: str = _option(
         "unit",
         "images in [0, 1], or normalised as the pretrained weights expect",
+        "Data",
         choices=("unit", "pretrained"),
     )
     fraction: float = _option(
-        1.0, "share of the training set, drawn by class with the seed", above=0, high=1
+        1.0, "share of the training set, drawn by class with the seed", "Data", above=0, high=1
     )
-    epochs: int = _option(10, "passes over the training set", low=1)
-    batch_size: int = _option(32, "images per step", low=2)
-    lr: float = _option(5e-4, "learning rate of Adam", above=0)
-    seed: int = _option(0, "seed of weights, order and drawn subsets", low=0, high=2**32 - 1)
+    epochs: int = _option(10, "passes over the training set", "Essentials", low=1)
+    batch_size: int = _option(32, "images per step", "Recipe", low=2)
+    lr: float = _option(5e-4, "learning rate of Adam", "Recipe", above=0)
+    seed: int = _option(
+        0, "seed of weights, order and drawn subsets", "Essentials", low=0, high=2**32 - 1
+    )
     precision: str = _option(
         "fp32",
         "arithmetic of the training; auto tries which is fastest here",
+        "Machine",
         choices=("fp32", "tf32", "bf16", "fp16", AUTO),
     )
     layout: str = _option(
         "contiguous",
         "memory layout of the images; auto tries which is faster here",
+        "Machine",
         choices=("contiguous", "channels_last", AUTO),
     )
     launch: str = _option(
         "kernels",
         "give a GPU its work kernel by kernel, or each step as one CUDA graph; auto tries which "
         "is faster here",
+        "Machine",
         choices=("kernels", "graph", AUTO),
     )
     threads: int | None = _option(
-        None, "CPU threads of PyTorch; its own choice if none, one for each core as a rule", low=1
+        None,
+        "CPU threads of PyTorch; its own choice if none, one for each core as a rule",
+        "Machine",
+        low=1,
     )
-    compile: bool = _option(False, "compile the model with torch.compile")
-    deterministic: bool = _option(False, "use deterministic algorithms only")
-    pretrained: bool = _option(True, "start from pretrained weights")
+    compile: bool = _option(False, "compile the model with torch.compile", "Machine")
+    deterministic: bool = _option(False, "use deterministic algorithms only", "Recipe")
+    pretrained: bool = _option(True, "start from pretrained weights", "Model")
     weights: str | None = _option(
-        None, "local file of pretrained weights instead of timm's hub (safetensors or state dict)"
+        None,
+        "local file of pretrained weights instead of timm's hub (safetensors or state dict)",
+        "Model",
     )
-    device: str = _option("auto", "auto, cuda, cuda:INDEX, mps or cpu")
-    data_root: str | None = _option(None, "folder of the data sets; MedMNIST's own if none")
+    device: str = _option("auto", "auto, cuda, cuda:INDEX, mps or cpu", "Machine")
+    data_root: str | None = _option(None, "folder of the data sets; MedMNIST's own if none", "Data")
     energy: str = _option(
         "auto",
         "auto: measure, or estimate a CPU machine without sensors; measured: refuse without a "
         "sensor; estimated; off",
+        "Measuring",
         choices=("auto", "measured", "estimated", "off"),
     )
-    country: str | None = _option(None, "ISO code of the grid's country, for CO2e")
-    carbon_intensity: float | None = _option(None, "gCO2e per kWh, instead of a country", low=0)
-    pue: float = _option(1.0, "power usage effectiveness of the building", low=1)
+    country: str | None = _option(None, "ISO code of the grid's country, for CO2e", "Measuring")
+    carbon_intensity: float | None = _option(
+        None, "gCO2e per kWh, instead of a country", "Measuring", low=0
+    )
+    pue: float = _option(1.0, "power usage effectiveness of the building", "Measuring", low=1)
     budget_wh: float | None = _option(
-        None, "stop after the step at which training energy reaches this", above=0
+        None, "stop after the step at which training energy reaches this", "Measuring", above=0
     )
     budget_s: float | None = _option(
-        None, "stop after the step at which training time reaches this", above=0
+        None, "stop after the step at which training time reaches this", "Measuring", above=0
     )
-    experiment: str | None = _option(None, "name runs are compared under; the data set's if none")
+    experiment: str | None = _option(
+        None, "name runs are compared under; the data set's if none", "Essentials"
+    )
 
     def __post_init__(self) -> None:
         for f in fields(RunSpec):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pepr_mlops.cli.headings import option, tracking_uri
 from pepr_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "json", "latex", "markdown")
 
 _WHICH = (
-    click.option(
+    option(
+        "Essentials",
         "--experiment",
         "experiments",
         multiple=True,
@@ -30,9 +32,10 @@ _WHICH = (
         metavar="NAME",
         help="runs tagged so, and those of the MLflow experiment of that name; may be repeated",
     ),
-    click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]"),
-    click.option("--performance", metavar="METRIC", help="P [default: each run's own]"),
-    click.option(
+    tracking_uri,
+    option("Score", "--performance", metavar="METRIC", help="P [default: each run's own]"),
+    option(
+        "Essentials",
         "--resource",
         "resources",
         default="E",
@@ -40,65 +43,83 @@ _WHICH = (
         metavar="E|C|M|T|D|METRIC[,…]",
         help="costs: energy, CO2e, memory, time, data or any metric; a score for each",
     ),
-    click.option(
+    option(
+        "Runs",
         "--model-param",
         default="model",
         metavar="NAME",
         help="parameter that names the model, of runs pepr did not log",
     ),
-    click.option(
+    option(
+        "Runs",
         "--where",
         multiple=True,
         metavar="NAME=VALUE",
         help="only the runs with this data_digest, hardware, precision, …; may be repeated",
     ),
-    click.option(
+    option(
+        "Runs",
         "--drop",
         default="",
         metavar="FLAG[,…]",
         help="leave out the runs with these flags, such as busy_cpu,paused",
     ),
-    click.option("--strict", is_flag=True, help="leave out every run that is doubtful"),
-    click.option("--country", metavar="CODE", help="CO2e of all runs under this country's grid"),
-    click.option(
-        "--carbon-intensity", type=float, metavar="G", help="CO2e of all runs at this gCO2e/kWh"
+    option("Runs", "--strict", is_flag=True, help="leave out every run that is doubtful"),
+    option("Score", "--country", metavar="CODE", help="CO2e of all runs under this country's grid"),
+    option(
+        "Score",
+        "--carbon-intensity",
+        type=float,
+        metavar="G",
+        help="CO2e of all runs at this gCO2e/kWh",
     ),
 )
 _HOW = (
-    click.option(
+    option(
+        "Score",
         "--resource-weights",
         metavar="w[,…]",
         help="one score of all resources with these weights, summing to 1",
     ),
-    click.option(
+    option(
+        "Score",
         "--alpha",
         type=float,
         default=1.0,
         show_default=True,
         help="αP/(α+R); from 1, R counts less",
     ),
-    click.option(
+    option(
+        "Score",
         "--normalisation",
         type=click.Choice(["minmax", "zero", "robust", "reference"]),
         help="R from least to greatest cost, from no cost, between quantiles, or by --reference "
         "[default: minmax, with --reference that]",
     ),
-    click.option(
-        "--quantiles", default="0.05,0.95", show_default=True, metavar="LOW,HIGH", help="of robust"
+    option(
+        "Score",
+        "--quantiles",
+        default="0.05,0.95",
+        show_default=True,
+        metavar="LOW,HIGH",
+        help="of robust",
     ),
-    click.option(
+    option(
+        "Score",
         "--reference",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="bounds saved by `pepr score --save-reference`",
     ),
-    click.option(
+    option(
+        "Score",
         "--stratify",
         is_flag=True,
         help="a score set for each group of runs that differ in hardware, precision, …",
     ),
-    click.option("--allow-mixed", is_flag=True, help="score such groups together all the same"),
-    click.option(
+    option("Score", "--allow-mixed", is_flag=True, help="score such groups together all the same"),
+    option(
+        "Score",
         "--energy-error",
         type=float,
         default=0.05,
@@ -108,11 +129,15 @@ _HOW = (
     ),
 )
 _OUT = (
-    click.option(
-        "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True
+    option(
+        "Output", "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True
     ),
-    click.option(
-        "--out", type=click.Path(path_type=Path), metavar="FILE", help="write there instead"
+    option(
+        "Output",
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="write there instead",
     ),
 )
 
@@ -133,8 +158,8 @@ def output(command: F) -> F:
 
 
 def _add(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    for option in reversed(options):
-        command = option(command)
+    for add in reversed(options):
+        command = add(command)
     return command
 
 
@@ -227,13 +252,13 @@ def typed(context: click.Context, program: str) -> str:
     from pepr_mlops.safe import address, printable, without_password
 
     words = program.split()
-    for option in context.command.params:
-        value = context.params[option.name] if option.name else None
-        if context.get_parameter_source(option.name or "") is not ParameterSource.COMMANDLINE:
+    for given in context.command.params:
+        value = context.params[given.name] if given.name else None
+        if context.get_parameter_source(given.name or "") is not ParameterSource.COMMANDLINE:
             continue
-        shown = address if option.name == "tracking_uri" else without_password
+        shown = address if given.name == "tracking_uri" else without_password
         for one in value if isinstance(value, tuple) else (value,):
-            words += [option.opts[0]] if one is True else [option.opts[0], shown(str(one))]
+            words += [given.opts[0]] if one is True else [given.opts[0], shown(str(one))]
     return printable(shlex.join(words))
 
 

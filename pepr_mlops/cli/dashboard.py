@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pepr_mlops.cli.headings import tracking_uri
 from pepr_mlops.cli.written import say
 
 _EVERYWHERE = ("0.0.0.0", "::", "")  # no address that another machine could ask for
@@ -29,7 +30,7 @@ _EXAMPLE = """
     metavar="NAME",
     help="shown at first; may be repeated",
 )
-@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@tracking_uri
 @click.option(
     "--dashboard", default="default", show_default=True, metavar="NAME|FILE", help="which figures"
 )

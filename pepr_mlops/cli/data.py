@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pepr_mlops.cli import lidc
+from pepr_mlops.cli.headings import tracking_uri
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say
 from pepr_mlops.spec import SIZES, RunSpec
@@ -151,7 +152,7 @@ def get(name: str, size: int, data_root: str | None) -> None:
 @click.option("--experiment", "experiments", multiple=True, required=True, metavar="NAME")
 @click.option("--dataset", metavar="DIR", help="the data set, if it was moved since")
 @_root
-@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@tracking_uri
 def identify(
     experiments: tuple[str, ...],
     dataset: str | None,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from pepr_mlops.cli.headings import tracking_uri
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import Check, PeprError
 from pepr_mlops.safe import without_password
@@ -34,7 +35,7 @@ _SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model
     "It logs one short run to the server and deletes it. The page shows no password: attach it to "
     "a bug report. Exit status 1 if something fails.\n" + _EXAMPLE
 )
-@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@tracking_uri
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def command(tracking_uri: str | None, form: str) -> int:
     from pepr_mlops import hardware

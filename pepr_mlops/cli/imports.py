@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pepr_mlops.cli.headings import tracking_uri
 from pepr_mlops.cli.written import say
 
 _EXAMPLE = """
@@ -24,7 +25,7 @@ _EXAMPLE = """
 )
 @click.argument("source", type=click.Choice(["pepr-paper", "timm"]))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
+@tracking_uri
 def command(source: str, folder: Path, tracking_uri: str | None) -> None:
     from tqdm import tqdm
 

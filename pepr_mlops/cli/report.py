@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.headings import Command, option
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.safe import file_name
@@ -32,6 +33,7 @@ _EXAMPLE = """
 
 
 @click.command(
+    cls=Command,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Write what an experiment says as one HTML page that opens without a network.\n\n"
     "Printed are the page's path and the answer: best by PePR, best by performance, what the "
@@ -40,14 +42,16 @@ _EXAMPLE = """
 )
 @asked.which
 @asked.how
-@click.option(
+@option(
+    "Essentials",
     "--dashboard",
     default="default",
     show_default=True,
     metavar="NAME|FILE",
     help="which figures: default, paper, budget, or a TOML file of your own",
 )
-@click.option(
+@option(
+    "Output",
     "--format",
     "forms",
     default="html",
@@ -55,20 +59,23 @@ _EXAMPLE = """
     metavar="FORM[,…]",
     help=f"any of {', '.join(FORMATS)}",
 )
-@click.option(
+@option(
+    "Output",
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="the page [default: pepr-report-EXPERIMENT.html]",
 )
-@click.option(
+@option(
+    "Output",
     "--plotlyjs",
     type=click.Choice(["inside", "directory"]),
     default="inside",
     show_default=True,
     help="plotly.js in the page (5 MB), or as a file beside it that several pages share",
 )
-@click.option(
+@option(
+    "Output",
     "--publications",
     type=click.Path(path_type=Path),
     metavar="DIR",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.headings import Command, option
 
 _EXAMPLE = """
     \b
@@ -19,11 +20,12 @@ _EXAMPLE = """
 
 
 @click.command(
-    help="List the runs that `pepr score` leaves out or finds doubtful, and why.\n" + _EXAMPLE
+    cls=Command,
+    help="List the runs that `pepr score` leaves out or finds doubtful, and why.\n" + _EXAMPLE,
 )
 @asked.which
 @asked.output
-@click.option("--all", "every", is_flag=True, help="list the faultless ones as well, in tables")
+@option("Output", "--all", "every", is_flag=True, help="list the faultless ones as well, in tables")
 def command(
     experiments: tuple[str, ...],
     tracking_uri: str | None,

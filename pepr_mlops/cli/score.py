@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.headings import Command, option
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WorkFailed, WrongUse
 
@@ -29,18 +30,23 @@ _EXAMPLE = """
 
 
 @click.command(
+    cls=Command,
     help="Score the models of one or several experiments by PePR = P / (1 + R).\n\n"
     "Seeds are averaged per model. R is the cost normalised over the models of one comparison set: "
-    "runs of an experiment with the same data, training and hardware.\n" + _EXAMPLE
+    "runs of an experiment with the same data, training and hardware.\n" + _EXAMPLE,
 )
 @asked.which
 @asked.how
 @asked.output
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="the best only, in tables")
-@click.option(
-    "--write", is_flag=True, help="log the scores to the runs as metrics pepr/*, for MLflow's UI"
+@option("Output", "--top", type=click.IntRange(min=1), metavar="N", help="the best only, in tables")
+@option(
+    "Tracking",
+    "--write",
+    is_flag=True,
+    help="log the scores to the runs as metrics pepr/*, for MLflow's UI",
 )
-@click.option(
+@option(
+    "Score",
     "--save-reference",
     type=click.Path(path_type=Path),
     metavar="FILE",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.headings import Command, option
 from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
@@ -26,23 +27,29 @@ _EXAMPLE = """
 
 
 @click.command(
+    cls=Command,
     help="The best model within budgets, the runners-up, and what each budget excludes.\n\n"
     "A budget names P, a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any "
     "metric, averaged over seeds. Also the Pareto set of P against the resources, and its knee.\n"
-    + _EXAMPLE
+    + _EXAMPLE,
 )
 @asked.which
 @asked.how
-@click.option("--max", "at_most", multiple=True, metavar="NAME=LIMIT", help="at most so much")
-@click.option("--min", "at_least", multiple=True, metavar="NAME=LIMIT", help="at least so much")
-@click.option(
+@option(
+    "Essentials", "--max", "at_most", multiple=True, metavar="NAME=LIMIT", help="at most so much"
+)
+@option(
+    "Essentials", "--min", "at_least", multiple=True, metavar="NAME=LIMIT", help="at least so much"
+)
+@option(
+    "Essentials",
     "--by",
     type=click.Choice(["performance", "score"]),
     default="performance",
     show_default=True,
     help="what the best has most of; score is PePR by the first resource",
 )
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
+@option("Output", "--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
 @asked.output
 def command(
     experiments: tuple[str, ...],

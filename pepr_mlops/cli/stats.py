@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pepr_mlops.cli import asked
+from pepr_mlops.cli.headings import Command, option
 
 _EXAMPLE = """
     \b
@@ -19,16 +20,18 @@ _EXAMPLE = """
 
 
 @click.command(
+    cls=Command,
     help="Test differences of P and PePR: small and large models, CNN and others, efficient or "
     "not, and the same models pretrained or not, on fractions of the data, …\n\n"
     "Different models: t and Mann-Whitney test; the same models under two conditions: paired t "
     "and Wilcoxon. Effects are of the first against the second. p is also corrected over all rows "
-    "of a test (Holm).\n" + _EXAMPLE
+    "of a test (Holm).\n" + _EXAMPLE,
 )
 @asked.which
 @asked.how
 @asked.output
-@click.option(
+@option(
+    "Essentials",
     "--by",
     multiple=True,
     metavar="NAME",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pepr_mlops.cli.headings import Command, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.ledger import STALE_S
 from pepr_mlops.names import RESOURCES
@@ -48,66 +49,85 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     """An option for each field of RunSpec that a sweep may vary."""
     for f in reversed([f for f in fields(RunSpec) if f.name in SWEPT]):
         flag = "--" + f.name.replace("_", "-")
-        option = click.option(flag, f.name, metavar="VALUE[,…]", help=f.metadata["help"])
-        command = option(command)
+        heading, note = f.metadata["heading"], f.metadata["help"]
+        command = option(heading, flag, f.name, metavar="VALUE[,…]", help=note)(command)
         if value_type(f) is bool:
-            off = click.option(f"--no-{flag[2:]}", f.name, flag_value="false", help=f"{flag} false")
+            no = f"--no-{flag[2:]}"
+            off = option(heading, no, f.name, flag_value="false", help=f"{flag} false")
             command = off(command)
     return command
 
 
-@click.command(help=_HELP + _EXAMPLE)
+@click.command(cls=Command, help=_HELP + _EXAMPLE)
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @_grid
-@click.option(
+@option(
+    "Model",
     "--weights-dir",
     metavar="DIR",
     help="folder with a file of weights for each model, such as DIR/resnet18d.safetensors, used "
     "instead of the hub",
 )
-@click.option(
+@option(
+    "Search",
     "--strategy",
     type=click.Choice(["exhaustive", "frugal"]),
     help="train all, or look for the best [default: exhaustive]",
 )
-@click.option(
+@option(
+    "Search",
     "--objective",
     type=click.Choice([f"pepr-{letter.lower()}" for letter in RESOURCES if letter != "D"]),
     help="what a frugal search is for: PePR by energy, time, memory or CO2e [default: pepr-e]",
 )
-@click.option("--top", type=click.IntRange(1), help="how many it is to find [default: 5]")
-@click.option("--alpha", type=float, help="α of αP / (α + R), how much P counts [default: 1]")
-@click.option("--certify", is_flag=True, help="search on until the top is proven")
-@click.option("--replay", is_flag=True, help="search among the recorded runs of --experiment")
-@click.option("--dry-run", is_flag=True, help="show the jobs and what they will cost; do nothing")
-@click.option("--budget-wh", type=float, help="stop when the runs of the sweep took so much")
-@click.option(
+@option("Search", "--top", type=click.IntRange(1), help="how many it is to find [default: 5]")
+@option("Search", "--alpha", type=float, help="α of αP / (α + R), how much P counts [default: 1]")
+@option("Search", "--certify", is_flag=True, help="search on until the top is proven")
+@option("Search", "--replay", is_flag=True, help="search among the recorded runs of --experiment")
+@option(
+    "Essentials",
+    "--dry-run",
+    is_flag=True,
+    help="show the jobs and what they will cost; do nothing",
+)
+@option(
+    "Essentials", "--budget-wh", type=float, help="stop when the runs of the sweep took so much"
+)
+@option(
+    "Sweep",
     "--retries",
     default=1,
     show_default=True,
     type=click.IntRange(0),
     help="tries again of a job that failed by what may pass: a crash, a lost machine or server",
 )
-@click.option("--retry-failed", is_flag=True, help="try again what failed for good before")
-@click.option("--strict", is_flag=True, help="refuse doubtful images, such as test images in train")
-@click.option(
+@option("Sweep", "--retry-failed", is_flag=True, help="try again what failed for good before")
+@option(
+    "Data", "--strict", is_flag=True, help="refuse doubtful images, such as test images in train"
+)
+@option(
+    "Sweep",
     "--busy",
     type=click.Choice(["wait", "refuse"]),
     default="wait",
     show_default=True,
     help="when others use the GPU",
 )
-@click.option("--cool-to", type=float, metavar="°C", help="let the device cool before each job")
-@click.option("--order-seed", default=0, show_default=True, help="seed of the order of the jobs")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--address", help="Ray cluster, such as auto; one of this machine if none")
-@click.option(
+@option("Sweep", "--cool-to", type=float, metavar="°C", help="let the device cool before each job")
+@option("Sweep", "--order-seed", default=0, show_default=True, help="seed of the order of the jobs")
+@option(
+    "Machine", "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True
+)
+@option("Machine", "--address", help="Ray cluster, such as auto; one of this machine if none")
+@option(
+    "Machine",
     "--checkpoints",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="trainings under way [default: PEPR_CHECKPOINTS or ~/.cache/pepr_mlops/checkpoints]",
 )
-@click.option(
+@option(
+    "Sweep",
     "--stale-after",
     "stale_s",
     default=STALE_S,
@@ -115,8 +135,8 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     metavar="SECONDS",
     help="silence after which a run of another machine is given up",
 )
-@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@tracking_uri
+@option("Output", "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
 def command(
     file: Path | None,
     weights_dir: str | None,

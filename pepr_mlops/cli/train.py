@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pepr_mlops.cli.headings import Command, option, tracking_uri
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WrongUse
@@ -37,22 +38,27 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = "--" + f.name.replace("_", "-")
+    heading = f.metadata["heading"]
     note = f"{f.metadata['help']} [default: {as_text(f.default)}]"
     if value_type(f) is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", f.name, default=None, help=note)
+        return option(heading, f"{flag}/--no-{flag[2:]}", f.name, default=None, help=note)
     choices = f.metadata["choices"]
     metavar = "|".join(map(str, choices)) if choices else value_type(f).__name__.upper()
-    return click.option(flag, f.name, metavar=metavar, help=note)
+    return option(heading, flag, f.name, metavar=metavar, help=note)
 
 
 @click.command(
-    help="Train one model, log what it cost to MLflow, and print a summary.\n" + _EXAMPLE
+    cls=Command,
+    help="Train one model, log what it cost to MLflow, and print a summary.\n" + _EXAMPLE,
 )
 @_options
-@click.option("--tracking-uri", help="MLflow tracking server [default: MLFLOW_TRACKING_URI]")
-@click.option("--strict", is_flag=True, help="refuse doubtful images, such as test images in train")
-@click.option("--offline", is_flag=True, help="keep the run on this disk until `pepr sync`")
-@click.option(
+@tracking_uri
+@option(
+    "Data", "--strict", is_flag=True, help="refuse doubtful images, such as test images in train"
+)
+@option("Tracking", "--offline", is_flag=True, help="keep the run on this disk until `pepr sync`")
+@option(
+    "Machine",
     "--checkpoints",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
