@@ -75,6 +75,14 @@ def run(
     The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
     before a run exists for what can be told to be impossible, and `WorkFailed`, or `WrongUse` for
     what data and weights only show when they are read, after marking the run FAILED.
+
+    >>> from pepr_mlops import RunSpec, run
+    >>> tiny = {"image_size": 32, "epochs": 1, "fraction": 0.1, "pretrained": False}
+    >>> for model in ("test_resnet", "test_efficientnet"):
+    ...     spec = RunSpec(model=model, dataset="digits", energy="estimated", device="cpu", **tiny)
+    ...     outcome = run(spec)
+    >>> outcome.energy_source, 0 < outcome.result.metrics["energy/train_wh"] < 1
+    ('estimated', True)
     """
     from pepr_mlops import data, hardware, tracking
 

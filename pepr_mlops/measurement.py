@@ -106,6 +106,17 @@ def measure(
     One device is measured, `device` (torch's first GPU by default), and the whole of it. Work of
     PyTorch is waited for; with another framework block until it is done before `epoch` and
     `evaluation`. Raises `WrongUse` as `pepr_mlops.run` does.
+
+    >>> from pepr_mlops import load_runs, measure
+    >>> right, seen = [5, 8, 9], 10
+    >>> with measure("own loop", model="mine", params={"epochs": 3}, device="cpu") as measured:
+    ...     for epoch in range(3):
+    ...         pass  # train, here
+    ...         with measured.evaluation():
+    ...             accuracy = right[epoch] / seen
+    ...         measured.epoch(performance=accuracy)
+    >>> load_runs("own loop")[["model", "performance"]].to_numpy().tolist()
+    [['mine', 0.9]]
     """
     from pepr_mlops import hardware, tags, tracking
     from pepr_mlops.data.digest import of_tree

@@ -46,6 +46,11 @@ class RunSpec:
     """One training job. The defaults are the protocol of the PePR paper on `derma`.
 
     Raises `WrongUse` on construction when a value is impossible, naming the valid ones.
+
+    >>> from pepr_mlops import RunSpec
+    >>> spec = RunSpec(model="mobilenetv2_050", dataset="digits", image_size=32, pretrained=False)
+    >>> spec.experiment_name, spec.epochs, spec.lr
+    ('digits', 10, 0.0005)
     """
 
     model: str = _option(

@@ -31,7 +31,12 @@ class Question:
     leaves out every doubtful run, and `drop` those with one of these flags (`checks.FLAGS`).
     `mixed` says what to do with runs that differ in what a comparison set shares. `intensity`
     replaces each run's own grid intensity. `model_param` is the parameter that names the model.
-    `draws` are those of the bootstrap; with none the intervals are missing.
+    `draws` are those of the bootstrap; with none the intervals are missing. Raises `WrongUse` for
+    values that cannot be.
+
+    >>> from pepr_mlops import Question
+    >>> Question(resources=("E", "M"), weights=(0.7, 0.3)).normalisation
+    'minmax'
     """
 
     performance: str | None = None

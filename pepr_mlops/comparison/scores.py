@@ -58,6 +58,11 @@ def compare(
     is asked for those of each set. Raises `WorkFailed` when nothing is left, and `WrongUse` for
     runs that differ in what a comparison set shares, with the groups and their sizes, unless
     `question.mixed` says what to do.
+
+    >>> from pepr_mlops import Question, compare, load_runs
+    >>> found = compare(load_runs("digits"), Question(resources=("E", "T")))
+    >>> found.scores.groupby("model")["resource"].agg(list).to_dict()
+    {'test_efficientnet': ['E', 'T'], 'test_resnet': ['E', 'T']}
     """
     return score_sets(prepare(runs, question, evidence), question, intervals)
 

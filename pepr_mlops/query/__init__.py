@@ -34,6 +34,11 @@ def load_runs(
     Deleted runs and experiments are not read. `tracking_uri` is MLflow's own if None. Raises
     `WrongUse` with the nearest names when there is no such experiment, and `WorkFailed` when the
     server cannot be read.
+
+    >>> from pepr_mlops import load_runs
+    >>> runs = load_runs("digits")
+    >>> runs[["model", "image_size", "energy_source"]].sort_values("model").to_numpy().tolist()
+    [['test_efficientnet', 32, 'estimated'], ['test_resnet', 32, 'estimated']]
     """
     names = [experiment] if isinstance(experiment, str) else experiment
     uri = resolved(tracking_uri)
