@@ -21,7 +21,7 @@ from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.processes import importing
-from pepr_mlops.progress import Silent
+from pepr_mlops.progress import Silent, where_watched
 from pepr_mlops.server import impatient
 from pepr_mlops.spec import TRIED, Job, RunSpec
 
@@ -51,7 +51,7 @@ def run(
     spec: RunSpec,
     *,
     tracking_uri: str | None = None,
-    progress: Callable[[RunSpec, str], Progress] = Silent,
+    progress: Callable[[RunSpec, str], Progress] = where_watched,
     checkpoints: Path | None = None,
     exclusive: bool = False,
     host_is_shared: bool = False,
@@ -62,6 +62,9 @@ def run(
     strict: bool = False,
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
+
+    On a terminal and in a notebook it shows how far it is, elsewhere nothing; `progress.Printed`
+    as `progress` shows it everywhere, `progress.Silent` nowhere.
 
     With `checkpoints`, a folder, the training is kept there after every epoch; one of the same
     spec that was interrupted on the same kind of hardware is continued, in its own run, and its

@@ -1,4 +1,5 @@
-"""How far training is, on standard error: a bar on a terminal, else a line per epoch."""
+"""How far training is, on standard error: a bar on a terminal or in a notebook, and a line per
+epoch."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ class Printed:
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         self._epoch, self._done = epoch, 0
-        if sys.stderr.isatty():
-            from tqdm import tqdm
+        if _watched():
+            from tqdm.auto import tqdm
 
             self._bar = tqdm(total=steps, leave=False, dynamic_ncols=True, unit="step")
             self._bar.set_description(f"epoch {epoch}/{self._spec.epochs}")
@@ -79,6 +80,20 @@ class Silent:
     def step(self, done: int, loss: float, images_per_s: float) -> None: ...
 
     def end_epoch(self, metrics: Mapping[str, float]) -> None: ...
+
+
+def where_watched(spec: RunSpec, source: str) -> Printed | Silent:
+    """`Printed` on a terminal and in a notebook, else `Silent`: scripts and tests say nothing."""
+    return Printed(spec, source) if _watched() else Silent(spec, source)
+
+
+def _watched() -> bool:
+    """Whether a person sees standard error: on a terminal, or in the kernel of a notebook."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    python = sys.modules.get("IPython")
+    shell = None if python is None else python.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 def energy_text(energy_wh: float | None, source: str) -> str:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import pty
 import sys
+import termios
+from types import SimpleNamespace
 
 import pytest
 
-from pepr_mlops.progress import Printed
+from pepr_mlops.job import run
+from pepr_mlops.progress import Printed, Silent, where_watched
 from pepr_mlops.spec import RunSpec
+
+DIGITS = RunSpec(
+    **{"model": "test_resnet", "dataset": "digits", "image_size": 32, "fraction": 0.1},
+    **{"epochs": 1, "pretrained": False, "energy": "off", "device": "cpu"},
+)
 
 
 def test_a_reader_that_has_left_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +74,34 @@ def test_a_line_says_what_energy_and_time_are_of(capsys: pytest.CaptureFixture[s
     assert _line(capsys, **{"energy/train_wh": 0.25}).endswith(
         "training energy 0.25 Wh (measured) so far\n"
     )
+
+
+def test_a_job_from_python_shows_a_bar_and_a_line_on_a_terminal(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, terminal = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 100))
+    with os.fdopen(terminal, "w", buffering=1) as shown, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", shown)
+        run(DIGITS)
+        said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "epoch 1/1:   0%|" in said  # a bar
+    assert "epoch 1/1: loss " in said  # the line after it
+
+
+def test_a_job_from_python_is_silent_without_a_terminal(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run(DIGITS)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_kernel_of_a_notebook_is_watched_and_another_ipython_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shell = SimpleNamespace(config={})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert type(where_watched(DIGITS, "")) is Silent
+    shell.config["IPKernelApp"] = {}
+    assert type(where_watched(DIGITS, "")) is Printed
