@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from pepr_mlops.safe import printable, without_password
+from pepr_mlops.text import printable, without_password
 
 
 class PeprError(Exception):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pepr_mlops.errors import Check, WrongUse
-from pepr_mlops.processes import allowed_cpus, allowed_memory
+from pepr_mlops.process import allowed_cpus, allowed_memory
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from pepr_mlops.meter import Meter, idle_tags, open_meter
 from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.otherload import OtherLoad
-from pepr_mlops.processes import importing
+from pepr_mlops.process import importing
 from pepr_mlops.progress import Silent, where_watched
 from pepr_mlops.server import impatient
 from pepr_mlops.spec import TRIED, Job, RunSpec

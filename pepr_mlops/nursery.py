@@ -12,7 +12,7 @@ import signal
 import tempfile
 
 from pepr_mlops import hardware, memory
-from pepr_mlops.processes import ends_at_once, importing
+from pepr_mlops.process import ends_at_once, importing
 
 ends_at_once()(0)
 with importing(hardware.load_torch):

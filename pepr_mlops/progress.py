@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from pepr_mlops.safe import printable
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.text import printable
 
 
 class Printed:

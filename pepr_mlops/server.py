@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.processes import uninterrupted
-from pepr_mlops.safe import address, secrets, without_password
+from pepr_mlops.process import uninterrupted
+from pepr_mlops.text import address, secrets, without_password
 
 if TYPE_CHECKING:
     from filelock import FileLock

@@ -28,7 +28,7 @@ from pepr_mlops.graphs import Graphs
 from pepr_mlops.memory import keep_freed
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
-from pepr_mlops.processes import uninterrupted
+from pepr_mlops.process import uninterrupted
 from pepr_mlops.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import torch
 from pepr_mlops import hardware
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.memory import Memory
-from pepr_mlops.processes import allowed_cpus
+from pepr_mlops.process import allowed_cpus
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,9 +22,9 @@ from pandas.testing import assert_frame_equal
 from pepr_mlops import query, stats, view
 from pepr_mlops.cli import main
 from pepr_mlops.comparison import Comparison, Question, compare, prepare, score_sets
+from pepr_mlops.files import cache_folder
 from pepr_mlops.query import kept
 from pepr_mlops.score import Bounds
-from pepr_mlops.settings_files import cache_folder
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import click
 
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import PeprError, trace
-from pepr_mlops.processes import ends_at_once
-from pepr_mlops.safe import without_password
+from pepr_mlops.process import ends_at_once
+from pepr_mlops.text import without_password
 
 _COMMANDS = {
     "train": "Train one model and log what it cost.",

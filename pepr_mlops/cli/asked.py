@@ -249,7 +249,7 @@ def typed(context: click.Context, program: str) -> str:
 
     from click.core import ParameterSource
 
-    from pepr_mlops.safe import address, printable, without_password
+    from pepr_mlops.text import address, printable, without_password
 
     words = program.split()
     for given in context.command.params:
@@ -288,8 +288,8 @@ def _pair(text: str) -> tuple[float, float]:
 
 
 def _load(path: Path) -> Reference:
+    from pepr_mlops.files import read_json
     from pepr_mlops.score import Reference
-    from pepr_mlops.settings_files import read_json
 
     try:
         return Reference.from_dict(read_json(path, "reference"))

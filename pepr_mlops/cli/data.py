@@ -258,7 +258,7 @@ def _text(audit: Audit) -> str:
 
 
 def _lines(finding: Finding) -> str:
-    from pepr_mlops.safe import printable
+    from pepr_mlops.text import printable
 
     first = f"{finding.severity}: {finding.message}"
     return "\n".join(map(printable, [first, *(f"    {example}" for example in finding.examples)]))

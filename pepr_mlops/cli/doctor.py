@@ -16,7 +16,7 @@ import click
 from pepr_mlops.cli.headings import tracking_uri
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import Check, PeprError
-from pepr_mlops.safe import without_password
+from pepr_mlops.text import without_password
 
 _EXAMPLE = """
     \b
@@ -78,8 +78,8 @@ def _checks(tracking_uri: str | None) -> Iterator[Check]:
 def _tracking(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops import query
     from pepr_mlops.query import sql
-    from pepr_mlops.safe import address
     from pepr_mlops.server import resolved
+    from pepr_mlops.text import address
     from pepr_mlops.tracking import doctor, reach
 
     uri = resolved(tracking_uri)
@@ -123,7 +123,7 @@ def _folders() -> dict[str, Path]:
 
     from pepr_mlops import journal
     from pepr_mlops.data.medmnist import folder_of
-    from pepr_mlops.settings_files import cache_folder
+    from pepr_mlops.files import cache_folder
     from pepr_mlops.sweeper import default_checkpoints
 
     return {

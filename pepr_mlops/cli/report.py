@@ -13,7 +13,7 @@ from pepr_mlops.cli import asked
 from pepr_mlops.cli.headings import Command, option
 from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.safe import file_name
+from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
     from pepr_mlops.report.panel import Panel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pepr_mlops.safe import printable
+from pepr_mlops.text import printable
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:

@@ -14,7 +14,7 @@ import click
 
 from pepr_mlops.cli.table import table
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.safe import cell, printable
+from pepr_mlops.text import cell, printable
 
 if TYPE_CHECKING:
     import pandas as pd

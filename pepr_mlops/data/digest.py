@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.settings_files import cache_folder, write_private
+from pepr_mlops.files import cache_folder, write_private
 
 _SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: later writes have another time
 _LITTER = {

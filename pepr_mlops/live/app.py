@@ -34,8 +34,8 @@ from pepr_mlops.report import cautions, theme
 from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.safe import address
 from pepr_mlops.stats import NOT_DRAWN
+from pepr_mlops.text import address
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pepr_mlops.errors import one_line
 from pepr_mlops.meter.sockets import design_power_w, virtual_per_core
 from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import Source
-from pepr_mlops.processes import allowed_memory, uninterrupted
+from pepr_mlops.process import allowed_memory, uninterrupted
 
 _EVERY_S = 1.0
 _IDLING = 0.1  # of its design power, as CodeCarbon has it

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pepr_mlops.processes import uninterrupted
+from pepr_mlops.process import uninterrupted
 
 try:
     import resource

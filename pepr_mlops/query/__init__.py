@@ -16,8 +16,8 @@ from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept, sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote
-from pepr_mlops.safe import address, matches, printable
 from pepr_mlops.server import connect, impatient, resolved, told
+from pepr_mlops.text import address, matches, printable
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"

@@ -31,8 +31,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
+from pepr_mlops.files import cache_folder, write_private
 from pepr_mlops.query import sql
-from pepr_mlops.settings_files import cache_folder, write_private
 
 if TYPE_CHECKING:
     from pepr_mlops.stats import Scoring

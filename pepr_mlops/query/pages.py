@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.frame import INFINITE
-from pepr_mlops.safe import STEERING, printable
+from pepr_mlops.text import STEERING, printable
 
 Triple = tuple[str, str, Any]  # run id, name, value
 Point = tuple[str, str, float | None, int]  # run id, metric, value, step

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pepr_mlops.query.pages import Page, Point, raw_frame
-from pepr_mlops.safe import matches
+from pepr_mlops.text import matches
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

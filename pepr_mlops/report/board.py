@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.files import read_toml
 from pepr_mlops.report.kinds import KINDS
 from pepr_mlops.score import METHODS
-from pepr_mlops.settings_files import read_toml
 
 
 @dataclass(frozen=True)

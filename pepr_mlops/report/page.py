@@ -21,7 +21,7 @@ from pepr_mlops.report.kinds import KINDS, OF_A_SET
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.panel import Panel
 from pepr_mlops.report.ranking import headings, listed, readable
-from pepr_mlops.safe import cell
+from pepr_mlops.text import cell
 
 PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.processes import lives
+from pepr_mlops.process import lives
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.tasks import NOTE, TRANSIENT, Engine, Report, Task

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 
-from pepr_mlops.processes import ends_at_once, uninterrupted
+from pepr_mlops.process import ends_at_once, uninterrupted
 from pepr_mlops.sweep.tasks import NOTE, Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pepr_mlops import ledger
-from pepr_mlops.processes import lives
-from pepr_mlops.safe import matches
+from pepr_mlops.process import lives
 from pepr_mlops.server import connect, told
+from pepr_mlops.text import matches
 from pepr_mlops.tracking.claims import claim, experiment_ids
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pepr_mlops import ledger
 from pepr_mlops.errors import Claimed
 from pepr_mlops.ledger import Claim
-from pepr_mlops.processes import lives, this_process
-from pepr_mlops.safe import matches
+from pepr_mlops.process import lives, this_process
 from pepr_mlops.server import connect, told
+from pepr_mlops.text import matches
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

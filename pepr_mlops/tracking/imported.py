@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pepr_mlops.names import FinishedRun
-from pepr_mlops.safe import matches
 from pepr_mlops.server import connect, impatient, told
+from pepr_mlops.text import matches
 from pepr_mlops.tracking.store import experiment_id
 
 if TYPE_CHECKING:

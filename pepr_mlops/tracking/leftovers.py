@@ -14,9 +14,9 @@ from pepr_mlops import journal as journals
 from pepr_mlops import ledger
 from pepr_mlops.errors import PeprError, WorkFailed, one_line
 from pepr_mlops.journal import Entry, Journal
-from pepr_mlops.processes import lives
-from pepr_mlops.safe import address
+from pepr_mlops.process import lives
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
+from pepr_mlops.text import address
 from pepr_mlops.tracking.claims import claim
 from pepr_mlops.tracking.link import (
     EXTRAS,

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.journal import Entry, Journal
-from pepr_mlops.processes import uninterrupted
-from pepr_mlops.safe import address, secrets, without_password
+from pepr_mlops.process import uninterrupted
 from pepr_mlops.server import shortened, told
+from pepr_mlops.text import address, secrets, without_password
 from pepr_mlops.tracking.store import TAG_LIMIT
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
 from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.journal import home as journal_home
 from pepr_mlops.names import PHASES
-from pepr_mlops.processes import this_process, uninterrupted
-from pepr_mlops.safe import address, without_password
+from pepr_mlops.process import this_process, uninterrupted
 from pepr_mlops.server import connect, enduring, impatient, resolved, told
+from pepr_mlops.text import address, without_password
 from pepr_mlops.tracking import claims, leftovers
 from pepr_mlops.tracking.claims import Attempt, Heart
 from pepr_mlops.tracking.link import BUSY, Link, send

@@ -20,8 +20,8 @@ from pepr_mlops.errors import PeprError
 from pepr_mlops.frame import tidy
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.query.pages import Page, raw_frame
-from pepr_mlops.safe import printable
 from pepr_mlops.score import Bounds, Reference
+from pepr_mlops.text import printable
 
 METRIC = {"E": "energy/train_wh", "C": "carbon/train_gco2e", "M": "memory/reserved_gb",
           "T": "time/train_s"}  # fmt: skip

@@ -19,7 +19,7 @@ from pepr_mlops.frame import tidy
 from pepr_mlops.importers import SOURCES
 from pepr_mlops.names import FinishedRun
 from pepr_mlops.query.pages import Page, Point, epochs_frame, raw_frame
-from pepr_mlops.safe import printable
+from pepr_mlops.text import printable
 
 PAPER: dict[str, str] = {
     **{"model": "resnet18d", "dataset": "derma", "num_param": "11708744", "energy": "0.012"},

@@ -18,7 +18,7 @@ from mlflow.artifacts import download_artifacts
 from pepr_mlops import journal, tracking
 from pepr_mlops.cli.sync import command
 from pepr_mlops.journal import Entry, Journal
-from pepr_mlops.processes import this_process
+from pepr_mlops.process import this_process
 from pepr_mlops.tracking import leftovers
 
 

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 
 from pepr_mlops import data, journal, server, tracking
 from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
-from pepr_mlops.processes import lives, this_process
+from pepr_mlops.process import lives, this_process
 from pepr_mlops.spec import RunSpec
 
 

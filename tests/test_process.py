@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pepr_mlops import processes
-from pepr_mlops.processes import (
+from pepr_mlops import process
+from pepr_mlops.process import (
     allowed_cpus,
     allowed_memory,
     importing,
@@ -33,7 +33,7 @@ def test_this_process_lives_and_one_of_another_machine_may() -> None:
 
 
 def _print(code: str) -> list[str]:
-    return [sys.executable, "-c", f"from pepr_mlops.processes import *; print({code})"]
+    return [sys.executable, "-c", f"from pepr_mlops.process import *; print({code})"]
 
 
 def test_the_cpus_it_may_use_are_those_of_its_affinity() -> None:
@@ -78,8 +78,8 @@ def test_quotas_and_limits_of_control_groups(
     files = {"a/cpu.max": "", **files}  # as of a group that was just taken away
     own = tmp_path / "own"
     own.write_text("9:name=systemd:/\n4:memory:/job\n2:cpu,cpuacct:/job\n0::/a/b\n")
-    monkeypatch.setattr(processes, "_OWN_CGROUPS", own)
-    monkeypatch.setattr(processes, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(process, "_OWN_CGROUPS", own)
+    monkeypatch.setattr(process, "_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30))
     for name, content in files.items():
@@ -101,7 +101,7 @@ def test_a_real_quota_and_limit(control_group: Callable[[str], Path]) -> None:
 
 
 def test_an_ended_process_is_gone_also_before_it_is_waited_for() -> None:
-    code = "from pepr_mlops.processes import this_process; print(this_process(), flush=True)"
+    code = "from pepr_mlops.process import this_process; print(this_process(), flush=True)"
     child = subprocess.Popen(
         [sys.executable, "-c", f"{code}; input()"],
         stdin=subprocess.PIPE,
@@ -140,7 +140,7 @@ def test_a_signal_waits_until_the_block_is_through(number: signal.Signals) -> No
 
 
 def test_who_asks_again_after_a_while_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pepr_mlops.processes._PATIENCE_S", 0.0)
+    monkeypatch.setattr("pepr_mlops.process._PATIENCE_S", 0.0)
     done: list[str] = []
 
     def hangs() -> None:
@@ -203,7 +203,7 @@ def test_garbage_is_looked_for_again_after_a_failed_import() -> None:
 
 _PROGRAM = """
 import atexit
-from pepr_mlops.processes import ends_at_once
+from pepr_mlops.process import ends_at_once
 end = ends_at_once()
 atexit.register(print, "registered", end="")
 class Kept:
@@ -231,7 +231,7 @@ def test_a_process_that_ends_at_once_does_what_was_registered_and_no_more(
 
 
 def test_what_could_not_be_printed_at_the_end_is_told() -> None:
-    code = "from pepr_mlops.processes import ends_at_once\nprint('x')\nends_at_once()(0)"
+    code = "from pepr_mlops.process import ends_at_once\nprint('x')\nends_at_once()(0)"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code],
