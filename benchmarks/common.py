@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pepr_mlops.hardware import describe, resolve_device
+from pepr_mlops.costs.device import describe, resolve_device
 
 
 def machine() -> dict[str, Any]:

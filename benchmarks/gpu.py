@@ -34,12 +34,13 @@ import torch
 from common import machine, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from pepr_mlops import hardware, models, train
+from pepr_mlops import models, train
+from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.meters import Meter, open_meter
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import Paused
-from pepr_mlops.gauges import Gauges
-from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter, open_meter
 from pepr_mlops.progress import Silent
 from pepr_mlops.spec import RunSpec
 

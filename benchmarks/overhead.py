@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from common import machine, server, write
 
-from pepr_mlops import data, hardware, models, tracking, train
-from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import overall
-from pepr_mlops.gauges import Gauges
-from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter, open_meter
+from pepr_mlops import data, models, tracking, train
+from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.carbon import Intensity
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.meters import Meter, open_meter
+from pepr_mlops.costs.totals import overall
 from pepr_mlops.progress import Printed, Silent
 from pepr_mlops.spec import RunSpec
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.costs import LOST
+from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import DOUBTS, METRICS, PERFORMANCE, PHASES, RESOURCES
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type

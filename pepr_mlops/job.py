@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pepr_mlops import carbon
-from pepr_mlops.costs import LOST, cautions, overall
+from pepr_mlops.costs import carbon
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.meters import Meter, idle_tags, open_meter
+from pepr_mlops.costs.meters import ahead as meter_ahead
+from pepr_mlops.costs.other_load import OtherLoad
+from pepr_mlops.costs.totals import LOST, cautions, overall
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
-from pepr_mlops.gauges import Gauges
 from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
-from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter, idle_tags, open_meter
-from pepr_mlops.meter import ahead as meter_ahead
 from pepr_mlops.names import PERFORMANCE, memory_metric
-from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.process import importing
 from pepr_mlops.progress import Silent, where_watched
 from pepr_mlops.server import impatient
@@ -87,7 +87,8 @@ def run(
     >>> outcome.energy_source, 0 < outcome.result.metrics["energy/train_wh"] < 1
     ('estimated', True)
     """
-    from pepr_mlops import data, hardware, tracking
+    from pepr_mlops import data, tracking
+    from pepr_mlops.costs import device as hardware
 
     started = time.perf_counter()
     data.check_name(spec.dataset)  # a slip of the hand is told before anything is waited for
@@ -97,8 +98,9 @@ def run(
     with importing(*beside):
         if not offline:  # before PyTorch is imported, which takes seconds
             tracking.reach(tracking_uri)
-        from pepr_mlops import tags, train
+        from pepr_mlops import train
         from pepr_mlops.checkpoint import Checkpoint, discard
+        from pepr_mlops.costs import tags
 
         device, meter, intensity = _check(spec, host_is_shared)
     job = spec if isinstance(spec, Job) else data.identify(spec)
@@ -207,7 +209,8 @@ def probe(
     those of `run`; nothing of `spec` may be left to a trial.
     """
     with importing():
-        from pepr_mlops import data, tags, tracking, train
+        from pepr_mlops import data, tracking, train
+        from pepr_mlops.costs import tags
 
         device, meter, intensity = _check(spec, host_is_shared)
     job = spec if isinstance(spec, Job) else data.identify(spec)
@@ -315,7 +318,7 @@ def _saved(
 
 def _machine(opening: Mapping[str, str]) -> str:
     """What the costs of two attempts must share to add up."""
-    from pepr_mlops import hardware
+    from pepr_mlops.costs import device as hardware
 
     counted = ["pepr.energy_model"]
     if "cpu=" in opening.get("pepr.energy_components", ""):
@@ -378,7 +381,8 @@ def _check(
     spec: RunSpec, host_is_shared: bool
 ) -> tuple[torch.device, Meter, carbon.Intensity | None]:
     """The device, meter and grid intensity, or `WrongUse` for what cannot be carried out."""
-    from pepr_mlops import data, hardware, models, train
+    from pepr_mlops import data, models, train
+    from pepr_mlops.costs import device as hardware
 
     intensity = carbon.resolve(spec.country, spec.carbon_intensity)
     data.check_name(spec.dataset)

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pepr_mlops import carbon
-from pepr_mlops.costs import cautions
+from pepr_mlops.costs import carbon
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.meters import idle_tags, open_meter
+from pepr_mlops.costs.other_load import OtherLoad
+from pepr_mlops.costs.totals import cautions
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.gauges import Gauges
-from pepr_mlops.memory import Memory
-from pepr_mlops.meter import idle_tags, open_meter
 from pepr_mlops.names import PERFORMANCE, memory_metric
-from pepr_mlops.otherload import OtherLoad
 from pepr_mlops.spec import RunSpec, as_text
 from pepr_mlops.tracking import Run
 
@@ -118,7 +118,9 @@ def measure(
     >>> load_runs("own loop")[["model", "performance"]].to_numpy().tolist()
     [['mine', 0.9]]
     """
-    from pepr_mlops import hardware, tags, tracking
+    from pepr_mlops import tracking
+    from pepr_mlops.costs import device as hardware
+    from pepr_mlops.costs import tags
     from pepr_mlops.data.digest import of_tree
 
     started = time.perf_counter()

@@ -11,19 +11,19 @@ import os
 import signal
 import tempfile
 
-from pepr_mlops import hardware, memory
+from pepr_mlops.costs import device, memory
 from pepr_mlops.process import ends_at_once, importing
 
 ends_at_once()(0)
-with importing(hardware.load_torch):
+with importing(device.load_torch):
     import timm  # noqa: F401
     import torch._dynamo  # noqa: F401  # which the first optimizer imports
 
     import pepr_mlops.checkpoint
+    import pepr_mlops.costs.tags
     import pepr_mlops.data
     import pepr_mlops.job
     import pepr_mlops.models
-    import pepr_mlops.tags
     import pepr_mlops.tracking
     import pepr_mlops.train
     import pepr_mlops.worker  # noqa: F401

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from pepr_mlops.costs.memory import tells_pages
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse
-from pepr_mlops.memory import tells_pages
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.server import resolved
 from pepr_mlops.spec import FILES, Job, RunSpec
@@ -383,7 +383,7 @@ def default_checkpoints() -> Path:
 
 
 def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoints: Path) -> Engine:
-    from pepr_mlops import hardware
+    from pepr_mlops.costs import device
 
     kinds = {spec.device.partition(":")[0] for spec in specs}
     if any(":" in spec.device for spec in specs):
@@ -400,7 +400,7 @@ def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoint
         return RayEngine(worker, settings.address, {"cpu": False, "cuda": True}.get(kind))
     from pepr_mlops.sweep.local import LocalEngine
 
-    slots = [] if kinds <= {"cpu", "mps"} else hardware.gpu_slots()
+    slots = [] if kinds <= {"cpu", "mps"} else device.gpu_slots()
     if not slots and any(spec.launch == "graph" for spec in specs):
         raise WrongUse("launch: graph needs an NVIDIA GPU, and there is none here; use kernels")
     preload = preloaded(resolved(settings.tracking_uri))

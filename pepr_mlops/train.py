@@ -18,14 +18,22 @@ import numpy as np
 import torch
 
 from pepr_mlops.checkpoint import Checkpoint, Saved
-from pepr_mlops.costs import J_PER_WH
+from pepr_mlops.costs.forecast import (
+    WARM_STEPS,
+    Cost,
+    Forecast,
+    Mark,
+    of_window,
+    steady_steps,
+    usual,
+)
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import keep_freed
+from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
-from pepr_mlops.forecast import WARM_STEPS, Cost, Forecast, Mark, of_window, steady_steps, usual
-from pepr_mlops.gauges import Gauges
 from pepr_mlops.graphs import Graphs
-from pepr_mlops.memory import keep_freed
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
 from pepr_mlops.process import uninterrupted

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pepr_mlops import hardware, models, tracking, train
-from pepr_mlops.costs import overall
+from pepr_mlops import models, tracking, train
+from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.forecast import of_window
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.totals import overall
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.forecast import of_window
-from pepr_mlops.gauges import Gauges
 from pepr_mlops.graphs import UNRECORDED
 from pepr_mlops.progress import energy_text
 from pepr_mlops.spec import AUTO, LATER, TRIED, RunSpec

@@ -74,7 +74,8 @@ class Worker:
         _end_with(self.owner)
         spec = task.spec
         try:
-            from pepr_mlops import hardware, job
+            from pepr_mlops import job
+            from pepr_mlops.costs import device as hardware
 
             with importing(hardware.load_torch):
                 device = hardware.resolve_device(spec.device)
@@ -144,7 +145,7 @@ def _alone(
     Jobs of this package keep a lock, which the system takes back when their process ends; other
     processes are seen on a GPU only. `say` is given what is waited for, whenever that changes.
     """
-    from pepr_mlops import hardware
+    from pepr_mlops.costs import device as hardware
 
     name = hardware.gpu_uuid(device) if device.type == "cuda" else "cpu"
     shown = "the CPU" if name == "cpu" else name
@@ -230,7 +231,7 @@ def _locked(descriptor: int) -> bool:
 
 def _cool(device: torch.device, cool_c: float | None) -> None:
     """Wait until the device is no warmer than asked, so that all jobs start alike."""
-    from pepr_mlops import hardware
+    from pepr_mlops.costs import device as hardware
 
     if cool_c is None:
         return

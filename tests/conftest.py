@@ -101,7 +101,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PEPR_JOURNAL", str(tmp_path / "journal"))
     monkeypatch.setenv("PEPR_KEPT", str(tmp_path / "kept"))
-    monkeypatch.setattr("pepr_mlops.meter.IDLE_S", 0.05)
+    monkeypatch.setattr("pepr_mlops.costs.meters.IDLE_S", 0.05)
 
 
 @pytest.fixture(scope="session")

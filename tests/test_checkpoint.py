@@ -15,10 +15,10 @@ import torch
 
 from pepr_mlops import checkpoint, data, train
 from pepr_mlops.checkpoint import Checkpoint, Saved
-from pepr_mlops.costs import Window
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import Paused
-from pepr_mlops.gauges import Gauges
-from pepr_mlops.memory import Memory
 from pepr_mlops.progress import Silent
 from pepr_mlops.spec import RunSpec
 

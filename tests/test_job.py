@@ -19,7 +19,7 @@ from PIL import Image
 import pepr_mlops
 from pepr_mlops import RunSpec, data, models
 from pepr_mlops.cli.train import summary
-from pepr_mlops.costs import J_PER_WH
+from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import _machine, run
 from pepr_mlops.names import METRICS, TAGS
@@ -140,7 +140,7 @@ def test_recorded_energy_is_logged_to_the_joule(
     recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
     monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
     monkeypatch.setattr(
-        "pepr_mlops.meter.find_sensors",
+        "pepr_mlops.costs.meters.find_sensors",
         lambda uuids, host: (monitor, ("gpu",), {"cpu": "no RAPL here"}),
     )
     spec = RunSpec(
@@ -172,7 +172,7 @@ def test_energy_of_a_part_of_the_run_is_not_passed_off_as_the_whole(
     recording.write_text("\n".join(["start_time,window_name,elapsed_time,gpu0_energy", *rows, ""]))
     monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
     monkeypatch.setattr(
-        "pepr_mlops.meter.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
+        "pepr_mlops.costs.meters.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
     )
     spec = RunSpec(dataset=str(shapes), image_size=32, epochs=2, pretrained=False)
     outcome = pepr_mlops.run(spec)

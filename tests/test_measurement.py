@@ -79,7 +79,7 @@ def test_a_real_counter_is_coarser_than_the_steps_between_calls(
 ) -> None:
     monitor = _Ticking()
     monkeypatch.setattr(
-        "pepr_mlops.meter.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
+        "pepr_mlops.costs.meters.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
     )
     with pepr_mlops.measure("ticking", model="x") as m:
         for _ in range(3):

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pepr_mlops.memory import tells_pages
+from pepr_mlops.costs.memory import tells_pages
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import local
 from pepr_mlops.sweep.local import LocalEngine

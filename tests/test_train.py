@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from pepr_mlops import data, models, train
-from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import Window
+from pepr_mlops.costs.carbon import Intensity
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.gauges import Gauges
-from pepr_mlops.memory import Memory
 from pepr_mlops.names import METRICS
 from pepr_mlops.performance import scores
 from pepr_mlops.progress import Silent

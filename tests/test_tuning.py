@@ -238,7 +238,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         recording.write_text("\n".join([head, *rows, ""]))
         monitor = ReplayZeusMonitor(log_file=recording, ignore_sync_execution=True)
         monkeypatch.setattr(
-            "pepr_mlops.meter.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
+            "pepr_mlops.costs.meters.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
         )
 
     return play

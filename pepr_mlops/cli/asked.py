@@ -216,8 +216,8 @@ def question(
     energy_error: float = 0.05,
 ) -> Question:
     """The options as a question."""
-    from pepr_mlops import carbon
     from pepr_mlops.comparison import Question
+    from pepr_mlops.costs import carbon
 
     if country is not None and carbon_intensity is not None:
         raise WrongUse("country: carbon_intensity says the same; give one of them")

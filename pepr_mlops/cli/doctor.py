@@ -38,7 +38,7 @@ _SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model
 @tracking_uri
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def command(tracking_uri: str | None, form: str) -> int:
-    from pepr_mlops import hardware
+    from pepr_mlops.costs import device as hardware
 
     versions = hardware.versions()
     checks = []
@@ -63,8 +63,8 @@ def _line(check: Check) -> str:
 
 
 def _checks(tracking_uri: str | None) -> Iterator[Check]:
-    from pepr_mlops import hardware
-    from pepr_mlops.meter import doctor
+    from pepr_mlops.costs import device as hardware
+    from pepr_mlops.costs.meters import doctor
     from pepr_mlops.tracking.doctor import waiting
 
     yield from hardware.checks()

@@ -133,7 +133,7 @@ def summary(outcome: Outcome) -> str:
 
 def _energy_source(outcome: Outcome) -> str:
     """How the energy is known, and how much of an estimate does not depend on what was computed."""
-    from pepr_mlops.costs import J_PER_WH
+    from pepr_mlops.costs.totals import J_PER_WH
 
     energy_wh = outcome.result.metrics.get("energy/train_wh")
     if outcome.constant_w is None or not energy_wh:

@@ -14,7 +14,7 @@ from pepr_mlops.comparison.conditions import (
     places,
 )
 from pepr_mlops.comparison.question import Question
-from pepr_mlops.costs import J_PER_WH
+from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.names import DOUBTS
 
 # What decides how long a step takes besides the settings of a run.

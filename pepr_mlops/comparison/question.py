@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops import score
-from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.conditions import by_content
+from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.frame import column, label, metrics
 from pepr_mlops.names import METRICS, PERFORMANCE, RESOURCES

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.carbon import Intensity, gco2e
 from pepr_mlops.comparison.conditions import conditions
+from pepr_mlops.costs.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
 from pepr_mlops.spec import AUTO, TRIED, Job

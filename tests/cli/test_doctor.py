@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from pepr_mlops.cli.doctor import command
+from pepr_mlops.costs.meters import doctor
 from pepr_mlops.journal import Journal
-from pepr_mlops.meter import doctor
 
 
 def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], str]:

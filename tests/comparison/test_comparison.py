@@ -10,8 +10,8 @@ import pytest
 from made import frame, run
 
 from pepr_mlops import score
-from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means
+from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.writeback import by_run
 

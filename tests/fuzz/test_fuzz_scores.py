@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from odd import FEW, numbers, stored
 from slow import Refused, Row, Run, Table, tables
 
-from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Comparison, Question, compare
+from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import PeprError
 from pepr_mlops.frame import tidy
 from pepr_mlops.names import RESOURCES

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made import frame, material, run
 
-from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report.material import also
 from pepr_mlops.score import Bounds, Reference
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from made import frame, material, run
 
-from pepr_mlops.carbon import Intensity
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report import cautions, summary
 from pepr_mlops.report.summary import spent_words, summarise
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pepr_mlops.carbon import Intensity, gco2e
+from pepr_mlops.costs.carbon import Intensity, gco2e
 from pepr_mlops.names import PHASES, Source, memory_metric
 
 J_PER_WH = 3600.0

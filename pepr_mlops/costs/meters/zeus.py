@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pepr_mlops.costs import Window
+from pepr_mlops.costs.meters.stopwatch import Timed
+from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import one_line
-from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import COMPONENTS, Source
 
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then stands still

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pepr_mlops import carbon
+from pepr_mlops.costs import carbon
 from pepr_mlops.errors import WrongUse
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pepr_mlops import carbon, hardware
-from pepr_mlops.gauges import Gauges
-from pepr_mlops.meter import Meter, source_tags
+from pepr_mlops.costs import carbon
+from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.gauges import Gauges
+from pepr_mlops.costs.meters import Meter, source_tags
+from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.names import memory_metric
-from pepr_mlops.otherload import OtherLoad
 
 if TYPE_CHECKING:
     import torch

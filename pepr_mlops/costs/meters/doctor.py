@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pepr_mlops.costs.meters import open_meter
 from pepr_mlops.errors import Check
-from pepr_mlops.meter import open_meter
 from pepr_mlops.names import COMPONENTS
 
 _RAPL = Path("/sys/class/powercap")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pepr_mlops.costs import Costs, Window
-from pepr_mlops.forecast import (
+from pepr_mlops.costs.forecast import (
     WARM_STEPS,
     Cost,
     Forecast,
@@ -14,6 +13,7 @@ from pepr_mlops.forecast import (
     steady_steps,
     usual,
 )
+from pepr_mlops.costs.totals import Costs, Window
 from pepr_mlops.graphs import UNRECORDED
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from pepr_mlops.costs import J_PER_WH, Costs, Window
+from pepr_mlops.costs.totals import J_PER_WH, Costs, Window
 
 WARM_STEPS = 4  # the fourth is recorded, where steps are a CUDA graph
 _COUNTED_S = 3.0  # counters move ten times a second: over less a difference is off by over 3 %

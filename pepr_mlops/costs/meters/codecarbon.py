@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
-from pepr_mlops.costs import Window
+from pepr_mlops.costs.meters.sockets import design_power_w, virtual_per_core
+from pepr_mlops.costs.meters.stopwatch import Timed
+from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import one_line
-from pepr_mlops.meter.sockets import design_power_w, virtual_per_core
-from pepr_mlops.meter.stopwatch import Timed
 from pepr_mlops.names import Source
 from pepr_mlops.process import allowed_memory, uninterrupted
 

@@ -304,7 +304,7 @@ def _clocks(handle: Any) -> str:
 
 def _git_commit() -> str | None:
     """Commit of the checkout this package runs from, with `+` where files were changed."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None  # installed; the version says it
     try:

@@ -69,5 +69,5 @@ def virtual_per_core() -> int | None:
 
 @cache
 def _server_cpus() -> dict[str, int]:
-    text = resources.files("pepr_mlops.meter").joinpath("server_cpus.csv").read_text()
+    text = resources.files("pepr_mlops.costs.meters").joinpath("server_cpus.csv").read_text()
     return {row["name"]: int(row["cores"]) for row in csv.DictReader(text.splitlines())}

@@ -18,11 +18,18 @@ from zeus.device.cpu.common import ZeusCPUInitError
 from zeus.monitor import Measurement
 from zeus.utils.testing import ReplayZeusMonitor
 
-from pepr_mlops import meter as meters
-from pepr_mlops.costs import Window
+from pepr_mlops.costs import meters
+from pepr_mlops.costs.meters import (
+    EstimateMeter,
+    NoMeter,
+    ZeusMeter,
+    codecarbon,
+    idle_tags,
+    open_meter,
+)
+from pepr_mlops.costs.meters import zeus as sensors
+from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.meter import EstimateMeter, NoMeter, ZeusMeter, estimate, idle_tags, open_meter
-from pepr_mlops.meter import zeus as sensors
 
 RECORDED = """start_time,window_name,elapsed_time,gpu0_energy
 1.0,train,10.0,2500.0
@@ -168,7 +175,7 @@ def test_a_counter_that_ran_on_while_the_process_was_stopped_is_believed(
 def test_the_power_of_waiting_is_that_of_all_the_time_that_was_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pepr_mlops.meter.IDLE_S", 0.0)
+    monkeypatch.setattr("pepr_mlops.costs.meters.IDLE_S", 0.0)
     meter = ZeusMeter(_Monitor(Measurement(time=1, gpu_energy={0: 1000.0})), ("gpu",), _wait, {})
     real = meter._stop
     monkeypatch.setattr(meter, "_stop", lambda: (real() and 3.0, 7.0))
@@ -330,7 +337,7 @@ def test_an_estimate_says_what_it_assumes(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Some CPU", 4 * count_cpus()))
     assert "(unknown CPU, 4 W a thread)" in EstimateMeter(_wait, "").method
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: ("Known CPU", 125.0))
-    monkeypatch.setattr(estimate, "virtual_per_core", lambda: None)
+    monkeypatch.setattr(codecarbon, "virtual_per_core", lambda: None)
     method = EstimateMeter(_wait, "no RAPL here").method
     assert "Known CPU, 125 W at full load;" in method
     assert method.endswith("not measured: no RAPL here")
@@ -341,7 +348,7 @@ def test_an_estimate_of_a_virtual_machine_takes_its_share_of_the_socket(
 ) -> None:
     from codecarbon.core import cpu
 
-    monkeypatch.setattr(estimate, "virtual_per_core", lambda: 2)
+    monkeypatch.setattr(codecarbon, "virtual_per_core", lambda: 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     epyc = "AMD EPYC 7763 64-Core Processor"
     monkeypatch.setattr(cpu.TDP, "_main", lambda self: (epyc, 280.0))
@@ -358,15 +365,15 @@ def test_the_load_while_the_process_stood_still_is_not_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """3 s at full load, and 8 s of a stop in which the machine was idle."""
-    monkeypatch.setattr(estimate, "_EVERY_S", 60.0)  # samples are taken here
+    monkeypatch.setattr(codecarbon, "_EVERY_S", 60.0)  # samples are taken here
     clock_s = [100.0]
-    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: clock_s[0]))
+    monkeypatch.setattr(codecarbon, "time", SimpleNamespace(perf_counter=lambda: clock_s[0]))
     meter = EstimateMeter(_wait, "")
     loads = iter([100.0, 11.0, 100.0, 100.0])
     meter._cpu._cpu_load_meter = SimpleNamespace(percent=loads.__next__, reset=lambda: None)
     meter.begin("train")
     meter._stop()
-    monkeypatch.setattr(estimate, "_EVERY_S", 1.0)
+    monkeypatch.setattr(codecarbon, "_EVERY_S", 1.0)
     monkeypatch.setattr(meter, "_stop", lambda: (3.0, 8.0))
     for clock_s[0], elapsed_s in ((101.0, 1.0), (110.0, 2.0)):
         meter._look(elapsed_s)
@@ -383,7 +390,7 @@ def test_an_estimate_counts_the_memory_that_may_be_used(monkeypatch: pytest.Monk
 
     host, container = 1024 * B_TO_GB, 8 * B_TO_GB
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=host))
-    monkeypatch.setattr(estimate, "allowed_memory", lambda: container)
+    monkeypatch.setattr(codecarbon, "allowed_memory", lambda: container)
     meter = EstimateMeter(_wait, "")
     assert meter._dram_w == 10.0
     assert pytest.approx(38.0) == RAM().total_power().W  # of the host
@@ -483,7 +490,7 @@ with open({str(tmp_path / "runs")!r}, "a") as file:
 import zeus.device.cpu, zeus.device.cpu.rapl as rapl
 rapl.RAPL_DIR = {str(tmp_path / "rapl")!r}
 zeus.device.cpu.rapl_is_available = rapl.rapl_is_available = lambda: True
-from pepr_mlops.meter import open_meter
+from pepr_mlops.costs.meters import open_meter
 meter = open_meter("measured", "cpu", [], lambda: None)
 meter.begin("train")
 print(list(meter.sources))

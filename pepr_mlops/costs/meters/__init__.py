@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from pepr_mlops.costs import Window, overall
+from pepr_mlops.costs.meters.codecarbon import EstimateMeter, cpu_name
+from pepr_mlops.costs.meters.stopwatch import Timed
+from pepr_mlops.costs.meters.zeus import ZeusMeter, find_sensors
+from pepr_mlops.costs.totals import Window, overall
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.meter.estimate import EstimateMeter, cpu_name
-from pepr_mlops.meter.stopwatch import Timed
-from pepr_mlops.meter.zeus import ZeusMeter, find_sensors
 from pepr_mlops.names import Source
 
 IDLE_S = 3.0

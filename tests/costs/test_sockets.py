@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pepr_mlops.meter import sockets
-from pepr_mlops.meter.sockets import design_power_w, socket_cores, virtual_per_core
+from pepr_mlops.costs.meters import sockets
+from pepr_mlops.costs.meters.sockets import design_power_w, socket_cores, virtual_per_core
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import LOST, Costs, Window, overall
-from pepr_mlops.memory import Memory
-from pepr_mlops.meter import Meter
+from pepr_mlops.costs.carbon import Intensity
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.meters import Meter
+from pepr_mlops.costs.totals import LOST, Costs, Window, overall
 
 
 class Gauges:

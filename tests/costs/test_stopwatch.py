@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pepr_mlops.meter import stopwatch
-from pepr_mlops.meter.stopwatch import Stopwatch, _Use, stopped_s
+from pepr_mlops.costs.meters import stopwatch
+from pepr_mlops.costs.meters.stopwatch import Stopwatch, _Use, stopped_s
 
 STOP_S = 2.0
 
 _AT_WORK = """
 import sys, time
-from pepr_mlops.meter.stopwatch import Stopwatch
+from pepr_mlops.costs.meters.stopwatch import Stopwatch
 watch = Stopwatch()
 print("begun", flush=True)
 began, x = time.process_time(), 1

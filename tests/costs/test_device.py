@@ -11,12 +11,12 @@ import psutil
 import pytest
 import torch
 
-from pepr_mlops import hardware
+from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.memory import Memory
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.memory import Memory
 from pepr_mlops.process import allowed_cpus
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_cpu_is_always_there_and_absent_devices_are_refused() -> None:

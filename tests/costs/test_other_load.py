@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from pepr_mlops import otherload
-from pepr_mlops.otherload import OtherLoad
+from pepr_mlops.costs import other_load
+from pepr_mlops.costs.other_load import OtherLoad
 
 BURNT_S = 0.8
 _BURN = "import time\nwhile time.process_time() < {seconds}: pass\n"
@@ -117,11 +117,11 @@ def test_what_descendants_take_is_ours_and_a_strangers_is_not(
     work: Callable[[], Callable[[], object]], stranger: psutil.Process
 ) -> None:
     load = OtherLoad()
-    before, of_stranger, own = otherload._own_s(), _took_s(stranger), time.process_time()
+    before, of_stranger, own = other_load._own_s(), _took_s(stranger), time.process_time()
     end = work()
     while _took_s(stranger) - of_stranger < 2 * BURNT_S:
         time.sleep(0.05)
-    took_s = otherload._own_s() - before - (time.process_time() - own)
+    took_s = other_load._own_s() - before - (time.process_time() - own)
     end()
     load.tags()
     # with starting Python a few times, and without the stranger
@@ -131,11 +131,11 @@ def test_what_descendants_take_is_ours_and_a_strangers_is_not(
 def test_a_program_that_adopts_orphans_itself_goes_on_doing_so() -> None:
     if sys.platform != "linux":
         pytest.skip("others cannot adopt")
-    assert otherload._adopt_orphans(True) is False
+    assert other_load._adopt_orphans(True) is False
     OtherLoad().tags()
-    assert otherload._adopt_orphans(False) is True
+    assert other_load._adopt_orphans(False) is True
     OtherLoad().tags()
-    assert otherload._adopt_orphans(False) is False
+    assert other_load._adopt_orphans(False) is False
 
 
 def test_cpus_that_may_not_be_used_do_not_slow_it_down() -> None:
@@ -145,7 +145,7 @@ def test_cpus_that_may_not_be_used_do_not_slow_it_down() -> None:
         pytest.skip("needs two CPUs")
     code = (
         "import os, sys, time\n"
-        "from pepr_mlops.otherload import OtherLoad\n"
+        "from pepr_mlops.costs.other_load import OtherLoad\n"
         f"os.sched_setaffinity(0, [{mine[0]}])\n"
         "load = OtherLoad()\n"
         "print(flush=True)\n"

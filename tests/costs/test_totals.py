@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pepr_mlops.carbon import Intensity
-from pepr_mlops.costs import Costs, Window, cautions
+from pepr_mlops.costs.carbon import Intensity
+from pepr_mlops.costs.totals import Costs, Window, cautions
 from pepr_mlops.names import METRICS
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pepr_mlops.memory import tells_pages
+from pepr_mlops.costs.memory import tells_pages
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 _FAULTS = """
 import resource
-from pepr_mlops.memory import Memory, keep_freed
+from pepr_mlops.costs.memory import Memory, keep_freed
 
 size = 200_000_000
 
@@ -53,7 +53,7 @@ def test_a_peak_begins_without_what_was_kept() -> None:
 
 _FORKED = """
 import mmap, os, sys
-from pepr_mlops import memory
+from pepr_mlops.costs import memory
 
 def files_gb():
     found = dict(line.split(":") for line in open("/proc/self/status"))

@@ -1,0 +1,1 @@
+"""What a run costs: energy, time, memory, CO2e, and the machine they were measured on."""
