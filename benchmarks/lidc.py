@@ -26,7 +26,7 @@ import psutil
 from common import machine, write
 from tqdm import tqdm
 
-from pepr_mlops.lidc import Settings, build, nodules
+from pepr_mlops.data.lidc_build import Settings, build, nodules
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import collection  # the tests' maker of synthetic scans

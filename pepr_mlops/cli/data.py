@@ -196,7 +196,7 @@ def identify(
     help="write all pairs of identical images there",
 )
 def check(target: str, size: int, data_root: str | None, form: str, out: Path | None) -> int:
-    from pepr_mlops.data.examine import examine
+    from pepr_mlops.data.audit_files import examine
 
     audits = examine(target, size, data_root)
     if out is not None:

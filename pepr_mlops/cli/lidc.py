@@ -88,7 +88,7 @@ def command(**given: Any) -> None:
     from tqdm import tqdm
 
     from pepr_mlops.cli.table import table
-    from pepr_mlops.lidc import Settings, build
+    from pepr_mlops.data.lidc_build import Settings, build
 
     built = build(Settings(**given), tqdm)
     by_split = built.manifest.groupby("split", sort=False)

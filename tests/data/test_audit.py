@@ -14,8 +14,8 @@ from made_data import fake_medmnist, png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops.data.audit import Audit, Finding
+from pepr_mlops.data.audit_files import examine
 from pepr_mlops.data.catalogue import catalogue
-from pepr_mlops.data.examine import examine
 from pepr_mlops.errors import WrongUse
 
 

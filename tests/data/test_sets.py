@@ -14,7 +14,7 @@ from made_data import fake_medmnist, offer, png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops import data
-from pepr_mlops.data import examine, folder
+from pepr_mlops.data import audit_files, folder
 from pepr_mlops.data import medmnist as med
 from pepr_mlops.data.splits import draw
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -110,7 +110,7 @@ def test_images_where_none_are_read_are_refused_by_training_and_by_the_check(
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=said):  # before a sweep begins
         data.identify(RunSpec(dataset=str(shapes)))
-    (audit,) = examine.examine(str(shapes), 28, None)
+    (audit,) = audit_files.examine(str(shapes), 28, None)
     messages = [finding.message for finding in audit.of("error")]
     assert any(re.search(said, message) for message in messages)
 
@@ -241,7 +241,7 @@ def test_images_of_several_frames_are_counted_and_the_first_is_used(
     splits = _load(dataset=str(shapes), image_size=20, channels="grey")
     assert splits.notes == ("2 of 60 images have more than one frame; training uses the first",)
     assert splits.train.images[:3].max() == 40
-    (audit,) = examine.examine(str(shapes), 28, None)
+    (audit,) = audit_files.examine(str(shapes), 28, None)
     (found,) = [finding for finding in audit.findings if finding.kind == "frames"]
     assert (found.severity, found.message) == ("warning", splits.notes[0])
     assert found.examples == (f"train/dark/01.{suffix}", f"train/dark/02.{suffix}")
@@ -325,7 +325,7 @@ def test_a_class_that_is_spelled_otherwise_in_another_split_is_recognised(
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):
         data.identify(RunSpec(dataset=str(shapes)))
-    (audit,) = examine.examine(str(shapes), 28, None)
+    (audit,) = audit_files.examine(str(shapes), 28, None)
     (untrained,) = [finding for finding in audit.of("error") if finding.kind == "untrained"]
     assert untrained.examples == (f"{tested} (train 0, val 0, test 8; did you mean '{trained}'?)",)
 
@@ -342,7 +342,7 @@ def test_a_class_whose_name_is_no_text_is_refused_by_training_and_check(shapes: 
     with pytest.raises(WrongUse, match=refused):
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):
-        examine.examine(str(shapes), 28, None)
+        audit_files.examine(str(shapes), 28, None)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pepr_mlops.data.examine import examine
+from pepr_mlops.data.audit_files import examine
 from pepr_mlops.data.shortcuts import Shortcut, shortcut
 
 

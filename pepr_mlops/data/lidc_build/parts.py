@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pepr_mlops.lidc import dicom
-from pepr_mlops.lidc.dicom import Skipped
-from pepr_mlops.lidc.nodules import Outlined, Scan
-from pepr_mlops.lidc.patches import corner, grey
+from pepr_mlops.data.lidc_build import dicom
+from pepr_mlops.data.lidc_build.dicom import Skipped
+from pepr_mlops.data.lidc_build.nodules import Outlined, Scan
+from pepr_mlops.data.lidc_build.patches import corner, grey
 
 Pixels = npt.NDArray[np.uint8]
 

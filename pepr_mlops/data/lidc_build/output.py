@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pepr_mlops.lidc.nodules import RATERS, Outlined
-from pepr_mlops.lidc.parts import Part
-from pepr_mlops.lidc.patches import corner
-from pepr_mlops.lidc.splits import NAMES, Way, assign
+from pepr_mlops.data.lidc_build.nodules import RATERS, Outlined
+from pepr_mlops.data.lidc_build.parts import Part
+from pepr_mlops.data.lidc_build.patches import corner
+from pepr_mlops.data.lidc_build.splits import NAMES, Way, assign
 
 Label = Literal["malignant", "marked"]
 CLASSES: dict[Label, tuple[str, str]] = {

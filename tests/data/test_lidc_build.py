@@ -22,10 +22,10 @@ import pytest
 from filelock import FileLock
 
 from pepr_mlops import data
+from pepr_mlops.data.lidc_build import Settings, build, nodules, output
+from pepr_mlops.data.lidc_build.parts import Cutter
+from pepr_mlops.data.lidc_build.splits import NAMES
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.lidc import Settings, build, nodules, written
-from pepr_mlops.lidc.parts import Cutter
-from pepr_mlops.lidc.splits import NAMES
 from pepr_mlops.spec import RunSpec
 
 PATIENTS = "LIDC-IDRI-025*"  # nine scans, 55 outlined slices
@@ -40,7 +40,7 @@ def _silent(items: Iterable[Any], **_: Any) -> Iterable[Any]:
 def _forked(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds but that of `built` fork their processes, which would import for seconds each."""
     forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
-    module = import_module("pepr_mlops.lidc.build")  # whose name is that of its function, too
+    module = import_module("pepr_mlops.data.lidc_build.build")  # a function has its name, too
     monkeypatch.setattr(module, "multiprocessing", forks)
 
 
@@ -392,7 +392,7 @@ def test_where_a_disk_is_full_the_earlier_data_set_stays(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(written, "_write_array", full)
+    monkeypatch.setattr(output, "_write_array", full)
     settings = Settings(
         root, tmp_path / "out", patients=PATIENTS, size=128, label="marked", processes=1
     )
@@ -446,8 +446,8 @@ def test_how_it_was_built_lies_beside_it(built: Path) -> None:
 
 
 def test_it_is_listed_found_and_sound(built: Path) -> None:
+    from pepr_mlops.data.audit_files import examine
     from pepr_mlops.data.catalogue import catalogue
-    from pepr_mlops.data.examine import examine
 
     (entry,) = [entry for entry in catalogue(str(built)) if entry.name == "lidc"]
     assert sum(entry.images.values()) == 55
@@ -458,7 +458,7 @@ def test_it_is_listed_found_and_sound(built: Path) -> None:
 
 
 def test_a_patient_in_two_splits_is_found_from_the_manifest(built: Path, tmp_path: Path) -> None:
-    from pepr_mlops.data.examine import examine
+    from pepr_mlops.data.audit_files import examine
 
     shutil.copy(built / "lidc.npz", tmp_path)
     manifest = pd.read_csv(built / "lidc.csv")

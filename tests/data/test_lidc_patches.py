@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pepr_mlops.data.lidc_build.nodules import Outlined
+from pepr_mlops.data.lidc_build.output import labels, votes
+from pepr_mlops.data.lidc_build.patches import corner, grey
+from pepr_mlops.data.lidc_build.splits import assign
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.lidc.nodules import Outlined
-from pepr_mlops.lidc.patches import corner, grey
-from pepr_mlops.lidc.splits import assign
-from pepr_mlops.lidc.written import labels, votes
 
 
 def test_a_square_is_around_its_pixel_or_moved_inside_the_slice() -> None:

@@ -10,8 +10,8 @@ import collection
 import numpy as np
 import pytest
 
+from pepr_mlops.data.lidc_build import nodules
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.lidc import nodules
 
 
 def _cloud(*points: tuple[int, int, int]) -> np.ndarray:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pepr_mlops.data.lidc_build.patches import SIDE, Hounsfield
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.lidc.patches import SIDE, Hounsfield
 
 try:
     import pydicom
