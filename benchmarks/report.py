@@ -21,7 +21,7 @@ import pandas as pd
 from common import machine, write
 
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.frame import tidy
+from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.report import board, page
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
 from pepr_mlops.spec import RunSpec

@@ -18,7 +18,8 @@ import click
 import pandas as pd
 from common import machine, write
 
-from pepr_mlops import score, sweeper
+from pepr_mlops import sweeper
+from pepr_mlops.comparison import pepr
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Ended
 from pepr_mlops.sweep.frugal import Objective
@@ -58,9 +59,9 @@ def main(data_root: Path, models: int, epochs: int, top: int, out: Path | None) 
         found = search.verdict(sought.jobs, sought.runs)
         forecasts = sought.runs[sought.runs["probe"].notna()].set_index("model")
     truth = every.runs.set_index("model")
-    by = score.bounds(truth["energy_wh"], "zero")
-    truth["R"] = score.normalise(truth["energy_wh"], by)
-    truth["score"] = score.pepr(truth["performance"], truth["R"])
+    by = pepr.bounds(truth["energy_wh"], "zero")
+    truth["R"] = pepr.normalise(truth["energy_wh"], by)
+    truth["score"] = pepr.pepr(truth["performance"], truth["R"])
     best = list(truth["score"].sort_values(ascending=False).index)
     write(
         {

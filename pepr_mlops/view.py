@@ -9,8 +9,8 @@ import pandas as pd
 
 from pepr_mlops import query
 from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
+from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import PeprError, WrongUse
-from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept
 from pepr_mlops.report.board import Beside
 from pepr_mlops.report.material import HISTORY, Material, Part, gather

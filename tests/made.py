@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.frame import tidy
+from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.names import FinishedRun
 from pepr_mlops.report.material import Material, Part, gather
 from pepr_mlops.spec import Job, RunSpec

@@ -19,12 +19,12 @@ from made import frame, logged, run
 from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 
-from pepr_mlops import query, stats, view
+from pepr_mlops import query, view
 from pepr_mlops.cli import main
-from pepr_mlops.comparison import Comparison, Question, compare, prepare, score_sets
+from pepr_mlops.comparison import Comparison, Question, compare, intervals, prepare, score_sets
+from pepr_mlops.comparison.pepr import Bounds
 from pepr_mlops.files import cache_folder
 from pepr_mlops.query import kept
-from pepr_mlops.score import Bounds
 
 
 @pytest.fixture(autouse=True)
@@ -299,13 +299,13 @@ def _assert_same(found: Comparison, expected: Comparison) -> None:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs intervals were drawn of, for each time they were."""
-    counts, draw = [], stats.intervals
+    counts, draw = [], intervals.intervals
 
     def counting(runs: pd.DataFrame, *given: Any, **settings: Any) -> pd.DataFrame:
         counts.append(len(runs))
         return draw(runs, *given, **settings)
 
-    monkeypatch.setattr(stats, "intervals", counting)
+    monkeypatch.setattr(intervals, "intervals", counting)
     return counts
 
 
@@ -321,7 +321,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_kept_intervals_make_the_same_comparison(question: Question, drawn: list[int]) -> None:
     runs = frame(ODD)
     fresh = compare(runs, question)
-    assert stats.NOT_DRAWN not in set(fresh.scores["no_interval"])
+    assert intervals.NOT_DRAWN not in set(fresh.scores["no_interval"])
     _assert_same(_scored(runs, question), fresh)
     assert drawn
     drawn.clear()
@@ -409,7 +409,7 @@ def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_kept(
     _scored(runs, ASKED)
     monkeypatch.setattr(kept, "FEWEST", 1)
     numbers = pd.DataFrame({"model": ["a", "b"], "performance": [0.5, 0.7], "energy_wh": [1.0, 2]})
-    scoring = stats.Scoring(["energy_wh"], np.ones(1))  # type: ignore[arg-type]  # JSON has none
+    scoring = intervals.Scoring(["energy_wh"], np.ones(1))  # type: ignore[arg-type]  # JSON has none
     found = kept.intervals(numbers, scoring, error={}, draws=5, seed=0)
     assert found["rank_low"].tolist() == [1, 2]
     assert not cache_folder().exists()

@@ -1,11 +1,12 @@
-from pepr_mlops import Question, compare, load_runs, query, score
+from pepr_mlops import Question, compare, load_runs, query
+from pepr_mlops.comparison import pepr
 
-runs = load_runs("digits")  # one tidy row per run, see pepr_mlops.frame
+runs = load_runs("digits")  # one tidy row per run, see pepr_mlops.comparison.runs
 found = compare(runs, Question(resources=("E", "T")), query.load_evidence(runs))
 print(found.scores[["model", "resource", "score", "ci_low", "ci_high"]])
 
 # the PePR curve of one run over its epochs, and its maximum, from which on returns diminish
 run_id = runs["run_id"].iloc[0]
 epochs = query.load_epochs([run_id], ["performance", "energy/train_wh"])
-r = score.normalise(epochs["energy/train_wh"], score.Bounds(0, epochs["energy/train_wh"].max()))
-print(score.peak(score.curve(epochs["performance"], r)))
+r = pepr.normalise(epochs["energy/train_wh"], pepr.Bounds(0, epochs["energy/train_wh"].max()))
+print(pepr.peak(pepr.curve(epochs["performance"], r)))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pepr_mlops.comparison import Comparison, Mixed, Question
-    from pepr_mlops.frame import Evidence
-    from pepr_mlops.score import Reference
+    from pepr_mlops.comparison.pepr import Reference
+    from pepr_mlops.comparison.runs import Evidence
 
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "json", "latex", "markdown")
@@ -288,8 +288,8 @@ def _pair(text: str) -> tuple[float, float]:
 
 
 def _load(path: Path) -> Reference:
+    from pepr_mlops.comparison.pepr import Reference
     from pepr_mlops.files import read_json
-    from pepr_mlops.score import Reference
 
     try:
         return Reference.from_dict(read_json(path, "reference"))

@@ -89,7 +89,7 @@ def command(
 def _about_intervals(found: Comparison, question: Question) -> list[str]:
     """What the intervals hold, where it is little."""
     from pepr_mlops.comparison.conditions import about_energy
-    from pepr_mlops.frame import column
+    from pepr_mlops.comparison.runs import column
 
     if found.scores["n"].max() > 1:
         return []
@@ -128,8 +128,8 @@ def _title(found: Comparison, name: str) -> str:
 def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """One row per model by the rank of the first score, and the columns to show."""
     from pepr_mlops.cli.written import heading
+    from pepr_mlops.comparison.intervals import interval_texts
     from pepr_mlops.names import RESOURCES
-    from pepr_mlops.stats import interval_texts
 
     names = list(dict.fromkeys(scores["resource"]))
     first = scores[scores["resource"] == names[0]].copy()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pepr_mlops.comparison import Comparison
-    from pepr_mlops.selection import Budget
+    from pepr_mlops.comparison.selection import Budget
 
 _EXAMPLE = """
     \b
@@ -87,7 +87,7 @@ def command(
 
 
 def _limit(word: str, kind: str) -> Budget:
-    from pepr_mlops.selection import Budget
+    from pepr_mlops.comparison.selection import Budget
 
     name, equals, number = word.rpartition("=")
     try:
@@ -108,10 +108,9 @@ def _answer(
     top: int,
 ) -> dict[str, Any]:
     """All that is said about one comparison set."""
-    from pepr_mlops import selection
     from pepr_mlops.cli.written import heading
-    from pepr_mlops.comparison import means
-    from pepr_mlops.frame import column
+    from pepr_mlops.comparison import means, selection
+    from pepr_mlops.comparison.runs import column
 
     scores = found.scores[found.scores["comparison_set"] == name]
     scored_by = scores["resource"].iloc[0]

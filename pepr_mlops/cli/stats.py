@@ -47,7 +47,7 @@ def command(
 ) -> None:
     from pepr_mlops.cli.written import give, tell, text
     from pepr_mlops.comparison import tally
-    from pepr_mlops.differences import differences
+    from pepr_mlops.comparison.significance import differences
 
     options["stratify"] = not options["allow_mixed"]  # each condition is a set of its own
     asked_for = asked.read(experiments, tracking_uri, **options)

@@ -61,7 +61,7 @@ def _unmarked(words: str) -> str:
 
 def heading(name: str, column: str) -> str:
     """A column's heading: its name and unit."""
-    from pepr_mlops.frame import unit
+    from pepr_mlops.comparison.runs import unit
 
     return f"{name} ({unit(column)})" if unit(column) else name
 

@@ -15,8 +15,8 @@ import pandas as pd
 from pepr_mlops.comparison.conditions import about_energy, comparable, conditions, mixed, own_params
 from pepr_mlops.comparison.counts import counted, multiples
 from pepr_mlops.comparison.reasons import Reason, Row, frame_of, reasons
+from pepr_mlops.comparison.runs import MEASURED, Evidence, label
 from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
-from pepr_mlops.frame import MEASURED, Evidence, label
 from pepr_mlops.names import DOUBTS, ENERGY, Doubt, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.

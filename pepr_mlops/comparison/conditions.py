@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pepr_mlops.comparison.runs import label
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.frame import label
 from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
 from pepr_mlops.spec import NONE, RunSpec, convert
 

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.conditions import by_content
+from pepr_mlops.comparison.runs import column, label, metrics
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.frame import column, label, metrics
 from pepr_mlops.names import METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
@@ -43,9 +43,9 @@ class Question:
     resources: tuple[str, ...] = ("E",)
     weights: tuple[float, ...] | None = None
     alpha: float = 1.0
-    normalisation: score.Method = "minmax"
-    quantiles: tuple[float, float] = score.QUANTILES
-    reference: score.Reference | None = None
+    normalisation: pepr.Method = "minmax"
+    quantiles: tuple[float, float] = pepr.QUANTILES
+    reference: pepr.Reference | None = None
     strict: bool = False
     drop: tuple[str, ...] = ()
     mixed: Mixed = "refuse"
@@ -73,8 +73,8 @@ class Question:
             if flag not in FLAGS:
                 close = nearest(flag, FLAGS) or "."
                 raise WrongUse(f"drop: {flag!r} is no flag{close} Valid: {', '.join(FLAGS)}")
-        score.check_quantiles(self.quantiles)
-        score.pepr(
+        pepr.check_quantiles(self.quantiles)
+        pepr.pepr(
             np.ones(1), np.zeros((1, len(self.resources))), weights=self.weights, alpha=self.alpha
         )
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.comparison.question import Question
+from pepr_mlops.comparison.runs import Evidence, label
 from pepr_mlops.comparison.sets import Prepared, prepare
-from pepr_mlops.frame import Evidence, label
 from pepr_mlops.names import PERFORMANCE
 
 Intervals = Callable[..., pd.DataFrame]  # what stands for `stats.intervals`
@@ -31,7 +31,7 @@ class Comparison:
     | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
     | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
     | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
-    | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`score.Bounds` by cost column) |
+    | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`pepr.Bounds` by cost column) |
 
     `notes` go with every output. `reference` has the bounds of the first set.
     """  # noqa: E501
@@ -42,7 +42,7 @@ class Comparison:
     used: pd.DataFrame
     sets: pd.DataFrame
     notes: list[str]
-    reference: score.Reference
+    reference: pepr.Reference
 
 
 def compare(
@@ -117,9 +117,11 @@ def means(comparison: Comparison, columns: Mapping[str, str]) -> pd.DataFrame:
 
 def _score(
     members: pd.DataFrame, costs: Sequence[str], question: Question, intervals: Intervals | None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, score.Bounds], list[str]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pepr.Bounds], list[str]]:
     """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
-    from pepr_mlops import stats  # and SciPy, which takes a second that judging does without
+    from pepr_mlops.comparison import (
+        intervals as stats,  # and SciPy, which takes a second that judging does without
+    )
 
     name = members["comparison_set"].iloc[0]
     values = members[["model", "variant", "energy_source", PERFORMANCE, *costs]].copy()
@@ -133,7 +135,7 @@ def _score(
     for resource, cost in zip(question.resources, costs, strict=True):
         mean = means[cost].rename(label(cost))
         bounds[cost] = _bounds(cost, mean, question)
-        relative[cost] = score.normalise(mean, bounds[cost])
+        relative[cost] = pepr.normalise(mean, bounds[cost])
         parts.append(
             names.assign(
                 comparison_set=name,
@@ -143,7 +145,7 @@ def _score(
                 R=relative[cost],
             )
         )
-        clipped = score.outside(mean, bounds[cost])
+        clipped = pepr.outside(mean, bounds[cost])
         if clipped and question.normalisation != "robust":
             notes.append(
                 f"{name}: {clipped} of {len(mean)} models cost {label(cost)} outside the "
@@ -172,7 +174,7 @@ def _score(
                 "cost": means[columns[0]] if len(columns) == 1 else np.nan,
                 "cost_sd": spread[columns[0]] if len(columns) == 1 else np.nan,
                 "R": shares.mul(weights, axis=1).sum(axis=1),
-                "score": score.pepr(
+                "score": pepr.pepr(
                     means[PERFORMANCE], shares, weights=weights, alpha=question.alpha
                 ),
                 "energy_source": energy_source.fillna(NOT_KNOWN),
@@ -197,9 +199,9 @@ def _scored_by(
     return [("+".join(question.resources), list(costs), list(question.weights))]
 
 
-def _bounds(cost: str, values: pd.Series[float], question: Question) -> score.Bounds:
+def _bounds(cost: str, values: pd.Series[float], question: Question) -> pepr.Bounds:
     if question.reference is None:
-        return score.bounds(values, question.normalisation, question.quantiles)
+        return pepr.bounds(values, question.normalisation, question.quantiles)
     return question.reference.bounds[cost]
 
 
@@ -231,7 +233,7 @@ def _describe(
     members: pd.DataFrame,
     costs: Sequence[str],
     question: Question,
-    bounds: Mapping[str, score.Bounds],
+    bounds: Mapping[str, pepr.Bounds],
 ) -> dict[str, Any]:
     return {
         "comparison_set": name,
@@ -260,10 +262,10 @@ def _fingerprint(members: pd.DataFrame, costs: Sequence[str], question: Question
     return hashlib.sha256(json.dumps([rows, settings]).encode()).hexdigest()[:12]
 
 
-def _reference(sets: pd.DataFrame, question: Question) -> score.Reference:
+def _reference(sets: pd.DataFrame, question: Question) -> pepr.Reference:
     """Bounds of the first set with what they came from, for `--save-reference`."""
     first = sets.iloc[0]
-    return score.Reference(
+    return pepr.Reference(
         first["bounds"],
         {
             "comparison_set": first["comparison_set"],

@@ -23,8 +23,8 @@ from pepr_mlops.comparison.conditions import (
 )
 from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.question import Question, choose
+from pepr_mlops.comparison.runs import Evidence, label, metrics
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.frame import Evidence, label, metrics
 from pepr_mlops.names import COMPARED, PERFORMANCE
 from pepr_mlops.spec import LATER, TRIED
 

@@ -24,6 +24,7 @@ from dash.exceptions import PreventUpdate
 from flask import Flask, Response
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError, WrongUse, one_line, trace
 from pepr_mlops.live import layout, shown
 from pepr_mlops.live import state as states
@@ -34,7 +35,6 @@ from pepr_mlops.report import cautions, theme
 from pepr_mlops.report.board import Board
 from pepr_mlops.report.material import NothingToDraw
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.stats import NOT_DRAWN
 from pepr_mlops.text import address
 
 _log = logging.getLogger(__name__)

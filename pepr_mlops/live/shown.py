@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops import selection
-from pepr_mlops.comparison import means
+from pepr_mlops.comparison import means, selection
+from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
+from pepr_mlops.comparison.runs import column
+from pepr_mlops.comparison.selection import Budget
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.frame import column
 from pepr_mlops.live.state import State
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
@@ -21,8 +22,6 @@ from pepr_mlops.report.board import Wanted
 from pepr_mlops.report.kinds import OF_A_SET
 from pepr_mlops.report.material import KEYS, Material, cost_unit
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.selection import Budget
-from pepr_mlops.stats import NOT_DRAWN, interval_texts
 
 _GREY = "rgba(128,128,128,0.25)"
 _MOST_FLAGS = 60  # characters of a cell

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pepr_mlops import frame
+from pepr_mlops.comparison import runs as frame
+from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.frame import Evidence
 from pepr_mlops.query import kept, sql
 from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
 from pepr_mlops.query.remote import Remote

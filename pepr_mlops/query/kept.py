@@ -35,7 +35,7 @@ from pepr_mlops.files import cache_folder, write_private
 from pepr_mlops.query import sql
 
 if TYPE_CHECKING:
-    from pepr_mlops.stats import Scoring
+    from pepr_mlops.comparison.intervals import Scoring
 
 FEWEST = 1000  # rows; fewer are read, and drawn from, at once
 _MOST = 32  # answers of a kind; the newest are kept
@@ -73,7 +73,9 @@ def intervals(
 
     It is worth keeping with `FEWEST` rows.
     """
-    from pepr_mlops import stats  # and SciPy, which takes a second that reading does without
+    from pepr_mlops.comparison import (
+        intervals as stats,  # and SciPy, which takes a second that reading does without
+    )
 
     asked = _asked(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
     if asked is None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pepr_mlops.frame import INFINITE
+from pepr_mlops.comparison.runs import INFINITE
 from pepr_mlops.text import STEERING, printable
 
 Triple = tuple[str, str, Any]  # run id, name, value

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from scipy import stats as scipy_stats
 
+from pepr_mlops.comparison.intervals import FEWEST, sizes
 from pepr_mlops.errors import nearest
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
@@ -25,7 +26,6 @@ from pepr_mlops.report.material import (
     performance_name,
 )
 from pepr_mlops.report.panel import Panel
-from pepr_mlops.stats import FEWEST, sizes
 
 _EXACT = 7  # points at most, for which the p value is counted out
 

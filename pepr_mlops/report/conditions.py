@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pepr_mlops import stats
+from pepr_mlops.comparison import intervals
 from pepr_mlops.comparison.conditions import NOT_KNOWN
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
@@ -137,7 +137,7 @@ def data(material: Material, options: Options) -> pd.DataFrame:
             for sets in (pair.a, pair.b)
         ]
         both = pd.concat(sides, axis=1, join="inner", keys=[0, 1]).dropna()
-        if len(both) < stats.FEWEST:
+        if len(both) < intervals.FEWEST:
             few.append(f"{pair.where} have {len(both)} models in common")
             continue
         frames += [
@@ -147,7 +147,7 @@ def data(material: Material, options: Options) -> pd.DataFrame:
             for i, name in enumerate(pair.names)
         ]
     if not frames:
-        raise NothingToDraw(f"{'; '.join(few)}; a test needs {stats.FEWEST}")
+        raise NothingToDraw(f"{'; '.join(few)}; a test needs {intervals.FEWEST}")
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
@@ -160,7 +160,7 @@ def tests(points: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for pair, sides in _sides(points):
         (a, x), (b, y) = sides.items()
-        for test in [*stats.paired(x, y), stats.unpaired(x, y)[0]]:
+        for test in [*intervals.paired(x, y), intervals.unpaired(x, y)[0]]:
             found = asdict(test)
             name = found.pop("name")
             rows.append(
@@ -175,7 +175,7 @@ def tests(points: pd.DataFrame) -> pd.DataFrame:
                 }
             )
     table = pd.DataFrame(rows)
-    table["p_holm"] = table.groupby("test")["p"].transform(stats.holm)
+    table["p_holm"] = table.groupby("test")["p"].transform(intervals.holm)
     return table[TESTS]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
@@ -73,7 +73,7 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
 
 
 def data(
-    material: Material, comparison_set: str, resource: str, by: score.Bounds | None = None
+    material: Material, comparison_set: str, resource: str, by: pepr.Bounds | None = None
 ) -> pd.DataFrame:
     """The PePR curves of all models of a set: a row per model and epoch, in COLUMNS.
 
@@ -85,17 +85,17 @@ def data(
     if resource not in material.resources(comparison_set):
         raise NothingToDraw(f"not every model has a cost {resource}")
     means = so_far(material, comparison_set, resource)
-    by = by or score.Bounds(0, float(material.of(comparison_set)[f"cost {resource}"].max()))
-    means["R"] = score.normalise(means["cost"], by)
-    means["score"] = score.pepr(
+    by = by or pepr.Bounds(0, float(material.of(comparison_set)[f"cost {resource}"].max()))
+    means["R"] = pepr.normalise(means["cost"], by)
+    means["score"] = pepr.pepr(
         means["P"], means["R"], alpha=material.question(comparison_set).alpha
     )
     return means[COLUMNS]
 
 
 def peaks(points: pd.DataFrame) -> pd.DataFrame:
-    """The maximum of each curve, `score.peak`: `label`, `R`, `P`, `score`."""
-    tops = {label: score.peak(curve) for label, curve in points.groupby("label", sort=False)}
+    """The maximum of each curve, `pepr.peak`: `label`, `R`, `P`, `score`."""
+    tops = {label: pepr.peak(curve) for label, curve in points.groupby("label", sort=False)}
     return pd.DataFrame(
         [
             {"label": label, "R": top.resource, "P": top.performance, "score": top.score}

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pepr_mlops import score
-from pepr_mlops.comparison import Comparison, Question, means
+from pepr_mlops.comparison import Comparison, Question, means, pepr
 from pepr_mlops.comparison.conditions import about_energy, comparable, mixed
-from pepr_mlops.frame import column, label, unit
+from pepr_mlops.comparison.intervals import sizes
+from pepr_mlops.comparison.runs import column, label, unit
 from pepr_mlops.models import paper_models
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
-from pepr_mlops.stats import sizes
 
 KEYS = ["comparison_set", "model", "variant"]
 
@@ -92,13 +91,13 @@ class Material:
         names = [c.removeprefix("R ") for c in rows if c.startswith("R ")]
         return [n for n in names if rows[f"R {n}"].notna().all()]
 
-    def bounds(self, comparison_set: str, resource: str) -> score.Bounds:
+    def bounds(self, comparison_set: str, resource: str) -> pepr.Bounds:
         """What R of a resource of `resources` is 0 and 1 at in the set."""
         costs = self.of(comparison_set)[f"cost {resource}"]
         by = self.sets.set_index("comparison_set").at[comparison_set, "bounds"]
         name = column(self.runs, resource)
         if name in by:
-            found: score.Bounds = by[name]
+            found: pepr.Bounds = by[name]
             return found
         return _bounds(costs, name, self.question(comparison_set))
 
@@ -196,10 +195,10 @@ def _models(part: Part) -> pd.DataFrame:
     table = table.merge(extra, on=KEYS, how="left", validate="one_to_one")
     for name in names:
         table[f"R {name}"] = table.groupby("comparison_set")[f"cost {name}"].transform(
-            lambda cost, n=RESOURCES[name].column: score.normalise(cost, _bounds(cost, n, question))
+            lambda cost, n=RESOURCES[name].column: pepr.normalise(cost, _bounds(cost, n, question))
         )
     for name in [*question.resources, *names]:
-        table[f"PePR-{name}"] = score.pepr(
+        table[f"PePR-{name}"] = pepr.pepr(
             table[PERFORMANCE], table[f"R {name}"], alpha=question.alpha
         )
     newest = (
@@ -221,10 +220,10 @@ def _models(part: Part) -> pd.DataFrame:
     )
 
 
-def _bounds(cost: pd.Series[float], name: str, question: Question) -> score.Bounds:
+def _bounds(cost: pd.Series[float], name: str, question: Question) -> pepr.Bounds:
     if question.reference is not None:
         return question.reference.bounds[name]
-    return score.bounds(cost, question.normalisation, question.quantiles)
+    return pepr.bounds(cost, question.normalisation, question.quantiles)
 
 
 def _sets(part: Part) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops import score, selection
+from pepr_mlops.comparison import pepr, selection
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import curves, theme
 from pepr_mlops.report.material import (
@@ -74,7 +74,7 @@ def draw(
     *,
     by: str,
     performance: str,
-    bounds: score.Bounds | None,
+    bounds: pepr.Bounds | None,
     options: Options,
     alpha: float = 1.0,
     linked: bool = False,

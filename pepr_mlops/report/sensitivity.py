@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.material import Material, NothingToDraw
@@ -38,12 +38,11 @@ def data(material: Material, comparison_set: str, resources: tuple[str, ...]) ->
     rows = material.of(comparison_set)
     question = material.question(comparison_set)
     p = rows[PERFORMANCE].to_numpy()
-    settings = [("alpha", a, score.pepr(p, rows["R"].to_numpy(), alpha=a)) for a in ALPHAS]
+    settings = [("alpha", a, pepr.pepr(p, rows["R"].to_numpy(), alpha=a)) for a in ALPHAS]
     if len(resources) == 2:
         r = rows[[f"R {name}" for name in resources]].to_numpy()
         settings += [
-            ("weight", w, score.pepr(p, r, weights=(1 - w, w), alpha=question.alpha))
-            for w in SHARES
+            ("weight", w, pepr.pepr(p, r, weights=(1 - w, w), alpha=question.alpha)) for w in SHARES
         ]
     frames = [
         pd.DataFrame(

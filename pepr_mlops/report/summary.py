@@ -11,7 +11,7 @@ import pandas as pd
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
-from pepr_mlops.frame import column
+from pepr_mlops.comparison.runs import column
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report.cautions import warnings
 from pepr_mlops.report.material import Material, cost_unit, performance_name

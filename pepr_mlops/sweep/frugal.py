@@ -27,7 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
 
 Floats = NDArray[np.float64]
@@ -281,10 +281,10 @@ def _nothing(n: int) -> _Judged:
 
 
 def _judge(known: _Known, objective: Objective) -> _Judged:
-    by = score.bounds(known.cost, "zero")
-    resource = score.normalise(known.cost, by).to_numpy()
+    by = pepr.bounds(known.cost, "zero")
+    resource = pepr.normalise(known.cost, by).to_numpy()
     best = np.ones(len(resource))
-    bound = score.pepr(best, resource, alpha=objective.alpha).to_numpy()
+    bound = pepr.pepr(best, resource, alpha=objective.alpha).to_numpy()
     done = known.epoch == objective.epochs
     scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]
     kth = float(scores[objective.top - 1]) if len(scores) >= objective.top else -np.inf

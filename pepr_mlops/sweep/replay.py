@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.sweep.frugal import Objective, Observed, Request
@@ -39,8 +39,8 @@ class Curves:
 
     def scores(self, alpha: float) -> pd.DataFrame:
         """αP / (α + R) after each epoch, with R of the whole training."""
-        resource = score.normalise(self.cost, score.bounds(self.cost, "zero"))
-        return self.performance.apply(lambda p: score.pepr(p, resource, alpha=alpha))
+        resource = pepr.normalise(self.cost, pepr.bounds(self.cost, "zero"))
+        return self.performance.apply(lambda p: pepr.pepr(p, resource, alpha=alpha))
 
 
 def recorded(runs: pd.DataFrame, epochs: pd.DataFrame, cost: str, expense: str) -> Curves:

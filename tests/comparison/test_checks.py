@@ -10,8 +10,8 @@ from made import frame, run
 from pepr_mlops.comparison import Question, compare, conditions
 from pepr_mlops.comparison.checks import flagged, left_out, repeated
 from pepr_mlops.comparison.notes import notes_on
+from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.frame import Evidence
 
 
 def _said(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from made import frame, run
 
-from pepr_mlops import score
-from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means
+from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means, pepr
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.writeback import by_run
@@ -725,6 +724,6 @@ def test_one_definition_of_the_score() -> None:
     """The rows agree with the functions they are made of."""
     found = compare(frame(THREE), Question(alpha=3.0, normalisation="zero"))
     cost = pd.Series({"small": 10.0, "middle": 20.0, "large": 50.0})
-    r = score.normalise(cost, score.bounds(cost, "zero"))
-    expected = score.pepr(pd.Series({"small": 0.7, "middle": 0.8, "large": 0.9}), r, alpha=3.0)
+    r = pepr.normalise(cost, pepr.bounds(cost, "zero"))
+    expected = pepr.pepr(pd.Series({"small": 0.7, "middle": 0.8, "large": 0.9}), r, alpha=3.0)
     assert _by_model(found, "score") == pytest.approx(expected.to_dict())

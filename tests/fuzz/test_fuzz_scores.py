@@ -15,12 +15,12 @@ from odd import FEW, numbers, stored
 from slow import Refused, Row, Run, Table, tables
 
 from pepr_mlops.comparison import Comparison, Question, compare
+from pepr_mlops.comparison.pepr import Bounds, Reference
+from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import PeprError
-from pepr_mlops.frame import tidy
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.query.pages import Page, raw_frame
-from pepr_mlops.score import Bounds, Reference
 from pepr_mlops.text import printable
 
 METRIC = {"E": "energy/train_wh", "C": "carbon/train_gco2e", "M": "memory/reserved_gb",

@@ -16,9 +16,9 @@ from odd import damaged, numbers, texts, told, toml_values
 
 from pepr_mlops.cli import asked
 from pepr_mlops.cli.sweep import read
+from pepr_mlops.comparison.pepr import Reference
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live import state
-from pepr_mlops.score import Reference
 from pepr_mlops.spec import RunSpec, as_text
 from pepr_mlops.sweep import plan
 

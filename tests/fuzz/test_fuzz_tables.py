@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd import FEW, damaged, numbers, stored, texts, told
 
+from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.frame import tidy
 from pepr_mlops.importers import SOURCES
 from pepr_mlops.names import FinishedRun
 from pepr_mlops.query.pages import Page, Point, epochs_frame, raw_frame

@@ -10,10 +10,10 @@ import pytest
 from made import logged, run
 
 from pepr_mlops import query, view
+from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError
 from pepr_mlops.live.knowledge import Knowledge, Recent
 from pepr_mlops.live.state import State
-from pepr_mlops.stats import NOT_DRAWN
 
 DERMA = ("derma",)
 

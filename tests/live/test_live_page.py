@@ -18,7 +18,7 @@ from conftest import needs
 from made import logged, run
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
-from pepr_mlops import score
+from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live import app, layout
 from pepr_mlops.report.board import parse
@@ -110,9 +110,9 @@ def _column(page: Page, heading: str) -> list[str]:
 def _expected(weights: tuple[float, float]) -> dict[str, str]:
     costs = pd.DataFrame(MODELS, index=["P", "E", "M"]).T
     relative = pd.DataFrame(
-        {name: score.normalise(costs[name], score.bounds(costs[name])) for name in ("E", "M")}
+        {name: pepr.normalise(costs[name], pepr.bounds(costs[name])) for name in ("E", "M")}
     )
-    found = score.pepr(costs["P"], relative, weights=weights).sort_values(ascending=False)
+    found = pepr.pepr(costs["P"], relative, weights=weights).sort_values(ascending=False)
     return {model: f"{value:.4f}" for model, value in found.items()}
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from made import frame, run
 
-from pepr_mlops import score, selection
-from pepr_mlops.comparison import compare
+from pepr_mlops.comparison import compare, pepr, selection
+from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live import shown
 from pepr_mlops.live import state as states
@@ -17,7 +17,6 @@ from pepr_mlops.live.state import State
 from pepr_mlops.report import theme
 from pepr_mlops.report.board import parse
 from pepr_mlops.report.material import Material, Part, gather
-from pepr_mlops.stats import NOT_DRAWN
 
 EVIL = "<b>mine</b>"
 MODELS = {  # P, Wh, GB
@@ -44,9 +43,9 @@ def _material(view: State) -> Material:
 def _expected() -> pd.Series:  # type: ignore[type-arg]
     costs = pd.DataFrame(MODELS, index=["P", "E", "M"]).T
     relative = pd.DataFrame(
-        {name: score.normalise(costs[name], score.bounds(costs[name])) for name in ("E", "M")}
+        {name: pepr.normalise(costs[name], pepr.bounds(costs[name])) for name in ("E", "M")}
     )
-    return score.pepr(costs["P"], relative, weights=[0.75, 0.25], alpha=2.0)
+    return pepr.pepr(costs["P"], relative, weights=[0.75, 0.25], alpha=2.0)
 
 
 def test_the_ranking_has_the_scores_of_pepr_by_the_shares_of_the_sliders() -> None:

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from made import material, run
 
-from pepr_mlops import selection
-from pepr_mlops.comparison import Question
+from pepr_mlops.comparison import Question, selection
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report import curves, energy, plane, ranking, sensitivity
 from pepr_mlops.report.material import Material, NothingToDraw

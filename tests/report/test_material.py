@@ -7,9 +7,9 @@ import pytest
 from made import frame, material, run
 
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.comparison.pepr import Bounds, Reference
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report.material import also
-from pepr_mlops.score import Bounds, Reference
 
 THREE = [
     run("a", performance=0.6, energy_wh=10.0, memory_gb=2.0, train_time_s=100.0),

@@ -15,8 +15,7 @@ from conftest import needs
 from made import material, run
 from playwright.sync_api import Page, sync_playwright
 
-from pepr_mlops import score
-from pepr_mlops.comparison import Question
+from pepr_mlops.comparison import Question, pepr
 from pepr_mlops.report import board, page
 from pepr_mlops.report.material import Material
 
@@ -154,7 +153,7 @@ def test_sliders_score_anew_as_the_library_does(tab: Page) -> None:
     p, r = [0.6, 0.8, 0.7, 0.9], [[0, 0], [0.25, 1], [0.5, 0.25], [1, 0.75]]
     import pandas as pd
 
-    expected = score.pepr(
+    expected = pepr.pepr(
         pd.Series(p, ["a", "b", "c", HOSTILE]),
         pd.DataFrame(r, ["a", "b", "c", HOSTILE]),
         weights=(0.25, 0.75),

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from pepr_mlops.comparison.pepr import QUANTILES, Bounds, Floats, Method, limits, scale
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.score import QUANTILES, Bounds, Floats, Method, limits, scale
 
 FEWEST = 3  # observations without which a test says nothing
 _DRAWN = 50_000  # runs drawn at a time, which stay in the cache of the processor

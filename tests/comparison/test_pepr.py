@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.interpolate import PchipInterpolator
 
-from pepr_mlops.errors import WrongUse
-from pepr_mlops.score import (
+from pepr_mlops.comparison.pepr import (
     Bounds,
     Reference,
     bounds,
@@ -24,6 +23,7 @@ from pepr_mlops.score import (
     peak,
     pepr,
 )
+from pepr_mlops.errors import WrongUse
 
 # The score ---------------------------------------------------------------------------------------
 

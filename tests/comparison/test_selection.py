@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pepr_mlops.comparison.selection import Budget, knee, pareto, select
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.selection import Budget, knee, pareto, select
 
 MODELS = pd.DataFrame(
     {

@@ -11,7 +11,7 @@ import pytest
 
 from pepr_mlops import query
 from pepr_mlops.comparison import Comparison, Question, choose, compare, judge
-from pepr_mlops.differences import differences
+from pepr_mlops.comparison.significance import differences
 
 EXPERIMENTS = ("derma_pt", "derma", "lidc", "pneumonia")
 FULL = ("derma_pt", "lidc", "pneumonia")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from pepr_mlops import stats
+from pepr_mlops.comparison import intervals
+from pepr_mlops.comparison.pepr import Bounds
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.score import Bounds
 
 
 def test_paired_tests_join_by_model() -> None:
@@ -17,7 +17,7 @@ def test_paired_tests_join_by_model() -> None:
     models = [f"m{i}" for i in range(20)]
     a = pd.Series(rng.normal(0.7, 0.1, 20), models)
     b = a.sample(frac=1, random_state=1) + rng.normal(0.05, 0.02, 20)
-    t, wilcoxon = stats.paired(a, b)
+    t, wilcoxon = intervals.paired(a, b)
     ordered = b[models]
     assert t.p == scipy_stats.ttest_rel(a, ordered).pvalue
     assert wilcoxon.p == scipy_stats.wilcoxon(a, ordered).pvalue
@@ -30,36 +30,36 @@ def test_rank_biserial_by_hand() -> None:
     # differences 1, -2, 3, 4: ranks in favour 1 + 3 + 4, against 2, of 10
     a = pd.Series([2.0, 0.0, 4.0, 5.0], list("abcd"))
     b = pd.Series([1.0, 2.0, 1.0, 1.0], list("abcd"))
-    assert stats.paired(a, b)[1].effect == pytest.approx((8 - 2) / 10)
+    assert intervals.paired(a, b)[1].effect == pytest.approx((8 - 2) / 10)
 
 
 def test_no_difference_at_all_is_no_evidence() -> None:
     a = pd.Series([0.1, 0.2, 0.3], list("abc"))
-    t, wilcoxon = stats.paired(a, a.copy())
+    t, wilcoxon = intervals.paired(a, a.copy())
     assert np.isnan(t.effect)
     assert (wilcoxon.p, wilcoxon.effect) == (1.0, 0.0)
 
 
 def test_rounding_is_no_difference() -> None:
     a = pd.Series([0.1, 0.2, 0.3, 0.4], list("abcd"))
-    t, wilcoxon = stats.paired(a, a * 3 / 3 * (1 + 1e-15))
+    t, wilcoxon = intervals.paired(a, a * 3 / 3 * (1 + 1e-15))
     assert (wilcoxon.p, wilcoxon.effect, t.difference) == (1.0, 0.0, 0.0)
 
 
 def test_a_model_only_one_sample_has_is_left_out_and_a_doubled_one_refused() -> None:
     a = pd.Series([0.1, 0.3, 0.2, 0.9], list("abcz"))
     b = pd.Series([0.2, 0.5, 0.3], list("abc"))
-    assert stats.paired(a, b)[0].n_a == 3
+    assert intervals.paired(a, b)[0].n_a == 3
     with pytest.raises(WrongUse, match="'a' is there twice"):
-        stats.paired(pd.Series([0.1, 0.2], ["a", "a"]), b)
+        intervals.paired(pd.Series([0.1, 0.2], ["a", "a"]), b)
     with pytest.raises(WrongUse, match="2 models in common; a test needs 3"):
-        stats.paired(a, b[:2])
+        intervals.paired(a, b[:2])
 
 
 def test_unpaired_tests_and_their_effects() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(0, 1, 30), rng.normal(0.5, 2, 20)
-    t, u = stats.unpaired(x, y)
+    t, u = intervals.unpaired(x, y)
     assert t.p == scipy_stats.ttest_ind(x, y).pvalue
     assert u.p == scipy_stats.mannwhitneyu(x, y).pvalue
     pooled = np.sqrt((29 * x.var(ddof=1) + 19 * y.var(ddof=1)) / 48)
@@ -71,18 +71,18 @@ def test_unpaired_tests_and_their_effects() -> None:
 
 def test_groups_that_are_too_small_are_told() -> None:
     with pytest.raises(WrongUse, match="2 and 3 models"):
-        stats.unpaired([1, 2], [1, 2, 3])
+        intervals.unpaired([1, 2], [1, 2, 3])
 
 
 def test_holm_by_hand() -> None:
     # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1; never smaller than the one before
-    corrected = stats.holm([0.04, 0.01, np.nan, 0.03, 0.02])
+    corrected = intervals.holm([0.04, 0.01, np.nan, 0.03, 0.02])
     assert corrected == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
-    assert stats.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert intervals.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
 
 
 def test_small_is_up_to_and_with_the_median() -> None:
-    sizes = stats.sizes(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": np.nan}))
+    sizes = intervals.sizes(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": np.nan}))
     assert sizes[:3].to_dict() == {"a": "small", "b": "small", "c": "large"}
     assert pd.isna(sizes["d"])
 
@@ -96,7 +96,7 @@ def _runs(rows: list[tuple[str, float, float]]) -> pd.DataFrame:
 
 def test_without_error_and_seeds_there_is_no_interval() -> None:
     runs = _runs([("a", 0.8, 1.0), ("b", 0.9, 3.0), ("c", 0.6, 2.0)])
-    found = stats.intervals(runs, stats.Scoring(["energy_wh"], [1.0]), error={}, top=1)
+    found = intervals.intervals(runs, intervals.Scoring(["energy_wh"], [1.0]), error={}, top=1)
     assert found[["ci_low", "ci_high"]].isna().all(axis=None)
     assert set(found["no_interval"]) == {"one run, no error of its cost"}
     assert found["rank_low"].to_dict() == found["rank_high"].to_dict() == {"a": 1, "b": 2, "c": 3}
@@ -105,8 +105,8 @@ def test_without_error_and_seeds_there_is_no_interval() -> None:
 
 def test_the_error_of_energy_alone_gives_the_interval_of_its_normal_law() -> None:
     runs = _runs([("a", 0.9, 50.0), ("b", 0.5, 100.0)])
-    scoring = stats.Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 100.0)})
-    found = stats.intervals(runs, scoring, error={"energy_wh": 0.05}, draws=40_000)
+    scoring = intervals.Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 100.0)})
+    found = intervals.intervals(runs, scoring, error={"energy_wh": 0.05}, draws=40_000)
     z = scipy_stats.norm.ppf(0.975)
     assert found.loc["a", "ci_low"] == pytest.approx(0.9 / (1 + 0.5 * (1 + 0.05 * z)), abs=5e-4)
     assert found.loc["a", "ci_high"] == pytest.approx(0.9 / (1 + 0.5 * (1 - 0.05 * z)), abs=5e-4)
@@ -115,12 +115,12 @@ def test_the_error_of_energy_alone_gives_the_interval_of_its_normal_law() -> Non
 def test_seeds_are_drawn_with_replacement() -> None:
     # two seeds of equal cost: the mean is 0.6, 0.7 or 0.8 with chances 1/4, 1/2, 1/4
     runs = _runs([("a", 0.6, 1.0), ("a", 0.8, 1.0), ("b", 0.7, 1.0), ("b", 0.7, 1.0)])
-    scoring = stats.Scoring(["energy_wh"], [1.0])
-    found = stats.intervals(runs, scoring, error={}, draws=40_000, level=0.8, top=1)
+    scoring = intervals.Scoring(["energy_wh"], [1.0])
+    found = intervals.intervals(runs, scoring, error={}, draws=40_000, level=0.8, top=1)
     assert (found.loc["a", "ci_low"], found.loc["a", "ci_high"]) == pytest.approx((0.6, 0.8))
     # a is first, alone or equal with b, in three of four draws
     assert found.loc["a", "top_share"] == pytest.approx(0.75, abs=0.01)
-    narrow = stats.intervals(runs, scoring, error={}, level=0.4)
+    narrow = intervals.intervals(runs, scoring, error={}, level=0.4)
     assert np.isnan(narrow.loc["a", "ci_low"])
     assert found["no_interval"].to_dict() == {"a": "", "b": "its runs give one score"}
 
@@ -130,9 +130,9 @@ def test_the_costs_of_one_run_err_together() -> None:
     runs = _runs([("a", 0.8, 10.0), ("b", 0.9, 25.0), ("c", 0.7, 40.0)])
     runs["carbon_gco2e"] = runs["energy_wh"] * 0.4
     error = {"energy_wh": 0.05, "carbon_gco2e": 0.05}
-    one = stats.intervals(runs, stats.Scoring(["energy_wh"], [1.0]), error=error)
-    both = stats.Scoring(["energy_wh", "carbon_gco2e"], [0.5, 0.5])
-    pd.testing.assert_frame_equal(stats.intervals(runs, both, error=error), one)
+    one = intervals.intervals(runs, intervals.Scoring(["energy_wh"], [1.0]), error=error)
+    both = intervals.Scoring(["energy_wh", "carbon_gco2e"], [0.5, 0.5])
+    pd.testing.assert_frame_equal(intervals.intervals(runs, both, error=error), one)
 
 
 def test_intervals_cover_what_they_promise() -> None:
@@ -140,20 +140,22 @@ def test_intervals_cover_what_they_promise() -> None:
     rng = np.random.default_rng(2)
     p, cost = np.array([0.7, 0.8, 0.85]), np.array([20.0, 60.0, 100.0])
     truth = p / (1 + cost / 200)
-    scoring = stats.Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 200.0)})
+    scoring = intervals.Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 200.0)})
     hits = []
     for _ in range(200):
         measured = cost * (1 + 0.05 * rng.standard_normal(3))
         runs = _runs(list(zip("abc", p, measured, strict=True)))
-        found = stats.intervals(runs, scoring, error={"energy_wh": 0.05}, draws=400)
+        found = intervals.intervals(runs, scoring, error={"energy_wh": 0.05}, draws=400)
         hits.append((found["ci_low"] <= truth) & (truth <= found["ci_high"]))
     assert 0.92 <= np.mean(hits) <= 0.98
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
     runs = _runs([("a", 0.6, 1.0), ("a", 0.8, 2.0), ("b", 0.7, 3.0)])
-    scoring = stats.Scoring(["energy_wh"], [1.0])
-    first, second = (stats.intervals(runs, scoring, error={"energy_wh": 0.05}) for _ in range(2))
+    scoring = intervals.Scoring(["energy_wh"], [1.0])
+    first, second = (
+        intervals.intervals(runs, scoring, error={"energy_wh": 0.05}) for _ in range(2)
+    )
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -163,7 +165,9 @@ def test_one_run_varies_as_the_runs_of_the_other_models() -> None:
     runs = _runs([*rows, ("b", 0.70 + 0.0648074 / 2, 20.0), ("c", 0.6, 5.0)])
     b = np.array([0.70, 0.70 + 0.0648074, 0.70 + 0.0648074 / 2])
     pooled = np.sqrt((0.0002 + 2 * b.var(ddof=1)) / 3)
-    found = stats.intervals(runs, stats.Scoring(["energy_wh"], [1.0]), error={}, draws=100_000)
+    found = intervals.intervals(
+        runs, intervals.Scoring(["energy_wh"], [1.0]), error={}, draws=100_000
+    )
     # c has R = 0 in every draw, so that its score is P: 0.6 ± t of 3 degrees of freedom
     off = scipy_stats.t.ppf(0.975, 3) * pooled
     assert found.loc["c", "ci_low"] == pytest.approx(0.6 - off, abs=2e-3)
@@ -176,7 +180,7 @@ def test_pooled_spread_by_hand() -> None:
         "performance": [np.array([0.79, 0.81]), np.array([0.48, 0.52]), np.array([0.9])],
         "energy_wh": [np.array([9.0, 11.0]), np.array([24.0, 16.0]), np.array([1.0])],
     }
-    spread, freedom = stats.pooled_spread(of, ["energy_wh"])
+    spread, freedom = intervals.pooled_spread(of, ["energy_wh"])
     assert freedom == 2
     # sums over both models: 2 (0.01² + 0.02²), 2 (0.01 · 0.1 - 0.02 · 0.2), 2 (0.1² + 0.2²)
     expected = [[0.0010 / 2, -0.006 / 2], [-0.006 / 2, 0.10 / 2]]
@@ -188,7 +192,7 @@ def test_the_interval_of_one_run_covers_what_it_promises() -> None:
     rng = np.random.default_rng(3)
     p, cost = np.linspace(0.7, 0.8, 5), np.linspace(20.0, 100.0, 5)
     truth = p[0] / (1 + cost[0] / 200)
-    scoring = stats.Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 200.0)})
+    scoring = intervals.Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 200.0)})
     names = [*"abbbcccdddeee"]
     of = np.array(["abcde".index(name) for name in names])
     hits = 0
@@ -201,14 +205,16 @@ def test_the_interval_of_one_run_covers_what_it_promises() -> None:
                 )
             ]
         )
-        low, high = stats.intervals(runs, scoring, error={}, draws=400).loc["a"].iloc[:2]
+        low, high = intervals.intervals(runs, scoring, error={}, draws=400).loc["a"].iloc[:2]
         hits += low <= truth <= high
     assert 0.92 <= hits / 300 <= 0.98  # 0 where its own run is all that counts
 
 
 def test_where_the_scale_holds_r_one_run_has_no_interval() -> None:
     runs = _runs([("a", 0.8, 10.0), ("b", 0.9, 30.0), ("c", 0.6, 20.0)])
-    found = stats.intervals(runs, stats.Scoring(["energy_wh"], [1.0]), error={"energy_wh": 0.05})
+    found = intervals.intervals(
+        runs, intervals.Scoring(["energy_wh"], [1.0]), error={"energy_wh": 0.05}
+    )
     why = "one run, R fixed by the scale"
     assert found["no_interval"].to_dict() == {"a": why, "b": why, "c": ""}
     assert found["ci_low"].notna().tolist() == [False, False, True]
@@ -225,5 +231,5 @@ def test_intervals_as_people_read_them() -> None:
         }
     )
     none = "none: its runs give one score"
-    assert stats.interval_texts(rows) == ([none, "0.4062–0.4375"], ["1–1", "2–2"])
-    assert stats.interval_texts(rows.head(1)) == ([none], [""])
+    assert intervals.interval_texts(rows) == ([none, "0.4062–0.4375"], ["1–1", "2–2"])
+    assert intervals.interval_texts(rows.head(1)) == ([none], [""])

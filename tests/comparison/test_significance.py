@@ -6,7 +6,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.differences import differences
+from pepr_mlops.comparison.significance import differences
 from pepr_mlops.errors import WorkFailed, WrongUse
 
 

@@ -8,8 +8,7 @@ from itertools import combinations
 
 import pandas as pd
 
-from pepr_mlops import stats
-from pepr_mlops.comparison import Comparison
+from pepr_mlops.comparison import Comparison, intervals
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.models import paper_models
 from pepr_mlops.names import COMPARED, ENERGY_OF, PERFORMANCE
@@ -46,11 +45,11 @@ COLUMNS = [
 def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
     """Tests of P and of every score, one row each, in `COLUMNS`.
 
-    Groups of models within each comparison set, by t and Mann-Whitney test (`stats.unpaired`):
+    Groups of models within each comparison set, by t and Mann-Whitney test (`intervals.unpaired`):
     `size` (small up to the median number of parameters of the set), `kind` (CNN or Other) and
     `efficient`, the last two as the paper's Table A.1 has them; other models are in neither group.
     The same models in two comparison sets that differ in one condition only, such as `pretrained`
-    or `fraction`: paired t and Wilcoxon test (`stats.paired`), and the paper's unpaired ones.
+    or `fraction`: paired t and Wilcoxon test (`intervals.paired`), and the paper's unpaired ones.
 
     `by` limits it to some groups and conditions. `p_holm` is corrected over all rows of one test.
     Raises `WrongUse` for an unknown `by` and `WorkFailed` where nothing can be tested.
@@ -64,11 +63,11 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
     if not rows:
         raise WorkFailed(
             f"stats: nothing to test{' by ' + ', '.join(by) if by else ''}: groups need "
-            f"{stats.FEWEST} models on each side, and conditions two sets that differ in one thing "
-            f"and share {stats.FEWEST} models"
+            f"{intervals.FEWEST} models on each side, and conditions two sets that differ in one "
+            f"thing and share {intervals.FEWEST} models"
         )
     table = pd.DataFrame(rows)
-    table["p_holm"] = table.groupby("test")["p"].transform(stats.holm)
+    table["p_holm"] = table.groupby("test")["p"].transform(intervals.holm)
     return table[COLUMNS]
 
 
@@ -98,7 +97,7 @@ def _groups(
         parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
         known = [table.get(model) for model in rows.index]
         members = {
-            "size": stats.sizes(parameters),
+            "size": intervals.sizes(parameters),
             "kind": pd.Series([m and m.kind for m in known], rows.index),
             "efficient": pd.Series(
                 [m and ("yes" if m.efficient else "no") for m in known], rows.index
@@ -110,8 +109,10 @@ def _groups(
             for quantity in rows:
                 x = rows.loc[members[group] == a, quantity]
                 y = rows.loc[members[group] == b, quantity]
-                if min(len(x), len(y)) >= stats.FEWEST:
-                    yield from _rows(group, str(name), quantity, (a, b), x, y, stats.unpaired(x, y))
+                if min(len(x), len(y)) >= intervals.FEWEST:
+                    yield from _rows(
+                        group, str(name), quantity, (a, b), x, y, intervals.unpaired(x, y)
+                    )
 
 
 def _conditions(
@@ -130,7 +131,7 @@ def _conditions(
         for quantity in quantities:
             x, y = quantities.loc[one, quantity], quantities.loc[two, quantity]
             common = x.index.intersection(y.index)
-            if len(common) >= stats.FEWEST:
+            if len(common) >= intervals.FEWEST:
                 x, y = x[common], y[common]
                 yield from _rows(
                     condition,
@@ -139,7 +140,7 @@ def _conditions(
                     (shared[one][differ[0]], shared[two][differ[0]]),
                     x,
                     y,
-                    [*stats.paired(x, y), *stats.unpaired(x, y)],
+                    [*intervals.paired(x, y), *intervals.unpaired(x, y)],
                 )
 
 
@@ -150,7 +151,7 @@ def _rows(
     names: tuple[str, str],
     x: pd.Series[float],
     y: pd.Series[float],
-    tests: Sequence[stats.Test],
+    tests: Sequence[intervals.Test],
 ) -> Iterator[dict[str, object]]:
     for test in tests:
         found = asdict(test)
