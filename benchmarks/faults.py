@@ -27,9 +27,10 @@ import psutil
 from common import machine, write
 from search import MODELS
 
-from pepr_mlops import query, sweeper
+from pepr_mlops import sweeper
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
+from pepr_mlops.tracking import read
 
 EXPERIMENT = "pneumonia"
 
@@ -97,7 +98,7 @@ class Trial:
         }
 
     def runs(self) -> Any:
-        return query.load_jobs([EXPERIMENT], tracking_uri=self.uri)
+        return read.load_jobs([EXPERIMENT], tracking_uri=self.uri)
 
     def here(self, kills: int, log: IO[str]) -> None:
         """Kill jobs, and every third time the sweep, on this machine."""
@@ -169,7 +170,7 @@ def outcome(specs: Sequence[Job], runs: Any, uri: str) -> dict[str, Any]:
     """Whether the runs equal the plan."""
     table = plan.states(specs, runs)
     whole = runs[runs["status"] == "FINISHED"]
-    epochs = query.load_epochs(list(whole["run_id"]), ["time/train_s"], tracking_uri=uri)
+    epochs = read.load_epochs(list(whole["run_id"]), ["time/train_s"], tracking_uri=uri)
     steps = epochs.groupby("run_id")["step"].apply(list)
     every = list(range(1, specs[0].epochs + 1))
     rest = runs[runs["status"] != "FINISHED"]

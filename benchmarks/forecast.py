@@ -25,7 +25,7 @@ from common import machine, write
 
 from pepr_mlops import RunSpec, sweeper
 from pepr_mlops.data import identify_all
-from pepr_mlops.query import load_epochs, load_runs
+from pepr_mlops.tracking.read import load_epochs, load_runs
 
 # model, pixels, images of a batch, share of the training set
 RUNS = (

@@ -32,11 +32,11 @@ import click
 import numpy as np
 from common import machine, server, write
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.names import METRICS, TAGS
-from pepr_mlops.query import kept
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.tracking import read
+from pepr_mlops.tracking.read import cache
 
 _MODELS = 131
 _SELDOM = ("inference/", "training/", "energy/eval_", "energy/trial_", "time/trial_")
@@ -171,14 +171,14 @@ def _search_runs(uri: str, runs: int, _: int) -> int:
 
 
 def _load_runs(uri: str, runs: int, _: int) -> int:
-    return len(query.load_runs("benchmark", tracking_uri=uri))
+    return len(read.load_runs("benchmark", tracking_uri=uri))
 
 
 def _scored(uri: str, runs: int, _: int) -> int:
     """What `pepr score` does between its options and its table."""
-    found = query.load_runs("benchmark", tracking_uri=uri)
-    evidence = query.load_evidence(found, tracking_uri=uri)
-    compared = compare(found, Question(), evidence, kept.intervals)
+    found = read.load_runs("benchmark", tracking_uri=uri)
+    evidence = read.load_evidence(found, tracking_uri=uri)
+    compared = compare(found, Question(), evidence, cache.intervals)
     return int(compared.runs["used"].sum())
 
 
@@ -195,7 +195,7 @@ def _get_metric_history(uri: str, runs: int, some: int) -> int:
 
 def _load_epochs(uri: str, runs: int, _: int) -> int:
     ids = _ids(uri, runs)
-    query.load_epochs(ids, ["test/accuracy", "energy/train_wh"], tracking_uri=uri)
+    read.load_epochs(ids, ["test/accuracy", "energy/train_wh"], tracking_uri=uri)
     return len(ids)
 
 
@@ -226,7 +226,7 @@ def _measure(arm: Callable[[str, int, int], int], uri: str, runs: int, some: int
 
     mlflow.set_tracking_uri(uri)
     mlflow.search_runs(experiment_names=["benchmark"], max_results=1)
-    query.load_epochs([_id(0)], ["test/accuracy"], tracking_uri=uri)
+    read.load_epochs([_id(0)], ["test/accuracy"], tracking_uri=uri)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now
     before = _memory_kb("VmRSS")
     started = time.perf_counter()
@@ -269,12 +269,12 @@ def _check_equal(stores: dict[str, str], n: int) -> None:
     sqlite = stores["sqlite"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PEPR_KEPT"] = folder
-        first = query.load_runs("benchmark", tracking_uri=sqlite)
-        assert len(first) < kept.FEWEST or list(Path(folder).iterdir())
-        assert query.load_runs("benchmark", tracking_uri=sqlite).equals(first)
+        first = read.load_runs("benchmark", tracking_uri=sqlite)
+        assert len(first) < cache.FEWEST or list(Path(folder).iterdir())
+        assert read.load_runs("benchmark", tracking_uri=sqlite).equals(first)
     tables = first.set_index("run_id").sort_index()
     if "http" in stores:
-        server = query.load_runs("benchmark", tracking_uri=stores["http"])
+        server = read.load_runs("benchmark", tracking_uri=stores["http"])
         assert tables.equals(server.set_index("run_id").sort_index()[tables.columns])
     mlflow.set_tracking_uri(sqlite)
     theirs = mlflow.search_runs(experiment_names=["benchmark"], max_results=n).set_index("run_id")

@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from pepr_mlops import view
 from pepr_mlops.comparison import Question
-from pepr_mlops.importers import SOURCES
+from pepr_mlops.imports import SOURCES
 from pepr_mlops.report import board, page
 from pepr_mlops.report.export import images
 from pepr_mlops.tracking import import_runs

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from pepr_mlops.comparison import Question, compare
     from pepr_mlops.job import run
     from pepr_mlops.measurement import measure
-    from pepr_mlops.query import load_runs
     from pepr_mlops.spec import RunSpec
+    from pepr_mlops.tracking.read import load_runs
 
 __all__ = ["Question", "RunSpec", "compare", "load_runs", "measure", "run"]
 
@@ -22,7 +22,7 @@ _HOMES = {
     "Question": "comparison",
     "RunSpec": "spec",
     "compare": "comparison",
-    "load_runs": "query",
+    "load_runs": "tracking.read",
     "measure": "measurement",
     "run": "job",
 }

@@ -18,12 +18,12 @@ from pepr_mlops.costs.meters import ahead as meter_ahead
 from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.costs.totals import LOST, cautions, overall
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
-from pepr_mlops.ledger import HEARTBEAT_S, STALE_S
 from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.process import importing
 from pepr_mlops.progress import Silent, where_watched
-from pepr_mlops.server import impatient
 from pepr_mlops.spec import TRIED, Job, RunSpec
+from pepr_mlops.tracking.ownership import HEARTBEAT_S, STALE_S
+from pepr_mlops.tracking.server import impatient
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,6 @@ import pandas as pd
 from pepr_mlops.costs.memory import tells_pages
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES
-from pepr_mlops.server import resolved
 from pepr_mlops.spec import FILES, Job, RunSpec
 from pepr_mlops.sweep import earlier, plan, replay, weights
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
@@ -24,10 +23,11 @@ from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.selectors import models
 from pepr_mlops.sweep.tasks import Engine, Report
+from pepr_mlops.tracking.server import resolved
 from pepr_mlops.worker import Worker
 
 if TYPE_CHECKING:
-    from pepr_mlops.query import Input
+    from pepr_mlops.tracking.read import Input
 
 # What decides which images a job trains on, and how they are drawn and resized.
 _DRAWN_BY = ("dataset", "size", "data_root", "image_size", "channels", "fraction", "seed")
@@ -134,7 +134,8 @@ def identify(
     Returns also the data sets that are not here. `dataset` and `data_root` say where the data are
     now, None: where the runs found them. Raises `WrongUse` and `WorkFailed` as `query.load_runs`.
     """
-    from pepr_mlops import data, query, tracking
+    from pepr_mlops import data, tracking
+    from pepr_mlops.tracking import read as query
 
     runs = query.load_runs(experiments, tracking_uri=tracking_uri)
     runs = runs[_unidentified(runs) & runs["spec"].notna()]
@@ -187,7 +188,7 @@ def _unidentified(runs: pd.DataFrame) -> pd.Series[bool]:
 
 def _earlier(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> Earlier:
     """Which finished runs did one of these jobs before runs said what their data set held."""
-    from pepr_mlops import query
+    from pepr_mlops.tracking import read as query
 
     by_name = {spec.earlier_fingerprint: spec for spec in specs}
     found = runs[_unidentified(runs) & runs["spec"].isin(list(by_name))]
@@ -253,7 +254,7 @@ def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]
 def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> list[str]:
     """What to know of finished runs that are not counted as done: of the same names on other
     images, and of other names on these images where those asked for have none."""
-    from pepr_mlops import query
+    from pepr_mlops.tracking import read as query
 
     done = runs[(runs["status"] == "FINISHED") & runs["data_digest"].notna()]
     other = done[~done["data_digest"].isin([spec.data_digest for spec in specs])]
@@ -325,7 +326,7 @@ def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Obj
     `letter` is the cost as in `search.Search`; `objective.epochs` becomes that of the jobs.
     Raises `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
     """
-    from pepr_mlops import query
+    from pepr_mlops.tracking import read as query
 
     check(specs, letter)
     uri = settings.tracking_uri
@@ -353,7 +354,8 @@ def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) 
     What is spent is energy, or time where no run's energy is known. Raises `WrongUse` and
     `WorkFailed` as `comparison.prepare` and `replay.recorded`.
     """
-    from pepr_mlops import comparison, query
+    from pepr_mlops import comparison
+    from pepr_mlops.tracking import read as query
 
     runs = query.load_runs(experiments, tracking_uri=tracking_uri)
     spending = "energy_wh" if runs["energy_wh"].notna().any() else "train_time_s"
@@ -440,7 +442,7 @@ class _Server:
 
 
 def _read(specs: Sequence[Job], settings: Settings) -> pd.DataFrame:
-    from pepr_mlops import query
+    from pepr_mlops.tracking import read as query
 
     return query.load_jobs(_experiments(specs), tracking_uri=settings.tracking_uri)
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import PeprError, WrongUse
-from pepr_mlops.query import kept
 from pepr_mlops.report.board import Beside
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
+from pepr_mlops.tracking import read as query
+from pepr_mlops.tracking.read import cache
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def material(
         asked = question if main else replace(
             question, resources=sorted_.question.resources, weights=None, reference=None,
             normalisation=sorted_.question.normalisation, mixed=sorted_.question.mixed)  # fmt: skip
-        scored = score_sets(sorted_, asked, kept.intervals)
+        scored = score_sets(sorted_, asked, cache.intervals)
         parts.append(Part(scored, asked, source.runs[name], main))
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 

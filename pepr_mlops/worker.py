@@ -21,11 +21,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
-from pepr_mlops.ledger import STALE_S
 from pepr_mlops.process import importing, lives, this_process
 from pepr_mlops.progress import Printed, seconds_text
 from pepr_mlops.sweep.tasks import Report, Task
 from pepr_mlops.text import printable
+from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
     import torch

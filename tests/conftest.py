@@ -205,7 +205,7 @@ def paper_store(
     """URI of a store with the paper's 1,048 runs as imported; not to be written to."""
     from made import stored
 
-    from pepr_mlops.importers import SOURCES
+    from pepr_mlops.imports import SOURCES
 
     path = tmp_path_factory.mktemp("paper") / "mlflow.db"
     shutil.copy(_empty_store, path)

@@ -59,7 +59,7 @@ def test_what_is_public_is_found_by_completion() -> None:
 
 def test_there_are_such_classes() -> None:
     from pepr_mlops.tracking.claims import Heart
-    from pepr_mlops.tracking.link import Link
+    from pepr_mlops.tracking.outbox import Link
 
     assert {Heart, Link} <= set(OWN)
 

@@ -10,11 +10,12 @@ import click
 import pytest
 from made import logged, run
 
-from pepr_mlops import query, tracking
+from pepr_mlops import tracking
 from pepr_mlops.cli import run_command
 from pepr_mlops.cli.asked import typed
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, one_line, trace
 from pepr_mlops.text import address, cell, file_name, matches, printable, secrets, without_password
+from pepr_mlops.tracking import read
 from pepr_mlops.worker import Worker
 
 PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
@@ -104,12 +105,12 @@ def test_a_server_that_fails_is_told_without_its_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(PeprError, match="tracking: ") as told:
-        query.load_runs("x", tracking_uri=uri)
+        read.load_runs("x", tracking_uri=uri)
     assert SECRET not in str(told.value)
     with pytest.raises(PeprError, match="tracking: "):
         tracking.prepare(["x"], uri)
     with pytest.raises(PeprError, match="tracking: "):
-        query.load_jobs(["x"], tracking_uri=uri)
+        read.load_jobs(["x"], tracking_uri=uri)
     assert SECRET not in "".join(capfd.readouterr())
 
 
@@ -117,7 +118,7 @@ def test_a_token_that_cannot_be_sent_is_not_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "S3cret\nof two lines")
     with pytest.raises(WorkFailed) as told:
-        query.load_runs("x", tracking_uri="http://127.0.0.1:9")
+        read.load_runs("x", tracking_uri="http://127.0.0.1:9")
     assert "header" in str(told.value)
     assert SECRET not in str(told.value)
     assert "two lines" not in str(told.value)
@@ -130,11 +131,11 @@ def test_mlflow_logs_no_password(
 
     filters = list(logging.getLogger("mlflow").handlers[0].filters)
     monkeypatch.setattr(database, "MAX_RETRY_COUNT", 2)
-    monkeypatch.setattr("pepr_mlops.server._knock", lambda uri: None)  # let MLflow try
-    monkeypatch.setattr("pepr_mlops.server._LOCKS", {})
+    monkeypatch.setattr("pepr_mlops.tracking.server._knock", lambda uri: None)  # let MLflow try
+    monkeypatch.setattr("pepr_mlops.tracking.server._LOCKS", {})
     # what follows the first @ is the host, for the library that is asked for it
     with pytest.raises(WorkFailed, match=r"failed to resolve host '\*\*\*'"):
-        query.load_runs("x", tracking_uri="postgresql://user:p@S3cret@nowhere.invalid/db")
+        read.load_runs("x", tracking_uri="postgresql://user:p@S3cret@nowhere.invalid/db")
     told = capfd.readouterr().err
     assert "host '***'" in told
     assert SECRET not in told
@@ -221,7 +222,7 @@ def test_a_filter_finds_its_name_and_no_other(store: str, names: list[str]) -> N
     for name in names:
         found = client.search_runs(["1"], f"tags.`pepr.experiment` {matches(name)}")
         assert name in {r.data.tags["pepr.experiment"] for r in found}, name
-        frame = query.load_runs(name)
+        frame = read.load_runs(name)
         assert list(frame["tags.pepr.experiment"]) == [name]
 
 

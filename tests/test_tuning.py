@@ -12,11 +12,12 @@ import torch
 from mlflow import MlflowClient
 from zeus.utils.testing import ReplayZeusMonitor
 
-from pepr_mlops import RunSpec, comparison, data, models, query, train, tuning
+from pepr_mlops import RunSpec, comparison, data, models, train, tuning
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.job import run
 from pepr_mlops.names import METRICS
 from pepr_mlops.sweep import forecasts, plan, search
+from pepr_mlops.tracking import read
 
 CPU = torch.device("cpu")
 PLAIN = ("fp32", "contiguous", "kernels")
@@ -152,7 +153,7 @@ def test_auto_trains_as_its_choice_by_name_would(
     assert client.get_run(auto.run.run_id).data.params["precision"] == "auto"
     assert "pepr.precision" not in client.get_run(named.run.run_id).data.tags
 
-    runs = query.load_runs("shapes").set_index("run_id")
+    runs = read.load_runs("shapes").set_index("run_id")
     columns = ["precision", "layout"]
     assert runs.loc[auto.run.run_id, columns].tolist() == ["bf16", "channels_last"]
     of_two = runs.reset_index().query("run_id != @named.run.run_id")
@@ -186,7 +187,7 @@ def test_seeds_of_a_model_train_with_the_choice_of_the_first(
         assert "pepr.tried" not in tags
         assert "time/trial_s" not in other.result.metrics
     scored = comparison.compare(
-        query.load_runs("shapes"), comparison.Question(resources=("train_time_s",), draws=0)
+        read.load_runs("shapes"), comparison.Question(resources=("train_time_s",), draws=0)
     )
     assert scored.scores["n"].tolist() == [3]
     # other images per step, another experiment and an offline run decide for themselves
@@ -257,7 +258,7 @@ def test_what_a_trial_took_is_logged_beside_the_costs_of_training(
     assert 0 < costs["time/trial_s"] < costs["time/setup_s"]
     assert set(costs) <= set(METRICS)
     assert "energy 0.1 Wh (measured)" in logged.data.tags["pepr.tried"]
-    runs = query.load_runs("shapes")
+    runs = read.load_runs("shapes")
     assert plan.spent_wh(runs).tolist() == pytest.approx([1.15])
 
 
@@ -298,7 +299,7 @@ def test_a_trial_is_part_of_what_a_sweep_has_left(
             checkpoints=tmp_path / "kept",
             left_wh=0.6,
         )
-    runs = query.load_runs("shapes")
+    runs = read.load_runs("shapes")
     assert plan.spent_wh(runs).tolist() == pytest.approx([0.625])
 
 
@@ -343,7 +344,7 @@ def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
 ) -> None:
     monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
     outcome = run(_spec(shapes, layout="auto", seed=1))
-    runs = query.load_jobs(["shapes"])
+    runs = read.load_jobs(["shapes"])
     parameters = {"test_resnet": models.count_parameters("test_resnet")}
     layouts = ("auto", "channels_last", "contiguous")
     wanted = data.identify_all([_spec(shapes, layout=name) for name in layouts])

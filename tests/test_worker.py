@@ -178,7 +178,7 @@ def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
 ) -> None:
     from mlflow import MlflowClient
 
-    from pepr_mlops.query import load_epochs
+    from pepr_mlops.tracking.read import load_epochs
 
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
     monkeypatch.setattr("pepr_mlops.train._PROBE_S", 0.0)

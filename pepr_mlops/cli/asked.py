@@ -176,25 +176,25 @@ def read(
     experiments: Sequence[str], tracking_uri: str | None, where: Sequence[str], **options: Any
 ) -> Asked:
     """The options as a question, and the runs it is about."""
-    from pepr_mlops import query
     from pepr_mlops.cli.written import tell
     from pepr_mlops.comparison import conditions
+    from pepr_mlops.tracking import read as query
 
     asked, values = question(**options), pairs(where)
     runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
     evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
-    kept = conditions.where(runs, values)
+    cache = conditions.where(runs, values)
     if values:
-        tell([f"only {', '.join(where)}: {len(kept)} of {len(runs)} runs"])
-    return Asked(kept, asked, evidence)
+        tell([f"only {', '.join(where)}: {len(cache)} of {len(runs)} runs"])
+    return Asked(cache, asked, evidence)
 
 
 def compared(found: Asked) -> Comparison:
     """The answer; of many runs, intervals that were found before are not drawn again."""
     from pepr_mlops.comparison import compare
-    from pepr_mlops.query import kept
+    from pepr_mlops.tracking.read import cache
 
-    return compare(found.runs, found.question, found.evidence, kept.intervals)
+    return compare(found.runs, found.question, found.evidence, cache.intervals)
 
 
 def question(

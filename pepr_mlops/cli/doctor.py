@@ -76,14 +76,13 @@ def _checks(tracking_uri: str | None) -> Iterator[Check]:
 
 
 def _tracking(tracking_uri: str | None) -> Iterator[Check]:
-    from pepr_mlops import query
-    from pepr_mlops.query import sql
-    from pepr_mlops.server import resolved
     from pepr_mlops.text import address
-    from pepr_mlops.tracking import doctor, reach
+    from pepr_mlops.tracking import doctor, reach, read
+    from pepr_mlops.tracking.read import tables
+    from pepr_mlops.tracking.server import resolved
 
     uri = resolved(tracking_uri)
-    path = sql.sqlite_path(uri)
+    path = tables.sqlite_path(uri)
     if path is not None and not Path(path).exists():
         folder = Path(path).absolute().parent
         if os.access(folder, os.W_OK):
@@ -95,7 +94,7 @@ def _tracking(tracking_uri: str | None) -> Iterator[Check]:
         return
     try:
         reach(uri)
-        text = f"{address(uri)}: {query.store_version(uri)}"
+        text = f"{address(uri)}: {read.store_version(uri)}"
         yield Check("tracking", "server", "ok", text)
     except PeprError as error:
         yield Check("tracking", "server", "fails", doctor.plain(error))
@@ -121,10 +120,10 @@ def _disks() -> Iterator[Check]:
 def _folders() -> dict[str, Path]:
     from huggingface_hub import constants
 
-    from pepr_mlops import journal
     from pepr_mlops.data.medmnist import folder_of
     from pepr_mlops.files import cache_folder
     from pepr_mlops.sweeper import default_checkpoints
+    from pepr_mlops.tracking import journal
 
     return {
         "pretrained weights": Path(constants.HF_HUB_CACHE),

@@ -29,7 +29,7 @@ _EXAMPLE = """
 def command(source: str, folder: Path, tracking_uri: str | None) -> None:
     from tqdm import tqdm
 
-    from pepr_mlops.importers import SOURCES
+    from pepr_mlops.imports import SOURCES
     from pepr_mlops.tracking import import_runs
 
     runs = SOURCES[source](folder)

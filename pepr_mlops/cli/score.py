@@ -64,7 +64,7 @@ def command(
 ) -> None:
     from pepr_mlops.cli.written import give, tell
     from pepr_mlops.comparison import tally
-    from pepr_mlops.writeback import by_run, metric_name, superseded
+    from pepr_mlops.tracking.writeback import by_run, metric_name, superseded
 
     asked_for = asked.read(experiments, tracking_uri, **options)
     runs, question = asked_for.runs, asked_for.question

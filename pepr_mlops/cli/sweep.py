@@ -12,9 +12,9 @@ import click
 from pepr_mlops.cli.headings import Command, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
-from pepr_mlops.ledger import STALE_S
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.spec import SWEPT, RunSpec, value_type
+from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
     from pepr_mlops.sweep.frugal import Objective

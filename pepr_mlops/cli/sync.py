@@ -24,8 +24,8 @@ _EXAMPLE = """
 )
 def command(tracking_uri: str | None) -> int:
     from pepr_mlops.cli.written import say
-    from pepr_mlops.journal import home
     from pepr_mlops.tracking import sync
+    from pepr_mlops.tracking.journal import home
 
     kept = there = 0
     for run in sync(tracking_uri):

@@ -14,13 +14,14 @@ from dataclasses import replace
 from threading import Lock
 from typing import Generic, TypeVar
 
-from pepr_mlops import query, view
+from pepr_mlops import view
 from pepr_mlops.comparison import Prepared, Question
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.live import state as states
 from pepr_mlops.live.state import State
 from pepr_mlops.report.board import Beside
 from pepr_mlops.report.material import Material
+from pepr_mlops.tracking import read
 
 V = TypeVar("V")
 Experiments = tuple[str, ...]
@@ -126,7 +127,7 @@ class Knowledge:
         return known[1]
 
     def _read(self, experiments: Experiments) -> None:
-        stamp = query.stamp(tracking_uri=self._uri)
+        stamp = read.stamp(tracking_uri=self._uri)
         if experiments and self.version(experiments) != stamp:
             source = view.read(experiments, list(self._beside), tracking_uri=self._uri)
             self._sources[experiments] = (stamp, source)
@@ -145,7 +146,7 @@ class Knowledge:
         if stamp == self._stamp or now - asked < 10 * took:
             return
         stamp = self._stamp
-        self.names = query.names(tracking_uri=self._uri)
+        self.names = read.names(tracking_uri=self._uri)
         self._named = (stamp, now, time.monotonic() - now)
 
     def material(self, state: State, *, thorough: bool = True) -> tuple[Material, list[str]]:

@@ -2,11 +2,11 @@
 
 from pepr_mlops.tracking.choices import choice_of_others
 from pepr_mlops.tracking.claims import Attempt, close, identify
-from pepr_mlops.tracking.imported import import_runs
-from pepr_mlops.tracking.leftovers import Synced, catch_up, sync
+from pepr_mlops.tracking.experiments import knows, prepare, reach
+from pepr_mlops.tracking.import_runs import import_runs
 from pepr_mlops.tracking.run import Run, active, fail_inherited, start, where
-from pepr_mlops.tracking.scores import write_scores
-from pepr_mlops.tracking.store import knows, prepare, reach
+from pepr_mlops.tracking.score_tags import write_scores
+from pepr_mlops.tracking.unsent import Synced, catch_up, sync
 
 __all__ = [
     "Attempt",

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pepr_mlops import ledger
 from pepr_mlops.process import lives
-from pepr_mlops.server import connect, told
 from pepr_mlops.text import matches
+from pepr_mlops.tracking import ownership
 from pepr_mlops.tracking.claims import claim, experiment_ids
+from pepr_mlops.tracking.server import connect, told
 
 if TYPE_CHECKING:
     from pepr_mlops.tracking.run import Run
@@ -28,7 +28,7 @@ def choice_of_others(
 
     None where this run is to choose: it then logs each as the tag `pepr.NAME`, which all others
     that share the key wait for. Of several runs that begin at once one chooses, as in
-    `ledger.verdict`; one whose process vanished is not waited for. Raises `WorkFailed` when the
+    `ownership.verdict`; one whose process vanished is not waited for. Raises `WorkFailed` when the
     server does not answer.
     """
     client = connect(run.uri)
@@ -57,20 +57,20 @@ def choice_of_others(
                 for other in others
                 if _CLAIM in other.data.tags
             ]
-            alive = [c for c in claims if c.lives(time.time(), ledger.STALE_S, lives)]
+            alive = [c for c in claims if c.lives(time.time(), ownership.STALE_S, lives)]
             if not wanting and not alive:
-                client.set_tag(run.run_id, _CLAIM, ledger.WANTED)
+                client.set_tag(run.run_id, _CLAIM, ownership.WANTED)
                 wanting = True
                 continue
-            verdict = ledger.verdict(run.run_id, alive) if wanting else "claimed"
-            if verdict == ledger.HELD:
-                client.set_tag(run.run_id, _CLAIM, ledger.HELD)
+            verdict = ownership.verdict(run.run_id, alive) if wanting else "claimed"
+            if verdict == ownership.HELD:
+                client.set_tag(run.run_id, _CLAIM, ownership.HELD)
                 return None
             if wanting and verdict == "claimed":
                 client.delete_tag(run.run_id, _CLAIM)  # it only reads now, or none wins
                 wanting = False
             if not wanting and not noted:
-                first = min(alive, key=lambda c: (c.claim != ledger.HELD, c.run_id))
+                first = min(alive, key=lambda c: (c.claim != ownership.HELD, c.run_id))
                 note(f"waits for run {first.run_id}, which tries settings for the same model")
                 noted = True
             time.sleep(random.uniform(0.2, 0.6))

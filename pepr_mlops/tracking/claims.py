@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pepr_mlops import ledger
 from pepr_mlops.errors import Claimed
-from pepr_mlops.ledger import Claim
 from pepr_mlops.process import lives, this_process
-from pepr_mlops.server import connect, told
 from pepr_mlops.text import matches
+from pepr_mlops.tracking import ownership
+from pepr_mlops.tracking.ownership import Claim
+from pepr_mlops.tracking.server import connect, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,13 +28,13 @@ class Attempt:
     """Which job a run does, for others that want it too.
 
     `spec` is the fingerprint. `exclusive` gives way to whoever does the job or has done it, with
-    `Claimed`; `stale_s` as in `ledger.Claim.lives`. `continues` is the run of an earlier attempt
+    `Claimed`; `stale_s` as in `ownership.Claim.lives`. `continues` is the run of an earlier attempt
     to go on with, where there is a checkpoint of it. A `probe` only looks what the job will cost.
     """
 
     spec: str
     exclusive: bool = False
-    stale_s: float = ledger.STALE_S
+    stale_s: float = ownership.STALE_S
     continues: str | None = None
     probe: bool = False
 
@@ -50,16 +50,16 @@ class Heart(threading.Thread):
         self.taken = False
 
     def run(self) -> None:
-        pause_s = ledger.HEARTBEAT_S
+        pause_s = ownership.HEARTBEAT_S
         while not self._ended.wait(pause_s):
             try:
                 with told(str(self._client.tracking_uri)):
                     self.look()
                     if not self.taken:
                         self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
-                pause_s = ledger.HEARTBEAT_S
+                pause_s = ownership.HEARTBEAT_S
             except Exception:  # a server that is away is the link's to tell; be there when it is
-                pause_s = min(_AGAIN_S, ledger.HEARTBEAT_S)
+                pause_s = min(_AGAIN_S, ownership.HEARTBEAT_S)
 
     def look(self) -> None:
         """Ask the server whose run it is."""
@@ -87,9 +87,9 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
             others = [
                 c for c in claims if c.status == "FINISHED" or c.lives(now_s, job.stale_s, lives)
             ]
-            found = ledger.verdict(run_id, others)
-            if found == ledger.HELD:
-                client.set_tag(run_id, "pepr.claim", ledger.HELD)
+            found = ownership.verdict(run_id, others)
+            if found == ownership.HELD:
+                client.set_tag(run_id, "pepr.claim", ownership.HELD)
                 return
             if found == "claimed":
                 other = next(c for c in others if c.run_id != run_id)
@@ -159,7 +159,7 @@ def close(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
         for run_id in run_ids:
             if client.get_run(run_id).info.status != "RUNNING":
                 continue
-            client.set_tag(run_id, "pepr.reason", ledger.LOST)
+            client.set_tag(run_id, "pepr.reason", ownership.LOST)
             client.set_tag(run_id, "pepr.error", "its process vanished; no heartbeat of it since")
             client.set_terminated(run_id, "FAILED")
 
@@ -184,7 +184,7 @@ def job_tags(job: Attempt) -> dict[str, str]:
     }
     if job.probe:
         tags["pepr.probe"] = "begun"
-    return {**tags, "pepr.claim": ledger.WANTED} if job.exclusive else tags
+    return {**tags, "pepr.claim": ownership.WANTED} if job.exclusive else tags
 
 
 def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:

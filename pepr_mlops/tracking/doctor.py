@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pepr_mlops import journal
 from pepr_mlops.errors import Check, PeprError, WorkFailed
-from pepr_mlops.journal import Entry
-from pepr_mlops.server import connect, impatient, told
-from pepr_mlops.tracking.link import reason, send
-from pepr_mlops.tracking.store import experiment_id
+from pepr_mlops.tracking import journal
+from pepr_mlops.tracking.experiments import experiment_id
+from pepr_mlops.tracking.journal import Entry
+from pepr_mlops.tracking.outbox import reason, send
+from pepr_mlops.tracking.server import connect, impatient, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
-from pepr_mlops.journal import Entry, Journal
-from pepr_mlops.journal import home as journal_home
 from pepr_mlops.names import PHASES
 from pepr_mlops.process import this_process, uninterrupted
-from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.text import address, without_password
-from pepr_mlops.tracking import claims, leftovers
+from pepr_mlops.tracking import claims, unsent
 from pepr_mlops.tracking.claims import Attempt, Heart
-from pepr_mlops.tracking.link import BUSY, Link, send
-from pepr_mlops.tracking.store import TAG_LIMIT
+from pepr_mlops.tracking.experiments import TAG_LIMIT
+from pepr_mlops.tracking.journal import Entry, Journal
+from pepr_mlops.tracking.journal import home as journal_home
+from pepr_mlops.tracking.outbox import BUSY, Link, send
+from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -183,7 +183,7 @@ def start(
     where `note` says. `offline` asks no server at all and leaves everything there.
     """
     if not offline:
-        leftovers.catch_up(tracking_uri, note)
+        unsent.catch_up(tracking_uri, note)
     with enduring(), ExitStack() as signals:  # of many that begin at once some wait
         signals.enter_context(uninterrupted())  # one finds a run that can be ended, or none
         run = _begin(experiment, default, name, tracking_uri, job, offline, note)
@@ -338,7 +338,7 @@ def _begin(
         _check_fresh(client, inherited)
     elif continued is None:
         with told(uri):
-            new["experiment_id"] = _insist(lambda: leftovers.experiment_of(client, new))
+            new["experiment_id"] = _insist(lambda: unsent.experiment_of(client, new))
     journal = _journal(uri, note, run_id=inherited or continued, **new)
     attempt, earlier = 1, {}
     try:
@@ -354,7 +354,7 @@ def _begin(
         else:
             with told(uri):
                 head = new if journal is None else journal.head
-                info = _insist(lambda: leftovers.create(client, head))
+                info = _insist(lambda: unsent.create(client, head))
     except Claimed:
         if journal is not None:
             journal.discard()
@@ -396,7 +396,7 @@ def _insist(ask: Callable[[], Any]) -> Any:
 def _journal(uri: str, note: Callable[[str], None], **head: Any) -> Journal | None:
     """A new journal, or None where none can be written."""
     try:
-        return Journal.create({"uri": leftovers.meant(uri), "process": this_process(), **head})
+        return Journal.create({"uri": unsent.meant(uri), "process": this_process(), **head})
     except OSError as error:
         note(
             f"journal: {journal_home()} cannot be written ({error.strerror}); what the tracking "

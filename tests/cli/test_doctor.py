@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from pepr_mlops.cli.doctor import command
 from pepr_mlops.costs.meters import doctor
-from pepr_mlops.journal import Journal
+from pepr_mlops.tracking.journal import Journal
 
 
 def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], str]:

@@ -12,7 +12,7 @@ from made import frame, run
 from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means, pepr
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.writeback import by_run
+from pepr_mlops.tracking.writeback import by_run
 
 
 def _by_model(found: Comparison, column: str, resource: str = "E") -> dict[str, object]:

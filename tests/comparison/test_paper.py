@@ -9,9 +9,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Comparison, Question, choose, compare, judge
 from pepr_mlops.comparison.significance import differences
+from pepr_mlops.tracking import read
 
 EXPERIMENTS = ("derma_pt", "derma", "lidc", "pneumonia")
 FULL = ("derma_pt", "lidc", "pneumonia")
@@ -57,7 +57,7 @@ BEST_ACCURACY = {
 
 @pytest.fixture(scope="module")
 def runs(paper_store: str) -> pd.DataFrame:
-    return query.load_runs(tracking_uri=paper_store)
+    return read.load_runs(tracking_uri=paper_store)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_every_row_is_a_run_with_its_history(
     assert mine.loc["derma", "pretrained"].eq(False).all()
     assert mine.loc["derma_small", "fraction"].eq(0.1).all()
     run = mine.loc[("lidc", "mnasnet_100")]
-    epochs = query.load_epochs([run["run_id"]], ["test/accuracy"], tracking_uri=paper_store)
+    epochs = read.load_epochs([run["run_id"]], ["test/accuracy"], tracking_uri=paper_store)
     assert epochs["step"].tolist() == list(range(1, 11))
     columns = [f"test_{i:02d}" for i in range(10)]
     expected = table.loc[("lidc", "mnasnet_100"), columns].tolist()
@@ -122,8 +122,8 @@ def test_copied_rows_and_accuracies_on_other_images_are_named(
         ("pneumonia", set()),
         ("derma", set()),
     ):
-        here = query.load_runs(experiment, tracking_uri=paper_store)
-        evidence = query.load_evidence(here, tracking_uri=paper_store)
+        here = read.load_runs(experiment, tracking_uri=paper_store)
+        evidence = read.load_evidence(here, tracking_uri=paper_store)
         judged = judge(here, ["energy_wh"], strict=False, evidence=evidence)
 
         def having(code: str, judged: pd.DataFrame = judged) -> set[str]:
@@ -223,7 +223,7 @@ def test_efficient_models_score_higher_though(tested: pd.DataFrame) -> None:
 
 
 def test_the_faulty_rows_are_named(paper_store: str, runs: pd.DataFrame) -> None:
-    evidence = query.load_evidence(runs, tracking_uri=paper_store)
+    evidence = read.load_evidence(runs, tracking_uri=paper_store)
     chosen, costs = choose(runs, Question())
     found = judge(chosen, costs, strict=False, evidence=evidence)
     counts = found["codes"].explode().value_counts().to_dict()
@@ -238,8 +238,8 @@ def test_the_faulty_rows_are_named(paper_store: str, runs: pd.DataFrame) -> None
 
 
 def test_one_experiment_knows_of_energies_in_the_others(paper_store: str) -> None:
-    runs = query.load_runs("derma_pt", tracking_uri=paper_store)
-    evidence = query.load_evidence(runs, tracking_uri=paper_store)
+    runs = read.load_runs("derma_pt", tracking_uri=paper_store)
+    evidence = read.load_evidence(runs, tracking_uri=paper_store)
     found = compare(runs, Question(), evidence)
     flags = found.scores.set_index("model")["flags"]
     assert "ghostnet_100 in" in flags["ghostnet_100"][0]

@@ -20,8 +20,8 @@ from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import PeprError
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.query.pages import Page, raw_frame
 from pepr_mlops.text import printable
+from pepr_mlops.tracking.read.frames import Page, raw_frame
 
 METRIC = {"E": "energy/train_wh", "C": "carbon/train_gco2e", "M": "memory/reserved_gb",
           "T": "time/train_s"}  # fmt: skip

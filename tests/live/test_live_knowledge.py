@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from made import logged, run
 
-from pepr_mlops import query, view
+from pepr_mlops import view
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError
 from pepr_mlops.live.knowledge import Knowledge, Recent
 from pepr_mlops.live.state import State
+from pepr_mlops.tracking import read
 
 DERMA = ("derma",)
 
@@ -26,25 +27,25 @@ def filled(store: str) -> str:
 
 
 def test_a_stamp_changes_with_a_run_that_begins_and_one_that_ends(filled: str) -> None:
-    first = query.stamp(tracking_uri=filled)
-    assert query.stamp(tracking_uri=filled) == first
+    first = read.stamp(tracking_uri=filled)
+    assert read.stamp(tracking_uri=filled) == first
     made = run("begun", start=2000, status="RUNNING")
     run_id = logged(filled, made)
-    second = query.stamp(tracking_uri=filled)
+    second = read.stamp(tracking_uri=filled)
     from mlflow import MlflowClient
 
     MlflowClient(filled).set_terminated(run_id, end_time=3000)
-    third = query.stamp(tracking_uri=filled)
+    third = read.stamp(tracking_uri=filled)
     MlflowClient(filled).create_experiment("new")
-    assert len({first, second, third, query.stamp(tracking_uri=filled)}) == 4
+    assert len({first, second, third, read.stamp(tracking_uri=filled)}) == 4
 
 
 def test_names_are_those_that_can_be_read(filled: str) -> None:
     logged(filled, run(tags={"pepr.experiment": "tagged so"}))
-    names = query.names(tracking_uri=filled)
+    names = read.names(tracking_uri=filled)
     assert names == ["Default", "derma", "tagged so"]
     for name in names:
-        query.load_runs(name, tracking_uri=filled)
+        read.load_runs(name, tracking_uri=filled)
 
 
 def test_what_a_control_does_not_change_is_not_done_again(
@@ -120,7 +121,7 @@ def test_whatever_a_server_answers_a_check_does_not_raise(
     def broken(**_: object) -> str:
         raise KeyError("runs")
 
-    monkeypatch.setattr(query, "stamp", broken)
+    monkeypatch.setattr(read, "stamp", broken)
     known = Knowledge(filled)
     known.check(DERMA)
     assert "KeyError" in known.trouble(DERMA)

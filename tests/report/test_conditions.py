@@ -11,11 +11,11 @@ import pytest
 from made import frame, run
 from scipy import stats
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.intervals import holm
 from pepr_mlops.report import conditions
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
+from pepr_mlops.tracking import read
 
 
 def _runs(
@@ -209,7 +209,7 @@ def test_what_cannot_be_drawn_is_said(options: conditions.Options, reason: str) 
 @pytest.fixture(scope="module")
 def paper(paper_store: str) -> Material:
     question = Question(normalisation="zero", draws=10)
-    runs = query.load_runs(tracking_uri=paper_store)
+    runs = read.load_runs(tracking_uri=paper_store)
     return gather([_part(runs, question)])
 
 

@@ -10,10 +10,10 @@ import pytest
 from made import frame, run
 from scipy import stats
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.report import sizes
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
+from pepr_mlops.tracking import read
 
 
 def _runs(experiment: str, performance: Sequence[float], **changed: Any) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ FULL = ("derma_pt", "lidc", "pneumonia")
 @pytest.fixture(scope="module")
 def paper(paper_store: str) -> Material:
     question = Question(normalisation="zero", draws=10)
-    runs = query.load_runs(tracking_uri=paper_store)
+    runs = read.load_runs(tracking_uri=paper_store)
     runs = runs[runs["experiment"].isin(FULL)]
     return gather([_part(runs, question)])
 

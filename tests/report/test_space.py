@@ -11,10 +11,10 @@ import pytest
 from made import frame, run
 from scipy import stats
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.report import space
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
+from pepr_mlops.tracking import read
 
 
 def _run(model: str, parameters: int | None, **changed: Any) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_what_cannot_be_drawn_is_said(
 
 def test_the_papers_space(paper_store: str, paper_results) -> None:  # type: ignore[no-untyped-def]
     question = Question(normalisation="zero", draws=10)
-    runs = query.load_runs("derma_pt", tracking_uri=paper_store)
+    runs = read.load_runs("derma_pt", tracking_uri=paper_store)
     panel = space.panel(gather([_part(runs, question)]), space.Options(), "derma_pt")
     table = pd.read_csv(paper_results / "all_results.csv")
     table = table[table["dataset"] == "derma_pt"].set_index("model")

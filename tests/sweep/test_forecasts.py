@@ -8,10 +8,10 @@ import pytest
 from made import DIGEST, frame, job, run
 from scipy import stats
 
-from pepr_mlops import query
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.forecasts import forecast, to_come
+from pepr_mlops.tracking import read
 
 A, B, C = (job(model=m) for m in "abc")
 
@@ -113,7 +113,7 @@ def test_the_ranges_hold_for_the_papers_models(paper_store: str, others: int, le
     """Any model of `derma` from some others, 150 times."""
     defaults = job().values()
     unsaid = ("channels", "layout", "launch", "compile", "deterministic", "size", "pretrained")
-    runs = query.load_runs("derma", tracking_uri=paper_store)
+    runs = read.load_runs("derma", tracking_uri=paper_store)
     runs = runs.assign(**{name: defaults[name] for name in unsaid}, data_digest=DIGEST)
     runs = runs.assign(**{f"params.{n}": "none" for n in ("threads", "layout", "launch")})
     rng = np.random.default_rng(others)

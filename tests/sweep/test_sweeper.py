@@ -18,10 +18,10 @@ import pepr_mlops
 from pepr_mlops import RunSpec, sweeper
 from pepr_mlops.costs import device
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.query import load_epochs
 from pepr_mlops.sweep.driver import Limits
 from pepr_mlops.sweep.selectors import models
 from pepr_mlops.sweep.tasks import Report
+from pepr_mlops.tracking.read import load_epochs
 
 
 def test_models_by_name_glob_and_category() -> None:

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from pepr_mlops import data, journal, server, tracking
+from pepr_mlops import data, tracking
 from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
 from pepr_mlops.process import lives, this_process
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.tracking import journal, server
 
 
 def _get(run: tracking.Run) -> mlflow.entities.Run:
@@ -425,7 +426,7 @@ def _log_until_taken(begun: list[tracking.Run]) -> None:
 def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("pepr_mlops.tracking.ownership.HEARTBEAT_S", 0.05)
 
     def taken_over(run_ids: list[str]) -> None:
         MlflowClient().set_tag(run_ids[0], "pepr.process", "another")
@@ -441,7 +442,7 @@ def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
 def test_who_was_given_up_does_not_end_the_run_of_another(
     store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
 ) -> None:
-    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("pepr_mlops.tracking.ownership.HEARTBEAT_S", 0.05)
     begun: list[tracking.Run] = []
 
     def work() -> None:
@@ -462,7 +463,7 @@ def test_who_was_given_up_does_not_end_the_run_of_another(
 
 
 def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pepr_mlops.ledger.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("pepr_mlops.tracking.ownership.HEARTBEAT_S", 0.05)
     begun: list[tracking.Run] = []
     with pytest.raises(Claimed, match="closed by another"):
         _log_until_taken(begun)

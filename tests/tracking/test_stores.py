@@ -23,10 +23,10 @@ from mlflow.artifacts import download_artifacts
 from mlflow.server.auth.client import AuthServiceClient
 from sqlalchemy.exc import OperationalError
 
-from pepr_mlops import journal, ledger, query, server, tracking
+from pepr_mlops import tracking
 from pepr_mlops.errors import Claimed
-from pepr_mlops.server import connect
-from pepr_mlops.tracking import link
+from pepr_mlops.tracking import journal, outbox, ownership, read, server
+from pepr_mlops.tracking.server import connect
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,8 @@ def test_jobs_that_begin_at_once_on_an_empty_database_all_succeed(
 def test_a_database_that_restarts_loses_nothing_and_prints_no_traceback(
     database: Postgres, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(link, "_PAUSES_S", (0.1,))
-    monkeypatch.setattr(ledger, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(outbox, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(ownership, "HEARTBEAT_S", 0.1)
     uri, notes = database.create("restarts"), list[str]()
     with tracking.start("e", "e", "n", uri, tracking.Attempt("01"), note=notes.append) as run:
         run.log({"test/accuracy": 0.1}, 1)
@@ -191,7 +191,7 @@ def test_a_guarded_server_with_a_prefix_postgresql_and_s3_has_everything(
         run.tag({"pepr.experiment": "e"})
         run.predictions(np.array([1]), np.array([[0.25, 0.75]]), ("a", "b"))
     assert not list(journal.home().iterdir())
-    (row,) = query.load_runs("e", tracking_uri=full_stack).to_dict("records")
+    (row,) = read.load_runs("e", tracking_uri=full_stack).to_dict("records")
     assert (row["run_id"], row["model"], row["status"]) == (run.run_id, "resnet18d", "FINISHED")
     assert tracking.where(run) == f"{full_stack}/#/experiments/1/runs/{run.run_id}"
     uri = f"runs:/{run.run_id}/predictions.npz"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.server import connect, impatient, told
+from pepr_mlops.tracking.server import connect, impatient, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

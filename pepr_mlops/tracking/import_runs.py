@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pepr_mlops.names import FinishedRun
-from pepr_mlops.server import connect, impatient, told
 from pepr_mlops.text import matches
-from pepr_mlops.tracking.store import experiment_id
+from pepr_mlops.tracking.experiments import experiment_id
+from pepr_mlops.tracking.server import connect, impatient, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

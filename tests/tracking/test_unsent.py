@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from pepr_mlops import journal, tracking
+from pepr_mlops import tracking
 from pepr_mlops.cli.sync import command
-from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.process import this_process
-from pepr_mlops.tracking import leftovers
+from pepr_mlops.tracking import journal, unsent
+from pepr_mlops.tracking.journal import Entry, Journal
 
 
 def _killed(uri: str, moment: str, pipe: Any) -> None:
@@ -118,13 +118,13 @@ def test_a_run_that_is_gone_on_with_while_it_is_sent_is_not_closed(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = _kill(store, "away")
-    send = leftovers.send
+    send = unsent.send
 
     def meanwhile(client: MlflowClient, run: str, entry: Entry) -> None:
         send(client, run, entry)
         client.set_tag(run, "pepr.process", "elsewhere 7 1")
 
-    monkeypatch.setattr(leftovers, "send", meanwhile)
+    monkeypatch.setattr(unsent, "send", meanwhile)
     (synced,) = tracking.sync()
     assert (synced.run_id, synced.status) == (run_id, "RUNNING")
     assert "pepr.reason" not in MlflowClient().get_run(run_id).data.tags
@@ -165,7 +165,7 @@ def test_an_interrupted_sync_makes_no_second_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pepr_mlops.tracking.leftovers.send", cut_off)
+        patched.setattr("pepr_mlops.tracking.unsent.send", cut_off)
         with pytest.raises(KeyboardInterrupt):
             list(tracking.sync())
     # as if it had been killed before it could keep the run's name, too

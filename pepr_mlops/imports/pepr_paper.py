@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.importers.files import AMOUNT, SHARE, Number, read_csv
+from pepr_mlops.imports.files import AMOUNT, SHARE, Number, read_csv
 from pepr_mlops.names import FinishedRun
 
 _WHERE = "https://github.com/saintslab/PePR (folder data)"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pepr_mlops.query.pages import Page, Point, raw_frame
 from pepr_mlops.text import matches
+from pepr_mlops.tracking.read.frames import Page, Point, raw_frame
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.importers.files import AMOUNT, Number, read_csv
+from pepr_mlops.imports.files import AMOUNT, Number, read_csv
 from pepr_mlops.names import FinishedRun
 
 _WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"

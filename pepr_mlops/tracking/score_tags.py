@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pepr_mlops.server import connect, impatient, told
-from pepr_mlops.tracking.store import TAG_LIMIT
+from pepr_mlops.tracking.experiments import TAG_LIMIT
+from pepr_mlops.tracking.server import connect, impatient, told
 
 if TYPE_CHECKING:
     import pandas as pd

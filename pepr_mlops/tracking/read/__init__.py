@@ -13,11 +13,11 @@ import pandas as pd
 from pepr_mlops.comparison import runs as frame
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.query import kept, sql
-from pepr_mlops.query.pages import Page, epochs_frame, raw_frame
-from pepr_mlops.query.remote import Remote
-from pepr_mlops.server import connect, impatient, resolved, told
 from pepr_mlops.text import address, matches, printable
+from pepr_mlops.tracking.read import cache, tables
+from pepr_mlops.tracking.read.api import Remote
+from pepr_mlops.tracking.read.frames import Page, epochs_frame, raw_frame
+from pepr_mlops.tracking.server import connect, impatient, resolved, told
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"
@@ -51,7 +51,7 @@ def load_runs(
             parts = [_of(reader, name) for name in dict.fromkeys(names)]
         return pd.concat(parts, ignore_index=True)
 
-    return kept.answer(uri, ["runs", names if names is None else list(names)], read)
+    return cache.answer(uri, ["runs", names if names is None else list(names)], read)
 
 
 def store_version(tracking_uri: str | None = None) -> str:
@@ -61,8 +61,8 @@ def store_version(tracking_uri: str | None = None) -> str:
 
     uri = resolved(tracking_uri)
     with told(uri), impatient():
-        if uri.startswith(sql.SCHEMES):
-            return sql.version(uri)
+        if uri.startswith(tables.SCHEMES):
+            return tables.version(uri)
         if not uri.startswith("http"):
             return "read through MLflow"
         answer = http_request(get_default_host_creds(uri), "/version", "GET")
@@ -78,7 +78,7 @@ def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) ->
     try:
         reader = _open(tracking_uri)
     except WrongUse as error:
-        if error.reason != sql.NO_STORE:
+        if error.reason != tables.NO_STORE:
             raise
         return frame.tidy(raw_frame(iter(()), {}))
     with told(reader.uri):
@@ -106,7 +106,7 @@ def load_epochs(
         with told(uri):
             return epochs_frame(reader.epochs(ids, metrics))
 
-    found = kept.answer(uri, ["epochs", ids, metrics if metrics is None else list(metrics)], read)
+    found = cache.answer(uri, ["epochs", ids, metrics if metrics is None else list(metrics)], read)
     return found if metrics is None else found.reindex(columns=["run_id", "step", *metrics])
 
 
@@ -153,7 +153,7 @@ def _place(source: str) -> str | None:
 def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list[str]:
     """The names that finished runs on this data set are compared under; none without a store."""
     try:
-        sql.check_exists(resolved(tracking_uri))
+        tables.check_exists(resolved(tracking_uri))
     except WrongUse:
         return []
     client = connect(tracking_uri)
@@ -186,7 +186,7 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
         with told(uri):
             return reader.energies(_ENERGY, low, high, here)
 
-    elsewhere = kept.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
+    elsewhere = cache.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
     energies = pd.concat([known[list(elsewhere.columns)], elsewhere]).drop_duplicates("run_id")
     epochs = load_epochs(list(known["run_id"]), [_ENERGY], tracking_uri=uri)
     shared = elsewhere.loc[elsewhere["energy_wh"].isin(known["energy_wh"]), "run_id"]
@@ -206,15 +206,15 @@ def run_page(tracking_uri: str | None = None) -> str | None:
     return f"{uri.rstrip('/')}/#/runs/" if uri.startswith(("http://", "https://")) else None
 
 
-def _open(tracking_uri: str | None) -> sql.Tables | Remote:
+def _open(tracking_uri: str | None) -> tables.Tables | Remote:
     """A reader of the tables where they are in reach and known, else of the server's API."""
     uri = resolved(tracking_uri)
-    sql.check_exists(uri)  # connecting would make an empty one
+    tables.check_exists(uri)  # connecting would make an empty one
     with impatient():
         client = connect(uri)
         with told(uri):
             experiments = _experiments(client)
-    return sql.tables(uri, experiments) or Remote(client, experiments)
+    return tables.tables(uri, experiments) or Remote(client, experiments)
 
 
 def _experiments(client: object) -> dict[str, str]:
@@ -229,7 +229,7 @@ def _experiments(client: object) -> dict[str, str]:
             return found
 
 
-def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
+def _of(reader: tables.Tables | Remote, name: str) -> pd.DataFrame:
     """The runs of one experiment, under that name, which must be there."""
     runs = _runs_of(reader, name)
     if runs.empty and name not in reader.experiments.values():
@@ -241,7 +241,7 @@ def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
     return runs
 
 
-def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
+def _runs_of(reader: tables.Tables | Remote, name: str) -> pd.DataFrame:
     here = [i for i, n in reader.experiments.items() if n == name]
     elsewhere = [i for i in reader.experiments if i not in here]
 
@@ -254,7 +254,7 @@ def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
     return runs
 
 
-def _frame(reader: sql.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
+def _frame(reader: tables.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
     return frame.tidy(raw_frame(pages, reader.experiments))
 
 
@@ -272,7 +272,7 @@ def stamp(*, tracking_uri: str | None = None) -> str:
     `WorkFailed` as `load_runs`.
     """
     uri = resolved(tracking_uri)
-    sql.check_exists(uri)
+    tables.check_exists(uri)
     with impatient(), told(uri):
         client = connect(uri)
         experiments = _experiments(client)

@@ -19,18 +19,19 @@ from made import frame, logged, run
 from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 
-from pepr_mlops import query, view
+from pepr_mlops import view
 from pepr_mlops.cli import main
 from pepr_mlops.comparison import Comparison, Question, compare, intervals, prepare, score_sets
 from pepr_mlops.comparison.pepr import Bounds
 from pepr_mlops.files import cache_folder
-from pepr_mlops.query import kept
+from pepr_mlops.tracking import read
+from pepr_mlops.tracking.read import cache
 
 
 @pytest.fixture(autouse=True)
 def _of_few_runs_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "FEWEST", 1)
-    monkeypatch.setattr(kept, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(cache, "FEWEST", 1)
+    monkeypatch.setattr(cache, "_SETTLED_S", 0.0)
 
 
 @pytest.fixture
@@ -48,15 +49,15 @@ def _refuse(*_: object) -> None:
 def _kept_runs(uri: str, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """What is given without asking the server."""
     with monkeypatch.context() as patch:
-        patch.setattr(query, "_open", _refuse)
-        return query.load_runs("derma", tracking_uri=uri)
+        patch.setattr(read, "_open", _refuse)
+        return read.load_runs("derma", tracking_uri=uri)
 
 
 def _fresh_runs(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """What the server says now."""
     with monkeypatch.context() as patch:
         patch.setenv("PEPR_KEPT", str(folder / "nothing kept"))
-        found = query.load_runs("derma", tracking_uri=uri)
+        found = read.load_runs("derma", tracking_uri=uri)
     shutil.rmtree(folder / "nothing kept", ignore_errors=True)
     return found
 
@@ -65,21 +66,21 @@ def test_an_unchanged_store_is_not_read_again(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
-    runs = query.load_runs("derma", tracking_uri=uri)
-    evidence = query.load_evidence(runs, tracking_uri=uri)
-    epochs = query.load_epochs(ids, tracking_uri=uri)
-    everything = query.load_runs(tracking_uri=uri)
+    runs = read.load_runs("derma", tracking_uri=uri)
+    evidence = read.load_evidence(runs, tracking_uri=uri)
+    epochs = read.load_epochs(ids, tracking_uri=uri)
+    everything = read.load_runs(tracking_uri=uri)
     assert sorted(runs["run_id"]) == sorted(ids)
-    monkeypatch.setattr(query, "_open", _refuse)
-    assert_frame_equal(query.load_runs("derma", tracking_uri=uri), runs)
-    assert_frame_equal(query.load_runs(tracking_uri=uri), everything)
-    assert_frame_equal(query.load_epochs(ids, tracking_uri=uri), epochs)
-    again = query.load_evidence(runs, tracking_uri=uri)
+    monkeypatch.setattr(read, "_open", _refuse)
+    assert_frame_equal(read.load_runs("derma", tracking_uri=uri), runs)
+    assert_frame_equal(read.load_runs(tracking_uri=uri), everything)
+    assert_frame_equal(read.load_epochs(ids, tracking_uri=uri), epochs)
+    again = read.load_evidence(runs, tracking_uri=uri)
     assert evidence.energies is not None
     assert again.energies is not None
     assert_frame_equal(again.energies, evidence.energies)
     with pytest.raises(AssertionError, match="was asked"):  # another question
-        query.load_epochs(ids[:1], tracking_uri=uri)
+        read.load_epochs(ids[:1], tracking_uri=uri)
 
 
 def _ends(client: MlflowClient, ids: list[str]) -> None:
@@ -114,10 +115,10 @@ def test_after_any_change_the_server_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     uri, ids = three
-    before = query.load_runs("derma", tracking_uri=uri)
+    before = read.load_runs("derma", tracking_uri=uri)
     assert_frame_equal(_kept_runs(uri, monkeypatch), before)
     change(MlflowClient(uri), ids)
-    after = query.load_runs("derma", tracking_uri=uri)
+    after = read.load_runs("derma", tracking_uri=uri)
     assert not after.equals(before)
     assert_frame_equal(after, _fresh_runs(uri, tmp_path, monkeypatch))
     assert_frame_equal(_kept_runs(uri, monkeypatch), after)
@@ -127,11 +128,11 @@ def test_a_restored_run_is_there_again(
     three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
-    before = query.load_runs("derma", tracking_uri=uri)
+    before = read.load_runs("derma", tracking_uri=uri)
     MlflowClient(uri).delete_run(ids[0])
-    assert ids[0] not in set(query.load_runs("derma", tracking_uri=uri)["run_id"])
+    assert ids[0] not in set(read.load_runs("derma", tracking_uri=uri)["run_id"])
     MlflowClient(uri).restore_run(ids[0])
-    assert_frame_equal(query.load_runs("derma", tracking_uri=uri), before)
+    assert_frame_equal(read.load_runs("derma", tracking_uri=uri), before)
 
 
 def test_another_file_at_the_same_path_is_another_store(
@@ -139,7 +140,7 @@ def test_another_file_at_the_same_path_is_another_store(
 ) -> None:
     uri, _ = three
     path = tmp_path / "mlflow.db"
-    before = query.load_runs("derma", tracking_uri=uri)
+    before = read.load_runs("derma", tracking_uri=uri)
     other = tmp_path / "other.db"
     shutil.copy2(path, other)
     with sqlite3.connect(other) as connection:
@@ -148,7 +149,7 @@ def test_another_file_at_the_same_path_is_another_store(
     os.utime(other, ns=(s.st_atime_ns, s.st_mtime_ns))  # of the same size and time
     assert other.stat().st_size == s.st_size
     os.replace(other, path)
-    found = query.load_runs("derma", tracking_uri=uri)
+    found = read.load_runs("derma", tracking_uri=uri)
     assert set(found["performance"]) == {0.25}
     assert set(before["performance"]) == {0.8}
 
@@ -157,7 +158,7 @@ def test_a_damaged_answer_is_none(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, _ = three
-    before = query.load_runs("derma", tracking_uri=uri)
+    before = read.load_runs("derma", tracking_uri=uri)
     (path,) = cache_folder().iterdir()
     whole = path.read_bytes()
     for damaged in (
@@ -171,7 +172,7 @@ def test_a_damaged_answer_is_none(
         path.write_bytes(damaged)
         with pytest.raises(AssertionError, match="was asked"):
             _kept_runs(uri, monkeypatch)
-        assert_frame_equal(query.load_runs("derma", tracking_uri=uri), before)
+        assert_frame_equal(read.load_runs("derma", tracking_uri=uri), before)
         assert path.read_bytes() == whole
 
 
@@ -179,8 +180,8 @@ def test_other_code_makes_its_own_answers(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, _ = three
-    query.load_runs("derma", tracking_uri=uri)
-    monkeypatch.setattr(kept, "_code", lambda: "of tomorrow")
+    read.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(cache, "_code", lambda: "of tomorrow")
     with pytest.raises(AssertionError, match="was asked"):
         _kept_runs(uri, monkeypatch)
 
@@ -189,9 +190,9 @@ def test_what_is_kept_is_the_users_alone_and_not_much(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
-    monkeypatch.setattr(kept, "_MOST", 2)
+    monkeypatch.setattr(cache, "_MOST", 2)
     for run_id in ids:
-        query.load_epochs([run_id], tracking_uri=uri)
+        read.load_epochs([run_id], tracking_uri=uri)
     files = list(cache_folder().iterdir())
     assert len(files) == 2
     assert cache_folder().stat().st_mode & 0o777 == 0o700
@@ -205,30 +206,30 @@ def test_where_nothing_can_be_written_nothing_is_kept(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PEPR_KEPT", str(tmp_path / "file" / "folder"))
     for _ in range(2):
-        assert sorted(query.load_runs("derma", tracking_uri=uri)["run_id"]) == sorted(ids)
+        assert sorted(read.load_runs("derma", tracking_uri=uri)["run_id"]) == sorted(ids)
 
 
 def test_few_runs_a_fresh_write_and_a_log_of_writes_are_not_trusted(
     three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, _ = three
-    monkeypatch.setattr(kept, "FEWEST", 4)
-    query.load_runs("derma", tracking_uri=uri)
-    monkeypatch.setattr(kept, "FEWEST", 1)
-    monkeypatch.setattr(kept, "_SETTLED_S", 3600.0)
-    query.load_runs("derma", tracking_uri=uri)
-    monkeypatch.setattr(kept, "_SETTLED_S", 0.0)
-    assert kept.state(uri) is not None
+    monkeypatch.setattr(cache, "FEWEST", 4)
+    read.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(cache, "FEWEST", 1)
+    monkeypatch.setattr(cache, "_SETTLED_S", 3600.0)
+    read.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(cache, "_SETTLED_S", 0.0)
+    assert cache.state(uri) is not None
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-    assert kept.state(uri) is None
-    query.load_runs("derma", tracking_uri=uri)
+    assert cache.state(uri) is None
+    read.load_runs("derma", tracking_uri=uri)
     assert not cache_folder().exists()
 
 
 def test_no_other_store_is_kept(server: str) -> None:
     logged(server, run("a"), "kept nowhere")
-    query.load_runs("kept nowhere", tracking_uri=server)
+    read.load_runs("kept nowhere", tracking_uri=server)
     assert not cache_folder().exists()
 
 
@@ -236,7 +237,7 @@ def test_a_change_while_it_is_read_is_not_missed(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
-    whole = query._open
+    whole = read._open
 
     def changing(uri: str) -> object:
         reader = whole(uri)
@@ -244,8 +245,8 @@ def test_a_change_while_it_is_read_is_not_missed(
         return reader
 
     with monkeypatch.context() as patch:
-        patch.setattr(query, "_open", changing)
-        query.load_runs("derma", tracking_uri=uri)
+        patch.setattr(read, "_open", changing)
+        read.load_runs("derma", tracking_uri=uri)
     assert not cache_folder().exists()
 
 
@@ -254,8 +255,9 @@ def test_processes_share_what_one_has_read(
 ) -> None:
     uri, ids = three
     reading = (
-        "from pepr_mlops import query; from pepr_mlops.query import kept; kept.FEWEST = 1; "
-        f"kept._SETTLED_S = 0.0; print(len(query.load_runs('derma', tracking_uri={uri!r})))"
+        "from pepr_mlops.tracking import read; from pepr_mlops.tracking.read import cache; "
+        "cache.FEWEST = 1; cache._SETTLED_S = 0.0; "
+        f"print(len(read.load_runs('derma', tracking_uri={uri!r})))"
     )
     two = [
         subprocess.Popen([sys.executable, "-c", reading], stdout=subprocess.PIPE, text=True)
@@ -287,7 +289,7 @@ NARROWER = replace(SAVED, bounds=SAVED.bounds | {"energy_wh": Bounds(12.0, 50.0)
 
 
 def _scored(runs: pd.DataFrame, question: Question) -> Comparison:
-    return compare(runs, question, None, kept.intervals)
+    return compare(runs, question, None, cache.intervals)
 
 
 def _assert_same(found: Comparison, expected: Comparison) -> None:
@@ -351,7 +353,7 @@ def test_a_change_of_one_run_has_its_set_drawn_anew(drawn: list[int]) -> None:
 def test_another_question_has_them_drawn_anew(drawn: list[int]) -> None:
     asked = replace(OF_BOTH, weights=(0.5, 0.5))
     prepared = prepare(frame(ODD[:4]), asked)
-    score_sets(prepared, asked, kept.intervals)
+    score_sets(prepared, asked, cache.intervals)
     for changed in (
         {"weights": (0.5 - 1e-10, 0.5 + 1e-10)},
         {"alpha": 1.5},
@@ -365,37 +367,37 @@ def test_another_question_has_them_drawn_anew(drawn: list[int]) -> None:
         {"seed": 1},
     ):
         drawn.clear()
-        score_sets(prepared, replace(asked, **changed), kept.intervals)  # type: ignore[arg-type]
+        score_sets(prepared, replace(asked, **changed), cache.intervals)  # type: ignore[arg-type]
         assert drawn == [4], changed
     drawn.clear()
-    score_sets(prepared, asked, kept.intervals)
+    score_sets(prepared, asked, cache.intervals)
     assert drawn == []
-    score_sets(prepared, OF_BOTH, kept.intervals)
+    score_sets(prepared, OF_BOTH, cache.intervals)
     assert drawn == [4, 4]
 
 
 def test_other_code_draws_its_own(drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(frame(ODD[:4]), ASKED)
-    score_sets(prepared, ASKED, kept.intervals)
+    score_sets(prepared, ASKED, cache.intervals)
     monkeypatch.setattr("scipy.__version__", "of tomorrow")
-    score_sets(prepared, ASKED, kept.intervals)
-    monkeypatch.setattr(kept, "_code", lambda: "of tomorrow")
-    score_sets(prepared, ASKED, kept.intervals)
+    score_sets(prepared, ASKED, cache.intervals)
+    monkeypatch.setattr(cache, "_code", lambda: "of tomorrow")
+    score_sets(prepared, ASKED, cache.intervals)
     assert drawn == [4, 4, 4]
 
 
 def test_damaged_intervals_and_those_of_others_are_drawn_anew(drawn: list[int]) -> None:
     prepared = prepare(frame(ODD[:4]), ASKED)
-    fresh = score_sets(prepared, ASKED, kept.intervals)
+    fresh = score_sets(prepared, ASKED, cache.intervals)
     (path,) = cache_folder().iterdir()
     whole = path.read_bytes()
-    score_sets(prepared, replace(ASKED, seed=1), kept.intervals)
+    score_sets(prepared, replace(ASKED, seed=1), cache.intervals)
     (other,) = set(cache_folder().iterdir()) - {path}
     flipped = bytes([whole[-1] ^ 1])
     for damaged in (b"", whole[:40], whole[:-1], whole[:-1] + flipped, other.read_bytes()):
         path.write_bytes(damaged)
         drawn.clear()
-        _assert_same(score_sets(prepared, ASKED, kept.intervals), fresh)
+        _assert_same(score_sets(prepared, ASKED, cache.intervals), fresh)
         assert drawn == [4]
         assert path.read_bytes() == whole
 
@@ -405,12 +407,12 @@ def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_kept(
 ) -> None:
     runs = frame(ODD[:5])
     assert _scored(runs, replace(ASKED, draws=0)).scores["ci_low"].isna().all()
-    monkeypatch.setattr(kept, "FEWEST", 5)  # one of the five has no performance
+    monkeypatch.setattr(cache, "FEWEST", 5)  # one of the five has no performance
     _scored(runs, ASKED)
-    monkeypatch.setattr(kept, "FEWEST", 1)
+    monkeypatch.setattr(cache, "FEWEST", 1)
     numbers = pd.DataFrame({"model": ["a", "b"], "performance": [0.5, 0.7], "energy_wh": [1.0, 2]})
     scoring = intervals.Scoring(["energy_wh"], np.ones(1))  # type: ignore[arg-type]  # JSON has none
-    found = kept.intervals(numbers, scoring, error={}, draws=5, seed=0)
+    found = cache.intervals(numbers, scoring, error={}, draws=5, seed=0)
     assert found["rank_low"].tolist() == [1, 2]
     assert not cache_folder().exists()
 
@@ -436,8 +438,8 @@ def test_intervals_do_not_displace_what_was_read(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, _ = three
-    monkeypatch.setattr(kept, "_MOST", 1)
-    query.load_runs("derma", tracking_uri=uri)
+    monkeypatch.setattr(cache, "_MOST", 1)
+    read.load_runs("derma", tracking_uri=uri)
     for seed in (0, 1):
         _scored(frame(ODD[:4]), replace(ASKED, seed=seed))
     files = sorted(cache_folder().iterdir(), key=lambda path: path.suffix)

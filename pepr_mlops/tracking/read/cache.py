@@ -32,7 +32,7 @@ import pyarrow as pa
 from pyarrow import feather
 
 from pepr_mlops.files import cache_folder, write_private
-from pepr_mlops.query import sql
+from pepr_mlops.tracking.read import tables
 
 if TYPE_CHECKING:
     from pepr_mlops.comparison.intervals import Scoring
@@ -41,8 +41,9 @@ FEWEST = 1000  # rows; fewer are read, and drawn from, at once
 _MOST = 32  # answers of a kind; the newest are kept
 _SETTLED_S = 2.0  # the coarsest clock of a file system: later writes have another time
 _PATIENCE_S = 5.0
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).parents[2]
 _DIGEST = 32  # bytes
+_MADE_BY = ("*.py", "costs/*.py", "comparison/*.py", "tracking/read/*.py")
 
 
 def answer(
@@ -95,8 +96,8 @@ def state(uri: str) -> str | None:
     a database that is opened and closed by other means loses the locks this process has on it. In
     WAL mode writers do not touch the file, so that it tells nothing.
     """
-    path = sql.sqlite_path(uri)
-    if path is None or not sql.readable(uri):
+    path = tables.sqlite_path(uri)
+    if path is None or not tables.readable(uri):
         return None
     try:
         where = f"file:{quote(os.path.realpath(path))}?mode=ro"
@@ -108,7 +109,7 @@ def state(uri: str) -> str | None:
             s = os.stat(path)
     except (sqlite3.Error, OSError, TypeError, ValueError):
         return None
-    if mode == "wal" or version not in sql.KNOWN_SCHEMAS:
+    if mode == "wal" or version not in tables.KNOWN_SCHEMAS:
         return None
     return json.dumps([s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns])
 
@@ -124,7 +125,7 @@ def _name(uri: str, question: list[Any]) -> str:
 
     And for another working folder: a data set `.` is called by that.
     """
-    path = os.path.realpath(sql.sqlite_path(uri) or "")
+    path = os.path.realpath(tables.sqlite_path(uri) or "")
     text = json.dumps([path, question, _code(), os.getcwd()])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -145,7 +146,7 @@ def _asked(runs: pd.DataFrame, scoring: Scoring, *settings: Any) -> str | None:
 def _code() -> str:
     """A digest of the modules an answer may be made by, and the libraries that write it."""
     digest = hashlib.blake2b(f"{pd.__version__} {np.__version__} {pa.__version__}".encode())
-    for path in sorted([*_PACKAGE.glob("*.py"), *_PACKAGE.glob("query/*.py")]):
+    for path in sorted(path for part in _MADE_BY for path in _PACKAGE.glob(part)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

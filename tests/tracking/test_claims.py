@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pepr_mlops.ledger import HELD, WANTED, Claim, verdict
+from pepr_mlops.tracking.ownership import HELD, WANTED, Claim, verdict
 
 
 def _schedules(left: dict[str, int]) -> Iterator[list[str]]:

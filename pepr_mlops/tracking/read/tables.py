@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.query.pages import Page, Point
+from pepr_mlops.tracking.read.frames import Page, Point
 
 KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")

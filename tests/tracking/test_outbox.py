@@ -18,17 +18,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from proxy import Proxy
 
-from pepr_mlops import journal, tracking
+from pepr_mlops import tracking
 from pepr_mlops.data import Splits
 from pepr_mlops.data.splits import Split
 from pepr_mlops.errors import Claimed, WorkFailed
-from pepr_mlops.tracking import link
+from pepr_mlops.tracking import journal, outbox
 
 
 @pytest.fixture
 def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(link, "_PAUSES_S", (0.1,))
-    monkeypatch.setattr(link, "_WAIT_S", 0.5)
+    monkeypatch.setattr(outbox, "_PAUSES_S", (0.1,))
+    monkeypatch.setattr(outbox, "_WAIT_S", 0.5)
     between = Proxy(server)
     yield between
     between.close()
@@ -156,14 +156,14 @@ def test_what_the_server_refuses_ends_the_run_with_the_reason(store: str, server
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused is known only after it was logged."""
-    send = link.send
+    send = outbox.send
 
     def slow(*given: Any) -> None:
         time.sleep(0.2)
         send(*given)
 
-    monkeypatch.setattr(link, "_WAIT_S", 0.0)
-    monkeypatch.setattr(link, "send", slow)
+    monkeypatch.setattr(outbox, "_WAIT_S", 0.0)
+    monkeypatch.setattr(outbox, "send", slow)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -191,7 +191,7 @@ def test_a_file_is_refused_as_anything_else_is(status: int, away: bool) -> None:
     """A proxy that takes no large files says 413, in an error that is not MLflow's."""
     answer = requests.Response()
     answer.status_code = status
-    assert link.is_away(requests.HTTPError(response=answer)) is away
+    assert outbox.is_away(requests.HTTPError(response=answer)) is away
 
 
 def test_a_late_refusal_is_told_to_the_owner_of_the_run(store: str, late: None) -> None:
@@ -267,7 +267,7 @@ def test_a_file_there_is_no_room_for_holds_up_nothing_else(
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(link, "_PAUSES_S", (0.05,))
+    monkeypatch.setattr(outbox, "_PAUSES_S", (0.05,))
     monkeypatch.setattr("pepr_mlops.tracking.run._PATIENCE_S", 0.2)
     notes: list[str] = []
     with tracking.start("e", "e", "n", note=notes.append) as run:
@@ -434,4 +434,4 @@ def test_the_page_of_a_proxy_whose_server_restarts_costs_nothing(
     ],
 )
 def test_only_what_may_pass_is_tried_again_in_the_run(error: Exception, passes: bool) -> None:
-    assert link.may_pass(error) is passes
+    assert outbox.may_pass(error) is passes

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import WorkFailed, one_line
-from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.process import uninterrupted
-from pepr_mlops.server import shortened, told
 from pepr_mlops.text import address, secrets, without_password
-from pepr_mlops.tracking.store import TAG_LIMIT
+from pepr_mlops.tracking.experiments import TAG_LIMIT
+from pepr_mlops.tracking.journal import Entry, Journal
+from pepr_mlops.tracking.server import shortened, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

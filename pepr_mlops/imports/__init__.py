@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pepr_mlops.importers import pepr_paper, timm_results
+from pepr_mlops.imports import pepr_paper, timm_results
 from pepr_mlops.names import FinishedRun
 
 SOURCES: dict[str, Callable[[Path], list[FinishedRun]]] = {

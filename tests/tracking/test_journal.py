@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pepr_mlops import journal
-from pepr_mlops.journal import Entry, Journal
+from pepr_mlops.tracking import journal
+from pepr_mlops.tracking.journal import Entry, Journal
 
 
 def _lines(kept: Journal) -> list[tuple[int, str]]:
@@ -111,7 +111,7 @@ def test_one_that_was_killed_while_it_was_deleted_is_none(monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pepr_mlops.journal.shutil.rmtree", killed)
+        patched.setattr("pepr_mlops.tracking.journal.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             kept.discard()
     kept.release()

@@ -15,11 +15,10 @@ from conftest import SHARED, needs
 from made import stored
 from mlflow import MlflowClient
 
-from pepr_mlops import query
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.importers import SOURCES
-from pepr_mlops.tracking import import_runs
+from pepr_mlops.imports import SOURCES
+from pepr_mlops.tracking import import_runs, read
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_importing_again_adds_only_what_is_new(
     assert import_runs(runs[:2], store) == 2
     assert import_runs(runs, store) == 1
     assert import_runs(runs, store) == 0
-    assert len(query.load_runs(tracking_uri=store)) == 3
+    assert len(read.load_runs(tracking_uri=store)) == 3
 
 
 def _rows(path: Path) -> dict[str, list[Any]]:
@@ -98,7 +97,7 @@ def test_an_interrupted_import_is_completed(
         with pytest.raises(KeyboardInterrupt):
             import_runs(runs, store)
     assert import_runs(runs, store) == 3
-    found = query.load_runs(tracking_uri=store)
+    found = read.load_runs(tracking_uri=store)
     assert len(found) == 3
     assert found["status"].eq("FINISHED").all()
     assert found["energy_wh"].notna().all()
@@ -110,7 +109,7 @@ def test_unfinished_runs_among_many_do_not_hide_finished_ones(
     runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path, 6))
     import_runs(runs, store)
     client = MlflowClient(store)
-    for run_id in query.load_runs(tracking_uri=store)["run_id"].iloc[::3]:
+    for run_id in read.load_runs(tracking_uri=store)["run_id"].iloc[::3]:
         client.update_run(run_id, status="RUNNING")
     whole = MlflowClient.search_runs
 
@@ -119,7 +118,7 @@ def test_unfinished_runs_among_many_do_not_hide_finished_ones(
 
     monkeypatch.setattr(MlflowClient, "search_runs", two_at_a_time)
     assert import_runs(runs, store) == 2
-    found = query.load_runs(tracking_uri=store)
+    found = read.load_runs(tracking_uri=store)
     assert sorted(found["model"]) == sorted(run.params["model"] for run in runs)
 
 
@@ -145,7 +144,7 @@ def test_imagenet_results_are_joined_on_the_exact_name_and_size(
     assert joined == 1452  # pairs of architecture and size that were measured
     chosen = [r for r in runs.values() if r.params["image_size"] == "224"][:20]
     import_runs(chosen, store)
-    found = query.load_runs("imagenet", tracking_uri=store)
+    found = read.load_runs("imagenet", tracking_uri=store)
     scored = compare(found, Question(resources=("inference/ms_per_image",)))
     cheapest = scored.scores.loc[scored.scores["cost"].idxmin()]
     assert cheapest["R"] == 0

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pepr_mlops import journal as journals
-from pepr_mlops import ledger
 from pepr_mlops.errors import PeprError, WorkFailed, one_line
-from pepr_mlops.journal import Entry, Journal
 from pepr_mlops.process import lives
-from pepr_mlops.server import connect, enduring, impatient, resolved, told
 from pepr_mlops.text import address
+from pepr_mlops.tracking import journal as journals
+from pepr_mlops.tracking import ownership
 from pepr_mlops.tracking.claims import claim
-from pepr_mlops.tracking.link import (
+from pepr_mlops.tracking.experiments import experiment_id
+from pepr_mlops.tracking.journal import Entry, Journal
+from pepr_mlops.tracking.outbox import (
     EXTRAS,
     NOT_STORED,
     OWNERS,
@@ -30,7 +30,7 @@ from pepr_mlops.tracking.link import (
     reason,
     send,
 )
-from pepr_mlops.tracking.store import experiment_id
+from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -197,7 +197,7 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
         # Another process may have gone on with the run: the tags and the end are its to say.
         ours = _is_of(run, process)
         now = replace(claim(run), process=process)
-        stale_s = ledger.STALE_S
+        stale_s = ownership.STALE_S
         if now.heartbeat_s is None:  # of own code, which has none
             now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
         if not over and ours and now.lives(time.time(), stale_s, lives):
@@ -238,7 +238,7 @@ def _close(client: MlflowClient, run: Any, last_s: float) -> None:
     if run.info.status == "FINISHED":
         return
     if "pepr.reason" not in run.data.tags:
-        client.set_tag(run.info.run_id, "pepr.reason", ledger.LOST)
+        client.set_tag(run.info.run_id, "pepr.reason", ownership.LOST)
         client.set_tag(run.info.run_id, "pepr.error", "its process vanished")
     if run.info.status == "RUNNING":
         client.set_terminated(run.info.run_id, "FAILED", int(last_s * 1000))
