@@ -34,15 +34,15 @@ import torch
 from common import machine, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from pepr_mlops import models, train
 from pepr_mlops.costs import device as hardware
 from pepr_mlops.costs.gauges import Gauges
 from pepr_mlops.costs.memory import Memory
 from pepr_mlops.costs.meters import Meter, open_meter
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import Paused
-from pepr_mlops.progress import Silent
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train import loop, models
+from pepr_mlops.train.progress import Silent
 
 CLASSES = 7
 # Model, pixels, and images of an epoch.
@@ -92,8 +92,8 @@ class Bench:
         """The package's loop: epochs until they took `seconds`, the first left out."""
         seconds = seconds or self.seconds
         torch._dynamo.reset()
-        train.open_device(spec, self.device)
-        train.prepare(spec, self.device)
+        loop.open_device(spec, self.device)
+        loop.prepare(spec, self.device)
         gauges = Gauges(self.meter, Memory(self.device), None, 1.0)
         points: list[Mapping[str, float]] = []
 
@@ -101,7 +101,7 @@ class Bench:
             return metrics["time/train_s"] - points[0]["time/train_s"] >= seconds
 
         with suppress(Paused):
-            train.fit(
+            loop.fit(
                 spec,
                 self.splits(spec.image_size),
                 self.network(spec),

@@ -57,9 +57,9 @@ COMPILED = [name for name in ARITHMETIC if "compile" in name]
 JOB = """
 import json, pathlib, sys
 asked = json.loads(sys.argv[1])
-from pepr_mlops import train
-from pepr_mlops.job import run
-from pepr_mlops.progress import Printed
+from pepr_mlops.train import loop as train
+from pepr_mlops.train.job import run
+from pepr_mlops.train.progress import Printed
 from pepr_mlops.spec import RunSpec
 if asked.pop("host_memory", False):
     train.fits = lambda splits, device: False
@@ -70,7 +70,7 @@ run(RunSpec(**asked), tracking_uri=uri, progress=Printed, checkpoints=kept and p
 # How far fp32 operations are from double precision, after `prepare`.
 ROUNDING = """
 import json, sys, torch
-from pepr_mlops import train
+from pepr_mlops.train import loop as train
 from pepr_mlops.spec import RunSpec
 device = torch.device("cuda:0")
 found = {}

@@ -21,15 +21,16 @@ import numpy as np
 import torch
 from common import machine, server, write
 
-from pepr_mlops import data, models, tracking, train
+from pepr_mlops import data, tracking
 from pepr_mlops.costs import device as hardware
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.costs.gauges import Gauges
 from pepr_mlops.costs.memory import Memory
 from pepr_mlops.costs.meters import Meter, open_meter
 from pepr_mlops.costs.totals import overall
-from pepr_mlops.progress import Printed, Silent
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train import loop, models
+from pepr_mlops.train.progress import Printed, Silent
 
 
 @click.command()
@@ -106,8 +107,8 @@ def _train(
     """Seconds of one training with evaluation, measured and logged to `run` or neither, and of
     this process's CPUs."""
     device = hardware.resolve_device("auto")
-    train.open_device(spec, device)
-    train.prepare(spec, device)
+    loop.open_device(spec, device)
+    loop.prepare(spec, device)
     network = models.build(
         spec.model,
         classes=len(splits.classes),
@@ -127,7 +128,7 @@ def _train(
     intensity = None if run is None else Intensity(100.0, "given")
     gauges = Gauges(meter, Memory(device), intensity, spec.pue)
     started, started_cpu = time.perf_counter(), time.process_time()
-    train.fit(spec, splits, network, device, gauges, record, shown, started)
+    loop.fit(spec, splits, network, device, gauges, record, shown, started)
     return time.perf_counter() - started, time.process_time() - started_cpu
 
 

@@ -14,7 +14,7 @@ import click
 from common import machine, write
 
 from pepr_mlops import RunSpec, run
-from pepr_mlops.progress import Printed
+from pepr_mlops.train.progress import Printed
 
 _KEPT = (
     "test/accuracy",

@@ -38,7 +38,7 @@ _AT = "first step at "
 # `pepr`, which tells when its first epoch begins: nothing is left then but to take the first step.
 _TOLD = f"""
 import sys, time
-from pepr_mlops import progress
+from pepr_mlops.train import progress
 
 class Told(progress.Printed):
     def start_epoch(self, epoch, steps):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pepr_mlops.comparison import Question, compare
-    from pepr_mlops.job import run
-    from pepr_mlops.measurement import measure
     from pepr_mlops.spec import RunSpec
     from pepr_mlops.tracking.read import load_runs
+    from pepr_mlops.train.job import run
+    from pepr_mlops.train.own_loop import measure
 
 __all__ = ["Question", "RunSpec", "compare", "load_runs", "measure", "run"]
 
@@ -23,8 +23,8 @@ _HOMES = {
     "RunSpec": "spec",
     "compare": "comparison",
     "load_runs": "tracking.read",
-    "measure": "measurement",
-    "run": "job",
+    "measure": "train.own_loop",
+    "run": "train.job",
 }
 
 

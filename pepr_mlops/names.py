@@ -12,6 +12,10 @@ Source = Literal["measured", "estimated", "imported"]  # a component without one
 
 Direction = Literal["higher", "lower"]
 
+# MedMNIST's own names for what a data set asks.
+Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label, binary-class"]
+MULTI_LABEL: Task = "multi-label, binary-class"
+
 PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
 
 

@@ -19,13 +19,13 @@ with importing(device.load_torch):
     import timm  # noqa: F401
     import torch._dynamo  # noqa: F401  # which the first optimizer imports
 
-    import pepr_mlops.checkpoint
     import pepr_mlops.costs.tags
     import pepr_mlops.data
-    import pepr_mlops.job
-    import pepr_mlops.models
     import pepr_mlops.tracking
-    import pepr_mlops.train
+    import pepr_mlops.train.checkpoint
+    import pepr_mlops.train.job
+    import pepr_mlops.train.loop
+    import pepr_mlops.train.models
     import pepr_mlops.worker  # noqa: F401
 
 _me = os.getpid()

@@ -65,7 +65,8 @@ def jobs(grid: Mapping[str, Any]) -> list[Job]:
     """
     from pepr_mlops.data import check_name as check_data
     from pepr_mlops.data import identify_all
-    from pepr_mlops.models import check_name, paper_models
+    from pepr_mlops.paper_models import paper_models
+    from pepr_mlops.train.models import check_name
 
     asked = grid.get("model", RunSpec.model)
     names = models(map(str, asked if isinstance(asked, list) else [asked]))
@@ -97,7 +98,8 @@ def _absolute(spec: RunSpec) -> RunSpec:
 
 def parameters(specs: Sequence[Job]) -> dict[str, int]:
     """Weights of the models of these jobs, of the paper's table or counted without making them."""
-    from pepr_mlops.models import count_parameters, paper_models
+    from pepr_mlops.paper_models import paper_models
+    from pepr_mlops.train.models import count_parameters
 
     known = {m.model: m.parameters for m in paper_models()}
     return {
@@ -109,7 +111,7 @@ def parameters(specs: Sequence[Job]) -> dict[str, int]:
 def downloads(specs: Sequence[Job]) -> str:
     """What these jobs have to fetch first, in words: weights by size, data sets by name."""
     from pepr_mlops.data import missing
-    from pepr_mlops.models import cached_models
+    from pepr_mlops.train.models import cached_models
 
     sizes = parameters(specs)
     here = cached_models()

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.process import importing, lives, this_process
-from pepr_mlops.progress import Printed, seconds_text
 from pepr_mlops.sweep.tasks import Report, Task
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.ownership import STALE_S
+from pepr_mlops.train.progress import Printed, seconds_text
 
 if TYPE_CHECKING:
     import torch
@@ -74,8 +74,8 @@ class Worker:
         _end_with(self.owner)
         spec = task.spec
         try:
-            from pepr_mlops import job
             from pepr_mlops.costs import device as hardware
+            from pepr_mlops.train import job
 
             with importing(hardware.load_torch):
                 device = hardware.resolve_device(spec.device)

@@ -10,7 +10,7 @@ import pytest
     "name",
     [
         "SIGKILL while logging",
-        # A signal amid a checkpoint is one of tests/test_checkpoint.py, too.
+        # A signal amid a checkpoint is one of tests/train/test_checkpoint.py, too.
         pytest.param("SIGTERM while checkpointing", marks=pytest.mark.slow),
         "server that hangs at the start",
         "no server: --offline, then pepr sync",

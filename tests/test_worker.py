@@ -144,7 +144,7 @@ def test_whatever_happens_is_a_report(
     def fail(*args: object, **kwargs: object) -> None:
         raise raised
 
-    monkeypatch.setattr("pepr_mlops.job.run", fail)
+    monkeypatch.setattr("pepr_mlops.train.job.run", fail)
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
     task = Task(job(dataset="digits", device="cpu"))
     report = Worker(store, tmp_path, owner="")(task, print)
@@ -181,7 +181,7 @@ def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
     from pepr_mlops.tracking.read import load_epochs
 
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
-    monkeypatch.setattr("pepr_mlops.train._PROBE_S", 0.0)
+    monkeypatch.setattr("pepr_mlops.train.loop._PROBE_S", 0.0)
     work = Worker(store, tmp_path / "checkpoints", owner="")
     spec = data.identify(
         RunSpec(model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False)

@@ -28,7 +28,8 @@ _EXAMPLE = """
 def command(
     name: str, kind: str | None, efficient: bool | None, size: str | None, cached: bool, form: str
 ) -> None:
-    from pepr_mlops.models import cached_models, select
+    from pepr_mlops.paper_models import select
+    from pepr_mlops.train.models import cached_models
 
     here = cached_models()
     found = [

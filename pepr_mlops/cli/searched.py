@@ -9,13 +9,13 @@ import pandas as pd
 
 from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, text
-from pepr_mlops.progress import seconds_text
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict, requests
 from pepr_mlops.sweep.replay import Found
 from pepr_mlops.sweep.replay import replay as search_again
 from pepr_mlops.sweep.search import Search
 from pepr_mlops.sweeper import Recorded, recorded
+from pepr_mlops.train.progress import seconds_text
 
 
 def line(search: Search, now: Status) -> str:

@@ -15,7 +15,6 @@ from pepr_mlops.cli.table import table
 from pepr_mlops.cli.written import say, tell, text
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
-from pepr_mlops.progress import seconds_text
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan
 from pepr_mlops.sweep.driver import Ended, Status
@@ -32,6 +31,7 @@ from pepr_mlops.sweeper import (
     parameters,
 )
 from pepr_mlops.text import printable
+from pepr_mlops.train.progress import seconds_text
 
 _ERASE = "\r\033[K"  # what is on the terminal's line
 _SHOW_EVERY_S = 30.0  # where there is no terminal to write over

@@ -17,7 +17,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec, as_text, value_type
 
 if TYPE_CHECKING:
-    from pepr_mlops.job import Outcome
+    from pepr_mlops.train.job import Outcome
 
 _EXAMPLE = """
     \b
@@ -94,16 +94,16 @@ def train_and_print(spec: RunSpec, **options: Any) -> None:
     """Train with progress on standard error and print the summary; `options` are `job.run`'s."""
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)
-    from pepr_mlops.job import run
-    from pepr_mlops.progress import Printed
+    from pepr_mlops.train.job import run
+    from pepr_mlops.train.progress import Printed
 
     say(summary(run(spec, progress=Printed, **options)))
 
 
 def summary(outcome: Outcome) -> str:
     """The result in a few lines, and how to see it in the MLflow UI."""
-    from pepr_mlops.progress import energy_text, seconds_text
     from pepr_mlops.tracking import where
+    from pepr_mlops.train.progress import energy_text, seconds_text
 
     metrics = outcome.result.metrics
     memory = metrics.get(outcome.memory_metric)

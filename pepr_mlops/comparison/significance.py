@@ -10,8 +10,8 @@ import pandas as pd
 
 from pepr_mlops.comparison import Comparison, intervals
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.models import paper_models
 from pepr_mlops.names import COMPARED, ENERGY_OF, PERFORMANCE
+from pepr_mlops.paper_models import paper_models
 
 GROUPS = {"size": ("small", "large"), "kind": ("CNN", "Other"), "efficient": ("yes", "no")}
 # Conditions by name and the column they are; other data sets are no condition of training.

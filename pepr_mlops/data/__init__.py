@@ -12,7 +12,6 @@ from pepr_mlops.data import digest, digits, folder, lidc, medmnist
 from pepr_mlops.data.doubtful import doubts, in_words, refuse
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
-from pepr_mlops.models import check_file
 from pepr_mlops.spec import FILES, Job, RunSpec
 
 __all__ = ["NAMES", "Split", "Splits", "doubts", "fetch", "identify", "in_words", "load", "refuse"]
@@ -75,6 +74,16 @@ def identify(spec: RunSpec) -> Job:
         check_file(spec.weights)
         weights = digest.of_file(Path(spec.weights))
     return Job(**spec.values(), data_digest=_digest(spec), weights_digest=weights)
+
+
+def check_file(weights: str) -> None:
+    """Raise `WrongUse` where there is no such file."""
+    if not os.path.isfile(weights):
+        raise WrongUse(
+            f"weights: there is no file {weights}; give the path of a .safetensors "
+            "file or of a PyTorch state dict",
+            reason="missing_weights",
+        )
 
 
 def identify_all(specs: Sequence[RunSpec]) -> list[Job]:

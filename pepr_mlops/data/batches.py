@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from pepr_mlops.data.splits import Split, Splits
-from pepr_mlops.performance import MULTI_LABEL
+from pepr_mlops.names import MULTI_LABEL
 
 # Share of a GPU's memory that a data set may take and still leave room for training. Not of the
 # memory that is free: it would then depend on the moment, and the images are part of the peak.

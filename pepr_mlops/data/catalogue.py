@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pepr_mlops.data import digits, lidc, medmnist
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.performance import Task
+from pepr_mlops.names import Task
 from pepr_mlops.spec import SIZES
 
 

@@ -17,7 +17,7 @@ from numpy.lib.npyio import NpzFile
 
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import WorkFailed, WrongUse, one_line
-from pepr_mlops.performance import MULTI_LABEL
+from pepr_mlops.names import MULTI_LABEL
 from pepr_mlops.spec import SIZES
 
 ALIASES = {"derma": "dermamnist", "pneumonia": "pneumoniamnist"}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.performance import Task
+from pepr_mlops.names import Task
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

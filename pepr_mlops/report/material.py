@@ -12,8 +12,8 @@ from pepr_mlops.comparison import Comparison, Question, means, pepr
 from pepr_mlops.comparison.conditions import about_energy, comparable, mixed
 from pepr_mlops.comparison.intervals import sizes
 from pepr_mlops.comparison.runs import column, label, unit
-from pepr_mlops.models import paper_models
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
+from pepr_mlops.paper_models import paper_models
 
 KEYS = ["comparison_set", "model", "variant"]
 

@@ -46,7 +46,7 @@ def models(selectors: Iterable[str]) -> list[str]:
 
 
 def _of_the_paper(categories: Sequence[str]) -> list[str]:
-    from pepr_mlops.models import select
+    from pepr_mlops.paper_models import select
 
     wanted: dict[str, Any] = {}
     for category in categories:

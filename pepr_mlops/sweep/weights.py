@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.models import RENAMED
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train.models import RENAMED
 
 SUFFIXES = (".safetensors", ".pth", ".bin")
 _LISTED = 10  # models of an error

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pepr_mlops.data import Splits
     from pepr_mlops.data.splits import Origins
-    from pepr_mlops.performance import Floats, Ints
+    from pepr_mlops.train.metrics import Floats, Ints
 
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 NOT_FRESH = "not_fresh"

@@ -155,7 +155,7 @@ def test_another_tracking_server_can_be_named(
 _JOBS = """
 import json, os, signal, sys, timm
 import mlflow.store.tracking.sqlalchemy_store
-import pepr_mlops.job
+import pepr_mlops.train.job
 from pepr_mlops.cli import main
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a child inherits what nohup ignores

@@ -14,7 +14,7 @@ from pepr_mlops.costs.forecast import (
     usual,
 )
 from pepr_mlops.costs.totals import Costs, Window
-from pepr_mlops.graphs import UNRECORDED
+from pepr_mlops.train.cuda_graphs import UNRECORDED
 
 
 def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:

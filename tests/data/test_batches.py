@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional
 
 from pepr_mlops.data.batches import Batches
 from pepr_mlops.data.splits import Split, Splits
-from pepr_mlops.performance import MULTI_LABEL
+from pepr_mlops.names import MULTI_LABEL
 
 
 def _splits(n: int = 10, size: int = 28, channels: int = 1) -> Splits:

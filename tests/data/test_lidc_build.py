@@ -164,7 +164,7 @@ def test_the_file_is_the_same_however_many_processes(
 def test_it_trains_like_any_other(built: Path, store: str) -> None:
     from mlflow import MlflowClient
 
-    from pepr_mlops.job import run
+    from pepr_mlops.train.job import run
 
     spec = RunSpec(
         **{"model": "mobilenetv3_small_050", "dataset": "lidc", "data_root": str(built)},

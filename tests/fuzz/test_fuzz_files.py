@@ -23,11 +23,11 @@ from odd import FEW, damaged, told
 from PIL import Image
 from safetensors.torch import save
 
-from pepr_mlops import checkpoint, models
 from pepr_mlops.data import audit_files, folder, lidc
 from pepr_mlops.data import medmnist as files
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.train import checkpoint, models
 
 N = 6  # images of each split
 

@@ -58,7 +58,7 @@ def test_a_folder_is_the_same_from_everywhere_and_of_one_project(
 
 
 def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pepr_mlops.models.cached_models", set)
+    monkeypatch.setattr("pepr_mlops.train.models.cached_models", set)
     specs = sweeper.jobs(
         {"model": ["resnet18d", "dla46x_c"], "dataset": "derma", "data_root": str(tmp_path)}
     )

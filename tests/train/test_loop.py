@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 import torch
 
-from pepr_mlops import data, models, train
+from pepr_mlops import data
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.costs.gauges import Gauges
 from pepr_mlops.costs.memory import Memory
 from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import METRICS
-from pepr_mlops.performance import scores
-from pepr_mlops.progress import Silent
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train import loop, models
+from pepr_mlops.train.metrics import scores
+from pepr_mlops.train.progress import Silent
 
 CPU = torch.device("cpu")
 
@@ -78,9 +79,9 @@ def _spec(shapes: Path, **fields: Any) -> RunSpec:
 
 def _fit(
     spec: RunSpec, network: torch.nn.Module | None = None
-) -> tuple[train.Result, list[tuple[int, dict[str, float]]], _Meter]:
+) -> tuple[loop.Result, list[tuple[int, dict[str, float]]], _Meter]:
     splits = data.load(spec)
-    train.prepare(spec, CPU)
+    loop.prepare(spec, CPU)
     if network is None:
         network = models.build(
             spec.model,
@@ -91,7 +92,7 @@ def _fit(
         )
     logged: list[tuple[int, dict[str, float]]] = []
     meter = _Meter()
-    result = train.fit(
+    result = loop.fit(
         spec,
         splits,
         network,
@@ -147,9 +148,9 @@ def test_best_validation_epoch_is_the_first_of_the_highest(
 
     def evaluate(self: Any, batches: Any, epoch: int, name: str) -> Any:
         accuracy = by_epoch[name][epoch - 1]
-        return train._Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
+        return loop._Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
 
-    monkeypatch.setattr(train.Training, "evaluate", evaluate)
+    monkeypatch.setattr(loop.Training, "evaluate", evaluate)
     _, logged, _ = _fit(_spec(shapes, epochs=4))
     assert [m["best_val/accuracy"] for _, m in logged] == [0.4, 0.7, 0.7, 0.7]
     assert [m["performance"] for _, m in logged] == [0.4, 0.7, 0.9, 0.5]
@@ -189,7 +190,7 @@ def test_half_precisions_learn_too(shapes: Path, precision: str) -> None:
 
 
 def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
-    train.prepare(_spec(shapes), CPU)
+    loop.prepare(_spec(shapes), CPU)
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
@@ -202,7 +203,7 @@ def test_operations_are_told_their_precision_by_themselves(
     cudnn = SimpleNamespace(conv=SimpleNamespace(), rnn=SimpleNamespace())
     monkeypatch.setattr(torch, "backends", SimpleNamespace(cuda=cuda, cudnn=cudnn))
     for asked, meant in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
-        train.prepare(_spec(shapes, precision=asked), CPU)
+        loop.prepare(_spec(shapes, precision=asked), CPU)
         for of in (torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn):
             assert of.fp32_precision == meant
 
@@ -210,13 +211,13 @@ def test_operations_are_told_their_precision_by_themselves(
 def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
     spec = _spec(shapes, precision="fp16")
     splits = data.load(spec)
-    train.prepare(spec, CPU)
-    begun = train.Training(spec, splits, _Small(), CPU)
+    loop.prepare(spec, CPU)
+    begun = loop.Training(spec, splits, _Small(), CPU)
     begun.steps_of(begun.train.order(8, None))
     state = copy.deepcopy(begun.state())
     (group,) = state["optimiser"]["param_groups"]
     group |= {"fused": None, "capturable": False}  # as it was kept by earlier versions
-    going_on = train.Training(spec, splits, _Small(), CPU)
+    going_on = loop.Training(spec, splits, _Small(), CPU)
     going_on.restore(state)
     order = begun.train.order(8, None)
     assert going_on.steps_of(order) == begun.steps_of(order) == 32
@@ -228,7 +229,7 @@ def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
 
 def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
     with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
-        train.check_device(_spec(shapes, precision="tf32"), CPU)
+        loop.check_device(_spec(shapes, precision="tf32"), CPU)
 
 
 def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
@@ -250,7 +251,7 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
     spec = _spec(shapes)
     logged: list[tuple[int, dict[str, float]]] = []
     with pytest.raises(WorkFailed, match="loss: nan in epoch 1, step 3") as failed:
-        train.fit(
+        loop.fit(
             spec,
             data.load(spec),
             Diverges(),
@@ -316,7 +317,7 @@ def test_a_gpu_whose_memory_others_have_is_told(
 
     monkeypatch.setattr(torch.cuda, "set_device", full)
     with pytest.raises(WorkFailed, match=r"before the first epoch .* nobody else uses") as failed:
-        train.open_device(_spec(shapes), torch.device("cuda:0"))
+        loop.open_device(_spec(shapes), torch.device("cuda:0"))
     assert failed.value.reason == "out_of_memory"
 
 
@@ -326,9 +327,9 @@ def test_bf16_is_looked_for_on_the_device_that_is_used(
     capability = {torch.device("cuda:0"): (8, 0), torch.device("cuda:1"): (7, 5)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability.__getitem__)
     spec = _spec(shapes, precision="bf16")
-    train.check_device(spec, torch.device("cuda:0"))
+    loop.check_device(spec, torch.device("cuda:0"))
     with pytest.raises(WrongUse, match="bf16 is not in the hardware of cuda:1"):
-        train.check_device(spec, torch.device("cuda:1"))
+        loop.check_device(spec, torch.device("cuda:1"))
 
 
 class _Clocked:
@@ -344,7 +345,7 @@ class _Clocked:
         self.now = self.begun = 0.0
         seconds = iter(step_s)
         first_s = iter([4.0])
-        step, evaluate = train.Training._trained, train.Training.evaluate
+        step, evaluate = loop.Training._trained, loop.Training.evaluate
 
         def stepped(*given: Any) -> Any:
             self.now += next(seconds)
@@ -354,9 +355,9 @@ class _Clocked:
             self.now += next(first_s, len(batches) / 16)
             return evaluate(training, batches, *given)
 
-        monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        monkeypatch.setattr(train.Training, "_trained", stepped)
-        monkeypatch.setattr(train.Training, "evaluate", evaluated)
+        monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(loop.Training, "_trained", stepped)
+        monkeypatch.setattr(loop.Training, "evaluate", evaluated)
 
     def begin(self, name: str) -> None:
         self.begun = self.now
@@ -386,7 +387,7 @@ def _forecasts(
     spec = _spec(shapes, **fields)
     shown = _Shown()
     logged: list[dict[str, float]] = []
-    train.fit(
+    loop.fit(
         spec,
         data.load(spec),
         _Small(),
@@ -440,7 +441,7 @@ def test_nothing_is_forecast_of_one_epoch_or_of_one_that_a_budget_ended(
 def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(loop, "_POLL_ENERGY_S", (0.0, 0.0))
     # 18 J a step: 0.0125 Wh are 45 J, crossed at the third step of the first epoch's four
     result, logged, _ = _fit(_spec(shapes, budget_wh=0.0125))
     assert result.stopped == "budget_wh=0.0125 reached in epoch 1 of 3, step 3 of 4"
@@ -461,7 +462,7 @@ def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(shapes: Path)
         spent_j=spent_j, elapsed_s=lambda: clock.now, sources={"gpu": "measured"}
     )
     gauges = Gauges(meter, Memory(), None, 1.0)
-    budget = train._Budget(_spec(shapes, budget_wh=1.0), gauges)  # 3600 J are 36 s
+    budget = loop._Budget(_spec(shapes, budget_wh=1.0), gauges)  # 3600 J are 36 s
     step, stopped = 0, None
     while stopped is None:
         step += 1
@@ -476,8 +477,8 @@ def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(shapes: Path)
 def test_an_energy_budget_counts_the_epochs_before(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
-    monkeypatch.setattr(train, "steady_steps", lambda steps: ())  # no looks for the forecast
+    monkeypatch.setattr(loop, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(loop, "steady_steps", lambda steps: ())  # no looks for the forecast
     # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
     result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
     assert result.stopped is not None
@@ -495,7 +496,7 @@ def test_a_time_budget_stops(shapes: Path) -> None:
 def test_a_budget_that_can_no_longer_be_read_ends_the_run(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(loop, "_POLL_ENERGY_S", (0.0, 0.0))
     monkeypatch.setattr(_Meter, "spent_j", lambda self: None)
     with pytest.raises(WorkFailed, match="can no longer be read") as failed:
         _fit(_spec(shapes, budget_wh=1.0))
@@ -506,7 +507,7 @@ def test_several_labels_per_image(shapes: Path) -> None:
     from dataclasses import replace
 
     from pepr_mlops.data.splits import Split
-    from pepr_mlops.performance import MULTI_LABEL
+    from pepr_mlops.names import MULTI_LABEL
 
     spec = _spec(shapes, epochs=4)
     splits = data.load(spec)
@@ -522,7 +523,7 @@ def test_several_labels_per_image(shapes: Path) -> None:
         test=two_labels(splits.test),
     )
     network = models.build("resnet18d", classes=2, channels=1, image_size=32, pretrained=False)
-    result = train.fit(
+    result = loop.fit(
         spec,
         splits,
         network,
@@ -538,8 +539,8 @@ def test_several_labels_per_image(shapes: Path) -> None:
 
 def test_weights_normalisation_is_the_models_own() -> None:
     described = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
-    mean, std = train._normalisation(described, 3, CPU)
+    mean, std = loop._normalisation(described, 3, CPU)
     assert mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
-    grey, _ = train._normalisation(described, 1, CPU)
+    grey, _ = loop._normalisation(described, 1, CPU)
     assert grey.flatten().tolist() == pytest.approx([0.4])
     assert std.shape == (1, 3, 1, 1)

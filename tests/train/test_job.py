@@ -17,13 +17,14 @@ from mlflow import MlflowClient
 from PIL import Image
 
 import pepr_mlops
-from pepr_mlops import RunSpec, data, models
+from pepr_mlops import RunSpec, data
 from pepr_mlops.cli.train import summary
 from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
-from pepr_mlops.job import _machine, run
 from pepr_mlops.names import METRICS, TAGS
-from pepr_mlops.progress import Printed
+from pepr_mlops.train import models
+from pepr_mlops.train.job import _machine, run
+from pepr_mlops.train.progress import Printed
 
 
 def _artifact(run_id: str, name: str) -> Path:

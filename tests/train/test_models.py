@@ -14,12 +14,13 @@ from statistics import median
 import pytest
 import torch
 
-from pepr_mlops import models
+from pepr_mlops import paper_models
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.train import models
 
 
 def test_the_table_has_the_papers_counts() -> None:
-    table = models.paper_models()
+    table = paper_models.paper_models()
     assert len(table) == 131
     assert len({m.model for m in table}) == 131
     assert sum(m.kind == "CNN" for m in table) == 80
@@ -32,7 +33,7 @@ def test_the_table_has_the_papers_counts() -> None:
 def test_the_table_is_the_papers_model_by_model(paper_names: Path) -> None:
     with paper_names.open(newline="") as file:
         rows = list(csv.reader(file))[1:]
-    ours = {m.model: m for m in models.paper_models()}
+    ours = {m.model: m for m in paper_models.paper_models()}
     assert {row[0] for row in rows} == set(ours)
     for name, parameters, kind, efficient, *_ in rows:
         assert ours[name].parameters == int(float(parameters)), name
@@ -41,10 +42,10 @@ def test_the_table_is_the_papers_model_by_model(paper_names: Path) -> None:
 
 
 def test_filters_combine() -> None:
-    found = models.select(name="mobile*", kind="CNN", efficient=True, size="small")
+    found = paper_models.select(name="mobile*", kind="CNN", efficient=True, size="small")
     assert {m.model for m in found} >= {"mobilenetv2_050"}
     assert all(m.kind == "CNN" and m.efficient and m.size == "small" for m in found)
-    assert models.select(name="no such*") == []
+    assert paper_models.select(name="no such*") == []
 
 
 def test_renamed_models_resolve() -> None:
@@ -52,7 +53,7 @@ def test_renamed_models_resolve() -> None:
 
     assert models.timm_name("gluon_xception65") == "xception65"
     assert models.timm_name("resnet18d") == "resnet18d"
-    for row in models.paper_models():
+    for row in paper_models.paper_models():
         assert timm.is_model(models.timm_name(row.model)), row.model
 
 
@@ -65,7 +66,7 @@ def test_an_unknown_model_is_refused_with_the_nearest_names() -> None:
 def test_networks_have_the_published_parameters(name: str, published: int) -> None:
     network = models.build(name, classes=1000, channels=3, image_size=64, pretrained=False)
     assert sum(p.numel() for p in network.parameters()) == published
-    assert {m.model: m.parameters for m in models.paper_models()}[name] == published
+    assert {m.model: m.parameters for m in paper_models.paper_models()}[name] == published
 
 
 def test_head_and_first_layer_follow_the_data() -> None:
@@ -74,9 +75,9 @@ def test_head_and_first_layer_follow_the_data() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", models.paper_models(), ids=lambda m: m.model)
+@pytest.mark.parametrize("row", paper_models.paper_models(), ids=lambda m: m.model)
 def test_all_131_build_with_the_published_count_and_take_256_pixels(
-    row: models.PaperModel,
+    row: paper_models.PaperModel,
 ) -> None:
     """timm counts without the 256-pixel adaptations, which some transformers need."""
     import timm
@@ -182,7 +183,8 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 def test_weights_are_downloaded_from_the_hub_and_kept(real_weights: Path, tmp_path: Path) -> None:
     """The real download path, from a hub on this machine; the second build needs no hub."""
     build = (
-        "from pepr_mlops import models; import torch; from safetensors.torch import load_file;"
+        "from pepr_mlops.train import models; import torch;"
+        "from safetensors.torch import load_file;"
         f"n = models.build('{LITE}', classes=2, channels=3, image_size=64, pretrained=True);"
         f"w = load_file('{real_weights}')['conv_stem.weight'];"
         "print(torch.equal(n.state_dict()['conv_stem.weight'], w))"

@@ -1,19 +1,15 @@
-"""The paper's 131 models and their categories, and building any timm model for a data set."""
+"""Building any timm model for a data set."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import fnmatch
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest, one_line
+from pepr_mlops.paper_models import paper_models
 
 if TYPE_CHECKING:
     import torch
@@ -32,57 +28,6 @@ RENAMED = {
 }
 
 _HUB_S = 5.0  # to answer a first request
-
-
-@dataclass(frozen=True)
-class PaperModel:
-    """One row of the paper's Table A.1: `parameters` with the 1,000-class head of ImageNet."""
-
-    model: str
-    parameters: int
-    kind: Literal["CNN", "Other"]
-    efficient: bool
-    size: Literal["small", "large"]
-    link: str
-
-
-def paper_models() -> list[PaperModel]:
-    """The 131 models of Selvan et al., Table A.1, from the smallest to the largest.
-
-    A model is small up to and with the median number of parameters, 24,671,464.
-    """
-    with resources.files("pepr_mlops").joinpath("models.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    middle = median(int(row["parameters"]) for row in rows)
-    return [
-        PaperModel(
-            model=row["model"],
-            parameters=int(row["parameters"]),
-            kind="CNN" if row["kind"] == "CNN" else "Other",
-            efficient=row["efficient"] == "1",
-            size="small" if int(row["parameters"]) <= middle else "large",
-            link=row["link"],
-        )
-        for row in rows
-    ]
-
-
-def select(
-    *,
-    name: str = "*",
-    kind: str | None = None,
-    efficient: bool | None = None,
-    size: str | None = None,
-) -> list[PaperModel]:
-    """The paper's models whose name matches the glob `name` and that fit every given category."""
-    return [
-        m
-        for m in paper_models()
-        if fnmatch.fnmatchcase(m.model, name)
-        and kind in (None, m.kind)
-        and efficient in (None, m.efficient)
-        and size in (None, m.size)
-    ]
 
 
 def timm_name(model: str) -> str:
@@ -261,18 +206,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def check_file(weights: str) -> None:
-    """Raise `WrongUse` where there is no such file."""
-    if not os.path.isfile(weights):
-        raise WrongUse(
-            f"weights: there is no file {weights}; give the path of a .safetensors "
-            "file or of a PyTorch state dict",
-            reason="missing_weights",
-        )
-
-
 def _check_readable(weights: str) -> None:
     from timm.models import load_state_dict
+
+    from pepr_mlops.data import check_file
 
     check_file(weights)
     try:

@@ -20,18 +20,18 @@ from pepr_mlops.costs.totals import LOST, cautions, overall
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
 from pepr_mlops.names import PERFORMANCE, memory_metric
 from pepr_mlops.process import importing
-from pepr_mlops.progress import Silent, where_watched
 from pepr_mlops.spec import TRIED, Job, RunSpec
 from pepr_mlops.tracking.ownership import HEARTBEAT_S, STALE_S
 from pepr_mlops.tracking.server import impatient
+from pepr_mlops.train.progress import Silent, where_watched
 
 if TYPE_CHECKING:
     import torch
 
-    from pepr_mlops.checkpoint import Checkpoint, Saved
     from pepr_mlops.data import Splits
     from pepr_mlops.tracking import Run
-    from pepr_mlops.train import Pause, Progress, Result
+    from pepr_mlops.train.checkpoint import Checkpoint, Saved
+    from pepr_mlops.train.loop import Pause, Progress, Result
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ def run(
     with importing(*beside):
         if not offline:  # before PyTorch is imported, which takes seconds
             tracking.reach(tracking_uri)
-        from pepr_mlops import train
-        from pepr_mlops.checkpoint import Checkpoint, discard
         from pepr_mlops.costs import tags
+        from pepr_mlops.train import loop
+        from pepr_mlops.train.checkpoint import Checkpoint, discard
 
         device, meter, intensity = _check(spec, host_is_shared)
     job = spec if isinstance(spec, Job) else data.identify(spec)
@@ -134,17 +134,17 @@ def run(
         splits = data.load(job)
         logged.data(splits)
         doubts = _doubts(splits, logged, shown.note, strict)
-        train.open_device(spec, device)
+        loop.open_device(spec, device)
         logged.tag(idle_tags(meter, required=spec.energy == "measured"))
         if saved is None and spec.untried:
-            from pepr_mlops import tuning
+            from pepr_mlops.train import autotune
 
-            spec = tuning.settle(spec, splits, device, gauges, logged, opening, shown.note)
+            spec = autotune.settle(spec, splits, device, gauges, logged, opening, shown.note)
             memory.restart()
         elif saved is not None:  # what it was begun with, whatever would be faster now
             begun = {name: saved.state[name] for name in TRIED if name in saved.state}
             spec = replace(spec, **begun)
-        train.prepare(spec, device)
+        loop.prepare(spec, device)
         network = _network(spec, splits, logged, job)
         shown.note(
             f"{spec.model} on {device}; {splits.name}: {len(splits.train):,} / "
@@ -162,7 +162,7 @@ def run(
             shown.note(f"{spec.model}: goes on after epoch {saved.epoch} of {spec.epochs}")
             _take_up(saved, checkpoint, gauges, logged)
         try:
-            result = train.fit(
+            result = loop.fit(
                 spec,
                 splits,
                 network,
@@ -203,14 +203,15 @@ def probe(
     progress: Callable[[RunSpec, str], Progress] = Silent,
     host_is_shared: bool = False,
 ) -> None:
-    """Train a few steps and log what they cost and what all of `spec` would, as `train.probe`.
+    """Train a few steps and log what they cost and what all of `spec` would, as `loop.probe`.
 
     The run is KILLED with the reason `probed`, since it is no training. Arguments and errors are
     those of `run`; nothing of `spec` may be left to a trial.
     """
     with importing():
-        from pepr_mlops import data, tracking, train
+        from pepr_mlops import data, tracking
         from pepr_mlops.costs import tags
+        from pepr_mlops.train import loop
 
         device, meter, intensity = _check(spec, host_is_shared)
     job = spec if isinstance(spec, Job) else data.identify(spec)
@@ -229,11 +230,11 @@ def probe(
     ):
         _describe(logged, job, opening, meter)
         splits = data.load(job)
-        train.open_device(spec, device)
-        train.prepare(spec, device)
+        loop.open_device(spec, device)
+        loop.prepare(spec, device)
         gauges = Gauges(meter, Memory(device), intensity, spec.pue)
         network = _network(spec, splits, logged, job)
-        metrics, steps = train.probe(
+        metrics, steps = loop.probe(
             spec, splits, network, device, gauges, progress(spec, overall(meter.sources))
         )
         logged.log(metrics, 0)
@@ -296,7 +297,7 @@ def _saved(
     costs of two machines do not add up to one of either.
     """
     from pepr_mlops import tracking
-    from pepr_mlops.checkpoint import load, of_other_files
+    from pepr_mlops.train.checkpoint import load, of_other_files
 
     try:
         saved = load(folder)
@@ -381,15 +382,16 @@ def _check(
     spec: RunSpec, host_is_shared: bool
 ) -> tuple[torch.device, Meter, carbon.Intensity | None]:
     """The device, meter and grid intensity, or `WrongUse` for what cannot be carried out."""
-    from pepr_mlops import data, models, train
+    from pepr_mlops import data
     from pepr_mlops.costs import device as hardware
+    from pepr_mlops.train import loop, models
 
     intensity = carbon.resolve(spec.country, spec.carbon_intensity)
     data.check_name(spec.dataset)
     models.check_name(spec.model)
     device = hardware.resolve_device(spec.device)
     hardware.use_threads(spec.threads)
-    train.check_device(spec, device)
+    loop.check_device(spec, device)
     host = not (host_is_shared and device.type == "cuda")
     meter = open_meter(spec.energy, device.type, *hardware.gpu_of(device), host=host)
     if spec.budget_wh is not None and not meter.sources:
@@ -399,7 +401,8 @@ def _check(
 
 
 def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.Module:
-    from pepr_mlops import data, models
+    from pepr_mlops import data
+    from pepr_mlops.train import models
 
     network = models.build(
         spec.model,
@@ -422,8 +425,8 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
 
 def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
     """What no metric holds: why it stopped early, and the predictions on the test set."""
-    from pepr_mlops.performance import confusion
-    from pepr_mlops.report.confusion import picture, table
+    from pepr_mlops.train.confusion import picture, table
+    from pepr_mlops.train.metrics import confusion
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})

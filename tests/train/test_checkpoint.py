@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from pepr_mlops import checkpoint, data, train
-from pepr_mlops.checkpoint import Checkpoint, Saved
+from pepr_mlops import data
 from pepr_mlops.costs.gauges import Gauges
 from pepr_mlops.costs.memory import Memory
 from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import Paused
-from pepr_mlops.progress import Silent
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train import checkpoint, loop
+from pepr_mlops.train.checkpoint import Checkpoint, Saved
+from pepr_mlops.train.progress import Silent
 
 CPU = torch.device("cpu")
 
@@ -70,7 +71,7 @@ def _fit(
     pause: Callable[[int, Mapping[str, float]], bool] | None = None,
     record: Callable[[Mapping[str, float], int], None] | None = None,
     log: Log | None = None,
-) -> tuple[train.Result, Log]:
+) -> tuple[loop.Result, Log]:
     spec = RunSpec(
         dataset=str(shapes),
         image_size=32,
@@ -80,7 +81,7 @@ def _fit(
         device="cpu",
         deterministic=True,
     )
-    train.prepare(spec, CPU)
+    loop.prepare(spec, CPU)
     network = _network(seed=1)
     gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
     log = [] if log is None else log
@@ -92,7 +93,7 @@ def _fit(
             record(metrics, epoch)
         log.append((epoch, dict(metrics)))
 
-    result = train.fit(
+    result = loop.fit(
         spec,
         data.load(spec),
         network,
@@ -185,8 +186,8 @@ def test_a_full_disk_keeps_no_cost_of_an_interrupted_epoch_from_the_log(
     def full(*given: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    evaluate = train.Training.evaluate
-    monkeypatch.setattr(train.Training, "evaluate", interrupted)
+    evaluate = loop.Training.evaluate
+    monkeypatch.setattr(loop.Training, "evaluate", interrupted)
     monkeypatch.setattr(Checkpoint, "costs", full)
     log: Log = []
     with pytest.raises(KeyboardInterrupt):
@@ -203,10 +204,10 @@ def test_energy_of_an_epoch_that_is_done_again_counts_twice(shapes: Path, tmp_pa
             raise KeyboardInterrupt
         return evaluate(self, batches, epoch, name)
 
-    evaluate = train.Training.evaluate
+    evaluate = loop.Training.evaluate
     log: Log = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Training, "evaluate", killed)
+        patch.setattr(loop.Training, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             _fit(shapes, tmp_path / "c", log=log)
     assert log[-1][0] == 3
@@ -281,13 +282,13 @@ def test_none_and_a_broken_one(tmp_path: Path) -> None:
 def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_PROBE_S", 0.0)
-    monkeypatch.setattr(train, "_PROBE_STEPS", 2)
+    monkeypatch.setattr(loop, "_PROBE_S", 0.0)
+    monkeypatch.setattr(loop, "_PROBE_STEPS", 2)
     spec = RunSpec(
         dataset=str(shapes), image_size=32, epochs=5, batch_size=4, pretrained=False, device="cpu"
     )
     gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
-    metrics, steps = train.probe(
+    metrics, steps = loop.probe(
         spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
     )
     assert steps == "4 + 2 steps, of which an epoch has 8"
@@ -301,13 +302,13 @@ def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
 def test_a_probe_goes_on_after_a_short_epoch_and_does_not_take_a_still_counter_for_nothing(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "_PROBE_S", 0.0)
+    monkeypatch.setattr(loop, "_PROBE_S", 0.0)
     monkeypatch.setattr(_Meter, "end", lambda self: Window(2.0, {"gpu": 0.0}, {}))
     spec = RunSpec(
         dataset=str(shapes), image_size=32, epochs=5, batch_size=16, pretrained=False, device="cpu"
     )
     gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
-    metrics, steps = train.probe(
+    metrics, steps = loop.probe(
         spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
     )
     assert steps == "4 + 10 steps, of which an epoch has 2"

@@ -5,14 +5,10 @@ Counted here, since importing scikit-learn takes every job a second; a test comp
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
-# MedMNIST's own names for what a data set asks.
-Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label, binary-class"]
-MULTI_LABEL: Task = "multi-label, binary-class"
+from pepr_mlops.names import MULTI_LABEL, Task
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from pepr_mlops import data, models, train, tuning
+from pepr_mlops import data
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.graphs import UNRECORDED, Graphs
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train import autotune, loop, models
+from pepr_mlops.train.cuda_graphs import UNRECORDED, Graphs
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -51,8 +52,8 @@ def _spec(shapes: Path, **fields: Any) -> RunSpec:
 def _losses(spec: RunSpec, network: torch.nn.Module, saved: Any = None) -> Any:
     """Of each step of six epochs, with the losses of validation; and what training came to."""
     device = torch.device("cuda:0")
-    train.prepare(spec, device)
-    training = train.Training(spec, data.load(spec), network, device)
+    loop.prepare(spec, device)
+    training = loop.Training(spec, data.load(spec), network, device)
     if saved is not None:
         training.restore(saved)
     losses = []
@@ -112,7 +113,7 @@ def test_a_trial_goes_on_without_graphs_where_there_can_be_none(
 ) -> None:
     monkeypatch.setattr(models, "build", lambda *given, **named: _Waits())
     spec = _spec(shapes, layout="auto", launch="auto", deterministic=False)
-    trial = tuning.fastest(spec, data.load(spec), torch.device("cuda:0"))
+    trial = autotune.fastest(spec, data.load(spec), torch.device("cuda:0"))
     assert trial.spec.launch == "kernels"
     assert "fp32 contiguous graph graph_failed" in trial.report
     assert "fp32 channels_last " in trial.report
@@ -144,4 +145,4 @@ def test_a_network_that_waits_for_the_gpu_is_refused(shapes: Path) -> None:
 
 def test_a_cpu_has_no_graphs(shapes: Path) -> None:
     with pytest.raises(WrongUse, match=r"launch: graph needs an NVIDIA GPU .* use kernels"):
-        train.check_device(_spec(shapes, launch="graph"), CPU)
+        loop.check_device(_spec(shapes, launch="graph"), CPU)

@@ -23,7 +23,7 @@ from pepr_mlops.data.digest import of_tree
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import METRICS, TAGS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def _only_run(experiment: str) -> mlflow.entities.Run:

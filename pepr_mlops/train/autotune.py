@@ -22,20 +22,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pepr_mlops import models, tracking, train
+from pepr_mlops import tracking
 from pepr_mlops.costs import device as hardware
 from pepr_mlops.costs.forecast import of_window
 from pepr_mlops.costs.gauges import Gauges
 from pepr_mlops.costs.totals import overall
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.graphs import UNRECORDED
-from pepr_mlops.progress import energy_text
 from pepr_mlops.spec import AUTO, LATER, TRIED, RunSpec
+from pepr_mlops.train import loop, models
+from pepr_mlops.train.cuda_graphs import UNRECORDED
+from pepr_mlops.train.progress import energy_text
 
 if TYPE_CHECKING:
-    from pepr_mlops.graphs import Pool
     from pepr_mlops.tracking import Run
+    from pepr_mlops.train.cuda_graphs import Pool
 
 Setting = tuple[str, ...]  # what each field of TRIED is
 Steps = Callable[[int], float]  # trains so many steps and says how many seconds they took
@@ -120,7 +121,7 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     """Settle what `spec` leaves to a trial: its precision, layout and launch, or some of them.
 
     All settings train on the first images of `splits.train`, in turns, and `chosen` decides. Raises
-    `WrongUse` as `models.build`, and `WorkFailed` as `train.fit` where no setting can be trained.
+    `WrongUse` as `models.build`, and `WorkFailed` as `loop.fit` where no setting can be trained.
     """
     network = models.build(
         spec.model,
@@ -229,21 +230,21 @@ def _steps(
     device: torch.device,
     pool: Pool | None,
 ) -> Steps:
-    """Steps on all training images of `splits` at once, warmed up; raises as `train.fit`."""
+    """Steps on all training images of `splits` at once, warmed up; raises as `loop.fit`."""
     batch = torch.arange(len(splits.train))
     _, wait = hardware.gpu_of(device)
-    training: train.Training | None = None
+    training: loop.Training | None = None
 
     def steps(n: int) -> float:
         nonlocal training
         try:
-            train.prepare(spec, device)  # the precision of fp32 operations is the process's
-            training = training or train.Training(spec, splits, network, device, pool)
+            loop.prepare(spec, device)  # the precision of fp32 operations is the process's
+            training = training or loop.Training(spec, splits, network, device, pool)
             started = time.perf_counter()
             training.steps_of([batch] * n)
             wait()
         except Exception as error:
-            told = train.told(error, spec, 0)
+            told = loop.told(error, spec, 0)
             if told is None:
                 raise
             raise told from error

@@ -26,7 +26,7 @@ from pepr_mlops.cli.project import parse
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def _project() -> dict[str, Any]:

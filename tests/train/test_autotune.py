@@ -12,12 +12,13 @@ import torch
 from mlflow import MlflowClient
 from zeus.utils.testing import ReplayZeusMonitor
 
-from pepr_mlops import RunSpec, comparison, data, models, train, tuning
+from pepr_mlops import RunSpec, comparison, data
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
-from pepr_mlops.job import run
 from pepr_mlops.names import METRICS
 from pepr_mlops.sweep import forecasts, plan, search
 from pepr_mlops.tracking import read
+from pepr_mlops.train import autotune, loop, models
+from pepr_mlops.train.job import run
 
 CPU = torch.device("cpu")
 PLAIN = ("fp32", "contiguous", "kernels")
@@ -35,21 +36,21 @@ def _spec(shapes: Path, **fields: object) -> RunSpec:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "_BLOCK_S", 0.0)
-    monkeypatch.setattr(tuning, "_ENOUGH_S", 0.0)
+    monkeypatch.setattr(autotune, "_BLOCK_S", 0.0)
+    monkeypatch.setattr(autotune, "_ENOUGH_S", 0.0)
 
 
 def test_the_fastest_is_chosen_turn_by_turn() -> None:
     # The machine became three times as slow after the first turn: the means would mislead.
     drifting = {PLAIN: [1.0, 3.0, 3.0], LAST: [0.9, 2.7, 2.7], HALF: [1.2, 3.6, 3.6]}
-    assert tuning.chosen(drifting) == (LAST, [])
+    assert autotune.chosen(drifting) == (LAST, [])
 
 
 def test_a_gain_that_may_be_chance_is_left() -> None:
-    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.98, 0.98, 0.98]}) == (PLAIN, [])
-    assert tuning.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.96, 0.96, 0.96]}) == (LAST, [])
+    assert autotune.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.98, 0.98, 0.98]}) == (PLAIN, [])
+    assert autotune.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.96, 0.96, 0.96]}) == (LAST, [])
     # Twice as fast once, in the turn in which the first was held up, is nothing.
-    assert tuning.chosen({PLAIN: [2.0, 1.0, 1.0], LAST: [1.0, 1.01, 1.02]}) == (PLAIN, [])
+    assert autotune.chosen({PLAIN: [2.0, 1.0, 1.0], LAST: [1.0, 1.01, 1.02]}) == (PLAIN, [])
 
 
 def test_runs_share_a_choice_where_all_that_decides_the_time_of_a_step_is_the_same(
@@ -57,15 +58,15 @@ def test_runs_share_a_choice_where_all_that_decides_the_time_of_a_step_is_the_sa
 ) -> None:
     spec = _spec(shapes, precision="auto")
     splits = data.load(spec)
-    mine = tuning.key(spec, splits, "AMD EPYC, 2 CPUs, 2 threads")
+    mine = autotune.key(spec, splits, "AMD EPYC, 2 CPUs, 2 threads")
     for same in ({"seed": 3}, {"epochs": 9}, {"lr": 0.1}):
         spec_of_it = dataclasses.replace(spec, **same)
-        assert tuning.key(spec_of_it, splits, "AMD EPYC, 2 CPUs, 2 threads") == mine
+        assert autotune.key(spec_of_it, splits, "AMD EPYC, 2 CPUs, 2 threads") == mine
     others = [
-        tuning.key(spec, splits, "AMD EPYC, 1 CPUs, 1 threads"),
-        tuning.key(spec, dataclasses.replace(splits, channels=3), "AMD EPYC, 2 CPUs, 2 threads"),
+        autotune.key(spec, splits, "AMD EPYC, 1 CPUs, 1 threads"),
+        autotune.key(spec, dataclasses.replace(splits, channels=3), "AMD EPYC, 2 CPUs, 2 threads"),
         *(
-            tuning.key(dataclasses.replace(spec, **of), splits, "AMD EPYC, 2 CPUs, 2 threads")
+            autotune.key(dataclasses.replace(spec, **of), splits, "AMD EPYC, 2 CPUs, 2 threads")
             for of in (
                 *({"model": "resnet10t"}, {"image_size": 64}, {"batch_size": 4}),
                 *({"layout": "auto"}, {"experiment": "other"}, {"deterministic": True}),
@@ -78,24 +79,24 @@ def test_runs_share_a_choice_where_all_that_decides_the_time_of_a_step_is_the_sa
 def test_what_is_too_noisy_to_decide_stays_the_default() -> None:
     """As on a busy machine, where four of six seeds took bf16 and two fp32."""
     noisy = {PLAIN: [1.0, 1.0, 0.5, 1.0, 1.0], HALF: [0.6, 0.7, 0.8, 0.6, 0.7]}
-    assert tuning.chosen(noisy) == (PLAIN, [HALF])
+    assert autotune.chosen(noisy) == (PLAIN, [HALF])
     # It is clear that a half is faster, and not whether its layout matters.
     last_half = ("bf16", "channels_last", "kernels")
     both = {PLAIN: [1.0] * 3, HALF: [0.6, 0.5, 0.6], last_half: [0.5, 0.55, 0.5]}
-    assert tuning.chosen(both) == (HALF, [last_half])
+    assert autotune.chosen(both) == (HALF, [last_half])
 
 
 def test_a_setting_far_behind_is_tried_three_times_and_no_more() -> None:
     called = {PLAIN: 0, LAST: 0, HALF: 0}
 
-    def taking(setting: tuning.Setting, step_s: float) -> Callable[[int], float]:
+    def taking(setting: autotune.Setting, step_s: float) -> Callable[[int], float]:
         def steps(n: int) -> float:
             called[setting] += n
             return n * step_s
 
         return steps
 
-    step_s = tuning.compare(
+    step_s = autotune.compare(
         {PLAIN: taking(PLAIN, 0.05), LAST: taking(LAST, 0.04), HALF: taking(HALF, 2.0)}, {}
     )
     assert len(step_s[HALF]) == 3
@@ -113,32 +114,34 @@ def test_only_arithmetic_that_the_hardware_has_is_tried(
     auto = _spec(shapes, precision="auto", layout="auto")
     gpu = torch.device("cuda:0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert [p for p, *_ in tuning.settings(auto, gpu)] == [
+    assert [p for p, *_ in autotune.settings(auto, gpu)] == [
         *("fp32", "fp32", "tf32", "tf32", "bf16", "bf16")
     ]
     launched = _spec(shapes, launch="auto")
-    assert tuning.settings(launched, gpu) == [PLAIN, ("fp32", "contiguous", "graph")]
+    assert autotune.settings(launched, gpu) == [PLAIN, ("fp32", "contiguous", "graph")]
     both = _spec(shapes, launch="auto", layout="auto")
-    assert tuning.settings(both, gpu) == [
+    assert autotune.settings(both, gpu) == [
         *(PLAIN, ("fp32", "contiguous", "graph"), ("fp32", "channels_last", "graph"))
     ]
-    assert tuning.settings(launched, CPU) == [PLAIN]  # there is nothing to launch
+    assert autotune.settings(launched, CPU) == [PLAIN]  # there is nothing to launch
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert {p for p, *_ in tuning.settings(auto, gpu)} == {"fp32", "fp16"}
-    assert tuning.settings(_spec(shapes, layout="auto"), CPU) == [PLAIN, LAST]
+    assert {p for p, *_ in autotune.settings(auto, gpu)} == {"fp32", "fp16"}
+    assert autotune.settings(_spec(shapes, layout="auto"), CPU) == [PLAIN, LAST]
     flags = Path("/proc/cpuinfo").read_text().split() if sys.platform == "linux" else []
     if "avx2" in flags:  # of this kind of CPU, AVX-512 is what bf16 needs
         expected = {"fp32", "bf16"} if "avx512bw" in flags else {"fp32"}
-        assert {p for p, *_ in tuning.settings(auto, CPU)} == expected
+        assert {p for p, *_ in autotune.settings(auto, CPU)} == expected
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert {p for p, *_ in tuning.settings(auto, CPU)} == {"fp32"}
+    assert {p for p, *_ in autotune.settings(auto, CPU)} == {"fp32"}
 
 
 def test_auto_trains_as_its_choice_by_name_would(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: (("bf16", "channels_last", "kernels"), []))
-    monkeypatch.setattr(tuning, "_precisions", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(
+        autotune, "chosen", lambda step_s: (("bf16", "channels_last", "kernels"), [])
+    )
+    monkeypatch.setattr(autotune, "_precisions", lambda device: ["fp32", "bf16"])
     auto = run(_spec(shapes, precision="auto", layout="auto"))
     named = run(_spec(shapes, precision="bf16", layout="channels_last"))
     other = run(_spec(shapes))
@@ -167,16 +170,16 @@ def test_auto_trains_as_its_choice_by_name_would(
 def test_seeds_of_a_model_train_with_the_choice_of_the_first(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fastest, tried = tuning.fastest, []
+    fastest, tried = autotune.fastest, []
 
-    def counted(*given: object) -> tuning.Trial:
+    def counted(*given: object) -> autotune.Trial:
         tried.append(given)
         return fastest(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tuning, "fastest", counted)
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
+    monkeypatch.setattr(autotune, "fastest", counted)
+    monkeypatch.setattr(autotune, "chosen", lambda step_s: (LAST, []))
     first = run(_spec(shapes, layout="auto", epochs=1))
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: (PLAIN, []))  # a busier moment
+    monkeypatch.setattr(autotune, "chosen", lambda step_s: (PLAIN, []))  # a busier moment
     seeds = [run(_spec(shapes, layout="auto", epochs=1, seed=seed)) for seed in (1, 2)]
     assert len(tried) == 1
     client = MlflowClient()
@@ -201,9 +204,9 @@ def test_seeds_of_a_model_train_with_the_choice_of_the_first(
 def test_a_trial_that_decides_nothing_says_so(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: (PLAIN, [LAST]))
+    monkeypatch.setattr(autotune, "chosen", lambda step_s: (PLAIN, [LAST]))
     spec = _spec(shapes, layout="auto")
-    trial = tuning.fastest(spec, data.load(spec), CPU)
+    trial = autotune.fastest(spec, data.load(spec), CPU)
     assert trial.spec.layout == "contiguous"
     assert trial.report.endswith("for 8 images; too noisy to decide on fp32 channels_last")
 
@@ -212,18 +215,18 @@ def test_a_continued_training_keeps_what_was_chosen(
     store: str, shapes: Path, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(shapes, layout="auto")
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
+    monkeypatch.setattr(autotune, "chosen", lambda step_s: (LAST, []))
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "kept", until=1)
-    monkeypatch.setattr(tuning, "fastest", lambda *given: pytest.fail("it tries again"))
+    monkeypatch.setattr(autotune, "fastest", lambda *given: pytest.fail("it tries again"))
     trained: list[str] = []
-    prepare = train.prepare
+    prepare = loop.prepare
 
     def prepared(spec: RunSpec, device: torch.device) -> None:
         trained.append(spec.layout)
         prepare(spec, device)
 
-    monkeypatch.setattr(train, "prepare", prepared)
+    monkeypatch.setattr(loop, "prepare", prepared)
     run(spec, checkpoints=tmp_path / "kept")
     assert trained == ["channels_last"]
 
@@ -280,7 +283,7 @@ def test_a_trial_that_fails_has_its_energy_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorded(("idle", 5.0), ("trial", 360.0))
-    monkeypatch.setattr(tuning, "fastest", lambda *given: _out_of_memory())
+    monkeypatch.setattr(autotune, "fastest", lambda *given: _out_of_memory())
     with pytest.raises(WorkFailed, match="out of memory"):
         run(_spec(shapes, layout="auto", energy="measured", batch_size=32))
     (run_,) = MlflowClient().search_runs(["1"])
@@ -310,26 +313,26 @@ def _out_of_memory() -> float:
 def test_what_runs_out_of_memory_is_not_chosen(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = train.Training.steps_of
+    step = loop.Training.steps_of
 
-    def short_of_memory(self: train.Training, order: list[torch.Tensor]) -> int:
+    def short_of_memory(self: loop.Training, order: list[torch.Tensor]) -> int:
         if self.train._layout == torch.contiguous_format:
             raise torch.OutOfMemoryError("4 GB")
         return step(self, order)
 
-    monkeypatch.setattr(train.Training, "steps_of", short_of_memory)
+    monkeypatch.setattr(loop.Training, "steps_of", short_of_memory)
     spec = _spec(shapes, layout="auto")
-    trial = tuning.fastest(spec, data.load(spec), CPU)
+    trial = autotune.fastest(spec, data.load(spec), CPU)
     assert trial.spec == dataclasses.replace(spec, layout="channels_last")
     assert "fp32 contiguous out_of_memory" in trial.report
     left = {PLAIN: lambda n: n * 0.5, LAST: lambda n: _out_of_memory()}
-    impossible: dict[tuning.Setting, WorkFailed] = {}
-    assert list(tuning.compare(left, impossible)) == [PLAIN]
+    impossible: dict[autotune.Setting, WorkFailed] = {}
+    assert list(autotune.compare(left, impossible)) == [PLAIN]
     assert list(impossible) == [LAST]
     plain = _spec(shapes, layout="contiguous", precision="auto")
-    monkeypatch.setattr(tuning, "_precisions", lambda device: ["fp32"])
+    monkeypatch.setattr(autotune, "_precisions", lambda device: ["fp32"])
     with pytest.raises(WorkFailed, match="out of memory before the first epoch"):
-        tuning.fastest(plain, data.load(plain), CPU)
+        autotune.fastest(plain, data.load(plain), CPU)
 
 
 def test_where_auto_has_no_place(shapes: Path) -> None:
@@ -342,7 +345,7 @@ def test_where_auto_has_no_place(shapes: Path) -> None:
 def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     store: str, shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "chosen", lambda step_s: (LAST, []))
+    monkeypatch.setattr(autotune, "chosen", lambda step_s: (LAST, []))
     outcome = run(_spec(shapes, layout="auto", seed=1))
     runs = read.load_jobs(["shapes"])
     parameters = {"test_resnet": models.count_parameters("test_resnet")}
@@ -360,19 +363,19 @@ def test_what_cannot_be_a_graph_is_tried_kernel_by_kernel(
     spec = _spec(shapes, layout="auto", launch="auto")
     graphs = [("fp32", "contiguous", "graph"), ("fp32", "channels_last", "graph")]
     every = {"auto": [PLAIN, *graphs], "graph": graphs, "kernels": [PLAIN, LAST]}
-    monkeypatch.setattr(tuning, "settings", lambda spec, device: list(every[spec.launch]))
+    monkeypatch.setattr(autotune, "settings", lambda spec, device: list(every[spec.launch]))
 
-    def steps(spec: RunSpec, *_: object) -> tuning.Steps:
+    def steps(spec: RunSpec, *_: object) -> autotune.Steps:
         if spec.launch == "graph":
             raise WorkFailed("launch: a step cannot be recorded", reason="graph_failed")
         return lambda n: n * (0.1 if spec.layout == "channels_last" else 0.2)
 
-    monkeypatch.setattr(tuning, "_steps", steps)
-    trial = tuning.fastest(spec, data.load(spec), CPU)
+    monkeypatch.setattr(autotune, "_steps", steps)
+    trial = autotune.fastest(spec, data.load(spec), CPU)
     assert trial.spec == dataclasses.replace(spec, layout="channels_last", launch="kernels")
     assert trial.report == (
         "fp32 contiguous 200 ms, fp32 channels_last 100 ms, fp32 contiguous graph graph_failed "
         "for 8 images"
     )
     with pytest.raises(WorkFailed, match="a step cannot be recorded"):
-        tuning.fastest(_spec(shapes, layout="auto", launch="graph"), data.load(spec), CPU)
+        autotune.fastest(_spec(shapes, layout="auto", launch="graph"), data.load(spec), CPU)

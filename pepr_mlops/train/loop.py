@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from pepr_mlops.checkpoint import Checkpoint, Saved
 from pepr_mlops.costs.forecast import (
     WARM_STEPS,
     Cost,
@@ -33,14 +32,15 @@ from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse, one_line
-from pepr_mlops.graphs import Graphs
-from pepr_mlops.names import PERFORMANCE
-from pepr_mlops.performance import MULTI_LABEL, Floats, Ints, Task, scores
+from pepr_mlops.names import MULTI_LABEL, PERFORMANCE, Task
 from pepr_mlops.process import uninterrupted
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train.checkpoint import Checkpoint, Saved
+from pepr_mlops.train.cuda_graphs import Graphs
+from pepr_mlops.train.metrics import Floats, Ints, scores
 
 if TYPE_CHECKING:
-    from pepr_mlops.graphs import Pool
+    from pepr_mlops.train.cuda_graphs import Pool
 
 Record = Callable[[Mapping[str, float], int], None]
 

@@ -11,9 +11,10 @@ import io
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pepr_mlops.performance import MULTI_LABEL, Ints, Task
+from pepr_mlops.names import MULTI_LABEL, Task
 from pepr_mlops.text import cell as safe_cell
 from pepr_mlops.text import printable
+from pepr_mlops.train.metrics import Ints
 
 _OUTCOMES = ("true negative", "false positive", "false negative", "true positive")
 _WIDEST = 900  # pixels of all cells together; with many classes cells are small

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pepr_mlops.job import run
-from pepr_mlops.progress import Printed, Silent, where_watched
 from pepr_mlops.spec import RunSpec
+from pepr_mlops.train.job import run
+from pepr_mlops.train.progress import Printed, Silent, where_watched
 
 DIGITS = RunSpec(
     **{"model": "test_resnet", "dataset": "digits", "image_size": 32, "fraction": 0.1},

@@ -1,0 +1,1 @@
+"""One training job, from its spec to the run in MLflow."""
