@@ -22,7 +22,7 @@ from common import machine, write
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.runs import tidy
-from pepr_mlops.report import board, page
+from pepr_mlops.report import dashboards, page
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
 from pepr_mlops.spec import RunSpec
 
@@ -43,7 +43,7 @@ def _page(models: int, runs: int) -> dict[str, Any]:
     material = made(models, runs)
     compared = time.perf_counter()
     text = page.html(
-        material, board.load("default"), command="benchmark", made="Made by a benchmark."
+        material, dashboards.load("default"), command="benchmark", made="Made by a benchmark."
     )
     rendered = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

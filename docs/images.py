@@ -15,11 +15,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from pepr_mlops import view
 from pepr_mlops.comparison import Question
 from pepr_mlops.imports import SOURCES
-from pepr_mlops.report import board, page
-from pepr_mlops.report.export import images
+from pepr_mlops.report import dashboards, page, sources
+from pepr_mlops.report.images import images
 from pepr_mlops.tracking import import_runs
 
 _FIGURES = {  # file name by the start of the title in the dashboard `paper`
@@ -33,14 +32,14 @@ _FIGURES = {  # file name by the start of the title in the dashboard `paper`
 
 def main(results: Path) -> None:
     folder = Path(__file__).parent / "images"
-    paper = board.load("paper")
+    paper = dashboards.load("paper")
     with tempfile.TemporaryDirectory() as made:
         uri = f"sqlite:///{made}/mlflow.db"
         import_runs(SOURCES["pepr-paper"](results), uri)
         question = Question(resources=("E",), normalisation="zero")
-        source = view.read(["derma_pt"], list(paper.experiments), tracking_uri=uri)
-        prepared, notes = view.sort(source, question, paper.experiments)
-        material = view.material(source, prepared, question)
+        source = sources.read(["derma_pt"], list(paper.experiments), tracking_uri=uri)
+        prepared, notes = sources.sort(source, question, paper.experiments)
+        material = sources.material(source, prepared, question)
         panels, _ = page.panels(material, paper)
         for start, name in _FIGURES.items():
             (panel,) = (p for p in panels if p.title.startswith(start))
@@ -48,7 +47,7 @@ def main(results: Path) -> None:
             _small(path, folder / f"{name}.png")
         html = Path(made) / "page.html"
         html.write_text(
-            page.html(material, board.load("default"), notes, command="", made=""),
+            page.html(material, dashboards.load("default"), notes, command="", made=""),
             encoding="utf-8",
         )
         _head(html, Path(made) / "page.png")

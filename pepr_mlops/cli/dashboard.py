@@ -67,11 +67,11 @@ def command(
 
     from pepr_mlops.live import app
     from pepr_mlops.live.guard import Guard
-    from pepr_mlops.report import board
+    from pepr_mlops.report import dashboards
 
     guard = Guard.of(host, allowed)
     page = app.create(
-        board.load(dashboard),
+        dashboards.load(dashboard),
         dashboard=dashboard,
         experiments=experiments,
         tracking_uri=tracking_uri,

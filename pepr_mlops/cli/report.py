@@ -16,7 +16,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
-    from pepr_mlops.report.panel import Panel
+    from pepr_mlops.report.figures.panel import Panel
 
 IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -97,11 +97,10 @@ def command(
 ) -> None:
     from plotly.offline import get_plotlyjs
 
-    from pepr_mlops import view
     from pepr_mlops.cli.written import tell
-    from pepr_mlops.report import board as boards
-    from pepr_mlops.report import page, summary
-    from pepr_mlops.report import publications as papers
+    from pepr_mlops.report import dashboards as boards
+    from pepr_mlops.report import page, sources, summary
+    from pepr_mlops.report.figures import publications as papers
 
     wanted = _forms(forms)
     board = boards.load(dashboard)
@@ -112,17 +111,17 @@ def command(
     question = asked.question(**options)
     countries = None if publications is None else papers.read(publications)
     say(f"reading {', '.join(experiments)} …", err=True)
-    source = view.read(
+    source = sources.read(
         experiments,
         list(board.experiments),
         performance=question.performance,
         where=asked.pairs(where),
         tracking_uri=tracking_uri,
     )
-    prepared, notes = view.sort(source, question, board.experiments)
+    prepared, notes = sources.sort(source, question, board.experiments)
     if where:
         notes.insert(0, f"only runs with {', '.join(where)}")
-    material = view.material(source, prepared, question, countries)
+    material = sources.material(source, prepared, question, countries)
 
     path = out or Path(_file_name(experiments))
     written = []
@@ -194,7 +193,7 @@ def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
         return []
     from tqdm import tqdm
 
-    from pepr_mlops.report.export import images
+    from pepr_mlops.report.images import images
 
     _make(folder)
     with tqdm(total=len(panels) * len(forms), unit="image", leave=False, disable=None) as shown:
@@ -203,7 +202,7 @@ def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
 
 def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
     from pepr_mlops.cli.written import text
-    from pepr_mlops.report.ranking import headings, listed, readable
+    from pepr_mlops.report.figures.ranking import headings, listed, readable
 
     written = []
     for i, panel in enumerate(panels, 1):

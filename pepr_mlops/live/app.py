@@ -32,9 +32,9 @@ from pepr_mlops.live.export import export
 from pepr_mlops.live.guard import Guard
 from pepr_mlops.live.knowledge import Knowledge
 from pepr_mlops.report import cautions, theme
-from pepr_mlops.report.board import Board
+from pepr_mlops.report.dashboards import Board
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import NothingToDraw
-from pepr_mlops.report.panel import Panel
 from pepr_mlops.text import address
 
 _log = logging.getLogger(__name__)

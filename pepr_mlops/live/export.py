@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pepr_mlops.report import page
-from pepr_mlops.report.board import Board
+from pepr_mlops.report.dashboards import Board
 from pepr_mlops.report.material import Material
 
 

@@ -14,12 +14,12 @@ from dataclasses import replace
 from threading import Lock
 from typing import Generic, TypeVar
 
-from pepr_mlops import view
 from pepr_mlops.comparison import Prepared, Question
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.live import state as states
 from pepr_mlops.live.state import State
-from pepr_mlops.report.board import Beside
+from pepr_mlops.report import sources
+from pepr_mlops.report.dashboards import Beside
 from pepr_mlops.report.material import Material
 from pepr_mlops.tracking import read
 
@@ -71,7 +71,7 @@ class Knowledge:
         self._stamp = ""
         self._naming = Lock()
         self._named = ("", 0.0, 0.0)  # the stamp of `names`, when they were asked for, how long
-        self._sources: dict[Experiments, tuple[str, view.Source]] = {}
+        self._sources: dict[Experiments, tuple[str, sources.Source]] = {}
         self._troubles: dict[Experiments, str] = {}
         self._prepared: Recent[tuple[dict[str, Prepared], list[str]]] = Recent(8)
         self._material: Recent[tuple[Material, list[str]]] = Recent(16)
@@ -111,7 +111,7 @@ class Knowledge:
         known = self._sources.get(experiments)
         return "" if known is None else known[0]
 
-    def source(self, experiments: Experiments) -> view.Source:
+    def source(self, experiments: Experiments) -> sources.Source:
         """What was read of the experiments, now if it is the first time. Raises `PeprError`."""
         known = self._sources.get(experiments)
         if known is None:
@@ -129,7 +129,7 @@ class Knowledge:
     def _read(self, experiments: Experiments) -> None:
         stamp = read.stamp(tracking_uri=self._uri)
         if experiments and self.version(experiments) != stamp:
-            source = view.read(experiments, list(self._beside), tracking_uri=self._uri)
+            source = sources.read(experiments, list(self._beside), tracking_uri=self._uri)
             self._sources[experiments] = (stamp, source)
             if len(self._sources) > _SOURCES:
                 del self._sources[next(iter(self._sources))]
@@ -166,20 +166,20 @@ class Knowledge:
         return self._material.get((*key, False), lambda: self._at_once(source, state, question))
 
     def _at_once(
-        self, source: view.Source, state: State, question: Question
+        self, source: sources.Source, state: State, question: Question
     ) -> tuple[Material, list[str]]:
         prepared, notes = self._sorted(source, state, question, main=True)
-        return view.material(source, prepared, replace(question, draws=0)), notes
+        return sources.material(source, prepared, replace(question, draws=0)), notes
 
     def _scored(
-        self, source: view.Source, state: State, question: Question
+        self, source: sources.Source, state: State, question: Question
     ) -> tuple[Material, list[str]]:
         prepared, notes = self._sorted(source, state, question, main=True)
         more, about = self._sorted(source, state, question, main=False)
-        return view.material(source, {**prepared, **more}, question), [*notes, *about]
+        return sources.material(source, {**prepared, **more}, question), [*notes, *about]
 
     def _sorted(
-        self, source: view.Source, state: State, question: Question, *, main: bool
+        self, source: sources.Source, state: State, question: Question, *, main: bool
     ) -> tuple[dict[str, Prepared], list[str]]:
         """The runs of what was asked for, or of what is shown beside it."""
         runs = {name: rows for name, rows in source.runs.items() if (name in source.main) == main}
@@ -189,4 +189,4 @@ class Knowledge:
         key = (state.experiments, self.version(state.experiments), main,
                question.resources, question.strict, question.mixed,
                None if main else question.normalisation)  # fmt: skip
-        return self._prepared.get(key, lambda: view.sort(part, question, self._beside))
+        return self._prepared.get(key, lambda: sources.sort(part, question, self._beside))

@@ -11,7 +11,7 @@ from pepr_mlops.live import state as states
 from pepr_mlops.live.shown import Table
 from pepr_mlops.live.state import State
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.report.board import Board
+from pepr_mlops.report.dashboards import Board
 from pepr_mlops.report.material import Material, cost_unit
 
 TICK_S = 3  # between two looks at the server

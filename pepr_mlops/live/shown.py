@@ -18,10 +18,10 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.live.state import State
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
-from pepr_mlops.report.board import Wanted
-from pepr_mlops.report.kinds import OF_A_SET
+from pepr_mlops.report.dashboards import Wanted
+from pepr_mlops.report.figures import OF_A_SET
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import KEYS, Material, cost_unit
-from pepr_mlops.report.panel import Panel
 
 _GREY = "rgba(128,128,128,0.25)"
 _MOST_FLAGS = 60  # characters of a cell

@@ -16,11 +16,11 @@ from plotly.offline import get_plotlyjs
 
 from pepr_mlops.report import cautions, theme
 from pepr_mlops.report import summary as words
-from pepr_mlops.report.board import Board, Wanted
-from pepr_mlops.report.kinds import KINDS, OF_A_SET
+from pepr_mlops.report.dashboards import Board, Wanted
+from pepr_mlops.report.figures import KINDS, OF_A_SET
+from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.ranking import headings, listed, readable
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.report.panel import Panel
-from pepr_mlops.report.ranking import headings, listed, readable
 from pepr_mlops.text import cell
 
 PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`

@@ -15,8 +15,8 @@ from odd import FEW, damaged, texts, told, toml_values
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.report import board
-from pepr_mlops.report.kinds import KINDS
+from pepr_mlops.report import dashboards
+from pepr_mlops.report.figures import KINDS
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.page import panels
 
@@ -87,7 +87,7 @@ def _board(draw: st.DrawFn) -> dict[str, Any]:
 @given(_board())
 @FEW
 def test_a_dashboard_is_drawn_or_refused(shown: Material, content: dict[str, Any]) -> None:
-    wanted = told(lambda: board.parse(content, "board.toml"))
+    wanted = told(lambda: dashboards.parse(content, "board.toml"))
     if wanted is None:
         return
     drawn = told(lambda: panels(shown, wanted))
@@ -99,13 +99,13 @@ def test_a_dashboard_is_drawn_or_refused(shown: Material, content: dict[str, Any
             assert not np.isinf(panel.table.select_dtypes("number").to_numpy(float)).any()
 
 
-PAPER = board.shipped()["paper"].read_bytes()
+PAPER = dashboards.shipped()["paper"].read_bytes()
 
 
 @given(damaged(PAPER))
 def test_the_file_of_a_dashboard_is_one_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "board.toml").write_bytes(content)
-    told(lambda: board.load(str(folder / "board.toml")))
+    told(lambda: dashboards.load(str(folder / "board.toml")))
 
 
 # What was found -----------------------------------------------------------------------------------
@@ -115,10 +115,10 @@ def test_the_file_of_a_dashboard_is_one_or_is_refused(folder: Path, content: byt
 @pytest.mark.parametrize("top", [0, -1, True])
 def test_none_to_show_is_refused(kind: str, top: object) -> None:
     with pytest.raises(WrongUse, match=r"top is .*; valid: a whole number from 1"):
-        board.parse({"figure": [{"kind": kind, "top": top}]}, "board.toml")
+        dashboards.parse({"figure": [{"kind": kind, "top": top}]}, "board.toml")
 
 
 @pytest.mark.parametrize("kind", [["plane"], {"plane": 1}])
 def test_a_kind_that_is_no_text_is_refused(kind: object) -> None:
     with pytest.raises(WrongUse, match=r"figure 1: kind .* is none"):
-        board.parse({"figure": [{"kind": kind}]}, "board.toml")
+        dashboards.parse({"figure": [{"kind": kind}]}, "board.toml")

@@ -20,7 +20,7 @@ from pepr_mlops.errors import WorkFailed
 from pepr_mlops.live import app
 from pepr_mlops.live.guard import Guard
 from pepr_mlops.live.state import State
-from pepr_mlops.report.board import parse
+from pepr_mlops.report.dashboards import parse
 
 BOARD = parse({"figure": [{"kind": "plane"}]}, "test")
 Served = tuple[str, str, str, list[tuple[str | None, int]]]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from made import logged, run
 
-from pepr_mlops import view
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError
 from pepr_mlops.live.knowledge import Knowledge, Recent
 from pepr_mlops.live.state import State
+from pepr_mlops.report import sources
 from pepr_mlops.tracking import read
 
 DERMA = ("derma",)
@@ -53,7 +53,7 @@ def test_what_a_control_does_not_change_is_not_done_again(
 ) -> None:
     done: list[str] = []
     for name in ("read", "sort", "material"):
-        real = getattr(view, name)
+        real = getattr(sources, name)
 
         def counted(
             *given: object, name: str = name, real: object = real, **named: object
@@ -61,7 +61,7 @@ def test_what_a_control_does_not_change_is_not_done_again(
             done.append(name)
             return real(*given, **named)  # type: ignore[operator]
 
-        monkeypatch.setattr(view, name, counted)
+        monkeypatch.setattr(sources, name, counted)
     known = Knowledge(filled)
     state = State(experiments=DERMA, resources=("E", "M"), weights=(0.5, 0.5))
     quick, _ = known.material(state, thorough=False)

@@ -21,7 +21,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live import app, layout
-from pepr_mlops.report.board import parse
+from pepr_mlops.report.dashboards import parse
 
 EVIL = "<script>alert(1)</script>"
 MODELS = {  # P, Wh, GB

@@ -15,7 +15,7 @@ from pepr_mlops.live import shown
 from pepr_mlops.live import state as states
 from pepr_mlops.live.state import State
 from pepr_mlops.report import theme
-from pepr_mlops.report.board import parse
+from pepr_mlops.report.dashboards import parse
 from pepr_mlops.report.material import Material, Part, gather
 
 EVIL = "<b>mine</b>"

@@ -13,7 +13,7 @@ from made import frame, run
 from scipy import stats
 
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.report import categories
+from pepr_mlops.report.figures import categories
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
 from pepr_mlops.tracking import read
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.intervals import holm
-from pepr_mlops.report import conditions
+from pepr_mlops.report.figures import conditions
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
 from pepr_mlops.tracking import read
 

@@ -9,7 +9,7 @@ from made import material, run
 
 from pepr_mlops.comparison import Question, selection
 from pepr_mlops.costs.carbon import Intensity
-from pepr_mlops.report import curves, energy, plane, ranking, sensitivity
+from pepr_mlops.report.figures import curves, energy, plane, ranking, sensitivity
 from pepr_mlops.report.material import Material, NothingToDraw
 
 HOSTILE = "<script>alert(1)</script>"

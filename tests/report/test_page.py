@@ -16,7 +16,7 @@ from made import material, run
 from playwright.sync_api import Page, sync_playwright
 
 from pepr_mlops.comparison import Question, pepr
-from pepr_mlops.report import board, page
+from pepr_mlops.report import dashboards, page
 from pepr_mlops.report.material import Material
 
 HOSTILE = "<script>alert(1)</script>"
@@ -27,7 +27,7 @@ RUNS = [
     run(HOSTILE, performance=0.90, energy_wh=50.0, memory_gb=5.0),
 ]
 TITLE = "</title><img src=x onerror=alert(2)>"
-BOARD = board.parse(
+BOARD = dashboards.parse(
     {
         "title": TITLE,
         "figure": [

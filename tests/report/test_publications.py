@@ -12,7 +12,7 @@ from made import frame, run
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.report import publications
+from pepr_mlops.report.figures import publications
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
 
 COLUMNS = ["year", "name", "region", "papers", "population"]

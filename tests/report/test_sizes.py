@@ -11,7 +11,7 @@ from made import frame, run
 from scipy import stats
 
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.report import sizes
+from pepr_mlops.report.figures import sizes
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
 from pepr_mlops.tracking import read
 

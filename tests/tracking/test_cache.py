@@ -19,11 +19,11 @@ from made import frame, logged, run
 from mlflow import MlflowClient
 from pandas.testing import assert_frame_equal
 
-from pepr_mlops import view
 from pepr_mlops.cli import main
 from pepr_mlops.comparison import Comparison, Question, compare, intervals, prepare, score_sets
 from pepr_mlops.comparison.pepr import Bounds
 from pepr_mlops.files import cache_folder
+from pepr_mlops.report import sources
 from pepr_mlops.tracking import read
 from pepr_mlops.tracking.read import cache
 
@@ -461,7 +461,7 @@ def test_commands_and_reports_draw_once(
         assert not left.value.code
         told.append(capsys.readouterr())
     assert told[0] == told[1]
-    source = view.read(["derma"], tracking_uri=store)
-    prepared, _ = view.sort(source, Question())
-    assert len(view.material(source, prepared, Question()).models) == 6
+    source = sources.read(["derma"], tracking_uri=store)
+    prepared, _ = sources.sort(source, Question())
+    assert len(sources.material(source, prepared, Question()).models) == 6
     assert drawn == [6]

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.categories import NEITHER, STYLES, WORDS, correlation, marker, short
+from pepr_mlops.report.figures.categories import NEITHER, STYLES, WORDS, correlation, marker, short
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title, cost_unit
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

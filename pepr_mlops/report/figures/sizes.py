@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from pepr_mlops.comparison import intervals
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.categories import (
+from pepr_mlops.report.figures.categories import (
     chosen_sets,
     effect,
     p_value,
@@ -22,8 +22,8 @@ from pepr_mlops.report.categories import (
     words,
     wrapped,
 )
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from pepr_mlops.report import (
+from pepr_mlops.report.figures import (
     categories,
     conditions,
     curves,
     energy,
+    parameters,
     plane,
     publications,
     ranking,
     sensitivity,
     sizes,
-    space,
 )
 
 # Those of one comparison set have `panel(material, options, comparison_set)`, the others, which
@@ -24,7 +24,7 @@ OF_A_SET: dict[str, ModuleType] = {
     "plane": plane,
     "curves": curves,
     "sensitivity": sensitivity,
-    "space": space,
+    "space": parameters,
     "energy": energy,
 }
 KINDS: dict[str, ModuleType] = {

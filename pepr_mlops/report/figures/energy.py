@@ -10,9 +10,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.names import COMPONENTS, PHASES
-from pepr_mlops.report import curves, theme
+from pepr_mlops.report import theme
+from pepr_mlops.report.figures import curves
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw, performance_name
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

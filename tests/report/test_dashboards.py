@@ -11,13 +11,13 @@ import pytest
 from conftest import ROOT
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.report import board
-from pepr_mlops.report.kinds import KINDS
+from pepr_mlops.report import dashboards
+from pepr_mlops.report.figures import KINDS
 
 
 def test_the_shipped_ones_are_three_and_every_kind_is_shown_by_one() -> None:
-    assert list(board.shipped()) == ["budget", "default", "paper"]
-    shown = {f.kind for name in board.shipped() for f in board.load(name).figures}
+    assert list(dashboards.shipped()) == ["budget", "default", "paper"]
+    shown = {f.kind for name in dashboards.shipped() for f in dashboards.load(name).figures}
     assert shown == set(KINDS)
 
 
@@ -29,9 +29,9 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         'resources = ["inference/gmacs"]\nmixed = "stratify"\n'
         '[[figure]]\nkind = "plane"\naxis = "cost"\ntitle = "What it costs"\n'
     )
-    found = board.load(str(path))
+    found = dashboards.load(str(path))
     assert (found.title, found.resources, found.normalisation) == ("Ours", ("M", "E"), "robust")
-    assert found.experiments["imagenet"] == board.Beside(("inference/gmacs",), "stratify")
+    assert found.experiments["imagenet"] == dashboards.Beside(("inference/gmacs",), "stratify")
     (figure,) = found.figures
     assert (figure.kind, figure.title, figure.options.axis) == ("plane", "What it costs", "cost")
 
@@ -61,13 +61,13 @@ def test_a_wrong_key_is_named_with_the_file_and_the_valid_ones(
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(WrongUse, match=said) as error:
-        board.load(str(path))
+        dashboards.load(str(path))
     assert "own.toml" in str(error.value)
 
 
 def test_neither_a_name_nor_a_file() -> None:
     with pytest.raises(WrongUse, match="one of budget, default, paper; did you mean 'paper'"):
-        board.load("papier")
+        dashboards.load("papier")
 
 
 def test_a_wheel_carries_the_dashboards_and_the_page(tmp_path: Path) -> None:
@@ -75,5 +75,5 @@ def test_a_wheel_carries_the_dashboards_and_the_page(tmp_path: Path) -> None:
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"pepr_mlops/dashboards/{n}.toml" for n in board.shipped()} <= names
+    assert {f"pepr_mlops/dashboards/{n}.toml" for n in dashboards.shipped()} <= names
     assert {f"pepr_mlops/report/page.{kind}" for kind in ("html", "css", "js")} <= names

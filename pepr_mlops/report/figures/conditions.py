@@ -15,7 +15,7 @@ from pepr_mlops.comparison import intervals
 from pepr_mlops.comparison.conditions import NOT_KNOWN
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.categories import (
+from pepr_mlops.report.figures.categories import (
     averaged,
     chosen_sets,
     effect,
@@ -25,8 +25,8 @@ from pepr_mlops.report.categories import (
     words,
     wrapped,
 )
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

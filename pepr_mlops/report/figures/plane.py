@@ -12,7 +12,9 @@ import plotly.graph_objects as go
 
 from pepr_mlops.comparison import pepr, selection
 from pepr_mlops.names import PERFORMANCE, RESOURCES
-from pepr_mlops.report import curves, theme
+from pepr_mlops.report import theme
+from pepr_mlops.report.figures import curves
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import (
     Material,
     NothingToDraw,
@@ -20,7 +22,6 @@ from pepr_mlops.report.material import (
     cost_unit,
     performance_name,
 )
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

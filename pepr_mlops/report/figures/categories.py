@@ -18,6 +18,7 @@ from pepr_mlops.comparison.intervals import FEWEST, sizes
 from pepr_mlops.errors import nearest
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import (
     KEYS,
     Material,
@@ -25,7 +26,6 @@ from pepr_mlops.report.material import (
     cost_title,
     performance_name,
 )
-from pepr_mlops.report.panel import Panel
 
 _EXACT = 7  # points at most, for which the p value is counted out
 

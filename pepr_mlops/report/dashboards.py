@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pepr_mlops.comparison.pepr import METHODS
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.files import read_toml
-from pepr_mlops.report.kinds import KINDS
+from pepr_mlops.report.figures import KINDS
 
 
 @dataclass(frozen=True)

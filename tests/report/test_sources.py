@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from made import logged, run
 
-from pepr_mlops import view
 from pepr_mlops.comparison import Question
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.report.board import Beside
+from pepr_mlops.report import sources
+from pepr_mlops.report.dashboards import Beside
 
 
 @pytest.fixture
@@ -21,48 +21,48 @@ def two(store: str) -> str:
 
 
 def test_what_is_asked_for_and_what_is_beside_it(two: str) -> None:
-    source = view.read(["derma"], ["old", "absent", "derma"], tracking_uri=two)
+    source = sources.read(["derma"], ["old", "absent", "derma"], tracking_uri=two)
     assert list(source.runs) == ["derma", "old"]
     assert source.missing == ("absent",)
     assert source.run_page is None
     assert set(source.epochs["run_id"]) == set(source.runs["derma"]["run_id"])
     question = Question(resources=("E", "T"), weights=(0.5, 0.5), draws=20)
-    prepared, notes = view.sort(source, question, {"old": Beside(resources=("M",))})
+    prepared, notes = sources.sort(source, question, {"old": Beside(resources=("M",))})
     assert notes == ["absent is not on this server and cannot be shown beside the others"]
-    found = view.material(source, prepared, question)
+    found = sources.material(source, prepared, question)
     assert found.main_sets == ["derma"]
     assert found.sets["scored_by"].tolist() == ["E+T", "M"]
     assert isinstance(found.publications, pd.DataFrame) is False
 
 
 def test_weights_and_alpha_need_no_new_sorting(two: str) -> None:
-    source = view.read(["derma"], tracking_uri=two)
-    prepared, _ = view.sort(source, Question(draws=20))
+    source = sources.read(["derma"], tracking_uri=two)
+    prepared, _ = sources.sort(source, Question(draws=20))
     for alpha in (1.0, 3.0):
-        rows = view.material(source, prepared, Question(alpha=alpha, draws=20)).models
+        rows = sources.material(source, prepared, Question(alpha=alpha, draws=20)).models
         expected = {"a": 0.8, "b": alpha * 0.8 / (alpha + 1)}
         assert rows.set_index("model")["score"].to_dict() == pytest.approx(expected)
 
 
 def test_only_what_was_asked_for_may_fail(two: str) -> None:
     logged(two, run("c", precision="bf16", tags={"pepr.experiment": "old"}), "old")
-    source = view.read(["derma"], ["old"], tracking_uri=two)
-    prepared, notes = view.sort(source, Question(), {"old": Beside()})
+    source = sources.read(["derma"], ["old"], tracking_uri=two)
+    prepared, notes = sources.sort(source, Question(), {"old": Beside()})
     assert list(prepared) == ["derma"]
     assert "old cannot be shown beside the others: experiment: old mixes precision" in notes[0]
-    prepared, notes = view.sort(source, Question(), {"old": Beside(mixed="stratify")})
+    prepared, notes = sources.sort(source, Question(), {"old": Beside(mixed="stratify")})
     assert notes == []
-    assert view.material(source, prepared, Question()).sets_of(["old"]) == [
+    assert sources.material(source, prepared, Question()).sets_of(["old"]) == [
         "old [precision=bf16]",
         "old [precision=fp32]",
     ]
     with pytest.raises(WrongUse, match="mixes precision"):
-        view.sort(view.read(["old"], tracking_uri=two), Question())
+        sources.sort(sources.read(["old"], tracking_uri=two), Question())
     with pytest.raises(WorkFailed, match="no run can be compared"):
-        view.sort(view.read(["derma"], tracking_uri=two), Question(resources=("C",)))
+        sources.sort(sources.read(["derma"], tracking_uri=two), Question(resources=("C",)))
 
 
 def test_a_run_has_a_page_where_the_server_has_pages(server: str) -> None:
     logged(server, run("a", tags={"pepr.experiment": "paged"}), "paged")
-    source = view.read(["paged"], tracking_uri=server)
+    source = sources.read(["paged"], tracking_uri=server)
     assert source.run_page == f"{server}/#/runs/"

@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison.intervals import interval_texts
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, cost_title, cost_unit, performance_name
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

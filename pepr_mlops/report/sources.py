@@ -10,7 +10,7 @@ import pandas as pd
 from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import PeprError, WrongUse
-from pepr_mlops.report.board import Beside
+from pepr_mlops.report.dashboards import Beside
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
 from pepr_mlops.tracking import read as query
 from pepr_mlops.tracking.read import cache

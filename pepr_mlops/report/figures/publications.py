@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.report import theme
-from pepr_mlops.report.categories import short, wrapped
+from pepr_mlops.report.figures.categories import short, wrapped
+from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.report.panel import Panel
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from made import material, run
 from PIL import Image
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.report import plane
-from pepr_mlops.report.export import images
-from pepr_mlops.report.panel import Panel
+from pepr_mlops.report.figures import plane
+from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.images import images
 
 
 @pytest.fixture
