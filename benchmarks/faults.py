@@ -27,9 +27,9 @@ import psutil
 from common import machine, write
 from search import MODELS
 
-from pepr_mlops import sweeper
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
+from pepr_mlops.sweep import sweep as sweeper
 from pepr_mlops.tracking import read
 
 EXPERIMENT = "pneumonia"

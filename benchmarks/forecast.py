@@ -23,8 +23,9 @@ import click
 import pandas as pd
 from common import machine, write
 
-from pepr_mlops import RunSpec, sweeper
+from pepr_mlops import RunSpec
 from pepr_mlops.data import identify_all
+from pepr_mlops.sweep import sweep
 from pepr_mlops.tracking.read import load_epochs, load_runs
 
 # model, pixels, images of a batch, share of the training set
@@ -75,9 +76,9 @@ def main(data_root: Path | None, runs: int, epochs: int, out: Path | None) -> No
     ]
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        sweeper.run(
+        sweep.run(
             identify_all(named),
-            sweeper.Settings(tracking_uri=uri, checkpoints=Path(folder) / "checkpoints"),
+            sweep.Settings(tracking_uri=uri, checkpoints=Path(folder) / "checkpoints"),
             lambda status: None,
             lambda report: click.echo(f"{report.spec.model}: {report.reason}", err=True),
         )

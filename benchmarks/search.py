@@ -18,12 +18,11 @@ import click
 import pandas as pd
 from common import machine, write
 
-from pepr_mlops import sweeper
 from pepr_mlops.comparison import pepr
-from pepr_mlops.sweep import plan
+from pepr_mlops.sweep import plan, sweep
 from pepr_mlops.sweep.driver import Ended
+from pepr_mlops.sweep.engine import Report
 from pepr_mlops.sweep.frugal import Objective
-from pepr_mlops.sweep.tasks import Report
 
 MODELS = (
     *("resnet18d", "resnet10t", "mobilenetv2_050", "mobilenetv3_small_050", "lcnet_050"),
@@ -39,7 +38,7 @@ MODELS = (
 @click.option("--top", default=3)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(data_root: Path, models: int, epochs: int, top: int, out: Path | None) -> None:
-    specs = sweeper.jobs(
+    specs = sweep.jobs(
         {
             "model": list(MODELS[:models]),
             "dataset": "pneumonia",
@@ -53,7 +52,7 @@ def main(data_root: Path, models: int, epochs: int, top: int, out: Path | None) 
     )
     with tempfile.TemporaryDirectory() as folder:
         searching = _settings(Path(folder) / "frugal")
-        search = sweeper.frugal(specs, searching, "E", Objective(top=top))
+        search = sweep.frugal(specs, searching, "E", Objective(top=top))
         sought, search_s = _sweep(specs, searching, search)
         every, all_s = _sweep(specs, _settings(Path(folder) / "all"), plan.exhaustive)
         found = search.verdict(sought.jobs, sought.runs)
@@ -81,17 +80,17 @@ def main(data_root: Path, models: int, epochs: int, top: int, out: Path | None) 
     )
 
 
-def _settings(folder: Path) -> sweeper.Settings:
+def _settings(folder: Path) -> sweep.Settings:
     folder.mkdir()
-    return sweeper.Settings(f"sqlite:///{folder}/mlflow.db", folder / "checkpoints")
+    return sweep.Settings(f"sqlite:///{folder}/mlflow.db", folder / "checkpoints")
 
 
-def _sweep(specs: Any, settings: sweeper.Settings, strategy: Any) -> tuple[Ended, float]:
+def _sweep(specs: Any, settings: sweep.Settings, strategy: Any) -> tuple[Ended, float]:
     def told(report: Report) -> None:
         click.echo(f"{report.spec.model} {report.reason} {report.error or ''}", err=True)
 
     started = time.perf_counter()
-    ended = sweeper.run(specs, settings, lambda status: None, told, strategy)
+    ended = sweep.run(specs, settings, lambda status: None, told, strategy)
     assert not ended.errors, ended.errors
     return ended, time.perf_counter() - started
 

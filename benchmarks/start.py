@@ -27,9 +27,9 @@ from common import machine, write
 
 from pepr_mlops import data
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.sweep.local import LocalEngine
-from pepr_mlops.sweep.tasks import Task
-from pepr_mlops.worker import Worker
+from pepr_mlops.sweep.engine import Task
+from pepr_mlops.sweep.local_engine import LocalEngine
+from pepr_mlops.sweep.worker import Worker
 
 _ROOT = Path(__file__).parents[1]
 _PEPR = [sys.executable, "-m", "pepr_mlops"]
@@ -167,7 +167,7 @@ def _jobs(folder: Path, repeats: int) -> dict[str, Any]:
 
 def _sweep(uri: str, folder: Path) -> tuple[LocalEngine, float]:
     """The engine of a sweep on this machine, and the seconds until its first job has begun."""
-    from pepr_mlops.sweeper import preloaded
+    from pepr_mlops.sweep.sweep import preloaded
 
     started = time.perf_counter()
     worker = Worker(uri, folder / "checkpoints")

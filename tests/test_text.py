@@ -14,9 +14,9 @@ from pepr_mlops import tracking
 from pepr_mlops.cli import run_command
 from pepr_mlops.cli.asked import typed
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, one_line, trace
+from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.text import address, cell, file_name, matches, printable, secrets, without_password
 from pepr_mlops.tracking import read
-from pepr_mlops.worker import Worker
 
 PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
 SECRET = "S3cret"

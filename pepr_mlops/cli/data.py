@@ -159,9 +159,9 @@ def identify(
     data_root: str | None,
     tracking_uri: str | None,
 ) -> None:
-    from pepr_mlops import sweeper
+    from pepr_mlops.sweep import sweep
 
-    found, absent = sweeper.identify(
+    found, absent = sweep.identify(
         experiments, dataset=dataset, data_root=data_root, tracking_uri=tracking_uri
     )
     counts = {

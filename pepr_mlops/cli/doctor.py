@@ -122,7 +122,7 @@ def _folders() -> dict[str, Path]:
 
     from pepr_mlops.data.medmnist import folder_of
     from pepr_mlops.files import cache_folder
-    from pepr_mlops.sweeper import default_checkpoints
+    from pepr_mlops.sweep.sweep import default_checkpoints
     from pepr_mlops.tracking import journal
 
     return {

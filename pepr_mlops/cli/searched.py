@@ -14,7 +14,7 @@ from pepr_mlops.sweep.frugal import Objective, Verdict, requests
 from pepr_mlops.sweep.replay import Found
 from pepr_mlops.sweep.replay import replay as search_again
 from pepr_mlops.sweep.search import Search
-from pepr_mlops.sweeper import Recorded, recorded
+from pepr_mlops.sweep.sweep import Recorded, recorded
 from pepr_mlops.train.progress import seconds_text
 
 

@@ -18,7 +18,7 @@ from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
     from pepr_mlops.sweep.frugal import Objective
-    from pepr_mlops.sweeper import Settings
+    from pepr_mlops.sweep.sweep import Settings
 
 _EXAMPLE = """
     \b
@@ -199,7 +199,7 @@ def _settings(
     **same: Any,
 ) -> Settings:
     from pepr_mlops.sweep.driver import Limits
-    from pepr_mlops.sweeper import Settings
+    from pepr_mlops.sweep.sweep import Settings
 
     for name, value in (("budget_wh", budget_wh), ("stale_after", stale_s)):
         if value is not None and not 0 < value < float("inf"):

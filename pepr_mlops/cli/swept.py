@@ -18,10 +18,10 @@ from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan
 from pepr_mlops.sweep.driver import Ended, Status
+from pepr_mlops.sweep.engine import NOTE, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import Search
-from pepr_mlops.sweep.tasks import NOTE, Report
-from pepr_mlops.sweeper import (
+from pepr_mlops.sweep.sweep import (
     Settings,
     default_checkpoints,
     downloads,
@@ -97,7 +97,7 @@ def run(
 
     With `sought` it is a frugal search.
     """
-    from pepr_mlops.sweeper import run as sweep
+    from pepr_mlops.sweep.sweep import run as sweep
 
     specs = jobs(grid)
     search = None if sought is None else frugal(specs, settings, *sought)

@@ -15,7 +15,7 @@ from pepr_mlops.errors import WorkFailed
 from pepr_mlops.process import lives
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
-from pepr_mlops.sweep.tasks import NOTE, TRANSIENT, Engine, Report, Task
+from pepr_mlops.sweep.engine import NOTE, TRANSIENT, Engine, Report, Task
 
 _LOOK_EVERY_S = 5.0  # at the tracking server, for what running jobs have logged
 _BACK_OFF_S = 2.0  # after a task that another process was quicker to take

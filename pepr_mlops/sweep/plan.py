@@ -14,7 +14,7 @@ import pandas as pd
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import PHASES
 from pepr_mlops.spec import SWEPT, Job, RunSpec, as_text
-from pepr_mlops.sweep.tasks import FINAL, Task
+from pepr_mlops.sweep.engine import FINAL, Task
 from pepr_mlops.tracking.ownership import Claim
 
 _MOST = 100_000  # jobs

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pepr_mlops.errors import WorkFailed, WrongUse, one_line
-from pepr_mlops.sweep.tasks import Report, Task, Work
+from pepr_mlops.sweep.engine import Report, Task, Work
 
 _CONNECT_S = 5.0
 _NOT_FOR_JOBS = "MLFLOW_RUN_ID"  # the run of the sweep itself, under `mlflow run`

@@ -19,8 +19,8 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
+from pepr_mlops.sweep.engine import Task
 from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
-from pepr_mlops.sweep.tasks import Task
 
 _WH, _S = "energy/train_wh", "time/train_s"
 HISTORY = (PERFORMANCE, _WH, _S)

@@ -14,9 +14,9 @@ from made import job, logged, run
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from pepr_mlops import sweeper
 from pepr_mlops.cli import main, swept
-from pepr_mlops.sweep.tasks import NOTE, Report, Task
+from pepr_mlops.sweep import sweep
+from pepr_mlops.sweep.engine import NOTE, Report, Task
 
 # P after each of four epochs and energy in Wh of all four. R is energy / 80.
 CURVES = {
@@ -112,7 +112,7 @@ class Engine:
 def engine(store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     monkeypatch.setenv("PEPR_CHECKPOINTS", str(tmp_path))
     made = Engine(store)
-    monkeypatch.setattr("pepr_mlops.sweeper._engine", lambda *given: made)
+    monkeypatch.setattr("pepr_mlops.sweep.sweep._engine", lambda *given: made)
     return made
 
 
@@ -269,7 +269,7 @@ def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapola
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:
     """From 1 and 3 Wh of two models of other sizes."""
-    (job,) = sweeper.jobs({"model": "resnet18d", "dataset": "digits"})
+    (job,) = sweep.jobs({"model": "resnet18d", "dataset": "digits"})
     for model, wh, size in (("resnet10t", 1.0, 6_000_000), ("tinynet_e", 3.0, 3_000_000)):
         of_model = replace(job, model=model)
         tags = {

@@ -12,7 +12,7 @@ from made import frame, job, run
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import driver, plan
-from pepr_mlops.sweep.tasks import Report, Task
+from pepr_mlops.sweep.engine import Report, Task
 
 SPECS = [job(model=model) for model in "abc"]
 

@@ -13,10 +13,10 @@ from made import frame, job, run
 
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.sweep import driver, plan
+from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.sweep.frugal import Objective, Observed, requests
 from pepr_mlops.sweep.replay import Curves, recorded, replay
 from pepr_mlops.sweep.search import HISTORY, Search, check
-from pepr_mlops.sweep.tasks import Report, Task
 
 EPOCHS = 4
 SPECS = {name: job(model=name, epochs=EPOCHS) for name in ("a", "b", "c")}

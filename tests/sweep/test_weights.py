@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pepr_mlops import sweeper
 from pepr_mlops.cli import main
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.search import check
 from pepr_mlops.sweep.weights import choose
 
@@ -51,11 +51,11 @@ def folder(tmp_path: Path) -> Path:
 def test_jobs_are_those_of_a_file_given_for_each_model(folder: Path) -> None:
     models = {"resnet18d": "resnet18d.safetensors", "resnet10t": "resnet10t.c3_in1k.pth"}
     grid = {"model": list(models), "dataset": "digits", "seed": [0, 1]}
-    found = sweeper.jobs({**grid, "weights_dir": str(folder)})
+    found = sweep.jobs({**grid, "weights_dir": str(folder)})
     by_hand = [
         job
         for model, name in models.items()
-        for job in sweeper.jobs({**grid, "model": model, "weights": str(folder / name)})
+        for job in sweep.jobs({**grid, "model": model, "weights": str(folder / name)})
     ]
     assert found == by_hand
     assert [job.fingerprint for job in found] == [job.fingerprint for job in by_hand]
@@ -65,7 +65,7 @@ def test_jobs_are_those_of_a_file_given_for_each_model(folder: Path) -> None:
 def test_jobs_that_differ_in_weights_alone_are_no_search(folder: Path) -> None:
     files = [str(path) for path in folder.iterdir()]
     with pytest.raises(WrongUse, match="differ in weights"):
-        check(sweeper.jobs({"model": "resnet18d", "dataset": "digits", "weights": files}), "E")
+        check(sweep.jobs({"model": "resnet18d", "dataset": "digits", "weights": files}), "E")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_cannot_be_is_told_before_the_first_job(
 ) -> None:
     asked = {"model": "resnet18d", "dataset": "digits", "weights_dir": str(folder), **grid}
     with pytest.raises(WrongUse, match=said):
-        sweeper.jobs(asked)
+        sweep.jobs(asked)
 
 
 def test_a_dry_run_with_a_folder_of_weights_downloads_nothing(

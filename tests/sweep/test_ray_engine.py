@@ -19,10 +19,10 @@ import pytest
 from made import job, logging
 from mlflow import MlflowClient
 
-from pepr_mlops import sweeper
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.sweep import sweep
+from pepr_mlops.sweep.engine import Report, Task, Work
 from pepr_mlops.sweep.ray_engine import RayEngine
-from pepr_mlops.sweep.tasks import Report, Task, Work
 
 JOBS = [Task(job(seed=seed)) for seed in range(4)]
 
@@ -296,7 +296,7 @@ def test_a_job_goes_on_elsewhere_when_its_node_vanishes(
         "pretrained": False,
         "device": "cpu",
     }
-    specs = sweeper.jobs(grid)
+    specs = sweep.jobs(grid)
     removed: list[str] = []
     reports: list[Report] = []
     over = threading.Event()
@@ -314,11 +314,11 @@ def test_a_job_goes_on_elsewhere_when_its_node_vanishes(
 
     remover = threading.Thread(target=remove)
     remover.start()
-    settings = sweeper.Settings(
+    settings = sweep.Settings(
         store, tmp_path / "checkpoints", engine="ray", address=cluster.address
     )
     try:
-        done = sweeper.run(specs, settings, lambda _: None, reports.append)
+        done = sweep.run(specs, settings, lambda _: None, reports.append)
     finally:
         over.set()
         remover.join()

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnC
 from pathlib import Path
 
 from pepr_mlops.process import ends_at_once, uninterrupted
-from pepr_mlops.sweep.tasks import NOTE, Report, Task, Work
+from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 
 from pepr_mlops.spec import Job
-from pepr_mlops.sweep.local import LocalEngine
-from pepr_mlops.sweep.tasks import Report, Task
+from pepr_mlops.sweep.engine import Report, Task
+from pepr_mlops.sweep.local_engine import LocalEngine
 
 
 def _work(task: Task, say: Callable[[str], None]) -> Report:

@@ -21,12 +21,12 @@ with importing(device.load_torch):
 
     import pepr_mlops.costs.tags
     import pepr_mlops.data
+    import pepr_mlops.sweep.worker
     import pepr_mlops.tracking
     import pepr_mlops.train.checkpoint
     import pepr_mlops.train.job
     import pepr_mlops.train.loop
-    import pepr_mlops.train.models
-    import pepr_mlops.worker  # noqa: F401
+    import pepr_mlops.train.models  # noqa: F401
 
 _me = os.getpid()
 _pages = memory.file_pages()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.process import importing, lives, this_process
-from pepr_mlops.sweep.tasks import Report, Task
+from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.ownership import STALE_S
 from pepr_mlops.train.progress import Printed, seconds_text

@@ -15,12 +15,13 @@ from made import logged, logging, run
 from mlflow import MlflowClient
 
 import pepr_mlops
-from pepr_mlops import RunSpec, sweeper
+from pepr_mlops import RunSpec
 from pepr_mlops.costs import device
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.driver import Limits
+from pepr_mlops.sweep.engine import Report
 from pepr_mlops.sweep.selectors import models
-from pepr_mlops.sweep.tasks import Report
 from pepr_mlops.tracking.read import load_epochs
 
 
@@ -43,31 +44,31 @@ def test_models_by_name_glob_and_category() -> None:
 
 def test_models_and_data_must_exist() -> None:
     with pytest.raises(WrongUse, match="timm has no 'resnet81'"):
-        sweeper.jobs({"model": ["resnet18d", "resnet81"], "dataset": "digits"})
+        sweep.jobs({"model": ["resnet18d", "resnet81"], "dataset": "digits"})
     with pytest.raises(WrongUse, match="dataset: 'digit' is neither"):
-        sweeper.jobs({"dataset": ["digits", "digit"]})
+        sweep.jobs({"dataset": ["digits", "digit"]})
 
 
 def test_a_folder_is_the_same_from_everywhere_and_of_one_project(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shapes.parent)
-    (spec,) = sweeper.jobs({"dataset": f"./{shapes.name}"})
-    assert spec == sweeper.jobs({"dataset": str(shapes)})[0]
-    assert sweeper.jobs({"dataset": "digits"})[0].dataset == "digits"
+    (spec,) = sweep.jobs({"dataset": f"./{shapes.name}"})
+    assert spec == sweep.jobs({"dataset": str(shapes)})[0]
+    assert sweep.jobs({"dataset": "digits"})[0].dataset == "digits"
 
 
 def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.train.models.cached_models", set)
-    specs = sweeper.jobs(
+    specs = sweep.jobs(
         {"model": ["resnet18d", "dla46x_c"], "dataset": "derma", "data_root": str(tmp_path)}
     )
     # (11,708,744 + 1,068,440) weights of 4 bytes
-    assert sweeper.downloads(specs) == (
+    assert sweep.downloads(specs) == (
         f"weights of 2 models, about 0.051 GB; dermamnist_224.npz to {tmp_path}"
     )
-    scratch = sweeper.jobs({"dataset": "digits", "pretrained": False})
-    assert sweeper.downloads(scratch) == "nothing"
+    scratch = sweep.jobs({"dataset": "digits", "pretrained": False})
+    assert sweep.downloads(scratch) == "nothing"
 
 
 def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
@@ -84,8 +85,8 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
         "device": "cpu",
         "batch_size": 8,
     }
-    specs = sweeper.jobs(grid)
-    settings = sweeper.Settings(store, tmp_path / "checkpoints", limits=Limits(retries=1))
+    specs = sweep.jobs(grid)
+    settings = sweep.Settings(store, tmp_path / "checkpoints", limits=Limits(retries=1))
     reports: list[Report] = []
     killed = threading.Event()
 
@@ -98,7 +99,7 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        ended = sweeper.run(specs, settings, lambda _: None, reports.append)
+        ended = sweep.run(specs, settings, lambda _: None, reports.append)
     finally:
         killed.set()
         killer.join()
@@ -118,7 +119,7 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
     assert not list((tmp_path / "checkpoints").glob("*/state.pt"))
 
     reports.clear()
-    assert list(sweeper.run(specs, settings, lambda _: None, reports.append).jobs["state"]) == [
+    assert list(sweep.run(specs, settings, lambda _: None, reports.append).jobs["state"]) == [
         "done"
     ]
     assert reports == []
@@ -148,13 +149,13 @@ def test_what_is_done_goes_by_what_the_files_hold(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    settings = sweeper.Settings(store, tmp_path / "checkpoints")
-    sweeper.run(
-        sweeper.jobs({**TINY, "dataset": str(shapes)}), settings, lambda _: None, lambda _: None
+    settings = sweep.Settings(store, tmp_path / "checkpoints")
+    sweep.run(
+        sweep.jobs({**TINY, "dataset": str(shapes)}), settings, lambda _: None, lambda _: None
     )
 
     def state(dataset: Path) -> tuple[str, list[str]]:
-        now = sweeper.look(sweeper.jobs({**TINY, "dataset": str(dataset)}), settings)
+        now = sweep.look(sweep.jobs({**TINY, "dataset": str(dataset)}), settings)
         return now.jobs["state"].iloc[0], list(now.notes)
 
     moved, other = tmp_path / "moved" / "shapes", tmp_path / "other" / "shapes"
@@ -171,7 +172,7 @@ def test_what_is_done_goes_by_what_the_files_hold(
         ["shapes has runs on the same images; --experiment shapes counts them as done"],
     )
     # both in one sweep are two jobs, and a copy is none of its own
-    both = sweeper.jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
+    both = sweep.jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
     assert [job.dataset for job in both] == [str(shapes), str(other)]
 
     client = MlflowClient(store)
@@ -185,7 +186,7 @@ def test_what_is_done_goes_by_what_the_files_hold(
     (shapes / "test" / "dark" / "00.png").unlink()
     assert state(shapes) == ("pending", ["1 earlier run used other images: not counted as done"])
 
-    found, absent = sweeper.identify(["shapes"], dataset=str(moved), tracking_uri=store)
+    found, absent = sweep.identify(["shapes"], dataset=str(moved), tracking_uri=store)
     assert absent == []
     assert list(found.same) == [run_id]
     assert client.get_run(run_id).data.tags["pepr.data_digest"] == found.same[run_id].data_digest
@@ -197,21 +198,21 @@ def test_doubtful_images_are_told_before_a_sweep_and_with_strict_refused(
 ) -> None:
     for i in range(3):
         shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"val/dark/copy{i}.png")
-    specs = sweeper.jobs({**TINY, "dataset": ["digits", str(shapes)], "seed": [0, 1]})
-    settings = sweeper.Settings(store, tmp_path / "checkpoints")
-    assert sweeper.look(specs, settings).notes == [
+    specs = sweep.jobs({**TINY, "dataset": ["digits", str(shapes)], "seed": [0, 1]})
+    settings = sweep.Settings(store, tmp_path / "checkpoints")
+    assert sweep.look(specs, settings).notes == [
         "shapes: 3 of 15 images of val are also in train: validation scores are less "
         "reliable than they look; test scores are unaffected"
     ]
     strict = replace(settings, strict=True)
     refused = "dataset: shapes: 3 of 15 images of val are also in train"
     with pytest.raises(WrongUse, match=refused):
-        sweeper.look(specs, strict)
+        sweep.look(specs, strict)
     with pytest.raises(WrongUse, match=refused):
-        sweeper.run(specs, strict, print, print)
+        sweep.run(specs, strict, print, print)
     assert MlflowClient(store).search_experiments(filter_string="name = 'shapes'") == []
-    (sound, _) = sweeper.jobs({**TINY, "dataset": "digits", "seed": [0, 1]})
-    assert sweeper.look([sound], strict).notes == []
+    (sound, _) = sweep.jobs({**TINY, "dataset": "digits", "seed": [0, 1]})
+    assert sweep.look([sound], strict).notes == []
 
 
 def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
@@ -222,26 +223,26 @@ def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
     monkeypatch.chdir("/")
     client = MlflowClient(store)
     run_id = _as_of_before(client, store)
-    found, absent = sweeper.identify(["shapes"], tracking_uri=store)
+    found, absent = sweep.identify(["shapes"], tracking_uri=store)
     assert (list(found.same), absent) == ([run_id], [])
     _as_of_before(client, store)
     shapes.rename(tmp_path / "moved")
-    found, absent = sweeper.identify(["shapes"], tracking_uri=store)
+    found, absent = sweep.identify(["shapes"], tracking_uri=store)
     assert (found.unknown, absent) == ((run_id,), [str(shapes)])
 
 
 def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes: Path) -> None:
-    settings = sweeper.Settings(store)
-    (job,) = sweeper.jobs({**TINY, "dataset": str(shapes)})
+    settings = sweep.Settings(store)
+    (job,) = sweep.jobs({**TINY, "dataset": str(shapes)})
     tags = {"pepr.spec": job.earlier_fingerprint, "pepr.data_digest": None}
     logged(store, run(**{**job.values(), "tags": {**tags, "pepr.experiment": "shapes"}}), "shapes")
-    now = sweeper.look([job], settings)
+    now = sweep.look([job], settings)
     assert now.jobs["state"].tolist() == ["pending"]
     assert now.notes == [
         "1 earlier run may have used other images or weights, which cannot be checked: not counted "
         "as done"
     ]
-    found, _ = sweeper.identify(["shapes"], tracking_uri=store)
+    found, _ = sweep.identify(["shapes"], tracking_uri=store)
     assert (len(found.same), len(found.other), len(found.unknown)) == (0, 0, 1)
 
 
@@ -249,8 +250,8 @@ def test_graphs_are_refused_before_a_sweep_begins_where_there_is_no_gpu(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "gpu_slots", lambda: [])
-    specs = sweeper.jobs(
+    specs = sweep.jobs(
         {"model": "resnet18d", "dataset": "digits", "launch": "graph", "pretrained": False}
     )
     with pytest.raises(WrongUse, match="launch: graph needs an NVIDIA GPU, and there is none"):
-        sweeper.run(specs, sweeper.Settings(tracking_uri=store), print, print)
+        sweep.run(specs, sweep.Settings(tracking_uri=store), print, print)

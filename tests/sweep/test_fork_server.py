@@ -20,9 +20,9 @@ import pytest
 
 from pepr_mlops.costs.memory import tells_pages
 from pepr_mlops.spec import Job
-from pepr_mlops.sweep import local
-from pepr_mlops.sweep.local import LocalEngine
-from pepr_mlops.sweep.tasks import Report, Task
+from pepr_mlops.sweep import local_engine
+from pepr_mlops.sweep.engine import Report, Task
+from pepr_mlops.sweep.local_engine import LocalEngine
 
 pytestmark = pytest.mark.skipif(not tells_pages(), reason="needs Linux")
 
@@ -60,10 +60,10 @@ def _work(task: Task, say: Callable[[str], None]) -> Report:
 def _first_engine() -> Iterator[None]:
     """Let an engine be the first of this process, which others have had before it."""
     forkserver._forkserver._stop()
-    local._served = None
+    local_engine._served = None
     yield
     forkserver._forkserver._stop()
-    local._served = None
+    local_engine._served = None
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def engine(_first_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """One for all tests: its nursery imports for ten seconds."""
     places = [{"CUDA_VISIBLE_DEVICES": "7"}]
     logs = tmp_path_factory.mktemp("logs")
-    engine = LocalEngine(_work, places, logs, ["mlflow", "pepr_mlops.nursery"])
+    engine = LocalEngine(_work, places, logs, ["mlflow", "pepr_mlops.sweep.fork_server"])
     yield engine
     engine.close()
 
@@ -131,8 +131,8 @@ _ALONE = """
 import signal, sys
 from pathlib import Path
 from pepr_mlops.spec import Job
-from pepr_mlops.sweep.local import LocalEngine
-from pepr_mlops.sweep.tasks import Task
+from pepr_mlops.sweep.local_engine import LocalEngine
+from pepr_mlops.sweep.engine import Task
 from test_nursery import _work
 
 if __name__ == "__main__":
@@ -171,7 +171,7 @@ def _alone(folder: Path, *preload: str) -> tuple[dict[str, Any], str]:
 def test_a_nursery_imports_what_its_sweep_would_and_ends_with_it_without_a_word(
     tmp_path: Path,
 ) -> None:
-    said, printed = _alone(tmp_path, "mlflow", "pepr_mlops.nursery")
+    said, printed = _alone(tmp_path, "mlflow", "pepr_mlops.sweep.fork_server")
     assert printed == ""
     assert said["loaded"] == ["mlflow", "timm", "torch"]
     assert 0.98 < said["resident"] < 1.1
@@ -192,10 +192,12 @@ def test_where_importing_fails_each_task_tries_by_itself(tmp_path: Path) -> None
 
 
 def test_jobs_are_born_with_the_store_they_log_to_and_no_other() -> None:
-    from pepr_mlops.sweeper import preloaded  # not for the tasks above, whose memory is looked at
+    from pepr_mlops.sweep.sweep import (
+        preloaded,  # not for the tasks above, whose memory is looked at
+    )
 
     sql = "mlflow.store.tracking.sqlalchemy_store"
     for uri in ("sqlite:///mlflow.db", "postgresql://a@b/c", "mysql+pymysql://a@b/c"):
-        assert preloaded(uri) == [sql, "pepr_mlops.nursery"]
+        assert preloaded(uri) == [sql, "pepr_mlops.sweep.fork_server"]
     for uri in ("http://localhost:5000", "HTTPS://host", "databricks", "./mlruns", "file:/a"):
-        assert preloaded(uri) == ["mlflow", "pepr_mlops.nursery"]
+        assert preloaded(uri) == ["mlflow", "pepr_mlops.sweep.fork_server"]

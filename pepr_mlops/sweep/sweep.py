@@ -19,12 +19,12 @@ from pepr_mlops.spec import FILES, Job, RunSpec
 from pepr_mlops.sweep import earlier, plan, replay, weights
 from pepr_mlops.sweep.driver import Ended, Limits, Status, Strategy, drive
 from pepr_mlops.sweep.earlier import Digests, Earlier
+from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.selectors import models
-from pepr_mlops.sweep.tasks import Engine, Report
+from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.tracking.server import resolved
-from pepr_mlops.worker import Worker
 
 if TYPE_CHECKING:
     from pepr_mlops.tracking.read import Input
@@ -402,7 +402,7 @@ def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoint
 
         (kind,) = kinds
         return RayEngine(worker, settings.address, {"cpu": False, "cuda": True}.get(kind))
-    from pepr_mlops.sweep.local import LocalEngine
+    from pepr_mlops.sweep.local_engine import LocalEngine
 
     slots = [] if kinds <= {"cpu", "mps"} else device.gpu_slots()
     if not slots and any(spec.launch == "graph" for spec in specs):
@@ -420,7 +420,7 @@ def preloaded(tracking_uri: str) -> list[str]:
         return []
     database = re.split(r"[+:]", tracking_uri.lower())[0] in _DATABASES
     store = "mlflow.store.tracking.sqlalchemy_store" if database else "mlflow"
-    return [store, "pepr_mlops.nursery"]
+    return [store, "pepr_mlops.sweep.fork_server"]
 
 
 @dataclass(frozen=True)

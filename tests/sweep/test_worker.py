@@ -14,11 +14,12 @@ import pytest
 import torch
 from made import job
 
-from pepr_mlops import data, worker
+from pepr_mlops import data
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.sweep.tasks import FINAL, TRANSIENT, Task
-from pepr_mlops.worker import Worker
+from pepr_mlops.sweep import worker
+from pepr_mlops.sweep.engine import FINAL, TRANSIENT, Task
+from pepr_mlops.sweep.worker import Worker
 
 CPU = torch.device("cpu")
 
@@ -32,7 +33,7 @@ def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 _HOLD = """
 import sys, tempfile, time, torch
 tempfile.tempdir = sys.argv[1]
-from pepr_mlops.worker import _alone
+from pepr_mlops.sweep.worker import _alone
 with _alone(torch.device("cpu"), "refuse", "3f2a9c10 (resnet18d)", print):
     print("has it", flush=True)
     time.sleep(float(sys.argv[2]))
