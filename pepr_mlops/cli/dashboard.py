@@ -66,7 +66,7 @@ def command(
     from contextlib import suppress
 
     from pepr_mlops.live import app
-    from pepr_mlops.live.guard import Guard
+    from pepr_mlops.live.access import Guard
     from pepr_mlops.report import dashboards
 
     guard = Guard.of(host, allowed)

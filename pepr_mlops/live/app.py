@@ -26,11 +26,12 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError, WrongUse, one_line, trace
-from pepr_mlops.live import layout, shown
-from pepr_mlops.live import state as states
+from pepr_mlops.live import content as shown
+from pepr_mlops.live import layout
+from pepr_mlops.live import view_state as states
+from pepr_mlops.live.access import Guard
+from pepr_mlops.live.cache import Knowledge
 from pepr_mlops.live.export import export
-from pepr_mlops.live.guard import Guard
-from pepr_mlops.live.knowledge import Knowledge
 from pepr_mlops.report import cautions, theme
 from pepr_mlops.report.dashboards import Board
 from pepr_mlops.report.figures.panel import Panel

@@ -7,9 +7,9 @@ from typing import Any
 
 from dash import dcc, html
 
-from pepr_mlops.live import state as states
-from pepr_mlops.live.shown import Table
-from pepr_mlops.live.state import State
+from pepr_mlops.live import view_state as states
+from pepr_mlops.live.content import Table
+from pepr_mlops.live.view_state import State
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.report.dashboards import Board
 from pepr_mlops.report.material import Material, cost_unit

@@ -18,7 +18,7 @@ from pepr_mlops.cli import asked
 from pepr_mlops.cli.sweep import read
 from pepr_mlops.comparison.pepr import Reference
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.live import state
+from pepr_mlops.live import view_state
 from pepr_mlops.spec import RunSpec, as_text
 from pepr_mlops.sweep import plan
 
@@ -183,7 +183,7 @@ def test_options_are_a_question_or_are_refused(**options: Any) -> None:
 # Addresses of the live page -----------------------------------------------------------------------
 
 _FIELD = st.tuples(
-    texts(*state._READERS),
+    texts(*view_state._READERS),
     texts("E", "E=5", "0.5,0.5", "performance=0.8", "2", "minmax", "allow", "M=inf", "T=nan"),
 )
 
@@ -192,16 +192,16 @@ _FIELD = st.tuples(
 def test_an_address_is_a_view_that_can_be_asked_for(given_: list[tuple[str, str]] | str) -> None:
     if isinstance(given_, list):
         given_ = "?" + urlencode(given_, errors="replace")
-    offered = state.offered(["inference/gmacs"])
-    default = state.State(experiments=("derma",))
-    view, _ = state.parse(given_, default, offered)
-    state.question(view, draws=0)  # raises for a view that cannot be asked for
-    assert math.fsum(state.shares(view)) == pytest.approx(1)
-    again, messages = state.parse(state.written(view, default), default, offered)
+    offered = view_state.offered(["inference/gmacs"])
+    default = view_state.State(experiments=("derma",))
+    view, _ = view_state.parse(given_, default, offered)
+    view_state.question(view, draws=0)  # raises for a view that cannot be asked for
+    assert math.fsum(view_state.shares(view)) == pytest.approx(1)
+    again, messages = view_state.parse(view_state.written(view, default), default, offered)
     assert messages == []
     assert again.resources == view.resources
     assert dict(again.at_most) == pytest.approx(dict(view.at_most))
-    assert state.command(view, "default", None).startswith("pepr report")
+    assert view_state.command(view, "default", None).startswith("pepr report")
 
 
 # What was found -----------------------------------------------------------------------------------

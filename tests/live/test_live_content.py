@@ -11,9 +11,9 @@ from made import frame, run
 from pepr_mlops.comparison import compare, pepr, selection
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.live import shown
-from pepr_mlops.live import state as states
-from pepr_mlops.live.state import State
+from pepr_mlops.live import content
+from pepr_mlops.live import view_state as states
+from pepr_mlops.live.view_state import State
 from pepr_mlops.report import theme
 from pepr_mlops.report.dashboards import parse
 from pepr_mlops.report.material import Material, Part, gather
@@ -49,11 +49,11 @@ def _expected() -> pd.Series:  # type: ignore[type-arg]
 
 
 def test_the_ranking_has_the_scores_of_pepr_by_the_shares_of_the_sliders() -> None:
-    ranking = shown.ranking(_material(VIEW), VIEW)
+    ranking = content.ranking(_material(VIEW), VIEW)
     expected = _expected().sort_values(ascending=False)
     assert list(ranking.fitting["label"]) == list(expected.index)
     assert list(ranking.fitting["score"]) == pytest.approx(list(expected))
-    table = shown.table(ranking, _material(VIEW), VIEW)
+    table = content.table(ranking, _material(VIEW), VIEW)
     at = table.headings.index("PePR-E+M")
     assert [row[at] for row in table.rows] == [f"{s:.4f}" for s in expected]
     assert table.pages[0] is not None
@@ -63,13 +63,13 @@ def test_the_ranking_has_the_scores_of_pepr_by_the_shares_of_the_sliders() -> No
 def test_models_outside_the_budgets_leave_the_ranking_and_the_best_within_is_named() -> None:
     view = replace(VIEW, at_most=(("E", 30.0), ("T", 400.0)), at_least=0.65)
     material = _material(view)
-    ranking = shown.ranking(material, view)
+    ranking = content.ranking(material, view)
     by_hand = selection.select(
         material.models, [selection.Budget("cost E", "max", 30.0),
                           selection.Budget("performance", "min", 0.65)], "score"
     ).fitting  # fmt: skip
     assert set(ranking.fitting["label"]) == set(by_hand["label"]) == {"resnet18d", "ghostnet_100"}
-    words = shown.headline(ranking)
+    words = content.headline(ranking)
     assert words.startswith("Within E ≤ 30 Wh, T ≤ 400 s, P ≥ 0.65: ")
     assert f"{by_hand['label'].iloc[0]} has the best PePR-E+M" in words
     assert "2 of 4 models fit" in words
@@ -77,32 +77,32 @@ def test_models_outside_the_budgets_leave_the_ranking_and_the_best_within_is_nam
 
 def test_a_budget_of_a_metric_that_no_score_is_made_of() -> None:
     view = replace(VIEW, at_most=(("D", 0.5),))
-    ranking = shown.ranking(_material(view), view)
+    ranking = content.ranking(_material(view), view)
     assert ranking.fitting.empty  # all runs are of the whole training set
-    assert "none of the 4 models" in shown.headline(ranking)
-    assert shown.table(ranking, _material(view), view).rows == ()
-    shown.plane(_material(view), PLANE, view, ranking)
+    assert "none of the 4 models" in content.headline(ranking)
+    assert content.table(ranking, _material(view), view).rows == ()
+    content.plane(_material(view), PLANE, view, ranking)
     with pytest.raises(WrongUse, match="no run has such a number"):
-        shown.ranking(_material(VIEW), replace(VIEW, at_most=(("no/such", 1.0),)))
+        content.ranking(_material(VIEW), replace(VIEW, at_most=(("no/such", 1.0),)))
 
 
 def test_intervals_that_are_not_there_yet_are_not_made_up() -> None:
     material = _material(VIEW)
     blank = material.models.assign(no_interval=NOT_DRAWN)
-    ranking = shown.ranking(replace(material, models=blank), VIEW)
-    table = shown.table(ranking, material, VIEW)
+    ranking = content.ranking(replace(material, models=blank), VIEW)
+    table = content.table(ranking, material, VIEW)
     assert {row[table.headings.index("95 % interval")] for row in table.rows} == {"…"}
     assert {row[table.headings.index("ranks")] for row in table.rows} == {"…"}
-    assert "95 %" not in shown.headline(ranking)
-    assert "95 %" in shown.headline(shown.ranking(material, VIEW))
+    assert "95 %" not in content.headline(ranking)
+    assert "95 %" in content.headline(content.ranking(material, VIEW))
 
 
 def test_the_figure_greys_what_is_outside_and_colours_groups() -> None:
     view = replace(VIEW, resources=("E",), weights=(0.5,), at_most=(("E", 25.0),), colour="kind",
                    axis="cost")  # fmt: skip
     material = _material(view)
-    ranking = shown.ranking(material, view)
-    figure = shown.plane(material, PLANE, view, ranking).figure
+    ranking = content.ranking(material, view)
+    figure = content.plane(material, PLANE, view, ranking).figure
     colours = {}
     for trace in figure.data:
         if trace.name in ("models", "Pareto set"):
@@ -119,10 +119,10 @@ def test_the_figure_greys_what_is_outside_and_colours_groups() -> None:
 
 def test_a_chosen_set_that_is_not_there_is_the_first() -> None:
     material = _material(VIEW)
-    assert shown.shown_set(material, replace(VIEW, chosen_set="derma")) == "derma"
-    assert shown.shown_set(material, replace(VIEW, chosen_set="gone")) == "derma"
+    assert content.shown_set(material, replace(VIEW, chosen_set="derma")) == "derma"
+    assert content.shown_set(material, replace(VIEW, chosen_set="gone")) == "derma"
 
 
 def test_which_resources_the_runs_have() -> None:
     runs = frame([run(energy_wh=None), run(energy_wh=None, model="other")])
-    assert shown.known([runs], ["E", "M", "T", "D", "no/such"]) == ["M", "T", "D"]
+    assert content.known([runs], ["E", "M", "T", "D", "no/such"]) == ["M", "T", "D"]

@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 
 from pepr_mlops.comparison import Prepared, Question
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
-from pepr_mlops.live import state as states
-from pepr_mlops.live.state import State
+from pepr_mlops.live import view_state as states
+from pepr_mlops.live.view_state import State
 from pepr_mlops.report import sources
 from pepr_mlops.report.dashboards import Beside
 from pepr_mlops.report.material import Material

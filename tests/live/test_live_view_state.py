@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepr_mlops.comparison import Question
-from pepr_mlops.live import state as states
-from pepr_mlops.live.state import State
+from pepr_mlops.live import view_state as states
+from pepr_mlops.live.view_state import State
 
 OFFERED = states.offered(["inference/gmacs"])
 DEFAULT = State(experiments=("derma",))

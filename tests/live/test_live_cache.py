@@ -11,8 +11,8 @@ from made import logged, run
 
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError
-from pepr_mlops.live.knowledge import Knowledge, Recent
-from pepr_mlops.live.state import State
+from pepr_mlops.live.cache import Knowledge, Recent
+from pepr_mlops.live.view_state import State
 from pepr_mlops.report import sources
 from pepr_mlops.tracking import read
 

@@ -18,8 +18,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.live import app
-from pepr_mlops.live.guard import Guard
-from pepr_mlops.live.state import State
+from pepr_mlops.live.access import Guard
+from pepr_mlops.live.view_state import State
 from pepr_mlops.report.dashboards import parse
 
 BOARD = parse({"figure": [{"kind": "plane"}]}, "test")

@@ -15,7 +15,7 @@ from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.selection import Budget
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.live.state import State
+from pepr_mlops.live.view_state import State
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
 from pepr_mlops.report.dashboards import Wanted
