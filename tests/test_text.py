@@ -12,7 +12,7 @@ from made import logged, run
 
 from pepr_mlops import tracking
 from pepr_mlops.cli import run_command
-from pepr_mlops.cli.asked import typed
+from pepr_mlops.cli.options import typed
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, one_line, trace
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.text import address, cell, file_name, matches, printable, secrets, without_password

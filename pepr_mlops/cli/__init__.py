@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 from pepr_mlops.errors import PeprError, trace
 from pepr_mlops.process import ends_at_once
 from pepr_mlops.text import without_password
@@ -32,7 +32,7 @@ _COMMANDS = {
     "doctor": "Check this machine and the tracking server.",
     "import": "Turn released results of others into runs.",
 }
-_MODULES = {"import": "imports"}  # where the command's name cannot be a module's
+_MODULES = {"import": "import_"}  # where the command's name cannot be a module's
 
 
 class _Lazy(click.Group):

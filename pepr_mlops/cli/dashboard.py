@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pepr_mlops.cli.headings import tracking_uri
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 
 _EVERYWHERE = ("0.0.0.0", "::", "")  # no address that another machine could ask for
 _EXAMPLE = """

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pepr_mlops.cli import lidc
+from pepr_mlops.cli import data_lidc
 from pepr_mlops.cli.headings import tracking_uri
+from pepr_mlops.cli.output import say
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import say
 from pepr_mlops.spec import SIZES, RunSpec
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def command() -> None:
     pass
 
 
-command.add_command(lidc.command)
+command.add_command(data_lidc.command)
 
 
 @command.command(
@@ -200,13 +200,13 @@ def check(target: str, size: int, data_root: str | None, form: str, out: Path | 
 
     audits = examine(target, size, data_root)
     if out is not None:
-        from pepr_mlops.cli.written import give, text
+        from pepr_mlops.cli.output import give, text
 
         give(text(_pairs(audits), "csv"), out)
     if form == "json":
         from dataclasses import asdict
 
-        from pepr_mlops.cli.written import as_json
+        from pepr_mlops.cli.output import as_json
 
         found = [
             {

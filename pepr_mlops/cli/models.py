@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 
 _EXAMPLE = """
     \b

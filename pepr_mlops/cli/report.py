@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from pepr_mlops.cli import asked
+from pepr_mlops.cli import options as asked
 from pepr_mlops.cli.headings import Command, option
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
@@ -97,7 +97,7 @@ def command(
 ) -> None:
     from plotly.offline import get_plotlyjs
 
-    from pepr_mlops.cli.written import tell
+    from pepr_mlops.cli.output import tell
     from pepr_mlops.report import dashboards as boards
     from pepr_mlops.report import page, sources, summary
     from pepr_mlops.report.figures import publications as papers
@@ -201,7 +201,7 @@ def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
 
 
 def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
-    from pepr_mlops.cli.written import text
+    from pepr_mlops.cli.output import text
     from pepr_mlops.report.figures.ranking import headings, listed, readable
 
     written = []

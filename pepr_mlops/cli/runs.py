@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli import asked
+from pepr_mlops.cli import options as asked
 from pepr_mlops.cli.headings import Command, option
 
 _EXAMPLE = """
@@ -34,7 +34,7 @@ def command(
     every: bool,
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.written import give, tell, text
+    from pepr_mlops.cli.output import give, tell, text
     from pepr_mlops.comparison import inspect, tally
 
     asked_for = asked.read(experiments, tracking_uri, **options)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli import asked
+from pepr_mlops.cli import options as asked
 from pepr_mlops.cli.headings import Command, option
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def command(
     save_reference: Path | None,
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.written import give, tell
+    from pepr_mlops.cli.output import give, tell
     from pepr_mlops.comparison import tally
     from pepr_mlops.tracking.writeback import by_run, metric_name, superseded
 
@@ -101,7 +101,7 @@ def _about_intervals(found: Comparison, question: Question) -> list[str]:
 
 def written(found: Comparison, form: str, top: int | None) -> str:
     """The scores in a form."""
-    from pepr_mlops.cli.written import aside, text
+    from pepr_mlops.cli.output import aside, text
 
     if form in ("csv", "json"):
         return text(found.scores, form)
@@ -127,7 +127,7 @@ def _title(found: Comparison, name: str) -> str:
 
 def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """One row per model by the rank of the first score, and the columns to show."""
-    from pepr_mlops.cli.written import heading
+    from pepr_mlops.cli.output import heading
     from pepr_mlops.comparison.intervals import interval_texts
     from pepr_mlops.names import RESOURCES
 

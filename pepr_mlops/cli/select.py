@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli import asked
+from pepr_mlops.cli import options as asked
 from pepr_mlops.cli.headings import Command, option
 from pepr_mlops.errors import WorkFailed, WrongUse
 
@@ -62,7 +62,7 @@ def command(
     out: Path | None,
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.written import as_json, give, tell
+    from pepr_mlops.cli.output import as_json, give, tell
     from pepr_mlops.comparison import tally
 
     limits = [
@@ -108,7 +108,7 @@ def _answer(
     top: int,
 ) -> dict[str, Any]:
     """All that is said about one comparison set."""
-    from pepr_mlops.cli.written import heading
+    from pepr_mlops.cli.output import heading
     from pepr_mlops.comparison import means, selection
     from pepr_mlops.comparison.runs import column
 
@@ -158,7 +158,7 @@ def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:
 def _for_people(answer: dict[str, Any], form: str) -> str:
     import pandas as pd
 
-    from pepr_mlops.cli.written import aside, text
+    from pepr_mlops.cli.output import aside, text
 
     columns = answer["columns"]
     fit = f"{answer['comparison_set']}: {answer['fitting']} of {answer['models']} models fit"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli import asked
+from pepr_mlops.cli import options as asked
 from pepr_mlops.cli.headings import Command, option
 
 _EXAMPLE = """
@@ -45,7 +45,7 @@ def command(
     by: tuple[str, ...],
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.written import give, tell, text
+    from pepr_mlops.cli.output import give, tell, text
     from pepr_mlops.comparison import tally
     from pepr_mlops.comparison.significance import differences
 

@@ -161,14 +161,14 @@ def command(
             raise WrongUse(f"{name}: only a search has one; add --strategy frugal or --replay")
     sought = _sought(**asked) if replay or strategy == "frugal" else None
     if replay and sought is not None:
-        from pepr_mlops.cli import searched
+        from pepr_mlops.cli import search_output
 
-        return searched.replay(
+        return search_output.replay(
             _recorded(grid, [*given, "dry_run"]), *sought, form, settings.tracking_uri
         )
-    from pepr_mlops.cli import swept
+    from pepr_mlops.cli import sweep_output
 
-    return (swept.dry_run if dry_run else swept.run)(grid, settings, form, sought)
+    return (sweep_output.dry_run if dry_run else sweep_output.run)(grid, settings, form, sought)
 
 
 def _sought(objective: str = "pepr-e", **given: Any) -> tuple[str, Objective]:

@@ -23,7 +23,7 @@ _EXAMPLE = """
     help="server of runs that no server knows yet [default: the one they were meant for]",
 )
 def command(tracking_uri: str | None) -> int:
-    from pepr_mlops.cli.written import say
+    from pepr_mlops.cli.output import say
     from pepr_mlops.tracking import sync
     from pepr_mlops.tracking.journal import home
 

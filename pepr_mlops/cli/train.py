@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli.headings import Command, option, tracking_uri
+from pepr_mlops.cli.output import say
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import say
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec, as_text, value_type
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd import damaged, numbers, texts, told, toml_values
 
-from pepr_mlops.cli import asked
+from pepr_mlops.cli import options as asked
 from pepr_mlops.cli.sweep import read
 from pepr_mlops.comparison.pepr import Reference
 from pepr_mlops.errors import WrongUse

@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
+from pepr_mlops.cli.output import say, text
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import say, text
 from pepr_mlops.sweep.driver import Ended, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict, requests
 from pepr_mlops.sweep.replay import Found

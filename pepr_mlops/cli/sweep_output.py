@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from pepr_mlops.cli import searched
+from pepr_mlops.cli import search_output
+from pepr_mlops.cli.output import say, tell, text
 from pepr_mlops.cli.table import table
-from pepr_mlops.cli.written import say, tell, text
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.spec import AUTO, TRIED, Job
@@ -136,7 +136,7 @@ def summary(
     failed = (shown["state"] == "failed") | shown.index.isin(ended.given_up)
     shown["state"] = shown["state"].replace({"pending": "remains"})
     if search is not None:
-        searched.summary(ended, search, shown, _source(ended.jobs, ended.runs), form)
+        search_output.summary(ended, search, shown, _source(ended.jobs, ended.runs), form)
     elif form != "table":
         say(text(shown.reset_index(names="spec"), form))
     else:
@@ -245,7 +245,7 @@ class Progress:
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
         line += seconds_text(elapsed)
         if self._search is not None:
-            return f"{line}; {searched.line(self._search, now)}"
+            return f"{line}; {search_output.line(self._search, now)}"
         if time.monotonic() - self._looked >= _SHOW_EVERY_S:  # it takes time from the jobs
             self._looked = time.monotonic()
             self._outlook = self._found(now)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pepr_mlops.cli.headings import tracking_uri
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 
 _EXAMPLE = """
     \b

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli.written import say
+from pepr_mlops.cli.output import say
 
 _EXAMPLE = """
     \b

@@ -14,7 +14,7 @@ from made import job, logged, run
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from pepr_mlops.cli import main, swept
+from pepr_mlops.cli import main, sweep_output
 from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.engine import NOTE, Report, Task
 
@@ -292,7 +292,7 @@ def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapola
 
 def test_a_note_that_many_jobs_give_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [job(seed=seed) for seed in range(3)]
-    progress = swept.Progress(jobs)
+    progress = sweep_output.Progress(jobs)
     for one in jobs:
         progress.told(Report(one, NOTE, "tracking: spec.json cannot be stored (closed)"))
     progress.told(Report(jobs[0], NOTE, "Waiting for the CPU: another job uses it."))

@@ -176,7 +176,7 @@ def read(
     experiments: Sequence[str], tracking_uri: str | None, where: Sequence[str], **options: Any
 ) -> Asked:
     """The options as a question, and the runs it is about."""
-    from pepr_mlops.cli.written import tell
+    from pepr_mlops.cli.output import tell
     from pepr_mlops.comparison import conditions
     from pepr_mlops.tracking import read as query
 
