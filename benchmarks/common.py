@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pepr_mlops.costs.device import describe, resolve_device
+from pepr_mlops.costs.device import Device
 
 
 def machine() -> dict[str, Any]:
     """The command, the hardware and the versions, for the head of a result."""
-    tags = describe(resolve_device("auto"))
+    tags = Device.resolve("auto").describe()
     arguments = [Path(a).name if "/" in a else a for a in sys.argv[1:]]
     return {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments]),

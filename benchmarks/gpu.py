@@ -34,14 +34,13 @@ import torch
 from common import machine, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from pepr_mlops.costs import device as hardware
-from pepr_mlops.costs.gauges import Gauges
-from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters import Meter, open_meter
+from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import Paused
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.train import loop, models
+from pepr_mlops.train import loop, models, trainer
 from pepr_mlops.train.progress import Silent
 
 CLASSES = 7
@@ -92,9 +91,9 @@ class Bench:
         """The package's loop: epochs until they took `seconds`, the first left out."""
         seconds = seconds or self.seconds
         torch._dynamo.reset()
-        loop.open_device(spec, self.device)
-        loop.prepare(spec, self.device)
-        gauges = Gauges(self.meter, Memory(self.device), None, 1.0)
+        trainer.open_device(spec, self.device)
+        trainer.prepare(spec, self.device)
+        recorder = Recorder(Device(self.device), self.meter, None, 1.0)
         points: list[Mapping[str, float]] = []
 
         def enough(epoch: int, metrics: Mapping[str, float]) -> bool:
@@ -105,8 +104,7 @@ class Bench:
                 spec,
                 self.splits(spec.image_size),
                 self.network(spec),
-                self.device,
-                gauges,
+                recorder,
                 lambda metrics, epoch: points.append(dict(metrics)),
                 Silent(spec, ""),
                 time.perf_counter(),
@@ -229,7 +227,7 @@ class Bench:
     def idle(self) -> dict[str, float]:
         """Watts off the counter while nothing runs: before this process uses the GPU, and after."""
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(hardware.gpu_uuid(self.device))
+        handle = pynvml.nvmlDeviceGetHandleByUUID(Device(self.device).gpu_uuids[0])
 
         def watts(seconds: float) -> float:
             before, started = _counter(handle), time.monotonic()
@@ -245,7 +243,7 @@ class Bench:
         """Training windows against the integral of the power read by another process."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        uuid = hardware.gpu_uuid(self.device)
+        uuid = Device(self.device).gpu_uuids[0]
         sampler = context.Process(target=_sample, args=(theirs, uuid))
         sampler.start()
         ours.recv()
@@ -387,7 +385,8 @@ def _instant_w(handle: Any) -> float:
 
 
 def _meter(device: torch.device) -> Meter:
-    return open_meter("auto", device.type, *hardware.gpu_of(device))
+    used = Device(device)
+    return open_meter("auto", used.kind, used.gpu_uuids, used.synchronize)
 
 
 def _spec(model: str, pixels: int, asked: Mapping[str, Any]) -> RunSpec:
@@ -461,7 +460,7 @@ STARTED = time.perf_counter()
 def main(
     parts: str, seconds: float, energy_seconds: float, device: str, limit: float, out: Path | None
 ) -> None:
-    bench = Bench(hardware.resolve_device(device), seconds, 4096)
+    bench = Bench(Device.resolve(device).torch_device, seconds, 4096)
     result: dict[str, Any] = {**machine(), "energy_source": bench.meter.method}
 
     def keep(**found: Any) -> None:

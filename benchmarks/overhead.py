@@ -18,18 +18,16 @@ from statistics import median
 
 import click
 import numpy as np
-import torch
 from common import machine, server, write
 
 from pepr_mlops import data, tracking
-from pepr_mlops.costs import device as hardware
 from pepr_mlops.costs.carbon import Intensity
-from pepr_mlops.costs.gauges import Gauges
-from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters import Meter, open_meter
+from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import overall
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.train import loop, models
+from pepr_mlops.train import loop, models, trainer
 from pepr_mlops.train.progress import Printed, Silent
 
 
@@ -58,7 +56,7 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
                 took = _train(spec, splits, run if arm == "on" else None, logged_s)
                 seconds[arm].append(took[0])
                 cpu_s[arm].append(took[1])
-    device = hardware.resolve_device("auto")
+    device = Device.resolve("auto")
     write(
         {
             **machine(),
@@ -89,8 +87,8 @@ def _ratio(seconds: Mapping[str, list[float]]) -> dict[str, float]:
     return {"median": float(np.median(ratios)), "low": float(low), "high": float(high)}
 
 
-def _meter(energy: str, device: torch.device) -> Meter:
-    return open_meter(energy, device.type, *hardware.gpu_of(device))
+def _meter(energy: str, device: Device) -> Meter:
+    return open_meter(energy, device.kind, device.gpu_uuids, device.synchronize)
 
 
 def _window_s(meter: Meter) -> float:
@@ -106,9 +104,9 @@ def _train(
 ) -> tuple[float, float]:
     """Seconds of one training with evaluation, measured and logged to `run` or neither, and of
     this process's CPUs."""
-    device = hardware.resolve_device("auto")
-    loop.open_device(spec, device)
-    loop.prepare(spec, device)
+    device = Device.resolve("auto")
+    trainer.open_device(spec, device.torch_device)
+    trainer.prepare(spec, device.torch_device)
     network = models.build(
         spec.model,
         classes=len(splits.classes),
@@ -126,9 +124,9 @@ def _train(
 
     shown = Silent(spec, "") if run is None else Printed(spec, overall(meter.sources))
     intensity = None if run is None else Intensity(100.0, "given")
-    gauges = Gauges(meter, Memory(device), intensity, spec.pue)
+    recorder = Recorder(device, meter, intensity, spec.pue)
     started, started_cpu = time.perf_counter(), time.process_time()
-    loop.fit(spec, splits, network, device, gauges, record, shown, started)
+    loop.fit(spec, splits, network, recorder, record, shown, started)
     return time.perf_counter() - started, time.process_time() - started_cpu
 
 

@@ -68,8 +68,8 @@ def _checks(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops.tracking.doctor import waiting
 
     yield from hardware.checks()
-    device = hardware.resolve_device("auto")
-    yield from doctor.checks(device.type, hardware.gpu_of(device)[0])
+    device = hardware.Device.resolve("auto")
+    yield from doctor.checks(device.kind, device.gpu_uuids)
     yield from _tracking(tracking_uri)
     yield from waiting()
     yield from _disks()

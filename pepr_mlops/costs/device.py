@@ -6,8 +6,9 @@ import ctypes
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,28 +25,126 @@ _VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # as Linux calls them
 _PACKAGES = ("pepr_mlops", "torch", "timm", "mlflow", "zeus", "codecarbon", "medmnist", "numpy")
 
 
-def resolve_device(name: str) -> torch.device:
-    """The torch device for `auto`, `cuda`, `cuda:i`, `mps` or `cpu`; `auto` takes a GPU if any.
+@dataclass(frozen=True)
+class Device:
+    """The device that a run computes on, by torch's name for it."""
 
-    Raises `WrongUse` when this machine does not have it.
-    """
-    import torch
+    torch_device: torch.device
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        name = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda" and gpus:
-        name = f"cuda:{torch.cuda.current_device()}"
-    kind, _, index = name.partition(":")
-    if kind == "cuda" and not (index and int(index) < gpus):
-        have = ", ".join(f"cuda:{i}" for i in range(gpus)) or "none"
-        raise WrongUse(
-            f"device: {name} is not here (CUDA devices visible to torch: {have}); choose one of "
-            "those, cpu, or check the driver and CUDA_VISIBLE_DEVICES"
-        )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise WrongUse("device: mps is not here; choose cpu")
-    return torch.device(name)
+    def __str__(self) -> str:
+        return str(self.torch_device)
+
+    @property
+    def kind(self) -> str:
+        """`cuda`, `mps` or `cpu`."""
+        return self.torch_device.type
+
+    @property
+    def gpu_uuids(self) -> list[str]:
+        """NVML's identifiers of the GPUs: torch's index need not be NVML's."""
+        return [_gpu_uuid(self.torch_device)] if self.kind == "cuda" else []
+
+    def synchronize(self) -> None:
+        """Wait for the work of the device."""
+        import torch
+
+        if self.kind == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+        elif self.kind == "mps":
+            torch.mps.synchronize()
+
+    @classmethod
+    def resolve(cls, name: str) -> Device:
+        """The device for `auto`, `cuda`, `cuda:i`, `mps` or `cpu`; `auto` takes a GPU if any.
+
+        Raises `WrongUse` when this machine does not have it.
+        """
+        import torch
+
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if name == "auto":
+            name = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
+        if name == "cuda" and gpus:
+            name = f"cuda:{torch.cuda.current_device()}"
+        kind, _, index = name.partition(":")
+        if kind == "cuda" and not (index and int(index) < gpus):
+            have = ", ".join(f"cuda:{i}" for i in range(gpus)) or "none"
+            raise WrongUse(
+                f"device: {name} is not here (CUDA devices visible to torch: {have}); choose one "
+                "of those, cpu, or check the driver and CUDA_VISIBLE_DEVICES"
+            )
+        if kind == "mps" and not torch.backends.mps.is_available():
+            raise WrongUse("device: mps is not here; choose cpu")
+        return cls(torch.device(name))
+
+    def describe(self) -> dict[str, str]:
+        """Tags that name the device, CPU, memory, GPU (of a CUDA device) and versions."""
+        import torch
+
+        tags = {
+            "pepr.device": str(self),
+            "pepr.cpu": _cpu_model(),
+            "pepr.cpu_count": str(os.cpu_count()),
+            "pepr.cpus": f"{allowed_cpus():g}",
+            "pepr.threads": str(torch.get_num_threads()),
+            "pepr.ram_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
+        }
+        for name, version in versions().items():
+            prefix = "pepr." if name in ("os", "git_commit") else "pepr.version."
+            tags[prefix + name] = version
+        tags["pepr.hardware"] = tags["pepr.cpu"]
+        if self.kind == "cuda":
+            tags.update(_gpu(self.torch_device))
+            tags["pepr.hardware"] = tags["pepr.gpu"]
+        return tags
+
+    def other_processes(self) -> set[str] | None:
+        """Other programs' processes on the GPU, as `PID name`: not this one and its children.
+
+        None where there is no GPU or the driver does not report them. In a container NVML knows
+        processes by ids of the host; then one with an unknown id is counted as this one.
+        """
+        if self.kind != "cuda":
+            return None
+        import pynvml
+        import torch
+
+        torch.zeros(1, device=self.torch_device)  # so that NVML lists this process, too
+        try:
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(self.gpu_uuids[0])
+            pids = [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+        except pynvml.NVMLError:
+            return None
+        if os.getpid() in pids:
+            ours = {
+                os.getpid(),
+                *(child.pid for child in psutil.Process().children(recursive=True)),
+            }
+            pids = [pid for pid in pids if pid not in ours]
+        else:
+            unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
+            pids = [pid for pid in pids if pid not in unknown[:1]]
+        return {f"{pid} {_process_name(pid)}" for pid in pids}
+
+    def temperature_c(self) -> float | None:
+        """Degrees Celsius of a GPU, else of the warmest part of the CPU; None if unknown."""
+        if self.kind == "cuda":
+            import pynvml
+
+            try:
+                pynvml.nvmlInit()
+                handle = pynvml.nvmlDeviceGetHandleByUUID(self.gpu_uuids[0])
+                return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
+            except pynvml.NVMLError:
+                return None
+        if not hasattr(psutil, "sensors_temperatures"):
+            return None
+        read = psutil.sensors_temperatures()
+        cpu = [
+            t.current for name in ("coretemp", "k10temp", "cpu_thermal") for t in read.get(name, ())
+        ]
+        return max(cpu, default=None)
 
 
 def use_threads(threads: int | None) -> None:
@@ -57,7 +156,7 @@ def use_threads(threads: int | None) -> None:
 
 
 def conditions(tags: Mapping[str, str]) -> str:
-    """What of `describe` costs depend on, in words: `AMD EPYC (avx2), 2 CPUs, 2 threads`."""
+    """What of `Device.describe` costs depend on, in words: `AMD EPYC (avx2), 2 CPUs, 2 threads`."""
     texts = {
         "pepr.hardware": "{}",
         "pepr.cpus": "{} CPUs",
@@ -85,28 +184,6 @@ def load_torch() -> None:
     found = util.find_spec("torch")
     if found is not None and found.origin is not None:
         ctypes.CDLL(str(Path(found.origin).parent / "lib" / "libtorch_python.so"))
-
-
-def describe(device: torch.device) -> dict[str, str]:
-    """Tags that name the device, CPU, memory, GPU (of a CUDA `device`) and versions."""
-    import torch
-
-    tags = {
-        "pepr.device": str(device),
-        "pepr.cpu": _cpu_model(),
-        "pepr.cpu_count": str(os.cpu_count()),
-        "pepr.cpus": f"{allowed_cpus():g}",
-        "pepr.threads": str(torch.get_num_threads()),
-        "pepr.ram_gb": f"{psutil.virtual_memory().total / 1e9:.1f}",
-    }
-    for name, version in versions().items():
-        prefix = "pepr." if name in ("os", "git_commit") else "pepr.version."
-        tags[prefix + name] = version
-    tags["pepr.hardware"] = tags["pepr.cpu"]
-    if device.type == "cuda":
-        tags.update(_gpu(device))
-        tags["pepr.hardware"] = tags["pepr.gpu"]
-    return tags
 
 
 def checks() -> list[Check]:
@@ -164,58 +241,12 @@ def versions() -> dict[str, str]:
     return found if commit is None else {**found, "git_commit": commit}
 
 
-def other_gpu_processes(device: torch.device) -> set[str] | None:
-    """Processes computing on the GPU of `device`, as `PID name`, but for this one and those that
-    it has started.
-
-    None where there is no GPU or the driver does not tell. In a container NVML knows processes by
-    ids of the host, and then one that cannot be told apart is counted as this one.
-    """
-    if device.type != "cuda":
-        return None
-    import pynvml
-    import torch
-
-    torch.zeros(1, device=device)  # so that this process is there to be told from the others
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(device))
-        pids = [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-    except pynvml.NVMLError:
-        return None
-    if os.getpid() in pids:
-        ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-        pids = [pid for pid in pids if pid not in ours]
-    else:
-        unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
-        pids = [pid for pid in pids if pid not in unknown[:1]]
-    return {f"{pid} {_process_name(pid)}" for pid in pids}
-
-
 def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
-    """What `other_gpu_processes` saw at several times, as a tag."""
+    """What `Device.other_processes` saw at several times, as a tag."""
     known = [found for found in seen if found is not None]
     if not known:
         return {}
     return {"pepr.gpu_other_processes": ", ".join(sorted(set().union(*known))) or "none"}
-
-
-def temperature_c(device: torch.device) -> float | None:
-    """Degrees Celsius of a GPU, else of the warmest part of the CPU; None where none is told."""
-    if device.type == "cuda":
-        import pynvml
-
-        try:
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu_uuid(device))
-            return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-        except pynvml.NVMLError:
-            return None
-    if not hasattr(psutil, "sensors_temperatures"):
-        return None
-    read = psutil.sensors_temperatures()
-    cpu = [t.current for name in ("coretemp", "k10temp", "cpu_thermal") for t in read.get(name, ())]
-    return max(cpu, default=None)
 
 
 def gpu_slots() -> list[dict[str, str]]:
@@ -243,19 +274,7 @@ def gpu_count() -> int:
         return 0
 
 
-def gpu_of(device: torch.device) -> tuple[list[str], Callable[[], None]]:
-    """NVML's identifiers of the GPUs of a device, and the call that waits for its work."""
-    import torch
-
-    if device.type == "cuda":
-        return [gpu_uuid(device)], lambda: torch.cuda.synchronize(device)
-    if device.type == "mps":
-        return [], torch.mps.synchronize
-    return [], lambda: None
-
-
-def gpu_uuid(device: torch.device) -> str:
-    """The NVML identifier of a CUDA device: torch's index need not be NVML's."""
+def _gpu_uuid(device: torch.device) -> str:
     import torch
 
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
@@ -266,7 +285,7 @@ def _gpu(device: torch.device) -> dict[str, str]:
     import torch
 
     name = torch.cuda.get_device_name(device)
-    tags = {"pepr.gpu": name, "pepr.gpu_uuid": gpu_uuid(device)}
+    tags = {"pepr.gpu": name, "pepr.gpu_uuid": _gpu_uuid(device)}
     _, divided, profile = name.partition(" MIG ")
     tags["pepr.gpu_mig"] = profile if divided else "off"
     try:

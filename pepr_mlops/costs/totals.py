@@ -132,6 +132,11 @@ class Costs:
         of = self._known(phase)
         return sum(of.values()) / J_PER_WH if of and of.keys() == self.sources.keys() else None
 
+    def all_wh(self) -> float | None:
+        """Watt-hours of all phases so far, None if that of any is not known."""
+        parts = [self.energy_wh(phase) for phase in self.time_s]
+        return None if None in parts else sum(part for part in parts if part is not None)
+
     def _known(self, phase: str) -> dict[str, float]:
         """Joules of the components that missed nothing and whose counter has moved."""
         return {

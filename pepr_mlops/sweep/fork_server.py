@@ -19,14 +19,17 @@ with importing(device.load_torch):
     import timm  # noqa: F401
     import torch._dynamo  # noqa: F401  # which the first optimizer imports
 
-    import pepr_mlops.costs.tags
+    import pepr_mlops.costs.recorder
     import pepr_mlops.data
     import pepr_mlops.sweep.worker
     import pepr_mlops.tracking
+    import pepr_mlops.train.autotune
     import pepr_mlops.train.checkpoint
     import pepr_mlops.train.job
     import pepr_mlops.train.loop
-    import pepr_mlops.train.models  # noqa: F401
+    import pepr_mlops.train.models
+    import pepr_mlops.train.resume
+    import pepr_mlops.train.trainer  # noqa: F401
 
 _me = os.getpid()
 _pages = memory.file_pages()

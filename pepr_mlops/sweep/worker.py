@@ -28,8 +28,7 @@ from pepr_mlops.tracking.ownership import STALE_S
 from pepr_mlops.train.progress import Printed, seconds_text
 
 if TYPE_CHECKING:
-    import torch
-
+    from pepr_mlops.costs.device import Device
     from pepr_mlops.spec import RunSpec
 
 _LOOK_EVERY_S = 2.0
@@ -74,15 +73,15 @@ class Worker:
         _end_with(self.owner)
         spec = task.spec
         try:
-            from pepr_mlops.costs import device as hardware
+            from pepr_mlops.costs.device import Device, gpu_count, load_torch
             from pepr_mlops.train import job
 
-            with importing(hardware.load_torch):
-                device = hardware.resolve_device(spec.device)
+            with importing(load_torch):
+                device = Device.resolve(spec.device)
             name = f"{spec.fingerprint[:8]} ({spec.model})"
             with _alone(device, self.busy, name, say):
                 _cool(device, self.cool_c)
-                shared = hardware.gpu_count() > 1  # jobs on the others are there or may come
+                shared = gpu_count() > 1  # jobs on the others are there or may come
                 if task.until == 0:
                     job.probe(
                         spec,
@@ -138,16 +137,14 @@ def _end_with(owner: str) -> None:
 
 @contextmanager
 def _alone(
-    device: torch.device, busy: Literal["wait", "refuse"], job: str, say: Callable[[str], None]
+    device: Device, busy: Literal["wait", "refuse"], job: str, say: Callable[[str], None]
 ) -> Iterator[None]:
     """Have the device for one job: its energy is measured on the whole of it.
 
     Jobs of this package keep a lock, which the system takes back when their process ends; other
     processes are seen on a GPU only. `say` is given what is waited for, whenever that changes.
     """
-    from pepr_mlops.costs import device as hardware
-
-    name = hardware.gpu_uuid(device) if device.type == "cuda" else "cpu"
+    name = device.gpu_uuids[0] if device.kind == "cuda" else "cpu"
     shown = "the CPU" if name == "cpu" else name
     path = Path(tempfile.gettempdir()) / f"pepr_mlops-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
     try:
@@ -158,7 +155,7 @@ def _alone(
     try:
         while True:
             if _locked(descriptor):
-                others = hardware.other_gpu_processes(device) or set()
+                others = device.other_processes() or set()
                 if not others:
                     break
                 holder, lasts = ", ".join(sorted(others)), None
@@ -229,15 +226,13 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _cool(device: torch.device, cool_c: float | None) -> None:
+def _cool(device: Device, cool_c: float | None) -> None:
     """Wait until the device is no warmer than asked, so that all jobs start alike."""
-    from pepr_mlops.costs import device as hardware
-
     if cool_c is None:
         return
     until = time.monotonic() + _COOLING_S
     while True:
-        now_c = hardware.temperature_c(device)
+        now_c = device.temperature_c()
         if now_c is None:
             raise WorkFailed(
                 f"cool_to: {device} has no readable temperature; sweep without it",

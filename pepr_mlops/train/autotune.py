@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import median
@@ -23,15 +23,15 @@ import numpy as np
 import torch
 
 from pepr_mlops import tracking
-from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.forecast import of_window
-from pepr_mlops.costs.gauges import Gauges
-from pepr_mlops.costs.totals import overall
+from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import AUTO, LATER, TRIED, RunSpec
-from pepr_mlops.train import loop, models
+from pepr_mlops.train import models, trainer
 from pepr_mlops.train.cuda_graphs import UNRECORDED
+from pepr_mlops.train.failures import explained
 from pepr_mlops.train.progress import energy_text
 
 if TYPE_CHECKING:
@@ -60,36 +60,35 @@ class Trial:
 def settle(
     spec: RunSpec,
     splits: Splits,
-    device: torch.device,
-    gauges: Gauges,
+    recorder: Recorder,
     logged: Run,
-    opening: Mapping[str, str],
+    machine: str,
     note: Callable[[str], None],
 ) -> RunSpec:
     """The spec with the setting that a trial chooses, which is logged.
 
-    The trial is made once for a model on one kind of machine in an experiment: other runs take over
-    what it chose. What it takes is logged apart from the costs of training, also when it fails.
+    The trial is made once for a model on one kind of `machine` (`device.conditions`) in an
+    experiment: other runs use what it chose. What it takes is logged apart from the costs of
+    training, also when it fails.
     """
     names = [name for name in TRIED if getattr(spec, name) == AUTO]
-    found = _chosen_before(spec, names, splits, logged, opening, note)
+    found = _chosen_before(spec, names, splits, logged, machine, note)
     if found is not None:
         spec = replace(spec, **found)
         note(f"{spec.model}: {', '.join(words(spec))}, as an earlier run chose")
         return spec
-    note(f"{spec.model}: tries which setting is fastest on {device}")
-    gauges.meter.begin("trial")
+    note(f"{spec.model}: tries which setting is fastest on {recorder.device}")
     try:
-        trial = fastest(spec, splits, device)
+        with recorder.phase("trial", "trial") as tried:
+            trial = fastest(spec, splits, recorder.device.torch_device)
     except BaseException:
-        with suppress(Exception):  # server or device may be gone; the first error is told
-            gauges.end("trial", "trial")
-            logged.log(gauges.costs.metrics(None, 1.0), 0)
-            logged.tag(gauges.costs.tags(gauges.meter.notes))
+        with suppress(Exception):  # server or device may be gone; the first error is shown
+            logged.log(recorder.costs.metrics(None, 1.0), 0)
+            logged.tag(recorder.closing_tags(failed=True))
         raise
-    took = of_window(gauges.end("trial", "trial"))
-    logged.log(gauges.costs.metrics(None, 1.0), 0)
-    energy = energy_text(took.energy_wh, overall(gauges.meter.sources))
+    took = of_window(tried.window)
+    logged.log(recorder.costs.metrics(None, 1.0), 0)
+    energy = energy_text(took.energy_wh, recorder.source)
     report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
     note(f"{spec.model}: {', '.join(words(trial.spec))} ({report})")
     chosen = {f"pepr.{name}": getattr(trial.spec, name) for name in names}
@@ -102,13 +101,13 @@ def _chosen_before(
     names: Sequence[str],
     splits: Splits,
     logged: Run,
-    opening: Mapping[str, str],
+    machine: str,
     note: Callable[[str], None],
 ) -> dict[str, Any] | None:
     """What another run has chosen for these fields; None where this one has to try."""
     why = "the run is offline"
     if logged.run_id:
-        digest = key(spec, splits, hardware.conditions(opening))
+        digest = key(spec, splits, machine)
         try:
             return tracking.choice_of_others(logged, digest, names, note)
         except WorkFailed as error:
@@ -173,7 +172,7 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
 
 def key(spec: RunSpec, splits: Splits, machine: str) -> str:
     """What runs must share to train with one choice: a digest of the experiment, the model, the
-    `machine` (`hardware.conditions`) and what else decides how long a step takes."""
+    `machine` (`device.conditions`) and what else decides how long a step takes."""
     settings = ("model", "image_size", "batch_size", "intensities", "deterministic", *TRIED)
     shared = [machine, spec.experiment_name, splits.channels, *(getattr(spec, s) for s in settings)]
     return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
@@ -232,22 +231,17 @@ def _steps(
 ) -> Steps:
     """Steps on all training images of `splits` at once, warmed up; raises as `loop.fit`."""
     batch = torch.arange(len(splits.train))
-    _, wait = hardware.gpu_of(device)
-    training: loop.Training | None = None
+    wait = Device(device).synchronize
+    training: trainer.Trainer | None = None
 
     def steps(n: int) -> float:
         nonlocal training
-        try:
-            loop.prepare(spec, device)  # the precision of fp32 operations is the process's
-            training = training or loop.Training(spec, splits, network, device, pool)
+        with explained(spec, 0):
+            trainer.prepare(spec, device)  # the precision of fp32 operations is the process's
+            training = training or trainer.Trainer(spec, splits, network, device, pool)
             started = time.perf_counter()
             training.steps_of([batch] * n)
             wait()
-        except Exception as error:
-            told = loop.told(error, spec, 0)
-            if told is None:
-                raise
-            raise told from error
         return time.perf_counter() - started
 
     steps(UNRECORDED + 1 if spec.launch == "graph" else 1)

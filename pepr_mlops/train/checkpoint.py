@@ -22,7 +22,7 @@ _STATE, _COSTS, _NAME = "state.pt", "costs.json", "name"
 class Saved:
     """A training after `epoch`.
 
-    `state` is what `train` put there, `gauges` the costs up to `at_s` (seconds since 1970), which
+    `state` is what `loop` put there, `recorded` the costs up to `at_s` (seconds since 1970), which
     are those of an unfinished epoch too where its attempt could still write them. `clean` says
     that nothing was done after `at_s`. `run_id` and `hardware` tell where it was begun.
     """
@@ -30,7 +30,7 @@ class Saved:
     epoch: int
     state: Mapping[str, Any]
     metrics: Mapping[str, float]
-    gauges: Mapping[str, Any]
+    recorded: Mapping[str, Any]
     at_s: float
     clean: bool
     run_id: str
@@ -51,14 +51,14 @@ class Checkpoint:
         epoch: int,
         state: Mapping[str, Any],
         metrics: Mapping[str, float],
-        gauges: Mapping[str, Any],
+        recorded: Mapping[str, Any],
     ) -> None:
         """Keep the training after a whole epoch. On an `OSError` the one before stays."""
         content = {
             "epoch": epoch,
             "state": dict(state),
             "metrics": dict(metrics),
-            "gauges": dict(gauges),
+            "recorded": dict(recorded),
             "at_s": time.time(),
             "run_id": self._run_id,
             "hardware": self._hardware,
@@ -76,12 +76,12 @@ class Checkpoint:
             new.unlink(missing_ok=True)
             raise OSError(f"{new}: {error}") from error
 
-    def costs(self, gauges: Mapping[str, Any], *, clean: bool) -> None:
+    def costs(self, recorded: Mapping[str, Any], *, clean: bool) -> None:
         """Keep what was spent since the last `save`, or with `clean` False only that it is now."""
         if not (self.folder / _STATE).exists():
             return  # nothing to continue from
         new = self.folder / f"{_COSTS}.new"
-        new.write_text(json.dumps({"gauges": gauges, "at_s": time.time(), "clean": clean}))
+        new.write_text(json.dumps({"recorded": recorded, "at_s": time.time(), "clean": clean}))
         new.replace(self.folder / _COSTS)
 
 
@@ -95,7 +95,7 @@ def load(folder: Path) -> Saved | None:
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} in it is damaged")
         kept = torch.load(path, map_location="cpu", weights_only=True)
-        costs = {"gauges": kept.pop("gauges"), "at_s": kept.pop("at_s"), "clean": False}
+        costs = {"recorded": kept.pop("recorded"), "at_s": kept.pop("at_s"), "clean": False}
         if (folder / _COSTS).exists():
             later = json.loads((folder / _COSTS).read_text())
             costs = later if later["at_s"] > costs["at_s"] else costs

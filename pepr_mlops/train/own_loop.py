@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pepr_mlops.costs import carbon
-from pepr_mlops.costs.gauges import Gauges
-from pepr_mlops.costs.memory import Memory
-from pepr_mlops.costs.meters import idle_tags, open_meter
-from pepr_mlops.costs.other_load import OtherLoad
+from pepr_mlops.costs.device import Device
+from pepr_mlops.costs.meters import idle_tags
+from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import cautions
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE, memory_metric
@@ -24,12 +22,12 @@ from pepr_mlops.tracking import Run
 class Measured:
     """Handed out by `measure`: say when an epoch ends and what is evaluation."""
 
-    def __init__(self, run: Run, gauges: Gauges, setup_s: float) -> None:
+    def __init__(self, run: Run, recorder: Recorder, setup_s: float) -> None:
         self.run_id = run.run_id
-        self._run, self._gauges = run, gauges
+        self._run, self._recorder = run, recorder
         self._once = {"time/setup_s": setup_s}
         self._epoch = 0
-        gauges.meter.begin("train")
+        recorder.begin_window("train")
 
     def epoch(self, performance: float, metrics: Mapping[str, float] | None = None) -> None:
         """End an epoch and log its costs so far with `performance`, P of PePR, from 0 to 1.
@@ -47,25 +45,25 @@ class Measured:
             )
         self._close("train")
         self._log(own)
-        self._gauges.meter.begin("train")
+        self._recorder.begin_window("train")
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """What runs inside counts as evaluation and not as training."""
         self._close("train")
-        self._gauges.meter.begin("eval")
+        self._recorder.begin_window("eval")
         try:
             yield
         finally:
             self._close("eval")
-            self._gauges.meter.begin("train")
+            self._recorder.begin_window("train")
 
     def _close(self, phase: str) -> None:
-        self._gauges.end(phase, f"epoch {self._epoch + 1}")
+        self._recorder.end_window(phase, f"epoch {self._epoch + 1}")
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         self._epoch += 1
-        self._run.log({**metrics, **self._gauges.metrics(), **self._once}, self._epoch)
+        self._run.log({**metrics, **self._recorder.metrics(), **self._once}, self._epoch)
         self._once = {}
 
     def _finish(self, failed: bool) -> None:
@@ -75,7 +73,7 @@ class Measured:
             self._close("train")
             self._log({})
         else:
-            self._gauges.meter.end()
+            self._recorder.meter.end()
 
 
 @contextmanager
@@ -119,45 +117,40 @@ def measure(
     [['mine', 0.9]]
     """
     from pepr_mlops import tracking
-    from pepr_mlops.costs import device as hardware
-    from pepr_mlops.costs import tags
     from pepr_mlops.data.digest import of_tree
 
     started = time.perf_counter()
-    asked = RunSpec(  # to have the same values refused in the same words
+    spec = RunSpec(  # so that the same values are refused in the same words
         device=device, energy=energy, country=country, carbon_intensity=carbon_intensity, pue=pue
     )
-    intensity = carbon.resolve(asked.country, asked.carbon_intensity)
-    used = hardware.resolve_device(asked.device)
+    recorder = Recorder.open(spec, Device.resolve(device))
     known = {} if data is None else {"pepr.data_digest": of_tree(Path(data))}
-    meter = open_meter(energy, used.type, *hardware.gpu_of(used))
-    opening = {**known, **tags.opening(experiment, performance, used, meter, intensity, pue)}
+    opening = {**known, **recorder.opening_tags(experiment, performance)}
     with tracking.active(experiment, model) as run:
         run.params({"model": model, **{k: as_text(v) for k, v in (params or {}).items()}})
-        run.tag({**opening, **idle_tags(meter, required=energy == "measured")})
-        others, load = hardware.other_gpu_processes(used), OtherLoad()
-        gauges = Gauges(meter, Memory(used), intensity, pue)
-        measured = Measured(run, gauges, time.perf_counter() - started)
+        run.tag({**opening, **idle_tags(recorder.meter, required=energy == "measured")})
+        recorder.watch_others({})
+        recorder.restart_memory()
+        measured = Measured(run, recorder, time.perf_counter() - started)
         try:
             yield measured
         except BaseException:
-            beside = load.tags()
-            with suppress(Exception):  # server or device may be gone; the first error is told
+            with suppress(Exception):  # server or device may be gone; the first error is shown
                 measured._finish(failed=True)
-                run.tag({**gauges.costs.tags(meter.notes), **beside})
+                run.tag(recorder.closing_tags(failed=True))
             raise
         measured._finish(failed=False)
-        closing = {**tags.closing(gauges, used, others, load), **_as_it_was(gauges, used.type)}
+        closing = {**recorder.closing_tags(), **_as_it_was(recorder)}
         run.tag(closing)
     for caution in cautions({**opening, **closing}):
         warnings.warn(f"{experiment}, {model}: {caution}", stacklevel=3)
 
 
-def _as_it_was(gauges: Gauges, device_type: str) -> dict[str, str]:
+def _as_it_was(recorder: Recorder) -> dict[str, str]:
     """Tags of what only the code that was measured has decided."""
     import torch
 
     found = {"pepr.threads": str(torch.get_num_threads())}
-    if memory_metric(device_type) not in gauges.metrics():
+    if memory_metric(recorder.device.kind) not in recorder.metrics():
         found["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
     return found

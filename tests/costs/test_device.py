@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pepr_mlops.costs import device as hardware
+from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.memory import Memory
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.process import allowed_cpus
@@ -20,27 +21,27 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_cpu_is_always_there_and_absent_devices_are_refused() -> None:
-    assert hardware.resolve_device("cpu") == torch.device("cpu")
+    assert Device.resolve("cpu") == Device(torch.device("cpu"))
     with pytest.raises(WrongUse, match="cuda:55 is not here"):
-        hardware.resolve_device("cuda:55")
+        Device.resolve("cuda:55")
 
 
 def test_auto_takes_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    assert hardware.resolve_device("auto") == torch.device("cuda:0")
-    assert hardware.resolve_device("cuda") == torch.device("cuda:0")
-    assert hardware.resolve_device("cuda:1") == torch.device("cuda:1")
+    assert Device.resolve("auto") == Device(torch.device("cuda:0"))
+    assert Device.resolve("cuda") == Device(torch.device("cuda:0"))
+    assert Device.resolve("cuda:1") == Device(torch.device("cuda:1"))
     with pytest.raises(WrongUse, match="visible to torch: cuda:0, cuda:1"):
-        hardware.resolve_device("cuda:2")
+        Device.resolve("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert hardware.resolve_device("auto") == torch.device("cpu")
+    assert Device.resolve("auto") == Device(torch.device("cpu"))
 
 
 def test_the_machine_is_named() -> None:
-    tags = hardware.describe(torch.device("cpu"))
+    tags = Device(torch.device("cpu")).describe()
     assert tags["pepr.hardware"] == tags["pepr.cpu"]
     assert tags["pepr.cpu_count"] == str(os.cpu_count())
     assert float(tags["pepr.cpus"]) == allowed_cpus()
@@ -96,7 +97,7 @@ def test_threads_are_those_asked_for_and_else_pytorchs_own() -> None:
         hardware.use_threads(None)
         assert torch.get_num_threads() == before
         hardware.use_threads(3)
-        assert hardware.describe(torch.device("cpu"))["pepr.threads"] == "3"
+        assert Device(torch.device("cpu")).describe()["pepr.threads"] == "3"
     finally:
         torch.set_num_threads(before)
 
@@ -118,7 +119,7 @@ def test_a_gpu_is_described_by_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch
         return 1410
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetApplicationsClock", set_to)
-    tags = hardware.describe(torch.device("cuda:0"))
+    tags = Device(torch.device("cuda:0")).describe()
     assert tags["pepr.gpu_mig"] == "3g.40gb"
     assert tags["pepr.gpu_power_limit_w"] == "300"
     assert tags["pepr.gpu_clocks_mhz"] == "SM 1410 of 1980, memory 2619"
@@ -156,30 +157,30 @@ def _gpu_with(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: "handle")
     monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: running)
-    monkeypatch.setattr(hardware, "gpu_uuid", lambda device: "GPU-a")
+    monkeypatch.setattr(hardware, "_gpu_uuid", lambda device: "GPU-a")
     monkeypatch.setattr(torch, "zeros", lambda *a, **k: None)
 
 
 def test_other_processes_on_the_gpu_are_told_from_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = torch.device("cuda:0")
+    gpu = Device(torch.device("cuda:0"))
     parent = os.getppid()
     _gpu_with(monkeypatch, os.getpid(), parent)
-    assert hardware.other_gpu_processes(gpu) == {f"{parent} {psutil.Process(parent).name()}"}
+    assert gpu.other_processes() == {f"{parent} {psutil.Process(parent).name()}"}
     _gpu_with(monkeypatch, os.getpid())
-    assert hardware.other_gpu_processes(gpu) == set()
+    assert gpu.other_processes() == set()
     child = subprocess.Popen(["sleep", "60"])  # a loader of data, say
     try:
         _gpu_with(monkeypatch, os.getpid(), child.pid)
-        assert hardware.other_gpu_processes(gpu) == set()
+        assert gpu.other_processes() == set()
     finally:
         child.kill()
         child.wait()
     # in a container the driver's ids are the host's: one unknown id is this process itself
     _gpu_with(monkeypatch, 2**22 + 1)
-    assert hardware.other_gpu_processes(gpu) == set()
+    assert gpu.other_processes() == set()
     _gpu_with(monkeypatch, 2**22 + 1, 2**22 + 2)
-    assert hardware.other_gpu_processes(gpu) == {f"{2**22 + 2} ?"}
-    assert hardware.other_gpu_processes(torch.device("cpu")) is None
+    assert gpu.other_processes() == {f"{2**22 + 2} ?"}
+    assert Device(torch.device("cpu")).other_processes() is None
 
 
 def test_processes_seen_at_any_time_are_kept() -> None:

@@ -253,13 +253,13 @@ STATE = _torch_bytes(
         "epoch": 3,
         "state": {"weights": torch.ones(3)},
         "metrics": {"val/accuracy": 0.5},
-        "gauges": {"time_s": {"train": 3.5}},
+        "recorded": {"time_s": {"train": 3.5}},
         "at_s": 1.7e9,
         "run_id": "abc",
         "hardware": "CPU",
     }
 )
-COSTS = json.dumps({"gauges": {"time_s": {}}, "at_s": 1.8e9, "clean": True}).encode()
+COSTS = json.dumps({"recorded": {"time_s": {}}, "at_s": 1.8e9, "clean": True}).encode()
 
 
 @given(damaged(STATE), st.none() | damaged(COSTS))

@@ -15,13 +15,14 @@ import torch
 from made import job
 
 from pepr_mlops import data
+from pepr_mlops.costs.device import Device
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import worker
 from pepr_mlops.sweep.engine import FINAL, TRANSIENT, Task
 from pepr_mlops.sweep.worker import Worker
 
-CPU = torch.device("cpu")
+CPU = Device(torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -95,11 +96,9 @@ def test_what_a_dead_process_or_a_stranger_left_names_no_holder(tmp_path: Path) 
 
 def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [{"71 python"}, {"71 python"}, set()]
-    monkeypatch.setattr("pepr_mlops.costs.device.gpu_uuid", lambda device: "GPU-0/1")
-    monkeypatch.setattr(
-        "pepr_mlops.costs.device.other_gpu_processes", lambda device: seen.pop(0) if seen else set()
-    )
-    device = torch.device("cuda:0")
+    monkeypatch.setattr("pepr_mlops.costs.device._gpu_uuid", lambda device: "GPU-0/1")
+    monkeypatch.setattr(Device, "other_processes", lambda self: seen.pop(0) if seen else set())
+    device = Device(torch.device("cuda:0"))
     with (
         pytest.raises(WorkFailed, match="GPU-0/1 is used by 71 python"),
         worker._alone(device, "refuse", "b", print),
@@ -113,14 +112,14 @@ def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.Mo
 
 def test_the_device_cools_down_first(monkeypatch: pytest.MonkeyPatch) -> None:
     temperatures = [61.0, 52.0, 45.0]
-    monkeypatch.setattr("pepr_mlops.costs.device.temperature_c", lambda device: temperatures.pop(0))
+    monkeypatch.setattr(Device, "temperature_c", lambda self: temperatures.pop(0))
     worker._cool(CPU, 45.0)
     assert temperatures == []
-    monkeypatch.setattr("pepr_mlops.costs.device.temperature_c", lambda device: None)
+    monkeypatch.setattr(Device, "temperature_c", lambda self: None)
     with pytest.raises(WorkFailed, match="no readable temperature"):
         worker._cool(CPU, 45.0)
     worker._cool(CPU, None)
-    monkeypatch.setattr("pepr_mlops.costs.device.temperature_c", lambda device: 70.0)
+    monkeypatch.setattr(Device, "temperature_c", lambda self: 70.0)
     monkeypatch.setattr(worker, "_COOLING_S", 0.1)
     with pytest.raises(WorkFailed, match="still at 70 °C") as warm:
         worker._cool(CPU, 45.0)

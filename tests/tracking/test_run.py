@@ -373,7 +373,7 @@ def test_a_continued_run_never_says_running_of_the_process_before(
 
 def test_a_paused_run_is_killed_and_says_so(store: str) -> None:
     client = MlflowClient()
-    found = client.get_run(_interrupted(Paused("rests after epoch 1")))
+    found = client.get_run(_interrupted(Paused("paused after epoch 1")))
     assert found.info.status == "KILLED"
     assert found.data.tags["pepr.reason"] == "paused"
 

@@ -17,7 +17,7 @@ from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.names import METRICS
 from pepr_mlops.sweep import forecasts, plan, search
 from pepr_mlops.tracking import read
-from pepr_mlops.train import autotune, loop, models
+from pepr_mlops.train import autotune, loop, models, trainer
 from pepr_mlops.train.job import run
 
 CPU = torch.device("cpu")
@@ -220,7 +220,7 @@ def test_a_continued_training_keeps_what_was_chosen(
         run(spec, checkpoints=tmp_path / "kept", until=1)
     monkeypatch.setattr(autotune, "fastest", lambda *given: pytest.fail("it tries again"))
     trained: list[str] = []
-    prepare = loop.prepare
+    prepare = trainer.prepare
 
     def prepared(spec: RunSpec, device: torch.device) -> None:
         trained.append(spec.layout)
@@ -313,14 +313,14 @@ def _out_of_memory() -> float:
 def test_what_runs_out_of_memory_is_not_chosen(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = loop.Training.steps_of
+    step = trainer.Trainer.steps_of
 
-    def short_of_memory(self: loop.Training, order: list[torch.Tensor]) -> int:
+    def short_of_memory(self: trainer.Trainer, order: list[torch.Tensor]) -> int:
         if self.train._layout == torch.contiguous_format:
             raise torch.OutOfMemoryError("4 GB")
         return step(self, order)
 
-    monkeypatch.setattr(loop.Training, "steps_of", short_of_memory)
+    monkeypatch.setattr(trainer.Trainer, "steps_of", short_of_memory)
     spec = _spec(shapes, layout="auto")
     trial = autotune.fastest(spec, data.load(spec), CPU)
     assert trial.spec == dataclasses.replace(spec, layout="channels_last")

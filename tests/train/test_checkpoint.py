@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from pepr_mlops import data
-from pepr_mlops.costs.gauges import Gauges
-from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.device import Device
+from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import Paused
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.train import checkpoint, loop
+from pepr_mlops.train import checkpoint, loop, trainer
 from pepr_mlops.train.checkpoint import Checkpoint, Saved
 from pepr_mlops.train.progress import Silent
 
@@ -81,12 +81,12 @@ def _fit(
         device="cpu",
         deterministic=True,
     )
-    loop.prepare(spec, CPU)
+    trainer.prepare(spec, CPU)
     network = _network(seed=1)
-    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    recorder = Recorder(Device(CPU), _Meter(), None, 1.0)
     log = [] if log is None else log
     if saved is not None:
-        gauges.resume(saved.gauges)
+        recorder.resume(saved.recorded)
 
     def keep(metrics: Mapping[str, float], epoch: int) -> None:
         if record is not None:
@@ -97,8 +97,7 @@ def _fit(
         spec,
         data.load(spec),
         network,
-        CPU,
-        gauges,
+        recorder,
         keep,
         Silent(spec, "measured"),
         time.perf_counter(),
@@ -118,7 +117,7 @@ def _learned(metrics: Mapping[str, float]) -> dict[str, float]:
 def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
     whole, log = _fit(shapes)
     first: Log = []
-    with pytest.raises(Paused, match=f"rests after epoch {at} of 4"):
+    with pytest.raises(Paused, match=f"paused after epoch {at} of 4"):
         _fit(shapes, tmp_path / "c", pause=lambda epoch, metrics: epoch == at, log=first)
     saved = checkpoint.load(tmp_path / "c")
     assert saved is not None
@@ -170,7 +169,7 @@ def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [epoch for epoch, _ in log] == [1, 2, 3, 4]
     assert [note.split(" (")[0] for note in notes] == [
-        f"checkpoint: epoch {epoch} is not kept" for epoch in range(1, 5)
+        f"checkpoint: epoch {epoch} is not saved" for epoch in range(1, 5)
     ]
     assert list((tmp_path / "c").iterdir()) == []
 
@@ -186,8 +185,8 @@ def test_a_full_disk_keeps_no_cost_of_an_interrupted_epoch_from_the_log(
     def full(*given: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    evaluate = loop.Training.evaluate
-    monkeypatch.setattr(loop.Training, "evaluate", interrupted)
+    evaluate = trainer.Trainer.evaluate
+    monkeypatch.setattr(trainer.Trainer, "evaluate", interrupted)
     monkeypatch.setattr(Checkpoint, "costs", full)
     log: Log = []
     with pytest.raises(KeyboardInterrupt):
@@ -204,10 +203,10 @@ def test_energy_of_an_epoch_that_is_done_again_counts_twice(shapes: Path, tmp_pa
             raise KeyboardInterrupt
         return evaluate(self, batches, epoch, name)
 
-    evaluate = loop.Training.evaluate
+    evaluate = trainer.Trainer.evaluate
     log: Log = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Training, "evaluate", killed)
+        patch.setattr(trainer.Trainer, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             _fit(shapes, tmp_path / "c", log=log)
     assert log[-1][0] == 3
@@ -260,16 +259,16 @@ def test_costs_of_other_sensors_do_not_add_up(shapes: Path, tmp_path: Path) -> N
     meter = _Meter()
     meter.sources = {"gpu": "measured", "cpu": "measured"}
     with pytest.raises(ValueError, match="energy was"):
-        Gauges(meter, Memory(CPU), None, 1.0).resume(saved.gauges)
+        Recorder(Device(CPU), meter, None, 1.0).resume(saved.recorded)
 
 
 def test_peaks_of_memory_are_the_highest_of_all_attempts() -> None:
-    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
-    state = gauges.state()
-    gauges.resume({**state, "peaks": {"memory/rss_gb": 1e6}})
-    assert gauges.metrics()["memory/rss_gb"] == 1e6
-    gauges.resume({**state, "peaks": {"memory/rss_gb": 1e-6}})
-    assert gauges.metrics()["memory/rss_gb"] > 1e-3
+    recorder = Recorder(Device(CPU), _Meter(), None, 1.0)
+    state = recorder.state()
+    recorder.resume({**state, "peaks": {"memory/rss_gb": 1e6}})
+    assert recorder.metrics()["memory/rss_gb"] == 1e6
+    recorder.resume({**state, "peaks": {"memory/rss_gb": 1e-6}})
+    assert recorder.metrics()["memory/rss_gb"] > 1e-3
 
 
 def test_none_and_a_broken_one(tmp_path: Path) -> None:
@@ -287,9 +286,9 @@ def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
     spec = RunSpec(
         dataset=str(shapes), image_size=32, epochs=5, batch_size=4, pretrained=False, device="cpu"
     )
-    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    recorder = Recorder(Device(CPU), _Meter(), None, 1.0)
     metrics, steps = loop.probe(
-        spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
+        spec, data.load(spec), _network(1), recorder, Silent(spec, "measured")
     )
     assert steps == "4 + 2 steps, of which an epoch has 8"
     # 8 of 32 images took 2 s and 36 J: 5 epochs are 160 images, 20 times as many
@@ -307,9 +306,9 @@ def test_a_probe_goes_on_after_a_short_epoch_and_does_not_take_a_still_counter_f
     spec = RunSpec(
         dataset=str(shapes), image_size=32, epochs=5, batch_size=16, pretrained=False, device="cpu"
     )
-    gauges = Gauges(_Meter(), Memory(CPU), None, 1.0)
+    recorder = Recorder(Device(CPU), _Meter(), None, 1.0)
     metrics, steps = loop.probe(
-        spec, data.load(spec), _network(1), CPU, gauges, Silent(spec, "measured")
+        spec, data.load(spec), _network(1), recorder, Silent(spec, "measured")
     )
     assert steps == "4 + 10 steps, of which an epoch has 2"
     assert metrics["forecast/train_s"] == 2.0  # ten steps are five epochs

@@ -11,7 +11,7 @@ import torch
 from pepr_mlops import data
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.train import autotune, loop, models
+from pepr_mlops.train import autotune, models, trainer
 from pepr_mlops.train.cuda_graphs import UNRECORDED, Graphs
 
 CPU = torch.device("cpu")
@@ -52,8 +52,8 @@ def _spec(shapes: Path, **fields: Any) -> RunSpec:
 def _losses(spec: RunSpec, network: torch.nn.Module, saved: Any = None) -> Any:
     """Of each step of six epochs, with the losses of validation; and what training came to."""
     device = torch.device("cuda:0")
-    loop.prepare(spec, device)
-    training = loop.Training(spec, data.load(spec), network, device)
+    trainer.prepare(spec, device)
+    training = trainer.Trainer(spec, data.load(spec), network, device)
     if saved is not None:
         training.restore(saved)
     losses = []
@@ -145,4 +145,4 @@ def test_a_network_that_waits_for_the_gpu_is_refused(shapes: Path) -> None:
 
 def test_a_cpu_has_no_graphs(shapes: Path) -> None:
     with pytest.raises(WrongUse, match=r"launch: graph needs an NVIDIA GPU .* use kernels"):
-        loop.check_device(_spec(shapes, launch="graph"), CPU)
+        trainer.check_device(_spec(shapes, launch="graph"), CPU)

@@ -16,13 +16,14 @@ import torch
 
 from pepr_mlops import data
 from pepr_mlops.costs.carbon import Intensity
-from pepr_mlops.costs.gauges import Gauges
-from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.device import Device
+from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import METRICS
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.train import loop, models
+from pepr_mlops.train import loop, models, trainer
+from pepr_mlops.train.budget import Budget
 from pepr_mlops.train.metrics import scores
 from pepr_mlops.train.progress import Silent
 
@@ -81,7 +82,7 @@ def _fit(
     spec: RunSpec, network: torch.nn.Module | None = None
 ) -> tuple[loop.Result, list[tuple[int, dict[str, float]]], _Meter]:
     splits = data.load(spec)
-    loop.prepare(spec, CPU)
+    trainer.prepare(spec, CPU)
     if network is None:
         network = models.build(
             spec.model,
@@ -96,8 +97,7 @@ def _fit(
         spec,
         splits,
         network,
-        CPU,
-        Gauges(meter, Memory(CPU), Intensity(100.0, "given"), spec.pue),
+        Recorder(Device(CPU), meter, Intensity(100.0, "given"), spec.pue),
         lambda metrics, epoch: logged.append((epoch, dict(metrics))),
         Silent(spec, "measured"),
         time.perf_counter(),
@@ -148,9 +148,9 @@ def test_best_validation_epoch_is_the_first_of_the_highest(
 
     def evaluate(self: Any, batches: Any, epoch: int, name: str) -> Any:
         accuracy = by_epoch[name][epoch - 1]
-        return loop._Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
+        return trainer.Evaluation({"loss": 1.0, "accuracy": accuracy}, np.zeros(1), np.zeros(1))
 
-    monkeypatch.setattr(loop.Training, "evaluate", evaluate)
+    monkeypatch.setattr(trainer.Trainer, "evaluate", evaluate)
     _, logged, _ = _fit(_spec(shapes, epochs=4))
     assert [m["best_val/accuracy"] for _, m in logged] == [0.4, 0.7, 0.7, 0.7]
     assert [m["performance"] for _, m in logged] == [0.4, 0.7, 0.9, 0.5]
@@ -190,7 +190,7 @@ def test_half_precisions_learn_too(shapes: Path, precision: str) -> None:
 
 
 def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
-    loop.prepare(_spec(shapes), CPU)
+    trainer.prepare(_spec(shapes), CPU)
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
@@ -203,7 +203,7 @@ def test_operations_are_told_their_precision_by_themselves(
     cudnn = SimpleNamespace(conv=SimpleNamespace(), rnn=SimpleNamespace())
     monkeypatch.setattr(torch, "backends", SimpleNamespace(cuda=cuda, cudnn=cudnn))
     for asked, meant in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
-        loop.prepare(_spec(shapes, precision=asked), CPU)
+        trainer.prepare(_spec(shapes, precision=asked), CPU)
         for of in (torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn):
             assert of.fp32_precision == meant
 
@@ -211,13 +211,13 @@ def test_operations_are_told_their_precision_by_themselves(
 def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
     spec = _spec(shapes, precision="fp16")
     splits = data.load(spec)
-    loop.prepare(spec, CPU)
-    begun = loop.Training(spec, splits, _Small(), CPU)
+    trainer.prepare(spec, CPU)
+    begun = trainer.Trainer(spec, splits, _Small(), CPU)
     begun.steps_of(begun.train.order(8, None))
     state = copy.deepcopy(begun.state())
     (group,) = state["optimiser"]["param_groups"]
     group |= {"fused": None, "capturable": False}  # as it was kept by earlier versions
-    going_on = loop.Training(spec, splits, _Small(), CPU)
+    going_on = trainer.Trainer(spec, splits, _Small(), CPU)
     going_on.restore(state)
     order = begun.train.order(8, None)
     assert going_on.steps_of(order) == begun.steps_of(order) == 32
@@ -229,7 +229,7 @@ def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
 
 def test_tf32_is_refused_where_there_is_none(shapes: Path) -> None:
     with pytest.raises(WrongUse, match="tf32 needs an NVIDIA GPU"):
-        loop.check_device(_spec(shapes, precision="tf32"), CPU)
+        trainer.check_device(_spec(shapes, precision="tf32"), CPU)
 
 
 def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
@@ -255,8 +255,7 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
             spec,
             data.load(spec),
             Diverges(),
-            CPU,
-            Gauges(_Meter(), Memory(), None, 1.0),
+            Recorder(Device(CPU), _Meter(), None, 1.0),
             lambda metrics, epoch: logged.append((epoch, dict(metrics))),
             Silent(spec, ""),
             time.perf_counter(),
@@ -317,7 +316,7 @@ def test_a_gpu_whose_memory_others_have_is_told(
 
     monkeypatch.setattr(torch.cuda, "set_device", full)
     with pytest.raises(WorkFailed, match=r"before the first epoch .* nobody else uses") as failed:
-        loop.open_device(_spec(shapes), torch.device("cuda:0"))
+        trainer.open_device(_spec(shapes), torch.device("cuda:0"))
     assert failed.value.reason == "out_of_memory"
 
 
@@ -327,9 +326,9 @@ def test_bf16_is_looked_for_on_the_device_that_is_used(
     capability = {torch.device("cuda:0"): (8, 0), torch.device("cuda:1"): (7, 5)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability.__getitem__)
     spec = _spec(shapes, precision="bf16")
-    loop.check_device(spec, torch.device("cuda:0"))
+    trainer.check_device(spec, torch.device("cuda:0"))
     with pytest.raises(WrongUse, match="bf16 is not in the hardware of cuda:1"):
-        loop.check_device(spec, torch.device("cuda:1"))
+        trainer.check_device(spec, torch.device("cuda:1"))
 
 
 class _Clocked:
@@ -345,7 +344,7 @@ class _Clocked:
         self.now = self.begun = 0.0
         seconds = iter(step_s)
         first_s = iter([4.0])
-        step, evaluate = loop.Training._trained, loop.Training.evaluate
+        step, evaluate = trainer.Trainer._trained, trainer.Trainer.evaluate
 
         def stepped(*given: Any) -> Any:
             self.now += next(seconds)
@@ -356,8 +355,8 @@ class _Clocked:
             return evaluate(training, batches, *given)
 
         monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        monkeypatch.setattr(loop.Training, "_trained", stepped)
-        monkeypatch.setattr(loop.Training, "evaluate", evaluated)
+        monkeypatch.setattr(trainer.Trainer, "_trained", stepped)
+        monkeypatch.setattr(trainer.Trainer, "evaluate", evaluated)
 
     def begin(self, name: str) -> None:
         self.begun = self.now
@@ -391,8 +390,7 @@ def _forecasts(
         spec,
         data.load(spec),
         _Small(),
-        CPU,
-        Gauges(_Clocked(monkeypatch, step_s), Memory(CPU), None, 1.0),
+        Recorder(Device(CPU), _Clocked(monkeypatch, step_s), None, 1.0),
         lambda metrics, epoch: logged.append(
             {k: v for k, v in metrics.items() if k.startswith("forecast/")}
         ),
@@ -461,8 +459,8 @@ def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(shapes: Path)
     meter: Any = SimpleNamespace(
         spent_j=spent_j, elapsed_s=lambda: clock.now, sources={"gpu": "measured"}
     )
-    gauges = Gauges(meter, Memory(), None, 1.0)
-    budget = loop._Budget(_spec(shapes, budget_wh=1.0), gauges)  # 3600 J are 36 s
+    recorder = Recorder(Device(CPU), meter, None, 1.0)
+    budget = Budget(_spec(shapes, budget_wh=1.0), recorder)  # 3600 J are 36 s
     step, stopped = 0, None
     while stopped is None:
         step += 1
@@ -527,8 +525,7 @@ def test_several_labels_per_image(shapes: Path) -> None:
         spec,
         splits,
         network,
-        CPU,
-        Gauges(_Meter(), Memory(), None, 1.0),
+        Recorder(Device(CPU), _Meter(), None, 1.0),
         lambda m, e: None,
         Silent(spec, ""),
         time.perf_counter(),
@@ -539,8 +536,8 @@ def test_several_labels_per_image(shapes: Path) -> None:
 
 def test_weights_normalisation_is_the_models_own() -> None:
     described = {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
-    mean, std = loop._normalisation(described, 3, CPU)
+    mean, std = trainer._normalisation(described, 3, CPU)
     assert mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
-    grey, _ = loop._normalisation(described, 1, CPU)
+    grey, _ = trainer._normalisation(described, 1, CPU)
     assert grey.flatten().tolist() == pytest.approx([0.4])
     assert std.shape == (1, 3, 1, 1)

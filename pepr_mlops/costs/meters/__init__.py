@@ -112,7 +112,7 @@ def open_meter(
     return _estimate(synchronize, why, required=False)
 
 
-def ahead(energy: str) -> list[Callable[[], object]]:
+def prefetch(energy: str) -> list[Callable[[], object]]:
     """What can be done in a thread for `open_meter` of a machine without GPUs to take less time."""
     return [cpu_name()] if energy in ("auto", "estimated") else []
 

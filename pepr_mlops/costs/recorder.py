@@ -1,0 +1,150 @@
+"""Records the energy, time, memory and carbon of a run, and what disturbed it.
+
+recorder = Recorder.open(spec, Device.resolve(spec.device))
+with recorder.phase("train", "epoch 3") as phase:
+    ...
+phase.window.time_s
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pepr_mlops.costs import carbon
+from pepr_mlops.costs.device import Device, other_processes_tag
+from pepr_mlops.costs.memory import Memory
+from pepr_mlops.costs.meters import Meter, open_meter, source_tags
+from pepr_mlops.costs.other_load import OtherLoad
+from pepr_mlops.costs.totals import LOST, Costs, Window, overall
+from pepr_mlops.names import memory_metric
+from pepr_mlops.spec import RunSpec
+
+
+class Phase:
+    """A block of work that is measured; `window` is set when it has ended."""
+
+    window: Window
+
+
+class Recorder:
+    """The meter and the memory of one run on `device`, and the costs so far.
+
+    `grid` is the intensity of the electricity, `pue` the overhead of the building.
+    """
+
+    def __init__(
+        self, device: Device, meter: Meter, grid: carbon.Intensity | None, pue: float
+    ) -> None:
+        self.device, self.meter = device, meter
+        self.costs = Costs(meter.sources)
+        self._grid, self._pue = grid, pue
+        self._memory = Memory(device.torch_device)
+        self._earlier_peaks: dict[str, float] = {}
+        self._processes: set[str] | None = None
+        self._load: OtherLoad | None = None
+
+    @classmethod
+    def open(cls, spec: RunSpec, device: Device, *, host_is_shared: bool = False) -> Recorder:
+        """The recorder that a spec needs on a device.
+
+        With `host_is_shared` the energy of a GPU's run is that of the GPU: the CPU's and the
+        memory's belong to other runs too. Raises `WrongUse` for a country without a known
+        intensity, and as `open_meter`.
+        """
+        grid = carbon.resolve(spec.country, spec.carbon_intensity)
+        host = not (host_is_shared and device.kind == "cuda")
+        meter = open_meter(
+            spec.energy, device.kind, device.gpu_uuids, device.synchronize, host=host
+        )
+        return cls(device, meter, grid, spec.pue)
+
+    @property
+    def source(self) -> str:
+        """How the energy is known."""
+        return overall(self.meter.sources)
+
+    @property
+    def final_source(self) -> str:
+        """How the energy of the run is known at its end: `lost` if a part of the run has none."""
+        lost = self.costs.tags({}).get("pepr.energy_source") == LOST
+        return LOST if lost else self.source
+
+    def opening_tags(self, experiment: str, performance: str) -> dict[str, str]:
+        """What the run is compared by, how its energy is known, and the machine."""
+        return {
+            "pepr.experiment": experiment,
+            "pepr.performance": performance,
+            "pepr.memory": memory_metric(self.device.kind),
+            **source_tags(self.meter),
+            **carbon.tags(self._grid, self._pue),
+            **self.device.describe(),
+        }
+
+    def watch_others(self, earlier: Mapping[str, str]) -> None:
+        """Record from now on which other programs use the machine.
+
+        `earlier` are the tags of an earlier attempt of the run.
+        """
+        self._processes = self.device.other_processes()
+        self._load = OtherLoad(earlier)
+
+    def closing_tags(self, *, failed: bool = False) -> dict[str, str]:
+        """What became of the energy, and which other programs used the machine.
+
+        After a failure the GPU is not queried: it may be gone.
+        """
+        tags = self.costs.tags(self.meter.notes)
+        if self._load is not None:
+            tags |= self._load.tags()
+        if not failed:
+            tags |= other_processes_tag(self._processes, self.device.other_processes())
+        return tags
+
+    def begin_window(self, phase: str) -> None:
+        """Start to measure one of `names.PHASES`."""
+        self.meter.begin(phase)
+
+    def end_window(self, phase: str, where: str) -> Window:
+        """Stop, and count it; `where` names it in reasons, such as `epoch 3`."""
+        window = self.meter.end()
+        self.costs.add(phase, window, where)
+        return window
+
+    @contextmanager
+    def phase(self, name: str, where: str) -> Iterator[Phase]:
+        """Measure a block of work, which counts when it fails, too."""
+        phase = Phase()
+        self.begin_window(name)
+        try:
+            yield phase
+        except BaseException:
+            with suppress(Exception):  # the device may be gone; the first error is the one to show
+                self.end_window(name, where)
+            raise
+        phase.window = self.end_window(name, where)
+
+    def metrics(self) -> dict[str, float]:
+        """All costs and peaks so far, by the names of `names.METRICS`."""
+        return self.costs.metrics(self._grid, self._pue) | self._peaks()
+
+    def restart_memory(self) -> None:
+        """Forget the peaks of memory so far."""
+        self._memory.restart()
+
+    def state(self) -> dict[str, Any]:
+        """Costs and peaks so far, for `resume`; numbers and texts only."""
+        return {"costs": self.costs.state(), "peaks": self._peaks()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Continue from the costs of earlier attempts; raises `ValueError` as `Costs.resume`."""
+        self.costs.resume(state["costs"])
+        self._earlier_peaks = dict(state["peaks"])
+
+    def _peaks(self) -> dict[str, float]:
+        now = self._memory.metrics()
+        return {
+            name: max(peaks[name] for peaks in (now, self._earlier_peaks) if name in peaks)
+            for name in now | self._earlier_peaks
+        }

@@ -1,0 +1,54 @@
+"""Failures of a training in words a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from pepr_mlops.errors import WorkFailed
+from pepr_mlops.spec import RunSpec
+
+# Of torch on a CPU; of the CUDA driver, where others have the memory; of cuBLAS and cuDNN.
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
+
+@contextmanager
+def explained(spec: RunSpec, epoch: int) -> Iterator[None]:
+    """Raise `WorkFailed` for the errors of an epoch (0: before the first) that have a remedy."""
+    try:
+        yield
+    except Exception as error:
+        failure = _translated(error, spec, epoch)
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _translated(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
+    """The failure to show instead of an error, or None."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    ):
+        return WorkFailed(
+            f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
+            f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
+            f"{max(0, epoch - 1)} epochs were completed; ask for less of either or for a bf16 "
+            f"run, {'launch kernels, ' if spec.launch == 'graph' else ''}or take a device that is "
+            "larger or that nobody else uses",
+            reason="out_of_memory",
+        )
+    if isinstance(error, RuntimeError) and "deterministic" in str(error):
+        return WorkFailed(
+            f"deterministic: {spec.model} uses an operation that has no deterministic "
+            f"implementation here ({str(error).splitlines()[0][:120]}); train without it",
+            reason="not_deterministic",
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return WorkFailed(
+            f"compile: torch.compile failed on {spec.model} "
+            f"({str(error).strip().splitlines()[0][:160]}); train without it",
+            reason="compile_failed",
+        )
+    return None

@@ -1,0 +1,311 @@
+"""One network on one device: steps of training, and evaluation.
+
+Nothing waits for the device inside an epoch, except twice a second to check the losses.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from pepr_mlops.costs.forecast import Cost, Mark, steady_steps, usual
+from pepr_mlops.costs.memory import keep_freed
+from pepr_mlops.costs.recorder import Recorder
+from pepr_mlops.data.batches import Batches, fits
+from pepr_mlops.data.splits import Splits
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.names import MULTI_LABEL, Task
+from pepr_mlops.spec import RunSpec
+from pepr_mlops.train.budget import Budget
+from pepr_mlops.train.cuda_graphs import Graphs
+from pepr_mlops.train.failures import explained
+from pepr_mlops.train.metrics import Floats, Ints, scores
+
+if TYPE_CHECKING:
+    from pepr_mlops.train.cuda_graphs import Pool
+
+_CHECK_EVERY_S = 0.5
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Progress(Protocol):
+    """Shows how far training is."""
+
+    def note(self, text: str) -> None: ...
+
+    def start_epoch(self, epoch: int, steps: int) -> None: ...
+
+    def step(self, done: int, loss: float, images_per_s: float) -> None: ...
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        """`metrics` are those of the epoch, with a forecast of all unless it is the last."""
+
+
+def check_device(spec: RunSpec, device: torch.device) -> None:
+    """Raise `WrongUse` unless the device has the precision asked for, and graphs if asked for."""
+    if spec.precision == "tf32" and (
+        device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)
+    ):
+        raise WrongUse(
+            f"precision: tf32 needs an NVIDIA GPU of the Ampere generation or newer and the work "
+            f"runs on {device}; use fp32, bf16 or fp16"
+        )
+    if (
+        spec.precision == "bf16"
+        and device.type == "cuda"
+        and torch.cuda.get_device_capability(device) < (8, 0)
+    ):
+        raise WrongUse(f"precision: bf16 is not in the hardware of {device}; use fp32 or fp16")
+    if spec.launch == "graph" and device.type != "cuda":
+        raise WrongUse(
+            f"launch: graph needs an NVIDIA GPU and the work runs on {device}; use kernels"
+        )
+
+
+def open_device(spec: RunSpec, device: torch.device) -> None:
+    """Make it torch's own device, before anything runs on it.
+
+    Raises `WorkFailed` where others have its memory.
+    """
+    if device.type == "cuda":
+        with explained(spec, 0):  # others may have left too little memory even for that
+            torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
+
+
+def prepare(spec: RunSpec, device: torch.device) -> None:
+    """Set torch's precision of fp32 operations, determinism and seed for this process.
+
+    Call it before the network is built, with the precision and layout settled. fp32 means IEEE
+    single precision throughout: torch's own default lets convolutions use TF32.
+    """
+    assert not spec.untried
+    if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    precision = "tf32" if spec.precision == "tf32" else "ieee"
+    backends: Any = torch.backends  # its types lack the precisions; not every torch hands them on
+    for of in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        of.fp32_precision = precision
+    torch.use_deterministic_algorithms(spec.deterministic)
+    torch.manual_seed(spec.seed)
+    if device.type == "cpu":
+        keep_freed()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    scores: dict[str, float]
+    labels: Ints
+    probabilities: Floats
+
+
+class Trainer:
+    """The network, its optimiser and the data on the device.
+
+    CUDA graphs take their memory from `pool`, by default one of their own; trainings that share one
+    must not run at the same time.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        splits: Splits,
+        network: torch.nn.Module,
+        device: torch.device,
+        pool: Pool | None = None,
+    ) -> None:
+        layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
+        resident = fits(splits, device)
+        described: Any = network.pretrained_cfg
+        normalise = None
+        if spec.intensities == "pretrained":
+            normalise = _normalisation(described, splits.channels, device)
+        self.train, self.val, self.test = (
+            Batches(
+                split,
+                splits,
+                image_size=spec.image_size,
+                device=device,
+                resident=resident,
+                layout=layout,
+                normalise=normalise,
+            )
+            for split in (splits.train, splits.val, splits.test)
+        )
+        parts = (self.train, self.val, self.test)
+        self.resident_bytes = (
+            sum(part.images.nbytes for part in parts) if resident and device.type != "cpu" else None
+        )
+        self._spec, self._device = spec, device
+        self._task: Task = splits.task
+        network = network.to(device).to(memory_format=layout)
+        # The order of the images depends on the seed alone, not on what the model drew before.
+        self._shuffle = torch.Generator().manual_seed(spec.seed)
+        graphs = spec.launch == "graph"
+        self._optimiser = torch.optim.Adam(
+            network.parameters(),
+            lr=spec.lr,
+            fused=device.type in ("cpu", "cuda") or None,  # each weight is read once, not ten times
+            capturable=graphs,
+        )
+        self._scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
+        self._criterion: torch.nn.Module = (
+            torch.nn.BCEWithLogitsLoss()
+            if self._task == MULTI_LABEL
+            else torch.nn.CrossEntropyLoss()
+        )
+        self._weights = network
+        self._network: Any = torch.compile(network) if spec.compile else network
+        self._step: Callable[..., torch.Tensor] = self._trained
+        self._output: Callable[..., torch.Tensor] = self._predicted
+        if graphs:
+            pool = pool or torch.cuda.graph_pool_handle()
+            self._step = Graphs(self._trained, device, pool)
+            self._output = Graphs(self._predicted, device, pool)
+        self.steps = len(self.train.order(spec.batch_size, None))
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes to go on as if nothing had happened."""
+        return {
+            "precision": self._spec.precision,
+            "layout": self._spec.layout,
+            "launch": self._spec.launch,
+            "network": self._weights.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "shuffle": self._shuffle.get_state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self._device)
+            if self._device.type == "cuda"
+            else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._weights.load_state_dict(state["network"])
+        kept = {name: self._optimiser.defaults[name] for name in ("fused", "capturable")}
+        groups = [{**group, **kept} for group in state["optimiser"]["param_groups"]]
+        self._optimiser.load_state_dict({**state["optimiser"], "param_groups": groups})
+        self._scaler.load_state_dict(state["scaler"])
+        self._shuffle.set_state(state["shuffle"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self._device)
+
+    def steps_of(self, order: list[torch.Tensor]) -> int:
+        """Train on these batches, without looking at the loss; how many images they were."""
+        self._network.train()
+        images = 0
+        for x, y in self.train.take(order):
+            self._step(x, y)
+            images += len(x)
+        return images
+
+    def _trained(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch, on which a step is taken."""
+        self._optimiser.zero_grad(set_to_none=True)
+        with self._autocast():
+            loss: torch.Tensor = self._criterion(self._network(x), y)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        return loss.detach()
+
+    def epoch(
+        self, epoch: int, progress: Progress, recorder: Recorder, *, first: bool
+    ) -> tuple[float, int, str | None, Cost | None]:
+        """Mean loss per image, images trained on, why it stopped early or None, and what it would
+        take without its warm-up, or None where it has too few steps or is not the `first`."""
+        order = self.train.order(self._spec.batch_size, self._shuffle)
+        losses = torch.empty(len(order), device=self._device)
+        budget = Budget(self._spec, recorder)
+        marked = steady_steps(len(order)) if first else ()
+        marks: list[Mark] = []
+        stopped = None
+        checked = time.perf_counter()
+        images = step = 0
+        self._network.train()
+        for step, (x, y) in enumerate(self.train.take(order), 1):
+            losses[step - 1] = self._step(x, y)
+            images += len(x)
+            stopped = budget.crossed(epoch, step, len(order))
+            due = time.perf_counter() - checked >= _CHECK_EVERY_S
+            if due or stopped is not None or step == len(order) or step in marked:
+                last = _finite(losses[:step], epoch)  # waits for the device
+                checked, elapsed_s = time.perf_counter(), recorder.meter.elapsed_s()
+                if step in marked:
+                    marks.append(Mark(images, elapsed_s, recorder.meter.spent_j()))
+                progress.step(step, last, images / elapsed_s)
+            if stopped is not None:
+                break
+        sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
+        mean = (losses[:step].cpu().double() * sizes).sum() / sizes.sum()
+        return float(mean), images, stopped, usual(marks, images)
+
+    def evaluate(self, batches: Batches, epoch: int, name: str) -> Evaluation:
+        """Loss and scores of the whole split."""
+        self._network.eval()
+        total = torch.zeros((), device=self._device)
+        outputs = []
+        with torch.inference_mode():
+            order = list(torch.arange(len(batches)).split(self._spec.batch_size))
+            for x, y in batches.take(order):
+                output = self._output(x)
+                total += self._criterion(output, y) * len(x)
+                outputs.append(output)
+            loss = float(total) / len(batches)
+            logits = torch.cat(outputs)
+            probabilities = logits.sigmoid() if self._task == MULTI_LABEL else logits.softmax(dim=1)
+        if not np.isfinite(loss):
+            raise WorkFailed(
+                f"loss: {loss} on the {name} split after epoch {epoch}; lower the learning rate, "
+                "or use fp32",
+                reason="non_finite_loss",
+            )
+        labels: Ints = batches.labels.long().cpu().numpy()
+        chances = probabilities.cpu().numpy()
+        return Evaluation({"loss": loss, **scores(labels, chances, self._task)}, labels, chances)
+
+    def _predicted(self, x: torch.Tensor) -> torch.Tensor:
+        if self._spec.launch == "graph":  # or what a model keeps while it is evaluated, such as
+            self._network.train()  # LeViT its biases, would be recorded as read, and be gone later
+            self._network.eval()
+        with self._autocast():
+            output: torch.Tensor = self._network(x)
+        return output.float()
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _AUTOCAST.get(self._spec.precision)
+        return torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def _finite(losses: torch.Tensor, epoch: int) -> float:
+    """The last loss; raises where one is not finite, naming its step."""
+    bad = torch.nonzero(~torch.isfinite(losses))
+    if len(bad):
+        step = int(bad[0])
+        raise WorkFailed(
+            f"loss: {float(losses[step])} in epoch {epoch}, step {step + 1}; lower the learning "
+            "rate, use fp32, or check the data",
+            reason="non_finite_loss",
+        )
+    return float(losses[-1])
+
+
+def _normalisation(
+    described: Mapping[str, Any], channels: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the pretrained weights' images, for broadcasting.
+
+    Grey images take the mean over the three colours.
+    """
+    pair = []
+    for key in ("mean", "std"):
+        values = torch.tensor(described[key], dtype=torch.float32)
+        values = values if len(values) == channels else values.mean().expand(channels)
+        pair.append(values.view(1, channels, 1, 1).to(device))
+    return pair[0], pair[1]
