@@ -78,11 +78,10 @@ def _checks(tracking_uri: str | None) -> Iterator[Check]:
 def _tracking(tracking_uri: str | None) -> Iterator[Check]:
     from pepr_mlops.text import address
     from pepr_mlops.tracking import doctor, reach, read
-    from pepr_mlops.tracking.read import tables
-    from pepr_mlops.tracking.server import resolved
+    from pepr_mlops.tracking.server import resolved, sqlite_path
 
     uri = resolved(tracking_uri)
-    path = tables.sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is not None and not Path(path).exists():
         folder = Path(path).absolute().parent
         if os.access(folder, os.W_OK):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.process import uninterrupted
@@ -73,18 +73,51 @@ def resolved(tracking_uri: str | None) -> str:
     return str(mlflow.get_tracking_uri())
 
 
-def connect(tracking_uri: str | None) -> MlflowClient:
-    """A client of the tracking server. Raises `WorkFailed` where it cannot be reached."""
+def sqlite_path(uri: str) -> str | None:
+    """The file of a SQLite database, None of one in memory and of all that is no SQLite."""
+    from sqlalchemy import make_url
+
+    if not uri.startswith("sqlite:///"):
+        return None
+    path = make_url(uri).database
+    return None if path in (None, "", ":memory:") else path
+
+
+def existing(uri: str) -> str:
+    """The address of the same store, by which nobody makes a SQLite file that is not there.
+
+    The slashes of the path are escaped: MLflow would make its folders.
+    """
+    from sqlalchemy import make_url
+
+    path = sqlite_path(uri)
+    if path is None:
+        return uri
+    where = make_url(uri).set(database=f"file:{quote(os.path.abspath(path), safe='')}")
+    return where.update_query_dict({"mode": "rw", "uri": "true"}).render_as_string()
+
+
+def connect(tracking_uri: str | None, *, create: bool = True) -> MlflowClient:
+    """A client of the tracking server, which makes a SQLite store that is not there if `create`.
+
+    Raises `WorkFailed` where it cannot be reached.
+    """
     from mlflow import MlflowClient
 
     uri = resolved(tracking_uri)
+    with opening(uri), _one_at_a_time(uri):
+        return MlflowClient(tracking_uri if create else existing(uri))
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Errors of whoever opens a store as one line. Raises `WorkFailed` and `WrongUse`."""
     with told(uri):
         try:
             _knock(uri)
             if uri.lower().startswith("http"):
                 _ = urlsplit(uri).port
-            with _one_at_a_time(uri):
-                return MlflowClient(tracking_uri)
+            yield
         except ValueError as error:
             raise WrongUse(
                 f"tracking: {address(uri)} is no address of a server or database "

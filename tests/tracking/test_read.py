@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -19,7 +20,7 @@ from mlflow.store.db.utils import _get_latest_schema_revision
 from pepr_mlops import tracking
 from pepr_mlops.comparison import judge
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.tracking import read
+from pepr_mlops.tracking import read as query
 from pepr_mlops.tracking.read import tables as sql
 from pepr_mlops.tracking.read.api import Remote
 
@@ -46,7 +47,7 @@ def test_one_row_per_run_typed_and_named(anywhere: str) -> None:
     made = run("dla46_c", seed=3, lr=1e-3, pretrained=False, performance=0.91, energy_wh=12.5)
     made["params"]["lr"] = "1e-3"  # as `mlflow run` logs it
     run_id = logged(anywhere, made, "typed")
-    (row,) = read.load_runs("typed", tracking_uri=anywhere).to_dict("records")
+    (row,) = query.load_runs("typed", tracking_uri=anywhere).to_dict("records")
     expected = {
         "run_id": run_id,
         "status": "FINISHED",
@@ -78,7 +79,7 @@ def test_a_run_from_before_there_was_an_option_did_as_all_did(store: str) -> Non
         made = run(name, launch="graph")
         made["params"] = {k: v for k, v in made["params"].items() if k not in without}
         logged(store, made, "launched")
-    launch = read.load_runs("launched").set_index("model")["launch"]
+    launch = query.load_runs("launched").set_index("model")["launch"]
     assert launch["old"] == "kernels"
     assert launch["new"] == "graph"
     assert pd.isna(launch["theirs"])
@@ -96,7 +97,7 @@ def test_the_frame_agrees_with_mlflows_own(anywhere: str) -> None:
         logged(anywhere, made, "agrees")
     deleted = logged(anywhere, run("gone"), "agrees")
     MlflowClient(anywhere).delete_run(deleted)
-    ours = read.load_runs("agrees", tracking_uri=anywhere).set_index("run_id").sort_index()
+    ours = query.load_runs("agrees", tracking_uri=anywhere).set_index("run_id").sort_index()
     mlflow.set_tracking_uri(anywhere)
     theirs = mlflow.search_runs(experiment_names=["agrees"]).set_index("run_id").sort_index()
     assert len(theirs) == 7
@@ -116,7 +117,7 @@ def test_an_experiment_is_a_tag_wherever_it_is_logged_and_mlflows_own(anywhere: 
         logged(anywhere, run("c", tags={"pepr.experiment": "another"}), "both"),
     }
     logged(anywhere, run("d", tags={"pepr.experiment": "another"}), "Default")
-    found = read.load_runs("both", tracking_uri=anywhere)
+    found = query.load_runs("both", tracking_uri=anywhere)
     assert set(found["run_id"]) == ids
     assert set(found["experiment"]) == {"both"}
     assert set(found["mlflow_experiment"]) == {"both", "Default"}
@@ -127,29 +128,29 @@ def test_odd_names_are_found_to_the_letter(anywhere: str, name: str) -> None:
     one = logged(anywhere, run("a", tags={"pepr.experiment": name}), "elsewhere")
     logged(anywhere, run("a", tags={"pepr.experiment": name.replace("'", "x")}), "elsewhere2")
     two = logged(anywhere, run("b", tags={"pepr.experiment": name}), name)
-    assert set(read.load_runs(name, tracking_uri=anywhere)["run_id"]) >= {one, two}
-    models = read.load_runs(name, tracking_uri=anywhere)["experiment"]
+    assert set(query.load_runs(name, tracking_uri=anywhere)["run_id"]) >= {one, two}
+    models = query.load_runs(name, tracking_uri=anywhere)["experiment"]
     assert set(models) == {name}
 
 
 def test_a_quote_matches_only_itself(anywhere: str) -> None:
     logged(anywhere, run(tags={"pepr.experiment": "it_s"}), "quotes")
     mine = logged(anywhere, run(tags={"pepr.experiment": "it's"}), "quotes")
-    assert read.load_runs("it's", tracking_uri=anywhere)["run_id"].tolist() == [mine]
+    assert query.load_runs("it's", tracking_uri=anywhere)["run_id"].tolist() == [mine]
 
 
 def test_an_unknown_experiment_names_the_nearest(anywhere: str) -> None:
     logged(anywhere, run(tags={"pepr.experiment": "pneumonia"}), "Default")
     logged(anywhere, run(tags={"pepr.experiment": "x"}), "dermatology")
     with pytest.raises(WrongUse, match=r"'pneumonja' is neither .*did you mean 'pneumonia'"):
-        read.load_runs("pneumonja", tracking_uri=anywhere)
+        query.load_runs("pneumonja", tracking_uri=anywhere)
     with pytest.raises(WrongUse, match="did you mean 'dermatology'"):
-        read.load_runs("dermatolgy", tracking_uri=anywhere)
+        query.load_runs("dermatolgy", tracking_uri=anywhere)
 
 
 def test_an_empty_experiment_has_no_runs(anywhere: str) -> None:
     MlflowClient(anywhere).create_experiment("empty")
-    found = read.load_runs("empty", tracking_uri=anywhere)
+    found = query.load_runs("empty", tracking_uri=anywhere)
     assert found.empty
     assert {"model", "performance", "energy_wh"} <= set(found.columns)
 
@@ -162,17 +163,17 @@ def test_a_deleted_experiment_is_not_read(store: str) -> None:
     deleted = logged(store, run(tags={"pepr.experiment": "gome"}), "here")
     client.delete_run(deleted)
     with pytest.raises(WrongUse, match=r"'gone' is neither .*There are: Default, here$"):
-        read.load_runs("gone", tracking_uri=store)
-    assert read.load_runs(tracking_uri=store)["experiment"].tolist() == ["here"]
+        query.load_runs("gone", tracking_uri=store)
+    assert query.load_runs(tracking_uri=store)["experiment"].tolist() == ["here"]
 
 
 def test_several_experiments_and_all(store: str) -> None:
     logged(store, run("a", tags={"pepr.experiment": "one"}), "x")
     logged(store, run("b", tags={"pepr.experiment": "two"}), "x")
     logged(store, {**run("c"), "tags": {}}, "three")
-    both = read.load_runs(["one", "two", "one"], tracking_uri=store)
+    both = query.load_runs(["one", "two", "one"], tracking_uri=store)
     assert both[["experiment", "model"]].to_numpy().tolist() == [["one", "a"], ["two", "b"]]
-    everything = read.load_runs(tracking_uri=store).set_index("model")
+    everything = query.load_runs(tracking_uri=store).set_index("model")
     assert everything["experiment"].to_dict() == {"a": "one", "b": "two", "c": "three"}
     assert everything["logged_by_pepr"].to_dict() == {"a": True, "b": True, "c": False}
 
@@ -180,7 +181,7 @@ def test_several_experiments_and_all(store: str) -> None:
 def test_numbers_that_are_none_stay_apart_from_missing_ones(anywhere: str) -> None:
     made = run("a", energy_wh=None, metrics={"test/auc": float("nan"), "big": float("inf")})
     logged(anywhere, made, "numbers")
-    (row,) = read.load_runs("numbers", tracking_uri=anywhere).to_dict("records")
+    (row,) = query.load_runs("numbers", tracking_uri=anywhere).to_dict("records")
     assert np.isnan(row["energy_wh"])  # never logged
     assert row["metrics.test/auc"] == np.inf  # logged, and no number
     assert row["metrics.big"] == np.inf
@@ -190,7 +191,7 @@ def test_energy_that_was_lost_on_the_way_is_missing(anywhere: str) -> None:
     lost = {"pepr.energy_source": "lost", "pepr.energy_missing": "gpu (train): epoch 2: gone"}
     made = run("a", tags=lost, metrics={"carbon/train_gco2e": 3.0, "energy/eval_wh": 1.0})
     logged(anywhere, made, "lost")
-    (row,) = read.load_runs("lost", tracking_uri=anywhere).to_dict("records")
+    (row,) = query.load_runs("lost", tracking_uri=anywhere).to_dict("records")
     assert np.isnan(row["energy_wh"])
     assert np.isnan(row["carbon_gco2e"])
     assert np.isnan(row["metrics.energy/train_wh"])
@@ -201,7 +202,7 @@ def test_energy_that_was_lost_on_the_way_is_missing(anywhere: str) -> None:
 def test_of_a_trial_whose_energy_was_lost_no_part_is_passed_off(anywhere: str) -> None:
     lost = {"pepr.energy_missing": "cpu (trial): trial: gone"}
     logged(anywhere, run("a", tags=lost, metrics={"energy/trial_gpu_wh": 0.5}), "trial")
-    (row,) = read.load_runs("trial", tracking_uri=anywhere).to_dict("records")
+    (row,) = query.load_runs("trial", tracking_uri=anywhere).to_dict("records")
     assert np.isnan(row["metrics.energy/trial_gpu_wh"])
     assert row["energy_wh"] == 20.0
 
@@ -210,7 +211,7 @@ def test_pages_do_not_lose_or_repeat_runs(anywhere: str, monkeypatch: pytest.Mon
     monkeypatch.setattr("pepr_mlops.tracking.read.tables._PAGE", 3)
     monkeypatch.setattr("pepr_mlops.tracking.read.api._PAGE", 3)
     ids = [logged(anywhere, run(f"m{i}", start=1000 + i // 2), "paged") for i in range(10)]
-    found = read.load_runs("paged", tracking_uri=anywhere)
+    found = query.load_runs("paged", tracking_uri=anywhere)
     assert sorted(found["run_id"]) == sorted(ids)
     assert found["start_time"].is_monotonic_decreasing
 
@@ -231,7 +232,7 @@ def _with_history(model: str) -> dict[str, object]:
 def test_one_row_per_run_and_epoch(anywhere: str) -> None:
     ids = [logged(anywhere, _with_history(m), "epochs") for m in ("a", "b")]
     logged(anywhere, _with_history("other"), "epochs")
-    found = read.load_epochs(ids, tracking_uri=anywhere)
+    found = query.load_epochs(ids, tracking_uri=anywhere)
     assert sorted(found.columns) == [
         "energy/train_wh",
         "run_id",
@@ -244,7 +245,7 @@ def test_one_row_per_run_and_epoch(anywhere: str) -> None:
     assert one["step"].tolist() == [1, 2, 3]
     assert one["test/accuracy"].tolist() == pytest.approx([0.6, 0.7, 0.8])
     assert one["time/setup_s"].tolist() == pytest.approx([7.0, np.nan, np.nan], nan_ok=True)
-    some = read.load_epochs(ids, ["energy/train_wh"], tracking_uri=anywhere)
+    some = query.load_epochs(ids, ["energy/train_wh"], tracking_uri=anywhere)
     assert list(some.columns) == ["run_id", "step", "energy/train_wh"]
     assert len(some) == 6
 
@@ -255,7 +256,7 @@ def test_the_last_of_several_points_counts(anywhere: str) -> None:
     run_id = logged(anywhere, made, "twice")
     MlflowClient(anywhere).log_metric(run_id, "loss", 0.4, made["start"] + 50, step=1)
     MlflowClient(anywhere).log_metric(run_id, "loss", 0.9, made["start"] - 50, step=1)
-    found = read.load_epochs([run_id], tracking_uri=anywhere)
+    found = query.load_epochs([run_id], tracking_uri=anywhere)
     assert found["loss"].tolist() == [0.4]
 
 
@@ -265,26 +266,26 @@ def test_of_points_at_one_time_the_greatest_counts_as_in_mlflow(anywhere: str) -
     for value in (9.0, 4.0):
         MlflowClient(anywhere).log_metric(run_id, "loss", value, made["start"], step=1)
     latest = MlflowClient(anywhere).get_run(run_id).data.metrics["loss"]
-    found = read.load_epochs([run_id], ["loss", "nobody has it"], tracking_uri=anywhere)
+    found = query.load_epochs([run_id], ["loss", "nobody has it"], tracking_uri=anywhere)
     assert found["loss"].tolist() == [latest] == [9.0]
     assert found["nobody has it"].isna().all()
 
 
 def test_runs_without_history_have_no_rows(anywhere: str) -> None:
-    found = read.load_epochs([], tracking_uri=anywhere)
+    found = query.load_epochs([], tracking_uri=anywhere)
     assert found.empty
     assert list(found.columns) == ["run_id", "step"]
 
 
 def test_histories_come_in_bulk_over_http(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [logged(server, _with_history(f"m{i}"), "bulk") for i in range(5)]
-    expected = read.load_epochs(ids, tracking_uri=server)
+    expected = query.load_epochs(ids, tracking_uri=server)
 
     def one_by_one(*_: object) -> None:
         raise AssertionError("asked for one run's history")
 
     monkeypatch.setattr(MlflowClient, "get_metric_history", one_by_one)
-    pd.testing.assert_frame_equal(read.load_epochs(ids, tracking_uri=server), expected)
+    pd.testing.assert_frame_equal(query.load_epochs(ids, tracking_uri=server), expected)
     # cut off after four points, it asks for fewer runs at a time
     whole = Remote._request
     monkeypatch.setattr("pepr_mlops.tracking.read.api._BULK_POINTS", 4)
@@ -296,7 +297,7 @@ def test_histories_come_in_bulk_over_http(server: str, monkeypatch: pytest.Monke
         return answer
 
     monkeypatch.setattr(Remote, "_request", cut)
-    again = read.load_epochs(ids, tracking_uri=server).sort_values(["run_id", "step"])
+    again = query.load_epochs(ids, tracking_uri=server).sort_values(["run_id", "step"])
     order = expected.sort_values(["run_id", "step"])
     pd.testing.assert_frame_equal(again.reset_index(drop=True), order.reset_index(drop=True))
 
@@ -323,8 +324,8 @@ def test_the_documented_example_runs(store: str, capsys: pytest.CaptureFixture[s
 def test_energies_that_are_no_numbers_are_no_evidence(anywhere: str) -> None:
     for energy_wh in (float("nan"), float("inf"), 27.18281828):
         logged(anywhere, run("a", energy_wh=energy_wh), "odd energies")
-    runs = read.load_runs("odd energies", tracking_uri=anywhere)
-    found = read.load_evidence(runs, tracking_uri=anywhere)
+    runs = query.load_runs("odd energies", tracking_uri=anywhere)
+    found = query.load_evidence(runs, tracking_uri=anywhere)
     assert found.energies is not None
     assert found.energies["energy_wh"].tolist() == [27.18281828]
 
@@ -334,8 +335,8 @@ def test_evidence_from_the_whole_server(anywhere: str) -> None:
     far = {"pepr.experiment": "evidence-far"}
     other = logged(anywhere, run("a", energy_wh=31.415926, tags=far), "far")
     logged(anywhere, run("b", energy_wh=99.0), "far")
-    runs = read.load_runs("mine", tracking_uri=anywhere)
-    found = read.load_evidence(runs, tracking_uri=anywhere)
+    runs = query.load_runs("mine", tracking_uri=anywhere)
+    found = query.load_evidence(runs, tracking_uri=anywhere)
     assert found.energies is not None
     rows = found.energies.set_index("run_id")
     assert rows.loc[other, ["model", "experiment", "energy_wh"]].tolist() == [
@@ -355,8 +356,8 @@ def test_evidence_from_the_whole_server(anywhere: str) -> None:
 def test_two_experiments_read_together_know_of_each_other(anywhere: str) -> None:
     names = ["shared energy 1", "shared energy 2"]
     ids = [logged(anywhere, run("a", energy_wh=16.18033988), name) for name in names]
-    runs = read.load_runs(names, tracking_uri=anywhere)
-    evidence = read.load_evidence(runs, tracking_uri=anywhere)
+    runs = query.load_runs(names, tracking_uri=anywhere)
+    evidence = query.load_evidence(runs, tracking_uri=anywhere)
     assert evidence.energies is not None
     assert sorted(evidence.energies["run_id"]) == sorted(ids)  # each once
     judged = judge(runs, ["energy_wh"], strict=False, evidence=evidence)
@@ -371,13 +372,13 @@ def test_a_server_that_asks_who_is_there(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # who checks passwords takes a while
     with pytest.raises(WorkFailed, match="refused or did not answer"):
-        read.load_runs("derma", tracking_uri=guarded_server)
+        query.load_runs("derma", tracking_uri=guarded_server)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "only-for-tests")
     run_id = logged(guarded_server, _with_history("a"), "guarded")
-    found = read.load_runs("guarded", tracking_uri=guarded_server)
+    found = query.load_runs("guarded", tracking_uri=guarded_server)
     assert found["run_id"].tolist() == [run_id]
-    assert len(read.load_epochs([run_id], tracking_uri=guarded_server)) == 3
+    assert len(query.load_epochs([run_id], tracking_uri=guarded_server)) == 3
 
 
 def test_the_password_in_an_address_works_and_is_kept_nowhere(
@@ -410,24 +411,61 @@ def test_the_password_in_an_address_works_and_is_kept_nowhere(
     seen = [str(kept), Path(artifact).read_text(), tracking.where(failed), *capfd.readouterr()]
     assert not [text for text in seen if password in text]
     assert tracking.where(failed).startswith(f"{guarded_server}/#/experiments/")
-    assert read.run_page(uri) == f"{guarded_server}/#/runs/"
+    assert query.run_page(uri) == f"{guarded_server}/#/runs/"
     with pytest.raises(WrongUse) as told:
-        read.load_runs("no such", tracking_uri=uri)
+        query.load_runs("no such", tracking_uri=uri)
     assert f"on {guarded_server}. There" in str(told.value)
 
 
 def test_a_server_that_is_down_and_a_store_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WorkFailed, match=r"http://127\.0\.0\.1:9 refused or did not answer"):
-        read.load_runs("derma", tracking_uri="http://127.0.0.1:9")
+        query.load_runs("derma", tracking_uri="http://127.0.0.1:9")
     missing = tmp_path / "no.db"
     with pytest.raises(WrongUse, match=f"there is no store {missing}"):
-        read.load_runs("derma", tracking_uri=f"sqlite:///{missing}")
+        query.load_runs("derma", tracking_uri=f"sqlite:///{missing}")
     assert not missing.exists()
+
+
+def test_a_store_that_goes_while_it_is_opened_is_not_made_again(
+    anywhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes it just after the reader has found it there sees no new file."""
+    if not anywhere.startswith("sqlite"):
+        pytest.skip("no file")
+    logged(anywhere, run("a"), "derma")
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)
+    found = sql.check_exists
+
+    def gone(uri: str) -> None:
+        found(uri)
+        store.unlink()
+
+    readers = [
+        lambda uri: query.load_runs("derma", tracking_uri=uri),
+        lambda uri: query.load_epochs(["a"], tracking_uri=uri),
+        lambda uri: query.load_inputs(["a"], tracking_uri=uri),
+        lambda uri: query.names(tracking_uri=uri),
+        lambda uri: query.stamp(tracking_uri=uri),
+    ]
+    for i, read in enumerate(readers):
+        folder = tmp_path / f"with space {i}"
+        folder.mkdir()
+        store = folder / "mlflow.db"
+        shutil.copy(tmp_path / "mlflow.db", store)
+        with monkeypatch.context() as patch:
+            patch.setattr(sql, "check_exists", gone)
+            with pytest.raises(WrongUse, match=f"there is no store {store}"):
+                read(f"sqlite:///{store}")
+        assert not list(folder.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        f"with space {i}" for i in range(len(readers))
+    ]
+    assert query.load_runs("derma", tracking_uri=anywhere)["model"].tolist() == ["a"]
 
 
 def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     logged(store, run("a"), "known")
-    tables = read._open(store)
+    tables = query._open(store)
     assert isinstance(tables, sql.Tables)
     with sa.create_engine(store).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'of_tomorrow'"))
@@ -440,11 +478,11 @@ def test_postgresql(database: Postgres) -> None:
     made = {**_with_history("a"), "tags": {**run()["tags"], "pepr.experiment": name}}
     made["points"].append(("nan", float("nan"), 1))  # type: ignore[attr-defined]
     run_id = logged(postgres, made, "Default")
-    assert isinstance(read._open(postgres), sql.Tables)
-    (row,) = read.load_runs(name, tracking_uri=postgres).to_dict("records")
+    assert isinstance(query._open(postgres), sql.Tables)
+    (row,) = query.load_runs(name, tracking_uri=postgres).to_dict("records")
     assert (row["run_id"], row["model"], row["energy_wh"]) == (run_id, "a", 6.0)
     assert row["metrics.nan"] == np.inf
-    epochs = read.load_epochs([run_id], ["energy/train_wh"], tracking_uri=postgres)
+    epochs = query.load_epochs([run_id], ["energy/train_wh"], tracking_uri=postgres)
     assert epochs["energy/train_wh"].tolist() == [2.0, 4.0, 6.0]
     with pytest.raises(WrongUse, match="neither an MLflow experiment"):
-        read.load_runs("nothing", tracking_uri=postgres)
+        query.load_runs("nothing", tracking_uri=postgres)

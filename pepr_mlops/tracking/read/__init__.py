@@ -6,18 +6,22 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import runs as frame
 from pepr_mlops.comparison.runs import Evidence
-from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.text import address, matches, printable
 from pepr_mlops.tracking.read import cache, tables
 from pepr_mlops.tracking.read.api import Remote
 from pepr_mlops.tracking.read.frames import Page, epochs_frame, raw_frame
 from pepr_mlops.tracking.server import connect, impatient, resolved, told
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"
@@ -128,9 +132,10 @@ def load_inputs(
     """
     found: dict[str, dict[str, Input]] = {}
     if not run_ids:
-        return found  # connecting would make an empty store
-    client = connect(tracking_uri)
-    with told(str(client.tracking_uri)):
+        return found
+    uri = resolved(tracking_uri)
+    client = _client(uri)
+    with told(uri):
         for run_id in run_ids:
             inputs = client.get_run(run_id).inputs
             found[run_id] = {
@@ -152,12 +157,14 @@ def _place(source: str) -> str | None:
 
 def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list[str]:
     """The names that finished runs on this data set are compared under; none without a store."""
+    uri = resolved(tracking_uri)
     try:
-        tables.check_exists(resolved(tracking_uri))
-    except WrongUse:
+        client = _client(uri)
+    except WrongUse as error:
+        if error.reason != tables.NO_STORE:
+            raise
         return []
-    client = connect(tracking_uri)
-    with told(str(client.tracking_uri)):
+    with told(uri):
         found = client.search_runs(
             list(_experiments(client)),
             f"tags.`pepr.data_digest` {matches(data_digest)} AND attributes.status = 'FINISHED'",
@@ -209,20 +216,29 @@ def run_page(tracking_uri: str | None = None) -> str | None:
 def _open(tracking_uri: str | None) -> tables.Tables | Remote:
     """A reader of the tables where they are in reach and known, else of the server's API."""
     uri = resolved(tracking_uri)
-    tables.check_exists(uri)  # connecting would make an empty one
     with impatient():
-        client = connect(uri)
+        client = _client(uri)
         with told(uri):
             experiments = _experiments(client)
-    return tables.tables(uri, experiments) or Remote(client, experiments)
+    return tables.tables(uri, experiments) or Remote(client, uri, experiments)
 
 
-def _experiments(client: object) -> dict[str, str]:
+def _client(uri: str) -> MlflowClient:
+    """MLflow's client, which makes no SQLite file. Raises `WrongUse` where there is none."""
+    tables.check_exists(uri)
+    try:
+        return connect(uri, create=False)
+    except WorkFailed:
+        tables.check_exists(uri)
+        raise
+
+
+def _experiments(client: MlflowClient) -> dict[str, str]:
     """Name of every experiment by its id."""
     found: dict[str, str] = {}
     token = None
     while True:
-        page = client.search_experiments(max_results=1000, page_token=token)  # type: ignore[attr-defined]
+        page = client.search_experiments(max_results=1000, page_token=token)
         found |= {e.experiment_id: e.name for e in page}
         token = page.token
         if not token:
@@ -272,9 +288,8 @@ def stamp(*, tracking_uri: str | None = None) -> str:
     `WorkFailed` as `load_runs`.
     """
     uri = resolved(tracking_uri)
-    tables.check_exists(uri)
     with impatient(), told(uri):
-        client = connect(uri)
+        client = _client(uri)
         experiments = _experiments(client)
         newest = [
             [(run.info.run_id, run.info.status, run.info.end_time) for run in found]

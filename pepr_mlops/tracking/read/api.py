@@ -29,15 +29,12 @@ class Remote:
     """A tracking server; `experiments` are the names by id of those that may be read."""
 
     client: MlflowClient
+    uri: str
     experiments: dict[str, str]
 
     @property
-    def uri(self) -> str:
-        return str(self.client.tracking_uri)
-
-    @property
     def _http(self) -> bool:
-        return str(self.client.tracking_uri).startswith(("http://", "https://"))
+        return self.uri.startswith(("http://", "https://"))
 
     def runs(
         self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
@@ -130,7 +127,7 @@ class Remote:
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request_safe
 
-        creds = get_default_host_creds(str(self.client.tracking_uri))
+        creds = get_default_host_creds(self.uri)
         return http_request_safe(creds, endpoint, method, **content).json()
 
     def _histories(self, run_ids: Sequence[str], metric: str) -> list[Point]:

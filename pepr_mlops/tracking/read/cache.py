@@ -33,6 +33,7 @@ from pyarrow import feather
 
 from pepr_mlops.files import cache_folder, write_private
 from pepr_mlops.tracking.read import tables
+from pepr_mlops.tracking.server import sqlite_path
 
 if TYPE_CHECKING:
     from pepr_mlops.comparison.intervals import Scoring
@@ -96,7 +97,7 @@ def state(uri: str) -> str | None:
     a database that is opened and closed by other means loses the locks this process has on it. In
     WAL mode writers do not touch the file, so that it tells nothing.
     """
-    path = tables.sqlite_path(uri)
+    path = sqlite_path(uri)
     if path is None or not tables.readable(uri):
         return None
     try:
@@ -125,7 +126,7 @@ def _name(uri: str, question: list[Any]) -> str:
 
     And for another working folder: a data set `.` is called by that.
     """
-    path = os.path.realpath(tables.sqlite_path(uri) or "")
+    path = os.path.realpath(sqlite_path(uri) or "")
     text = json.dumps([path, question, _code(), os.getcwd()])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

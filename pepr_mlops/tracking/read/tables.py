@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.tracking.read.frames import Page, Point
+from pepr_mlops.tracking.server import existing, sqlite_path
 
 KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -43,7 +44,7 @@ _values = {
 
 
 def check_exists(uri: str) -> None:
-    """Raise `WrongUse` for a SQLite file that is not there, which MLflow would create empty."""
+    """Raise `WrongUse` for a SQLite file that is not there."""
     path = sqlite_path(uri)
     if path is not None and not Path(path).exists():
         raise WrongUse(
@@ -51,14 +52,6 @@ def check_exists(uri: str) -> None:
             "or MLFLOW_TRACKING_URI",
             reason=NO_STORE,
         )
-
-
-def sqlite_path(uri: str) -> str | None:
-    """The file of a SQLite database, None of one in memory and of all that is no SQLite."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    path = sa.make_url(uri).database
-    return None if path in (None, "", ":memory:") else path
 
 
 def readable(uri: str) -> bool:
@@ -70,9 +63,16 @@ def tables(uri: str, experiments: dict[str, str]) -> Tables | None:
     """A reader of the tables at `uri`, or None where they are out of reach or of another schema."""
     if not readable(uri):
         return None
-    engine = sa.create_engine(uri, poolclass=NullPool)
+    engine = _engine(uri)
     known = _schemas(engine)
-    return Tables(engine, experiments) if known is not None and known <= KNOWN_SCHEMAS else None
+    return Tables(engine, uri, experiments) if known and known <= KNOWN_SCHEMAS else None
+
+
+def _engine(uri: str) -> sa.Engine:
+    """An engine that makes no SQLite file; what fails for want of one fails as `check_exists`."""
+    engine = sa.create_engine(existing(uri), poolclass=NullPool)
+    sa.event.listen(engine, "handle_error", lambda _: check_exists(uri))
+    return engine
 
 
 def _schemas(engine: sa.Engine) -> set[str] | None:
@@ -86,7 +86,7 @@ def _schemas(engine: sa.Engine) -> set[str] | None:
 
 def version(uri: str) -> str:
     """What `pepr doctor` says of the schema of a database."""
-    known = _schemas(sa.create_engine(uri, poolclass=NullPool))
+    known = _schemas(_engine(uri))
     if known is None:
         return "no MLflow database"
     how = "its tables" if readable(uri) and known <= KNOWN_SCHEMAS else "MLflow, more slowly"
@@ -103,11 +103,8 @@ class Tables:
     """A database of MLflow; `experiments` are the names by id of those that may be read."""
 
     engine: sa.Engine
+    uri: str
     experiments: dict[str, str]
-
-    @property
-    def uri(self) -> str:
-        return self.engine.url.render_as_string(hide_password=False)
 
     def runs(
         self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
