@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison import intervals as stats
 from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.comparison.question import Question
@@ -119,10 +120,6 @@ def _score(
     members: pd.DataFrame, costs: Sequence[str], question: Question, intervals: Intervals | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pepr.Bounds], list[str]]:
     """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
-    from pepr_mlops.comparison import (
-        intervals as stats,  # and SciPy, which takes a second that judging does without
-    )
-
     name = members["comparison_set"].iloc[0]
     values = members[["model", "variant", "energy_source", PERFORMANCE, *costs]].copy()
     row = ["model", "variant"]

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -68,9 +69,24 @@ def resolved(tracking_uri: str | None) -> str:
     """The tracking URI, MLflow's own if None."""
     if tracking_uri:
         return tracking_uri
-    import mlflow  # seconds
+    if "mlflow" in sys.modules:  # where `mlflow.set_tracking_uri` may have been called
+        import mlflow
 
-    return str(mlflow.get_tracking_uri())
+        return str(mlflow.get_tracking_uri())
+    return os.environ.get("MLFLOW_TRACKING_URI") or _default()
+
+
+def _default() -> str:
+    """What MLflow takes where nobody names a store: its import takes seconds."""
+    runs = Path("mlruns").absolute()
+    try:
+        for entry in os.scandir(runs):
+            described = os.path.lexists(os.path.join(entry.path, "meta.yaml"))
+            if entry.name.isdigit() and entry.is_dir() and described:
+                return runs.as_uri()
+    except OSError:
+        pass
+    return f"sqlite:///{quote(os.path.abspath('mlflow.db'))}"
 
 
 def sqlite_path(uri: str) -> str | None:
@@ -204,13 +220,19 @@ def shortened(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:100]} … {text[-200:]}"
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """Errors of a server or database. What is not imported, which takes seconds, raises none."""
+    theirs = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
+    loaded = [
+        (sys.modules[module], name) for module, name in theirs.items() if module in sys.modules
+    ]
+    return OSError, *(getattr(module, name) for module, name in loaded)
+
+
 @contextmanager
 def told(uri: str) -> Iterator[None]:
     """MLflow's errors of this server as one line, without a password, as is what MLflow logs. The
     traceback that MLflow logs for an error of a database is suppressed."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     known = secrets(uri, *(os.environ.get(name, "") for name in _SECRETS))
 
     def redact(record: logging.LogRecord) -> bool:
@@ -224,7 +246,7 @@ def told(uri: str) -> Iterator[None]:
             handler.addFilter(redact)
         with _environment(silent):
             yield
-    except (MlflowException, OSError, SQLAlchemyError) as error:
+    except _refusals() as error:
         said = shortened(without_password(str(error), *known))
         raise WorkFailed(
             f"tracking: {address(uri)} refused or did not answer ({said}); check the "

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from made import logged, run
 from mlflow import MlflowClient
 
 from pepr_mlops import cli
+from pepr_mlops.tracking.read import tables
 
 THREE = [
     run("small", performance=0.7, energy_wh=10.0, memory_gb=1.0),
@@ -43,6 +46,45 @@ def test_scores_in_a_table(capfd: pytest.CaptureFixture[str], derma: dict[str, s
     assert re.search(r"^ +2 +middle +1 +0.8000 +20.0000 +0.2500 +0.6400 ", out, re.M)
     assert "E (Wh)" in out
     assert "note: runs: 3 found, 0 left out" in err
+
+
+_IMPORTS = """
+import sys
+from pepr_mlops import cli
+try:
+    cli.main(sys.argv[1:])
+finally:
+    print(*sorted({"mlflow", "scipy.stats"} & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "imported"),
+    [("score", ""), ("select --max energy_wh=50", ""), ("runs", ""), ("stats", "scipy.stats")],
+)
+def test_a_known_database_is_read_without_mlflow(
+    words: str,
+    imported: str,
+    capfd: pytest.CaptureFixture[str],
+    derma: dict[str, str],
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes longer to import than all else; what is printed is the same."""
+    for i in range(3):
+        size = {"pepr.parameters": str(10**i)}
+        logged(store, run(f"m{i}", performance=0.6 + i / 100, energy_wh=30.0 + i, tags=size))
+    command = [*words.split(), "--experiment", "derma", "--tracking-uri", store]
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTS, *command], capture_output=True, text=True, check=True
+    )
+    *notes, loaded = done.stderr.splitlines()
+    assert loaded == imported
+    monkeypatch.setattr(tables, "KNOWN_SCHEMAS", set())
+    _, out, err = _run(capfd, *command)
+    assert done.stdout == out
+    assert [n for n in notes if n.startswith("note")] == err.splitlines()
+    assert len(out.splitlines()) > 1 or words == "runs"
 
 
 def test_scores_for_programs(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:

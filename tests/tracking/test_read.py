@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -463,13 +466,92 @@ def test_a_store_that_goes_while_it_is_opened_is_not_made_again(
     assert query.load_runs("derma", tracking_uri=anywhere)["model"].tolist() == ["a"]
 
 
-def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged(store, run("a"), "known")
+def test_experiments_are_those_of_mlflow_in_its_order(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(store)
+    ids = {name: client.create_experiment(name) for name in ("one", "two", "gone", "three")}
+    client.delete_experiment(ids["gone"])
+    with sa.create_engine(store).begin() as connection:
+        made = {"one": 3000, "two": 1000, "three": 3000, "Default": None}
+        for name, at in made.items():
+            order = sa.text("UPDATE experiments SET creation_time = :at WHERE name = :name")
+            connection.execute(order, {"at": at, "name": name})
+    theirs = [(e.experiment_id, e.name) for e in client.search_experiments()]
+    assert [name for _, name in theirs] == ["one", "three", "two", "Default"]
     tables = query._open(store)
     assert isinstance(tables, sql.Tables)
+    assert list(tables.experiments.items()) == theirs
+    monkeypatch.setattr(sql, "KNOWN_SCHEMAS", set())
+    assert list(query._open(store).experiments.items()) == theirs
+
+
+def test_experiments_of_workspaces_are_left_to_mlflow(store: str) -> None:
+    assert sql.tables(store) is not None
+    MlflowClient(store).create_experiment("theirs")
+    with sa.create_engine(store).begin() as connection:
+        connection.execute(sa.text("UPDATE experiments SET workspace = 'w' WHERE name = 'theirs'"))
+    assert sql.tables(store) is None
+    with pytest.raises(WorkFailed, match="Cannot disable workspaces"):
+        query.load_runs("theirs", tracking_uri=store)
+
+
+# What nobody names, in which working folders, and what the address ends with.
+_ADDRESSES = [
+    (None, [], "/w%20%C3%B6/mlflow.db"),
+    ("", [], "/w%20%C3%B6/mlflow.db"),
+    ("http://127.0.0.1:9", [], "http://127.0.0.1:9"),
+    ("sqlite:///some.db", ["mlruns/0/meta.yaml"], "sqlite:///some.db"),
+    (None, ["mlruns/0/meta.yaml"], "/w%20%C3%B6/mlruns"),
+    (None, ["mlruns/0/other.yaml", "mlruns/1"], "/w%20%C3%B6/mlflow.db"),
+    (None, ["mlruns/models/meta.yaml", "mlruns/a1/meta.yaml"], "/w%20%C3%B6/mlflow.db"),
+    (None, ["mlruns"], "/w%20%C3%B6/mlflow.db"),
+]
+_BOTH = """
+import json, os, sys
+from pepr_mlops.tracking.server import resolved
+
+def all_of(address):
+    for folder, named in json.loads(sys.argv[1]):
+        os.chdir(folder)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if named is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = named
+        yield address()
+
+ours = list(all_of(lambda: resolved(None)))
+assert "mlflow" not in sys.modules
+import mlflow
+print(json.dumps([ours, list(all_of(mlflow.get_tracking_uri))]))
+mlflow.set_tracking_uri("sqlite:///set.db")
+assert resolved(None) == "sqlite:///set.db"
+"""
+
+
+def test_the_address_is_mlflows_without_its_import(tmp_path: Path) -> None:
+    cases = []
+    for i, (named, made, _) in enumerate(_ADDRESSES):
+        folder = tmp_path / str(i) / "w ö"
+        folder.mkdir(parents=True)
+        for path in made:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).touch()
+        cases.append((str(folder), named))
+    command = [sys.executable, "-c", _BOTH, json.dumps(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ours, theirs = json.loads(done.stdout)
+    assert ours == theirs
+    assert [uri.endswith(end) for uri, (*_, end) in zip(ours, _ADDRESSES, strict=True)] == [
+        True
+    ] * len(_ADDRESSES)
+
+
+def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged(store, run("a"), "known")
+    assert isinstance(query._open(store), sql.Tables)
     with sa.create_engine(store).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'of_tomorrow'"))
-    assert sql.tables(store, tables.experiments) is None
+    assert sql.tables(store) is None
 
 
 def test_postgresql(database: Postgres) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from scipy import stats as scipy_stats
 
 from pepr_mlops.comparison.intervals import FEWEST, sizes
 from pepr_mlops.errors import nearest
@@ -193,14 +192,16 @@ def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float]
     """
     if len(x) < FEWEST or x.nunique() < 2 or y.nunique() < 2:
         return None
-    found = scipy_stats.spearmanr(x, y)
+    from scipy import stats  # takes a second
+
+    found = stats.spearmanr(x, y)
     p = float(found.pvalue)
     if (
         len(x) <= _EXACT
     ):  # or three in order had p = 0, which they are by chance once in three times
-        ranks = scipy_stats.rankdata(y)
-        p = scipy_stats.permutation_test(
-            (scipy_stats.rankdata(x),),
+        ranks = stats.rankdata(y)
+        p = stats.permutation_test(
+            (stats.rankdata(x),),
             lambda of, axis: (of * ranks).sum(axis=axis),
             permutation_type="pairings",
             n_resamples=math.inf,

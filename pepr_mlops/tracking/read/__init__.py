@@ -15,10 +15,11 @@ from pepr_mlops.comparison import runs as frame
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.text import address, matches, printable
-from pepr_mlops.tracking.read import cache, tables
+from pepr_mlops.tracking.read import cache
+from pepr_mlops.tracking.read import tables as sql
 from pepr_mlops.tracking.read.api import Remote
 from pepr_mlops.tracking.read.frames import Page, epochs_frame, raw_frame
-from pepr_mlops.tracking.server import connect, impatient, resolved, told
+from pepr_mlops.tracking.server import connect, impatient, opening, resolved, told
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,8 +66,8 @@ def store_version(tracking_uri: str | None = None) -> str:
 
     uri = resolved(tracking_uri)
     with told(uri), impatient():
-        if uri.startswith(tables.SCHEMES):
-            return tables.version(uri)
+        if uri.startswith(sql.SCHEMES):
+            return sql.version(uri)
         if not uri.startswith("http"):
             return "read through MLflow"
         answer = http_request(get_default_host_creds(uri), "/version", "GET")
@@ -82,7 +83,7 @@ def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) ->
     try:
         reader = _open(tracking_uri)
     except WrongUse as error:
-        if error.reason != tables.NO_STORE:
+        if error.reason != sql.NO_STORE:
             raise
         return frame.tidy(raw_frame(iter(()), {}))
     with told(reader.uri):
@@ -161,7 +162,7 @@ def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list
     try:
         client = _client(uri)
     except WrongUse as error:
-        if error.reason != tables.NO_STORE:
+        if error.reason != sql.NO_STORE:
             raise
         return []
     with told(uri):
@@ -207,29 +208,31 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
 
 def run_page(tracking_uri: str | None = None) -> str | None:
     """What precedes a run's id in the address of its page, or None where a store has no pages."""
-    import mlflow
-
-    uri = address(tracking_uri or mlflow.get_tracking_uri())
+    uri = address(resolved(tracking_uri))
     return f"{uri.rstrip('/')}/#/runs/" if uri.startswith(("http://", "https://")) else None
 
 
-def _open(tracking_uri: str | None) -> tables.Tables | Remote:
+def _open(tracking_uri: str | None) -> sql.Tables | Remote:
     """A reader of the tables where they are in reach and known, else of the server's API."""
     uri = resolved(tracking_uri)
+    sql.check_exists(uri)
     with impatient():
+        with opening(uri):
+            tables = sql.tables(uri)
+        if tables is not None:
+            return tables
         client = _client(uri)
         with told(uri):
-            experiments = _experiments(client)
-    return tables.tables(uri, experiments) or Remote(client, uri, experiments)
+            return Remote(client, uri, _experiments(client))
 
 
 def _client(uri: str) -> MlflowClient:
     """MLflow's client, which makes no SQLite file. Raises `WrongUse` where there is none."""
-    tables.check_exists(uri)
+    sql.check_exists(uri)
     try:
         return connect(uri, create=False)
     except WorkFailed:
-        tables.check_exists(uri)
+        sql.check_exists(uri)
         raise
 
 
@@ -245,7 +248,7 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
             return found
 
 
-def _of(reader: tables.Tables | Remote, name: str) -> pd.DataFrame:
+def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
     """The runs of one experiment, under that name, which must be there."""
     runs = _runs_of(reader, name)
     if runs.empty and name not in reader.experiments.values():
@@ -257,7 +260,7 @@ def _of(reader: tables.Tables | Remote, name: str) -> pd.DataFrame:
     return runs
 
 
-def _runs_of(reader: tables.Tables | Remote, name: str) -> pd.DataFrame:
+def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
     here = [i for i, n in reader.experiments.items() if n == name]
     elsewhere = [i for i in reader.experiments if i not in here]
 
@@ -270,7 +273,7 @@ def _runs_of(reader: tables.Tables | Remote, name: str) -> pd.DataFrame:
     return runs
 
 
-def _frame(reader: tables.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
+def _frame(reader: sql.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
     return frame.tidy(raw_frame(pages, reader.experiments))
 
 
@@ -284,20 +287,9 @@ def names(*, tracking_uri: str | None = None) -> list[str]:
 def stamp(*, tracking_uri: str | None = None) -> str:
     """A text that changes when a run of the server begins or ends; cheap enough to ask often.
 
-    MLflow's API cannot tell that a run was deleted, so this does not. Raises `WrongUse` and
-    `WorkFailed` as `load_runs`.
+    Over HTTP it does not when one is deleted, of which MLflow's API says nothing. Raises `WrongUse`
+    and `WorkFailed` as `load_runs`.
     """
-    uri = resolved(tracking_uri)
-    with impatient(), told(uri):
-        client = _client(uri)
-        experiments = _experiments(client)
-        newest = [
-            [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
-            for order in ("start_time", "end_time")
-            for found in [
-                client.search_runs(
-                    list(experiments), order_by=[f"attributes.{order} DESC"], max_results=1
-                )
-            ]
-        ]
-    return f"{sorted(experiments.items())} {newest}"
+    reader = _open(tracking_uri)
+    with impatient(), told(reader.uri):
+        return f"{sorted(reader.experiments.items())} {reader.stamp()}"

@@ -50,6 +50,19 @@ class Remote:
         for start in range(0, len(run_ids), _BULK_RUNS):
             yield from self._some(run_ids[start : start + _BULK_RUNS])
 
+    def stamp(self) -> str:
+        """Changes when a run begins or ends."""
+        newest = [
+            [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
+            for order in ("start_time", "end_time")
+            for found in [
+                self.client.search_runs(
+                    list(self.experiments), order_by=[f"attributes.{order} DESC"], max_results=1
+                )
+            ]
+        ]
+        return str(newest)
+
     def tagged(self, key: str, some: int) -> set[str]:
         """The values of a tag over the newest `some` runs that have it."""
         pages = self._search(list(self.experiments), f"tags.`{key}` LIKE '%'", some)

@@ -23,7 +23,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -31,12 +31,10 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
+from pepr_mlops.comparison import intervals as stats
 from pepr_mlops.files import cache_folder, write_private
 from pepr_mlops.tracking.read import tables
 from pepr_mlops.tracking.server import sqlite_path
-
-if TYPE_CHECKING:
-    from pepr_mlops.comparison.intervals import Scoring
 
 FEWEST = 1000  # rows; fewer are read, and drawn from, at once
 _MOST = 32  # answers of a kind; the newest are kept
@@ -69,16 +67,12 @@ def answer(
 
 
 def intervals(
-    runs: pd.DataFrame, scoring: Scoring, *, error: dict[str, float], draws: int, seed: int
+    runs: pd.DataFrame, scoring: stats.Scoring, *, error: dict[str, float], draws: int, seed: int
 ) -> pd.DataFrame:
     """What `stats.intervals` gives, or gave for the very same numbers, settings and code.
 
     It is worth keeping with `FEWEST` rows.
     """
-    from pepr_mlops.comparison import (
-        intervals as stats,  # and SciPy, which takes a second that reading does without
-    )
-
     asked = _asked(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
     if asked is None:
         return stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
@@ -131,12 +125,10 @@ def _name(uri: str, question: list[Any]) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _asked(runs: pd.DataFrame, scoring: Scoring, *settings: Any) -> str | None:
+def _asked(runs: pd.DataFrame, scoring: stats.Scoring, *settings: Any) -> str | None:
     """A digest of all that intervals are made of and by, None of what cannot be written."""
-    import scipy
-
     try:
-        text = json.dumps([asdict(scoring), settings, _code(), scipy.__version__])
+        text = json.dumps([asdict(scoring), settings, _code()])
         content = text.encode() + _written(runs, "uncompressed")
     except (OSError, ValueError, TypeError, pa.ArrowException):
         return None

@@ -37,6 +37,10 @@ _runs = sa.table(
     *map(sa.column, ("run_uuid", "experiment_id", "status", "start_time", "end_time", "name")),
     sa.column("lifecycle_stage"),
 )
+_experiments = sa.table(
+    "experiments",
+    *map(sa.column, ("experiment_id", "name", "lifecycle_stage", "workspace", "creation_time")),
+)
 _values = {
     name: sa.table(name, *map(sa.column, ("run_uuid", "key", "value", "is_nan")))
     for name in ("latest_metrics", "params", "tags")
@@ -59,13 +63,27 @@ def readable(uri: str) -> bool:
     return uri.startswith(SCHEMES) and not os.environ.get("MLFLOW_ENABLE_WORKSPACES")
 
 
-def tables(uri: str, experiments: dict[str, str]) -> Tables | None:
-    """A reader of the tables at `uri`, or None where they are out of reach or of another schema."""
+def tables(uri: str) -> Tables | None:
+    """A reader of the tables at `uri`, or None where they are out of reach or of another schema.
+
+    None as well where an experiment is in a workspace: MLflow refuses to read these without.
+    """
     if not readable(uri):
         return None
     engine = _engine(uri)
     known = _schemas(engine)
-    return Tables(engine, uri, experiments) if known and known <= KNOWN_SCHEMAS else None
+    if not known or not known <= KNOWN_SCHEMAS:
+        return None
+    c = _experiments.c
+    with engine.connect() as connection:
+        found = connection.execute(
+            sa.select(c.experiment_id, c.name, c.lifecycle_stage, c.workspace).order_by(
+                c.creation_time.desc(), c.experiment_id
+            )
+        ).all()
+    if any(workspace not in (None, "default") for *_, workspace in found):
+        return None
+    return Tables(engine, uri, {str(i): name for i, name, stage, _ in found if stage == _ACTIVE})
 
 
 def _engine(uri: str) -> sa.Engine:
@@ -154,6 +172,18 @@ class Tables:
         query = sa.select(t.c.run_uuid, t.c.key, value).where(t.c.run_uuid.in_(ids))
         page.metrics += _fetched(connection, query)
         return page
+
+    def stamp(self) -> str:
+        """Changes when a run begins, ends, is deleted or restored."""
+        c = _runs.c
+        query = (
+            sa.select(c.status, sa.func.count(), sa.func.max(c.start_time), sa.func.max(c.end_time))
+            .where(c.lifecycle_stage == _ACTIVE)
+            .group_by(c.status)
+            .order_by(c.status)
+        )
+        with self.engine.connect() as connection:
+            return str(connection.execute(query).all())
 
     def tagged(self, key: str, some: int) -> set[str]:
         """The values of a tag over all runs; `some` bounds slower readers only."""
