@@ -546,6 +546,19 @@ def test_the_address_is_mlflows_without_its_import(tmp_path: Path) -> None:
     ] * len(_ADDRESSES)
 
 
+@pytest.mark.parametrize("revision", ["dc11669786a5", "f4a9b2c7d1e6"])
+def test_schemas_of_mlflow_3_17_and_3_18_are_read_by_their_tables(
+    store: str, revision: str
+) -> None:
+    """The two differ in tables that are not read: skills, issues and versions of MCP servers."""
+    run_id = logged(store, _with_history("a"), "known")
+    with sa.create_engine(store).begin() as connection:
+        connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+    assert isinstance(query._open(store), sql.Tables)
+    assert query.load_runs("known", tracking_uri=store)["run_id"].tolist() == [run_id]
+    assert sql.version(store) == f"schema {revision}, read through its tables"
+
+
 def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     logged(store, run("a"), "known")
     assert isinstance(query._open(store), sql.Tables)

@@ -22,7 +22,8 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.tracking.read.frames import Page, Point
 from pepr_mlops.tracking.server import existing, sqlite_path
 
-KNOWN_SCHEMAS = {"dc11669786a5"}  # alembic revisions: MLflow 3.17
+# Alembic revisions: MLflow 3.17 and 3.18, whose tables that are read here are the same.
+KNOWN_SCHEMAS = {"dc11669786a5", "f4a9b2c7d1e6"}
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 _PAGE = 2000  # runs; each page is a query per table
 
