@@ -150,6 +150,22 @@ def _start(r: Result) -> Iterator[Row]:
         f"{r['sweep_begins_s']:.1f} s, once",
         None,
     )
+    if "readers" not in r:
+        return
+    readers = r["readers"]
+    for name, ratio in readers["ratio"].items():
+        yield Row(
+            f"`{name}` of the paper's runs, SQLite, against `import mlflow`",
+            f"≤ {readers['at_most'][name]:g}×",
+            f"{ratio:.2f}×: {readers['seconds'][name]:.1f} s",
+            readers["reached"][name],
+        )
+    yield Row(
+        "`pepr import pepr-paper`, 1,048 runs into SQLite",
+        f"≤ {readers['import_at_most_s']:g} s",
+        f"{readers['import_s']:.0f} s",
+        readers["import_reached"],
+    )
 
 
 def _query(r: Result) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """How long until help is there, until a training takes its first step, and until a job is over?
 
-    python benchmarks/start.py --repeats 5
+    python benchmarks/start.py --repeats 5 --data DIR
 
 Help: from the start of the process to its end, each command. First step: from the start of
 `pepr train` to when its first epoch begins.
@@ -8,10 +8,14 @@ Job: what a job of one epoch takes besides training and evaluation, from the sta
 to its end, as a task of a sweep and under `mlflow run`; the arms take turns. A sweep forks its jobs
 from one process, and what that takes to begin is told beside (`sweep_begins_s`). Nothing else
 should run meanwhile.
+Readers, with `--data` or PEPR_PAPER, the folder of the paper's results: what their import takes,
+and commands that read its 1,048 runs against `import mlflow`, which took its turn just before
+them. `--only readers` measures nothing else, and leaves the rest of the file as it is.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +53,13 @@ progress.Printed = Told
 from pepr_mlops.cli import main
 main()
 """
+# Readers, and the times of `import mlflow` that they may take.
+_AT_MOST = {
+    **dict.fromkeys(("pepr score", "pepr select", "pepr runs", "pepr stats"), 1.0),
+    "pepr-report": 2.0,
+}
+_IMPORT_S = 15.0
+_WHICH = ["--experiment", "derma_pt"]
 _JOB = {
     "model": "resnet18d",
     "dataset": "digits",
@@ -61,8 +72,21 @@ _JOB = {
 
 @click.command()
 @click.option("--repeats", default=5)
+@click.option(
+    "--data",
+    "results",
+    type=click.Path(path_type=Path),
+    envvar="PEPR_PAPER",
+    help="of all_results.csv; also by PEPR_PAPER",
+)
+@click.option("--only", type=click.Choice(["readers"]))
 @click.option("--out", type=click.Path(path_type=Path))
-def main(repeats: int, out: Path | None) -> None:
+def main(repeats: int, results: Path | None, only: str | None, out: Path | None) -> None:
+    readers = {} if results is None else {"readers": {**machine(), **_readers(results, repeats)}}
+    if only is not None:
+        before = json.loads(out.read_text()) if out is not None and out.exists() else {}
+        write({**before, **readers}, out)
+        return
     helps = {name: median(_wall_s(command) for _ in range(repeats)) for name, command in _helps()}
     with tempfile.TemporaryDirectory() as folder:
         first = {store: _first_steps(Path(folder), store, repeats) for store in ("new", "existing")}
@@ -76,6 +100,7 @@ def main(repeats: int, out: Path | None) -> None:
             "first_step_s": {store: median(seconds) for store, seconds in first.items()},
             "first_step_all_s": first,
             **jobs,
+            **readers,
         },
         out,
     )
@@ -97,6 +122,34 @@ def _helps() -> Iterator[tuple[str, list[str]]]:
     for words in below(pepr, []):
         yield " ".join(["pepr", *words]), [*_PEPR, *words, "--help"]
     yield "pepr-report", [*_REPORT, "--help"]
+
+
+def _readers(results: Path, repeats: int) -> dict[str, Any]:
+    """Seconds of the import and of each reader, and the latter over those of `import mlflow`."""
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/paper.db"
+        environment = {"MLFLOW_TRACKING_URI": uri, "PEPR_KEPT": f"{folder}/kept"}
+        import_s = _wall_s([*_PEPR, "import", "pepr-paper", str(results)], **environment)
+        commands = {name: [*_PEPR, *name.split()[1:], *_WHICH] for name in _AT_MOST}
+        commands["pepr-report"] = [*_REPORT, *_WHICH, "--out", f"{folder}/report.html"]
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        ratios: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(repeats + 1):
+            for name, command in commands.items():
+                mlflow_s = _wall_s([sys.executable, "-c", "import mlflow"])
+                seconds[name].append(_wall_s(command, **environment))
+                ratios[name].append(seconds[name][-1] / mlflow_s)
+    found = {name: median(of[1:]) for name, of in ratios.items()}  # the first writes bytecode
+    return {
+        "import_s": import_s,
+        "import_at_most_s": _IMPORT_S,
+        "import_reached": import_s <= _IMPORT_S,
+        "seconds": {name: median(of[1:]) for name, of in seconds.items()},
+        "ratio": found,
+        "ratio_all": ratios,
+        "at_most": _AT_MOST,
+        "reached": {name: found[name] <= limit for name, limit in _AT_MOST.items()},
+    }
 
 
 def _wall_s(command: list[str], **environment: str) -> float:
