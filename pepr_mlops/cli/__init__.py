@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -33,7 +32,6 @@ _COMMANDS = {
     "doctor": "Check this machine and the tracking server.",
     "import": "Turn released results of others into runs.",
 }
-_GARBAGE = 20_000  # objects: with Python's 700 a fifth of a short command is looking for garbage
 _MODULES = {"import": "import_"}  # where the command's name cannot be a module's
 
 
@@ -81,8 +79,6 @@ def run_command(command: Callable[[], Any], *, whole: bool = False) -> None:
     A person's mistake is one line on standard error. `whole`: the process is there for nothing
     else and ends at once.
     """
-    if whole:
-        gc.set_threshold(_GARBAGE)
     end = ends_at_once() if whole else None
     _exit_on_signals()
     try:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pepr_mlops.costs.device import Device, conditions, crowded, use_threads
-from pepr_mlops.costs.meters import idle_tags
+from pepr_mlops.costs.device import Device, conditions, crowded, gpu_count, load_torch, use_threads
+from pepr_mlops.costs.meters import idle_tags, prefetch
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import LOST, cautions
 from pepr_mlops.errors import Paused, WrongUse
