@@ -85,87 +85,93 @@ def draw(
     `bounds` are the costs of R = 0 and R = 1, None where R is of several costs.
     """
     both = bounds is not None and bounds.low < bounds.high
-    low, high = (bounds.low, bounds.high) if bounds is not None else (0.0, 1.0)
-    r = np.linspace(0, 1, 21)
-    least = [points["P"].min(), *epochs["P"]] if options.paths else [points["P"].min()]
-    bottom = max(0.0, float(min(least)) - 0.05)
-    top = float(points["P"].max()) + 0.35 * (float(points["P"].max()) - bottom)  # room for names
-    p = np.linspace(bottom, min(top, 1.0), 41)
-    figure = go.Figure(
-        go.Contour(
-            x=r,
-            y=p,
-            z=alpha * p[:, None] / (alpha + r[None, :]),
-            contours={"coloring": "lines", "showlabels": True, "start": 0.05, "end": 0.95,
-                      "size": 0.05, "labelfont": {"size": 11, "color": theme.NEUTRAL},
-                      "labelformat": ".2f"},
-            line={"width": 1, "dash": "dot"},
-            colorscale=[[0, theme.FAINT], [1, theme.FAINT]],
-            showscale=False,
-            hoverinfo="skip",
-            name="equal score",
-        )
-    )  # fmt: skip
-    xs: list[list[Any]] = [[list(r), list(low + r * (high - low))]]
-    joined = epochs.groupby("label", sort=False)
-    lines: dict[str, list[Any]] = {"R": [], "cost": [], "P": [], "text": []}
-    for label, path in joined:
-        for column in ("R", "cost", "P"):
-            lines[column] += [*path[column].round(6), None]
-        lines["text"] += [*(f"{theme.text(label)}, epoch {s}" for s in path["step"]), None]
-    if lines["R"]:
-        figure.add_scatter(
-            x=lines["R"],
-            y=lines["P"],
-            mode="lines+markers",
-            line={"color": theme.FAINT, "width": 1},
-            marker={"size": 3, "color": theme.NEUTRAL},
-            text=lines["text"],
-            hovertemplate="%{text}: P %{y:.4f}<extra></extra>",
-            name="epochs",
-            visible=True if options.paths else "legendonly",
-        )
-        xs.append([lines["R"], lines["cost"]])
-    for name, style, rows in _traces(points):
-        figure.add_scatter(
-            x=rows["R"],
-            y=rows["P"],
-            text=theme.texts(rows["label"]),
-            ids=list(rows["run_id"]) if linked else None,
-            customdata=rows[["score", "R", "cost", "rank", "n"]].to_numpy(),
-            hovertemplate=_hover(by, both),
-            name=name,
-            **style,
-        )
-        xs.append([list(rows["R"]), list(rows["cost"])])
+    first = _AXES.index(options.axis) if both else 0
+    low, high = _heights(points, epochs if options.paths else epochs.head(0))
+    traces = [
+        _isolines(low, high, bounds, alpha),
+        *_paths(epochs, True if options.paths else "legendonly"),
+        *_models(points, _hover(by, both), linked),
+    ]
+    figure = go.Figure([trace.update(x=xs[first]) for trace, xs in traces])
     named = named_points(points)
     for i, (_, row) in enumerate(named.iterrows()):
         figure.add_annotation(
-            x=row["R"],
+            x=row[_AXES[first]],
             y=row["P"],
             text=theme.text(row["label"]),
             showarrow=True,
             arrowhead=0,
             ax=14,
             ayref="y",
-            ay=top - (0.03 + 0.055 * i) * (top - bottom),  # one under another, whatever their P
+            ay=high - (0.03 + 0.055 * i) * (high - low),  # one under another, whatever their P
             xanchor="left",
             font={"size": 11},
         )
     axes = [f"R, normalised {_words(by)}", cost_title(by)]
     figure.update_layout(
-        xaxis={"title": axes[0]},
-        yaxis={"title": f"P: {theme.text(performance)}", "range": [bottom, top]},
+        xaxis={"title": axes[first]},
+        yaxis={"title": f"P: {theme.text(performance)}", "range": [low, high]},
     )
     if both:
-        _switch(figure, named, xs, axes, first=("R", "cost").index(options.axis))
+        _switch(figure, named, [xs for _, xs in traces], axes, first)
     return figure
 
 
-def _traces(points: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], pd.DataFrame]]:
+_AXES = ("R", "cost")
+_Trace = tuple[Any, list[list[Any]]]  # what is drawn, and where its points lie on each of _AXES
+
+
+def _heights(points: pd.DataFrame, epochs: pd.DataFrame) -> tuple[float, float]:
+    """The least and the greatest P of the figure, with room for names."""
+    low = max(0.0, float(min([points["P"].min(), *epochs["P"]])) - 0.05)
+    greatest = float(points["P"].max())
+    return low, greatest + 0.35 * (greatest - low)
+
+
+def _isolines(low: float, high: float, bounds: pepr.Bounds | None, alpha: float) -> _Trace:
+    r, p = np.linspace(0, 1, 21), np.linspace(low, min(high, 1.0), 41)
+    trace = go.Contour(
+        y=p,
+        z=alpha * p[:, None] / (alpha + r[None, :]),
+        contours={"coloring": "lines", "showlabels": True, "start": 0.05, "end": 0.95,
+                  "size": 0.05, "labelfont": {"size": 11, "color": theme.NEUTRAL},
+                  "labelformat": ".2f"},
+        line={"width": 1, "dash": "dot"},
+        colorscale=[[0, theme.FAINT], [1, theme.FAINT]],
+        showscale=False,
+        hoverinfo="skip",
+        name="equal score",
+    )  # fmt: skip
+    least, most = (bounds.low, bounds.high) if bounds is not None else (0.0, 1.0)
+    return trace, [list(r), list(least + r * (most - least))]
+
+
+def _paths(epochs: pd.DataFrame, visible: bool | str) -> list[_Trace]:
+    """The epochs of all models as one trace, with gaps between the models."""
+    if epochs.empty:
+        return []
+    lines: dict[str, list[Any]] = {"R": [], "cost": [], "P": [], "text": []}
+    for label, path in epochs.groupby("label", sort=False):
+        for column in ("R", "cost", "P"):
+            lines[column] += [*path[column].round(6), None]
+        lines["text"] += [*(f"{theme.text(label)}, epoch {s}" for s in path["step"]), None]
+    trace = go.Scatter(
+        y=lines["P"],
+        mode="lines+markers",
+        line={"color": theme.FAINT, "width": 1},
+        marker={"size": 3, "color": theme.NEUTRAL},
+        text=lines["text"],
+        hovertemplate="%{text}: P %{y:.4f}<extra></extra>",
+        name="epochs",
+        visible=visible,
+    )
+    return [(trace, [lines["R"], lines["cost"]])]
+
+
+def _models(points: pd.DataFrame, hover: str, linked: bool) -> list[_Trace]:
     front = points[points["pareto"]].sort_values("R")
     best = points.nsmallest(1, "rank")
-    return [
+    groups: list[tuple[str, Mapping[str, Any], pd.DataFrame]] = [
         ("models", {"mode": "markers", "marker": {"color": theme.SKY, "size": 7, "opacity": 0.75,
                     "line": {"width": 0.5, "color": theme.BLUE}}}, points[~points["pareto"]]),
         ("Pareto set", {"mode": "lines+markers", "line": {"color": theme.ORANGE, "width": 1.5},
@@ -175,6 +181,21 @@ def _traces(points: pd.DataFrame) -> list[tuple[str, Mapping[str, Any], pd.DataF
         ("best score", {"mode": "markers", "marker": {"size": 15, "symbol": "star",
                         "color": theme.RED}}, best),
     ]  # fmt: skip
+    return [
+        (
+            go.Scatter(
+                y=rows["P"],
+                text=theme.texts(rows["label"]),
+                ids=list(rows["run_id"]) if linked else None,
+                customdata=rows[["score", "R", "cost", "rank", "n"]].to_numpy(),
+                hovertemplate=hover,
+                name=name,
+                **style,
+            ),
+            [list(rows[axis]) for axis in _AXES],
+        )
+        for name, style, rows in groups
+    ]
 
 
 def named_points(points: pd.DataFrame) -> pd.DataFrame:
@@ -194,8 +215,7 @@ def _switch(
     """Buttons that change between R and the cost itself."""
     buttons = []
     for i, word in enumerate(("R", axes[1].rpartition("(")[2].rstrip(")") or "cost")):
-        at = named[("R", "cost")[i]]
-        moved = {f"annotations[{j}].x": float(x) for j, x in enumerate(at)}
+        moved = {f"annotations[{j}].x": float(x) for j, x in enumerate(named[_AXES[i]])}
         buttons.append(
             {
                 "label": word,
@@ -203,12 +223,6 @@ def _switch(
                 "args": [{"x": [x[i] for x in xs]}, {"xaxis.title.text": axes[i], **moved}],
             }
         )
-    if first:
-        for trace, x in zip(figure.data, xs, strict=True):
-            trace.x = x[first]
-        for j, note in enumerate(figure.layout.annotations):
-            note.x = buttons[first]["args"][1][f"annotations[{j}].x"]  # type: ignore[index]
-        figure.update_xaxes(title=axes[first])
     figure.update_layout(
         updatemenus=[
             {
