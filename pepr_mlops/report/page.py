@@ -95,21 +95,8 @@ def html(
     """
     drawn, missing = panels(material, board)
     summary = words.summarise(material, notes)
-    environment = Environment(
-        loader=PackageLoader("pepr_mlops.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    source = environment.loader
-    assert source is not None
-
-    def asset(name: str) -> str:
-        return source.get_source(environment, name)[0]
-
-    js, plotly = asset("page.js"), get_plotlyjs() if plotlyjs == "inside" else None
-    return environment.get_template("page.html").render(
+    js, plotly = _asset("page.js"), get_plotlyjs() if plotlyjs == "inside" else None
+    return _TEMPLATES.get_template("page.html").render(
         policy=_policy(js, plotly),
         title=board.title,
         subtitle=", ".join(material.main_sets),
@@ -126,7 +113,7 @@ def html(
             for i, panel in enumerate(drawn, 1)
         ],
         missing=missing,
-        css=asset("page.css"),
+        css=_asset("page.css"),
         js=js,
         plotly=plotly,
         plotly_file=PLOTLY_FILE,
@@ -143,6 +130,20 @@ def html(
         command=command,
         made=made,
     )
+
+
+_LOADER = PackageLoader("pepr_mlops.report", ".")
+_TEMPLATES = Environment(
+    loader=_LOADER,
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def _asset(name: str) -> str:
+    return _LOADER.get_source(_TEMPLATES, name)[0]
 
 
 def _policy(js: str, plotly: str | None) -> str:
