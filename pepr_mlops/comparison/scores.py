@@ -77,12 +77,15 @@ def score_sets(
     costs, judged, notes = prepared.costs, prepared.judged, list(prepared.notes)
     scores, parts, sets = [], [], []
     for name, members in prepared.members.items():
-        scored, of_resources, bounds, clipped = _score(members, costs, question, intervals)
-        notes += clipped
+        rows = _averaged(members, costs, question)
+        notes += [f"{name}: {note}" for note in _clipped(rows, question)]
+        scored = pd.concat(
+            _scored(rows, *by, question, intervals) for by in _scored_by(costs, question)
+        )
         scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
-        parts.append(of_resources)
+        parts.append(_of_resources(rows, costs, question))
         common = {"shared": prepared.shared[name]}
-        sets.append(_describe(name, members, costs, question, bounds) | common)
+        sets.append(_describe(name, members, costs, question, rows.bounds) | common)
     described = pd.DataFrame(sets)
     alone = int((described["models"] == 1).sum())
     if alone and question.reference is None:
@@ -116,75 +119,106 @@ def means(comparison: Comparison, columns: Mapping[str, str]) -> pd.DataFrame:
     return chosen.groupby(keys, sort=False).mean(skipna=False).reset_index()
 
 
-def _score(
-    members: pd.DataFrame, costs: Sequence[str], question: Question, intervals: Intervals | None
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, pepr.Bounds], list[str]]:
-    """Rows of `Comparison.scores` and `.costs` of one set, its bounds, notes on clipped costs."""
-    name = members["comparison_set"].iloc[0]
-    values = members[["model", "variant", "energy_source", PERFORMANCE, *costs]].copy()
-    row = ["model", "variant"]
-    by_row = values.groupby(row)
-    names = by_row.size().index.to_frame()
-    sources = values.drop_duplicates([*row, "energy_source"]).groupby(row)["energy_source"]
-    energy_source = sources.agg(_joined) if len(sources.obj) > len(names) else sources.first()
-    means, spread = by_row[[PERFORMANCE, *costs]].mean(), by_row[[PERFORMANCE, *costs]].std(ddof=1)
-    bounds, notes, relative, parts = {}, [], {}, []
-    for resource, cost in zip(question.resources, costs, strict=True):
-        mean = means[cost].rename(label(cost))
-        bounds[cost] = _bounds(cost, mean, question)
-        relative[cost] = pepr.normalise(mean, bounds[cost])
-        parts.append(
-            names.assign(
-                comparison_set=name,
-                resource=resource,
-                cost=mean,
-                cost_sd=spread[cost],
-                R=relative[cost],
-            )
-        )
-        clipped = pepr.outside(mean, bounds[cost])
-        if clipped and question.normalisation != "robust":
-            notes.append(
-                f"{name}: {clipped} of {len(mean)} models cost {label(cost)} outside the "
-                "reference and are taken at its edge"
-            )
-    tables = []
-    for label_, columns, weights in _scored_by(costs, question):
-        scoring = stats.Scoring(
-            columns,
-            weights,
-            question.normalisation,
-            question.alpha,
-            question.quantiles,
-            bounds if question.reference is not None else None,
-        )
-        shares = pd.DataFrame({c: relative[c] for c in columns})
-        table = pd.DataFrame(
-            {
-                "comparison_set": name,
-                "resource": label_,
-                "model": names["model"],
-                "variant": names["variant"],
-                "n": by_row.size(),
-                "performance": means[PERFORMANCE],
-                "performance_sd": spread[PERFORMANCE],
-                "cost": means[columns[0]] if len(columns) == 1 else np.nan,
-                "cost_sd": spread[columns[0]] if len(columns) == 1 else np.nan,
-                "R": shares.mul(weights, axis=1).sum(axis=1),
-                "score": pepr.pepr(
-                    means[PERFORMANCE], shares, weights=weights, alpha=question.alpha
-                ),
-                "energy_source": energy_source.fillna(NOT_KNOWN),
-            }
-        )
-        error = {c: question.energy_error for c in columns if about_energy([c])}
-        drawn = values[[PERFORMANCE, *columns]].assign(model=by_row.ngroup())
-        draw = intervals or stats.intervals
-        found = draw(drawn, scoring, error=error, draws=question.draws, seed=question.seed)
-        table = table.join(found.set_index(names.index))
-        table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
-        tables.append(table.sort_values(["rank", "performance"], ascending=[True, False]))
-    return pd.concat(tables), pd.concat(parts), bounds, notes
+@dataclass(frozen=True)
+class _Rows:
+    """The models of one set, a row for each and its variant: means and standard deviations of P
+    and costs by column, the bounds of each cost and R by them, and `values` of its runs, whose
+    `model` is the place of the row."""
+
+    names: pd.DataFrame
+    n: pd.Series[int]
+    energy_source: pd.Series[str]
+    mean: pd.DataFrame
+    spread: pd.DataFrame
+    bounds: dict[str, pepr.Bounds]
+    relative: pd.DataFrame
+    values: pd.DataFrame
+
+    def by(self, resource: str) -> pd.DataFrame:
+        """The columns that name a row of `Comparison.scores` and `.costs`."""
+        return self.names.assign(resource=resource)[
+            ["comparison_set", "resource", "model", "variant"]
+        ]
+
+
+def _averaged(members: pd.DataFrame, costs: Sequence[str], question: Question) -> _Rows:
+    keys, numbers = ["model", "variant"], [PERFORMANCE, *costs]
+    runs = members[[*keys, "energy_source", *numbers]]
+    by_row = runs.groupby(keys)
+    n = by_row.size()
+    sources = runs.drop_duplicates([*keys, "energy_source"]).groupby(keys)["energy_source"]
+    source = sources.agg(_joined) if len(sources.obj) > len(n) else sources.first()
+    mean = by_row[numbers].mean()
+    bounds = {c: _bounds(c, mean[c], question) for c in costs}
+    return _Rows(
+        names=n.index.to_frame().assign(comparison_set=members["comparison_set"].iloc[0]),
+        n=n,
+        energy_source=source.fillna(NOT_KNOWN),
+        mean=mean,
+        spread=by_row[numbers].std(ddof=1),
+        bounds=bounds,
+        relative=pd.DataFrame({c: pepr.normalise(mean[c], bounds[c]) for c in costs}),
+        values=runs[numbers].assign(model=by_row.ngroup()),
+    )
+
+
+def _of_resources(rows: _Rows, costs: Sequence[str], question: Question) -> pd.DataFrame:
+    """Rows of `Comparison.costs`."""
+    return pd.concat(
+        rows.by(resource).assign(cost=rows.mean[c], cost_sd=rows.spread[c], R=rows.relative[c])
+        for resource, c in zip(question.resources, costs, strict=True)
+    )
+
+
+def _clipped(rows: _Rows, question: Question) -> list[str]:
+    """What a reader must know of costs that the bounds do not span."""
+    if question.normalisation == "robust":
+        return []
+    found = {c: pepr.outside(rows.mean[c], bounds) for c, bounds in rows.bounds.items()}
+    return [
+        f"{n} of {len(rows.n)} models cost {label(cost)} outside the reference and are taken at "
+        "its edge"
+        for cost, n in found.items()
+        if n
+    ]
+
+
+def _scored(
+    rows: _Rows,
+    by: str,
+    costs: list[str],
+    weights: list[float],
+    question: Question,
+    intervals: Intervals | None,
+) -> pd.DataFrame:
+    """Rows of `Comparison.scores` by the score that is called `by`, best first."""
+    alone = costs[0] if len(costs) == 1 else None
+    relative = rows.relative[costs]
+    p = rows.mean[PERFORMANCE]
+    table = rows.by(by).assign(
+        n=rows.n,
+        performance=p,
+        performance_sd=rows.spread[PERFORMANCE],
+        cost=rows.mean[alone] if alone else np.nan,
+        cost_sd=rows.spread[alone] if alone else np.nan,
+        R=relative.mul(weights, axis=1).sum(axis=1),
+        score=pepr.pepr(p, relative, weights=weights, alpha=question.alpha),
+        energy_source=rows.energy_source,
+    )
+    scoring = stats.Scoring(
+        costs,
+        weights,
+        question.normalisation,
+        question.alpha,
+        question.quantiles,
+        rows.bounds if question.reference is not None else None,
+    )
+    error = {c: question.energy_error for c in costs if about_energy([c])}
+    draw = intervals or stats.intervals
+    found = draw(rows.values, scoring, error=error, draws=question.draws, seed=question.seed)
+    table = table.join(found.set_index(table.index))
+    table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
+    return table.sort_values(["rank", "performance"], ascending=[True, False])
 
 
 def _scored_by(
