@@ -54,7 +54,7 @@ def compare(
 ) -> Comparison:
     """Score runs of `query.load_runs`, each experiment by itself.
 
-    Runs that cannot be compared are left out and doubtful ones flagged (`checks`), seeds are
+    Runs that cannot be compared are left out and doubtful ones flagged (`flags`), seeds are
     averaged per model, and costs are normalised over the models of one comparison set. `intervals`
     is asked for those of each set. Raises `WorkFailed` when nothing is left, and `WrongUse` for
     runs that differ in what a comparison set shares, with the groups and their sizes, unless

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pepr_mlops.comparison import checks
+from pepr_mlops.comparison.checks import left_out, repeated
 from pepr_mlops.comparison.conditions import (
     NOT_KNOWN,
     about_energy,
@@ -21,6 +21,7 @@ from pepr_mlops.comparison.conditions import (
     own_params,
     places,
 )
+from pepr_mlops.comparison.flags import flagged
 from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.comparison.runs import Evidence, label, metrics
@@ -130,15 +131,15 @@ def judge(
     known = evidence or Evidence(energies=chosen, twins=chosen)
     parts = []
     for _, of_experiment in chosen.groupby("experiment", sort=False):
-        out = checks.left_out(of_experiment, costs)
-        flags = checks.flagged(of_experiment, costs, known)
+        out = left_out(of_experiment, costs)
+        flags = flagged(of_experiment, costs, known)
         barred = flags if strict else flags[flags["reason"].isin(drop)]
         if len(barred):
             barred = barred.assign(text=("strict: " if strict else "dropped: ") + barred["text"])
             out = pd.concat([out, barred[~barred["run_id"].isin(out["run_id"])]])
             flags = flags[~flags["run_id"].isin(barred["run_id"])]
         rest = of_experiment[~of_experiment["run_id"].isin(out["run_id"])]
-        out = pd.concat([out, checks.repeated(rest)])
+        out = pd.concat([out, repeated(rest)])
         rows = of_experiment[["run_id", "model", "experiment"]].copy()
         rows["used"] = ~rows["run_id"].isin(out["run_id"])
         rows["reasons"] = _lists(out, "text", rows)

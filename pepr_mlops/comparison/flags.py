@@ -1,0 +1,308 @@
+"""Which runs are doubtful, and why, in words a person can check: one table of rules. Pure.
+
+Runs are frames as for `checks`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.comparison.conditions import about_energy
+from pepr_mlops.comparison.counts import counted, multiples
+from pepr_mlops.comparison.reasons import Row, frame_of, reasons
+from pepr_mlops.comparison.runs import MEASURED, Evidence
+from pepr_mlops.costs.totals import BUSY, J_PER_WH, machine_text, others_text, paused_text
+from pepr_mlops.names import DOUBTS, Doubt, memory_metric
+
+# What no component draws; a GPU's own limit is in its run's tags.
+_MOST_W = {
+    "gpu": 1500.0,  # NVIDIA B300: 1,400 W
+    "cpu": 1200.0,  # two packages of AMD EPYC 9005: 500 W each
+    "dram": 300.0,
+    "soc": 400.0,  # Apple M3 Ultra with its supply: 480 W for the whole machine
+}
+_OVER = 1.1  # limits hold on the average of seconds; counters are exact to a few per cent
+_LEAST_W = {"gpu": 3.0, "cpu": 1.0}  # idling takes more
+_UNDER_IDLE = 0.5  # share of the idle power below which a mean power is no measurement
+
+ALWAYS, ENERGY_COST, TIME_COST, TIME_OR_ENERGY = "always", "energy", "time", "time or energy"
+
+# Columns, which rows of them are doubtful, and the text for such a row.
+Case = tuple[pd.DataFrame | Mapping[str, Any], "pd.Series[bool]", Callable[[Row], str]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A doubt about runs: its flag, the costs that it concerns, and the cases of it."""
+
+    code: str
+    concerns: str
+    cases: Callable[[pd.DataFrame, Evidence], Iterable[Case]]
+
+
+def _of_runs(
+    code: str,
+    concerns: str,
+    rows: Callable[[pd.DataFrame], pd.Series[bool]],
+    text: Callable[[Row], str],
+) -> Rule:
+    """The rule of a doubt that a run shows by itself."""
+    return Rule(code, concerns, lambda runs, _: [(runs, rows(runs), text)])
+
+
+def _of_images(doubt: Doubt) -> Rule:
+    code = doubt.code
+    return _of_runs(code, ALWAYS, lambda runs: runs[code].notna(), lambda r: doubt.said(r[code]))
+
+
+def _on_busy_cpus(runs: pd.DataFrame) -> pd.Series[bool]:
+    on_cpu = runs["memory_metric"] == memory_metric("cpu")
+    return on_cpu & (runs["cpu_others"] > BUSY * _counted_on(runs))
+
+
+def disturbed(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Whether other programs were at work on the device of a run, or it stood still while its
+    sensors measured on: its costs are overstated."""
+    return _on_busy_cpus(runs) | _on_a_shared_gpu(runs) | _energy_ran_on(runs)
+
+
+def _with_energy_of_others(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the energy of the CPUs, which is the whole machine's, is also that of others."""
+    counts_cpu = runs["energy_components"].fillna("").str.contains("cpu=")
+    others = runs["machine_cpu_others"].fillna(runs["cpu_others"])
+    return counts_cpu & (others > BUSY * runs["cpu_count"]) & ~_on_busy_cpus(runs)
+
+
+def _counted_on(runs: pd.DataFrame) -> pd.Series[float]:
+    """CPUs that `cpu_others` is of: earlier runs counted on all of the machine."""
+    return runs["cpu_others_of"].fillna(runs["cpu_count"])
+
+
+def _energy_ran_on(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Whether sensors counted on while the process stood still."""
+    return (runs["paused_s"] > 0) & runs["energy_source"].fillna("").str.contains("measured")
+
+
+def _on_a_shared_gpu(runs: pd.DataFrame) -> pd.Series[bool]:
+    return runs["gpu_other_processes"].fillna("none") != "none"
+
+
+def _power(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
+    """Energies that mean more power than a part can draw, or less than it takes to idle."""
+    time_s = runs["train_time_s"].where(runs["train_time_s"] > 0)
+    counted_s = time_s + runs["paused_s"].fillna(0.0)  # sensors may have counted on
+    joules, most = runs["energy_wh"] * J_PER_WH, runs["machine_power_limit_w"]
+    idle_w = runs["idle_power_w"] * _UNDER_IDLE
+    bounds = [
+        (joules / counted_s, operator.gt, most, "its machine draws at most"),
+        (joules / time_s, operator.lt, idle_w, "half of what the machine drew before it began is"),
+    ]
+    for part, part_w in _MOST_W.items():
+        energy_wh = runs.get(f"metrics.energy/train_{part}_wh")
+        if energy_wh is None:
+            continue
+        most = pd.Series(part_w, runs.index)
+        if part == "gpu":
+            most = (runs["gpu_power_limit_w"] * _OVER).fillna(part_w)
+        least = pd.Series(_LEAST_W.get(part, 0.0), runs.index)
+        joules, name = energy_wh * J_PER_WH, part.upper()
+        bounds += [
+            (joules / counted_s, operator.gt, most, f"its {name} draws at most"),
+            (joules / time_s, operator.lt, least, f"an idle {name} takes at least"),
+        ]
+    for watts, beyond, bound, words in bounds:
+        yield (
+            {"run_id": runs["run_id"], "watts": watts, "bound": bound},
+            beyond(watts, bound),
+            lambda r, words=words: (  # type: ignore[misc]
+                f"its energy means {r['watts']:,.0f} W over its training time; "
+                f"{words} {r['bound']:,.0f} W"
+            ),
+        )
+
+
+def _alike(known: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[dict[Any, Any], int]]:
+    """For each run that agrees with another in all columns: the first other, how many there are."""
+    known = known.drop_duplicates("run_id")
+    known = known[known.duplicated(list(columns), keep=False)]
+    groups: dict[int, list[dict[Any, Any]]] = {}
+    places = known.groupby(list(columns), dropna=False).ngroup()
+    for place, row in zip(places, known.to_dict("records"), strict=True):
+        groups.setdefault(place, []).append(row)
+    return {
+        row["run_id"]: (group[1] if row is group[0] else group[0], len(group) - 1)
+        for group in groups.values()
+        for row in group
+    }
+
+
+def _same_energy(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
+    """Energies are counted in millionths: two runs never agree to the last digit by chance."""
+    columns = ["run_id", "model", "experiment", "energy_wh"]
+    known = pd.concat([r[columns] for r in (runs, evidence.energies) if r is not None])
+    others = _alike(known[known["energy_wh"] > 0], ["energy_wh"])
+
+    def text(run: Row) -> str:
+        first, count = others[run["run_id"]]
+        return (
+            f"its energy of {run['energy_wh']:.6g} Wh is to the last digit that of "
+            f"{first['model']} in {first['experiment']} (run {first['run_id']})"
+            + (f" and {count - 1} more" if count > 1 else "")
+        )
+
+    yield runs, runs["run_id"].isin(others), text
+
+
+_MEASURED = dict(zip(MEASURED, ("energy", "time", "memory", "performance"), strict=True))
+
+
+def _identical(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
+    """Runs that share every measurement with another, which no two trainings do.
+
+    Time and performance alone may have been rounded.
+    """
+    columns = ["run_id", "model", "experiment", *MEASURED]
+    known = pd.concat([r.reindex(columns=columns) for r in (runs, evidence.twins) if r is not None])
+    known = known[(known["train_time_s"] > 0) & known["metrics.performance"].notna()]
+    others = _alike(known[known["energy_wh"].notna() | known["memory_gb"].notna()], MEASURED)
+
+    def text(run: Row) -> str:
+        that, _ = others[run["run_id"]]
+        *names, last = [name for column, name in _MEASURED.items() if not pd.isna(that[column])]
+        return (
+            f"its {', '.join(names)} and {last} are to the last digit those of {that['model']} in "
+            f"{that['experiment']} (run {that['run_id']}): one of the two is a copy"
+        )
+
+    yield runs, runs["run_id"].isin(others), text
+
+
+def _impossible_shares(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
+    """Runs whose P is a count of other images than that of the others on the same data set."""
+    known = runs[np.isfinite(runs["performance"])]
+    by = ["dataset", "size", "data_digest", "performance_metric"]
+    for _, alike in known.groupby(by, dropna=False):
+        shares = alike["performance"].to_numpy(float)
+        n = counted(shares)
+        if n is None:
+            continue
+        wrong = ~multiples(shares, n)
+        rest = len(alike) - int(wrong.sum())
+        yield (
+            alike,
+            pd.Series(wrong, alike.index),
+            lambda r, n=n, rest=rest: (  # type: ignore[misc]
+                f"its performance of {r['performance']:.6g} is no count of {n:,} images, as that "
+                f"of {rest} other runs on its data set is: it is of other images or computed in "
+                "another way"
+            ),
+        )
+
+
+def _still(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
+    """Counters that stood still, in all or in an epoch."""
+    zero = (runs["energy_wh"] == 0) & (runs["train_time_s"] > 0)
+    yield runs, zero, lambda r: "its energy is zero"
+    if evidence.epochs is None or evidence.epochs.empty:
+        return
+    known = evidence.epochs.dropna(subset=["energy_wh"])
+    ordered = known.assign(run=pd.factorize(known["run_id"])[0]).sort_values(["run", "step"])
+    stands = (ordered["run"].diff() == 0) & (ordered["energy_wh"].diff() <= 0)
+    stood = ordered[stands].drop_duplicates("run").set_index("run_id")["step"]
+    yield (
+        {"run_id": runs["run_id"], "stood": runs["run_id"].map(stood)},
+        runs["run_id"].isin(stood.index) & ~zero,
+        lambda r: f"its energy did not grow in epoch {r['stood']:.0f}: a counter stood still",
+    )
+
+
+RULES = (
+    _of_runs(
+        "other_processes",
+        ALWAYS,
+        _on_a_shared_gpu,
+        lambda r: f"other processes used its GPU: {r['gpu_other_processes']}",
+    ),
+    _of_runs(
+        "busy_cpu",
+        TIME_OR_ENERGY,
+        _on_busy_cpus,
+        lambda r: others_text(
+            r["cpu_others"],
+            r["cpu_count"] if np.isnan(r["cpu_others_of"]) else r["cpu_others_of"],
+        ),
+    ),
+    _of_runs(
+        "busy_machine",
+        ENERGY_COST,
+        _with_energy_of_others,
+        lambda r: machine_text(
+            r["cpu_others"] if np.isnan(r["machine_cpu_others"]) else r["machine_cpu_others"],
+            r["cpu_count"],
+        ),
+    ),
+    _of_runs(
+        "interrupted",
+        TIME_OR_ENERGY,
+        lambda runs: runs["unmeasured_s"] > 0,
+        lambda r: (
+            f"it was interrupted and continued; up to {r['unmeasured_s']:,.0f} s of work are in "
+            "no number"
+        ),
+    ),
+    _of_runs(
+        "paused",
+        ENERGY_COST,
+        _energy_ran_on,
+        lambda r: paused_text(r["paused_s"], measured=True),
+    ),
+    _of_runs(
+        "estimated_time",
+        TIME_COST,
+        lambda runs: runs["time_source"] == "estimated",
+        lambda r: "its training time is an estimate",
+    ),
+    _of_runs(
+        "estimated",
+        ENERGY_COST,
+        lambda runs: runs["energy_source"].fillna("").str.contains("estimated"),
+        lambda r: "its energy is an estimate",
+    ),
+    _of_runs(
+        "coarse_counter",
+        ENERGY_COST,
+        lambda runs: runs["energy_caution"].notna(),
+        lambda r: str(r["energy_caution"]),
+    ),
+    *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
+    Rule("same_numbers", ALWAYS, _identical),
+    Rule("impossible_accuracy", ALWAYS, _impossible_shares),
+    Rule("power", ENERGY_COST, _power),
+    Rule("same_energy", ENERGY_COST, _same_energy),
+    Rule("still_counter", ENERGY_COST, _still),
+)
+FLAGS = tuple(rule.code for rule in RULES)
+
+
+def flagged(
+    runs: pd.DataFrame, costs: Sequence[str], evidence: Evidence | None = None
+) -> pd.DataFrame:
+    """What is doubtful about runs by `RULES`: `run_id`, `reason` (the flag), `text`.
+
+    What concerns energy is reported where a cost is made of it, and what concerns the time where
+    it is a cost.
+    """
+    energy, time = about_energy(costs), "train_time_s" in costs
+    concerned = {ALWAYS: True, ENERGY_COST: energy, TIME_COST: time, TIME_OR_ENERGY: energy or time}
+    return frame_of(
+        reasons(frame, rows, rule.code, text)
+        for rule in RULES
+        if concerned[rule.concerns]
+        for frame, rows, text in rule.cases(runs, evidence or Evidence())
+    )
