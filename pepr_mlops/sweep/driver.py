@@ -92,82 +92,111 @@ def drive(
     A server that does not answer is waited for while jobs run. Raises `WorkFailed` where it does
     not without any, and where a budget cannot be kept since an energy is not known.
     """
-    working: dict[str, Task] = {}
-    failures: Counter[str] = Counter()
-    ended = Ended(pd.DataFrame(), pd.DataFrame())
+    sweep = _Sweep(specs, strategy, engine, ledger, limits, show, told, again)
     try:
-        while True:
-            try:
-                jobs, runs = _look(specs, ledger, limits.stale_s, again)
-                ended.jobs, ended.runs = jobs, runs
-                spent = _spent(jobs, runs, limits.budget_wh)
-                show(Status(jobs, runs, spent))
-                ended.given_up = {key for key, n in failures.items() if n > limits.retries}
-                tasks = strategy(jobs.drop(index=list(ended.given_up)), runs)
-            except WorkFailed as error:
-                if not working or error.reason != "tracking":
-                    raise
-                for report in engine.poll(_LOOK_EVERY_S):  # the server may be back before they end
-                    _take(report, working, failures, ended)
-                    told(report)
-                continue
-            left_wh = None if limits.budget_wh is None else limits.budget_wh - spent
-            if left_wh is not None and left_wh <= 0:
-                ended.stopped = (
-                    f"budget_wh={limits.budget_wh:g}: the runs of this sweep took {spent:.4g} Wh"
-                )
-                return ended
-            if tasks and not working and engine.slots == 0:
-                ended.stopped = "no place for a job is left: every node has gone"
-                return ended
-            for task in tasks:
-                if len(working) >= engine.slots:
-                    break
-                key = task.spec.fingerprint
-                if key not in working and jobs.loc[key, "state"] == "pending":
-                    limited = replace(task, left_wh=left_wh)
-                    engine.submit(limited)
-                    working[key] = limited
-            if not tasks and not working:
-                return ended
-            if not working:
-                time.sleep(_LOOK_EVERY_S)  # another sweep is at it
-                continue
-            for report in engine.poll(_LOOK_EVERY_S):
-                _take(report, working, failures, ended)
-                told(report)
-                if report.reason == "claimed":
-                    time.sleep(_BACK_OFF_S)
+        while sweep.step():
+            pass
     except (KeyboardInterrupt, SystemExit) as interrupt:
-        ended.stopped, ended.interrupt = "interrupted", interrupt
-        return ended
+        sweep.ended.stopped, sweep.ended.interrupt = "interrupted", interrupt
     finally:
-        engine.stop()
+        sweep.close()
+    return sweep.ended
+
+
+@dataclass
+class _Sweep:
+    """The arguments of `drive`, the tasks at work by fingerprint, and how the sweep stands."""
+
+    specs: Sequence[Job]
+    strategy: Strategy
+    engine: Engine
+    ledger: Ledger
+    limits: Limits
+    show: Callable[[Status], None]
+    told: Callable[[Report], None]
+    again: frozenset[str]
+    working: dict[str, Task] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)
+    ended: Ended = field(default_factory=lambda: Ended(pd.DataFrame(), pd.DataFrame()))
+
+    def step(self) -> bool:
+        """Look, hand out what there is place for and take reports; False where that is all."""
+        try:
+            self._look()
+            jobs, runs = self.ended.jobs, self.ended.runs
+            spent = _spent(jobs, runs, self.limits.budget_wh)
+            self.show(Status(jobs, runs, spent))
+            failed = {key for key, n in self.failures.items() if n > self.limits.retries}
+            self.ended.given_up = failed
+            tasks = self.strategy(jobs.drop(index=list(failed)), runs)
+        except WorkFailed as error:
+            if not self.working or error.reason != "tracking":
+                raise
+            self._take(_LOOK_EVERY_S)  # the server may be back before they end
+            return True
+        budget_wh = self.limits.budget_wh
+        left_wh = None if budget_wh is None else budget_wh - spent
+        if left_wh is not None and left_wh <= 0:
+            self.ended.stopped = (
+                f"budget_wh={budget_wh:g}: the runs of this sweep took {spent:.4g} Wh"
+            )
+            return False
+        if tasks and not self.working and self.engine.slots == 0:
+            self.ended.stopped = "no place for a job is left: every node has gone"
+            return False
+        self._submit(tasks, left_wh)
+        if self.working:
+            if any(report.reason == "claimed" for report in self._take(_LOOK_EVERY_S)):
+                time.sleep(_BACK_OFF_S)
+        elif tasks:
+            time.sleep(_LOOK_EVERY_S)  # another sweep is at it
+        else:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Have the tasks at work end soon, and look a last time."""
+        self.engine.stop()
         deadline = time.monotonic() + 60
-        while working and time.monotonic() < deadline:
-            for report in engine.poll(1.0):
-                _take(report, working, failures, ended)
-                told(report)
-        engine.close()
+        while self.working and time.monotonic() < deadline:
+            self._take(1.0)
+        self.engine.close()
         with suppress(WorkFailed):  # of a server that is gone the last look counts
-            ended.jobs, ended.runs = _look(specs, ledger, limits.stale_s, again)
+            self._look()
 
+    def _look(self) -> None:
+        """The jobs as the server has them, after closing the runs that nobody works on."""
+        runs = self.ledger.read()
+        of_sweep = runs[runs["spec"].isin([s.fingerprint for s in self.specs])]
+        dead = plan.abandoned(of_sweep, time.time(), self.limits.stale_s, lives)
+        if dead:
+            self.ledger.close(dead)
+            runs = self.ledger.read()
+        jobs = plan.states(self.specs, runs, again=self.again)
+        self.ended.jobs, self.ended.runs = jobs, runs
 
-def _look(
-    specs: Sequence[Job],
-    ledger: Ledger,
-    stale_s: float,
-    again: frozenset[str],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The jobs as the server has them, after closing the runs that nobody works on."""
-    runs = ledger.read()
-    dead = plan.abandoned(
-        runs[runs["spec"].isin([s.fingerprint for s in specs])], time.time(), stale_s, lives
-    )
-    if dead:
-        ledger.close(dead)
-        runs = ledger.read()
-    return plan.states(specs, runs, again=again), runs
+    def _submit(self, tasks: Sequence[Task], left_wh: float | None) -> None:
+        for task in tasks:
+            if len(self.working) >= self.engine.slots:
+                return
+            key = task.spec.fingerprint
+            if key not in self.working and self.ended.jobs.loc[key, "state"] == "pending":
+                limited = replace(task, left_wh=left_wh)
+                self.engine.submit(limited)
+                self.working[key] = limited
+
+    def _take(self, timeout_s: float) -> list[Report]:
+        """Wait for reports, and note what has ended and what failed."""
+        reports = self.engine.poll(timeout_s)
+        for report in reports:
+            key = report.spec.fingerprint
+            if report.reason != NOTE:
+                self.working.pop(key, None)
+                if report.reason not in ("finished", "paused", "probed", "claimed"):
+                    self.ended.errors[key] = f"{report.reason}: {report.error}"
+                    self.failures[key] += 1 if report.reason in TRANSIENT else 10**6
+            self.told(report)
+        return reports
 
 
 def _spent(jobs: pd.DataFrame, runs: pd.DataFrame, budget_wh: float | None) -> float:
@@ -179,14 +208,3 @@ def _spent(jobs: pd.DataFrame, runs: pd.DataFrame, budget_wh: float | None) -> f
             "so the budget cannot be kept; run without one, or delete that run"
         )
     return float(jobs["energy_wh"].sum())
-
-
-def _take(report: Report, working: dict[str, Task], failures: Counter[str], ended: Ended) -> None:
-    if report.reason == NOTE:
-        return
-    key = report.spec.fingerprint
-    working.pop(key, None)
-    if report.reason in ("finished", "paused", "probed", "claimed"):
-        return
-    ended.errors[key] = f"{report.reason}: {report.error}"
-    failures[key] += 1 if report.reason in TRANSIENT else 10**6
