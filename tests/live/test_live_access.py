@@ -19,6 +19,7 @@ from playwright.sync_api import expect, sync_playwright
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.live import app
 from pepr_mlops.live.access import Guard
+from pepr_mlops.live.callbacks import Callbacks
 from pepr_mlops.live.view_state import State
 from pepr_mlops.report.dashboards import parse
 
@@ -271,7 +272,7 @@ def test_the_command_prints_the_address_with_the_token(tmp_path: Path) -> None:
 def test_the_page_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = "http://user:S3cret@127.0.0.1:9"
-    page = app._Page(BOARD, "default", ("derma",), uri, Guard.of("127.0.0.1"))
+    page = Callbacks(BOARD, "default", ("derma",), uri)
     told = page._tick(0, ["derma"], None, [], "")
     assert "http://127.0.0.1:9 refused" in told["trouble"]
     view = State(experiments=("derma",))

@@ -1,0 +1,446 @@
+"""Which function of the live page answers to what.
+
+A changed control is answered in two steps. At once come what takes little time: the ranking
+without intervals and the main figure. Then, one request after another, so that the next change
+need not wait in line, come the intervals and the other figures. The answer to a view that was left
+meanwhile ends its line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import plotly.graph_objects as go
+from dash import ClientsideFunction, Input, Output, State, html, no_update
+from dash.exceptions import PreventUpdate
+
+from pepr_mlops.comparison.intervals import NOT_DRAWN
+from pepr_mlops.errors import PeprError, one_line, trace
+from pepr_mlops.live import content as shown
+from pepr_mlops.live import layout
+from pepr_mlops.live import view_state as states
+from pepr_mlops.live.cache import Knowledge
+from pepr_mlops.live.export import export
+from pepr_mlops.report import cautions, theme
+from pepr_mlops.report.dashboards import Board
+from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.text import address
+
+_log = logging.getLogger(__name__)
+
+_SIMPLE = ("experiments", "alpha", "normalisation", "mixed", "strict", "least", "colour", "axis",
+           "set", "rows")  # fmt: skip
+
+
+class Callbacks:
+    """The callbacks of one application and what they share, of the board called `dashboard`."""
+
+    def __init__(
+        self,
+        board: Board,
+        dashboard: str,
+        experiments: tuple[str, ...],
+        tracking_uri: str | None,
+    ) -> None:
+        self._board, self._dashboard = board, dashboard
+        self._uri = address(tracking_uri) if tracking_uri else None
+        self._offered = states.offered(board.resources or ())
+        resources = (board.resources or states.State().resources)[:1]  # the main one, as `report`
+        self._default = states.State(
+            experiments=experiments,
+            resources=resources,
+            weights=(states.WEIGHT,) * len(resources),
+            normalisation=board.normalisation or "minmax",
+        )
+        self._knowledge = Knowledge(tracking_uri, board.experiments)
+
+    def connect(self, app: Any) -> None:
+        """Give a `Dash`, whose callbacks are not typed, its layout, and say which function answers
+        to what."""
+        app.layout = lambda: layout.page(self._board, self._default, self._offered)
+        indices = range(len(self._offered))
+        controls: dict[str, Any] = {name: Input(name, "value") for name in _SIMPLE}
+        for kind in ("use", "weight", "limit"):
+            controls[kind] = [Input(f"{kind}-{i}", "value") for i in indices]
+        restored = {
+            name: [Output(c.component_id, "value") for c in control]
+            if isinstance(control, list)
+            else Output(control.component_id, "value")
+            for name, control in controls.items()
+        }
+        app.clientside_callback(
+            ClientsideFunction("live", "dark"), Output("dark", "data"), Input("url", "pathname")
+        )
+        app.clientside_callback(ClientsideFunction("live", "address"), Input("address", "data"))
+        app.clientside_callback(
+            ClientsideFunction("live", "open"),
+            Input("graph-main", "clickData"),
+            State("graph-main", "figure"),
+            State("run-page", "data"),
+        )
+        app.callback(
+            output={"controls": restored, "messages": Output("messages", "children"),
+                    "options": Output("experiments", "options", allow_duplicate=True)},
+            inputs={"search": Input("url", "search")},
+            prevent_initial_call="initial_duplicate",
+        )(self._restore)  # fmt: skip
+        app.callback(
+            output={"options": Output("experiments", "options"),
+                    "trouble": Output("trouble", "children"),
+                    "version": Output("version", "data")},
+            inputs={"count": Input("tick", "n_intervals")},
+            state={"experiments": State("experiments", "value"), "known": State("known", "data"),
+                   "options": State("experiments", "options"),
+                   "trouble": State("trouble", "children")},
+        )(self._tick)  # fmt: skip
+        app.callback(
+            output=self._answer(),
+            inputs={"controls": controls, "dark": Input("dark", "data"),
+                    "_": Input("version", "data")},
+            state={"before": State("seen", "data"), "digest": State("digest-main", "data")},
+            running=[(Output("page", "className"), "busy", "")],
+            prevent_initial_call=True,
+        )(self._look)  # fmt: skip
+        self._line(app)
+        app.callback(
+            output={"file": Output("file", "data"),
+                    "problem": Output("problem", "children", allow_duplicate=True)},
+            inputs={"_": Input("export", "n_clicks")},
+            state={"seen": State("seen", "data")},
+            running=[(Output("export", "disabled"), True, False)],
+            prevent_initial_call=True,
+        )(self._export)  # fmt: skip
+
+    def _answer(self) -> dict[str, Any]:
+        """What the first answer to a changed control consists of."""
+        return {
+            "trouble": Output("trouble", "children", allow_duplicate=True),
+            **{name: Output(name, "children")
+               for name in ("problem", "headline", "warnings", "ranking", "more", "notes",
+                            "command")},
+            **_slot("main"),
+            **{name: Output(name, "data") for name in ("address", "seen", "known", "run-page")},
+            "sets": Output("set", "options"),
+            "several": Output("sets", "hidden"),
+            "export": Output("export", "disabled"),
+            "shares": [Output(f"share-{i}", "children") for i in range(len(self._offered))],
+            "resources": [Output(f"use-{i}", "className") for i in range(len(self._offered))],
+        }  # fmt: skip
+
+    def _line(self, app: Any) -> None:
+        """The requests that follow one another: each begins when the one before is done."""
+        app.callback(
+            output={"late": Output("late", "data"), "done": Output("done", "data")},
+            inputs={"turn": Input("seen", "data")},
+            state={"address": State("address", "data")},
+            prevent_initial_call=True,
+        )(self._thorough)
+        again = ("headline", "ranking", "notes", "problem")
+        app.clientside_callback(
+            ClientsideFunction("live", "late"),
+            [Output(name, "children", allow_duplicate=True) for name in again],
+            Input("late", "data"),
+            State("address", "data"),
+            prevent_initial_call=True,
+        )
+        before = Input("done", "data")
+        for i, _ in layout.others(self._board):
+            app.callback(
+                output=_slot(i),
+                inputs={"turn": before},
+                state={"now": State("seen", "data"), "digest": State(f"digest-{i}", "data")},
+                prevent_initial_call=True,
+            )(self._figure(i))
+            before = Input(f"digest-{i}", "data")
+
+    # Answers ---------------------------------------------------------------------------------
+
+    def _restore(self, search: str | None) -> dict[str, Any]:
+        """The controls as the address says."""
+        state, messages = states.parse(search or "", self._default, self._offered)
+        weights = dict(zip(state.resources, state.weights, strict=True))
+        limits = dict(state.at_most)
+        return {
+            "controls": {
+                **{n: getattr(state, n)
+                   for n in ("alpha", "normalisation", "mixed", "colour", "axis", "rows")},
+                "experiments": list(state.experiments),
+                "strict": ["strict"] if state.strict else [],
+                "least": state.at_least,
+                "set": state.chosen_set or None,
+                "use": [["use"] if r in state.resources else [] for r in self._offered],
+                "weight": [weights.get(r, states.WEIGHT) for r in self._offered],
+                "limit": [limits.get(r) for r in self._offered],
+            },
+            "messages": [html.P(message) for message in messages],
+            "options": self._options(state.experiments),
+        }  # fmt: skip
+
+    def _state(self, controls: dict[str, Any]) -> states.State:
+        """The view that the controls say, with defaults for fields that are empty."""
+        default = self._default
+        used = [i for i, value in enumerate(controls["use"]) if value]
+        limits = [states.limit(v, 0, float("inf"), None) for v in controls["limit"]]
+        rows = states.limit(controls["rows"], 1, states.MOST_ROWS, None)
+        return states.State(
+            experiments=tuple(controls["experiments"] or ()),
+            resources=tuple(self._offered[i] for i in used) or default.resources,
+            weights=tuple(
+                states.limit(controls["weight"][i], 0, 1, None) or 0.0 for i in used
+            ) or default.weights,
+            alpha=states.limit(controls["alpha"], 1, states.MOST_ALPHA, None) or default.alpha,
+            normalisation=controls["normalisation"],
+            mixed=controls["mixed"],
+            strict=bool(controls["strict"]),
+            at_most=tuple(
+                (name, limit)
+                for name, limit in zip(self._offered, limits, strict=True)
+                if limit is not None
+            ),
+            at_least=states.limit(controls["least"], 0, 1, None),
+            colour=controls["colour"],
+            axis=controls["axis"],
+            chosen_set=controls["set"] or "",
+            rows=int(rows) if rows else default.rows,
+        )  # fmt: skip
+
+    def _options(self, experiments: Sequence[str]) -> list[dict[str, str]]:
+        """Experiments to choose from; one that is chosen is there even if it is gone."""
+        names = dict.fromkeys([*self._knowledge.names, *experiments])
+        return [{"label": name, "value": name} for name in names]
+
+    def _tick(
+        self,
+        count: int,
+        experiments: list[str] | None,
+        known: dict[str, Any] | None,
+        options: list[Any] | None,
+        trouble: str | None,
+    ) -> dict[str, Any]:
+        """Has the server anything new? Until the page shows it, each tick says so again."""
+        asked = tuple(experiments or ())
+        self._knowledge.check(asked)
+        now = self._knowledge.trouble(asked)
+        version, choice = self._knowledge.version(asked), self._options(asked)
+        news = version != "" and known is not None and known != _known(asked, version)
+        return {
+            "options": choice if choice != options else no_update,
+            "trouble": now if now != (trouble or "") else no_update,
+            "version": {"version": version, "count": count} if news else no_update,
+        }
+
+    def _look(
+        self,
+        controls: dict[str, Any],
+        dark: bool | None,
+        _: dict[str, Any] | None,
+        before: dict[str, Any] | None,
+        digest: str | None,
+    ) -> dict[str, Any]:
+        """The first answer: headline, ranking and main figure of a view."""
+        if dark is None:
+            raise PreventUpdate  # it comes back when the browser has said how it looks
+        state = self._state(controls)
+        address = states.written(state, self._default)
+        answer = self._empty(state, address)
+        if not state.experiments:
+            return {**answer, "headline": "Choose one or several experiments."}
+        try:
+            source = self._knowledge.source(state.experiments)
+        except PeprError as error:
+            return {**answer, "trouble": str(error)}
+        answer["known"] = _known(state.experiments, self._knowledge.version(state.experiments))
+        frames = [source.runs[name] for name in source.main]
+        there = shown.known(frames, self._offered)
+        answer["resources"] = [
+            layout.resource_class(r in there, r in state.resources) for r in self._offered
+        ]
+        try:
+            return {**answer, **self._first(state, address, dark, digest, before)}
+        except PeprError as error:
+            return {**answer, "problem": str(error)}
+        except Exception as error:  # whatever is wrong with the runs, the controls must live on
+            _log.error("a view could not be shown\n%s", trace())
+            return {**answer, "problem": f"this view could not be shown ({one_line(error)})"}
+
+    def _empty(self, state: states.State, address: str) -> dict[str, Any]:
+        """The answer where there is nothing to show."""
+        shares = dict(zip(state.resources, states.shares(state), strict=True))
+        return {
+            "trouble": self._knowledge.trouble(state.experiments),
+            **dict.fromkeys(("problem", "headline", "more"), ""),
+            **{name: [] for name in ("warnings", "ranking", "notes")},
+            **_nothing(""),
+            "command": states.command(state, self._dashboard, self._uri),
+            "address": address,
+            "seen": None,
+            "run-page": None,
+            "sets": [],
+            "several": True,
+            "export": True,
+            "shares": [f"{shares[r]:.2f}" if r in shares else "" for r in self._offered],
+            "known": _known(state.experiments, ""),
+            "resources": [layout.resource_class(True, r in state.resources) for r in self._offered],
+        }
+
+    def _first(
+        self,
+        state: states.State,
+        address: str,
+        dark: bool,
+        digest: str | None,
+        before: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        material, notes = self._knowledge.material(state, thorough=False)
+        ranking = shown.ranking(material, state)
+        index = layout.main_figure(self._board)
+        drawn = {}
+        if index is not None:
+            wanted = self._board.figures[index]
+            drawn = _drawn(lambda: shown.plane(material, wanted, state, ranking), dark, digest)
+        # the other figures do not depend on budgets, colours and the axis of the main one
+        plain = replace(
+            state, at_most=(), at_least=None, colour="none", axis="R", rows=self._default.rows
+        )
+        seen = {
+            "asked": list(state.experiments),
+            "version": self._knowledge.version(state.experiments),
+            "search": states.written(plain, self._default),
+            "dark": dark,
+            "waits": address if (material.models["no_interval"] == NOT_DRAWN).any() else "",
+        }
+        same = before is not None and not seen["waits"] and before == {
+            **seen, "waits": before["waits"]}  # fmt: skip
+        sets = [{"label": name, "value": name} for name in material.main_sets]
+        beyond = len(ranking.fitting) - state.rows
+        return {
+            **_ranked(material, ranking, state, notes),
+            "warnings": [html.P(w) for w in cautions.warnings(material)],
+            "more": f"{beyond} more models within the view." if beyond > 0 else "",
+            **drawn,
+            "seen": no_update if same else seen,
+            "run-page": material.run_page,
+            "sets": sets,
+            "several": len(sets) < 2,
+            "export": False,
+        }
+
+    def _thorough(self, turn: dict[str, Any] | None, address: str | None) -> dict[str, Any]:
+        """What of the first answer waits for intervals and for experiments shown beside."""
+        if turn is None:
+            raise PreventUpdate
+        state, _ = states.parse(address or "", self._default, self._offered)
+        late = {"address": address}
+        try:
+            material, notes = self._knowledge.material(state)
+            ranking = shown.ranking(material, state)
+        except PeprError as error:
+            return {"late": {**late, "problem": str(error)}, "done": turn}
+        return {"late": {**late, **_ranked(material, ranking, state, notes)}, "done": turn}
+
+    def _figure(self, index: int) -> Callable[..., dict[str, Any]]:
+        """What draws one of the figures that come later."""
+        wanted = self._board.figures[index]
+
+        def draw(turn: Any, now: dict[str, Any] | None, digest: Any) -> dict[str, Any]:
+            if turn is None or now is None or _turn(turn) != now:
+                raise PreventUpdate
+            state, _ = states.parse(now["search"], self._default, self._offered)
+            try:
+                material, _ = self._knowledge.material(state)
+                drawn = _drawn(
+                    lambda: shown.panel(material, wanted, state), now["dark"], _mark(digest)
+                )
+            except Exception as error:  # one figure must not take the others with it
+                _log.error("a figure could not be drawn\n%s", trace())
+                drawn = _nothing(f"{wanted.title or wanted.kind}: not drawn ({one_line(error)})")
+            mark = drawn["digest"] if drawn["digest"] is not no_update else _mark(digest)
+            return {**drawn, "digest": {"mark": mark, "turn": now}}
+
+        return draw
+
+    def _export(self, _: int | None, seen: dict[str, Any] | None) -> dict[str, Any]:
+        """The static report of the view."""
+        if seen is None:
+            raise PreventUpdate
+        state, _messages = states.parse(seen["search"], self._default, self._offered)
+        try:
+            material, notes = self._knowledge.material(state)
+            command = states.command(state, self._dashboard, self._uri)
+            content = export(material, self._board, notes, command)
+        except Exception as error:
+            why = str(error)
+            if not isinstance(error, PeprError):
+                why = one_line(error)
+                _log.error("the report could not be made\n%s", trace())
+            return {"file": no_update, "problem": f"the report could not be made ({why})"}
+        return {
+            "file": {"content": content, "filename": "pepr-report.html", "type": "text/html"},
+            "problem": no_update,
+        }
+
+
+def _ranked(
+    material: Material, ranking: shown.Ranking, state: states.State, notes: Sequence[str]
+) -> dict[str, Any]:
+    """What of an answer has intervals in it, or their want."""
+    return {
+        "headline": shown.headline(ranking),
+        "ranking": layout.table(shown.table(ranking, material, state)),
+        "notes": layout.notes(material, notes),
+    }
+
+
+def _slot(name: int | str) -> dict[str, Any]:
+    return {
+        "title": Output(f"title-{name}", "children"),
+        "figure": Output(f"graph-{name}", "figure"),
+        "style": Output(f"graph-{name}", "style"),
+        "caption": Output(f"caption-{name}", "children"),
+        "digest": Output(f"digest-{name}", "data"),
+    }
+
+
+def _nothing(why: str) -> dict[str, Any]:
+    """A figure's place with a sentence in it."""
+    return {"title": "", "figure": go.Figure(), "style": {"display": "none"}, "caption": why,
+            "digest": ""}  # fmt: skip
+
+
+def _drawn(make: Callable[[], Panel], dark: bool, before: str | None) -> dict[str, Any]:
+    """A figure in its place; one that looks as before is not sent again."""
+    try:
+        panel = make()
+    except NothingToDraw as nothing:
+        return _nothing(f"Nothing to draw: {nothing}.")
+    panel.figure.update_layout(template=theme.template(dark))
+    content = panel.figure.to_json()
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    same = digest == before
+    return {
+        "title": panel.title,
+        "figure": no_update if same else json.loads(content),
+        "style": no_update if same else layout.height(panel.figure),
+        "caption": panel.caption,
+        "digest": no_update if same else digest,
+    }
+
+
+def _known(experiments: Sequence[str], version: str) -> dict[str, Any]:
+    """Which experiments a page shows, as they were at which reading."""
+    return {"experiments": list(experiments), "version": version}
+
+
+def _turn(value: dict[str, Any]) -> Any:
+    """Whose turn it is: as the first in line was told, or as the one before handed on."""
+    return value.get("turn", value)
+
+
+def _mark(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else value["mark"]
