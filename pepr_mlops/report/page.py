@@ -21,6 +21,7 @@ from pepr_mlops.report.figures import KINDS, OF_A_SET
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.figures.ranking import headings, listed, readable
 from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.report.spending import spent_words
 from pepr_mlops.text import cell
 
 PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`
@@ -101,7 +102,7 @@ def html(
         title=board.title,
         subtitle=", ".join(material.main_sets),
         summary=summary,
-        spent=words.spent_words(summary.spent),
+        spent=spent_words(summary.spent),
         references=words.references(material, summary.spent),
         figures=[
             {

@@ -8,7 +8,8 @@ from made import frame, material, run
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report import cautions, summary
-from pepr_mlops.report.summary import spent_words, summarise
+from pepr_mlops.report.spending import spent_words
+from pepr_mlops.report.summary import summarise
 
 RUNS = [
     run("a", performance=0.60, energy_wh=10.0),

@@ -1,0 +1,124 @@
+"""What a study cost in all: energy, CO2e, and the drive of a car that emits as much. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.report.material import Material
+from pepr_mlops.report.theme import number
+
+# New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
+# passenger cars in Europe". carbontracker, which the paper measured with, converts by it.
+CAR_G_PER_KM = 107.5
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What all runs of the asked-for experiments cost, also those left out.
+
+    `energy_kwh` is of training over the `known` of `runs` that have one, of evaluation over the
+    `evaluated` of these and of the trial of settings over `tried` of all; None where none has.
+    There was a trial of unknown energy in `untold`. `co2e_kg` likewise under `intensity` (words),
+    of `co2e_known` of the `counted` runs that have any energy, `car_km` the same as a drive.
+    """
+
+    runs: int
+    counted: int
+    known: int
+    evaluated: int
+    tried: int
+    untold: int
+    energy_kwh: float | None
+    co2e_kg: float | None
+    co2e_known: int
+    intensity: str
+    car_km: float | None
+
+
+def cost(material: Material) -> Spent:
+    """What the experiments that were asked for cost in all, by their own or the asked intensity."""
+    runs = pd.concat([p.found for p in material.parts if p.main]).drop_duplicates("run_id")
+    energy = runs["energy_wh"].where(np.isfinite(runs["energy_wh"]))
+
+    def beside(phase: str) -> pd.Series[float]:
+        wh = runs.get(f"metrics.energy/{phase}_wh", pd.Series(np.nan, runs.index))
+        return wh.where(np.isfinite(wh))
+
+    evaluation, trial = beside("eval").where(energy.notna()), beside("trial")
+    # the words say where it is of training only
+    whole_kwh = (energy + evaluation.fillna(0)).add(trial, fill_value=0) / 1000
+    nothing = pd.Series(None, runs.index, dtype="object")
+    had_trial = runs.get("tags.pepr.tried", nothing).notna()
+    had_trial |= runs.get("metrics.time/trial_s", nothing).notna()
+    known = int(energy.notna().sum())
+    question = next(p for p in material.parts if p.main).question
+    pue = runs["pue"].fillna(1.0)
+    if question.intensity is not None:
+        g_per_kwh = pd.Series(question.intensity.g_per_kwh, runs.index)
+        words = f"{question.intensity.g_per_kwh:g} g/kWh ({question.intensity.source})"
+    else:
+        g_per_kwh = runs["carbon_intensity_g_per_kwh"]
+        words = _intensities(runs[whole_kwh.notna()])
+    kg = whole_kwh * g_per_kwh * pue / 1000
+    co2e_kg = float(kg.sum()) if kg.notna().any() else None
+    return Spent(
+        runs=len(runs),
+        counted=int(whole_kwh.notna().sum()),
+        known=known,
+        evaluated=int(evaluation.notna().sum()),
+        tried=int(trial.notna().sum()),
+        untold=int((had_trial & trial.isna()).sum()),
+        energy_kwh=float(whole_kwh.sum()) if whole_kwh.notna().any() else None,
+        co2e_kg=co2e_kg,
+        co2e_known=int(kg.notna().sum()),
+        intensity=words,
+        car_km=None if co2e_kg is None else co2e_kg * 1000 / CAR_G_PER_KM,
+    )
+
+
+def _intensities(runs: pd.DataFrame) -> str:
+    values = runs["carbon_intensity_g_per_kwh"].dropna()
+    if values.empty:
+        return "no run has a grid intensity; give --country or --carbon-intensity"
+    sources = "; ".join(sorted(runs["carbon_source"].dropna().unique()))
+    low, high = values.min(), values.max()
+    span = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    return f"{span} g/kWh ({sources})" if sources else f"{span} g/kWh"
+
+
+def spent_words(spent: Spent) -> str:
+    """One sentence: kWh, CO2e and the drive, and of how many runs that is."""
+    if spent.energy_kwh is None:
+        return f"The energy of none of the {spent.runs} runs is known."
+    words = f"{_scaled(spent.energy_kwh, 'kWh', 'Wh')} for "
+    if spent.known:
+        words += f"training {spent.known} runs"
+        if spent.evaluated == spent.known:
+            words += " and evaluating them"
+        elif spent.evaluated:
+            words += f" and evaluating {spent.evaluated} of them"
+        else:
+            words += ", evaluation not known"
+        words += ", and for " if spent.tried else ""
+    if spent.tried:
+        words += f"trying settings in {spent.tried}"
+    if spent.untold:
+        words += f", without what trying settings in {spent.untold} took, which is not known"
+    if spent.known < spent.runs:
+        words += f" (of {spent.runs - spent.known} more the energy is not known)"
+    if spent.co2e_kg is None or spent.car_km is None:
+        return f"{words}. Its CO2e is not known: {spent.intensity}."
+    partly = "" if spent.co2e_known == spent.counted else f" (of {spent.co2e_known} of these runs)"
+    return (
+        f"{words}, {_scaled(spent.co2e_kg, 'kg', 'g')} of CO2e{partly} at {spent.intensity}, as "
+        f"much as {_scaled(spent.car_km, 'km', 'm')} in a car ({CAR_G_PER_KM} g/km, new cars in "
+        "the EU in 2020)."
+    )
+
+
+def _scaled(value: float, unit: str, thousandth: str) -> str:
+    """Three digits in the unit, below one of it in its thousandths."""
+    return f"{number(value * 1000, 3)} {thousandth}" if value < 1 else f"{number(value, 3)} {unit}"
