@@ -1,4 +1,7 @@
-"""Text of people and servers made safe to show, to write and to ask with. Pure."""
+"""Text of people and servers made safe to show, to write and to ask with, and numbers as text.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -110,3 +113,25 @@ def matches(value: str) -> str:
     if "'" not in value:
         return f"= '{value}'"
     return f"LIKE '{value.replace(chr(39), '_')}'"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number as a sentence has it: so many significant digits, no exponent below a million.
+
+    Nothing for what is missing.
+    """
+    if value != value:
+        return ""
+    if value == 0:
+        return "0"
+    written = f"{value:,.{digits}g}"
+    if "e" in written and abs(value) < 1e15 and abs(value) >= 1e-4:
+        written = f"{value:,.0f}"
+    return written
+
+
+def p_value(p: float) -> str:
+    """A p value as papers print it, of a test that has none where nothing varies."""
+    if p != p:
+        return "p not defined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

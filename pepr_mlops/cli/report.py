@@ -202,7 +202,8 @@ def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
 
 def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
     from pepr_mlops.cli.output import text
-    from pepr_mlops.report.figures.ranking import headings, listed, readable
+    from pepr_mlops.comparison.table import readable
+    from pepr_mlops.report.figures.ranking import headings, listed
 
     written = []
     for i, panel in enumerate(panels, 1):
@@ -210,7 +211,8 @@ def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
             table, columns = panel.table.drop(columns="run_id", errors="ignore"), None
             if panel.recompute is not None and form != "csv":  # what a paper prints
                 shown = listed(panel.table, panel.recompute["top"])
-                table, columns = readable(shown), headings(shown, panel.recompute["by"])
+                columns = headings(shown, panel.recompute["by"])
+                table = readable(shown, list(columns))
             path = folder / f"{i:02d}-{panel.kind}.{TABLES[form]}"
             _write(path, text(table, form, columns) + "\n")
             written.append(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.comparison import means, selection
-from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
-from pepr_mlops.comparison.runs import column
+from pepr_mlops.comparison.runs import column as column_of
 from pepr_mlops.comparison.selection import Budget
+from pepr_mlops.comparison.table import column, cost_unit, readable
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live.view_state import State
 from pepr_mlops.names import PERFORMANCE
@@ -21,7 +20,9 @@ from pepr_mlops.report import page, theme
 from pepr_mlops.report.dashboards import Wanted
 from pepr_mlops.report.figures import OF_A_SET
 from pepr_mlops.report.figures.panel import Panel
-from pepr_mlops.report.material import KEYS, Material, cost_unit
+from pepr_mlops.report.figures.ranking import named
+from pepr_mlops.report.material import KEYS, Material
+from pepr_mlops.text import number
 
 _GREY = "rgba(128,128,128,0.25)"
 _MOST_FLAGS = 60  # characters of a cell
@@ -58,9 +59,9 @@ def ranking(material: Material, state: State) -> Ranking:
     fitting = selection.select(rows, budgets, "score").fitting.sort_values(
         ["rank", PERFORMANCE], ascending=[True, False], kind="stable"
     )
-    words = [f"{r} ≤ {theme.number(limit)} {cost_unit(r)}".strip() for r, limit in state.at_most]
+    words = [f"{r} ≤ {number(limit)} {cost_unit(r)}".strip() for r, limit in state.at_most]
     if state.at_least is not None:
-        words.append(f"P ≥ {theme.number(state.at_least)}")
+        words.append(f"P ≥ {number(state.at_least)}")
     return Ranking(name, fitting, len(rows), tuple(words))
 
 
@@ -75,7 +76,7 @@ def _with_costs(material: Material, rows: pd.DataFrame, resources: Sequence[str]
     found = next(
         p.comparison for p in material.parts if of in set(p.comparison.sets["comparison_set"])
     )
-    extra = means(found, {f"cost {r}": column(found.used, r) for r in absent})
+    extra = means(found, {f"cost {r}": column_of(found.used, r) for r in absent})
     return rows.merge(extra, on=KEYS, how="left", validate="one_to_one")
 
 
@@ -104,65 +105,38 @@ def headline(shown: Ranking) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. `pages` are addresses of the runs' pages, or None."""
+    """Cells as text, and which columns are flush right. `pages` are addresses of the runs' pages,
+    or None."""
 
     headings: tuple[str, ...]
+    right: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
     pages: tuple[str | None, ...]
 
 
 def table(shown: Ranking, material: Material, state: State) -> Table:
     """The first rows of the ranking; intervals that are still being found are an ellipsis."""
-    rows = shown.fitting.head(state.rows)
+    rows = named(shown.fitting.head(state.rows))
+    rows["codes"] = rows["codes"].map(_cut)
     known = [*state.resources, *(r for r, _ in state.at_most), *("E", "M", "T")]
     costs = [
         r for r in dict.fromkeys(known) if f"cost {r}" in rows and rows[f"cost {r}"].notna().any()
     ]
     by = rows["scored_by"].iloc[0] if len(rows) else "+".join(state.resources)
-    headings = ["rank", "model", "P", *(_heading(r) for r in costs), "R", f"PePR-{by}",
-                "95 % interval", "ranks", "type", "parameters", "runs", "energy",
-                "flags"]  # fmt: skip
-    cells = []
-    for row, interval, ranks in zip(rows.to_dict("records"), *interval_texts(rows), strict=True):
-        missing = row["no_interval"] == NOT_DRAWN
-        cells.append(
-            (
-                str(row["rank"]),
-                str(row["label"]),
-                f"{row[PERFORMANCE]:.4f}",
-                *(_number(row[f"cost {r}"]) for r in costs),
-                f"{row['R']:.4f}",
-                f"{row['score']:.4f}",
-                "…" if missing else interval,
-                "…" if missing else ranks,
-                _text(row["kind"]),
-                _millions(row["parameters"]),
-                str(row["n"]),
-                _text(row["energy_source"]),
-                _cut(", ".join(row["codes"])),
-            )
-        )
+    keys = [
+        *("rank", "model", "P", *(f"cost {r}" for r in costs), "R", "score", "interval", "ranks"),
+        *("kind", "parameters_m", "n", "energy_source", "codes"),
+    ]
+    columns = [column(key, by) for key in keys]
     pages = tuple(
         None if material.run_page is None else material.run_page + run for run in rows["run_id"]
     )
-    return Table(tuple(headings), tuple(cells), pages)
-
-
-def _heading(resource: str) -> str:
-    unit = cost_unit(resource)
-    return f"{resource} ({unit})" if unit else resource
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def _millions(value: float) -> str:
-    return "" if math.isnan(value) else f"{value / 1e6:.1f} M"
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return Table(
+        headings=tuple(c.heading for c in columns),
+        right=tuple(c.right for c in columns),
+        rows=tuple(readable(rows, keys).itertuples(index=False, name=None)),
+        pages=pages,
+    )
 
 
 def _cut(words: str) -> str:
@@ -252,6 +226,6 @@ def known(sources: Sequence[pd.DataFrame], resources: Sequence[str]) -> list[str
 
 def _has(runs: pd.DataFrame, resource: str) -> bool:
     try:
-        return bool(runs[column(runs, resource)].notna().any())
+        return bool(runs[column_of(runs, resource)].notna().any())
     except WrongUse:
         return False

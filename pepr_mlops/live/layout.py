@@ -7,12 +7,13 @@ from typing import Any
 
 from dash import dcc, html
 
+from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.live import view_state as states
 from pepr_mlops.live.content import Table
 from pepr_mlops.live.view_state import State
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.report.dashboards import Board
-from pepr_mlops.report.material import Material, cost_unit
+from pepr_mlops.report.material import Material
 
 TICK_S = 3  # between two looks at the server
 _GRAPH: Any = {"displaylogo": False, "responsive": True,
@@ -228,15 +229,13 @@ def _choice(label: str, name: str, values: Sequence[str]) -> html.Div:
 
 def table(content: Table) -> list[Any]:
     """The rows of the ranking."""
-    right = {i for i, word in enumerate(content.headings)
-             if word not in ("model", "type", "energy", "flags")}  # fmt: skip
+    classes = ["number" if right else None for right in content.right]
     return [
-        html.Thead(html.Tr([html.Th(h, className="number" if i in right else None)
-                            for i, h in enumerate(content.headings)])),
+        html.Thead(html.Tr([html.Th(h, className=of)
+                            for h, of in zip(content.headings, classes, strict=True)])),
         html.Tbody(
             [
-                html.Tr([html.Td(_cell(i, cell, address),
-                                 className="number" if i in right else None)
+                html.Tr([html.Td(_cell(i, cell, address), className=classes[i])
                          for i, cell in enumerate(row)])
                 for row, address in zip(content.rows, content.pages, strict=True)
             ]

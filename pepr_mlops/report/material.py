@@ -171,11 +171,6 @@ def cost_title(name: str) -> str:
     return f"{label(name)} ({unit(name)})" if unit(name) else label(name)
 
 
-def cost_unit(name: str) -> str:
-    """Unit of a resource, empty where it has none."""
-    return unit(RESOURCES[name].column if name in RESOURCES else name)
-
-
 def _labels(rows: pd.DataFrame) -> pd.Series[str]:
     return rows["model"] + rows["variant"].map(lambda v: f" ({v})" if v else "")
 

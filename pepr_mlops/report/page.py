@@ -14,12 +14,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from pepr_mlops.comparison.table import readable
 from pepr_mlops.report import cautions, theme
 from pepr_mlops.report import summary as words
 from pepr_mlops.report.dashboards import Board, Wanted
 from pepr_mlops.report.figures import KINDS, OF_A_SET
 from pepr_mlops.report.figures.panel import Panel
-from pepr_mlops.report.figures.ranking import headings, listed, readable
+from pepr_mlops.report.figures.ranking import headings, listed
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.spending import spent_words
 from pepr_mlops.text import cell
@@ -176,7 +177,7 @@ def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
     """The table under a ranking: headings, the rows shown, and every row by its model."""
     assert panel.recompute is not None
     columns = headings(panel.table, panel.recompute["by"])
-    texts = readable(panel.table)[list(columns)].to_numpy().tolist()
+    texts = readable(panel.table, list(columns)).itertuples(index=False, name=None)
     every = {
         row.model: {"cells": cells, "page": material.run_page and material.run_page + row.run_id}
         for row, cells in zip(panel.table.itertuples(), texts, strict=True)

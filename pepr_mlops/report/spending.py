@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.report.material import Material
-from pepr_mlops.report.theme import number
+from pepr_mlops.text import number
 
 # New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
 # passenger cars in Europe". carbontracker, which the paper measured with, converts by it.

@@ -11,11 +11,12 @@ import pandas as pd
 from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.comparison.runs import column
+from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report.cautions import warnings
-from pepr_mlops.report.material import Material, cost_unit, performance_name
+from pepr_mlops.report.material import Material, performance_name
 from pepr_mlops.report.spending import Spent, cost, spent_words
-from pepr_mlops.report.theme import number
+from pepr_mlops.text import number
 
 _REFERENCES = (
     "R. Selvan, B. Pepin, C. Igel, G. Samuel, E. B. Dam: PePR: Performance Per Resource Unit as a "

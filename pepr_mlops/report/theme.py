@@ -61,18 +61,3 @@ def text(words: object) -> str:
 def texts(words: Any) -> list[str]:
     """`text` of each."""
     return [text(w) for w in words]
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number as a sentence has it: so many significant digits, no exponent below a million."""
-    if value == 0:
-        return "0"
-    written = f"{value:,.{digits}g}"
-    if "e" in written and abs(value) < 1e15 and abs(value) >= 1e-4:
-        written = f"{value:,.0f}"
-    return written
-
-
-def p_value(p: float) -> str:
-    """A p value as papers print it."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

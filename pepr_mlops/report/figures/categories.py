@@ -25,6 +25,7 @@ from pepr_mlops.report.material import (
     cost_title,
     performance_name,
 )
+from pepr_mlops.text import number, p_value
 
 _EXACT = 7  # points at most, for which the p value is counted out
 
@@ -180,11 +181,6 @@ def effect(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}" if value == value else "not defined"  # no minus zero
 
 
-def p_value(p: float) -> str:
-    """`theme.p_value` of a test, which has none where nothing varies."""
-    return theme.p_value(p) if p == p else "p not defined"
-
-
 def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float] | None:
     """Spearman's rank correlation and its two-sided p value, or None where it is not defined.
 
@@ -333,7 +329,7 @@ def _correlated(x: pd.Series[float], y: pd.Series[float], x_name: str, y_name: s
     )
     return (
         f"{y_name} {moves} {x_name} (Spearman's rank correlation {strength:.2f}, "
-        f"{theme.p_value(p)}, n = {len(x)})."
+        f"{p_value(p)}, n = {len(x)})."
     )
 
 
@@ -341,7 +337,7 @@ def _medians(points: pd.DataFrame, by: str, y: str) -> str:
     groups = points.groupby("category")[y].agg(["median", "size"])
     names = [n for n in (*WORDS[by].values(), NEITHER) if n in groups.index]
     return ", ".join(
-        f"{theme.number(groups.loc[n, 'median'])} {n} (n = {groups.loc[n, 'size']})" for n in names
+        f"{number(groups.loc[n, 'median'])} {n} (n = {groups.loc[n, 'size']})" for n in names
     )
 
 

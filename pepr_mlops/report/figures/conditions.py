@@ -19,7 +19,6 @@ from pepr_mlops.report.figures.categories import (
     averaged,
     chosen_sets,
     effect,
-    p_value,
     said,
     short,
     words,
@@ -27,6 +26,7 @@ from pepr_mlops.report.figures.categories import (
 )
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.text import number, p_value
 
 
 @dataclass(frozen=True)
@@ -281,9 +281,9 @@ def _finding(rows: pd.DataFrame) -> str:
         for _, r in rows.iterrows()
     )
     return (
-        f"{row['pair']}: median {theme.number(row['median_a'], 3)} ({row['a']}) against "
-        f"{theme.number(row['median_b'], 3)} ({row['b']}), mean difference "
-        f"{theme.number(row['difference'], 3)}, n = {row['n_a']} ({told})."
+        f"{row['pair']}: median {number(row['median_a'], 3)} ({row['a']}) against "
+        f"{number(row['median_b'], 3)} ({row['b']}), mean difference "
+        f"{number(row['difference'], 3)}, n = {row['n_a']} ({told})."
     )
 
 

@@ -14,6 +14,7 @@ from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw, performance_name
+from pepr_mlops.text import number
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _epochs(points: pd.DataFrame) -> str:
     last = points.groupby("label")["energy_wh"].max().sort_values()
     return (
         f"A straight line is a steady cost per epoch. {last.index[-1]} took "
-        f"{theme.number(last.iloc[-1])} Wh, {last.index[0]} {theme.number(last.iloc[0])} Wh."
+        f"{number(last.iloc[-1])} Wh, {last.index[0]} {number(last.iloc[0])} Wh."
     )
 
 
@@ -236,8 +237,8 @@ def _bought(points: pd.DataFrame) -> str:
     model = points["label"].iloc[0]
     return (
         f"A steep line buys much for little. {model} stands at P = {first['P']:.3f} after its "
-        f"first {theme.number(first['energy_wh'], 3)} Wh and at {last['P']:.3f} after "
-        f"{theme.number(last['energy_wh'], 3)} Wh."
+        f"first {number(first['energy_wh'], 3)} Wh and at {last['P']:.3f} after "
+        f"{number(last['energy_wh'], 3)} Wh."
         + (
             " ESTIMATED where dotted: the energy of the whole run is spread evenly over its epochs."
             if points["estimated"].any()

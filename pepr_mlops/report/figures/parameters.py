@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.categories import NEITHER, STYLES, WORDS, correlation, marker, short
 from pepr_mlops.report.figures.panel import Panel
-from pepr_mlops.report.material import Material, NothingToDraw, cost_title, cost_unit
+from pepr_mlops.report.material import Material, NothingToDraw, cost_title
+from pepr_mlops.text import number, p_value
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) ->
     if found is not None:
         parts.append(
             f"Spearman's rank correlation of cost and parameters is {found[0]:.2f} "
-            f"({theme.p_value(found[1])})."
+            f"({p_value(found[1])})."
         )
     for by, words in (
         ("size", {"small": "small", "large": "large"}),
@@ -140,7 +142,7 @@ def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) ->
         groups = points.groupby(by)["cost"].agg(["median", "size"])
         if len(groups) == 2:
             told = [
-                f"{theme.number(groups.loc[value, 'median'])}{unit} for {word} (n = "
+                f"{number(groups.loc[value, 'median'])}{unit} for {word} (n = "
                 f"{groups.loc[value, 'size']})"
                 for value, word in words.items()
             ]

@@ -11,17 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.comparison import pepr, selection
+from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
 from pepr_mlops.report.figures.panel import Panel
-from pepr_mlops.report.material import (
-    Material,
-    NothingToDraw,
-    cost_title,
-    cost_unit,
-    performance_name,
-)
+from pepr_mlops.report.material import Material, NothingToDraw, cost_title, performance_name
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pepr_mlops.report import theme
 from pepr_mlops.report.figures.categories import short, wrapped
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.text import number
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def draw(regions: pd.DataFrame) -> go.Figure:
                     "size": 6,
                 },
             },
-            text=[theme.number(v, 3 if v >= 10 else 2) for v in rows["per_million"]],
+            text=[number(v, 3 if v >= 10 else 2) for v in rows["per_million"]],
             textposition="outside",
             textfont={"size": 10},
             cliponaxis=False,
@@ -150,15 +151,15 @@ def _caption(regions: pd.DataFrame) -> str:
     of_last = wide[last].dropna()
     top, bottom = of_last.idxmax(), of_last.idxmin()
     told = f"Publications of all countries of a region over all their inhabitants. In {last} {top} "
-    told += f"has the most per million, {theme.number(of_last[top], 3)}, and {bottom} the least, "
-    told += theme.number(of_last[bottom], 3)
+    told += f"has the most per million, {number(of_last[top], 3)}, and {bottom} the least, "
+    told += number(of_last[bottom], 3)
     first = wide.columns.min()
     if of_last[bottom] > 0:
-        told += f": {theme.number(of_last[top] / of_last[bottom], 2)} times fewer"
+        told += f": {number(of_last[top] / of_last[bottom], 2)} times fewer"
     if first != last and wide.loc[bottom, first] > 0 and wide.loc[top, first] > 0:
         told += (
-            f" (in {first} {theme.number(wide.loc[top, first], 3)} and "
-            f"{theme.number(wide.loc[bottom, first], 3)}, "
-            f"{theme.number(wide.loc[top, first] / wide.loc[bottom, first], 2)} times)"
+            f" (in {first} {number(wide.loc[top, first], 3)} and "
+            f"{number(wide.loc[bottom, first], 3)}, "
+            f"{number(wide.loc[top, first] / wide.loc[bottom, first], 2)} times)"
         )
     return f"{told}."

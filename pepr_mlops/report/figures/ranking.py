@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops.comparison.intervals import interval_texts
+from pepr_mlops.comparison.table import column, cost_unit
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.panel import Panel
-from pepr_mlops.report.material import Material, cost_title, cost_unit, performance_name
+from pepr_mlops.report.material import Material, cost_title, performance_name
+from pepr_mlops.text import number
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,25 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     `P`, `P_sd` and `n` (over seeds), `score`, `ci_low`, `ci_high`, `no_interval` (why they are
     missing), `rank_low`, `rank_high`, `energy_source`, `codes`, `run_id`.
     """
-    rows = material.of(comparison_set).sort_values(
-        ["rank", PERFORMANCE], ascending=[True, False], kind="stable"
+    rows = named(material.of(comparison_set)).sort_values(
+        ["rank", "P"], ascending=[True, False], kind="stable"
     )
-    rows = rows.assign(
+    costs = [f"cost {name}" for name in material.resources(comparison_set)]
+    columns = ["rank", "model", "kind", "efficient", "parameters_m", *costs, "P", "P_sd", "n"]
+    columns += ["score", "ci_low", "ci_high", "no_interval", "rank_low", "rank_high"]
+    columns += ["energy_source", "codes", "run_id"]
+    return rows[columns].reset_index(drop=True)
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `Material.models` with the names of `comparison.table`."""
+    return rows.assign(
+        model=rows["label"],
         parameters_m=rows["parameters"] / 1e6,
         P=rows[PERFORMANCE],
         P_sd=rows["performance_sd"],
         codes=rows["codes"].str.join(", "),
     )
-    costs = [f"cost {name}" for name in material.resources(comparison_set)]
-    columns = ["rank", "label", "kind", "efficient", "parameters_m", *costs, "P", "P_sd", "n"]
-    columns += ["score", "ci_low", "ci_high", "no_interval", "rank_low", "rank_high"]
-    columns += ["energy_source", "codes", "run_id"]
-    return rows[columns].rename(columns={"label": "model"}).reset_index(drop=True)
 
 
 def listed(table: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -54,39 +60,13 @@ def listed(table: pd.DataFrame, top: int) -> pd.DataFrame:
 
 def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
     """The columns people read, with their headings: those of Table 1 first."""
-    costs = [str(c) for c in table if str(c).startswith("cost ")]
-    return {
-        "rank": "rank",
-        "model": "model",
-        "score": f"PePR-{by}",
-        "P": "P",
-        **({"P_sd": "± P", "n": "runs"} if table["n"].max() > 1 else {}),
-        **{c: _with_unit(c.removeprefix("cost ")) for c in costs},
-        "interval": "95 % interval",
-        "ranks": "ranks",
-        "parameters_m": "parameters (millions)",
-        "kind": "type",
-        "efficient": "efficient",
-        "energy_source": "energy",
-        "codes": "flags",
-    }
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `data` as text in the columns of `headings`."""
-    interval, ranks = interval_texts(table)
-    return table.assign(interval=interval, ranks=ranks).map(_cell)
-
-
-def _with_unit(resource: str) -> str:
-    unit = cost_unit(resource)
-    return f"{resource} ({unit})" if unit else resource
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-    return "" if value is None or value is pd.NA else str(value)
+    keys = [
+        *("rank", "model", "score", "P"),
+        *(("P_sd", "n") if table["n"].max() > 1 else ()),
+        *(str(c) for c in table if str(c).startswith("cost ")),
+        *("interval", "ranks", "parameters_m", "kind", "efficient", "energy_source", "codes"),
+    ]
+    return {key: column(key, by).heading for key in keys}
 
 
 def draw(shown: pd.DataFrame, by: str, linked: bool = False) -> go.Figure:
@@ -126,8 +106,7 @@ def _cost_words(shown: pd.DataFrame, resources: Sequence[str]) -> list[str]:
     """`17.5 Wh, 2.02 GB` for each row: the costs that were asked for."""
     return [
         ", ".join(
-            theme.text(f"{theme.number(row[f'cost {r}'])} {cost_unit(r)}".strip())
-            for r in resources
+            theme.text(f"{number(row[f'cost {r}'])} {cost_unit(r)}".strip()) for r in resources
         )
         for row in shown.to_dict("records")
     ]

@@ -15,7 +15,6 @@ from pepr_mlops.report import theme
 from pepr_mlops.report.figures.categories import (
     chosen_sets,
     effect,
-    p_value,
     said,
     short,
     values,
@@ -24,6 +23,7 @@ from pepr_mlops.report.figures.categories import (
 )
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.text import number, p_value
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def panel(material: Material, options: Options) -> Panel:
 def _finding(rows: pd.DataFrame, title: str) -> str:
     differ = rows[rows["p_holm"] < 0.05]
     told = [
-        f"{row['comparison_set']} {theme.number(row['median_small'], 3)} and "
-        f"{theme.number(row['median_large'], 3)} ({p_value(row['p_holm'])})"
+        f"{row['comparison_set']} {number(row['median_small'], 3)} and "
+        f"{number(row['median_large'], 3)} ({p_value(row['p_holm'])})"
         for _, row in rows.iterrows()
     ]
     more = int((differ["cliffs_delta"] > 0).sum())

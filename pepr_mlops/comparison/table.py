@@ -1,0 +1,80 @@
+"""The columns of a ranking as people read them: headings with units, and cells as text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
+from pepr_mlops.comparison.runs import unit
+from pepr_mlops.names import RESOURCES
+from pepr_mlops.text import number
+
+
+def cost_unit(name: str) -> str:
+    """Unit of a resource, empty where it has none."""
+    return unit(RESOURCES[name].column if name in RESOURCES else name)
+
+
+def with_unit(resource: str) -> str:
+    """`E (Wh)`: a resource as a heading."""
+    words = cost_unit(resource)
+    return f"{resource} ({words})" if words else resource
+
+
+def _words(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _share(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.4f}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, its cells as text, and whether they are set flush right."""
+
+    heading: str
+    text: Callable[[Any], str] = _words
+    right: bool = True
+
+
+_COLUMNS = {
+    "rank": Column("rank"),
+    "model": Column("model", right=False),
+    "variant": Column("variant", right=False),
+    "n": Column("runs"),
+    "P": Column("P", _share),
+    "P_sd": Column("± P", _share),
+    "cost": Column("cost", number),
+    "R": Column("R", _share),
+    "score": Column("PePR", _share),
+    "interval": Column("95 % interval"),
+    "ranks": Column("ranks"),
+    "parameters_m": Column("parameters (millions)", number),
+    "kind": Column("type", right=False),
+    "efficient": Column("efficient", right=False),
+    "energy_source": Column("energy", right=False),
+    "codes": Column("flags", right=False),
+}
+
+
+def column(key: str, by: str = "") -> Column:
+    """The column of a key, as `cost E`; `by` names what the column `score` is by."""
+    what, _, of = key.partition(" ")
+    heading = {"cost": with_unit(of), "score": f"PePR-{of or by}"}.get(what)
+    return replace(_COLUMNS[what], heading=heading) if heading else _COLUMNS[what]
+
+
+def readable(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The rows as text in the columns of keys; intervals that are not found yet are an ellipsis.
+
+    The columns `interval` and `ranks` are made of those of `stats.intervals`.
+    """
+    interval, ranks = interval_texts(rows)
+    full = rows.assign(interval=interval, ranks=ranks)
+    full.loc[rows["no_interval"] == NOT_DRAWN, ["interval", "ranks"]] = "…"
+    return pd.DataFrame({key: full[key].map(column(key).text) for key in keys})
