@@ -59,13 +59,6 @@ def _unmarked(words: str) -> str:
     return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(words, quote=False))
 
 
-def heading(name: str, column: str) -> str:
-    """A column's heading: its name and unit."""
-    from pepr_mlops.comparison.runs import unit
-
-    return f"{name} ({unit(column)})" if unit(column) else name
-
-
 def as_json(value: Any) -> str:
     """A dictionary or list as JSON, with null for what is missing."""
     return json.dumps(_plain(value), indent=2)

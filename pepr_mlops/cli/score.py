@@ -127,34 +127,32 @@ def _title(found: Comparison, name: str) -> str:
 
 def _side_by_side(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """One row per model by the rank of the first score, and the columns to show."""
-    from pepr_mlops.cli.output import heading
     from pepr_mlops.comparison.intervals import interval_texts
-    from pepr_mlops.names import RESOURCES
+    from pepr_mlops.comparison.table import column
 
     names = list(dict.fromkeys(scores["resource"]))
+    scores = scores.rename(columns={"performance": "P", "performance_sd": "P_sd"})
     first = scores[scores["resource"] == names[0]].copy()
-    columns = {"rank": "rank", "model": "model"}
-    if (first["variant"] != "").any():
-        columns["variant"] = "variant"
-    columns |= {"n": "n", "performance": "P"}
-    if (first["n"] > 1).any():
-        columns["performance_sd"] = "± P"
+    shown = ["rank", "model", "variant", "n", "P", "P_sd"]
+    if not (first["variant"] != "").any():
+        shown.remove("variant")
+    if not (first["n"] > 1).any():
+        shown.remove("P_sd")
     keys = ["model", "variant"]
+    at = list(zip(first["model"], first["variant"], strict=True))
     for name in names:
         of = scores[scores["resource"] == name].set_index(keys)
-        at = list(zip(first["model"], first["variant"], strict=True))
-        for column in ("cost", "R", "score"):
-            first[f"{column} {name}"] = of.loc[at, column].to_numpy()
+        for what in ("cost", "R", "score"):
+            first[f"{what} {name}"] = of.loc[at, what].to_numpy()
         if first[f"cost {name}"].notna().any():
-            column = RESOURCES[name].column if name in RESOURCES else name
-            columns[f"cost {name}"] = heading(name, column)
-        columns |= {f"R {name}": "R", f"score {name}": f"PePR-{name}"}
+            shown.append(f"cost {name}")
+        shown += [f"R {name}", f"score {name}"]
     if len(names) == 1:
-        first["95 %"], first["ranks"] = interval_texts(first)
-        columns |= {"95 %": "95 % interval", "ranks": "ranks"}
+        first["interval"], first["ranks"] = interval_texts(first)
+        shown += ["interval", "ranks"]
     if first["codes"].str.len().any():
-        columns["codes"] = "flags"
-    return first, columns
+        shown.append("codes")
+    return first, {key: column(key).heading for key in shown} | {"n": "n"}
 
 
 def _legend(rows: pd.DataFrame) -> str:

@@ -108,9 +108,9 @@ def _answer(
     top: int,
 ) -> dict[str, Any]:
     """All that is said about one comparison set."""
-    from pepr_mlops.cli.output import heading
     from pepr_mlops.comparison import means, selection
     from pepr_mlops.comparison.runs import column
+    from pepr_mlops.comparison.table import with_unit
 
     scores = found.scores[found.scores["comparison_set"] == name]
     scored_by = scores["resource"].iloc[0]
@@ -129,7 +129,7 @@ def _answer(
         "performance", ascending=False
     )
     at = selection.knee(models, "performance", resources[0])
-    shown = {k: v for k, v in wanted.items() if k in given or v not in map(wanted.get, given)}
+    shown = [k for k, v in wanted.items() if k in given or v not in map(wanted.get, given)]
     return {
         "comparison_set": name,
         "by": by,
@@ -142,7 +142,7 @@ def _answer(
         "pareto": front,
         "knee": None if at is None else models.loc[at, "model"],
         "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
-        | {k: heading(k, v) for k, v in shown.items()}
+        | {k: with_unit(k) for k in shown}
         | {"energy_source": "energy", "codes": "flags"},
     }
 
