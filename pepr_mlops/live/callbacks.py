@@ -389,7 +389,7 @@ class Callbacks:
 def _ranked(
     material: Material, ranking: shown.Ranking, state: states.State, notes: Sequence[str]
 ) -> dict[str, Any]:
-    """What of an answer has intervals in it, or their want."""
+    """What of an answer changes when the intervals are found."""
     return {
         "headline": shown.headline(ranking),
         "ranking": layout.table(shown.table(ranking, material, state)),
