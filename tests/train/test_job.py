@@ -23,8 +23,9 @@ from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.names import METRICS, TAGS
 from pepr_mlops.train import models
+from pepr_mlops.train.job import run
 from pepr_mlops.train.progress import Printed
-from pepr_mlops.train.resume import _machine, run
+from pepr_mlops.train.resume import _machine
 
 
 def _artifact(run_id: str, name: str) -> Path:
