@@ -96,18 +96,16 @@ def _overhead(r: Result) -> Iterator[Row]:
         # Measuring cannot cost less than nothing: where it seems to, chance moves pairs by more.
         noise = of["low"] < 0.99 and not 1 <= of["high"] <= 1.01
         yield Row(
-            f"measuring and logging everything against nothing: {name}, median of {r['pairs']} "
-            "pairs",
+            f"measuring and logging, on against off: {name}, median of {r['pairs']} pairs",
             "≤ 1 %",
             f"{100 * (of['median'] - 1):.1f} % ({100 * (of['low'] - 1):.1f} to "
-            f"{100 * (of['high'] - 1):.1f})"
-            + (", which is noise and tells nothing" if noise else ""),
+            f"{100 * (of['high'] - 1):.1f})" + (", noise: inconclusive" if noise else ""),
             None if noise else of["high"] <= 1.01,  # or the pairs are too few to tell
         )
     own_s = r["logging_s_per_epoch"] + r["windows_s_per_epoch"]
     share = own_s / r["off_s"] * r["epochs"]
     yield Row(
-        "logging and the windows of energy, timed by themselves, of these epochs",
+        "logging and energy windows alone, in these epochs",
         "≤ 1 %",
         f"{100 * share:.2f} %",
         share <= 0.01,
@@ -138,14 +136,14 @@ def _start(r: Result) -> Iterator[Row]:
         )
     fixed = r["job_fixed_s"]
     yield Row(
-        "what a job takes besides training and evaluation: a sweep's against `mlflow run`",
+        "overhead of a job around training and evaluation: in a sweep against `mlflow run`",
         "≤ half",
         f"{fixed['sweep']:.1f} s against {fixed['mlflow_run']:.1f}: "
         f"{r['job_ratio_sweep_to_mlflow_run']:.2f}",
         r["job_ratio_sweep_to_mlflow_run"] <= 0.5,
     )
     yield Row(
-        "a sweep, until its first job begins",
+        "a sweep until its first job starts",
         "",
         f"{r['sweep_begins_s']:.1f} s, once",
         None,
@@ -182,23 +180,23 @@ def _query(r: Result) -> Iterator[Row]:
         again = of.get("scored again")
         again_s = of["scored"]["seconds"] if again is None else again["seconds"]
         yield Row(
-            f"a second look at them, scored, {name}",
+            f"the same again, scored, {name}",
             "< 1 s",
             f"{again_s:.2f} s, "
-            + (f"{of['load_runs again']['seconds']:.2f} of it to read" if again else "read anew"),
+            + (f"{of['load_runs again']['seconds']:.2f} of it to read" if again else "read again"),
             again_s < 1,
         )
 
 
 def _query_growth(r: Result) -> Iterator[Row]:
     sizes = list(r["sqlite"])
-    for arm, name in (("scored", "read and scored"), ("scored again", "a second look")):
+    for arm, name in (("scored", "read and scored"), ("scored again", "the same again")):
         seconds = [r["sqlite"][n][arm]["seconds"] for n in sizes]
         grown = r["growth"]["sqlite"][arm]["ms_per_run"]
         yield Row(
             f"{name}, {' / '.join(f'{int(n):,}' for n in sizes)} runs, SQLite",
-            "grows no faster than the runs",
-            f"{' / '.join(f'{s:.2g}' for s in seconds)} s, a run at last {grown:.2f}× as long",
+            "grows no faster than the number of runs",
+            f"{' / '.join(f'{s:.2g}' for s in seconds)} s, time per run at the end {grown:.2f}×",
             grown <= 1.3,
         )
 
@@ -209,7 +207,7 @@ def _report(r: Result) -> Iterator[Row]:
             f"a report of {of['models']:,} models",
             "",
             f"{of['compare_s'] + of['render_s']:.1f} s to make, {of['size_mb']:.1f} MB, "
-            f"{of['all_figures_s']:.1f} s until all of it is drawn",
+            f"{of['all_figures_s']:.1f} s until fully drawn",
             None,
         )
 
@@ -222,9 +220,9 @@ def _report_growth(r: Result) -> Iterator[Row]:
     sizes = " / ".join(f"{of['size_mb']:.1f}" for of in pages)
     yield Row(
         f"a report of {pages[0]['models']} models, {runs} runs",
-        "grows no faster than the runs",
+        "grows no faster than the number of runs",
         f"{' / '.join(f'{s:.1f}' for s in seconds)} s to make, "
-        f"{sizes} MB, a run at last {grown:.2f}× as long",
+        f"{sizes} MB, time per run at the end {grown:.2f}×",
         grown <= 1.3,
     )
 
@@ -291,7 +289,7 @@ def main(only: tuple[str, ...], table_only: bool) -> None:
 
 def table() -> str:
     """The table in Markdown, from the results that are there."""
-    lines = ["| what | wanted | measured | reached | command |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| what | target | measured | reached | command |", "| --- | --- | --- | --- | --- |"]
     for name, of in _ALL.items():
         if not _result(name).exists():
             continue

@@ -29,4 +29,4 @@ def test_what_falls_short_is_said() -> None:
     assert (reached.reached, reached.found) == (True, "0.5 % (-2.0 to 0.8)")
     noise = next(speed._overhead(result | {"ratio": {**of, "low": 0.9, "high": 1.05}}))
     assert noise.reached is None
-    assert noise.found == "0.5 % (-10.0 to 5.0), which is noise and tells nothing"
+    assert noise.found == "0.5 % (-10.0 to 5.0), noise: inconclusive"
