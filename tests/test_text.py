@@ -84,7 +84,7 @@ def test_no_error_of_ours_has_a_password_or_steers_a_terminal() -> None:
     except ValueError:
         shown = trace()
     assert "ValueError: of http://h" in shown
-    assert "test_safe.py" in shown
+    assert "test_text.py" in shown
 
 
 @pytest.mark.parametrize(
@@ -234,4 +234,4 @@ def test_commands_print_by_the_one_function_that_is_safe() -> None:
             if isinstance(node, ast.Call)
         }
         assert not calls & {"print", "click.secho"}, path
-        assert "click.echo" not in calls or path.name == "written.py", path
+        assert "click.echo" not in calls or path.name == "output.py", path

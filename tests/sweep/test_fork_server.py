@@ -133,7 +133,7 @@ from pathlib import Path
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep.local_engine import LocalEngine
 from pepr_mlops.sweep.engine import Task
-from test_nursery import _work
+from test_fork_server import _work
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
