@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import traceback
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
 
 from pepr_mlops.text import printable, without_password
 
@@ -47,19 +46,6 @@ class Claimed(PeprError):
     """Another process does this job or has done it; nothing was trained here."""
 
     reason = "claimed"
-
-
-class Check(NamedTuple):
-    """What a check of this machine or of a server found, and what to do about it.
-
-    `state` is `ok`, `note` where work continues with less, or `fails` where it does not.
-    """
-
-    part: str
-    what: str
-    state: Literal["ok", "note", "fails"]
-    found: str
-    remedy: str | None = None
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:

@@ -15,7 +15,8 @@ import click
 
 from pepr_mlops.cli.headings import tracking_uri
 from pepr_mlops.cli.output import say
-from pepr_mlops.errors import Check, PeprError
+from pepr_mlops.costs.doctor import Check
+from pepr_mlops.errors import PeprError
 from pepr_mlops.text import without_password
 
 _EXAMPLE = """
@@ -63,13 +64,12 @@ def _line(check: Check) -> str:
 
 
 def _checks(tracking_uri: str | None) -> Iterator[Check]:
-    from pepr_mlops.costs import device as hardware
-    from pepr_mlops.costs.meters import doctor
+    from pepr_mlops.costs import doctor
+    from pepr_mlops.costs.device import Device
     from pepr_mlops.tracking.doctor import waiting
 
-    yield from hardware.checks()
-    device = hardware.Device.resolve("auto")
-    yield from doctor.checks(device.kind, device.gpu_uuids)
+    yield from doctor.machine()
+    yield from doctor.energy(Device.resolve("auto"))
     yield from _tracking(tracking_uri)
     yield from waiting()
     yield from _disks()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pepr_mlops.errors import Check, WrongUse
-from pepr_mlops.process import allowed_cpus, allowed_memory
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.process import allowed_cpus
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ class Device:
 
         tags = {
             "pepr.device": str(self),
-            "pepr.cpu": _cpu_model(),
+            "pepr.cpu": cpu_model(),
             "pepr.cpu_count": str(os.cpu_count()),
             "pepr.cpus": f"{allowed_cpus():g}",
             "pepr.threads": str(torch.get_num_threads()),
@@ -94,7 +94,7 @@ class Device:
             tags[prefix + name] = version
         tags["pepr.hardware"] = tags["pepr.cpu"]
         if self.kind == "cuda":
-            tags.update(_gpu(self.torch_device))
+            tags.update(gpu_tags(self.torch_device))
             tags["pepr.hardware"] = tags["pepr.gpu"]
         return tags
 
@@ -186,51 +186,6 @@ def load_torch() -> None:
         ctypes.CDLL(str(Path(found.origin).parent / "lib" / "libtorch_python.so"))
 
 
-def checks() -> list[Check]:
-    """The CPU, the memory and the devices of PyTorch, and why a GPU is not among them."""
-    import torch
-
-    cpu = f"{_cpu_model()}; {allowed_cpus():g} of {os.cpu_count()} CPUs may be used"
-    memory = f"{allowed_memory() / 1e9:.1f} GB may be used"
-    found = [Check("machine", "CPU", "ok", cpu), Check("machine", "memory", "ok", memory)]
-    if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            tags = _gpu(torch.device("cuda", i))
-            driver = tags.get("pepr.gpu_driver", tags.get("pepr.gpu_nvml", "unknown"))
-            total_gb = torch.cuda.get_device_properties(i).total_memory / 1e9
-            text = f"{tags['pepr.gpu']}, {total_gb:.0f} GB, driver {driver}"
-            found.append(Check("machine", f"cuda:{i}", "ok", text))
-        return found
-    if torch.backends.mps.is_available():
-        return [*found, Check("machine", "mps", "ok", "Apple GPU")]
-    return [*found, _no_gpu()]
-
-
-def _no_gpu() -> Check:
-    import pynvml
-    import torch
-
-    if torch.version.cuda is None:
-        why = "this PyTorch is built for the CPU alone"
-        remedy: str | None = "if there is a GPU, install a CUDA build of PyTorch"
-    elif os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        why, remedy = "CUDA_VISIBLE_DEVICES hides all GPUs", "unset it to use them"
-    elif gpu_count() == 0:
-        why = "no NVIDIA driver or no GPU; work runs on the CPU"
-        remedy = (
-            "if there is a GPU, install its driver; start a container with `docker run --gpus "
-            "all`, a Slurm job with `--gres=gpu:1`"
-        )
-    else:
-        driver, cuda = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlSystemGetCudaDriverVersion()
-        why = (
-            f"PyTorch cannot use the {gpu_count()} GPUs: driver {driver} is for CUDA up to "
-            f"{cuda // 1000}.{cuda % 1000 // 10}, this PyTorch for {torch.version.cuda}"
-        )
-        remedy = "update the driver, or install a PyTorch built for its CUDA version"
-    return Check("machine", "GPU", "note", why, remedy)
-
-
 def versions() -> dict[str, str]:
     """Versions of Python, the system and the packages that numbers depend on, by name."""
     found = {"python": platform.python_version(), "os": platform.platform()}
@@ -280,7 +235,7 @@ def _gpu_uuid(device: torch.device) -> str:
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
-def _gpu(device: torch.device) -> dict[str, str]:
+def gpu_tags(device: torch.device) -> dict[str, str]:
     import pynvml
     import torch
 
@@ -338,7 +293,7 @@ def _git_commit() -> str | None:
     return commit.strip() + ("+" if changes.strip() else "")
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     """Its name and the widest vector instructions it offers: clouds call CPUs of very different
     speed by one name."""
     try:

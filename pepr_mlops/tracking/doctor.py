@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pepr_mlops.errors import Check, PeprError, WorkFailed
+from pepr_mlops.costs.doctor import Check
+from pepr_mlops.errors import PeprError, WorkFailed
 from pepr_mlops.tracking import journal
 from pepr_mlops.tracking.experiments import experiment_id
 from pepr_mlops.tracking.journal import Entry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from pepr_mlops.cli.doctor import command
-from pepr_mlops.costs.meters import doctor
 from pepr_mlops.tracking.journal import Journal
 
 
@@ -139,22 +137,3 @@ def test_caches_have_their_sizes_and_waiting_runs_their_remedy(
     assert found["caches", "checkpoints"]["found"] == f"2.5 MB in {tmp_path}/checkpoints"
     assert found["tracking", "journals"]["remedy"] == "pepr sync"
     assert found["tracking", "journals"]["found"].startswith("1 run that has ended ")
-
-
-def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 hypervisor\n")
-    (tmp_path / "container").write_text("")
-    monkeypatch.setattr(doctor, "_RAPL", tmp_path)
-    monkeypatch.setattr(doctor, "_CPU_FLAGS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(doctor, "_CONTAINER", (tmp_path / "container",))
-    assert "virtual machine" in doctor.cpu_remedy()
-    (tmp_path / "cpuinfo").write_text("flags : fpu avx2\n")
-    assert f"-v {tmp_path}:/zeus_sys/class/powercap:ro" in doctor.cpu_remedy()
-    (tmp_path / "container").unlink()
-    assert "modprobe intel_rapl_msr" in doctor.cpu_remedy()
-    (tmp_path / "intel-rapl:0").mkdir()
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("1")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read anything
-    assert "sudo chmod a+r" in doctor.cpu_remedy()

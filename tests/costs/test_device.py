@@ -75,7 +75,7 @@ def test_cpus_of_one_name_are_told_apart(
 ) -> None:
     (tmp_path / "cpuinfo").write_text(told)
     monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
-    assert hardware._cpu_model() == name
+    assert hardware.cpu_model() == name
 
 
 @pytest.mark.parametrize(
