@@ -35,7 +35,8 @@ from common import machine, write
 from torch.utils.flop_counter import FlopCounterMode
 
 from pepr_mlops.costs.device import Device
-from pepr_mlops.costs.meters import Meter, open_meter
+from pepr_mlops.costs.meters import open_meter
+from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import Paused

@@ -23,7 +23,8 @@ from common import machine, server, write
 from pepr_mlops import data, tracking
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.costs.device import Device
-from pepr_mlops.costs.meters import Meter, open_meter
+from pepr_mlops.costs.meters import open_meter
+from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import overall
 from pepr_mlops.spec import RunSpec

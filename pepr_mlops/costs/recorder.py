@@ -15,7 +15,8 @@ from typing import Any
 from pepr_mlops.costs import carbon
 from pepr_mlops.costs.device import Device, other_processes_tag
 from pepr_mlops.costs.memory import Memory
-from pepr_mlops.costs.meters import Meter, open_meter, source_tags
+from pepr_mlops.costs.meters import open_meter, source_tags
+from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.costs.totals import LOST, Costs, Window, overall
 from pepr_mlops.names import memory_metric

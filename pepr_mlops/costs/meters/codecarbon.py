@@ -11,27 +11,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
+from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.meters.sockets import design_power_w, virtual_per_core
-from pepr_mlops.costs.meters.stopwatch import Timed
-from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import one_line
 from pepr_mlops.names import Source
 from pepr_mlops.process import allowed_memory, uninterrupted
 
 _EVERY_S = 1.0
-_IDLING = 0.1  # of its design power, as CodeCarbon has it
+_IDLE_SHARE = 0.1  # of its design power, in CodeCarbon's model
 
 
-class EstimateMeter(Timed):
+class EstimateMeter(Meter):
     """Estimates CPU and memory power with CodeCarbon's offline model of a machine without sensors.
 
-    The CPU takes its design power times 0.1 + 0.9 load³, the load being the whole machine's,
-    sampled every second; memory takes a constant power by the size that this process may use. Off
-    by 40 % and more, hence marked everywhere, and mostly the same whatever is computed. `why` says
-    why nothing is measured. Raises `LookupError` where the model does not apply.
+    The CPU takes its design power times 0.1 + 0.9 load³, where the load is that of all CPUs of the
+    machine, sampled every second; memory takes a constant power, by the size that this process may
+    use. The estimate is off by 40 % and more and mostly the same whatever is computed, so it is
+    marked everywhere. `why` says why nothing is measured. Raises `LookupError` where the model does
+    not apply.
     """
 
     def __init__(self, synchronize: Callable[[], None], why: str) -> None:
+        super().__init__(synchronize, {})
         with _codecarbon_quiet():
             from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP
             from codecarbon.core.util import count_cpus, count_physical_cpus
@@ -48,11 +49,11 @@ class EstimateMeter(Timed):
                 memory = AllowedRAM()
                 self._dram_w = float(memory.total_power().W)
                 size_gb = memory.machine_memory_GB * B_TO_GB / 1e9
-            except Exception as error:  # CodeCarbon asks Slurm for it, which may not be there
+            except Exception as error:  # CodeCarbon asks Slurm for it, which may be absent
                 raise LookupError(f"memory size unknown: {one_line(error)}") from error
             if tdp.tdp is None or self._dram_w <= 0:
-                raise LookupError("CodeCarbon knows neither this CPU nor this memory")
-            # CodeCarbon's own guess for a CPU it does not know is of all threads already.
+                raise LookupError("CodeCarbon has no power for this CPU or this memory")
+            # CodeCarbon's guess for an unknown CPU covers all threads already.
             guessed = tdp.tdp == DEFAULT_POWER_PER_CORE * count_cpus()
             full_w, about = float(tdp.tdp), "unknown CPU, 4 W a thread"
             if not guessed:
@@ -65,7 +66,7 @@ class EstimateMeter(Timed):
                 )
             self._cpu = CPU.from_utils(".", "cpu_load", tdp.model, full_w)  # type: ignore[arg-type]
         self.sources: Mapping[str, Source] = {"cpu": "estimated", "dram": "estimated"}
-        constant_w = self._dram_w + _IDLING * full_w
+        constant_w = self._dram_w + _IDLE_SHARE * full_w
         self.method = (
             f"CodeCarbon {metadata.version('codecarbon')} model: CPU {tdp.model}, {full_w:.3g} W "
             f"at full load{f' ({about})' if about else ''}; memory {self._dram_w:g} W "
@@ -76,32 +77,32 @@ class EstimateMeter(Timed):
             "pepr.energy_model": f"cpu {full_w:.3g} W, dram {self._dram_w:g} W",
             "pepr.energy_constant_w": f"{constant_w:.4g}",
         }
-        self.notes: Mapping[str, str] = {}
-        self._synchronize = synchronize
         self._joules: dict[str, float] = {}
         self._read_s, self._sampled = 0.0, (0.0, 0.0)  # the clock at the last sample, and elapsed_s
-        self._looking = threading.Lock()
+        self._sampling = threading.Lock()
         self._halted = threading.Event()
         self._sampler: threading.Thread | None = None
 
     def begin(self, name: str) -> None:
-        self._synchronize()
         self._halt()
-        self._joules = {"cpu": 0.0, "dram": 0.0}
-        self._cpu.start()
-        self._start()
+        super().begin(name)
         self._read_s, self._sampled = 0.0, (time.perf_counter(), 0.0)
         self._halted = threading.Event()
         self._sampler = threading.Thread(target=self._sample, args=(self._halted,), daemon=True)
         with uninterrupted():
             self._sampler.start()
 
-    def end(self) -> Window:
-        self._synchronize()
+    def _open(self, name: str) -> None:
+        self._joules = {"cpu": 0.0, "dram": 0.0}
+        self._cpu.start()
+
+    def _stop(self) -> tuple[float, float]:
         self._halt()
-        time_s, paused_s = self._stop()
+        return super()._stop()
+
+    def _close(self, time_s: float, paused_s: float) -> tuple[dict[str, float], dict[str, str]]:
         self._add(time_s)
-        return Window(time_s, dict(self._joules), {}, paused_s)
+        return dict(self._joules), {}
 
     def spent_j(self) -> float | None:
         self._add(self.elapsed_s())
@@ -109,12 +110,12 @@ class EstimateMeter(Timed):
 
     def _sample(self, halted: threading.Event) -> None:
         while not halted.wait(_EVERY_S):
-            self._look(self.elapsed_s())
+            self._sample_load(self.elapsed_s())
 
-    def _look(self, elapsed_s: float) -> None:
-        """Sample the load. A sample of a time in which the process stood still says nothing of its
-        own load; it is dropped where there are others."""
-        with uninterrupted(), self._looking:
+    def _sample_load(self, elapsed_s: float) -> None:
+        """Sample the load. While the process was stopped the load was not its own: such a sample is
+        dropped if there are others."""
+        with uninterrupted(), self._sampling:
             now_s = time.perf_counter()
             clock_s, counted_s = now_s - self._sampled[0], elapsed_s - self._sampled[1]
             self._sampled = now_s, elapsed_s
@@ -125,14 +126,14 @@ class EstimateMeter(Timed):
 
     def _add(self, elapsed_s: float) -> None:
         """Count the time since the last reading at the mean power of its samples."""
-        self._look(elapsed_s)
+        self._sample_load(elapsed_s)
         since_s = elapsed_s - self._read_s
         self._joules["cpu"] += self._cpu.total_power().W * since_s
         self._joules["dram"] += self._dram_w * since_s
         self._read_s = elapsed_s
 
     def _halt(self) -> None:
-        with uninterrupted():  # a signal amid it would leave the event's lock held
+        with uninterrupted():  # a signal in between would leave the event's lock held
             self._halted.set()
             if self._sampler is not None:
                 self._sampler.join()
@@ -140,19 +141,19 @@ class EstimateMeter(Timed):
 
 
 def cpu_name() -> Callable[[], object]:
-    """The call with which CodeCarbon learns this CPU's name, from another process in a second.
+    """CodeCarbon's call for this CPU's name, which takes a second in another process.
 
-    It remembers the answer, so that an `EstimateMeter` made after the call has it at once.
+    CodeCarbon caches the answer: an `EstimateMeter` made after the call has it at once.
     """
     with _codecarbon_quiet():
-        import cpuinfo  # noqa: F401  # by the call, which may be of another thread
+        import cpuinfo  # noqa: F401  # needed by the call, which may be in another thread
         from codecarbon.core.util import detect_cpu_model
     return detect_cpu_model
 
 
 @contextlib.contextmanager
 def _codecarbon_quiet() -> Iterator[None]:
-    """Hold back what CodeCarbon prints about hardware that is not here; `method` says the rest."""
+    """Hold back what CodeCarbon prints about absent hardware; `method` has the rest."""
     logger = logging.getLogger("codecarbon")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,28 +91,6 @@ class Stopwatch:
                 self._ticked, before = now, use
                 self._ticks += 1
                 self._change.notify_all()
-
-
-class Timed:
-    """What meters have in common: the stopwatch of the window that is open, if one is."""
-
-    details: Mapping[str, str] = {}
-    _watch: Stopwatch | None = None
-
-    def elapsed_s(self) -> float:
-        """Seconds since the window was opened, as `Stopwatch.elapsed_s`."""
-        assert self._watch is not None
-        return self._watch.elapsed_s()
-
-    def _start(self) -> None:
-        if self._watch is not None:  # a window that an error left open
-            self._watch.stop()
-        self._watch = Stopwatch()
-
-    def _stop(self) -> tuple[float, float]:
-        assert self._watch is not None
-        found, self._watch = self._watch.stop(), None
-        return found
 
 
 class _Use:

@@ -13,21 +13,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pepr_mlops.costs.meters.stopwatch import Timed
-from pepr_mlops.costs.totals import Window
+from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.errors import one_line
 from pepr_mlops.names import COMPONENTS, Source
 
-_STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then stands still
-_PLAUSIBLE_W = 1000.0  # of one socket; RAPL read while it wraps around can be 262 kJ too high
+_STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then is stuck
+_PLAUSIBLE_W = 1000.0  # of one socket; a reading while RAPL wraps around can be 262 kJ too high
 _SHARED = "jobs on other GPUs of this machine share it"
 
 
-class ZeusMeter(Timed):
+class ZeusMeter(Meter):
     """Reads counters through a `zeus.monitor.ZeusMonitor` or its replay.
 
-    `components` are those the monitor can read. Zeus' own clock is the wall clock, which can be
-    set while we measure, so time is taken from the monotonic one.
+    `components` are those the monitor can read. Zeus takes time from the wall clock, which can be
+    set while we measure; the stopwatch takes the monotonic one.
     """
 
     def __init__(
@@ -39,26 +38,20 @@ class ZeusMeter(Timed):
     ) -> None:
         self.sources: Mapping[str, Source] = dict.fromkeys(components, "measured")
         self.method = f"Zeus {metadata.version('zeus')}"
-        self.notes = notes
+        super().__init__(synchronize, notes)
         self._monitor = monitor
-        self._synchronize = synchronize
-        self._name = ""
-        self._part = 0
+        self._name, self._part = "", 0
         self._joules: dict[tuple[str, int], float] = {}  # by component and its device's index
         self._missing: dict[str, str] = {}
 
-    def begin(self, name: str) -> None:
-        self._synchronize()
+    def _open(self, name: str) -> None:
         self._name, self._part = name, 0
         self._joules, self._missing = {}, {}
-        self._open(name)
-        self._start()
+        self._begin_part()
 
-    def end(self) -> Window:
-        self._synchronize()
-        elapsed, paused_s = self._stop()
-        self._close(self._key(self._part))
-        counted_s = elapsed + paused_s  # counters run on while the process is stopped
+    def _close(self, time_s: float, paused_s: float) -> tuple[dict[str, float], dict[str, str]]:
+        self._end_part(self._part)
+        counted_s = time_s + paused_s  # counters run on while the process is stopped
         for (component, _), joules in self._joules.items():
             if joules < 0:
                 why = f"counter ran backwards by {-joules:g} J"
@@ -70,21 +63,19 @@ class ZeusMeter(Timed):
                 continue
             self._missing.setdefault(component, why)
         read = {component for component, _ in self._joules}
-        for component in self.sources:
-            if component not in read:
-                self._missing.setdefault(component, "no reading")
-        return Window(elapsed, self._totals(), dict(self._missing), paused_s)
+        for component in (component for component in self.sources if component not in read):
+            self._missing.setdefault(component, "no reading")
+        return self._totals(), dict(self._missing)
 
     def spent_j(self) -> float | None:
         """Splits the window in two and adds up the parts.
 
-        The next part is opened before this one is closed, so that nothing falls between them; a
-        tick of the counter within those microseconds counts twice.
+        The next part begins before this one ends, so that no energy is lost between them; a tick
+        of the counter within those microseconds counts twice.
         """
-        following = self._part + 1
-        self._open(self._key(following))
-        self._close(self._key(self._part))
-        self._part = following
+        self._part += 1
+        self._begin_part()
+        self._end_part(self._part - 1)
         totals = self._totals()
         if totals.keys() != self.sources.keys():
             return None
@@ -100,10 +91,12 @@ class ZeusMeter(Timed):
                 totals[component] = totals.get(component, 0.0) + joules
         return totals
 
-    def _open(self, key: str) -> None:
+    def _begin_part(self) -> None:
+        key = self._key(self._part)
         self._try(lambda: self._monitor.begin_window(key, sync_execution=False, restart=True))
 
-    def _close(self, key: str) -> None:
+    def _end_part(self, part: int) -> None:
+        key = self._key(part)
         read = self._try(lambda: self._monitor.end_window(key, sync_execution=False))
         for (component, index), joules in (_readings(read) if read is not None else {}).items():
             if component not in self.sources:
@@ -111,16 +104,16 @@ class ZeusMeter(Timed):
             if joules is None or not math.isfinite(joules):
                 self._missing.setdefault(component, f"counter gave {joules} J")
                 continue
-            # A part may be negative while Zeus has not yet seen RAPL wrap around; the next makes
-            # up for it, and `end` judges the sum.
-            place = (component, index)
-            self._joules[place] = self._joules.get(place, 0.0) + joules
+            # A part is negative while Zeus has not yet noticed that RAPL wrapped around; the next
+            # part makes up for it, and `_close` checks the sum.
+            counter = (component, index)
+            self._joules[counter] = self._joules.get(counter, 0.0) + joules
 
     def _try(self, call: Callable[[], Any]) -> Any:
-        """A sensor may vanish at any time: keep why, for every component, and go on training."""
+        """A sensor may vanish at any time: note why for every component, and continue training."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a zero reading, which `end` handles
+                warnings.simplefilter("ignore")  # of a zero reading, which `_close` handles
                 return call()
         except Exception as error:  # Zeus lets through the errors of drivers, files and its own
             for component in self.sources:
@@ -131,17 +124,14 @@ class ZeusMeter(Timed):
 def _readings(measurement: Any) -> dict[tuple[str, int], float | None]:
     """Joules by component and device of a `zeus.monitor.Measurement`, whose fields these are.
 
-    `total_energy` is not among them: it is the GPUs' alone. An SoC's own total, or else its parts
-    that do not overlap, are one component.
+    `total_energy` is left out: it covers the GPUs alone. An SoC is one component: its own total,
+    or else the sum of its parts that do not overlap.
     """
-    joules: dict[tuple[str, int], float | None] = {}
-    for component, by_device in (
-        ("gpu", measurement.gpu_energy),
-        ("cpu", measurement.cpu_energy),
-        ("dram", measurement.dram_energy),
-    ):
-        for index, value in (by_device or {}).items():
-            joules[component, index] = value
+    joules: dict[tuple[str, int], float | None] = {
+        (component, index): value
+        for component in ("gpu", "cpu", "dram")
+        for index, value in (getattr(measurement, f"{component}_energy") or {}).items()
+    }
     soc = measurement.soc_energy
     if soc is not None:
         parts = [getattr(soc, "total_energy_mj", None)]
@@ -157,10 +147,8 @@ def _readings(measurement: Any) -> dict[tuple[str, int], float | None]:
 def find_sensors(
     gpu_uuids: Sequence[str], host: bool = True
 ) -> tuple[Any, tuple[str, ...], dict[str, str]]:
-    """A monitor of these GPUs and of the CPU packages, what it reads, and why not the rest.
-
-    Without `host` that of the GPUs alone.
-    """
+    """A monitor of these GPUs and, with `host`, of the CPU packages; the components it reads; why
+    it does not read the others."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         notes: dict[str, str] = {}
@@ -194,7 +182,7 @@ def _helpers_without_main() -> Iterator[None]:
     """Let Zeus start its helper processes without running the user's script a second time.
 
     They watch RAPL for wrap-arounds and are started by `spawn`, which imports the main module
-    anew: a script without `if __name__ == "__main__"` would train again in each of them.
+    again: a script without `if __name__ == "__main__"` would train again in each of them.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -208,8 +196,8 @@ def _helpers_without_main() -> Iterator[None]:
 def _visible(gpus: str | None) -> Iterator[None]:
     """Show Zeus these GPUs, or all of the machine, whatever CUDA_VISIBLE_DEVICES says.
 
-    Zeus cannot read UUIDs there, and takes numbers for NVML's where CUDA may count otherwise. It
-    looks once in a process, so that all must be there for a later work on another one.
+    Zeus cannot read UUIDs there, and takes CUDA's numbers for NVML's, which may differ. It looks
+    once per process, so it must see all GPUs: a later job may use another one.
     """
     name = "CUDA_VISIBLE_DEVICES"
     before = os.environ.pop(name, None)
@@ -225,9 +213,9 @@ def _visible(gpus: str | None) -> Iterator[None]:
 
 def _packages() -> tuple[list[int], bool, str]:
     """Positions of the CPU packages among Zeus' RAPL zones, whether all have a memory zone, and
-    why there is none.
+    why there is no package.
 
-    Zeus lists every top zone, also `psys`, which holds the packages a second time.
+    Zeus lists every top zone, also `psys`, which counts the packages a second time.
     """
     from zeus.device import get_cpus
     from zeus.device.cpu.common import ZeusCPUInitError, ZeusCPUNoPermissionError
@@ -253,7 +241,7 @@ def _packages() -> tuple[list[int], bool, str]:
 
 
 def _has_soc() -> bool:
-    """Whether this is a chip that counts its own energy, as Apple's and Jetson are."""
+    """Whether this chip counts its own energy, as Apple's and Jetson do."""
     from zeus.device import get_soc
     from zeus.device.soc.common import ZeusSoCInitError
 
@@ -265,27 +253,21 @@ def _has_soc() -> bool:
 
 
 def _zeus_index(uuid: str) -> int:
-    """Zeus' index of the GPU that NVML calls `uuid`: CUDA's index can name another."""
+    """Zeus' index of the GPU that NVML calls `uuid`: CUDA's index may differ."""
     import pynvml
     from zeus.device import get_gpus
 
     gpus = get_gpus()
     for i, gpu in enumerate(gpus.gpus):
         if pynvml.nvmlDeviceGetUUID(gpu.handle) == uuid:
-            if _is_divided(gpu.handle):
-                raise LookupError("the GPU is divided by MIG and its counter is of the whole")
+            divided = 0
+            with contextlib.suppress(pynvml.NVMLError):  # a GPU that cannot be divided
+                divided = pynvml.nvmlDeviceGetMigMode(gpu.handle)[0]
+            if divided:
+                raise LookupError("the GPU is divided by MIG and its counter covers all parts")
             if gpus.supports_get_total_energy_consumption(i):
                 gpus.get_total_energy_consumption(i)
             else:  # older than Volta: Zeus polls the power
                 gpus.get_instant_power_usage(i)
             return i
     raise LookupError(f"Zeus does not see {uuid}")
-
-
-def _is_divided(handle: Any) -> bool:
-    import pynvml
-
-    try:
-        return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
-    except pynvml.NVMLError:  # a GPU that cannot be divided
-        return False
