@@ -22,15 +22,15 @@ class Intensity:
 def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
     """The intensity given, or the country's yearly mean, or None when neither is named.
 
-    `country` is an ISO 3166-1 alpha-3 code, in capitals or not. The table is Our World in Data's,
-    as the CodeCarbon package ships it; nothing is looked up over the network and no country
-    stands in for another. Raises `WrongUse` for a country the table does not have.
+    `country` is an ISO 3166-1 alpha-3 code in any case. The table is Our World in Data's in the
+    CodeCarbon package; nothing is looked up over the network. Raises `WrongUse` for a country that
+    is not in the table.
     """
     if g_per_kwh is not None:
         return Intensity(g_per_kwh, "given")
     if country is None:
         return None
-    package = find_spec("codecarbon")  # importing it would search for GPUs, aloud
+    package = find_spec("codecarbon")  # importing it would search for GPUs and print so
     assert package is not None
     assert package.origin is not None
     path = Path(package.origin).parent / "data" / "private_infra" / "global_energy_mix.json"
@@ -40,10 +40,9 @@ def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
     if code not in known:
         by_name = {row["country_name"].upper(): c for c, row in known.items()}
         hint = f"; did you mean {by_name[code]!r}?" if code in by_name else nearest(code, known)
-        hint = hint or "."
         raise WrongUse(
-            f"country: no grid intensity for {country!r}{hint} Valid: three-letter ISO codes such "
-            "as DNK, DEU, USA; or give carbon_intensity in gCO2e per kWh"
+            f"country: no grid intensity for {country!r}{hint or '.'} Valid: three-letter ISO "
+            "codes such as DNK, DEU, USA; or give carbon_intensity in gCO2e per kWh"
         )
     row = known[code]
     return Intensity(
@@ -59,7 +58,7 @@ def gco2e(energy_wh: float, intensity: Intensity, pue: float) -> float:
 
 
 def tags(intensity: Intensity | None, pue: float) -> dict[str, str]:
-    """The grid intensity, where it is from, and the building's overhead; nothing without one."""
+    """The grid intensity, its source and the PUE; none without an intensity."""
     if intensity is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""What machine a run used: names, limits and versions, as tags; and the training device."""
+"""The training device, and the machine a run used: names, limits and versions, as tags."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Device:
         if kind == "cuda" and not (index and int(index) < gpus):
             have = ", ".join(f"cuda:{i}" for i in range(gpus)) or "none"
             raise WrongUse(
-                f"device: {name} is not here (CUDA devices visible to torch: {have}); choose one "
+                f"device: {name} was not found (CUDA devices visible to torch: {have}); choose one "
                 "of those, cpu, or check the driver and CUDA_VISIBLE_DEVICES"
             )
         if kind == "mps" and not torch.backends.mps.is_available():
-            raise WrongUse("device: mps is not here; choose cpu")
+            raise WrongUse("device: mps was not found; choose cpu")
         return cls(torch.device(name))
 
     def describe(self) -> dict[str, str]:
@@ -101,8 +101,8 @@ class Device:
     def other_processes(self) -> set[str] | None:
         """Other programs' processes on the GPU, as `PID name`: not this one and its children.
 
-        None where there is no GPU or the driver does not report them. In a container NVML knows
-        processes by ids of the host; then one with an unknown id is counted as this one.
+        None where there is no GPU or the driver does not report them. In a container NVML reports
+        the host's process ids; then one with an unknown id is counted as this one.
         """
         if self.kind != "cuda":
             return None
@@ -111,16 +111,13 @@ class Device:
 
         torch.zeros(1, device=self.torch_device)  # so that NVML lists this process, too
         try:
-            pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByUUID(self.gpu_uuids[0])
+            handle = _nvml_handle(self.torch_device)
             pids = [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
         except pynvml.NVMLError:
             return None
         if os.getpid() in pids:
-            ours = {
-                os.getpid(),
-                *(child.pid for child in psutil.Process().children(recursive=True)),
-            }
+            children = psutil.Process().children(recursive=True)
+            ours = {os.getpid(), *(child.pid for child in children)}
             pids = [pid for pid in pids if pid not in ours]
         else:
             unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
@@ -133,30 +130,26 @@ class Device:
             import pynvml
 
             try:
-                pynvml.nvmlInit()
-                handle = pynvml.nvmlDeviceGetHandleByUUID(self.gpu_uuids[0])
+                handle = _nvml_handle(self.torch_device)
                 return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
             except pynvml.NVMLError:
                 return None
         if not hasattr(psutil, "sensors_temperatures"):
             return None
-        read = psutil.sensors_temperatures()
-        cpu = [
-            t.current for name in ("coretemp", "k10temp", "cpu_thermal") for t in read.get(name, ())
-        ]
-        return max(cpu, default=None)
+        read, names = psutil.sensors_temperatures(), ("coretemp", "k10temp", "cpu_thermal")
+        return max((t.current for name in names for t in read.get(name, ())), default=None)
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch compute with so many CPU threads in this process; None leaves what it has."""
+    """Let PyTorch use so many CPU threads in this process; None leaves its own choice."""
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
 
 
-def conditions(tags: Mapping[str, str]) -> str:
-    """What of `Device.describe` costs depend on, in words: `AMD EPYC (avx2), 2 CPUs, 2 threads`."""
+def hardware_text(tags: Mapping[str, str]) -> str:
+    """The tags of `Device.describe` that costs depend on: `AMD EPYC (avx2), 2 CPUs, 2 threads`."""
     texts = {
         "pepr.hardware": "{}",
         "pepr.cpus": "{} CPUs",
@@ -168,8 +161,8 @@ def conditions(tags: Mapping[str, str]) -> str:
     return ", ".join(text.format(tags[name]) for name, text in texts.items() if name in tags)
 
 
-def crowded(tags: Mapping[str, str]) -> str | None:
-    """What to say of more threads than there are CPUs for them."""
+def thread_caution(tags: Mapping[str, str]) -> str | None:
+    """A sentence if there are more threads than CPUs."""
     threads, cpus = int(tags["pepr.threads"]), float(tags["pepr.cpus"])
     if threads <= max(1.0, cpus):
         return None
@@ -177,17 +170,17 @@ def crowded(tags: Mapping[str, str]) -> str | None:
 
 
 def load_torch() -> None:
-    """Load torch's shared libraries, so that importing it later finds them there.
+    """Load torch's shared libraries before it is imported.
 
-    Half a second that needs no Python: a thread can take it while another one imports.
+    This takes half a second without Python's lock: in a thread, while another one imports.
     """
-    found = util.find_spec("torch")
-    if found is not None and found.origin is not None:
-        ctypes.CDLL(str(Path(found.origin).parent / "lib" / "libtorch_python.so"))
+    spec = util.find_spec("torch")
+    if spec is not None and spec.origin is not None:
+        ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libtorch_python.so"))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the system and the packages that numbers depend on, by name."""
+    """Versions of Python, the system and the packages that costs and scores depend on, by name."""
     found = {"python": platform.python_version(), "os": platform.platform()}
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):  # run from a checkout
@@ -198,28 +191,27 @@ def versions() -> dict[str, str]:
 
 def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
     """What `Device.other_processes` saw at several times, as a tag."""
-    known = [found for found in seen if found is not None]
-    if not known:
-        return {}
-    return {"pepr.gpu_other_processes": ", ".join(sorted(set().union(*known))) or "none"}
+    known = [processes for processes in seen if processes is not None]
+    text = ", ".join(sorted(set().union(*known))) or "none"
+    return {"pepr.gpu_other_processes": text} if known else {}
 
 
 def gpu_slots() -> list[dict[str, str]]:
-    """For each GPU that this process may use the environment of a process that sees only it.
+    """The environment of a process that sees one GPU only, for each GPU this process may use.
 
-    Numbered as NVML does, by PCI bus, or named as CUDA_VISIBLE_DEVICES does.
+    GPUs are numbered by PCI bus as in NVML, or named as in CUDA_VISIBLE_DEVICES.
     """
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpu_count() == 0 or (asked is not None and asked.strip() in ("", "-1")):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpu_count() == 0 or (visible is not None and visible.strip() in ("", "-1")):
         return []
-    names = map(str, range(gpu_count())) if asked is None else asked.split(",")
+    names = map(str, range(gpu_count())) if visible is None else visible.split(",")
     return [
         {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name.strip()} for name in names
     ]
 
 
 def gpu_count() -> int:
-    """GPUs of this machine that the driver tells of, whoever may use them."""
+    """GPUs of this machine that the driver reports, whoever may use them."""
     import pynvml
 
     try:
@@ -235,7 +227,15 @@ def _gpu_uuid(device: torch.device) -> str:
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
+def _nvml_handle(device: torch.device) -> Any:
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetHandleByUUID(_gpu_uuid(device))
+
+
 def gpu_tags(device: torch.device) -> dict[str, str]:
+    """Tags that name a CUDA device, its driver and limits, or say why NVML does not report them."""
     import pynvml
     import torch
 
@@ -244,13 +244,11 @@ def gpu_tags(device: torch.device) -> dict[str, str]:
     _, divided, profile = name.partition(" MIG ")
     tags["pepr.gpu_mig"] = profile if divided else "off"
     try:
-        pynvml.nvmlInit()
+        handle = _nvml_handle(device)
         tags["pepr.gpu_driver"] = str(pynvml.nvmlSystemGetDriverVersion())
-        handle = pynvml.nvmlDeviceGetHandleByUUID(tags["pepr.gpu_uuid"])
         limit_w = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
         tags["pepr.gpu_power_limit_w"] = f"{limit_w:g}"
-        clocks = _clocks(handle)
-        if clocks:
+        if clocks := _clocks(handle):
             tags["pepr.gpu_clocks_mhz"] = clocks
     except pynvml.NVMLError as error:
         tags["pepr.gpu_nvml"] = f"unavailable: {error}"
@@ -258,8 +256,8 @@ def gpu_tags(device: torch.device) -> dict[str, str]:
 
 
 def _clocks(handle: Any) -> str:
-    """What NVML reports of the clocks a GPU is set to and can reach, such as `SM 1410 of 1410,
-    memory 1593 of 1593`; nothing of what the driver does not report.
+    """The clocks a GPU is set to and can reach, such as `SM 1410 of 1410, memory 1593 of 1593`, as
+    far as the driver reports them.
 
     Applications clocks are what `nvidia-smi -ac` sets; the driver does not report `-lgc`.
     """
@@ -294,18 +292,15 @@ def _git_commit() -> str | None:
 
 
 def cpu_model() -> str:
-    """Its name and the widest vector instructions it offers: clouds call CPUs of very different
-    speed by one name."""
+    """Its name and widest vector instructions: clouds sell CPUs of unlike speed by one name."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux
         return platform.processor() or platform.machine()
-    told = {
-        key.strip(): value.strip()
-        for key, _, value in (line.partition(":") for line in text.splitlines())
-    }
-    name = told.get("model name") or platform.processor() or platform.machine()
-    vectors = next((v for v in _VECTORS if v in told.get("flags", "").split()), None)
+    lines = (line.partition(":") for line in text.splitlines())
+    fields = {key.strip(): value.strip() for key, _, value in lines}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    vectors = next((v for v in _VECTORS if v in fields.get("flags", "").split()), None)
     return name if vectors is None else f"{name} ({vectors})"
 
 

@@ -1,8 +1,8 @@
-"""What all epochs of a training will cost, from those that are through. Pure.
+"""Forecasts what all epochs of a training will cost, from those that are over. Pure.
 
-The first epoch of a process is no measure of the others: in its first steps memory is allocated and
-algorithms are chosen or compiled, and so they are again for a last batch of another size. For the
-epochs to come the steps between stand for it. What it took itself stays counted.
+The first epoch of a process takes longer than the others: its first steps allocate memory and
+choose or compile algorithms, and so does a last batch of another size. Forecasts therefore use the
+steps in between. The costs of the first epoch stay as they were measured.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from statistics import median
 
 from pepr_mlops.costs.totals import J_PER_WH, Costs, Window
 
-WARM_STEPS = 4  # the fourth is recorded, where steps are a CUDA graph
-_COUNTED_S = 3.0  # counters move ten times a second: over less a difference is off by over 3 %
+WARM_STEPS = 4  # a CUDA graph records the fourth
+_COUNTED_S = 3.0  # counters move ten times a second: differences over less are off by over 3 %
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Cost:
     energy_wh: float | None
 
 
-def of_window(window: Window, usual: Cost | None = None) -> Cost:
-    """What a window took, or would have taken if all of it had been `usual`: at the mean power of
-    the window where the usual energy is not known.
+def window_cost(window: Window, usual: Cost | None = None) -> Cost:
+    """What a window took, or would take if all of it were like `usual`, whose energy, if not known,
+    is that of the mean power of the window.
 
-    A counter that has not moved in it tells nothing.
+    The energy is not known where a counter has not moved.
     """
     joules = list(window.joules.values())
     known = bool(joules) and not window.missing and all(j > 0 for j in joules)
@@ -51,17 +51,17 @@ class Mark:
 
 
 def steady_steps(steps: int) -> tuple[int, ...]:
-    """The steps of a first epoch, counted from 1, after which the usual ones begin and end: two of
-    them, or none where `steps` are too few to have any usual one."""
+    """After which steps of a first epoch, from 1, the usual steps begin and end; empty where there
+    are too few."""
     begin, end = min(WARM_STEPS, steps // 2), steps - 1
     return (begin, end) if 0 < begin < end else ()
 
 
-def usual(marks: Sequence[Mark], images: int) -> Cost | None:
+def usual_cost(marks: Sequence[Mark], images: int) -> Cost | None:
     """What an epoch of `images` takes at the rate between two marks; None without two.
 
-    It draws more power than the warm-up. Its energy is known where the marks are so far apart that
-    counters tell.
+    Steps draw more power than the warm-up. Their energy is known where the marks are far enough
+    apart for counters.
     """
     if len(marks) < 2:
         return None
@@ -77,7 +77,7 @@ def usual(marks: Sequence[Mark], images: int) -> Cost | None:
 
 @dataclass
 class Forecast:
-    """Of a training of `epochs` epochs, from those that this process has done."""
+    """The costs of a training of `epochs` epochs, from those that this process has done."""
 
     epochs: int
     _trained: list[Cost] = field(default_factory=list)
@@ -85,21 +85,21 @@ class Forecast:
 
     @property
     def empty(self) -> bool:
-        """Whether the first epoch of this process is yet to come."""
+        """Whether this process has not finished an epoch yet."""
         return not self._trained
 
     def add(self, trained: Cost, evaluated_s: float) -> None:
-        """Count an epoch, its training and the time of its evaluation: the first without its
-        warm-up where that is known, the others as they were."""
+        """Count the training and the evaluation of an epoch: of the first without its warm-up, if
+        known."""
         self._trained.append(trained)
         self._evaluated_s.append(evaluated_s)
 
     def metrics(self, done: int, costs: Costs) -> dict[str, float]:
-        """The costs of all epochs after `done` of them took `costs`, by the names of
+        """The costs of all epochs once `done` of them have cost `costs`, by the names of
         `names.METRICS`; nothing after the last.
 
-        Each epoch to come is expected to take the median of those added, of which there is one
-        at least. Without the energy so far, or that of any epoch, there is none of all.
+        Each remaining epoch is expected to take the median of those added, at least one. The energy
+        is missing where that so far, or that of every epoch, is not known.
         """
         left = self.epochs - done
         if left <= 0:

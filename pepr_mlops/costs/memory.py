@@ -26,11 +26,11 @@ _TOP_PAD = 64 << 20
 
 
 def keep_freed() -> None:
-    """Let this process keep the memory that it frees, for its next need.
+    """Let this process keep the memory that it frees, for its next tensors.
 
     glibc gives every large tensor back to the system, which has to clear the pages of the next
-    one: a tenth to a third of a training step on a CPU. `Memory` gives back what is free when it
-    begins. Other C libraries are left as they are.
+    one: a tenth to a third of a training step on a CPU. `Memory.restart` gives free memory back.
+    Other C libraries are left as they are.
     """
     libc = _glibc()
     if libc is not None:
@@ -41,13 +41,11 @@ def keep_freed() -> None:
 
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
-    if platform.libc_ver()[0] != "glibc":
-        return None
-    return ctypes.CDLL(None)
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
-def tells_pages() -> bool:
-    """Whether the system says which pages this process has mapped, as Linux does."""
+def can_list_pages() -> bool:
+    """Whether the system lists the pages that this process has mapped, as Linux does."""
     try:
         return bool(file_pages())  # some sandboxes have the file and nothing in it
     except OSError:
@@ -57,7 +55,7 @@ def tells_pages() -> bool:
 def file_pages() -> list[tuple[int, int]]:
     """Address and bytes of the parts of files, libraries above all, that this process has mapped.
 
-    proc(5), `/proc/pid/maps` and `/proc/pid/pagemap`. Raises `OSError` unless `tells_pages`.
+    See proc(5), `/proc/pid/maps` and `/proc/pid/pagemap`. Raises `OSError` unless `can_list_pages`.
     """
     found = []
     with open("/proc/self/maps") as maps, _PAGES.open("rb", buffering=0) as pages:
@@ -77,9 +75,9 @@ def file_pages() -> list[tuple[int, int]]:
 def map_file_pages(spans: Iterable[tuple[int, int]]) -> None:
     """Map what `file_pages` found in the process that this one was forked from.
 
-    A fork takes over what a process has written, and maps what it has read of files only when it
-    is read again: without this, its resident set would be smaller by the libraries that are
-    loaded and not used again than that of a process which has loaded them itself.
+    A fork inherits the pages that its parent has written, but maps the files that its parent has
+    read only when it reads them itself. Without this, its resident set would lack libraries that
+    are loaded and not used again.
     """
     for start, size in spans:
         first_bytes: Any = SimpleNamespace(
@@ -95,9 +93,9 @@ def map_file_pages(spans: Iterable[tuple[int, int]]) -> None:
 
 
 class Memory:
-    """Peak memory since it was made: of a GPU as torch and the driver count it, and of the process.
+    """Peak memory since `restart`: of a GPU as torch and the driver count it, and of the process.
 
-    `device` None: the process only. GB are 1e9 bytes.
+    With `device` None of the process only. GB are 1e9 bytes.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -105,7 +103,7 @@ class Memory:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: what this process did before, and has left, does not count."""
+        """Start again: what this process did before, and the memory it freed, do not count."""
         self._device_used = 0
         gc.collect()
         libc = _glibc()
@@ -131,7 +129,7 @@ class Memory:
             self._device_used = max(self._device_used, total - free)
             found["memory/device_used_gb"] = self._device_used / 1e9
             reserved = torch.cuda.max_memory_reserved(self._cuda)
-            if reserved > 0:  # or another framework does the work, and torch knows nothing of it
+            if reserved > 0:  # 0 where another framework does the work
                 found["memory/reserved_gb"] = reserved / 1e9
                 found["memory/allocated_gb"] = torch.cuda.max_memory_allocated(self._cuda) / 1e9
         return found
@@ -144,13 +142,11 @@ def _reset_peak_rss() -> None:
 
 
 def _peak_rss() -> int | None:
-    """Bytes of the largest resident set so far; None where the system does not tell."""
-    try:
+    """Bytes of the largest resident set so far; None where the system does not report it."""
+    with contextlib.suppress(OSError):  # not Linux
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""How much of this machine's CPUs other programs take meanwhile."""
+"""How much of this machine's CPUs other programs use during a run."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37  # of prctl(2)
 
 
 class OtherLoad:
-    """CPUs that others than this process and its descendants kept busy since it was made.
+    """CPUs kept busy by programs other than this process and its descendants since it was made.
 
-    Counted on the CPUs that this process may use, which others slow down, and on the whole machine,
-    whose energy is what counters and estimates of a CPU are of. `earlier` are the tags of an
-    attempt before this one: of several attempts the busiest counts. Where this process is stopped
-    meanwhile, others are counted on.
+    Counted on the CPUs that this process may use, since others slow it down there, and on the full
+    machine, since counters and estimates of a CPU cover its energy. Others are counted also while
+    this process is stopped. `earlier` are the tags of an earlier attempt: of several attempts the
+    busiest counts.
 
-    Descendants are the processes that this one has started, that those have started, and so on,
-    whether they run, have ended, or were left behind by the process that started them: Linux gives
-    such orphans to this process meanwhile (prctl(2), PR_SET_CHILD_SUBREAPER).
+    Descendants are all processes started by this one or by a descendant, running or not, also
+    orphans: Linux makes this process their parent (prctl(2), PR_SET_CHILD_SUBREAPER).
     """
 
-    def __init__(self, earlier: Mapping[str, str] = {}) -> None:  # is only read
+    def __init__(self, earlier: Mapping[str, str] = {}) -> None:  # never changed
         self._adopted_before = _adopt_orphans(True)
         self._earlier = earlier
         self._allowed = _allowed()
@@ -38,7 +37,7 @@ class OtherLoad:
         self._busy, self._busy_here = _busy_s(None), _busy_s(self._allowed)
 
     def tags(self) -> dict[str, str]:
-        """The CPUs that others kept busy on average, and how many they were counted on."""
+        """The CPUs that others kept busy on average, and how many CPUs were counted."""
         elapsed_s = time.perf_counter() - self._since
         own_s = _own_s() - self._own
         _adopt_orphans(self._adopted_before)
@@ -54,7 +53,7 @@ class OtherLoad:
 
 
 def _adopt_orphans(adopt: bool) -> bool:
-    """Whether it did so before."""
+    """Set whether this process adopts orphans; whether it did before."""
     before = ctypes.c_int(0)
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl
@@ -64,7 +63,7 @@ def _adopt_orphans(adopt: bool) -> bool:
 
 
 def _allowed() -> list[int] | None:
-    """The CPUs that this process may use by their places among `psutil`'s; None for all."""
+    """Indices among `psutil`'s CPUs of those that this process may use; None for all."""
     count = os.cpu_count() or 1
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     known = len(psutil.cpu_times(percpu=True)) == count  # else some are switched off
@@ -72,8 +71,8 @@ def _allowed() -> list[int] | None:
 
 
 def _busy_s(cpus: Iterable[int] | None) -> float:
-    """Seconds so far in which something ran on CPUs of this machine, or another virtual machine
-    did; of all CPUs where `cpus` is None."""
+    """Seconds so far in which these CPUs, by default all, were busy, also with another virtual
+    machine."""
     if cpus is None:
         return _busy(psutil.cpu_times())
     times = psutil.cpu_times(percpu=True)
@@ -90,6 +89,6 @@ def _own_s() -> float:
     me = psutil.Process()
     total = 0.0
     for process in (me, *me.children(recursive=True)):
-        with suppress(psutil.Error):  # it has ended since: whoever started it has its seconds
+        with suppress(psutil.Error):  # it has ended: its parent has its seconds
             total += float(sum(process.cpu_times()[:4]))  # with those of children waited for
     return total

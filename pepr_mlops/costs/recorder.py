@@ -24,7 +24,7 @@ from pepr_mlops.spec import RunSpec
 
 
 class Phase:
-    """A block of work that is measured; `window` is set when it has ended."""
+    """A block of work; `window` has its costs once it has ended."""
 
     window: Window
 
@@ -50,9 +50,9 @@ class Recorder:
     def open(cls, spec: RunSpec, device: Device, *, host_is_shared: bool = False) -> Recorder:
         """The recorder that a spec needs on a device.
 
-        With `host_is_shared` the energy of a GPU's run is that of the GPU: the CPU's and the
-        memory's belong to other runs too. Raises `WrongUse` for a country without a known
-        intensity, and as `open_meter`.
+        With `host_is_shared` a run on a GPU counts the GPU's energy alone, since other runs use the
+        CPU and the memory too. Raises `WrongUse` for a country without a known intensity, and as
+        `open_meter`.
         """
         grid = carbon.resolve(spec.country, spec.carbon_intensity)
         host = not (host_is_shared and device.kind == "cuda")
@@ -63,17 +63,17 @@ class Recorder:
 
     @property
     def source(self) -> str:
-        """How the energy is known."""
+        """How the energy is known, such as `measured`."""
         return overall(self.meter.sources)
 
     @property
     def final_source(self) -> str:
-        """How the energy of the run is known at its end: `lost` if a part of the run has none."""
+        """The same at the end of the run: `lost` if a part of the run has no energy."""
         lost = self.costs.tags({}).get("pepr.energy_source") == LOST
         return LOST if lost else self.source
 
     def opening_tags(self, experiment: str, performance: str) -> dict[str, str]:
-        """What the run is compared by, how its energy is known, and the machine."""
+        """By what the run is compared, how its energy is known, and the machine."""
         return {
             "pepr.experiment": experiment,
             "pepr.performance": performance,
@@ -92,7 +92,7 @@ class Recorder:
         self._load = OtherLoad(earlier)
 
     def closing_tags(self, *, failed: bool = False) -> dict[str, str]:
-        """What became of the energy, and which other programs used the machine.
+        """What is missing of the energy, and which other programs used the machine.
 
         After a failure the GPU is not queried: it may be gone.
         """
@@ -121,7 +121,7 @@ class Recorder:
         try:
             yield phase
         except BaseException:
-            with suppress(Exception):  # the device may be gone; the first error is the one to show
+            with suppress(Exception):  # the device may be gone: show the first error
                 self.end_window(name, where)
             raise
         phase.window = self.end_window(name, where)

@@ -1,27 +1,28 @@
-"""What a run has cost so far: windows in, metrics and tags out. Pure."""
+"""What a run has cost so far: takes windows, returns metrics and tags. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pepr_mlops.costs.carbon import Intensity, gco2e
 from pepr_mlops.names import PHASES, Source, memory_metric
 
 J_PER_WH = 3600.0
-# NVML's counter moves every 20 to 100 ms, so that each window is off by up to one tick.
-_TICK_S = 0.1
+_TICK_S = 0.1  # NVML's counter moves every 20 to 100 ms: a window is off by up to one tick
 _EXACT = 0.05  # share of the energy
+BUSY = 0.1  # share of the CPUs; others that use less are not mentioned
+LOST = "lost"  # the source of an energy that is known for a part of the epochs only
 
 
 @dataclass(frozen=True)
 class Window:
     """What one block took: wall seconds, joules of each component read, and why others have none.
 
-    `joules` and `missing` have no component in common; together they hold every component of the
-    meter's `sources`. `paused_s` are seconds besides, in which the process was stopped or its
-    machine slept: counters ran on in them.
+    Each component of the meter's `sources` is either in `joules` or in `missing`. `paused_s` are
+    more seconds, in which the process was stopped or its machine slept; counters ran on.
     """
 
     time_s: float
@@ -30,34 +31,34 @@ class Window:
     paused_s: float = 0.0
 
 
-BUSY = 0.1  # share of the CPUs that others use, below which nothing is said of it
+def others_text(used: float, cpus: float) -> str:
+    """Other programs used CPUs that a training ran on."""
+    return f"other programs used {used:.1f} of {cpus:g} CPUs: time and energy are overstated"
 
 
-def others_text(cpus: float, of: float) -> str:
-    """What it means that other programs used the CPUs that a training ran on."""
-    return f"other programs used {cpus:.1f} of {of:g} CPUs: time and energy are overstated"
-
-
-def machine_text(cpus: float, of: float) -> str:
-    """What it means that they used others of a machine whose CPUs' energy counts."""
-    return f"other programs used {cpus:.1f} of the machine's {of:g} CPUs: energy is overstated"
+def machine_text(used: float, cpus: float) -> str:
+    """They used other CPUs of the machine, whose energy counts too."""
+    return f"other programs used {used:.1f} of the machine's {cpus:g} CPUs: energy is overstated"
 
 
 def paused_text(paused_s: float, measured: bool) -> str:
-    """What it means that a process stood still; sensors that measure counted on."""
+    """A process was stopped; sensors continued to count."""
     left_out = "time leaves that out, measured energy does not" if measured else "left out"
     return f"stopped or asleep for {paused_s:,.0f} s of the training: {left_out}"
 
 
 def cautions(tags: Mapping[str, str]) -> list[str]:
-    """What the tags of a run that ended say of what disturbed it, a sentence for each."""
+    """What disturbed a run, by its tags at the end: a sentence for each."""
     found = []
-    others, of = float(tags.get("pepr.cpu_others", 0)), float(tags.get("pepr.cpu_others_of", 1))
-    whole, count = float(tags.get("pepr.machine_cpu_others", 0)), float(tags["pepr.cpu_count"])
-    if others > BUSY * of and tags["pepr.memory"] == memory_metric("cpu"):
-        found.append(others_text(others, of))
-    elif whole > BUSY * count and "cpu=" in tags.get("pepr.energy_components", ""):
-        found.append(machine_text(whole, count))
+    used, cpus = float(tags.get("pepr.cpu_others", 0)), float(tags.get("pepr.cpu_others_of", 1))
+    used_all, all_cpus = (
+        float(tags.get("pepr.machine_cpu_others", 0)),
+        float(tags["pepr.cpu_count"]),
+    )
+    if used > BUSY * cpus and tags["pepr.memory"] == memory_metric("cpu"):
+        found.append(others_text(used, cpus))
+    elif used_all > BUSY * all_cpus and "cpu=" in tags.get("pepr.energy_components", ""):
+        found.append(machine_text(used_all, all_cpus))
     if tags.get("pepr.gpu_other_processes", "none") != "none":
         found.append(f"other programs used the GPU: {tags['pepr.gpu_other_processes']}")
     if "pepr.paused_s" in tags:
@@ -66,11 +67,8 @@ def cautions(tags: Mapping[str, str]) -> list[str]:
     return found
 
 
-LOST = "lost"  # the sum of a run that has energy for only a part of its epochs
-
-
 def overall(sources: Mapping[str, Source]) -> str:
-    """How an energy is known that adds up these components: `none` without any."""
+    """How the energy of all these components is known: `none` without any."""
     return " and ".join(sorted(set(sources.values()))) or "none"
 
 
@@ -78,8 +76,7 @@ def overall(sources: Mapping[str, Source]) -> str:
 class Costs:
     """Adds up windows by phase.
 
-    A component that misses one window has no energy from then on, nor has the sum of the phase:
-    a part is not passed off as the whole.
+    A component that misses one window has no energy from then on, nor has the sum of the phase.
     """
 
     sources: Mapping[str, Source]
@@ -91,27 +88,18 @@ class Costs:
 
     def state(self) -> dict[str, Any]:
         """What `resume` takes, of numbers and texts only."""
-        return {
-            "sources": dict(self.sources),
-            "time_s": dict(self.time_s),
-            "paused_s": dict(self.paused_s),
-            "windows": dict(self.windows),
-            "joules": {phase: dict(of) for phase, of in self.joules.items()},
-            "missing": [[*key, why] for key, why in self.missing.items()],
-        }
+        return {**asdict(self), "missing": [[*key, why] for key, why in self.missing.items()]}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from what earlier attempts at the same training have cost.
+        """Continue from what earlier attempts at the same training have cost.
 
-        Raises `ValueError` where they read other components or knew them otherwise: such energies
+        Raises `ValueError` where they read other components or from other sources: such energies
         do not add up.
         """
         if state["sources"] != dict(self.sources):
             raise ValueError(f"energy was {state['sources']} and is {dict(self.sources)}")
-        self.time_s = dict(state["time_s"])
-        self.paused_s = dict(state["paused_s"])
-        self.windows = dict(state["windows"])
-        self.joules = {phase: dict(of) for phase, of in state["joules"].items()}
+        self.time_s, self.paused_s = dict(state["time_s"]), dict(state["paused_s"])
+        self.windows, self.joules = dict(state["windows"]), deepcopy(state["joules"])
         self.missing = {(phase, part): why for phase, part, why in state["missing"]}
 
     def add(self, phase: str, window: Window, where: str) -> None:
@@ -119,26 +107,27 @@ class Costs:
         self.time_s[phase] = self.time_s.get(phase, 0.0) + window.time_s
         self.paused_s[phase] = self.paused_s.get(phase, 0.0) + window.paused_s
         self.windows[phase] = self.windows.get(phase, 0) + 1
-        of = self.joules.setdefault(phase, {})
+        joules = self.joules.setdefault(phase, {})
         for component in self.sources:
             if component in window.joules:
-                of[component] = of.get(component, 0.0) + window.joules[component]
+                joules[component] = joules.get(component, 0.0) + window.joules[component]
             else:
                 reason = window.missing.get(component, "no reading")
                 self.missing.setdefault((phase, component), f"{where}: {reason}")
 
     def energy_wh(self, phase: str) -> float | None:
         """Watt-hours of the phase, all components, or None if any is missing or none is read."""
-        of = self._known(phase)
-        return sum(of.values()) / J_PER_WH if of and of.keys() == self.sources.keys() else None
+        joules = self._known(phase)
+        complete = joules and joules.keys() == self.sources.keys()
+        return sum(joules.values()) / J_PER_WH if complete else None
 
     def all_wh(self) -> float | None:
-        """Watt-hours of all phases so far, None if that of any is not known."""
+        """Watt-hours of all phases so far, or None if any is not known."""
         parts = [self.energy_wh(phase) for phase in self.time_s]
         return None if None in parts else sum(part for part in parts if part is not None)
 
     def _known(self, phase: str) -> dict[str, float]:
-        """Joules of the components that missed nothing and whose counter has moved."""
+        """Joules of the components that missed no window and whose counter has moved."""
         return {
             component: joules
             for component, joules in self.joules.get(phase, {}).items()
@@ -162,10 +151,9 @@ class Costs:
         return found
 
     def tags(self, notes: Mapping[str, str]) -> dict[str, str]:
-        """What to know about the costs at the end: why parts of the energy have none, `notes` among
-        the reasons; that its sum was lost on the way; how coarse a counter is for short windows;
-        and for how long the process stood still while it trained.
-        """
+        """Limits of the costs at the end: why components have no energy, `notes` included; that the
+        energy was lost during the run; how coarse a counter is for short windows; how long the
+        process was stopped during training."""
         tags = {}
         if self.paused_s.get("train"):
             tags["pepr.paused_s"] = f"{self.paused_s['train']:.1f}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from pepr_mlops.costs.memory import tells_pages
+from pepr_mlops.costs.memory import can_list_pages
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.spec import FILES, Job, RunSpec
@@ -416,7 +416,7 @@ def preloaded(tracking_uri: str) -> list[str]:
 
     All jobs import it: what one of them does not would count towards its memory on a CPU.
     """
-    if not tells_pages():
+    if not can_list_pages():
         return []
     database = re.split(r"[+:]", tracking_uri.lower())[0] in _DATABASES
     store = "mlflow.store.tracking.sqlalchemy_store" if database else "mlflow"

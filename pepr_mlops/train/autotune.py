@@ -24,7 +24,7 @@ import torch
 
 from pepr_mlops import tracking
 from pepr_mlops.costs.device import Device
-from pepr_mlops.costs.forecast import of_window
+from pepr_mlops.costs.forecast import window_cost
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed
@@ -67,7 +67,7 @@ def settle(
 ) -> RunSpec:
     """The spec with the setting that a trial chooses, which is logged.
 
-    The trial is made once for a model on one kind of `machine` (`device.conditions`) in an
+    The trial is made once for a model on one kind of `machine` (`device.hardware_text`) in an
     experiment: other runs use what it chose. What it takes is logged apart from the costs of
     training, also when it fails.
     """
@@ -86,7 +86,7 @@ def settle(
             logged.log(recorder.costs.metrics(None, 1.0), 0)
             logged.tag(recorder.closing_tags(failed=True))
         raise
-    took = of_window(tried.window)
+    took = window_cost(tried.window)
     logged.log(recorder.costs.metrics(None, 1.0), 0)
     energy = energy_text(took.energy_wh, recorder.source)
     report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
@@ -172,7 +172,7 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
 
 def key(spec: RunSpec, splits: Splits, machine: str) -> str:
     """What runs must share to train with one choice: a digest of the experiment, the model, the
-    `machine` (`device.conditions`) and what else decides how long a step takes."""
+    `machine` (`device.hardware_text`) and what else decides how long a step takes."""
     settings = ("model", "image_size", "batch_size", "intensities", "deterministic", *TRIED)
     shared = [machine, spec.experiment_name, splits.channels, *(getattr(spec, s) for s in settings)]
     return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]

@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pepr_mlops.costs.device import Device, conditions, crowded, gpu_count, load_torch, use_threads
+from pepr_mlops.costs.device import (
+    Device,
+    gpu_count,
+    hardware_text,
+    load_torch,
+    thread_caution,
+    use_threads,
+)
 from pepr_mlops.costs.meters import idle_tags, prefetch
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import LOST, cautions
@@ -99,7 +106,7 @@ def run(
     job = spec if isinstance(spec, Job) else data.identify(spec)
     shown = progress(spec, recorder.source)
     opening = _opening_tags(spec, recorder)
-    if recorder.device.kind == "cpu" and (caution := crowded(opening)):
+    if recorder.device.kind == "cpu" and (caution := thread_caution(opening)):
         shown.note(caution)
     resumption = Resumption.find(job, checkpoints, opening, recorder, tracking_uri, shown.note)
     attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, resumption.run_id)
@@ -236,7 +243,8 @@ class _Training:
             self.spec = replace(self.spec, **begun)
         elif self.spec.untried:
             self.spec = autotune.settle(
-                self.spec, splits, recorder, self.logged, conditions(self.opening), self.shown.note
+                *(self.spec, splits, recorder, self.logged),
+                *(hardware_text(self.opening), self.shown.note),
             )
             recorder.restart_memory()
         trainer.prepare(self.spec, device)

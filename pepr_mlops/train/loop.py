@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pepr_mlops.costs.forecast import WARM_STEPS, Cost, Forecast, of_window
+from pepr_mlops.costs.forecast import WARM_STEPS, Cost, Forecast, window_cost
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import Window
 from pepr_mlops.data.splits import Splits
@@ -196,7 +196,7 @@ class _Training:
         evaluated_s = epoch.evaluated.time_s
         if self.forecast.empty:  # validating came first and had the warm-up
             evaluated_s = epoch.tested_s * (1 + len(self.trainer.val) / len(self.trainer.test))
-        self.forecast.add(of_window(epoch.trained, epoch.steady), evaluated_s)
+        self.forecast.add(window_cost(epoch.trained, epoch.steady), evaluated_s)
         return self.forecast.metrics(number, self.recorder.costs)
 
 
@@ -229,7 +229,7 @@ def probe(
                     break
     share = spec.epochs * len(splits.train) / images
     metrics = recorder.metrics() | {"forecast/train_s": probed.window.time_s * share}
-    energy_wh = of_window(probed.window).energy_wh
+    energy_wh = window_cost(probed.window).energy_wh
     if energy_wh is not None:
         metrics["forecast/train_wh"] = energy_wh * share
     return metrics, f"{WARM_STEPS} + {steps} steps, of which an epoch has {len(order)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pepr_mlops import tracking
-from pepr_mlops.costs.device import conditions
+from pepr_mlops.costs.device import hardware_text
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.errors import WorkFailed, WrongUse, one_line
 from pepr_mlops.names import PERFORMANCE
@@ -111,7 +111,7 @@ def _machine(opening: Mapping[str, str]) -> str:
     if "cpu=" in opening.get("pepr.energy_components", ""):
         counted.append("pepr.cpu")
     models = [opening[name] for name in counted if name in opening]
-    return conditions(opening) + (f", energy of {', '.join(models)}" if models else "")
+    return hardware_text(opening) + (f", energy of {', '.join(models)}" if models else "")
 
 
 def _check(saved: Saved, machine: str, tracking_uri: str | None) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from pepr_mlops.costs.forecast import Cost, Mark, steady_steps, usual
+from pepr_mlops.costs.forecast import Cost, Mark, steady_steps, usual_cost
 from pepr_mlops.costs.memory import keep_freed
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.data.batches import Batches, fits
@@ -244,7 +244,7 @@ class Trainer:
                 break
         sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
         mean = (losses[:step].cpu().double() * sizes).sum() / sizes.sum()
-        return float(mean), images, stopped, usual(marks, images)
+        return float(mean), images, stopped, usual_cost(marks, images)
 
     def evaluate(self, batches: Batches, epoch: int, name: str) -> Evaluation:
         """Loss and scores of the whole split."""

@@ -87,7 +87,7 @@ def test_help_needs_no_heavy_library() -> None:
         (["train", "--lr", "fast"], "lr: 'fast' is not a number above 0"),
         (["train", "--model", "resnet18dd"], "did you mean 'resnet18d'"),
         (["train", "--dataset", "dermaa"], "did you mean 'derma'"),
-        (["train", "--device", "cuda:77"], "device: cuda:77 is not here"),
+        (["train", "--device", "cuda:77"], "device: cuda:77 was not found"),
         (["models", "--kind", "RNN"], "'RNN' is not one of"),
         (["sweep", "--seed", "0,,1"], "seed: '0,,1' has an empty value"),
         (["sweep", "--epochs", "1,ten", "--dataset", "digits"], "epochs: 'ten' is not a whole"),

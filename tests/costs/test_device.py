@@ -13,7 +13,6 @@ import torch
 
 from pepr_mlops.costs import device as hardware
 from pepr_mlops.costs.device import Device
-from pepr_mlops.costs.memory import Memory
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.process import allowed_cpus
 
@@ -22,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_cpu_is_always_there_and_absent_devices_are_refused() -> None:
     assert Device.resolve("cpu") == Device(torch.device("cpu"))
-    with pytest.raises(WrongUse, match="cuda:55 is not here"):
+    with pytest.raises(WrongUse, match="cuda:55 was not found"):
         Device.resolve("cuda:55")
 
 
@@ -46,7 +45,7 @@ def test_the_machine_is_named() -> None:
     assert tags["pepr.cpu_count"] == str(os.cpu_count())
     assert float(tags["pepr.cpus"]) == allowed_cpus()
     assert tags["pepr.threads"] == str(torch.get_num_threads())
-    assert hardware.conditions(tags) == (
+    assert hardware.hardware_text(tags) == (
         f"{tags['pepr.hardware']}, {tags['pepr.cpus']} CPUs, {tags['pepr.threads']} threads"
     )
     assert float(tags["pepr.ram_gb"]) == pytest.approx(
@@ -60,7 +59,7 @@ def test_the_machine_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("text", "name"),
     [
         ("model name\t: AMD EPYC\nflags\t\t: fpu fma avx avx2\n\n", "AMD EPYC (avx2)"),
         (
@@ -71,15 +70,15 @@ def test_the_machine_is_named() -> None:
     ],
 )
 def test_cpus_of_one_name_are_told_apart(
-    told: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "cpuinfo").write_text(told)
+    (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
     assert hardware.cpu_model() == name
 
 
 @pytest.mark.parametrize(
-    ("threads", "cpus", "said"),
+    ("threads", "cpus", "caution"),
     [
         ("2", "2", None),
         ("1", "0.5", None),
@@ -87,11 +86,11 @@ def test_cpus_of_one_name_are_told_apart(
         ("2", "1.5", "2 threads for 1.5 CPUs take turns; try --threads 1"),
     ],
 )
-def test_more_threads_than_cpus_are_told(threads: str, cpus: str, said: str | None) -> None:
-    assert hardware.crowded({"pepr.threads": threads, "pepr.cpus": cpus}) == said
+def test_more_threads_than_cpus_are_cautioned(threads: str, cpus: str, caution: str | None) -> None:
+    assert hardware.thread_caution({"pepr.threads": threads, "pepr.cpus": cpus}) == caution
 
 
-def test_threads_are_those_asked_for_and_else_pytorchs_own() -> None:
+def test_threads_are_those_requested_or_else_pytorchs_own() -> None:
     before = torch.get_num_threads()
     try:
         hardware.use_threads(None)
@@ -123,13 +122,13 @@ def test_a_gpu_is_described_by_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch
     assert tags["pepr.gpu_mig"] == "3g.40gb"
     assert tags["pepr.gpu_power_limit_w"] == "300"
     assert tags["pepr.gpu_clocks_mhz"] == "SM 1410 of 1980, memory 2619"
-    assert hardware.conditions(tags).endswith(
+    assert hardware.hardware_text(tags).endswith(
         "MIG 3g.40gb, power limit 300 W, clocks SM 1410 of 1980, memory 2619"
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen"),
+    ("visible", "slots"),
     [
         (None, ["0", "1", "2"]),
         ("2, 0", ["2", "0"]),
@@ -139,13 +138,13 @@ def test_a_gpu_is_described_by_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_each_gpu_that_may_be_used_is_a_slot(
-    monkeypatch: pytest.MonkeyPatch, asked: str | None, seen: list[str]
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, slots: list[str]
 ) -> None:
     monkeypatch.setattr(hardware, "gpu_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if asked is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == seen
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == slots
     monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
     assert hardware.gpu_slots() == []
 
@@ -189,18 +188,3 @@ def test_processes_seen_at_any_time_are_kept() -> None:
     assert hardware.other_processes_tag({"1 a"}, {"2 b"}) == {
         "pepr.gpu_other_processes": "1 a, 2 b"
     }
-
-
-def test_peak_memory_is_that_of_the_run_and_not_of_before() -> None:
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("only Linux restarts the peak")
-    before = bytearray(400_000_000)
-    before[::4096] = b"x" * len(before[::4096])
-    del before
-    memory = Memory()
-    resident_gb = psutil.Process().memory_info().rss / 1e9
-    assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb, abs=0.1)
-    during = bytearray(300_000_000)
-    during[::4096] = b"x" * len(during[::4096])
-    del during
-    assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb + 0.3, abs=0.1)

@@ -1,4 +1,4 @@
-"""What all epochs will cost, from those that are through."""
+"""What all epochs will cost, from those that are over."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pepr_mlops.costs.forecast import (
     Cost,
     Forecast,
     Mark,
-    of_window,
     steady_steps,
-    usual,
+    usual_cost,
+    window_cost,
 )
 from pepr_mlops.costs.totals import Costs, Window
 from pepr_mlops.train.cuda_graphs import UNRECORDED
@@ -27,29 +27,31 @@ def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:
 
 def test_an_epoch_goes_on_at_the_rate_between_two_marks() -> None:
     marks = [Mark(30, 107.0, 500.0), Mark(80, 112.0, 2300.0)]  # 0.1 s, 36 J an image
-    assert usual(marks, 100) == Cost(10.0, pytest.approx(1.0))
-    assert usual(marks[:1], 100) is None
-    assert usual([], 100) is None
-    assert usual([Mark(30, 107.0, None), marks[1]], 100) == Cost(10.0, None)
+    assert usual_cost(marks, 100) == Cost(10.0, pytest.approx(1.0))
+    assert usual_cost(marks[:1], 100) is None
+    assert usual_cost([], 100) is None
+    assert usual_cost([Mark(30, 107.0, None), marks[1]], 100) == Cost(10.0, None)
     still = [Mark(30, 107.0, 500.0), Mark(80, 112.0, 500.0)]  # it has not moved, or has wrapped
-    assert usual(still, 100) == Cost(10.0, None)
+    assert usual_cost(still, 100) == Cost(10.0, None)
     near = [Mark(30, 107.0, 500.0), Mark(80, 109.9, 2300.0)]  # a tenth of a second is too much
-    assert usual(near, 100) == Cost(pytest.approx(5.8), None)
+    assert usual_cost(near, 100) == Cost(pytest.approx(5.8), None)
 
 
 def test_a_window_has_its_energy_only_where_all_of_it_is_known() -> None:
-    assert of_window(Window(2.0, {"gpu": 36.0, "cpu": 36.0}, {})) == Cost(2.0, pytest.approx(0.02))
-    assert of_window(Window(2.0, {"gpu": 36.0}, {"cpu": "no reading"})) == Cost(2.0, None)
-    assert of_window(Window(2.0, {"gpu": 36.0, "cpu": 0.0}, {})) == Cost(2.0, None)
-    assert of_window(Window(2.0, {}, {})) == Cost(2.0, None)
+    assert window_cost(Window(2.0, {"gpu": 36.0, "cpu": 36.0}, {})) == Cost(
+        2.0, pytest.approx(0.02)
+    )
+    assert window_cost(Window(2.0, {"gpu": 36.0}, {"cpu": "no reading"})) == Cost(2.0, None)
+    assert window_cost(Window(2.0, {"gpu": 36.0, "cpu": 0.0}, {})) == Cost(2.0, None)
+    assert window_cost(Window(2.0, {}, {})) == Cost(2.0, None)
 
 
 def test_the_usual_energy_stands_for_a_window_or_else_its_mean_power() -> None:
     window = Window(20.0, {"gpu": 7200.0}, {})  # with 4 s of warm-up, 2 Wh in all
-    assert of_window(window, Cost(16.0, 1.9)) == Cost(16.0, 1.9)
-    assert of_window(window, Cost(16.0, None)) == Cost(16.0, pytest.approx(1.6))
+    assert window_cost(window, Cost(16.0, 1.9)) == Cost(16.0, 1.9)
+    assert window_cost(window, Cost(16.0, None)) == Cost(16.0, pytest.approx(1.6))
     lost = Window(20.0, {"gpu": 7200.0}, {"cpu": "no reading"})
-    assert of_window(lost, Cost(16.0, 1.9)) == Cost(16.0, None)
+    assert window_cost(lost, Cost(16.0, 1.9)) == Cost(16.0, None)
 
 
 def _costs(train_j: float | None, train_s: float, eval_s: float) -> Costs:

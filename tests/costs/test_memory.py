@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from pepr_mlops.costs.memory import tells_pages
+from pepr_mlops.costs.memory import Memory, can_list_pages
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -73,7 +74,7 @@ print(files_gb())
 """
 
 
-@pytest.mark.skipif(not tells_pages(), reason="needs /proc/self/pagemap")
+@pytest.mark.skipif(not can_list_pages(), reason="needs /proc/self/pagemap")
 def test_a_forked_process_maps_the_same_parts_of_files(tmp_path: Path) -> None:
     library = tmp_path / "library"
     with library.open("wb") as file:
@@ -84,3 +85,18 @@ def test_a_forked_process_maps_the_same_parts_of_files(tmp_path: Path) -> None:
     assert of_parent > 0.1
     assert before < 0.05
     assert after == pytest.approx(of_parent, abs=0.002)
+
+
+def test_peak_memory_is_that_of_the_run_and_not_of_before() -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux restarts the peak")
+    before = bytearray(400_000_000)
+    before[::4096] = b"x" * len(before[::4096])
+    del before
+    memory = Memory()
+    resident_gb = psutil.Process().memory_info().rss / 1e9
+    assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb, abs=0.1)
+    during = bytearray(300_000_000)
+    during[::4096] = b"x" * len(during[::4096])
+    del during
+    assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb + 0.3, abs=0.1)

@@ -18,13 +18,13 @@ from typing import Any
 import psutil
 import pytest
 
-from pepr_mlops.costs.memory import tells_pages
+from pepr_mlops.costs.memory import can_list_pages
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import local_engine
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.sweep.local_engine import LocalEngine
 
-pytestmark = pytest.mark.skipif(not tells_pages(), reason="needs Linux")
+pytestmark = pytest.mark.skipif(not can_list_pages(), reason="needs Linux")
 
 
 def _work(task: Task, say: Callable[[str], None]) -> Report:

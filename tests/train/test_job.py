@@ -252,7 +252,7 @@ def test_a_training_does_not_resume_on_other_images(
     (kept,) = (tmp_path / "c").iterdir()
     (shapes / "train" / "dark" / "00.png").rename(shapes / "train" / "light" / "99.png")
     outcome = run(spec, checkpoints=tmp_path / "c", progress=Printed)
-    said = f"starts from the beginning: images or weights changed since {kept} was kept"
+    said = f"starts from the beginning: images or weights changed since {kept} was saved"
     assert said in capsys.readouterr().err
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])

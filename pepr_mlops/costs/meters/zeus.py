@@ -112,8 +112,7 @@ class ZeusMeter(Meter):
     def _try(self, call: Callable[[], Any]) -> Any:
         """A sensor may vanish at any time: note why for every component, and continue training."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a zero reading, which `_close` handles
+            with warnings.catch_warnings(action="ignore"):  # of a zero reading, see `_close`
                 return call()
         except Exception as error:  # Zeus lets through the errors of drivers, files and its own
             for component in self.sources:
@@ -149,8 +148,7 @@ def find_sensors(
 ) -> tuple[Any, tuple[str, ...], dict[str, str]]:
     """A monitor of these GPUs and, with `host`, of the CPU packages; the components it reads; why
     it does not read the others."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         notes: dict[str, str] = {}
         gpus: list[int] = []
         with _helpers_without_main(), _visible(None if gpu_uuids else ""):
