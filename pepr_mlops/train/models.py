@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,8 @@ from pepr_mlops.paper_models import paper_models
 if TYPE_CHECKING:
     import torch
 
-# Names of the paper that timm has renamed since; the tag keeps the weights the paper fine-tuned.
-# timm no longer has Gluon's weights of xception65.
+# Models that timm has renamed since the paper; the tag selects the weights the paper fine-tuned,
+# except of xception65, whose Gluon weights timm no longer has.
 RENAMED = {
     "adv_inception_v3": "inception_v3.tf_adv_in1k",
     "gluon_inception_v3": "inception_v3.gluon_in1k",
@@ -27,11 +28,11 @@ RENAMED = {
     "gluon_xception65": "xception65",
 }
 
-_HUB_S = 5.0  # to answer a first request
+_HUB_TIMEOUT_S = 5.0
 
 
 def timm_name(model: str) -> str:
-    """The name timm knows a model by today."""
+    """Today's timm name of a model."""
     return RENAMED.get(model, model)
 
 
@@ -47,7 +48,7 @@ def check_name(model: str) -> None:
 
 
 def weights_name(model: str, pretrained: bool, weights: str | None) -> str:
-    """Which weights training starts from: the file, timm's tag of its own, or `none`."""
+    """Which weights training starts from: the file, timm's tag of its weights, or `none`."""
     import timm
 
     if not pretrained:
@@ -57,7 +58,7 @@ def weights_name(model: str, pretrained: bool, weights: str | None) -> str:
 
 
 def cached_models() -> set[str]:
-    """The paper's models whose pretrained weights lie in the Hugging Face or torch hub cache."""
+    """The paper's models whose pretrained weights are in the cache of Hugging Face or torch."""
     from huggingface_hub import constants, try_to_load_from_cache
     from torch.hub import get_dir
 
@@ -69,21 +70,19 @@ def cached_models() -> set[str]:
     found = set()
     for row in paper_models():
         source: Any = timm.get_pretrained_cfg(timm_name(row.model))
-        files = ("model.safetensors", "pytorch_model.bin")
-        if (
-            source.hf_hub_id
-            and any(isinstance(try_to_load_from_cache(source.hf_hub_id, f), str) for f in files)
-        ) or (source.url and (checkpoints / os.path.basename(source.url)).is_file()):
+        hub, files = source.hf_hub_id, ("model.safetensors", "pytorch_model.bin")
+        in_hub_cache = hub and any(isinstance(try_to_load_from_cache(hub, f), str) for f in files)
+        if in_hub_cache or (source.url and (checkpoints / os.path.basename(source.url)).is_file()):
             found.add(row.model)
     return found
 
 
 def count_parameters(model: str) -> int:
-    """Weights of any timm model with its own head, without making them in memory."""
+    """Weights of any timm model with its own head, counted without allocating them."""
     import timm
     import torch
 
-    with _quiet(), torch.device("meta"):
+    with warnings.catch_warnings(action="ignore"), torch.device("meta"):
         network = timm.create_model(timm_name(model), pretrained=False)
     return sum(p.numel() for p in network.parameters())
 
@@ -97,87 +96,88 @@ def build(
     pretrained: bool,
     weights: str | None = None,
 ) -> torch.nn.Module:
-    """A timm model on the CPU with `classes` outputs for `image_size`-pixel square images.
+    """A timm model on the CPU with `classes` outputs for square images of `image_size` pixels.
 
-    The head is new, the first layer is adapted to `channels` by timm. Pretrained weights come
-    from timm's hub, or from the file `weights`. The network is run once to see that it takes the
-    size; one that is built for a fixed size is built for this one where timm can do that. Raises
+    The head is new, and timm adapts the first layer to `channels`. Pretrained weights come from
+    timm's hub, or from the file `weights`. The network is run once to check that it takes the size;
+    one that is made for a fixed size is built for this one where timm can do that. Raises
     `WrongUse` for an unknown name, a size the model cannot take and weights that do not fit, and
-    `WorkFailed` when the hub cannot be reached: never trains from scratch instead.
+    `WorkFailed` when the hub cannot be reached: it never trains from scratch instead.
     """
+    import timm
+    import torch
+
     check_name(model)
     refusal: Exception | None = None
-    for extra in ({}, {"img_size": image_size}):
+    for size in ({}, {"img_size": image_size}):
+        options: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **size}
         try:
-            with _quiet():
-                network = _create(model, classes, channels, pretrained, weights, extra)
-                _try_forward(network, channels, image_size)
-            return network
+            with warnings.catch_warnings(action="ignore"):
+                if pretrained:
+                    network = _pretrained(model, weights, options)
+                else:
+                    network = timm.create_model(timm_name(model), pretrained=False, **options)
+                network.eval()
+                with torch.inference_mode():
+                    network(torch.zeros(1, channels, image_size, image_size))
+            return network.train()
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             if "allocate memory" in str(error):
                 raise
             refusal = refusal or error
+    source: Any = timm.get_pretrained_cfg(timm_name(model), allow_unregistered=True)
     raise WrongUse(
         f"model: {model} does not take images of {image_size} pixels square; choose another "
-        f"image_size, such as the {_own_size(model)} it was made for ({refusal or 'refused'})"
+        f"image_size, such as the {source.input_size[-1]} it was made for ({refusal or 'refused'})"
     ) from refusal
 
 
-def _create(
-    model: str,
-    classes: int,
-    channels: int,
-    pretrained: bool,
-    weights: str | None,
-    extra: dict[str, int],
-) -> torch.nn.Module:
+def _pretrained(model: str, weights: str | None, options: dict[str, Any]) -> torch.nn.Module:
+    """A timm model with weights that are in all its layers but the head."""
     import timm
+    from huggingface_hub import constants
 
-    kwargs: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **extra}
     name = timm_name(model)
-    if not pretrained:
-        network: torch.nn.Module = timm.create_model(name, pretrained=False, **kwargs)
-        return network
-    if weights is None and not timm.is_model_pretrained(name):
+    away = None
+    if weights is not None:
+        _check_readable(weights)
+        options = {**options, "pretrained_cfg_overlay": {"file": weights}}
+    elif not timm.is_model_pretrained(name):
         raise WrongUse(
             f"model: timm has no pretrained weights for {model}; train it from scratch "
             "(--no-pretrained, -P pretrained=false) or give a file (--weights PATH)"
         )
-    if weights is not None:
-        _check_readable(weights)
-        kwargs["pretrained_cfg_overlay"] = {"file": weights}
-    away = None if weights is not None else _hub_is_away()
-    with _recorded_loads() as loads, _from_cache_alone(away is not None):
+    else:
+        away = _hub_error()
+    file = weights or f"the hub's file for {name}"
+    cache_only = constants.HF_HUB_OFFLINE or away is not None
+    with _recorded_loads() as loads, _replaced(constants, "HF_HUB_OFFLINE", cache_only):
         try:
-            network = timm.create_model(name, pretrained=True, **kwargs)
+            network: torch.nn.Module = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
             if weights is None and isinstance(error, OSError):
                 raise _unreachable(name, away or error) from error
             if isinstance(error, RuntimeError | KeyError):
-                raise _misfit(weights or f"the hub's file for {name}", model, str(error)) from error
+                raise _misfit(file, model, str(error)) from error
             raise
     described: Any = network.pretrained_cfg
-    head = described.get("classifier") or ()
-    heads = (head,) if isinstance(head, str) else tuple(head)
-    replaced = tuple(f"{h}." for h in heads)
+    heads = described.get("classifier") or ()
+    replaced = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
     lost = [k for missing, _ in loads for k in missing if not k.startswith(replaced)]
     if weights is not None:  # a deeper network's file has entries this model lacks; timm's own may
         lost += [k for _, unknown in loads for k in unknown if not k.startswith((*replaced, "Aux"))]
     if lost:
-        raise _misfit(
-            weights or f"the hub's file for {name}",
-            model,
-            f"{len(lost)} entries of the model and of the file do not match, first {lost[0]}",
-        )
+        detail = f"{len(lost)} entries of the model and of the file do not match, first {lost[0]}"
+        raise _misfit(file, model, detail)
     return network
 
 
-@contextlib.contextmanager
+@contextmanager
 def _recorded_loads() -> Iterator[list[tuple[list[str], list[str]]]]:
-    """Collect the missing and unexpected keys of load_state_dict, which timm logs and ignores.
+    """Collect the missing and unexpected keys of load_state_dict, which timm only logs.
 
-    timm loads a file with another head non-strictly, so the weights of a wholly different network
-    would otherwise load as nothing at all and the model would train from scratch.
+    timm loads a file with another head non-strictly: weights of another network would load as
+    nothing at all, and the model would train from scratch.
     """
     import torch
 
@@ -189,21 +189,18 @@ def _recorded_loads() -> Iterator[list[tuple[list[str], list[str]]]]:
         loads.append((result.missing_keys, result.unexpected_keys))
         return result
 
-    torch.nn.Module.load_state_dict = recording  # type: ignore[method-assign]
-    try:
+    with _replaced(torch.nn.Module, "load_state_dict", recording):
         yield loads
-    finally:
-        torch.nn.Module.load_state_dict = original  # type: ignore[method-assign]
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back library warnings on the way to an error or a network that says all itself."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+@contextmanager
+def _replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
         yield
+    finally:
+        setattr(owner, name, before)
 
 
 def _check_readable(weights: str) -> None:
@@ -235,30 +232,17 @@ def _misfit(weights: str, model: str, detail: str) -> WrongUse:
     )
 
 
-def _hub_is_away() -> Exception | None:
-    """Why the hub cannot be reached, after one try: its library tries each file for a minute."""
+def _hub_error() -> Exception | None:
+    """Why the hub cannot be reached, after one request: its library retries each file for a
+    minute."""
     from huggingface_hub import constants, get_session
 
-    if constants.is_offline_mode():
-        return None
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_HUB_S)
-    except Exception as error:  # of whichever HTTP library the hub's uses
-        return error
+    if not constants.is_offline_mode():
+        try:
+            get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+        except Exception as error:  # of whichever HTTP library the hub uses
+            return error
     return None
-
-
-@contextlib.contextmanager
-def _from_cache_alone(alone: bool) -> Iterator[None]:
-    """Whether the hub's library takes files from its cache without asking the hub."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or alone
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _unreachable(name: str, error: Exception) -> WorkFailed:
@@ -268,31 +252,11 @@ def _unreachable(name: str, error: Exception) -> WorkFailed:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     source: Any = timm.get_pretrained_cfg(name)
-    where = (
-        f"https://huggingface.co/{source.hf_hub_id}/resolve/main/model.safetensors"
-        if source.hf_hub_id
-        else source.url
-    )
+    hub = f"https://huggingface.co/{source.hf_hub_id}/resolve/main/model.safetensors"
     return WorkFailed(
         f"weights: the pretrained weights of {name} could not be fetched "
-        f"({one_line(cause)[:120]}); offline: fetch {where} elsewhere and pass "
-        "--weights PATH (-P weights=PATH), or train from scratch (--no-pretrained, "
-        "-P pretrained=false)",
+        f"({one_line(cause)[:120]}); offline: fetch {hub if source.hf_hub_id else source.url} "
+        "elsewhere and pass --weights PATH (-P weights=PATH), or train from scratch "
+        "(--no-pretrained, -P pretrained=false)",
         reason="missing_weights",
     )
-
-
-def _try_forward(network: torch.nn.Module, channels: int, image_size: int) -> None:
-    import torch
-
-    network.eval()
-    with torch.inference_mode():
-        network(torch.zeros(1, channels, image_size, image_size))
-    network.train()
-
-
-def _own_size(model: str) -> int:
-    import timm
-
-    source: Any = timm.get_pretrained_cfg(timm_name(model), allow_unregistered=True)
-    return int(source.input_size[-1])
