@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
-PHASES = ("train", "eval", "trial")  # what a run measures apart; a trial of settings comes first
+PHASES = ("train", "eval", "trial")  # a run measures each; a trial of settings comes first
 Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
 
 Direction = Literal["higher", "lower"]
 
-# MedMNIST's own names for what a data set asks.
+# MedMNIST's names for the tasks of data sets.
 Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label, binary-class"]
 MULTI_LABEL: Task = "multi-label, binary-class"
 
@@ -36,70 +36,56 @@ _SCORES = {
     "auc": "area under the ROC curve, one class against the rest, mean over classes (MedMNIST's)",
 }
 
-_EVALUATED: tuple[tuple[str, str, Direction, str], ...] = (
-    ("loss", "nat", "lower", "mean loss over the whole split"),
-    *((score, "1", "higher", text) for score, text in _SCORES.items()),
+
+def _metrics() -> Iterator[Metric]:
+    yield Metric(PERFORMANCE, "1", "higher", "P of PePR: the metric that pepr.performance names")
+    yield Metric("train/loss", "nat", "lower", "mean loss over the images of the epoch")
+    for split in ("val", "test"):
+        yield Metric(f"{split}/loss", "nat", "lower", "mean loss over the full split")
+        for name, text in _SCORES.items():
+            yield Metric(f"{split}/{name}", "1", "higher", text)
+    for name in _SCORES:
+        text = f"test {name} after the epoch of highest validation accuracy so far"
+        yield Metric(f"best_val/{name}", "1", "higher", text)
+    for phase in PHASES:
+        text = f"energy of {phase} so far, all components"
+        yield Metric(f"energy/{phase}_wh", "Wh", "lower", text)
+    for phase in PHASES:
+        for part in COMPONENTS:
+            text = f"energy of {phase} so far, {part}"
+            yield Metric(f"energy/{phase}_{part}_wh", "Wh", "lower", text)
+    for columns in _OTHERS:
+        yield Metric(*columns)
+
+
+_OTHERS: tuple[tuple[str, str, Direction | None, str], ...] = (
+    ("time/trial_s", "s", "lower", "wall time of the trial of settings"),
+    ("time/train_s", "s", "lower", "wall time of training so far"),
+    ("time/eval_s", "s", "lower", "wall time of evaluation so far"),
+    ("time/setup_s", "s", None, "wall time before training"),
+    ("time/last_epoch_s", "s", None, "last epoch with its evaluation, of imported runs"),
+    ("time/images_per_s", "1/s", "higher", "training images per second of this epoch"),
+    ("memory/allocated_gb", "GB", "lower", "peak allocated on the GPU so far"),
+    ("memory/reserved_gb", "GB", "lower", "peak reserved on the GPU so far"),
+    ("memory/device_used_gb", "GB", "lower", "highest use of the full GPU seen so far"),
+    ("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
+    ("memory/data_gb", "GB", None, "images stored on the device, part of the peaks above"),
+    (
+        "forecast/train_wh",
+        "Wh",
+        "lower",
+        "training energy of all epochs, after the first or a probe",
+    ),
+    ("forecast/train_s", "s", "lower", "training time of all epochs, after the first or a probe"),
+    ("forecast/eval_s", "s", "lower", "evaluation time of all epochs, after the first"),
+    ("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
+    ("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
+    ("training/ms_per_image", "ms", "lower", "time to train on one image of a batch"),
+    ("inference/gmacs", "GMAC", "lower", "multiply-accumulates to classify an image"),
+    ("carbon/train_gco2e", "g", "lower", "training energy times intensity times PUE"),
 )
 
-METRICS: dict[str, Metric] = {
-    m.name: m
-    for m in (
-        Metric(PERFORMANCE, "1", "higher", "P of PePR: the metric that pepr.performance names"),
-        Metric("train/loss", "nat", "lower", "mean loss over the images of the epoch"),
-        *(
-            Metric(f"{split}/{name}", unit, better, text)
-            for split in ("val", "test")
-            for name, unit, better, text in _EVALUATED
-        ),
-        *(
-            Metric(
-                f"best_val/{name}",
-                "1",
-                "higher",
-                f"test {name} after the epoch of highest validation accuracy so far",
-            )
-            for name in _SCORES
-        ),
-        *(
-            Metric(f"energy/{phase}_wh", "Wh", "lower", f"energy of {phase} so far, all components")
-            for phase in PHASES
-        ),
-        *(
-            Metric(f"energy/{phase}_{part}_wh", "Wh", "lower", f"energy of {phase} so far, {part}")
-            for phase in PHASES
-            for part in COMPONENTS
-        ),
-        Metric("time/trial_s", "s", "lower", "wall time of the trial of settings"),
-        Metric("time/train_s", "s", "lower", "wall time of training so far"),
-        Metric("time/eval_s", "s", "lower", "wall time of evaluation so far"),
-        Metric("time/setup_s", "s", None, "wall time before training"),
-        Metric("time/last_epoch_s", "s", None, "last epoch with its evaluation, of imported runs"),
-        Metric("time/images_per_s", "1/s", "higher", "training images per second of this epoch"),
-        Metric("memory/allocated_gb", "GB", "lower", "peak allocated on the GPU so far"),
-        Metric("memory/reserved_gb", "GB", "lower", "peak reserved on the GPU so far"),
-        Metric("memory/device_used_gb", "GB", "lower", "highest use of the whole GPU seen so far"),
-        Metric("memory/rss_gb", "GB", "lower", "peak resident set of the process so far"),
-        Metric("memory/data_gb", "GB", None, "images kept on the device, part of the peaks above"),
-        Metric(
-            "forecast/train_wh",
-            "Wh",
-            "lower",
-            "training energy of all epochs, after the first or a probe",
-        ),
-        Metric(
-            "forecast/train_s",
-            "s",
-            "lower",
-            "training time of all epochs, after the first or a probe",
-        ),
-        Metric("forecast/eval_s", "s", "lower", "evaluation time of all epochs, after the first"),
-        Metric("test/top5_accuracy", "1", "higher", "share with the class among the first five"),
-        Metric("inference/ms_per_image", "ms", "lower", "time to classify one image of a batch"),
-        Metric("training/ms_per_image", "ms", "lower", "time to train on one image of a batch"),
-        Metric("inference/gmacs", "GMAC", "lower", "multiply-accumulates to classify an image"),
-        Metric("carbon/train_gco2e", "g", "lower", "training energy times intensity times PUE"),
-    )
-}
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _metrics()}
 
 
 def memory_metric(device_type: str) -> str:
@@ -115,49 +101,42 @@ class Doubt:
     """
 
     tag: str
+    flagged: bool
     help: str
     means: str
-    flagged: bool
 
     @property
     def code(self) -> str:
         """The flag, and the column of the frame of runs."""
         return self.tag.removeprefix("pepr.")
 
-    def said(self, counts: str) -> str:
+    def text(self, counts: str) -> str:
+        """The counts and what they mean."""
         return f"{counts}: {self.means}"
 
 
 DOUBTS = (
     Doubt(
-        "pepr.data_leak",
-        "test images that are also in train",
+        *("pepr.data_leak", True, "test images that are also in train"),
         "part of the test set was in the training set",
-        True,
     ),
     Doubt(
-        "pepr.data_conflict",
-        "identical images with different labels",
+        *("pepr.data_conflict", True, "identical images with different labels"),
         "one of the labels is wrong",
-        True,
     ),
     Doubt(
-        "pepr.data_few",
-        "classes with too few test images",
+        *("pepr.data_few", True, "classes with too few test images"),
         "a single image decides the recall of such a class",
-        True,
     ),
     Doubt(
         "pepr.data_val",
+        False,
         "what makes validation less reliable: images of other splits, too few of a class",
         "validation scores are less reliable than they look; test scores are unaffected",
-        False,
     ),
     Doubt(
-        "pepr.data_repeats",
-        "images that are more than once in a split",
+        *("pepr.data_repeats", False, "images that are more than once in a split"),
         "they count more than once",
-        False,
     ),
 )
 
@@ -180,26 +159,26 @@ TAGS: dict[str, str] = {
     "pepr.pue": "power usage effectiveness of the building",
     "pepr.reason": "one word for how the run failed",
     "pepr.error": "the line the run failed with",
-    "pepr.not_stored": "files and dataset inputs that the server did not take, and why",
+    "pepr.not_stored": "files and dataset inputs that the server did not accept, and why",
     "pepr.spec": "digest of settings, data and weights: runs that share it are attempts at one job",
     "pepr.data_digest": "digest of the data set as it is stored, before anything is drawn from it",
     **{doubt.tag: doubt.help for doubt in DOUBTS},
-    "pepr.claim": "wanted or held: who may do a job that others may want to do as well",
+    "pepr.claim": "wanted or held: which process may do a job that others want to do, too",
     "pepr.process": "machine and process that do the job",
     "pepr.heartbeat": "last sign of life of that process, ms since 1970",
-    "pepr.journal": "journal the run was begun with; a run that was made twice is known by it",
-    "pepr.attempts": "how often the training was begun or continued",
-    "pepr.paused_s": "seconds of training in which the process was stopped or its machine slept, "
-    "in no time",
-    "pepr.unmeasured_s": "seconds of interrupted attempts whose cost is in no number, at most",
-    "pepr.probe": "steps it trained to forecast the cost; not a training",
+    "pepr.journal": "journal the run was begun with, which identifies a run that was made twice",
+    "pepr.attempts": "how often the training was begun or resumed",
+    "pepr.paused_s": "seconds of training in which the process was stopped or its machine slept; "
+    "part of no time",
+    "pepr.unmeasured_s": "most seconds of interrupted attempts whose cost is in no number",
+    "pepr.probe": "steps trained to forecast the cost; the run is no training",
     "pepr.stopped": "the budget that ended the run early, and where",
     "pepr.precision": "arithmetic that `precision=auto` chose",
     "pepr.layout": "memory layout that `layout=auto` chose",
-    "pepr.launch": "how the GPU is given its work, as `launch=auto` chose",
-    "pepr.tried": "ms a step took in each setting tried, and what trying took",
+    "pepr.launch": "how work is given to the GPU, as `launch=auto` chose",
+    "pepr.tried": "ms of a step in each setting tried, and the cost of the trial",
     "pepr.trial": "digest of what a trial depends on: runs that share it train with one choice",
-    "pepr.trial_claim": "wanted or held: who tries the settings for the others",
+    "pepr.trial_claim": "wanted or held: which run tries the settings for the others",
     "pepr.setting_from": "run that tried the settings which this one trains with",
     "pepr.parameters": "trainable and fixed weights of the model",
     "pepr.device": "torch device used",
@@ -209,8 +188,8 @@ TAGS: dict[str, str] = {
     "pepr.cpus": "CPUs that the process may use, by affinity and quota",
     "pepr.threads": "CPU threads of PyTorch",
     "pepr.cpu_others": "CPUs that other programs kept busy in the busiest attempt, on average",
-    "pepr.cpu_others_of": "CPUs that pepr.cpu_others was counted on: those the process may use",
-    "pepr.machine_cpu_others": "the same on all CPUs of the machine, which its energy is of",
+    "pepr.cpu_others_of": "CPUs on which pepr.cpu_others was counted: those the process may use",
+    "pepr.machine_cpu_others": "the same on all CPUs of the machine, which its energy covers",
     "pepr.ram_gb": "memory of the machine (1e9 bytes)",
     "pepr.os": "operating system",
     "pepr.gpu": "GPU model",
@@ -219,7 +198,7 @@ TAGS: dict[str, str] = {
     "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",
     "pepr.gpu_clocks_mhz": "clocks the GPU is set to and its highest, in MHz",
     "pepr.gpu_mig": "MIG profile of the part of the GPU, or off",
-    "pepr.gpu_nvml": "why the driver told nothing",
+    "pepr.gpu_nvml": "why the driver reported nothing",
     "pepr.gpu_other_processes": "other processes on the GPU, or none",
     "pepr.machine_power_limit_w": "most the whole machine can draw in W, of imported runs",
     "pepr.time_source": "estimated where the training time was not measured as such",
@@ -258,7 +237,7 @@ RESOURCES: dict[str, Resource] = {
 
 ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the energy
 
-# What a machine is, and how much of it a run may use: the columns of their tags.
+# The machine, and how much of it a run may use: the columns of their tags.
 HARDWARE = ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_clocks_mhz")
 
 # What costs must share to add up, or to be forecast one from another.

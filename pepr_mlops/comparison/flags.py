@@ -58,7 +58,7 @@ def _of_runs(
 
 def _of_images(doubt: Doubt) -> Rule:
     code = doubt.code
-    return _of_runs(code, ALWAYS, lambda runs: runs[code].notna(), lambda r: doubt.said(r[code]))
+    return _of_runs(code, ALWAYS, lambda runs: runs[code].notna(), lambda r: doubt.text(r[code]))
 
 
 def _on_busy_cpus(runs: pd.DataFrame) -> pd.Series[bool]:

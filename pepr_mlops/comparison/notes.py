@@ -72,7 +72,7 @@ def _image_notes(used: pd.DataFrame) -> list[str]:
         if len(counts) and not doubt.flagged:
             more = counts.nunique() - 1
             others = f" (other counts: {more})" if more else ""
-            found.append(f"{len(counts)} of {len(used)} runs: {doubt.said(counts.iloc[0])}{others}")
+            found.append(f"{len(counts)} of {len(used)} runs: {doubt.text(counts.iloc[0])}{others}")
     return found
 
 

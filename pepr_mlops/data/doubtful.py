@@ -44,7 +44,7 @@ def _tag(found: Found) -> str:
 
 def in_words(found: Mapping[str, str]) -> list[str]:
     """What the doubts of `doubts` mean."""
-    return [doubt.said(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found]
+    return [doubt.text(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found]
 
 
 def refuse(name: str, found: Mapping[str, str]) -> None:

@@ -47,7 +47,7 @@ def warnings(material: Material) -> list[str]:
             if doubt.flagged and len(counts):
                 found.append(
                     f"DOUBTFUL IMAGES: {len(counts)} of {len(runs)} runs of {name}: "
-                    f"{doubt.said(counts.iloc[0])}; correct the images and train again"
+                    f"{doubt.text(counts.iloc[0])}; correct the images and train again"
                 )
         if row["mixed"]:
             found.append(f"MIXED: {name} compares unlike with unlike, as was allowed")
