@@ -1,4 +1,4 @@
-"""How a command or a job can fail or end early, each a single line a person can act on."""
+"""Why a command or a job fails or ends early: one line that says what to do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pepr_mlops.text import printable, without_password
 class PeprError(Exception):
     """A failure with a message for people: the value, the valid choices and the remedy.
 
-    `reason` is one word for programs; MLflow runs carry it in the tag `pepr.reason`. Passwords of
-    addresses in the message are left out.
+    `reason` is one word for programs, which MLflow runs have in the tag `pepr.reason`. Passwords of
+    addresses are removed from the message.
     """
 
     exit_status = 1
@@ -37,13 +37,13 @@ class WorkFailed(PeprError):
 
 
 class Paused(PeprError):
-    """A job rests after an epoch, as it was asked to, and can be continued from there."""
+    """A job was paused after an epoch, as requested, and can be resumed from there."""
 
     reason = "paused"
 
 
 class Claimed(PeprError):
-    """Another process does this job or has done it; nothing was trained here."""
+    """Another process does or did this job; nothing was trained here."""
 
     reason = "claimed"
 
@@ -51,7 +51,7 @@ class Claimed(PeprError):
 def nearest(value: str, choices: Iterable[str]) -> str:
     """`; did you mean 'a' or 'b'?` for the choices most like `value`, or nothing.
 
-    Capital letters and blanks at the ends make no difference.
+    Case and blanks at the ends are ignored.
     """
     by_key = {choice.strip().casefold(): choice for choice in choices}
     close = difflib.get_close_matches(value.strip().casefold(), list(by_key), n=3, cutoff=0.6)
@@ -59,7 +59,7 @@ def nearest(value: str, choices: Iterable[str]) -> str:
 
 
 def trace() -> str:
-    """The traceback of the error that is being handled, without passwords."""
+    """The traceback of the current error, without passwords."""
     return printable(without_password(traceback.format_exc()), lines=True)
 
 

@@ -1,4 +1,4 @@
-"""A process: who it is, whether it is alive, what it may use, and how it begins and ends."""
+"""Processes: their identity, whether they are alive, what they may use, how they begin and end."""
 
 from __future__ import annotations
 
@@ -19,41 +19,32 @@ from typing import Any
 
 import psutil
 
-_PATIENCE_S = 10.0  # of whoever asks a second time
-_UNPRINTED = 120  # Python's own status where what was printed could not be written
+_PATIENCE_S = 10.0  # after which a second signal goes through
+_UNPRINTED = 120  # Python's own exit status if its output could not be written
 _ends_at_once = False
 _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def this_process() -> str:
-    """This process as `MACHINE PID START`; the start tells it from a later one of the same PID."""
+    """This process as `MACHINE PID START`; a later one of the same PID has another start."""
     return f"{_machine()} {os.getpid()} {_started(os.getpid())}"
 
 
 def allowed_cpus() -> float:
     """CPUs that this process may use at once.
 
-    By its affinity, which taskset and Slurm set, and by the quota of its control groups, which
-    containers have (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1).
+    Limits are its affinity, which taskset and Slurm set, and the quota of its control groups, which
+    containers set (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1).
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quotas = [
-        *(_share(text) for text in _cgroup("cpu", "cpu.max")),
-        *(
-            _share(f"{quota} {period}")
-            for quota, period in zip(
-                _cgroup("cpu", "cpu.cfs_quota_us"),
-                _cgroup("cpu", "cpu.cfs_period_us"),
-                strict=False,
-            )
-        ),
-    ]
-    return min([cpus, *quotas])
+    version_1 = (_cgroup("cpu", f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+    quotas = [*_cgroup("cpu", "cpu.max"), *map(" ".join, zip(*version_1, strict=False))]
+    return min([cpus, *map(_share, quotas)])
 
 
 def allowed_memory() -> int:
-    """Bytes of memory that this process may use: of the machine, or of its control groups."""
+    """Bytes of memory that this process may use: the machine's, or less by its control groups."""
     limits = _cgroup("memory", "memory.max") + _cgroup("memory", "memory.limit_in_bytes")
     total: int = psutil.virtual_memory().total
     return min([total, *map(int, filter(str.isdecimal, limits))])
@@ -68,7 +59,7 @@ def _share(text: str) -> float:
 
 
 def _cgroup(controller: str, name: str) -> list[str]:
-    """What the control groups of this process set, from its own up to the root."""
+    """A setting of the control groups of this process, from its own up to the root."""
     found = []
     with suppress(OSError):  # not Linux
         for line in _OWN_CGROUPS.read_text().splitlines():
@@ -85,8 +76,8 @@ def _cgroup(controller: str, name: str) -> list[str]:
     return found
 
 
-def lives(process: str) -> bool | None:
-    """Whether the process of `this_process` still runs; None for one of another machine."""
+def is_alive(process: str) -> bool | None:
+    """Whether a process, named as by `this_process`, runs; None for one on another machine."""
     machine, pid, started = [*process.split(), "", "", ""][:3]
     if machine != _machine() or not pid.isdecimal():
         return None
@@ -109,7 +100,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process began: in ticks since boot where the kernel says, which no clock moves."""
+    """When a process began: on Linux in ticks since boot, which setting a clock does not change."""
     try:  # proc(5): the 22nd field; the second one, the name, may hold spaces and brackets
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
@@ -118,20 +109,20 @@ def _started(pid: int) -> str:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a signal that asks this process to end wait until the block is through.
+    """Delay signals that end this process until the block is done.
 
-    One that comes when another has waited for seconds goes through: a block may hang. Python runs
-    handlers in the main thread only, so elsewhere there is nothing to do.
+    A second signal after 10 s goes through, since a block may hang. Python runs handlers in the
+    main thread only, so other threads are never interrupted.
     """
     before: dict[int, Any] = {}
-    came: list[int] = []
-    since: list[float] = []
+    delayed: list[int] = []
+    times_s: list[float] = []
 
-    def wait(number: int, frame: FrameType | None) -> None:
-        since.append(time.monotonic())
-        soon = since[-1] - since[0] < _PATIENCE_S
-        if not came or soon or not callable(before[number]):
-            came.append(number)
+    def delay(number: int, frame: FrameType | None) -> None:
+        times_s.append(time.monotonic())
+        soon = times_s[-1] - times_s[0] < _PATIENCE_S
+        if not delayed or soon or not callable(before[number]):
+            delayed.append(number)
         else:
             before[number](number, frame)
 
@@ -140,17 +131,16 @@ def uninterrupted() -> Iterator[None]:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not None:
                 before[number] = signal.getsignal(number)
-    try:  # from here on: one may come between two of the calls
-        for number in before:
-            signal.signal(number, wait)
+    try:  # a signal may come between two of the calls
+        _handle(dict.fromkeys(before, delay))
         yield
     finally:
         try:
             _handle(before)
-        except BaseException:  # of one that came once its own handler was back
+        except BaseException:  # of a signal whose own handler was back already
             _handle(before)
             raise
-        for number in came:
+        for number in delayed:
             signal.raise_signal(number)
 
 
@@ -160,16 +150,16 @@ def _handle(handlers: Mapping[int, Any]) -> None:
 
 
 @contextmanager
-def importing(*beside: Callable[[], object]) -> Iterator[None]:
-    """Import large libraries in less time, and do `beside` in threads meanwhile.
+def importing(*preparations: Callable[[], object]) -> Iterator[None]:
+    """Import large libraries in less time, and run `preparations` in threads.
 
-    No garbage is looked for: modules stay, and looking through what they make again and again
-    takes a fifth of the time. `beside` is for what leaves Python's lock alone and only prepares
-    what is done later in any case: it imports nothing large, or two threads may wait for each
-    other's imports, and its errors are left for later to be told.
+    Garbage is not collected: modules stay, and searching their objects again and again takes a
+    fifth of the time. A preparation releases Python's lock, imports nothing large, since two
+    threads may wait for each other's imports, and does what is done later in any case: its errors
+    are ignored.
     """
-    with ThreadPoolExecutor(max(1, len(beside))) as threads:
-        for prepare in beside:
+    with ThreadPoolExecutor(max(1, len(preparations))) as threads:
+        for prepare in preparations:
             threads.submit(prepare)
         if not gc.isenabled():
             yield
@@ -178,24 +168,23 @@ def importing(*beside: Callable[[], object]) -> Iterator[None]:
         try:
             yield
         finally:
-            if _ends_at_once:  # elsewhere what others made may still become garbage
+            if _ends_at_once:  # elsewhere objects of others may still become garbage
                 gc.freeze()
             gc.enable()
 
 
 def ends_at_once() -> Callable[[int], None]:
-    """Let this process end without taking apart what it has loaded: seconds, with PyTorch.
+    """Let this process end without unloading its modules, which takes seconds with PyTorch.
 
-    Call it before others register what is to be done at the end, which is done all the same. The
-    process then ends with the status that the returned function was given last, and as usual where
-    it was given none.
+    Call it before others register exit handlers, which still run. The process then ends with the
+    last status that was given to the returned function, and as usual if none was given.
     """
     global _ends_at_once
     _ends_at_once = True
-    told: list[int] = []
+    statuses: list[int] = []
 
     def leave() -> None:
-        if not told:
+        if not statuses:
             return
         try:
             for stream in (sys.stdout, sys.stderr):
@@ -205,7 +194,7 @@ def ends_at_once() -> Callable[[int], None]:
             with suppress(OSError):
                 os.write(2, f"{error}\n".encode())
             os._exit(_UNPRINTED)
-        os._exit(told[-1])
+        os._exit(statuses[-1])
 
     atexit.register(leave)
-    return told.append
+    return statuses.append

@@ -1,7 +1,4 @@
-"""Text of people and servers made safe to show, to write and to ask with, and numbers as text.
-
-Pure.
-"""
+"""Text of people and servers made safe to print, store and query; numbers as text. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote, unquote
 
-# Bounds keep the time that a long text takes in proportion to its length.
+# Bounds keep the time proportional to the length of a text.
 _URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]{0,30}://)(?P<rest>\S*)")
 _WHOLE_URI = re.compile(r"(?P<scheme>([A-Za-z][\w+.-]{0,30}://)?)(?P<rest>.*)", re.DOTALL)
 _NAMED = (
@@ -18,8 +15,8 @@ _NAMED = (
 )
 _SECRET, _WHOLE_SECRET = re.compile(rf"{_NAMED}([^&\s]+)"), re.compile(rf"{_NAMED}([^&]+)")
 _HIDDEN = "***"
-_SHORTEST = 4  # characters of a secret that is looked for by itself; less is in many words
-# What steers a terminal, breaks a line or turns the direction of writing, as a set of a pattern.
+_SHORTEST = 4  # characters of a secret that is searched for alone; fewer occur in many words
+# Characters that control a terminal, break a line or change the direction of writing.
 STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff"
 _STEERS = re.compile(f"[{STEERING}\ud800-\udfff]")  # and what cannot be encoded
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -27,30 +24,27 @@ _LONGEST = 80  # bytes of a file's name
 
 
 def without_password(text: str, *known: str) -> str:
-    """The text without what only its owner may know.
-
-    That is user and password of the addresses in it, values called password, token and the like,
-    and the secrets `known`, as of `secrets`.
-    """
+    """The text without secrets: users and passwords of addresses, values called password, token and
+    the like, and those `known`, as returned by `secrets`."""
     for secret in sorted(known, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
-    return _SECRET.sub(rf"\1{_HIDDEN}", _URI.sub(_bare, text))
+    return _SECRET.sub(rf"\1{_HIDDEN}", _URI.sub(_without_user, text))
 
 
 def address(uri: str) -> str:
-    """As `without_password`, of a text that is one address: its password may have blanks, and its
-    scheme be mistyped."""
-    return _WHOLE_SECRET.sub(rf"\1{_HIDDEN}", _WHOLE_URI.sub(_bare, uri, count=1))
+    """As `without_password` for a text that is one address: its password may have blanks and its
+    scheme may be mistyped."""
+    return _WHOLE_SECRET.sub(rf"\1{_HIDDEN}", _WHOLE_URI.sub(_without_user, uri, count=1))
 
 
-def _bare(uri: re.Match[str]) -> str:
-    return uri["scheme"] + _parts(uri["rest"])[1]
+def _without_user(uri: re.Match[str]) -> str:
+    return uri["scheme"] + _split_user(uri["rest"])[1]
 
 
-def _parts(rest: str) -> tuple[str, str]:
-    """User and password of an address without its scheme, and what follows them.
+def _split_user(rest: str) -> tuple[str, str]:
+    """User and password of an address without its scheme, and the rest.
 
-    They may have an @ or / that should have been escaped. The @ of a path ends no user.
+    They may have an @ or / that should have been escaped. An @ in a path ends no user.
     """
     user, at, after = rest.rpartition("@")
     path = rest.startswith("/")  # as in sqlite:///home/me@work/mlflow.db
@@ -59,31 +53,27 @@ def _parts(rest: str) -> tuple[str, str]:
 
 
 def secrets(uri: str, *others: str) -> tuple[str, ...]:
-    """The password of an address, or its user if alone, in the forms errors may quote it in.
-
-    `others` are secrets that go with it.
-    """
-    whole = _WHOLE_URI.fullmatch(uri)
-    assert whole is not None  # it matches any text
-    user, after = _parts(whole["rest"])
+    """The password of an address, or its user if alone, and the secrets `others`, in the forms in
+    which errors may quote them."""
+    matched = _WHOLE_URI.fullmatch(uri)
+    assert matched is not None  # it matches any text
+    user, after = _split_user(matched["rest"])
     name, colon, password = user.partition(":")
     found = {password if colon else name, *others}
     found |= {match[2] for match in _WHOLE_SECRET.finditer(uri)}
     for part in list(found):
         plain = unquote(part)
         found |= {plain, quote(plain, safe=""), repr(plain)[1:-1]}
-        found |= set(re.split("[@/?#:]", part))  # such a one ends the password for some libraries
-    # To a library that takes the first @ for the last, the rest of the password is of the host.
+        found |= set(re.split("[@/?#:]", part))  # for some libraries the password ends here
+    # Libraries that split at the first @ take the rest of the password for a part of the host.
     host = re.split("[/?#:]", after)[0]
     split = {f"{part}@{host}" for part in password.split("@")[1:]}
     return tuple(split | {part for part in found if len(part) >= _SHORTEST})
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""The text with control characters as escapes: `\x1b` for the one that steers terminals.
-
-    With `lines` it keeps its lines and tabs.
-    """
+    r"""The text with control characters as escapes, such as `\x1b`; `lines` keeps line breaks and
+    tabs."""
     return _STEERS.sub(
         lambda c: c[0] if lines and c[0] in "\n\t" else c[0].encode("unicode_escape").decode(),
         text,
@@ -91,7 +81,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def cell(value: Any) -> Any:
-    """A value for a CSV file: no text that a spreadsheet would take for a formula."""
+    """A value for a CSV file, so that a spreadsheet takes no text for a formula."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -99,7 +89,7 @@ def cell(value: Any) -> Any:
 
 
 def file_name(text: str) -> str:
-    """A name for a file, or nothing: letters, digits, `_`, `-` and `.`, which is at no end."""
+    """A name for a file, or nothing: letters, digits, `_`, `-` and, not at the ends, `.`."""
     name = re.sub(r"[^\w.-]+", "_", text).strip("._-")
     return name.encode()[:_LONGEST].decode(errors="ignore").rstrip("._-")
 
@@ -107,19 +97,13 @@ def file_name(text: str) -> str:
 def matches(value: str) -> str:
     """A condition on a text in MLflow's filter language, which has no escape for its own quote.
 
-    A text with a quote in it is searched for with any character in the quote's place; who asks
-    drops what matched by that.
+    In place of a quote any character matches; the caller drops the wrong matches.
     """
-    if "'" not in value:
-        return f"= '{value}'"
-    return f"LIKE '{value.replace(chr(39), '_')}'"
+    return f"LIKE '{value.replace(chr(39), '_')}'" if "'" in value else f"= '{value}'"
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number as a sentence has it: so many significant digits, no exponent below a million.
-
-    Nothing for what is missing.
-    """
+    """A number for a sentence: so many digits, no exponent below 1e15, empty if missing."""
     if value != value:
         return ""
     if value == 0:
@@ -131,7 +115,7 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p value as papers print it, of a test that has none where nothing varies."""
+    """A p value as papers print it; NaN, where nothing varies, is not defined."""
     if p != p:
         return "p not defined"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

@@ -1,4 +1,4 @@
-"""Telling whether a process lives, with real ones."""
+"""Whether a process is alive, what it may use and how it ends, with real processes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pepr_mlops.process import (
     allowed_cpus,
     allowed_memory,
     importing,
-    lives,
+    is_alive,
     this_process,
     uninterrupted,
 )
 
 
 def test_this_process_lives_and_one_of_another_machine_may() -> None:
-    assert lives(this_process()) is True
-    assert lives(f"another-machine {os.getpid()} 1") is None
-    assert lives("") is None
+    assert is_alive(this_process()) is True
+    assert is_alive(f"another-machine {os.getpid()} 1") is None
+    assert is_alive("") is None
 
 
 def _print(code: str) -> list[str]:
@@ -110,18 +110,18 @@ def test_an_ended_process_is_gone_also_before_it_is_waited_for() -> None:
     )
     assert child.stdout is not None
     name = child.stdout.readline().strip()
-    assert lives(name) is True
+    assert is_alive(name) is True
     child.kill()
-    while child.poll() is None and lives(name):
+    while child.poll() is None and is_alive(name):
         pass
-    assert lives(name) is False
+    assert is_alive(name) is False
     child.wait()
-    assert lives(name) is False
+    assert is_alive(name) is False
 
 
 def test_a_later_process_of_the_same_number_is_another() -> None:
     machine, pid, started = this_process().split()
-    assert lives(f"{machine} {pid} {int(started) - 1}") is False
+    assert is_alive(f"{machine} {pid} {int(started) - 1}") is False
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -12,7 +12,7 @@ from typing import Protocol
 import pandas as pd
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.process import lives
+from pepr_mlops.process import is_alive
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.engine import NOTE, TRANSIENT, Engine, Report, Task
@@ -168,7 +168,7 @@ class _Sweep:
         """The jobs as the server has them, after closing the runs that nobody works on."""
         runs = self.ledger.read()
         of_sweep = runs[runs["spec"].isin([s.fingerprint for s in self.specs])]
-        dead = plan.abandoned(of_sweep, time.time(), self.limits.stale_s, lives)
+        dead = plan.abandoned(of_sweep, time.time(), self.limits.stale_s, is_alive)
         if dead:
             self.ledger.close(dead)
             runs = self.ledger.read()

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
-from pepr_mlops.process import importing, lives, this_process
+from pepr_mlops.process import importing, is_alive, this_process
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.ownership import STALE_S
@@ -128,7 +128,7 @@ def _end_with(owner: str) -> None:
         signal.signal(signal.SIGTERM, stop)
 
     def watch() -> None:
-        while lives(owner) is not False and parent in (None, os.getppid()):
+        while is_alive(owner) is not False and parent in (None, os.getppid()):
             time.sleep(_LOOK_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -210,7 +210,7 @@ def _holder(lock: Path) -> tuple[str, float | None]:
     for path in lock.parent.glob(f"{lock.stem}.*.json"):
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # none of ours
             held = json.loads(path.read_text()) if path.is_file() else {}
-            if lives(held["process"]):
+            if is_alive(held["process"]):
                 found.append((float(held["since_s"]), str(held["job"])))
     if not found:
         return "another job", None

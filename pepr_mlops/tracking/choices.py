@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pepr_mlops.process import lives
+from pepr_mlops.process import is_alive
 from pepr_mlops.text import matches
 from pepr_mlops.tracking import ownership
 from pepr_mlops.tracking.claims import claim, experiment_ids
@@ -57,7 +57,7 @@ def choice_of_others(
                 for other in others
                 if _CLAIM in other.data.tags
             ]
-            alive = [c for c in claims if c.lives(time.time(), ownership.STALE_S, lives)]
+            alive = [c for c in claims if c.lives(time.time(), ownership.STALE_S, is_alive)]
             if not wanting and not alive:
                 client.set_tag(run.run_id, _CLAIM, ownership.WANTED)
                 wanting = True

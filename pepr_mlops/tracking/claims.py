@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import Claimed
-from pepr_mlops.process import lives, this_process
+from pepr_mlops.process import is_alive, this_process
 from pepr_mlops.text import matches
 from pepr_mlops.tracking import ownership
 from pepr_mlops.tracking.ownership import Claim
@@ -85,7 +85,7 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
             now_s = time.time()
             claims = _claims(client, job.spec)
             others = [
-                c for c in claims if c.status == "FINISHED" or c.lives(now_s, job.stale_s, lives)
+                c for c in claims if c.status == "FINISHED" or c.lives(now_s, job.stale_s, is_alive)
             ]
             found = ownership.verdict(run_id, others)
             if found == ownership.HELD:
@@ -204,7 +204,9 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
         if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, not yet told
             process, _, ns = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
             claims.append(Claim(run_id, "RUNNING", None, process, int(ns) / 1e9))
-        if any(c.status == "FINISHED" or c.lives(time.time(), job.stale_s, lives) for c in claims):
+        if any(
+            c.status == "FINISHED" or c.lives(time.time(), job.stale_s, is_alive) for c in claims
+        ):
             raise Claimed(f"sweep: run {run_id} does this job or has done it")
         try:
             client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {time.time_ns()}")

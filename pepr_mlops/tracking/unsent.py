@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line
-from pepr_mlops.process import lives
+from pepr_mlops.process import is_alive
 from pepr_mlops.text import address
 from pepr_mlops.tracking import journal as journals
 from pepr_mlops.tracking import ownership
@@ -200,7 +200,7 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
         stale_s = ownership.STALE_S
         if now.heartbeat_s is None:  # of own code, which has none
             now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
-        if not over and ours and now.lives(time.time(), stale_s, lives):
+        if not over and ours and now.lives(time.time(), stale_s, is_alive):
             raise WorkFailed(f"its process may be at work on another machine: {process}")
         left, not_stored = dict(pending), {}
         for number, entry in sorted(pending.items(), key=lambda item: item[1].kind in EXTRAS):

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 
 from pepr_mlops import data, tracking
 from pepr_mlops.errors import Claimed, Paused, WorkFailed, WrongUse
-from pepr_mlops.process import lives, this_process
+from pepr_mlops.process import is_alive, this_process
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.tracking import journal, server
 
@@ -317,7 +317,7 @@ def test_of_several_that_want_a_job_one_does_it(store: str) -> None:
     assert (run.info.run_id, run.info.status) == (done[0], "FINISHED")
     assert run.data.tags["pepr.spec"] == "0123456789abcdef"
     assert run.data.tags["pepr.claim"] == "held"
-    assert lives(run.data.tags["pepr.process"])
+    assert is_alive(run.data.tags["pepr.process"])
     assert abs(int(run.data.tags["pepr.heartbeat"]) / 1000 - time.time()) < 60
 
 
