@@ -1,7 +1,7 @@
-"""Which arithmetic, memory layout and launch is fastest: a trial of some training steps in each.
+"""Chooses the fastest precision, memory layout and launch by a trial of training steps in each.
 
-What is trained in the trial is thrown away, so that the training afterwards is the one that the
-same setting would have been if it had been asked for by name.
+The trial discards what it has trained: the training after it is that of a spec which names the
+chosen setting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import median
@@ -39,19 +39,20 @@ if TYPE_CHECKING:
     from pepr_mlops.train.cuda_graphs import Pool
 
 Setting = tuple[str, ...]  # what each field of TRIED is
-Steps = Callable[[int], float]  # trains so many steps and says how many seconds they took
+Steps = Callable[[int], float]  # trains so many steps and returns the seconds they took
 
-_BLOCK_S = 0.1  # of steps in a row, or the clock and the waiting for the device weigh too much
-_TURNS, _ENOUGH_S = 5, 4.0  # both are reached, ...
+_BLOCK_S = (
+    0.1  # of steps timed together; in less, the clock and the device's latency weigh too much
+)
+_TURNS, _ENOUGH_S = 5, 4.0  # a trial ends when both are reached, ...
 _FEW_TURNS, _TOO_LONG_S = 3, 12.0  # ... or both of these, where steps are long
-_OUT_OF_REACH = 1.5  # times as slow as the fastest: not tried further
-_GAIN = 0.97  # of the first setting's time, for what may be chance below that
+_TOO_SLOW = 1.5  # times the fastest: dropped from later turns
+_GAIN = 0.97  # of the other setting's time; a smaller gain may be chance
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The spec with the fastest setting, and in words what a step took in each and what could not
-    be decided."""
+    """The spec with the fastest setting, and a text with the time of a step in each."""
 
     spec: RunSpec
     report: str
@@ -67,14 +68,22 @@ def settle(
 ) -> RunSpec:
     """The spec with the setting that a trial chooses, which is logged.
 
-    The trial is made once for a model on one kind of `machine` (`device.hardware_text`) in an
-    experiment: other runs use what it chose. What it takes is logged apart from the costs of
-    training, also when it fails.
+    A trial is made once for a model on one kind of `machine` (`device.hardware_text`) in an
+    experiment; other runs use its choice. Its costs are logged apart from those of training, also
+    when it fails.
     """
     names = [name for name in TRIED if getattr(spec, name) == AUTO]
-    found = _chosen_before(spec, names, splits, logged, machine, note)
-    if found is not None:
-        spec = replace(spec, **found)
+    earlier, why = None, "the run is offline"
+    if logged.run_id:
+        try:
+            earlier = tracking.choice_of_others(logged, key(spec, splits, machine), names, note)
+            why = ""
+        except WorkFailed as error:
+            why = str(error)
+    if why:
+        note(f"{spec.model}: tries settings without knowing what other runs chose ({why})")
+    if earlier is not None:
+        spec = replace(spec, **earlier)
         note(f"{spec.model}: {', '.join(words(spec))}, as an earlier run chose")
         return spec
     note(f"{spec.model}: tries which setting is fastest on {recorder.device}")
@@ -82,7 +91,7 @@ def settle(
         with recorder.phase("trial", "trial") as tried:
             trial = fastest(spec, splits, recorder.device.torch_device)
     except BaseException:
-        with suppress(Exception):  # server or device may be gone; the first error is shown
+        with suppress(Exception):  # server or device may be gone: show the first error
             logged.log(recorder.costs.metrics(None, 1.0), 0)
             logged.tag(recorder.closing_tags(failed=True))
         raise
@@ -96,30 +105,10 @@ def settle(
     return trial.spec
 
 
-def _chosen_before(
-    spec: RunSpec,
-    names: Sequence[str],
-    splits: Splits,
-    logged: Run,
-    machine: str,
-    note: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """What another run has chosen for these fields; None where this one has to try."""
-    why = "the run is offline"
-    if logged.run_id:
-        digest = key(spec, splits, machine)
-        try:
-            return tracking.choice_of_others(logged, digest, names, note)
-        except WorkFailed as error:
-            why = str(error)
-    note(f"{spec.model}: tries settings without knowing what other runs chose ({why})")
-    return None
-
-
 def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
-    """Settle what `spec` leaves to a trial: its precision, layout and launch, or some of them.
+    """Choose what `spec` leaves to a trial: its precision, layout and launch, or some of them.
 
-    All settings train on the first images of `splits.train`, in turns, and `chosen` decides. Raises
+    All settings train on the first images of `splits.train` in turns, and `chosen` decides. Raises
     `WrongUse` as `models.build`, and `WorkFailed` as `loop.fit` where no setting can be trained.
     """
     network = models.build(
@@ -130,38 +119,33 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
         pretrained=False,
     )
     images = min(spec.batch_size, len(splits.train))
-    few = replace(
-        splits,
-        train=splits.train.take(np.arange(images)),
-        val=splits.val.take(np.arange(1)),
-        test=splits.test.take(np.arange(1)),
-    )
+    one = np.arange(1)
+    train = splits.train.take(np.arange(images))
+    few = replace(splits, train=train, val=splits.val.take(one), test=splits.test.take(one))
     running: dict[Setting, Steps] = {}
     impossible: dict[Setting, WorkFailed] = {}
-    # Memory of their own for each would leave too little for the others on a small GPU.
+    # With a pool for each setting a small GPU would run out of memory.
     pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
     left = settings(spec, device)
     while left:
-        asked = _with(spec, setting := left.pop(0))
+        candidate = _with(spec, setting := left.pop(0))
         try:
-            running[setting] = _steps(asked, few, copy.deepcopy(network), device, pool)
+            running[setting] = _steps(candidate, few, copy.deepcopy(network), device, pool)
             continue
         except WorkFailed as error:
             impossible[setting] = _bare(error)
         gc.collect()
-        if impossible[setting].reason == "graph_failed":  # in no other setting will it be one
+        if impossible[setting].reason == "graph_failed":  # and in every other setting
             if spec.launch == "graph":
                 break
             kernels = settings(replace(spec, launch="kernels"), device)
             left = [s for s in kernels if s not in running]
-        if pool is not None:  # memory in which a recording broke off takes no other
+        if pool is not None:  # a pool in which a recording failed takes no other
             pool = torch.cuda.graph_pool_handle()
     step_s = compare(running, impossible)
-    found = [
-        *((setting, f"{1000 * median(times):.3g} ms") for setting, times in step_s.items()),
-        *((setting, error.reason) for setting, error in impossible.items()),
-    ]
-    tried = [" ".join([*words(_with(spec, setting)), came_to]) for setting, came_to in found]
+    results = {setting: f"{1000 * median(times):.3g} ms" for setting, times in step_s.items()}
+    results |= {setting: error.reason for setting, error in impossible.items()}
+    tried = [" ".join([*words(_with(spec, setting)), text]) for setting, text in results.items()]
     report = f"{', '.join(tried)} for {images} images"
     setting, noisy = chosen(step_s)
     if noisy:
@@ -171,23 +155,22 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
 
 
 def key(spec: RunSpec, splits: Splits, machine: str) -> str:
-    """What runs must share to train with one choice: a digest of the experiment, the model, the
-    `machine` (`device.hardware_text`) and what else decides how long a step takes."""
+    """A digest of all that decides how long a step takes, the `machine` (`device.hardware_text`)
+    included, and of the experiment: runs that share it train with one choice."""
     settings = ("model", "image_size", "batch_size", "intensities", "deterministic", *TRIED)
     shared = [machine, spec.experiment_name, splits.channels, *(getattr(spec, s) for s in settings)]
     return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
 
 
 def words(spec: RunSpec) -> list[str]:
-    """The setting of a spec as people read it: what jobs did before there was a choice is left
-    out."""
+    """The setting of a spec in words, without values that were fixed before there was a choice."""
     return [value for name in TRIED if (value := getattr(spec, name)) != LATER.get(name)]
 
 
 def settings(spec: RunSpec, device: torch.device) -> list[Setting]:
-    """What there is to try, the plainest first: arithmetic and graphs that the hardware has.
+    """The settings to try that the hardware has, the plainest first.
 
-    Of what can be tried with and without graphs only the plainest is without: a graph is no slower.
+    Where graphs are possible only the plainest setting is also tried without: a graph is no slower.
     """
     graph = device.type == "cuda"
     choices = {
@@ -195,15 +178,13 @@ def settings(spec: RunSpec, device: torch.device) -> list[Setting]:
         "layout": ["contiguous", "channels_last"],
         "launch": ["graph" if graph else "kernels"],
     }
-    asked = {name: getattr(spec, name) for name in TRIED}
-    found = list(itertools.product(*(choices[n] if v == AUTO else [v] for n, v in asked.items())))
+    requested = {name: getattr(spec, name) for name in TRIED}
+    product = itertools.product(*(choices[n] if v == AUTO else [v] for n, v in requested.items()))
+    found: list[Setting] = list(product)
     if graph and spec.launch == AUTO:
-        found.insert(0, _setting(replace(_with(spec, found[0]), launch="kernels")))
+        plainest = replace(_with(spec, found[0]), launch="kernels")
+        found.insert(0, tuple(getattr(plainest, name) for name in TRIED))
     return found
-
-
-def _setting(spec: RunSpec) -> Setting:
-    return tuple(getattr(spec, name) for name in TRIED)
 
 
 def _with(spec: RunSpec, setting: Setting) -> RunSpec:
@@ -212,7 +193,7 @@ def _with(spec: RunSpec, setting: Setting) -> RunSpec:
 
 
 def _precisions(device: torch.device) -> list[str]:
-    """Without instructions of its own a precision is emulated, tens of times as slow."""
+    """Precisions that the device has instructions for: emulated ones are tens of times slower."""
     if device.type == "cuda":
         ampere = torch.cuda.get_device_capability(device) >= (8, 0)
         return ["fp32", "tf32", "bf16"] if ampere else ["fp32", "fp16"]
@@ -229,7 +210,7 @@ def _steps(
     device: torch.device,
     pool: Pool | None,
 ) -> Steps:
-    """Steps on all training images of `splits` at once, warmed up; raises as `loop.fit`."""
+    """Steps on one batch of all training images, warmed up; raises as `loop.fit`."""
     batch = torch.arange(len(splits.train))
     wait = Device(device).synchronize
     training: trainer.Trainer | None = None
@@ -237,10 +218,10 @@ def _steps(
     def steps(n: int) -> float:
         nonlocal training
         with explained(spec, 0):
-            trainer.prepare(spec, device)  # the precision of fp32 operations is the process's
+            trainer.prepare(spec, device)  # fp32 operations have one precision per process
             training = training or trainer.Trainer(spec, splits, network, device, pool)
             started = time.perf_counter()
-            training.steps_of([batch] * n)
+            training.train_on([batch] * n)
             wait()
         return time.perf_counter() - started
 
@@ -249,28 +230,29 @@ def _steps(
 
 
 def _bare(error: WorkFailed) -> WorkFailed:
-    """Without its frames, which would keep what failed in the memory of the device."""
+    """The error without its frames, which would keep tensors in the memory of the device."""
     return WorkFailed(str(error), reason=error.reason)
 
 
 def compare(
     running: dict[Setting, Steps], impossible: dict[Setting, WorkFailed]
 ) -> dict[Setting, list[float]]:
-    """Seconds of a step in each setting, turn by turn; those far behind miss the later turns.
+    """Seconds of a step in each setting, turn by turn; slow ones are dropped from later turns.
 
-    One that cannot go on moves from `running` to `impossible`. Raises its error if none is left.
+    A setting that fails moves from `running` to `impossible`; if all fail, the first error is
+    raised.
     """
     at_once: dict[Setting, int] = {}
     step_s: dict[Setting, list[float]] = {setting: [] for setting in running}
     left = list(running)
     took_s = 0.0
     for turn in itertools.count(1):
-        for setting in left if turn % 2 else left[::-1]:  # a drift weighs on all alike
+        for setting in left if turn % 2 else left[::-1]:  # so that a drift affects all alike
             try:
                 if setting not in at_once:
                     at_once[setting] = max(1, math.ceil(_BLOCK_S / running[setting](1)))
                 block_s = running[setting](at_once[setting])
-            except WorkFailed as error:  # the others have too much of the memory for it
+            except WorkFailed as error:  # the others take too much memory
                 impossible[setting] = _bare(error)
                 del running[setting], step_s[setting]
                 continue
@@ -281,34 +263,27 @@ def compare(
             raise next(iter(impossible.values()))
         if turn >= _FEW_TURNS:
             best_s = min(median(step_s[setting]) for setting in left)
-            left = [s for s in left if median(step_s[s]) <= _OUT_OF_REACH * best_s]
-        if (
-            len(left) == 1
-            or (turn >= _TURNS and took_s >= _ENOUGH_S)
-            or (turn >= _FEW_TURNS and took_s >= _TOO_LONG_S)
-        ):
+            left = [s for s in left if median(step_s[s]) <= _TOO_SLOW * best_s]
+        enough = turn >= _TURNS and took_s >= _ENOUGH_S
+        if enough or len(left) == 1 or (turn >= _FEW_TURNS and took_s >= _TOO_LONG_S):
             return step_s
     raise AssertionError  # counting has no end
 
 
 def chosen(step_s: dict[Setting, list[float]]) -> tuple[Setting, list[Setting]]:
-    """The fastest setting, and those that are too noisy to tell.
+    """The fastest setting, and those too noisy to decide on.
 
-    `step_s` are seconds of a step, turn by turn. A setting takes the place of one before it, and so
-    of the default, which is the first, where it is faster in every turn that both had and by more
-    than 3 % in the median. One that only has such a median may be faster or not.
+    `step_s` are seconds of a step, turn by turn. A setting replaces an earlier one, the first being
+    the default, if it is faster in every turn that both had and by more than 3 % in the median.
+    With such a median alone it is noisy.
     """
+
+    def ratios(setting: Setting, other: Setting) -> list[float]:
+        return [a / b for a, b in zip(step_s[setting], step_s[other], strict=False)]
+
     best, *others = step_s
     for setting in others:
-        if _faster(step_s[setting], step_s[best]) and _always(step_s[setting], step_s[best]):
+        ratio = ratios(setting, best)
+        if median(ratio) < _GAIN and max(ratio) < 1:
             best = setting
-    noisy = [s for s in step_s if s != best and _faster(step_s[s], step_s[best])]
-    return best, noisy
-
-
-def _faster(these: list[float], those: list[float]) -> bool:
-    return median(a / b for a, b in zip(these, those, strict=False)) < _GAIN
-
-
-def _always(these: list[float], those: list[float]) -> bool:
-    return all(a < b for a, b in zip(these, those, strict=False))
+    return best, [s for s in step_s if s != best and median(ratios(s, best)) < _GAIN]

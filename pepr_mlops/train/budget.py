@@ -11,8 +11,8 @@ from pepr_mlops.spec import RunSpec
 
 Pause = Callable[[int, Mapping[str, float]], bool]
 
-# The counters move no more often than the first; a poll took 5 ms on an H200, in which no work was
-# given to it, so that it is taken less often as long as the budget lasts.
+# Shortest interval, of the counters, and longest: a poll takes 5 ms on an H200, in which it gets no
+# work, so polls are rare while much of the budget is left.
 _POLL_ENERGY_S = (0.1, 1.0)
 
 
@@ -27,7 +27,7 @@ class Budget:
         self._next_poll_s = _POLL_ENERGY_S[0]
 
     def crossed(self, epoch: int, step: int, steps: int) -> str | None:
-        """Which budget is used up, and where, or None."""
+        """Which budget is used up and where, or None."""
         limit_s, limit_wh = self._spec.budget_s, self._spec.budget_wh
         if limit_s is None and limit_wh is None:
             return None
@@ -49,11 +49,8 @@ class Budget:
 
 
 def pause_after(until: int | None, left_wh: float | None, recorder: Recorder) -> Pause:
-    """Whether to pause after an epoch: after the epoch `until`, and after the one in which this
-    attempt has taken `left_wh` in all phases.
-
-    The costs of `recorder` so far are those of earlier attempts.
-    """
+    """Whether to pause after an epoch: after epoch `until`, or once this attempt has used `left_wh`
+    in all phases. The costs of `recorder` so far are those of earlier attempts."""
     before_wh = recorder.costs.all_wh()
 
     def pause(epoch: int, metrics: Mapping[str, float]) -> bool:

@@ -1,4 +1,4 @@
-"""Failures of a training in words a person can act on."""
+"""Errors of a training, translated to what happened and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.spec import RunSpec
 
-# Of torch on a CPU; of the CUDA driver, where others have the memory; of cuBLAS and cuDNN.
+# Errors of torch on a CPU, of the CUDA driver if others use the memory, of cuBLAS and cuDNN.
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
@@ -29,14 +29,14 @@ def explained(spec: RunSpec, epoch: int) -> Iterator[None]:
 def _translated(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
     """The failure to show instead of an error, or None."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
     ):
         return WorkFailed(
             f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
             f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
-            f"{max(0, epoch - 1)} epochs were completed; ask for less of either or for a bf16 "
-            f"run, {'launch kernels, ' if spec.launch == 'graph' else ''}or take a device that is "
-            "larger or that nobody else uses",
+            f"{max(0, epoch - 1)} epochs were completed; reduce either, use bf16"
+            f"{' or launch=kernels' if spec.launch == 'graph' else ''}, or choose a device with "
+            "more free memory",
             reason="out_of_memory",
         )
     if isinstance(error, RuntimeError) and "deterministic" in str(error):

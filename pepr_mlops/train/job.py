@@ -25,7 +25,7 @@ from pepr_mlops.names import memory_metric
 from pepr_mlops.process import importing
 from pepr_mlops.spec import TRIED, Job, RunSpec
 from pepr_mlops.tracking.ownership import STALE_S
-from pepr_mlops.train.progress import where_watched
+from pepr_mlops.train.progress import Silent, where_watched
 
 if TYPE_CHECKING:
     import torch
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from pepr_mlops.train.budget import Pause
     from pepr_mlops.train.loop import Result
     from pepr_mlops.train.resume import Resumption
-    from pepr_mlops.train.trainer import Progress
+
+
+_PERFORMANCE = "test/accuracy"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: where it is logged, its result, how its energy is known, and what makes its
-    numbers doubtful."""
+    """A finished job: its run, its result, the source of its energy, cautions about its numbers."""
 
     run: Run
     result: Result
@@ -55,7 +56,7 @@ def run(
     spec: RunSpec,
     *,
     tracking_uri: str | None = None,
-    progress: Callable[[RunSpec, str], Progress] = where_watched,
+    progress: Callable[[RunSpec, str], Silent] = where_watched,
     checkpoints: Path | None = None,
     exclusive: bool = False,
     host_is_shared: bool = False,
@@ -67,19 +68,19 @@ def run(
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
 
-    On a terminal and in a notebook it shows its progress, elsewhere nothing; `progress.Printed` as
-    `progress` shows it everywhere, `progress.Silent` nowhere.
+    Progress is shown on a terminal and in a notebook; with `progress.Printed` as `progress` always,
+    with `progress.Silent` never.
 
-    With a folder `checkpoints` the training is saved there after every epoch; one of the same spec
-    that was interrupted on the same kind of hardware resumes in its own run, and its costs are
-    those of all attempts. `until` and `left_wh` pause it, as `budget.pause_after`, with `Paused`.
+    With a folder `checkpoints` the training is saved there after every epoch; an interrupted one of
+    the same spec on the same kind of hardware resumes in its own run, with the costs of all
+    attempts. `until` and `left_wh` pause it as `budget.pause_after`, by raising `Paused`.
     `exclusive` and `stale_s` are those of `tracking.Attempt`, `host_is_shared` of `Recorder.open`.
     With `offline` no tracking server is contacted, and `pepr sync` sends the run later. With
     `strict` doubtful images are refused (`data.doubts`).
 
-    The run is the one `mlflow run` has begun or a new one, see `tracking.start`. Raises `WrongUse`
-    before a run exists for what is known to be impossible, and `WorkFailed`, or `WrongUse` for
-    what data and weights only show when they are read, after marking the run FAILED.
+    The run is the one that `mlflow run` has begun or a new one, see `tracking.start`. Raises
+    `WrongUse` before a run exists for what is known to be impossible. After marking the run FAILED
+    it raises `WorkFailed`, or `WrongUse` for faults of data and weights that show when read.
 
     >>> from pepr_mlops import RunSpec, run
     >>> tiny = {"image_size": 32, "epochs": 1, "fraction": 0.1, "pretrained": False}
@@ -92,12 +93,12 @@ def run(
     from pepr_mlops import data, tracking
 
     started = time.perf_counter()
-    data.check_name(spec.dataset)  # a typo is reported before anything is waited for
-    in_threads: list[Callable[[], object]] = [load_torch]
+    data.check_name(spec.dataset)  # a typo is reported before any wait
+    preparations: list[Callable[[], object]] = [load_torch]
     if gpu_count() == 0:
-        in_threads += prefetch(spec.energy)
-    with importing(*in_threads):
-        if not offline:  # before PyTorch is imported, which takes seconds
+        preparations += prefetch(spec.energy)
+    with importing(*preparations):
+        if not offline:  # before the seconds of importing PyTorch
             tracking.reach(tracking_uri)
         from pepr_mlops.train.budget import pause_after
         from pepr_mlops.train.resume import Resumption
@@ -105,7 +106,7 @@ def run(
         recorder = _open(spec, host_is_shared)
     job = spec if isinstance(spec, Job) else data.identify(spec)
     shown = progress(spec, recorder.source)
-    opening = _opening_tags(spec, recorder)
+    opening = recorder.opening_tags(spec.experiment_name, _PERFORMANCE)
     if recorder.device.kind == "cpu" and (caution := thread_caution(opening)):
         shown.note(caution)
     resumption = Resumption.find(job, checkpoints, opening, recorder, tracking_uri, shown.note)
@@ -126,13 +127,13 @@ def probe(
     spec: RunSpec,
     *,
     tracking_uri: str | None = None,
-    progress: Callable[[RunSpec, str], Progress] = where_watched,
+    progress: Callable[[RunSpec, str], Silent] = where_watched,
     host_is_shared: bool = False,
 ) -> None:
-    """Train a few steps and log what they cost and what all of `spec` would, as `loop.probe`.
+    """Train a few steps and log their cost and a forecast for all of `spec`, as `loop.probe`.
 
-    The run is KILLED with the reason `probed`, since it is no training. Arguments and errors are
-    those of `run`; nothing of `spec` may be left to a trial.
+    The run ends as KILLED with the reason `probed`. Arguments and errors are those of `run`; `spec`
+    must leave no setting to a trial.
     """
     with importing():
         recorder = _open(spec, host_is_shared)
@@ -140,7 +141,7 @@ def probe(
     from pepr_mlops.train import loop, trainer
 
     job = spec if isinstance(spec, Job) else data.identify(spec)
-    opening = _opening_tags(spec, recorder)
+    opening = recorder.opening_tags(spec.experiment_name, _PERFORMANCE)
     attempt = tracking.Attempt(job.fingerprint, probe=True)
     with (
         suppress(Paused),
@@ -169,7 +170,7 @@ class _Training:
     job: Job
     recorder: Recorder
     logged: Run
-    shown: Progress
+    shown: Silent
     opening: Mapping[str, str]
     resumption: Resumption
 
@@ -197,7 +198,7 @@ class _Training:
                 pause=pause,
             )
         except BaseException:
-            with suppress(Exception):  # server or device may be gone; the first error is shown
+            with suppress(Exception):  # server or device may be gone: show the first error
                 logged.tag(recorder.closing_tags(failed=True))
             raise
         closing = recorder.closing_tags()
@@ -216,7 +217,7 @@ class _Training:
         )
 
     def _doubts(self, splits: Splits, strict: bool) -> list[str]:
-        """What is doubtful about the images, in words, which are shown before the training."""
+        """Show what is doubtful about the images before the training; the same as a list."""
         from pepr_mlops import data
 
         for text in splits.notes:
@@ -231,14 +232,14 @@ class _Training:
         return cautions
 
     def _set_up(self, splits: Splits) -> torch.nn.Module:
-        """The device is opened, the setting chosen, and the network built."""
+        """Open the device, choose the setting and build the network."""
         from pepr_mlops.train import autotune, trainer
 
         recorder, device = self.recorder, self.recorder.device.torch_device
         trainer.open_device(self.spec, device)
         self.logged.tag(idle_tags(recorder.meter, required=self.spec.energy == "measured"))
         saved = self.resumption.saved
-        if saved is not None:  # the setting it was begun with, whatever would be faster now
+        if saved is not None:  # the setting it was begun with, even if another would be faster
             begun = {name: saved.state[name] for name in TRIED if name in saved.state}
             self.spec = replace(self.spec, **begun)
         elif self.spec.untried:
@@ -259,7 +260,7 @@ class _Training:
 
 
 def _open(spec: RunSpec, host_is_shared: bool) -> Recorder:
-    """The recorder of the device, or `WrongUse` for what cannot be carried out."""
+    """The recorder of the device. Raises `WrongUse` for a spec that cannot be carried out."""
     from pepr_mlops import data
     from pepr_mlops.train import models, trainer
 
@@ -271,12 +272,8 @@ def _open(spec: RunSpec, host_is_shared: bool) -> Recorder:
     recorder = Recorder.open(spec, device, host_is_shared=host_is_shared)
     if spec.budget_wh is not None and not recorder.meter.sources:
         why = "; ".join(f"{part}: {note}" for part, note in recorder.meter.notes.items())
-        raise WrongUse(f"budget_wh: no energy is known here ({why}); use budget_s")
+        raise WrongUse(f"budget_wh: this machine's energy is not known ({why}); use budget_s")
     return recorder
-
-
-def _opening_tags(spec: RunSpec, recorder: Recorder) -> dict[str, str]:
-    return recorder.opening_tags(spec.experiment_name, "test/accuracy")
 
 
 def _name(spec: RunSpec) -> str:
@@ -284,7 +281,7 @@ def _name(spec: RunSpec) -> str:
 
 
 def _describe(logged: Run, job: Job, opening: Mapping[str, str], recorder: Recorder) -> None:
-    """What is known before anything is loaded."""
+    """Log what is known before any data is loaded."""
     logged.params(job.as_params())
     logged.spec(job.values())
     energy = {"mlflow.note.content": f"Energy: {recorder.source} ({recorder.meter.method})"}
@@ -315,7 +312,7 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
 
 
 def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
-    """What no metric holds: why it stopped early, and the predictions on the test set."""
+    """Log what no metric has: why it stopped early, and the predictions on the test set."""
     from pepr_mlops.train.confusion import picture, table
     from pepr_mlops.train.metrics import confusion
 

@@ -25,12 +25,13 @@ from pepr_mlops.train.budget import Pause
 from pepr_mlops.train.checkpoint import Checkpoint, Saved
 from pepr_mlops.train.failures import explained
 from pepr_mlops.train.metrics import Floats, Ints
-from pepr_mlops.train.trainer import Evaluation, Progress, Trainer
+from pepr_mlops.train.progress import Silent
+from pepr_mlops.train.trainer import Evaluation, Trainer
 
 Log = Callable[[Mapping[str, float], int], None]
 
 _PROBE_STEPS = 10
-_PROBE_S = 3.0  # or counters that move ten times a second are off by more than a few per cent
+_PROBE_S = 3.0  # over less, counters that move ten times a second are off by over 3 %
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Result:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """One epoch that is over. `steady` is what training would cost without its warm-up, if known;
-    `tested_s` is the test's share of the time of evaluation."""
+    """An epoch that is over. `steady` is its cost without warm-up, if known; `tested_s` the part of
+    the evaluation that the test took."""
 
     loss: float
     images: int
@@ -65,7 +66,9 @@ class _Epoch:
         return {
             "train/loss": self.loss,
             "time/images_per_s": self.images / self.trained.time_s,
-            **{f"{part}/{k}": v for part, of in parts.items() for k, v in of.scores.items()},
+            **{
+                f"{part}/{k}": v for part, scored in parts.items() for k, v in scored.scores.items()
+            },
         }
 
 
@@ -75,7 +78,7 @@ def fit(
     network: torch.nn.Module,
     recorder: Recorder,
     log: Log,
-    progress: Progress,
+    progress: Silent,
     started: float,
     *,
     checkpoint: Checkpoint | None = None,
@@ -84,14 +87,12 @@ def fit(
 ) -> Result:
     """Train `network` on `splits.train` with Adam and evaluate on `val` and `test` every epoch.
 
-    `log` is given the metrics after each epoch and its number, from 1; `started` is when the set-up
-    began, on `time.perf_counter`. The training is saved in `checkpoint` after each epoch and
-    resumes from `saved`, whose costs `recorder` already has; on a CPU with deterministic operations
-    the numbers are those of one that was never interrupted. The clock stops while it is saved.
-    Where `pause` is true after an epoch that is not the last, `Paused` is raised.
-
-    Raises `WorkFailed` on a non-finite loss and when memory runs out; what the unfinished epoch
-    took is logged before.
+    `log` takes the metrics after each epoch and its number, from 1; `started` is the time of
+    `time.perf_counter` at which the set-up began. The training is saved in `checkpoint` after each
+    epoch, while the clock stops, and resumes from `saved`, whose costs `recorder` already has; on a
+    CPU with deterministic operations the numbers are those of an uninterrupted training. Raises
+    `Paused` if `pause` is true after an epoch that is not the last, and `WorkFailed` on a
+    non-finite loss and when memory runs out, after it has logged the costs of the unfinished epoch.
     """
     with explained(spec, 0):
         trainer = Trainer(spec, splits, network, recorder.device.torch_device)
@@ -110,11 +111,11 @@ def fit(
             with explained(spec, number):
                 epoch = training.work(number)
         except BaseException:
-            with suppress(Exception):  # the device may be gone; the first error is the one to show
+            with suppress(Exception):  # the device may be gone: show the first error
                 training.save_costs()
                 log(recorder.metrics(), number)
             raise
-        with uninterrupted():  # an epoch that is over is saved and logged, whatever happens
+        with uninterrupted():  # a full epoch is saved and logged, whatever happens
             metrics, forecasts = training.record(number, epoch)
         progress.end_epoch(metrics | forecasts)
         if epoch.stopped is not None or number == spec.epochs:
@@ -127,13 +128,13 @@ def fit(
 
 @dataclass
 class _Training:
-    """What happens in each epoch. `best` are the test scores after the epoch of the highest
-    validation accuracy so far, which is in it as `val`; `once` is logged with the first epoch."""
+    """The work of each epoch. `best` has the highest validation accuracy so far as `val`, and the
+    test scores after its epoch; `once` is logged with the first epoch."""
 
     trainer: Trainer
     recorder: Recorder
     log: Log
-    progress: Progress
+    progress: Silent
     checkpoint: Checkpoint | None
     forecast: Forecast
     best: dict[str, float] = field(default_factory=dict)
@@ -156,12 +157,12 @@ class _Training:
         )
 
     def record(self, number: int, epoch: _Epoch) -> tuple[dict[str, float], dict[str, float]]:
-        """Save and log an epoch that is over; its metrics, and forecasts of all epochs."""
+        """Save and log an epoch; its metrics, and forecasts of all epochs."""
         forecasts = self._forecasts(number, epoch)
         metrics = epoch.scores() | self._best(epoch) | self.once
         metrics |= {PERFORMANCE: epoch.test.scores["accuracy"], **self.recorder.metrics()}
         self.once = {}
-        if number == 1:  # the only forecast that is logged, to be compared with the costs
+        if number == 1:  # the only forecast that is logged, for comparison with the costs
             metrics |= forecasts
         if self.trainer.resident_bytes is not None:
             metrics["memory/data_gb"] = self.trainer.resident_bytes / 1e9
@@ -169,10 +170,10 @@ class _Training:
             state = {**self.trainer.state(), "best": self.best}
             try:
                 self.checkpoint.save(number, state, metrics, self.recorder.state())
-            except OSError as error:  # it is the next attempt's loss, not this one's
+            except OSError as error:  # only a next attempt would need it
                 self.progress.note(
-                    f"checkpoint: epoch {number} is not saved ({one_line(error)}); if interrupted "
-                    "now, the training would resume from an earlier one if there is one"
+                    f"checkpoint: epoch {number} was not saved ({one_line(error)}); if interrupted "
+                    "now, the training would resume from the last epoch that was saved, if any"
                 )
         self.log(metrics, number)
         return metrics, forecasts
@@ -190,11 +191,11 @@ class _Training:
         return {name: value for name, value in self.best.items() if name != "val"}
 
     def _forecasts(self, number: int, epoch: _Epoch) -> dict[str, float]:
-        """The costs of all epochs, once this one is added; nothing of a training that stopped."""
+        """The costs of all epochs after this one; none once the training has stopped."""
         if epoch.stopped is not None:
             return {}
         evaluated_s = epoch.evaluated.time_s
-        if self.forecast.empty:  # validating came first and had the warm-up
+        if self.forecast.empty:  # validation came first and included the warm-up
             evaluated_s = epoch.tested_s * (1 + len(self.trainer.val) / len(self.trainer.test))
         self.forecast.add(window_cost(epoch.trained, epoch.steady), evaluated_s)
         return self.forecast.metrics(number, self.recorder.costs)
@@ -205,13 +206,13 @@ def probe(
     splits: Splits,
     network: torch.nn.Module,
     recorder: Recorder,
-    progress: Progress,
+    progress: Silent,
 ) -> tuple[dict[str, float], str]:
     """Train a few steps and forecast what all epochs would cost.
 
-    A few steps more come first and are left out of the forecast: libraries choose their
-    algorithms in them. Returns what the steps cost, by the names of `names.METRICS`, with the
-    forecasts, and the steps in words. Raises `WorkFailed` as `fit`.
+    The forecast leaves out the first steps, in which libraries choose their algorithms. Returns
+    the costs of all steps and the forecasts, by the names of `names.METRICS`, and the steps in
+    words. Raises `WorkFailed` as `fit`.
     """
     with explained(spec, 0):
         trainer = Trainer(spec, splits, network, recorder.device.torch_device)
@@ -219,11 +220,11 @@ def probe(
         progress.start_epoch(1, len(order))
         batches = itertools.cycle(order)  # an epoch may be too short to read its energy
         with recorder.phase("train", "warm-up"):
-            trainer.steps_of(list(itertools.islice(batches, WARM_STEPS)))
+            trainer.train_on(list(itertools.islice(batches, WARM_STEPS)))
         with recorder.phase("train", "probe") as probed:
             images = steps = 0
             for batch in batches:
-                images += trainer.steps_of([batch])
+                images += trainer.train_on([batch])
                 steps += 1
                 if steps >= _PROBE_STEPS and recorder.meter.elapsed_s() >= _PROBE_S:
                     break

@@ -1,6 +1,6 @@
 """Performance of a set of predictions: accuracy, balanced accuracy, macro F1, AUC.
 
-Counted here, since importing scikit-learn takes every job a second; a test compares the two.
+Computed here, since importing scikit-learn would cost every job a second; a test compares both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The measurement of a training job around anyone's own training code, in any framework."""
+"""Measures training code of your own, in any framework, as `pepr train` measures its jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pepr_mlops.tracking import Run
 
 
 class Measured:
-    """Handed out by `measure`: say when an epoch ends and what is evaluation."""
+    """Returned by `measure`: report when an epoch ends and what is evaluation."""
 
     def __init__(self, run: Run, recorder: Recorder, setup_s: float) -> None:
         self.run_id = run.run_id
@@ -30,10 +30,10 @@ class Measured:
         recorder.begin_window("train")
 
     def epoch(self, performance: float, metrics: Mapping[str, float] | None = None) -> None:
-        """End an epoch and log its costs so far with `performance`, P of PePR, from 0 to 1.
+        """End an epoch and log the costs so far with `performance`, P of PePR, from 0 to 1.
 
-        `metrics` are more numbers by name, such as {"val/dice": 0.8}. Everything since the epoch
-        before counts as training, but for what was inside `evaluation`.
+        `metrics` are more numbers by name, such as {"val/dice": 0.8}. Everything since the last
+        epoch counts as training, except what was inside `evaluation`.
         """
         own = {**(metrics or {}), PERFORMANCE: float(performance)}
         for name, value in own.items():
@@ -49,7 +49,7 @@ class Measured:
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """What runs inside counts as evaluation and not as training."""
+        """Code inside counts as evaluation, not as training."""
         self._close("train")
         self._recorder.begin_window("eval")
         try:
@@ -67,8 +67,7 @@ class Measured:
         self._once = {}
 
     def _finish(self, failed: bool) -> None:
-        """What follows the last epoch is no training and is not counted, unless no epoch was ever
-        ended or the code failed: then it is all there is."""
+        """Code after the last epoch is not counted, unless the code failed or ended no epoch."""
         if failed or self._epoch == 0:
             self._close("train")
             self._log({})
@@ -92,18 +91,18 @@ def measure(
 ) -> Iterator[Measured]:
     """Measure the training code inside the `with` and log it as `pepr train` logs its own.
 
-    It goes to the active MLflow run, which stays open, or to a new run of the MLflow experiment
-    that was set or else of `experiment`, and is active meanwhile. `experiment` is the name the
-    run is compared under in either case. `model` and `params` become parameters: name the
-    fields of RunSpec that apply (dataset, image_size, batch_size, precision, epochs, …), since
-    runs are compared where those agree. `data` is the file or folder of the data set, by whose
-    content it is known; without it by its name. `performance` names what P is, such as `test/dice`.
-    `energy`, `country`, `carbon_intensity` and `pue` are RunSpec's. At the end it warns of what
-    disturbed it.
+    It logs to the active MLflow run, which stays open, or to a new run, active inside the `with`,
+    of the MLflow experiment that was set or else of `experiment`. Either way the run is compared
+    under the name `experiment`. `model` and `params` become parameters: name the fields of RunSpec
+    that apply (dataset, image_size, batch_size, precision, epochs, …), since only runs that agree
+    in them are compared. `data` is the file or folder of the data set, identified by its content;
+    without it the data set is identified by its name. `performance` names what P is, such as
+    `test/dice`. `energy`, `country`, `carbon_intensity` and `pue` are RunSpec's. At the end it
+    warns of what disturbed the measurement.
 
-    One device is measured, `device` (torch's first GPU by default), and the whole of it. Work of
-    PyTorch is waited for; with another framework block until it is done before `epoch` and
-    `evaluation`. Raises `WrongUse` as `pepr_mlops.run` does.
+    It measures all of one device, `device` (torch's first GPU by default). It waits for PyTorch's
+    work; with another framework, block until the work is done before `epoch` and `evaluation`.
+    Raises `WrongUse` as `pepr_mlops.run`.
 
     >>> from pepr_mlops import load_runs, measure
     >>> right, seen = [5, 8, 9], 10
@@ -120,7 +119,7 @@ def measure(
     from pepr_mlops.data.digest import of_tree
 
     started = time.perf_counter()
-    spec = RunSpec(  # so that the same values are refused in the same words
+    spec = RunSpec(  # which checks the values
         device=device, energy=energy, country=country, carbon_intensity=carbon_intensity, pue=pue
     )
     recorder = Recorder.open(spec, Device.resolve(device))
@@ -135,22 +134,22 @@ def measure(
         try:
             yield measured
         except BaseException:
-            with suppress(Exception):  # server or device may be gone; the first error is shown
+            with suppress(Exception):  # server or device may be gone: show the first error
                 measured._finish(failed=True)
                 run.tag(recorder.closing_tags(failed=True))
             raise
         measured._finish(failed=False)
-        closing = {**recorder.closing_tags(), **_as_it_was(recorder)}
+        closing = {**recorder.closing_tags(), **_tags_of_the_code(recorder)}
         run.tag(closing)
     for caution in cautions({**opening, **closing}):
         warnings.warn(f"{experiment}, {model}: {caution}", stacklevel=3)
 
 
-def _as_it_was(recorder: Recorder) -> dict[str, str]:
-    """Tags of what only the code that was measured has decided."""
+def _tags_of_the_code(recorder: Recorder) -> dict[str, str]:
+    """Tags that depend on the code that was measured."""
     import torch
 
     found = {"pepr.threads": str(torch.get_num_threads())}
     if memory_metric(recorder.device.kind) not in recorder.metrics():
-        found["pepr.memory"] = "memory/device_used_gb"  # not torch did the work
+        found["pepr.memory"] = "memory/device_used_gb"  # torch did not do the work
     return found

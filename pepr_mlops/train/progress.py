@@ -1,5 +1,4 @@
-"""How far training is, on standard error: a bar on a terminal or in a notebook, and a line per
-epoch."""
+"""How far training is, on standard error: a bar where someone watches, and a line per epoch."""
 
 from __future__ import annotations
 
@@ -12,23 +11,36 @@ from pepr_mlops.spec import RunSpec
 from pepr_mlops.text import printable
 
 
-class Printed:
-    """Shows epoch, loss, images/s, training energy so far and, from the first epoch on, what the
-    training of all epochs will take and how long that lasts with evaluation.
+class Silent:
+    """Shows nothing. `Printed` and progress of your own have its methods.
 
-    `source` says how the energy is known and goes where the energy goes.
+    `source` says how the energy is known.
     """
 
     def __init__(self, spec: RunSpec, source: str) -> None:
         self._spec, self._source = spec, source
-        self._epoch = 0
-        self._cost = ""  # of the epochs before
-        self._bar: Any = None
-        self._done = 0
+
+    def note(self, text: str) -> None: ...
+
+    def start_epoch(self, epoch: int, steps: int) -> None: ...
+
+    def step(self, done: int, loss: float, images_per_s: float) -> None: ...
+
+    def end_epoch(self, metrics: Mapping[str, float]) -> None:
+        """`metrics` are those of the epoch, with a forecast of all epochs unless it is the last."""
+
+
+class Printed(Silent):
+    """Shows epoch, loss, images/s, training energy so far and, after the first epoch, a forecast of
+    the energy and time of all epochs."""
+
+    _epoch = _done = 0
+    _cost = ""  # of the epochs before
+    _bar: Any = None
 
     def note(self, text: str) -> None:
-        with suppress(OSError):  # who reads it has left, or the log's disk is full: train on
-            # In one piece, since another thread may have something to say as well.
+        with suppress(OSError):  # the reader is gone or the disk is full: train on
+            # One write, since another thread may print as well.
             print(f"{printable(text)}\n", end="", file=sys.stderr, flush=True)
 
     def start_epoch(self, epoch: int, steps: int) -> None:
@@ -68,22 +80,8 @@ class Printed:
         )
 
 
-class Silent:
-    """Shows nothing."""
-
-    def __init__(self, spec: RunSpec, source: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def start_epoch(self, epoch: int, steps: int) -> None: ...
-
-    def step(self, done: int, loss: float, images_per_s: float) -> None: ...
-
-    def end_epoch(self, metrics: Mapping[str, float]) -> None: ...
-
-
-def where_watched(spec: RunSpec, source: str) -> Printed | Silent:
-    """`Printed` on a terminal and in a notebook, else `Silent`: scripts and tests say nothing."""
+def where_watched(spec: RunSpec, source: str) -> Silent:
+    """`Printed` on a terminal and in a notebook, else `Silent`, as in scripts and tests."""
     return Printed(spec, source) if _watched() else Silent(spec, source)
 
 
@@ -97,12 +95,12 @@ def _watched() -> bool:
 
 
 def energy_text(energy_wh: float | None, source: str) -> str:
-    """Energy with how it is known: never a number without its source."""
+    """Energy and its source: never a number without it."""
     return "not known" if energy_wh is None else f"{energy_wh:.4g} Wh ({source})"
 
 
 def seconds_text(seconds: float) -> str:
-    """Seconds, minutes or hours, as people say them."""
+    """In seconds, minutes or hours, whichever reads best."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     if seconds < 7200:

@@ -1,4 +1,4 @@
-"""Whether a job resumes an interrupted training, and what it must know of it."""
+"""Whether a job resumes an interrupted training, and from what."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ class Resumption:
         tracking_uri: str | None,
         note: Callable[[str], None],
     ) -> Resumption:
-        """Look into the folder `checkpoints`; `recorder` continues from the costs found there.
+        """Read the folder `checkpoints`; `recorder` continues from the costs saved there.
 
-        A training of other hardware, with other sensors or on another server is not resumed: costs
-        of two machines do not add up to one of either. Raises `WrongUse` for a folder that cannot
-        be written.
+        A training on other hardware, with other sensors or on another server is not resumed, since
+        their costs do not add up. Raises `WrongUse` for a folder that cannot be written.
         """
         machine = _machine(opening)
         if checkpoints is None:
@@ -62,7 +61,11 @@ class Resumption:
                         "saved"
                     )
             else:
-                _check(saved, machine, tracking_uri)
+                if saved.hardware != machine:
+                    raise ValueError(f"it was begun on {saved.hardware}")
+                with impatient():
+                    if not tracking.knows(saved.run_id, tracking_uri):
+                        raise ValueError(f"the tracking server has no run {saved.run_id}")
                 recorder.resume(saved.recorded)
         except ValueError as error:
             note(f"starts again: the checkpoint cannot be resumed ({one_line(error)})")
@@ -70,20 +73,22 @@ class Resumption:
         return cls(job, folder, machine, saved)
 
     def checkpoint(self, run: tracking.Run, recorder: Recorder) -> Checkpoint | None:
-        """Where this attempt is saved, once it has logged what the earlier ones left."""
+        """Where this attempt is saved; logs first what earlier attempts could not."""
         if self.folder is None:
             return None
         checkpoint = Checkpoint(self.folder, run.run_id, self.machine, self.job.earlier_fingerprint)
         if self.saved is not None:
             run.tag(_unmeasured(self.saved, run.earlier))
-            if not run.has(PERFORMANCE, self.saved.epoch):  # it ended between saving and logging
+            if not run.has(
+                PERFORMANCE, self.saved.epoch
+            ):  # the attempt ended between saving and logging
                 run.log(self.saved.metrics, self.saved.epoch)
             try:
                 checkpoint.costs(recorder.state(), clean=False)
-            except OSError as error:  # else the costs of this attempt could be lost unseen
+            except OSError as error:  # else the costs of this attempt could be lost unnoticed
                 raise WorkFailed(
-                    f"checkpoints: {self.folder} cannot be written ({error.strerror}); make room "
-                    "there"
+                    f"checkpoints: {self.folder} cannot be written ({error.strerror}); free "
+                    "space there"
                 ) from error
         return checkpoint
 
@@ -114,18 +119,10 @@ def _machine(opening: Mapping[str, str]) -> str:
     return hardware_text(opening) + (f", energy of {', '.join(models)}" if models else "")
 
 
-def _check(saved: Saved, machine: str, tracking_uri: str | None) -> None:
-    if saved.hardware != machine:
-        raise ValueError(f"it was begun on {saved.hardware}")
-    with impatient():
-        if not tracking.knows(saved.run_id, tracking_uri):
-            raise ValueError(f"the tracking server has no run {saved.run_id}")
-
-
 def _unmeasured(saved: Saved, earlier: Mapping[str, str]) -> dict[str, str]:
-    """The tag for the time, at most, that interrupted attempts worked without a record."""
-    before = float(earlier.get("pepr.unmeasured_s", 0))
+    """The tag for the most time that interrupted attempts may have worked without a record."""
     if saved.clean:
         return {}
+    before = float(earlier.get("pepr.unmeasured_s", 0))
     silent = int(earlier.get("pepr.heartbeat", 0)) / 1000 - saved.at_s
     return {"pepr.unmeasured_s": f"{before + max(0.0, silent) + HEARTBEAT_S:.1f}"}

@@ -1,6 +1,6 @@
 """One network on one device: steps of training, and evaluation.
 
-Nothing waits for the device inside an epoch, except twice a second to check the losses.
+Inside an epoch nothing waits for the device, except for the check of the losses twice a second.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,12 +20,13 @@ from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.names import MULTI_LABEL, Task
-from pepr_mlops.spec import RunSpec
+from pepr_mlops.names import MULTI_LABEL
+from pepr_mlops.spec import TRIED, RunSpec
 from pepr_mlops.train.budget import Budget
 from pepr_mlops.train.cuda_graphs import Graphs
 from pepr_mlops.train.failures import explained
 from pepr_mlops.train.metrics import Floats, Ints, scores
+from pepr_mlops.train.progress import Silent
 
 if TYPE_CHECKING:
     from pepr_mlops.train.cuda_graphs import Pool
@@ -34,37 +35,20 @@ _CHECK_EVERY_S = 0.5
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Progress(Protocol):
-    """Shows how far training is."""
-
-    def note(self, text: str) -> None: ...
-
-    def start_epoch(self, epoch: int, steps: int) -> None: ...
-
-    def step(self, done: int, loss: float, images_per_s: float) -> None: ...
-
-    def end_epoch(self, metrics: Mapping[str, float]) -> None:
-        """`metrics` are those of the epoch, with a forecast of all unless it is the last."""
-
-
 def check_device(spec: RunSpec, device: torch.device) -> None:
-    """Raise `WrongUse` unless the device has the precision asked for, and graphs if asked for."""
-    if spec.precision == "tf32" and (
-        device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)
-    ):
+    """Raise `WrongUse` unless the device has the requested precision and launch."""
+    gpu = device.type == "cuda"
+    ampere = gpu and torch.cuda.get_device_capability(device) >= (8, 0)
+    if spec.precision == "tf32" and not ampere:
         raise WrongUse(
-            f"precision: tf32 needs an NVIDIA GPU of the Ampere generation or newer and the work "
+            "precision: tf32 needs an NVIDIA GPU of the Ampere generation or newer, and the job "
             f"runs on {device}; use fp32, bf16 or fp16"
         )
-    if (
-        spec.precision == "bf16"
-        and device.type == "cuda"
-        and torch.cuda.get_device_capability(device) < (8, 0)
-    ):
-        raise WrongUse(f"precision: bf16 is not in the hardware of {device}; use fp32 or fp16")
-    if spec.launch == "graph" and device.type != "cuda":
+    if spec.precision == "bf16" and gpu and not ampere:
+        raise WrongUse(f"precision: {device} has no hardware for bf16; use fp32 or fp16")
+    if spec.launch == "graph" and not gpu:
         raise WrongUse(
-            f"launch: graph needs an NVIDIA GPU and the work runs on {device}; use kernels"
+            f"launch: graph needs an NVIDIA GPU, and the job runs on {device}; use kernels"
         )
 
 
@@ -120,29 +104,20 @@ class Trainer:
         pool: Pool | None = None,
     ) -> None:
         layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
-        resident = fits(splits, device)
         described: Any = network.pretrained_cfg
-        normalise = None
-        if spec.intensities == "pretrained":
-            normalise = _normalisation(described, splits.channels, device)
-        self.train, self.val, self.test = (
-            Batches(
-                split,
-                splits,
-                image_size=spec.image_size,
-                device=device,
-                resident=resident,
-                layout=layout,
-                normalise=normalise,
-            )
-            for split in (splits.train, splits.val, splits.test)
-        )
-        parts = (self.train, self.val, self.test)
-        self.resident_bytes = (
-            sum(part.images.nbytes for part in parts) if resident and device.type != "cpu" else None
-        )
-        self._spec, self._device = spec, device
-        self._task: Task = splits.task
+        pretrained = spec.intensities == "pretrained"
+        options: dict[str, Any] = {
+            "image_size": spec.image_size,
+            "device": device,
+            "resident": fits(splits, device),
+            "layout": layout,
+            "normalise": _normalisation(described, splits.channels, device) if pretrained else None,
+        }
+        parts = [Batches(p, splits, **options) for p in (splits.train, splits.val, splits.test)]
+        self.train, self.val, self.test = parts
+        on_gpu = options["resident"] and device.type != "cpu"
+        self.resident_bytes = sum(part.images.nbytes for part in parts) if on_gpu else None
+        self._spec, self._device, self._task = spec, device, splits.task
         network = network.to(device).to(memory_format=layout)
         # The order of the images depends on the seed alone, not on what the model drew before.
         self._shuffle = torch.Generator().manual_seed(spec.seed)
@@ -161,34 +136,31 @@ class Trainer:
         )
         self._weights = network
         self._network: Any = torch.compile(network) if spec.compile else network
-        self._step: Callable[..., torch.Tensor] = self._trained
-        self._output: Callable[..., torch.Tensor] = self._predicted
+        self._step: Callable[..., torch.Tensor] = self._train_step
+        self._output: Callable[..., torch.Tensor] = self._predict
         if graphs:
             pool = pool or torch.cuda.graph_pool_handle()
-            self._step = Graphs(self._trained, device, pool)
-            self._output = Graphs(self._predicted, device, pool)
+            self._step = Graphs(self._train_step, device, pool)
+            self._output = Graphs(self._predict, device, pool)
         self.steps = len(self.train.order(spec.batch_size, None))
 
     def state(self) -> dict[str, Any]:
-        """What `restore` takes to go on as if nothing had happened."""
+        """What `restore` takes to continue as if never interrupted."""
+        on_gpu = self._device.type == "cuda"
         return {
-            "precision": self._spec.precision,
-            "layout": self._spec.layout,
-            "launch": self._spec.launch,
+            **{name: getattr(self._spec, name) for name in TRIED},
             "network": self._weights.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
             "shuffle": self._shuffle.get_state(),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self._device)
-            if self._device.type == "cuda"
-            else None,
+            "random_cuda": torch.cuda.get_rng_state(self._device) if on_gpu else None,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._weights.load_state_dict(state["network"])
-        kept = {name: self._optimiser.defaults[name] for name in ("fused", "capturable")}
-        groups = [{**group, **kept} for group in state["optimiser"]["param_groups"]]
+        settings = {name: self._optimiser.defaults[name] for name in ("fused", "capturable")}
+        groups = [{**group, **settings} for group in state["optimiser"]["param_groups"]]
         self._optimiser.load_state_dict({**state["optimiser"], "param_groups": groups})
         self._scaler.load_state_dict(state["scaler"])
         self._shuffle.set_state(state["shuffle"])
@@ -196,8 +168,8 @@ class Trainer:
         if state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"], self._device)
 
-    def steps_of(self, order: list[torch.Tensor]) -> int:
-        """Train on these batches, without looking at the loss; how many images they were."""
+    def train_on(self, order: list[torch.Tensor]) -> int:
+        """Train on these batches without a check of the loss; how many images they have."""
         self._network.train()
         images = 0
         for x, y in self.train.take(order):
@@ -205,8 +177,8 @@ class Trainer:
             images += len(x)
         return images
 
-    def _trained(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch, on which a step is taken."""
+    def _train_step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Take a step on a batch; its loss."""
         self._optimiser.zero_grad(set_to_none=True)
         with self._autocast():
             loss: torch.Tensor = self._criterion(self._network(x), y)
@@ -216,10 +188,10 @@ class Trainer:
         return loss.detach()
 
     def epoch(
-        self, epoch: int, progress: Progress, recorder: Recorder, *, first: bool
+        self, epoch: int, progress: Silent, recorder: Recorder, *, first: bool
     ) -> tuple[float, int, str | None, Cost | None]:
-        """Mean loss per image, images trained on, why it stopped early or None, and what it would
-        take without its warm-up, or None where it has too few steps or is not the `first`."""
+        """Mean loss per image, images trained on, why it stopped early or None, and cost without
+        warm-up, or None where it has too few steps or is not the `first`."""
         order = self.train.order(self._spec.batch_size, self._shuffle)
         losses = torch.empty(len(order), device=self._device)
         budget = Budget(self._spec, recorder)
@@ -247,7 +219,7 @@ class Trainer:
         return float(mean), images, stopped, usual_cost(marks, images)
 
     def evaluate(self, batches: Batches, epoch: int, name: str) -> Evaluation:
-        """Loss and scores of the whole split."""
+        """Loss and scores of a full split."""
         self._network.eval()
         total = torch.zeros((), device=self._device)
         outputs = []
@@ -270,9 +242,9 @@ class Trainer:
         chances = probabilities.cpu().numpy()
         return Evaluation({"loss": loss, **scores(labels, chances, self._task)}, labels, chances)
 
-    def _predicted(self, x: torch.Tensor) -> torch.Tensor:
-        if self._spec.launch == "graph":  # or what a model keeps while it is evaluated, such as
-            self._network.train()  # LeViT its biases, would be recorded as read, and be gone later
+    def _predict(self, x: torch.Tensor) -> torch.Tensor:
+        if self._spec.launch == "graph":  # else a graph would record as input what a model caches
+            self._network.train()  # for evaluation, such as LeViT its biases, and later frees
             self._network.eval()
         with self._autocast():
             output: torch.Tensor = self._network(x)
@@ -284,7 +256,7 @@ class Trainer:
 
 
 def _finite(losses: torch.Tensor, epoch: int) -> float:
-    """The last loss; raises where one is not finite, naming its step."""
+    """The last loss. Raises `WorkFailed` for one that is not finite and names its step."""
     bad = torch.nonzero(~torch.isfinite(losses))
     if len(bad):
         step = int(bad[0])

@@ -17,7 +17,7 @@ from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.names import METRICS
 from pepr_mlops.sweep import forecasts, plan, search
 from pepr_mlops.tracking import read
-from pepr_mlops.train import autotune, loop, models, trainer
+from pepr_mlops.train import autotune, models, trainer
 from pepr_mlops.train.job import run
 
 CPU = torch.device("cpu")
@@ -226,7 +226,7 @@ def test_a_continued_training_keeps_what_was_chosen(
         trained.append(spec.layout)
         prepare(spec, device)
 
-    monkeypatch.setattr(loop, "prepare", prepared)
+    monkeypatch.setattr(trainer, "prepare", prepared)
     run(spec, checkpoints=tmp_path / "kept")
     assert trained == ["channels_last"]
 
@@ -248,7 +248,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     return play
 
 
-def test_what_a_trial_took_is_logged_beside_the_costs_of_training(
+def test_the_cost_of_a_trial_is_logged_apart_from_that_of_training(
     store: str, shapes: Path, short: None, recorded: Callable[..., None]
 ) -> None:
     epoch = (("train", 1800.0), ("eval", 90.0))
@@ -313,14 +313,14 @@ def _out_of_memory() -> float:
 def test_what_runs_out_of_memory_is_not_chosen(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = trainer.Trainer.steps_of
+    step = trainer.Trainer.train_on
 
     def short_of_memory(self: trainer.Trainer, order: list[torch.Tensor]) -> int:
         if self.train._layout == torch.contiguous_format:
             raise torch.OutOfMemoryError("4 GB")
         return step(self, order)
 
-    monkeypatch.setattr(trainer.Trainer, "steps_of", short_of_memory)
+    monkeypatch.setattr(trainer.Trainer, "train_on", short_of_memory)
     spec = _spec(shapes, layout="auto")
     trial = autotune.fastest(spec, data.load(spec), CPU)
     assert trial.spec == dataclasses.replace(spec, layout="channels_last")

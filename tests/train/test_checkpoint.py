@@ -130,7 +130,7 @@ def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
     assert second[-1][1]["time/train_s"] == 8.0
 
 
-def test_a_signal_while_an_epoch_is_kept_waits_until_it_is_logged(
+def test_a_signal_while_an_epoch_is_saved_waits_until_it_is_logged(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, log = _fit(shapes)
@@ -169,7 +169,7 @@ def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [epoch for epoch, _ in log] == [1, 2, 3, 4]
     assert [note.split(" (")[0] for note in notes] == [
-        f"checkpoint: epoch {epoch} is not saved" for epoch in range(1, 5)
+        f"checkpoint: epoch {epoch} was not saved" for epoch in range(1, 5)
     ]
     assert list((tmp_path / "c").iterdir()) == []
 
@@ -298,7 +298,7 @@ def test_a_probe_forecasts_all_epochs_from_steps_after_the_first(
     assert metrics["energy/train_wh"] == pytest.approx(72 / 3600)
 
 
-def test_a_probe_goes_on_after_a_short_epoch_and_does_not_take_a_still_counter_for_nothing(
+def test_a_probe_continues_after_a_short_epoch_and_a_stuck_counter_is_not_zero(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_PROBE_S", 0.0)

@@ -101,14 +101,14 @@ class _Keeps(_Drops):
 
 
 @needs_gpu
-def test_what_a_network_keeps_while_it_is_evaluated_is_computed_anew(shapes: Path) -> None:
+def test_what_a_network_caches_for_evaluation_is_computed_again(shapes: Path) -> None:
     kernels, _ = _losses(_spec(shapes), _Keeps())
     graph, _ = _losses(_spec(shapes, launch="graph"), _Keeps())
     assert graph == kernels
 
 
 @needs_gpu
-def test_a_trial_goes_on_without_graphs_where_there_can_be_none(
+def test_a_trial_continues_without_graphs_where_none_is_possible(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "build", lambda *given, **named: _Waits())

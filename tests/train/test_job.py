@@ -97,7 +97,7 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert _artifact(found.info.run_id, "confusion_matrix.png").stat().st_size < 10_000
 
 
-def test_test_images_that_are_also_in_train_are_told_before_and_after_and_refused_if_strict(
+def test_test_images_also_in_train_are_reported_before_and_after_and_refused_if_strict(
     store: str, shapes: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for i in range(4):
@@ -163,7 +163,7 @@ def test_recorded_energy_is_logged_to_the_joule(
     assert tags["mlflow.note.content"].startswith("Energy: measured (Zeus 0.16")
 
 
-def test_energy_of_a_part_of_the_run_is_not_passed_off_as_the_whole(
+def test_energy_of_a_part_of_the_run_does_not_count_as_its_sum(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recording ends in the second epoch, as if the sensor had vanished."""
@@ -264,7 +264,7 @@ def test_a_training_does_not_resume_on_other_images(
     assert [m.step for m in history] == [1, 2]
 
 
-def test_a_training_goes_on_however_its_folder_is_called(
+def test_a_training_resumes_whatever_its_folder_is_called(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = RunSpec(
@@ -291,7 +291,7 @@ def test_weights_are_logged_with_their_digest(store: str, shapes: Path, real_wei
     assert tags["pepr.weights"] == f"file {digest}"
 
 
-def test_a_training_goes_on_where_its_costs_add_up_only() -> None:
+def test_a_training_resumes_only_where_its_costs_add_up() -> None:
     """On as much of the same hardware, and with the energy of the same CPU where that counts."""
     gpu = {"pepr.hardware": "NVIDIA H100", "pepr.cpus": "16", "pepr.cpu": "AMD EPYC"}
     counted = {**gpu, "pepr.energy_components": "gpu=measured,cpu=measured"}
@@ -325,7 +325,7 @@ def test_weights_that_change_while_they_are_read_end_the_job(
     assert failed.value.reason == "data_changed"
 
 
-def test_a_folder_of_checkpoints_that_cannot_be_is_told_before_a_run(
+def test_a_folder_of_checkpoints_that_cannot_be_written_is_refused_before_a_run(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

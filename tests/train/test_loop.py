@@ -22,7 +22,7 @@ from pepr_mlops.costs.totals import Window
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import METRICS
 from pepr_mlops.spec import RunSpec
-from pepr_mlops.train import loop, models, trainer
+from pepr_mlops.train import budget, loop, models, trainer
 from pepr_mlops.train.budget import Budget
 from pepr_mlops.train.metrics import scores
 from pepr_mlops.train.progress import Silent
@@ -195,7 +195,7 @@ def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
-def test_operations_are_told_their_precision_by_themselves(
+def test_operations_get_the_precision_of_their_spec(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch 2.11 leaves convolutions in TF32 when only told what holds for all."""
@@ -208,19 +208,19 @@ def test_operations_are_told_their_precision_by_themselves(
             assert of.fp32_precision == meant
 
 
-def test_a_checkpoint_of_an_unfused_adam_goes_on_fused(shapes: Path) -> None:
+def test_a_checkpoint_of_an_unfused_adam_resumes_fused(shapes: Path) -> None:
     spec = _spec(shapes, precision="fp16")
     splits = data.load(spec)
     trainer.prepare(spec, CPU)
     begun = trainer.Trainer(spec, splits, _Small(), CPU)
-    begun.steps_of(begun.train.order(8, None))
+    begun.train_on(begun.train.order(8, None))
     state = copy.deepcopy(begun.state())
     (group,) = state["optimiser"]["param_groups"]
     group |= {"fused": None, "capturable": False}  # as it was kept by earlier versions
     going_on = trainer.Trainer(spec, splits, _Small(), CPU)
     going_on.restore(state)
     order = begun.train.order(8, None)
-    assert going_on.steps_of(order) == begun.steps_of(order) == 32
+    assert going_on.train_on(order) == begun.train_on(order) == 32
     for one, other in zip(
         begun.state()["network"].values(), going_on.state()["network"].values(), strict=True
     ):
@@ -267,7 +267,7 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
     assert "test/accuracy" not in metrics
 
 
-def test_out_of_memory_is_told_with_what_was_reached(shapes: Path) -> None:
+def test_out_of_memory_is_reported_with_the_epochs_completed(shapes: Path) -> None:
     class Grows(torch.nn.Module):
         pretrained_cfg: dict[str, object] = {}  # noqa: RUF012
 
@@ -296,7 +296,7 @@ def test_out_of_memory_is_told_with_what_was_reached(shapes: Path) -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
-def test_out_of_memory_before_the_first_epoch_is_told_too(
+def test_out_of_memory_before_the_first_epoch_is_reported_too(
     shapes: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(self: torch.nn.Module, *args: object, **kwargs: object) -> None:
@@ -308,26 +308,26 @@ def test_out_of_memory_before_the_first_epoch_is_told_too(
     assert failed.value.reason == "out_of_memory"
 
 
-def test_a_gpu_whose_memory_others_have_is_told(
+def test_a_gpu_whose_memory_others_use_is_reported(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(device: torch.device) -> None:
         raise torch.AcceleratorError("CUDA error: out of memory")
 
     monkeypatch.setattr(torch.cuda, "set_device", full)
-    with pytest.raises(WorkFailed, match=r"before the first epoch .* nobody else uses") as failed:
+    with pytest.raises(WorkFailed, match=r"before the first epoch .* more free memory") as failed:
         trainer.open_device(_spec(shapes), torch.device("cuda:0"))
     assert failed.value.reason == "out_of_memory"
 
 
-def test_bf16_is_looked_for_on_the_device_that_is_used(
+def test_bf16_is_checked_on_the_device_that_is_used(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     capability = {torch.device("cuda:0"): (8, 0), torch.device("cuda:1"): (7, 5)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", capability.__getitem__)
     spec = _spec(shapes, precision="bf16")
     trainer.check_device(spec, torch.device("cuda:0"))
-    with pytest.raises(WrongUse, match="bf16 is not in the hardware of cuda:1"):
+    with pytest.raises(WrongUse, match="cuda:1 has no hardware for bf16"):
         trainer.check_device(spec, torch.device("cuda:1"))
 
 
@@ -344,7 +344,7 @@ class _Clocked:
         self.now = self.begun = 0.0
         seconds = iter(step_s)
         first_s = iter([4.0])
-        step, evaluate = trainer.Trainer._trained, trainer.Trainer.evaluate
+        step, evaluate = trainer.Trainer._train_step, trainer.Trainer.evaluate
 
         def stepped(*given: Any) -> Any:
             self.now += next(seconds)
@@ -355,7 +355,7 @@ class _Clocked:
             return evaluate(training, batches, *given)
 
         monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: self.now))
-        monkeypatch.setattr(trainer.Trainer, "_trained", stepped)
+        monkeypatch.setattr(trainer.Trainer, "_train_step", stepped)
         monkeypatch.setattr(trainer.Trainer, "evaluate", evaluated)
 
     def begin(self, name: str) -> None:
@@ -439,7 +439,7 @@ def test_nothing_is_forecast_of_one_epoch_or_of_one_that_a_budget_ended(
 def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(budget, "_POLL_ENERGY_S", (0.0, 0.0))
     # 18 J a step: 0.0125 Wh are 45 J, crossed at the third step of the first epoch's four
     result, logged, _ = _fit(_spec(shapes, budget_wh=0.0125))
     assert result.stopped == "budget_wh=0.0125 reached in epoch 1 of 3, step 3 of 4"
@@ -448,7 +448,7 @@ def test_an_energy_budget_stops_after_the_step_that_crosses_it(
     assert logged[0][1]["time/images_per_s"] == 12.0  # 24 images in 2 s
 
 
-def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(shapes: Path) -> None:
+def test_an_energy_budget_is_polled_more_often_the_less_is_left(shapes: Path) -> None:
     clock = SimpleNamespace(now=0.0)
     looks: list[float] = []
 
@@ -475,8 +475,8 @@ def test_an_energy_budget_is_looked_at_more_often_the_less_is_left(shapes: Path)
 def test_an_energy_budget_counts_the_epochs_before(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_POLL_ENERGY_S", (0.0, 0.0))
-    monkeypatch.setattr(loop, "steady_steps", lambda steps: ())  # no looks for the forecast
+    monkeypatch.setattr(budget, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(trainer, "steady_steps", lambda steps: ())  # no readings for the forecast
     # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
     result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
     assert result.stopped is not None
@@ -494,9 +494,9 @@ def test_a_time_budget_stops(shapes: Path) -> None:
 def test_a_budget_that_can_no_longer_be_read_ends_the_run(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_POLL_ENERGY_S", (0.0, 0.0))
+    monkeypatch.setattr(budget, "_POLL_ENERGY_S", (0.0, 0.0))
     monkeypatch.setattr(_Meter, "spent_j", lambda self: None)
-    with pytest.raises(WorkFailed, match="can no longer be read") as failed:
+    with pytest.raises(WorkFailed, match="energy readings stopped") as failed:
         _fit(_spec(shapes, budget_wh=1.0))
     assert failed.value.reason == "sensor_lost"
 

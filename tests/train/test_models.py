@@ -149,7 +149,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_weights_are_downloaded_from_the_hub_and_kept(real_weights: Path, tmp_path: Path) -> None:
+def test_weights_are_downloaded_from_the_hub_and_cached(real_weights: Path, tmp_path: Path) -> None:
     """The real download path, from a hub on this machine; the second build needs no hub."""
     build = (
         "from pepr_mlops.train import models; import torch;"

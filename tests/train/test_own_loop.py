@@ -169,7 +169,7 @@ with pepr_mlops.measure("stopped", model="x", energy="estimated", device="cpu") 
 """
 
 
-def test_time_in_which_the_process_stood_still_is_in_no_number_and_is_said(store: str) -> None:
+def test_time_in_which_the_process_was_stopped_is_left_out_and_reported(store: str) -> None:
     """As by Ctrl-Z, `docker pause` or a scheduler that gives the machine to others."""
     command = [sys.executable, "-c", _STOPPED]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
@@ -242,7 +242,7 @@ def test_a_performance_that_cannot_be_scored_is_refused(
     assert _only_run("refused").info.status == "FAILED"
 
 
-def test_what_a_failing_loop_took_is_kept(store: str) -> None:
+def test_the_cost_of_a_failing_loop_is_logged(store: str) -> None:
     def fails() -> None:
         with pepr_mlops.measure("fails", model="x", energy="off") as m:
             m.epoch(performance=0.5)
