@@ -36,11 +36,10 @@ def allowed_cpus() -> float:
     Limits are its affinity, which taskset and Slurm set, and the quota of its control groups, which
     containers set (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1).
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", lambda pid: range(os.cpu_count() or 1))
     version_1 = (_cgroup("cpu", f"cpu.cfs_{part}_us") for part in ("quota", "period"))
     quotas = [*_cgroup("cpu", "cpu.max"), *map(" ".join, zip(*version_1, strict=False))]
-    return min([cpus, *map(_share, quotas)])
+    return min([len(affinity(0)), *map(_share, quotas)])
 
 
 def allowed_memory() -> int:

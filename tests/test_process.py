@@ -26,7 +26,7 @@ from pepr_mlops.process import (
 )
 
 
-def test_this_process_lives_and_one_of_another_machine_may() -> None:
+def test_this_process_is_alive_and_one_of_another_machine_may_be() -> None:
     assert is_alive(this_process()) is True
     assert is_alive(f"another-machine {os.getpid()} 1") is None
     assert is_alive("") is None
@@ -181,7 +181,7 @@ def test_elsewhere_than_in_the_main_thread_nothing_is_changed() -> None:
         assert pool.submit(inside).result() == before
 
 
-def test_no_garbage_is_looked_for_in_imports_and_what_is_beside_is_done_when_they_are() -> None:
+def test_imports_collect_no_garbage_and_preparations_are_done_with_them() -> None:
     done: list[str] = []
 
     def fails() -> None:
@@ -195,7 +195,7 @@ def test_no_garbage_is_looked_for_in_imports_and_what_is_beside_is_done_when_the
     assert sorted(done) == ["done", "failed"]
 
 
-def test_garbage_is_looked_for_again_after_a_failed_import() -> None:
+def test_garbage_is_collected_again_after_a_failed_import() -> None:
     with pytest.raises(ImportError), importing():
         import no_such_module  # noqa: F401
     assert gc.isenabled()
@@ -230,7 +230,7 @@ def test_a_process_that_ends_at_once_does_what_was_registered_and_no_more(
     assert (done.returncode, done.stdout, done.stderr) == (status, printed, "")
 
 
-def test_what_could_not_be_printed_at_the_end_is_told() -> None:
+def test_output_that_cannot_be_written_at_the_end_is_reported() -> None:
     code = "from pepr_mlops.process import ends_at_once\nprint('x')\nends_at_once()(0)"
     with open("/dev/full", "w") as full:
         done = subprocess.run(

@@ -100,7 +100,7 @@ def test_no_error_of_ours_has_a_password_or_steers_a_terminal() -> None:
         "user:S3cret@host",
     ],
 )
-def test_a_server_that_fails_is_told_without_its_password(
+def test_a_server_that_fails_is_reported_without_its_password(
     uri: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -114,7 +114,7 @@ def test_a_server_that_fails_is_told_without_its_password(
     assert SECRET not in "".join(capfd.readouterr())
 
 
-def test_a_token_that_cannot_be_sent_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "S3cret\nof two lines")
     with pytest.raises(WorkFailed) as told:

@@ -81,6 +81,7 @@ class Device:
         """Tags that name the device, CPU, memory, GPU (of a CUDA device) and versions."""
         import torch
 
+        gpu = gpu_tags(self.torch_device) if self.kind == "cuda" else {}
         tags = {
             "pepr.device": str(self),
             "pepr.cpu": cpu_model(),
@@ -92,11 +93,7 @@ class Device:
         for name, version in versions().items():
             prefix = "pepr." if name in ("os", "git_commit") else "pepr.version."
             tags[prefix + name] = version
-        tags["pepr.hardware"] = tags["pepr.cpu"]
-        if self.kind == "cuda":
-            tags.update(gpu_tags(self.torch_device))
-            tags["pepr.hardware"] = tags["pepr.gpu"]
-        return tags
+        return {**tags, **gpu, "pepr.hardware": gpu.get("pepr.gpu", tags["pepr.cpu"])}
 
     def other_processes(self) -> set[str] | None:
         """Other programs' processes on the GPU, as `PID name`: not this one and its children.
@@ -122,7 +119,13 @@ class Device:
         else:
             unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
             pids = [pid for pid in pids if pid not in unknown[:1]]
-        return {f"{pid} {_process_name(pid)}" for pid in pids}
+        found = set()
+        for pid in pids:
+            name = "?"
+            with suppress(psutil.Error):
+                name = psutil.Process(pid).name()
+            found.add(f"{pid} {name}")
+        return found
 
     def temperature_c(self) -> float | None:
         """Degrees Celsius of a GPU, else of the warmest part of the CPU; None if unknown."""
@@ -302,10 +305,3 @@ def cpu_model() -> str:
     name = fields.get("model name") or platform.processor() or platform.machine()
     vectors = next((v for v in _VECTORS if v in fields.get("flags", "").split()), None)
     return name if vectors is None else f"{name} ({vectors})"
-
-
-def _process_name(pid: int) -> str:
-    try:
-        return str(psutil.Process(pid).name())
-    except psutil.Error:
-        return "?"

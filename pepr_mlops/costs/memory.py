@@ -109,7 +109,8 @@ class Memory:
         libc = _glibc()
         if libc is not None:
             libc.malloc_trim(0)
-        _reset_peak_rss()
+        with contextlib.suppress(OSError):  # restarts Linux's peak, else it is of the full process
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5)
         if self._cuda is not None:
             import torch
 
@@ -133,12 +134,6 @@ class Memory:
                 found["memory/reserved_gb"] = reserved / 1e9
                 found["memory/allocated_gb"] = torch.cuda.max_memory_allocated(self._cuda) / 1e9
         return found
-
-
-def _reset_peak_rss() -> None:
-    """Restart Linux's peak (proc(5), clear_refs), or else it covers the process from its start."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_rss() -> int | None:

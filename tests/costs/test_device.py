@@ -69,7 +69,7 @@ def test_the_machine_is_named() -> None:
         ("model name\t: ARM Neoverse: N1\nFeatures\t: asimd\n", "ARM Neoverse: N1"),
     ],
 )
-def test_cpus_of_one_name_are_told_apart(
+def test_cpus_of_one_name_are_distinguished(
     text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(text)
@@ -160,7 +160,9 @@ def _gpu_with(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
     monkeypatch.setattr(torch, "zeros", lambda *a, **k: None)
 
 
-def test_other_processes_on_the_gpu_are_told_from_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_on_the_gpu_are_distinguished_from_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gpu = Device(torch.device("cuda:0"))
     parent = os.getppid()
     _gpu_with(monkeypatch, os.getpid(), parent)
@@ -182,7 +184,7 @@ def test_other_processes_on_the_gpu_are_told_from_ours(monkeypatch: pytest.Monke
     assert Device(torch.device("cpu")).other_processes() is None
 
 
-def test_processes_seen_at_any_time_are_kept() -> None:
+def test_processes_seen_at_any_time_are_reported() -> None:
     assert hardware.other_processes_tag(None, None) == {}
     assert hardware.other_processes_tag(set(), None) == {"pepr.gpu_other_processes": "none"}
     assert hardware.other_processes_tag({"1 a"}, {"2 b"}) == {

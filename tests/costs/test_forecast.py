@@ -25,7 +25,7 @@ def test_the_usual_steps_are_after_the_warm_up_and_before_the_last() -> None:
     assert WARM_STEPS == UNRECORDED + 1  # in the last of which a graph is recorded
 
 
-def test_an_epoch_goes_on_at_the_rate_between_two_marks() -> None:
+def test_an_epoch_is_forecast_from_the_rate_between_two_marks() -> None:
     marks = [Mark(30, 107.0, 500.0), Mark(80, 112.0, 2300.0)]  # 0.1 s, 36 J an image
     assert usual_cost(marks, 100) == Cost(10.0, pytest.approx(1.0))
     assert usual_cost(marks[:1], 100) is None
@@ -82,7 +82,7 @@ def test_what_is_done_stays_and_each_epoch_to_come_takes_the_median() -> None:
     assert forecast.metrics(10, _costs(3600.0, 1.0, 1.0)) == {}
 
 
-def test_a_training_that_goes_on_has_the_costs_of_the_attempts_before() -> None:
+def test_a_resumed_training_has_the_costs_of_earlier_attempts() -> None:
     forecast = Forecast(10)
     forecast.add(Cost(8.0, 1.0), 2.0)  # the seventh epoch, the first of this process
     found = forecast.metrics(7, _costs(30 * 3600.0, 200.0, 50.0))

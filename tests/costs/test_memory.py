@@ -42,7 +42,7 @@ def test_pages_of_a_freed_tensor_are_cleared_once_only() -> None:
     assert kept[1] < 1000
 
 
-def test_a_peak_begins_without_what_was_kept() -> None:
+def test_a_peak_begins_without_the_memory_that_was_freed() -> None:
     before, peak, again = _python(
         "keep_freed(); memory = Memory(); print(memory.metrics()['memory/rss_gb']); faults();"
         "print(memory.metrics()['memory/rss_gb']); memory.restart();"

@@ -82,7 +82,7 @@ def test_recorded_joules_are_replayed_and_a_still_counter_is_missing(
     assert set(meter.sources.values()) == {"measured"}
 
 
-def test_components_are_kept_apart_and_packages_added_up() -> None:
+def test_components_are_separate_and_packages_added_up() -> None:
     measurement = Measurement(
         time=1.0,
         gpu_energy={0: 100.0},
@@ -136,7 +136,7 @@ def test_a_counter_that_runs_backwards_is_missing() -> None:
     assert meter.end().missing == {"gpu": "counter ran backwards by 5 J"}
 
 
-def test_a_counter_that_wraps_between_two_looks_makes_up_for_it() -> None:
+def test_a_counter_that_wraps_between_two_readings_makes_up_for_it() -> None:
     """Zeus notices that RAPL wrapped around up to a second late."""
     parts = [Measurement(time=1, gpu_energy={}, cpu_energy={0: j}) for j in (10, -90, 105)]
     meter = ZeusMeter(_Monitor(*parts), ("cpu",), _wait, {})
@@ -460,7 +460,7 @@ def test_only_cpu_packages_are_read_of_rapl(
         (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
     ],
 )
-def test_why_rapl_is_not_read_is_said_in_words(
+def test_the_reason_why_rapl_is_not_read_is_in_words(
     error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import zeus.device

@@ -128,7 +128,7 @@ def test_what_descendants_take_is_ours_and_a_strangers_is_not(
     assert BURNT_S - 0.05 < took_s < 2 * BURNT_S - 0.1
 
 
-def test_a_program_that_adopts_orphans_itself_goes_on_doing_so() -> None:
+def test_a_program_that_adopts_orphans_itself_continues_to() -> None:
     if sys.platform != "linux":
         pytest.skip("others cannot adopt")
     assert other_load._adopt_orphans(True) is False

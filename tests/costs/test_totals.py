@@ -103,7 +103,7 @@ def test_time_that_the_process_stood_still_is_counted_apart_over_all_attempts() 
         ),
     ],
 )
-def test_what_disturbed_a_run_is_said_at_its_end(tags: dict[str, str], said: list[str]) -> None:
+def test_what_disturbed_a_run_is_reported_at_its_end(tags: dict[str, str], said: list[str]) -> None:
     of_the_run = {
         **{"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "16"},
         **{"pepr.energy_source": "estimated", "pepr.energy_components": "cpu=estimated"},

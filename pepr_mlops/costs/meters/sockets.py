@@ -1,4 +1,4 @@
-"""The design power of the CPUs of a machine, where it is a virtual one with a part of a socket."""
+"""The design power of the CPUs of a machine, also of a virtual one with a part of a socket."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from importlib import resources
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-_PER_CORE = 2  # threads, of all that are in servers of x86
+_THREADS_PER_CORE = 2  # in all x86 servers
 
 
 def design_power_w(
     name: str, socket_w: float, sockets: int, cpus: int, per_core: int | None
 ) -> tuple[float, str]:
-    """Watts of the `cpus` of this machine at full load, and in words what is known of their share.
+    """Watts of the `cpus` of this machine at full load, and a text about their share of a socket.
 
-    `name` is that of the CPU, `socket_w` the design power of one socket. `per_core` are the threads
-    that each core of a virtual machine has, None for a machine of its own. A virtual machine has as
-    much of a socket as it has of the socket's cores, where their number is known: with one thread a
-    core each of its CPUs is taken for a core.
+    `name` is that of the CPU, `socket_w` the design power of one socket, `per_core` the threads of
+    each core of a virtual machine, None for a physical one. The share of a virtual machine is its
+    share of the socket's cores, if their number is known.
     """
     if per_core is None:
         return socket_w * sockets, ""
@@ -35,10 +34,10 @@ def design_power_w(
 
 
 def socket_cores(name: str) -> int | None:
-    """Cores of a server's CPU by the name it gives itself; None where they are not known.
+    """Cores of a server's CPU by its name; None where they are not known.
 
-    AMD's names have the cores; of Intel's servers `server_cpus.csv` has them (https://ark.intel.com,
-    and for those made for clouds their descriptions of the machines).
+    AMD's names have the cores; `server_cpus.csv` has those of Intel's servers (https://ark.intel.com
+    or, for CPUs made for clouds, the cloud's description of its machines).
     """
     in_name = re.search(r"EPYC.* (\d+)-Core", name)
     if in_name:
@@ -48,10 +47,10 @@ def socket_cores(name: str) -> int | None:
 
 
 def virtual_per_core() -> int | None:
-    """Threads of each core of this machine where it is a virtual one, as far as Linux knows.
+    """Threads of each core of this virtual machine, as Linux reports; None for a physical one.
 
-    A machine of single cores is one that hides which of its CPUs share a core: its CPUs are then
-    taken for threads, which those of most clouds are.
+    A machine of single cores hides which of its CPUs share a core: they count as threads, as the
+    CPUs of most clouds are.
     """
     try:
         text = _CPUINFO.read_text()
@@ -64,7 +63,7 @@ def virtual_per_core() -> int | None:
     )
     if threads and cores and int(cores[1]) > 1:
         return max(1, int(threads[1]) // int(cores[1]))
-    return _PER_CORE
+    return _THREADS_PER_CORE
 
 
 @cache

@@ -1,11 +1,11 @@
-"""The time of a window, without that in which this process was stopped or its machine slept.
+"""The time of a window, without the time in which this process was stopped or its machine slept.
 
 A process does not notice that it is stopped (Ctrl-Z, `docker pause`, a scheduler that gives its
-machine to others for a while): the clock runs on, and so do the counters of energy. A thread that
-wakes four times a second notices, since it wakes late. So does one that waits for Python's lock or
-for a CPU, but the system tells those from a stop: a thread that waits for the lock looks for it
-every few milliseconds (`sys.getswitchinterval`), and one that waits for a CPU is counted as waiting
-(proc(5), `schedstat`). A machine that sleeps stops the monotonic clock too, but not the boot clock.
+machine to others for a while): the clock and the energy counters run on. A thread that wakes four
+times a second wakes late then. It also does when it waits for Python's lock or for a CPU, but the
+system counts those waits: a thread wakes every few milliseconds to try for the lock
+(`sys.getswitchinterval`), and `schedstat` has the time it waited for a CPU (proc(5)). When the
+machine sleeps the monotonic clock stops, but not the boot clock.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from pepr_mlops.process import uninterrupted
 
@@ -26,17 +27,16 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _TICK_S = 0.25
-_LEAST_S = 1.0  # shorter stops are not told from a busy machine
-# A look at the lock comes after an interval and what waking takes: a tenth, at most a quarter.
-_LOOK, _SLOWEST_LOOK = 1.1, 1.25
+_LEAST_S = 1.0  # shorter stops look like a busy machine
+# Intervals between two tries for the lock: one, and a tenth to a quarter for waking.
+_TRY, _SLOWEST_TRY = 1.1, 1.25
 _SCHEDULED = Path("/proc/thread-self/schedstat")
 
 Clock = Callable[[], float]
 
 
 def boot_s() -> float:
-    """Seconds of the clock that runs on while the machine sleeps; of the other where there is
-    none."""
+    """Seconds of the clock that runs on while the machine sleeps, or else of the monotonic one."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None and sys.platform == "darwin":
         clock = time.CLOCK_MONOTONIC  # which Python's monotonic clock is not on a Mac
@@ -61,17 +61,17 @@ class Stopwatch:
     def elapsed_s(self) -> float:
         """Seconds so far, without those in which this process was stopped or the machine slept."""
         now = self._clock()
-        if now - self._ticked <= _LEAST_S:  # the thread adds a stop before it says when it looked
+        if now - self._ticked <= _LEAST_S:  # the thread adds a stop before it sets its tick
             return now - self._began - self._stopped_s
         with uninterrupted(), self._change:  # a signal could leave the lock held
             if self._clock() - self._ticked > _LEAST_S and not self._ended:
-                seen = self._ticks  # it may just have been resumed: have the thread look first
+                seen = self._ticks  # it may just have been resumed: let the thread tick first
                 self._change.notify_all()
                 self._change.wait_for(lambda: self._ticks > seen, _LEAST_S)
             return self._clock() - self._began - self._stopped_s
 
     def stop(self) -> tuple[float, float]:
-        """End it: `elapsed_s`, and how many seconds of a stop or of sleep it leaves out."""
+        """End it: `elapsed_s`, and the seconds of stops and sleep that it leaves out."""
         elapsed_s = self.elapsed_s()
         with uninterrupted():
             with self._change:
@@ -93,12 +93,13 @@ class Stopwatch:
                 self._change.notify_all()
 
 
-class _Use:
-    """What this thread has waited for so far: how often for anything, how long for a CPU, and the
-    CPU seconds of the process. `waits` is None where the system does not count them."""
+class _Use(NamedTuple):
+    """How often this thread has waited so far, how long for a CPU, and the CPU time of the process.
+    `waits` is None where the system does not count them."""
 
-    def __init__(self, waits: int | None, queued_s: float, cpu_s: float) -> None:
-        self.waits, self.queued_s, self.cpu_s = waits, queued_s, cpu_s
+    waits: int | None
+    queued_s: float
+    cpu_s: float
 
     @classmethod
     def now(cls) -> _Use:
@@ -113,16 +114,16 @@ class _Use:
 def stopped_s(tick_s: float, before: _Use, after: _Use) -> float:
     """Seconds of a stop in a tick that took `tick_s`; 0 where it was late for another reason.
 
-    A stop began at any moment of the tick, in the middle on average.
+    A stop began in the middle of a tick, on average.
     """
     late_s = tick_s - _TICK_S - (after.queued_s - before.queued_s)
     cpu_s = after.cpu_s - before.cpu_s
-    # A tick is itself a wait: a system that has counted none counts none.
+    # A tick is itself a wait: if none was counted, the system counts none.
     if before.waits is None or after.waits is None or before.waits == after.waits:
         ran_s = cpu_s
     else:
         ran_s = (after.waits - before.waits) * sys.getswitchinterval()
-    if late_s - _SLOWEST_LOOK * ran_s < _LEAST_S:
+    if late_s - _SLOWEST_TRY * ran_s < _LEAST_S:
         return 0.0
     most_s = tick_s - cpu_s / (os.cpu_count() or 1)
-    return max(0.0, min(late_s - _LOOK * ran_s + _TICK_S / 2, most_s))
+    return max(0.0, min(late_s - _TRY * ran_s + _TICK_S / 2, most_s))

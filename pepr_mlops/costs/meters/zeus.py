@@ -148,6 +148,9 @@ def find_sensors(
 ) -> tuple[Any, tuple[str, ...], dict[str, str]]:
     """A monitor of these GPUs and, with `host`, of the CPU packages; the components it reads; why
     it does not read the others."""
+    from zeus.device import get_soc
+    from zeus.device.soc.common import ZeusSoCInitError
+
     with warnings.catch_warnings(action="ignore"):
         notes: dict[str, str] = {}
         gpus: list[int] = []
@@ -157,8 +160,11 @@ def find_sensors(
             except Exception as error:  # NVML's or Zeus' own
                 notes["gpu"] = one_line(error)
             packages, has_dram, notes["cpu"] = _packages() if host else ([], False, _SHARED)
-            if not gpus and not packages and not _has_soc():
-                return None, (), notes  # the monitor's import, of scikit-learn, takes a second
+            if not gpus and not packages:
+                try:
+                    get_soc()  # a chip that counts its own energy, as Apple's and Jetson do
+                except ZeusSoCInitError:
+                    return None, (), notes  # importing the monitor takes a second
             from zeus.monitor import ZeusMonitor
 
             try:
@@ -236,18 +242,6 @@ def _packages() -> tuple[list[int], bool, str]:
     if not found:
         return [], False, "RAPL has no package zone"
     return found, all(cpus.supports_get_dram_energy_consumption(i) for i in found), ""
-
-
-def _has_soc() -> bool:
-    """Whether this chip counts its own energy, as Apple's and Jetson do."""
-    from zeus.device import get_soc
-    from zeus.device.soc.common import ZeusSoCInitError
-
-    try:
-        get_soc()
-    except ZeusSoCInitError:
-        return False
-    return True
 
 
 def _zeus_index(uuid: str) -> int:
