@@ -9,15 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
-from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.validation import checked, refuse_unknown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 NONE = "none"  # how an absent optional value is written where only text is possible
 _NO_VALUE = ("", NONE)
+_MOST = 2**63 - 1  # of a whole number, as TOML has it
 AUTO = "auto"  # of a field in TRIED: a trial decides
 TRIED = ("precision", "layout", "launch")
 # Options that came later, and what jobs did before there was the choice: such a job is the same.
@@ -31,14 +36,12 @@ def _option(
     heading: str,
     *,
     choices: tuple[object, ...] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
+    **limits: float,
 ) -> Any:
-    """A RunSpec field: its default, its help with the heading it is under, and its valid range
-    (`low`, `high` inclusive, `above` not)."""
-    limits = {"choices": choices, "low": low, "high": high, "above": above}
-    return field(default=default, metadata={"help": help, "heading": heading, **limits})
+    """A RunSpec field: its default, its help with the heading it is under, and what is valid:
+    `choices`, or the limits `ge` (least), `le` (most) and `gt` (above) of a number."""
+    metadata = {"help": help, "heading": heading, "choices": choices, "limits": limits}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class RunSpec:
         "Data",
         choices=SIZES,
     )
-    image_size: int = _option(256, "pixels per side the model sees", "Essentials", low=8, high=4096)
+    image_size: int = _option(256, "pixels per side the model sees", "Essentials", ge=8, le=4096)
     channels: str = _option(
         "native",
         "colour of the images: as they are, grey or RGB",
@@ -81,13 +84,13 @@ class RunSpec:
         choices=("unit", "pretrained"),
     )
     fraction: float = _option(
-        1.0, "share of the training set, drawn by class with the seed", "Data", above=0, high=1
+        1.0, "share of the training set, drawn by class with the seed", "Data", gt=0, le=1
     )
-    epochs: int = _option(10, "passes over the training set", "Essentials", low=1)
-    batch_size: int = _option(32, "images per step", "Recipe", low=2)
-    lr: float = _option(5e-4, "learning rate of Adam", "Recipe", above=0)
+    epochs: int = _option(10, "passes over the training set", "Essentials", ge=1)
+    batch_size: int = _option(32, "images per step", "Recipe", ge=2)
+    lr: float = _option(5e-4, "learning rate of Adam", "Recipe", gt=0)
     seed: int = _option(
-        0, "seed of weights, order and drawn subsets", "Essentials", low=0, high=2**32 - 1
+        0, "seed of weights, order and drawn subsets", "Essentials", ge=0, le=2**32 - 1
     )
     precision: str = _option(
         "fp32",
@@ -112,7 +115,7 @@ class RunSpec:
         None,
         "CPU threads of PyTorch; its own choice if none, one for each core as a rule",
         "Machine",
-        low=1,
+        ge=1,
     )
     compile: bool = _option(False, "compile the model with torch.compile", "Machine")
     deterministic: bool = _option(False, "use deterministic algorithms only", "Recipe")
@@ -133,26 +136,24 @@ class RunSpec:
     )
     country: str | None = _option(None, "ISO code of the grid's country, for CO2e", "Measuring")
     carbon_intensity: float | None = _option(
-        None, "gCO2e per kWh, instead of a country", "Measuring", low=0
+        None, "gCO2e per kWh, instead of a country", "Measuring", ge=0
     )
-    pue: float = _option(1.0, "power usage effectiveness of the building", "Measuring", low=1)
+    pue: float = _option(1.0, "power usage effectiveness of the building", "Measuring", ge=1)
     budget_wh: float | None = _option(
-        None, "stop after the step at which training energy reaches this", "Measuring", above=0
+        None, "stop after the step at which training energy reaches this", "Measuring", gt=0
     )
     budget_s: float | None = _option(
-        None, "stop after the step at which training time reaches this", "Measuring", above=0
+        None, "stop after the step at which training time reaches this", "Measuring", gt=0
     )
     experiment: str | None = _option(
         None, "name runs are compared under; the data set's if none", "Essentials"
     )
 
     def __post_init__(self) -> None:
-        for f in fields(RunSpec):
-            value = getattr(self, f.name)
-            _check(f, value)
-            if value_type(f) is float and value is not None:
-                # 1 and 1.0, 0.0 and -0.0 are the same, so their job has one fingerprint
-                object.__setattr__(self, f.name, float(value) + 0.0)
+        own = RunSpec.values(self)
+        for name, value in checked(_types(), own, strict=True):
+            # 1 and 1.0, 0.0 and -0.0 are the same, so their job has one fingerprint
+            object.__setattr__(self, name, value + 0.0 if isinstance(value, float) else value)
         if self.weights is not None and not self.pretrained:
             raise WrongUse("weights: a file of weights excludes training from scratch; drop one")
         if self.compile and self.untried:
@@ -201,12 +202,15 @@ class RunSpec:
         `WrongUse` naming the key, the value, what is valid and, for a misspelt key, its match.
         """
         known = {f.name: f for f in fields(RunSpec)}
-        for key in raw:
-            if key not in known:
-                close = nearest(key, known) or "."
-                raise WrongUse(f"{key}: no such parameter{close} Valid: {', '.join(known)}")
-        values: dict[str, Any] = {key: _convert(known[key], text) for key, text in raw.items()}
-        return cls(**values)
+        refuse_unknown(raw, known, "parameter")
+        values: dict[str, Any] = {}
+        for key, text in raw.items():
+            f, plain = known[key], text.strip()
+            if f.default is None and plain.lower() in _NO_VALUE:
+                continue
+            choices = {str(choice): choice for choice in f.metadata["choices"] or ()}
+            values[key] = choices.get(plain, text if value_type(f) is str else plain)
+        return cls(**{key: getattr(checked(_types(), values), key) for key in values})
 
     def values(self) -> dict[str, Any]:
         """Every field of `RunSpec` by its name."""
@@ -260,102 +264,51 @@ def as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def is_optional(f: Field[Any]) -> bool:
-    """Whether a RunSpec field may be absent."""
-    return type(None) in get_args(_HINTS[f.name])
-
-
 def value_type(f: Field[Any]) -> type:
     """The type of a RunSpec field when it has a value: str, int, float or bool."""
     hint = _HINTS[f.name]
-    kinds = [k for k in get_args(hint) if k is not type(None)] or [hint]
-    kind = kinds[0]
+    kind = next((k for k in get_args(hint) if k is not type(None)), hint)
     assert isinstance(kind, type)
     return kind
 
 
 def convert(name: str, text: str) -> Any:
     """The value of one RunSpec field from text; raises `WrongUse` for what it cannot be."""
-    f = next(f for f in fields(RunSpec) if f.name == name)
-    value = _convert(f, text)
-    _check(f, value)
-    return value
+    return getattr(RunSpec.parse({name: text}), name)
 
 
-def truth(name: str, text: str) -> bool:
-    """True or false from text; raises `WrongUse` for anything else."""
-    words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-    if text.strip().lower() not in words:
-        raise WrongUse(f"{name}: {text!r} is not true or false")
-    return words[text.strip().lower()]
+@cache
+def _types() -> TypeAdapter[Any]:
+    """The fields of `RunSpec` with their types, choices and limits, as pydantic checks them."""
+    from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, create_model
+
+    types: dict[str, Any] = {}
+    for f in fields(RunSpec):
+        kind: Any = value_type(f)
+        if f.metadata["choices"]:
+            kind = Literal[f.metadata["choices"]]
+        elif kind is str:
+            kind = Annotated[str, AfterValidator(_storable)]
+        else:
+            most = {"le": _MOST} if kind is int else {}  # integers have no limit in Python
+            kind = Annotated[kind, Field(**{**most, **f.metadata["limits"]})]
+        types[f.name] = (kind if f.default is not None else kind | None, f.default)
+    model = create_model("RunSpec", __config__=ConfigDict(allow_inf_nan=False), **types)
+    return TypeAdapter(model)
 
 
-def _convert(f: Field[Any], text: str) -> object:
+def _storable(text: str) -> str:
+    """The text, if every tracking server takes it and it is read as one again."""
+    from pydantic_core import PydanticCustomError
+
+    try:
+        stored = b"\0" not in text.encode()
+    except UnicodeEncodeError:  # names of files may hold bytes that are no text
+        stored = False
+    if not stored:
+        raise PydanticCustomError("text", "It has a character that cannot be stored; name another")
     if text.strip().lower() in _NO_VALUE:
-        if is_optional(f):
-            return None
-        raise WrongUse(f"{f.name}: needs a value ({_valid(f)}; default {as_text(f.default)})")
-    kind = value_type(f)
-    if kind is bool:
-        return truth(f.name, text)
-    try:
-        return kind(text)
-    except ValueError:
-        raise WrongUse(f"{f.name}: {text!r} is not {_valid(f)}") from None
-
-
-def _check(f: Field[Any], value: object) -> None:
-    if value is None and is_optional(f):
-        return
-    kind = value_type(f)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind in (int, float):
-        right_type = number and (kind is float or isinstance(value, int))
-    else:
-        right_type = isinstance(value, kind)
-    if not right_type:
-        raise WrongUse(f"{f.name}: {value!r} is not {_valid(f)}")
-    meta = f.metadata
-    if meta["choices"] is not None and value not in meta["choices"]:
-        close = nearest(str(value), [str(c) for c in meta["choices"]])
-        raise WrongUse(f"{f.name}: {value!r} is not {_valid(f)}{close}")
-    if number:
-        assert isinstance(value, int | float)
-        low, high, above = meta["low"], meta["high"], meta["above"]
-        if (
-            not abs(value) <= sys.float_info.max  # whole numbers have no limit in Python
-            or (low is not None and value < low)
-            or (high is not None and value > high)
-            or (above is not None and value <= above)
-        ):
-            raise WrongUse(f"{f.name}: {value} is not {_valid(f)}")
-    if kind is str and not _storable(str(value)):
-        raise WrongUse(f"{f.name}: {value!r} has a character that cannot be stored; name another")
-    if kind is str and str(value).strip().lower() in _NO_VALUE:
-        raise WrongUse(f"{f.name}: needs a value (default {as_text(f.default)})")
-
-
-def _storable(text: str) -> bool:
-    """Whether every tracking server takes it: names of files may hold bytes that are no text."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
-
-
-def _valid(f: Field[Any]) -> str:
-    """What a field accepts, in words."""
-    meta = f.metadata
-    if meta["choices"] is not None:
-        return "one of " + ", ".join(map(str, meta["choices"]))
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    text = words[value_type(f)]
-    if meta["above"] is not None:
-        text += f" above {meta['above']:g}"
-    if meta["low"] is not None:
-        text += f" from {meta['low']:g}"
-    if meta["high"] is not None:
-        text += f" up to {meta['high']:g}"
+        raise PydanticCustomError("text", "It stands for no value; give one")
     return text
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
 
 # From the bottom to the top. Modules of the first layer may import each other.
 LAYERS = [
-    {"errors", "files", "names", "paper_models", "process", "spec", "text"},
+    {"errors", "files", "names", "paper_models", "process", "spec", "text", "validation"},
     {"costs", "imports"},
     {"comparison", "data"},
     {"tracking"},
@@ -21,7 +21,16 @@ LAYERS = [
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
 # Values in, values out: no files, no clock, no network, no MLflow.
 PURE = (
-    *("errors", "names", "spec", "text", "costs/totals", "costs/forecast", "train/metrics"),
+    *(
+        "errors",
+        "names",
+        "spec",
+        "text",
+        "validation",
+        "costs/totals",
+        "costs/forecast",
+        "train/metrics",
+    ),
     *("data/audit", "data/twins", "data/doubtful", "data/shortcuts", "tracking/ownership"),
     *(f"comparison/{path.stem}" for path in (PACKAGE / "comparison").glob("*.py")),
 )

@@ -13,7 +13,8 @@ from contextlib import suppress
 import click
 
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, nearest
-from pepr_mlops.spec import NONE, RunSpec, truth
+from pepr_mlops.spec import NONE, RunSpec
+from pepr_mlops.validation import checked
 
 
 def parse(words: Sequence[str]) -> dict[str, str]:
@@ -46,7 +47,7 @@ def _main(words: Sequence[str]) -> int | None:
         from pepr_mlops.cli.train import train_and_print
 
         raw = parse(words)
-        strict = truth("strict", raw.pop("strict", "false"))
+        strict = checked(bool, raw.pop("strict", "false").strip(), "strict")
         train_and_print(RunSpec.parse(raw), strict=strict)
     except PeprError as error:
         with suppress(WorkFailed):  # the first error is the one to tell
@@ -74,7 +75,7 @@ def _sweep(raw: dict[str, str]) -> int:
         if value in ("", NONE):
             continue
         if option.is_flag:
-            words += [option.opts[0]] if truth(key, value) else []
+            words += [option.opts[0]] if checked(bool, value.strip(), key) else []
         else:
             words += [option.opts[0], value]
     status = command.main(words, standalone_mode=False)

@@ -208,9 +208,9 @@ def test_an_address_is_a_view_that_can_be_asked_for(given_: list[tuple[str, str]
 
 
 def test_a_whole_number_beyond_any_float_is_refused() -> None:
-    with pytest.raises(WrongUse, match=r"epochs: 1000.* is not a whole number from 1"):
+    with pytest.raises(WrongUse, match=r"epochs: .1000.* is not a number up to"):
         RunSpec.parse({"epochs": "1" + "0" * 400})
-    with pytest.raises(WrongUse, match=r"lr: 1000.* is not a number above 0"):
+    with pytest.raises(WrongUse, match=r"lr: 1000.* is not a number"):
         RunSpec(lr=10**400)
 
 
@@ -225,7 +225,7 @@ def test_equal_numbers_are_one_job() -> None:
 
 @pytest.mark.parametrize("text", ["none", " None "])
 def test_a_text_that_would_be_read_as_no_value_is_refused(text: str) -> None:
-    with pytest.raises(WrongUse, match="experiment: needs a value"):
+    with pytest.raises(WrongUse, match="experiment: .* stands for no value"):
         RunSpec(experiment=text)
 
 

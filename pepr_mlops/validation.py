@@ -1,0 +1,85 @@
+"""Values that people write, checked against types by pydantic, whose errors become one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from pepr_mlops.errors import WrongUse, nearest
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_LONGEST = 60  # characters of a value in a message
+# What pydantic calls its errors, in words; of types the first word, such as `int` of `int_parsing`.
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list",
+    "dict": "a table",
+    "dataclass": "a table",
+}
+_LIMITS = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number from {ge:g}",
+    "less_than_equal": "a number up to {le:g}",
+    "finite_number": "a finite number",
+}
+
+
+def checked(kind: Any, value: Any, where: str = "", *, strict: bool = False) -> Any:
+    """`value` as the type `kind`, or as a `TypeAdapter` takes it.
+
+    With `strict` a text is no number. Raises `WrongUse`, which begins with `where` and names the
+    value and the valid ones; of a dataclass also for unknown keys.
+    """
+    from pydantic import TypeAdapter, ValidationError  # takes longer than `pepr --help`
+
+    if is_dataclass(kind) and isinstance(value, Mapping):
+        refuse_unknown(value, [f.name for f in fields(kind)], "key", where)
+    adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
+    try:
+        return adapter.validate_python(value, strict=strict)
+    except ValidationError as error:
+        raise wrong_use(error, where) from None
+
+
+def wrong_use(error: ValidationError, where: str = "") -> WrongUse:
+    """The first of its errors in one line: the place, the value, what is valid and the nearest."""
+    first = error.errors(include_url=False)[0]
+    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    name, _, problem = kind.partition("_")
+    if kind == "literal_error":
+        choices = re.findall(r"'.+?'|[^ ,]+", context["expected"].replace(" or ", " "))
+        choices = [choice.strip("'") for choice in choices]
+        words = f"is not one of {', '.join(choices)}{nearest(str(value), choices)}"
+    elif kind in _LIMITS:
+        words = f"is not {_LIMITS[kind].format(**context)}"
+    elif name in _TYPES and problem in ("type", "parsing", "parsing_size", "from_float"):
+        words = f"is not {_TYPES[name]}"
+    else:
+        words = first["msg"].partition(" ")[2]  # without "Input"
+    shown = repr(value)
+    if len(shown) > _LONGEST:
+        shown = f"{shown[:_LONGEST]}…"
+    keys = [part for part in first["loc"] if isinstance(part, str) and part != "[key]"]
+    return WrongUse(": ".join([*([where] if where else []), *keys, f"{shown} {words}"]))
+
+
+def refuse_unknown(given: Iterable[str], valid: Iterable[str], what: str, where: str = "") -> None:
+    """Raise `WrongUse` for the first name that is not valid, with the nearest and the valid.
+
+    `what` is what the names are, such as `parameter`.
+    """
+    known = list(valid)
+    for name in given:
+        if name not in known:
+            start = f"{where}: " if where else ""
+            raise WrongUse(
+                f"{start}{name}: no such {what}{nearest(name, known) or '.'} "
+                f"Valid: {', '.join(known) or 'none'}"
+            )
