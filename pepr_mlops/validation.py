@@ -20,6 +20,7 @@ _TYPES = {
     "bool": "true or false",
     "string": "a text",
     "tuple": "a list",
+    "list": "a list",
     "dict": "a table",
     "dataclass": "a table",
 }
@@ -43,7 +44,7 @@ def checked(kind: Any, value: Any, where: str = "", *, strict: bool = False) -> 
         refuse_unknown(value, [f.name for f in fields(kind)], "key", where)
     adapter = kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
     try:
-        return adapter.validate_python(value, strict=strict)
+        return adapter.validate_python(value, strict=strict or None)
     except ValidationError as error:
         raise wrong_use(error, where) from None
 

@@ -15,7 +15,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live.access import Guard
 from pepr_mlops.live.callbacks import Callbacks
-from pepr_mlops.report.dashboards import Board
+from pepr_mlops.report.dashboards import Dashboard
 
 # Nothing of the page may come from, or go to, anywhere else. Plotly writes styles into elements.
 _POLICY = (
@@ -28,7 +28,7 @@ _MOST_BYTES = 4 * 2**20  # of a request; what a page knows of 5,000 experiments 
 
 
 def create(
-    board: Board,
+    board: Dashboard,
     *,
     dashboard: str = "default",
     experiments: Sequence[str] = (),

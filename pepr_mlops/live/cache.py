@@ -19,7 +19,7 @@ from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.live import view_state as states
 from pepr_mlops.live.view_state import State
 from pepr_mlops.report import sources
-from pepr_mlops.report.dashboards import Beside
+from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.material import Material
 from pepr_mlops.tracking import read
 
@@ -63,7 +63,7 @@ class Knowledge:
     """
 
     def __init__(
-        self, tracking_uri: str | None = None, beside: Mapping[str, Beside] | None = None
+        self, tracking_uri: str | None = None, beside: Mapping[str, Companion] | None = None
     ) -> None:
         self._uri = tracking_uri
         self._beside = beside or {}

@@ -27,7 +27,7 @@ from pepr_mlops.live import view_state as states
 from pepr_mlops.live.cache import Knowledge
 from pepr_mlops.live.export import export
 from pepr_mlops.report import cautions, theme
-from pepr_mlops.report.dashboards import Board
+from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import address
@@ -43,7 +43,7 @@ class Callbacks:
 
     def __init__(
         self,
-        board: Board,
+        board: Dashboard,
         dashboard: str,
         experiments: tuple[str, ...],
         tracking_uri: str | None,

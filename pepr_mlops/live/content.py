@@ -17,7 +17,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.live.view_state import State
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
-from pepr_mlops.report.dashboards import Wanted
+from pepr_mlops.report.dashboards import FigureSpec
 from pepr_mlops.report.figures import OF_A_SET
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.figures.ranking import named
@@ -143,13 +143,13 @@ def _cut(words: str) -> str:
     return words if len(words) <= _MOST_FLAGS else f"{words[:_MOST_FLAGS]}…"
 
 
-def panel(material: Material, wanted: Wanted, state: State) -> Panel:
+def panel(material: Material, wanted: FigureSpec, state: State) -> Panel:
     """One figure of a dashboard. Raises `NothingToDraw`."""
     of = shown_set(material, state) if wanted.kind in OF_A_SET else None
     return page.panel(material, wanted, of)
 
 
-def plane(material: Material, wanted: Wanted, state: State, shown: Ranking) -> Panel:
+def plane(material: Material, wanted: FigureSpec, state: State, shown: Ranking) -> Panel:
     """The figure of cost and performance with what is outside the budgets grey, groups in colour.
 
     The best within the budgets is ringed, and the budgets are lines where the axes are theirs.

@@ -12,7 +12,7 @@ from pepr_mlops.live import view_state as states
 from pepr_mlops.live.content import Table
 from pepr_mlops.live.view_state import State
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.report.dashboards import Board
+from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.material import Material
 
 TICK_S = 3  # between two looks at the server
@@ -36,7 +36,7 @@ _WORDS = {
 }
 
 
-def page(board: Board, state: State, offered: Sequence[str]) -> html.Div:
+def page(board: Dashboard, state: State, offered: Sequence[str]) -> html.Div:
     """The whole page before anything is known."""
     main = main_figure(board)
     return html.Div(
@@ -91,12 +91,12 @@ def page(board: Board, state: State, offered: Sequence[str]) -> html.Div:
     )
 
 
-def main_figure(board: Board) -> int | None:
+def main_figure(board: Dashboard) -> int | None:
     """Which figure of the dashboard follows the controls at once: its first plane."""
     return next((i for i, f in enumerate(board.figures) if f.kind == "plane"), None)
 
 
-def others(board: Board) -> list[tuple[int, Any]]:
+def others(board: Dashboard) -> list[tuple[int, Any]]:
     """The figures that follow after it, with their places in the dashboard."""
     return [(i, f) for i, f in enumerate(board.figures) if i != main_figure(board)]
 

@@ -5,7 +5,7 @@ A dashboard is a TOML file:
     title = "Which model, for which energy?"
     resources = ["E", "M"]            # costs, the first is the main one
     normalisation = "zero"            # as `pepr score`
-    [experiments.derma]               # shown beside what is asked for, where the server has it
+    [experiments.derma]               # shown with the requested ones, where the server has it
     [experiments.imagenet]
     resources = ["inference/gmacs"]   # with costs of its own
     mixed = "stratify"                # refuse, stratify or allow runs that differ
@@ -17,27 +17,27 @@ A dashboard is a TOML file:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from pepr_mlops.comparison.pepr import METHODS
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.files import read_toml
 from pepr_mlops.report.figures import KINDS
+from pepr_mlops.validation import checked, refuse_unknown
 
 
 @dataclass(frozen=True)
-class Beside:
-    """An experiment shown beside those asked for; None is as they are."""
+class Companion:
+    """An experiment shown with the requested ones; None means the same as theirs."""
 
     resources: tuple[str, ...] | None = None
     mixed: Literal["refuse", "stratify", "allow"] | None = None
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FigureSpec:
     """One figure: its kind, title and caption (None for the kind's own) and `Options`."""
 
     kind: str
@@ -47,14 +47,17 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Board:
+class Dashboard:
     """A dashboard; `resources` and `normalisation` are None where it leaves them open."""
 
-    title: str
-    figures: tuple[Wanted, ...]
+    figures: tuple[FigureSpec, ...]
+    title: str = "PePR report"
     resources: tuple[str, ...] | None = None
-    normalisation: str | None = None
-    experiments: Mapping[str, Beside] = field(default_factory=dict)
+    normalisation: Literal["minmax", "zero", "robust"] | None = None
+    experiments: Mapping[str, Companion] = field(default_factory=dict)
+
+
+_KEYS = ("title", "resources", "normalisation", "experiments", "figure")
 
 
 def shipped() -> dict[str, Path]:
@@ -64,7 +67,7 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load(name: str) -> Board:
+def load(name: str) -> Dashboard:
     """The dashboard of a name or in a file. Raises `WrongUse` for what is none, saying where."""
     known = shipped()
     path = known.get(name) or Path(name)
@@ -78,88 +81,32 @@ def load(name: str) -> Board:
     return parse(content, str(path))
 
 
-def parse(content: Mapping[str, Any], where: str) -> Board:
+def parse(content: Mapping[str, Any], where: str) -> Dashboard:
     """A dashboard from the content of a TOML file. Raises `WrongUse` naming the file and key."""
-    valid = {"title": str, "resources": tuple[str, ...], "experiments": dict, "figure": list,
-             "normalisation": Literal[tuple(m for m in METHODS if m != "reference")]}  # fmt: skip
-    _known(content, valid, where)
-    values = {
-        key: _typed(content[key], kind, f"{where}: {key}")
-        for key, kind in valid.items()
-        if key in content
+    where = f"dashboard: {where}"
+    refuse_unknown(content, _KEYS, "key", where)
+    given = checked(list[Any], content.get("figure", []), f"{where}: figure")
+    if not given:
+        raise WrongUse(f"{where} has no [[figure]]; valid kinds: {', '.join(KINDS)}")
+    figures = tuple(_figure(one, f"{where}: figure {i}") for i, one in enumerate(given, 1))
+    companions = checked(dict[str, Any], content.get("experiments", {}), f"{where}: experiments")
+    experiments = {
+        name: checked(Companion, one, f"{where}: experiments.{name}")
+        for name, one in companions.items()
     }
-    if not values.get("figure"):
-        raise WrongUse(f"dashboard: {where} has no [[figure]]; valid kinds: {', '.join(KINDS)}")
-    figures = [_figure(f, f"{where}: figure {i}") for i, f in enumerate(values["figure"], 1)]
-    beside = {
-        name: Beside(**_options(Beside, given, f"{where}: experiments.{name}"))
-        for name, given in values.get("experiments", {}).items()
-    }
-    return Board(
-        title=values.get("title", "PePR report"),
-        figures=tuple(figures),
-        resources=values.get("resources"),
-        normalisation=values.get("normalisation"),
-        experiments=beside,
+    rest = {key: value for key, value in content.items() if key != "figure"}
+    found: Dashboard = checked(
+        Dashboard, {**rest, "figures": figures, "experiments": experiments}, where
     )
+    return found
 
 
-def _figure(given: Any, where: str) -> Wanted:
-    given = dict(_typed(given, dict, where))
-    kind = given.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise WrongUse(
-            f"dashboard: {where}: kind {kind!r} is none{nearest(str(kind), KINDS)} Valid: "
-            f"{', '.join(KINDS)}"
-        )
-    where = f"{where} ({kind})"
+def _figure(given: Any, where: str) -> FigureSpec:
+    options = checked(dict[str, Any], given, where)
+    kind = checked(Literal[tuple(KINDS)], options.pop("kind", None), f"{where}: kind")
     words = {
-        key: _typed(given.pop(key), str, f"{where}: {key}")
+        key: checked(str, options.pop(key), f"{where}: {key}")
         for key in ("title", "caption")
-        if key in given
+        if key in options
     }
-    options = KINDS[kind].Options
-    return Wanted(kind, options(**_options(options, given, where, ("title", "caption"))), **words)
-
-
-def _options(kind: type, given: Any, where: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
-    given = _typed(given, dict, where)
-    hints = get_type_hints(kind)
-    types = {f.name: hints[f.name] for f in fields(kind)}
-    _known(given, [*types, *more], where)
-    return {key: _typed(value, types[key], f"{where}: {key}") for key, value in given.items()}
-
-
-def _known(given: Mapping[str, Any], valid: Any, where: str) -> None:
-    for key in given:
-        if key not in valid:
-            raise WrongUse(
-                f"dashboard: {where}: no such key {key!r}{nearest(key, valid) or '.'} Valid: "
-                f"{', '.join(valid) or 'none'}"
-            )
-
-
-def _typed(value: Any, kind: Any, where: str) -> Any:
-    """The value as the type asks for it, lists as tuples."""
-    choices = [k for k in get_args(kind) if k is not type(None)]
-    if type(None) in get_args(kind):
-        return _typed(value, choices[0], where)
-    if get_origin(kind) is Literal:
-        if value not in choices:
-            raise WrongUse(
-                f"dashboard: {where} is {value!r}; valid: {', '.join(map(str, choices))}"
-            )
-        return value
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list) or not all(isinstance(v, choices[0]) for v in value):
-            raise WrongUse(f"dashboard: {where} is {value!r}; valid: a list of texts")
-        return tuple(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
-        return float(value)
-    count = number and value > 0  # what is a whole number here says how many to show
-    if not isinstance(value, kind) or (kind is int and not count):
-        words = {str: "a text", int: "a whole number from 1", float: "a number",
-                 bool: "true or false", dict: "a table", list: "a list of tables"}  # fmt: skip
-        raise WrongUse(f"dashboard: {where} is {value!r}; valid: {words[kind]}")
-    return value
+    return FigureSpec(kind, checked(KINDS[kind].Options, options, f"{where} ({kind})"), **words)

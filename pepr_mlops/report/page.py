@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from pepr_mlops.comparison.table import readable
 from pepr_mlops.report import cautions, theme
 from pepr_mlops.report import summary as words
-from pepr_mlops.report.dashboards import Board, Wanted
+from pepr_mlops.report.dashboards import Dashboard, FigureSpec
 from pepr_mlops.report.figures import KINDS, OF_A_SET
 from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.figures.ranking import headings, listed
@@ -36,7 +36,7 @@ class Missing:
     reason: str
 
 
-def panels(material: Material, board: Board) -> tuple[list[Panel], list[Missing]]:
+def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[Missing]]:
     """The figures of a dashboard in its order, those of a set once for each set asked for."""
     found: list[Panel] = []
     missing = []
@@ -49,7 +49,7 @@ def panels(material: Material, board: Board) -> tuple[list[Panel], list[Missing]
     return found, list(dict.fromkeys(missing))
 
 
-def panel(material: Material, wanted: Wanted, comparison_set: str | None) -> Panel:
+def panel(material: Material, wanted: FigureSpec, comparison_set: str | None) -> Panel:
     """One figure of a dashboard, of a set where its kind is of one. Raises `NothingToDraw`."""
     module = KINDS[wanted.kind]
     of = () if comparison_set is None else (comparison_set,)
@@ -83,7 +83,7 @@ def stamped(panel: Panel, warning: str) -> Panel:
 
 def html(
     material: Material,
-    board: Board,
+    board: Dashboard,
     notes: Sequence[str] = (),
     *,
     command: str,

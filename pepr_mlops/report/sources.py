@@ -10,7 +10,7 @@ import pandas as pd
 from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import PeprError, WrongUse
-from pepr_mlops.report.dashboards import Beside
+from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
 from pepr_mlops.tracking import read as query
 from pepr_mlops.tracking.read import cache
@@ -71,7 +71,7 @@ def read(
 
 
 def sort(
-    source: Source, question: Question, beside: Mapping[str, Beside] = {}
+    source: Source, question: Question, beside: Mapping[str, Companion] = {}
 ) -> tuple[dict[str, Prepared], list[str]]:
     """Which runs of each experiment may be compared, and what cannot be shown beside them.
 
@@ -110,7 +110,7 @@ def material(
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 
 
-def _beside(question: Question, wanted: Beside) -> Question:
+def _beside(question: Question, wanted: Companion) -> Question:
     """The question as it is asked of an experiment beside the others."""
     by = "minmax" if question.normalisation == "reference" else question.normalisation
     return replace(

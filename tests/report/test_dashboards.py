@@ -31,7 +31,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
     found = dashboards.load(str(path))
     assert (found.title, found.resources, found.normalisation) == ("Ours", ("M", "E"), "robust")
-    assert found.experiments["imagenet"] == dashboards.Beside(("inference/gmacs",), "stratify")
+    assert found.experiments["imagenet"] == dashboards.Companion(("inference/gmacs",), "stratify")
     (figure,) = found.figures
     assert (figure.kind, figure.title, figure.options.axis) == ("plane", "What it costs", "cost")
 
@@ -39,19 +39,28 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('titel = "x"', r"no such key 'titel'; did you mean 'title'\? Valid: title, resources"),
+        ('titel = "x"', r"titel: no such key; did you mean 'title'\? Valid: title, resources"),
         ("", "has no \\[\\[figure\\]\\]; valid kinds: ranking, plane"),
-        ('[[figure]]\nkind = "plain"', r"figure 1: kind 'plain' is none; did you mean 'plane'"),
+        (
+            '[[figure]]\nkind = "plain"',
+            r"figure 1: kind: 'plain' is not one of .*; did you mean 'plane'",
+        ),
         (
             '[[figure]]\nkind = "plane"\naxs = "R"',
-            r"figure 1 \(plane\): no such key 'axs'; did you mean 'axis'\? Valid: axis, paths",
+            r"figure 1 \(plane\): axs: no such key; did you mean 'axis'\? Valid: axis, paths",
         ),
-        ('[[figure]]\nkind = "plane"\naxis = "Wh"', r"axis is 'Wh'; valid: R, cost"),
-        ('[[figure]]\nkind = "plane"\npaths = 1', "paths is 1; valid: true or false"),
-        ('[[figure]]\nkind = "ranking"\ntop = true', "top is True; valid: a whole number"),
-        ('[[figure]]\nkind = "curves"\nmodels = "a"', "models is 'a'; valid: a list of texts"),
-        ('[[figure]]\nkind = "plane"\n[experiments.x]\nmixed = 1', "experiments.x: mixed is 1"),
-        ('normalisation = "reference"', "valid: minmax, zero, robust"),
+        ('[[figure]]\nkind = "plane"\naxis = "Wh"', r"axis: 'Wh' is not one of R, cost"),
+        ('[[figure]]\nkind = "plane"\npaths = 1', "paths: 1 is not true or false"),
+        ('[[figure]]\nkind = "ranking"\ntop = true', "top: True is not a whole number"),
+        ('[[figure]]\nkind = "curves"\nmodels = "a"', "models: 'a' is not a list"),
+        (
+            '[[figure]]\nkind = "plane"\n[experiments.x]\nmixed = 1',
+            "experiments.x: mixed: 1 is not one of refuse, stratify, allow",
+        ),
+        (
+            'normalisation = "reference"\n[[figure]]\nkind = "plane"',
+            "'reference' is not one of minmax, zero, robust",
+        ),
         ("title = ", "is not TOML"),
     ],
 )

@@ -9,7 +9,7 @@ from made import logged, run
 from pepr_mlops.comparison import Question
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.report import sources
-from pepr_mlops.report.dashboards import Beside
+from pepr_mlops.report.dashboards import Companion
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_what_is_asked_for_and_what_is_beside_it(two: str) -> None:
     assert source.run_page is None
     assert set(source.epochs["run_id"]) == set(source.runs["derma"]["run_id"])
     question = Question(resources=("E", "T"), weights=(0.5, 0.5), draws=20)
-    prepared, notes = sources.sort(source, question, {"old": Beside(resources=("M",))})
+    prepared, notes = sources.sort(source, question, {"old": Companion(resources=("M",))})
     assert notes == ["absent is not on this server and cannot be shown beside the others"]
     found = sources.material(source, prepared, question)
     assert found.main_sets == ["derma"]
@@ -47,10 +47,10 @@ def test_weights_and_alpha_need_no_new_sorting(two: str) -> None:
 def test_only_what_was_asked_for_may_fail(two: str) -> None:
     logged(two, run("c", precision="bf16", tags={"pepr.experiment": "old"}), "old")
     source = sources.read(["derma"], ["old"], tracking_uri=two)
-    prepared, notes = sources.sort(source, Question(), {"old": Beside()})
+    prepared, notes = sources.sort(source, Question(), {"old": Companion()})
     assert list(prepared) == ["derma"]
     assert "old cannot be shown beside the others: experiment: old mixes precision" in notes[0]
-    prepared, notes = sources.sort(source, Question(), {"old": Beside(mixed="stratify")})
+    prepared, notes = sources.sort(source, Question(), {"old": Companion(mixed="stratify")})
     assert notes == []
     assert sources.material(source, prepared, Question()).sets_of(["old"]) == [
         "old [precision=bf16]",

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.panel import Count, Panel
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 
 
@@ -20,7 +20,7 @@ class Options:
     """`models` are drawn, by default the `top` ones by score; `resource` grows with the epochs."""
 
     models: tuple[str, ...] = ()
-    top: int = 5
+    top: Count = 5
     resource: str = ""
 
 

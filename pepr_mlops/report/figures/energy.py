@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.panel import Count, Panel
 from pepr_mlops.report.material import Material, NothingToDraw, performance_name
 from pepr_mlops.text import number
 
@@ -22,7 +22,7 @@ class Options:
     """`show` is energy over `epochs`, its `split`, or the performance it `bought`."""
 
     show: Literal["epochs", "split", "bought"] = "epochs"
-    top: int = 6
+    top: Count = 6
     models: tuple[str, ...] = ()
 
 

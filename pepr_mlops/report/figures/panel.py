@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from pydantic import Field
+
+Count = Annotated[int, Field(strict=True, gt=0)]  # how many to show
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from pydantic import StrictBool
 
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE
@@ -22,7 +23,7 @@ class Options:
     """`resource` lies upwards, the set's main one by default; `log` makes its axis logarithmic."""
 
     resource: str = ""
-    log: bool = False
+    log: StrictBool = False
 
 
 COLUMNS = [

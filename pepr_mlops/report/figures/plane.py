@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from pydantic import StrictBool
 
 from pepr_mlops.comparison import pepr, selection
 from pepr_mlops.comparison.table import cost_unit
@@ -24,7 +25,7 @@ class Options:
     """`axis` is what lies to the right at first, `paths` shows each model's epochs at first."""
 
     axis: Literal["R", "cost"] = "R"
-    paths: bool = False
+    paths: StrictBool = False
 
 
 COLUMNS = [

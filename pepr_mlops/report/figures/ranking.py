@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison.table import column, cost_unit
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.panel import Count, Panel
 from pepr_mlops.report.material import Material, cost_title, performance_name
 from pepr_mlops.text import number
 
@@ -21,7 +21,7 @@ from pepr_mlops.text import number
 class Options:
     """How many of the best models are listed; the best by performance follows them."""
 
-    top: int = 10
+    top: Count = 10
 
 
 def data(material: Material, comparison_set: str) -> pd.DataFrame:

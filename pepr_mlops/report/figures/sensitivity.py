@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.panel import Count, Panel
 from pepr_mlops.report.material import Material, NothingToDraw
 
 
@@ -20,7 +20,7 @@ from pepr_mlops.report.material import Material, NothingToDraw
 class Options:
     """The `top` models now are followed; `resources` are the two that are weighed."""
 
-    top: int = 6
+    top: Count = 6
     resources: tuple[str, ...] = ()
 
 
