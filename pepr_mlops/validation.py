@@ -24,11 +24,13 @@ _TYPES = {
     "dict": "a table",
     "dataclass": "a table",
 }
-_LIMITS = {
-    "greater_than": "a number above {gt:g}",
-    "greater_than_equal": "a number from {ge:g}",
-    "less_than_equal": "a number up to {le:g}",
-    "finite_number": "a finite number",
+_PROBLEMS = {
+    "greater_than": "is not a number above {gt:g}",
+    "greater_than_equal": "is not a number from {ge:g}",
+    "less_than_equal": "is not a number up to {le:g}",
+    "finite_number": "is not a finite number",
+    "missing": "has too few values",
+    "too_long": "has too many values",
 }
 
 
@@ -58,16 +60,18 @@ def wrong_use(error: ValidationError, where: str = "") -> WrongUse:
         choices = re.findall(r"'.+?'|[^ ,]+", context["expected"].replace(" or ", " "))
         choices = [choice.strip("'") for choice in choices]
         words = f"is not one of {', '.join(choices)}{nearest(str(value), choices)}"
-    elif kind in _LIMITS:
-        words = f"is not {_LIMITS[kind].format(**context)}"
-    elif name in _TYPES and problem in ("type", "parsing", "parsing_size", "from_float"):
+    elif kind in _PROBLEMS:
+        words = _PROBLEMS[kind].format(**context)
+    elif name in _TYPES and problem in ("type", "parsing", "parsing_size", "from_float", "unicode"):
         words = f"is not {_TYPES[name]}"
     else:
         words = first["msg"].partition(" ")[2]  # without "Input"
     shown = repr(value)
     if len(shown) > _LONGEST:
         shown = f"{shown[:_LONGEST]}…"
-    keys = [part for part in first["loc"] if isinstance(part, str) and part != "[key]"]
+    keys = [part for part in first["loc"] if isinstance(part, str)]
+    if keys[-1:] == ["[key]"]:  # it is the key that is wrong, which is the value then
+        keys = keys[:-2]
     return WrongUse(": ".join([*([where] if where else []), *keys, f"{shown} {words}"]))
 
 

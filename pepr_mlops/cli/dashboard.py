@@ -72,7 +72,7 @@ def command(
     guard = Guard.of(host, allowed)
     page = app.create(
         dashboards.load(dashboard),
-        dashboard=dashboard,
+        name=dashboard,
         experiments=experiments,
         tracking_uri=tracking_uri,
         guard=guard,

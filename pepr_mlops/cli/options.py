@@ -11,6 +11,8 @@ import click
 
 from pepr_mlops.cli.headings import option, tracking_uri
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.spec import convert
+from pepr_mlops.validation import checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,18 +223,20 @@ def question(
 
     if country is not None and carbon_intensity is not None:
         raise WrongUse("country: carbon_intensity says the same; give one of them")
-    if carbon_intensity is not None and not 0 <= carbon_intensity < float("inf"):
-        raise WrongUse(f"carbon_intensity: {carbon_intensity:g} is not a number from 0")
+    if carbon_intensity is not None:
+        carbon_intensity = convert("carbon_intensity", str(carbon_intensity))
     mixed: Mixed = "stratify" if stratify else "allow" if allow_mixed else "refuse"
     if stratify and allow_mixed:
         raise WrongUse("stratify: allow-mixed says the contrary; give one of them")
     return Question(
         performance=performance,
         resources=tuple(name.strip() for name in resources.split(",") if name.strip()),
-        weights=_numbers("resource_weights", resource_weights),
+        weights=None
+        if resource_weights is None
+        else checked(tuple[float, ...], resource_weights.split(","), "resource_weights"),
         alpha=alpha,
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
-        quantiles=_pair(quantiles),
+        quantiles=checked(tuple[float, float], quantiles.split(","), "quantiles"),
         reference=None if reference is None else _load(reference),
         strict=strict,
         drop=tuple(flag.strip() for flag in drop.split(",") if flag.strip()),
@@ -262,15 +266,6 @@ def typed(context: click.Context, program: str) -> str:
     return printable(shlex.join(words))
 
 
-def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError:
-        raise WrongUse(f"{name}: {text!r} is not numbers with commas between, as 0.5,0.5") from None
-
-
 def pairs(where: Sequence[str]) -> list[tuple[str, str]]:
     """The names and values of `--where`."""
     for word in where:
@@ -278,13 +273,6 @@ def pairs(where: Sequence[str]) -> list[tuple[str, str]]:
             raise WrongUse(f"where: {word!r} is not NAME=VALUE, as precision=bf16")
     parts = [word.partition("=") for word in where]
     return [(name.strip(), value.strip()) for name, _, value in parts]
-
-
-def _pair(text: str) -> tuple[float, float]:
-    found = _numbers("quantiles", text) or ()
-    if len(found) != 2:
-        raise WrongUse(f"quantiles: {text!r} is not two numbers, as 0.05,0.95")
-    return found[0], found[1]
 
 
 def _load(path: Path) -> Reference:

@@ -28,14 +28,14 @@ _MOST_BYTES = 4 * 2**20  # of a request; what a page knows of 5,000 experiments 
 
 
 def create(
-    board: Dashboard,
+    dashboard: Dashboard,
     *,
-    dashboard: str = "default",
+    name: str = "default",
     experiments: Sequence[str] = (),
     tracking_uri: str | None = None,
     guard: Guard | None = None,
 ) -> Dash:
-    """The application. `dashboard` is what the board is called on the command line.
+    """The application. `name` is what the dashboard is called on the command line.
 
     It answers this machine only unless `guard` is that of another place to listen on.
     """
@@ -53,7 +53,7 @@ def create(
         serve_locally=True,
         add_log_handler=False,
     )  # fmt: skip
-    Callbacks(board, dashboard, tuple(experiments), tracking_uri).connect(app)
+    Callbacks(dashboard, name, tuple(experiments), tracking_uri).connect(app)
     policy = _POLICY.format(scripts=" ".join(app.csp_hashes()))
     server.after_request(lambda response: _limited(response, policy))
     return app

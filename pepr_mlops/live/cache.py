@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 
 from pepr_mlops.comparison import Prepared, Question
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
-from pepr_mlops.live import view_state as states
-from pepr_mlops.live.view_state import State
+from pepr_mlops.live import view_state
+from pepr_mlops.live.view_state import View
 from pepr_mlops.report import sources
 from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.material import Material
@@ -56,17 +56,17 @@ class Recent(Generic[V]):
             return self._known.get(key)
 
 
-class Knowledge:
+class Cache:
     """Reads, sorts and scores for any number of pages at once.
 
     `names` are those of the experiments there were when that was last asked for.
     """
 
     def __init__(
-        self, tracking_uri: str | None = None, beside: Mapping[str, Companion] | None = None
+        self, tracking_uri: str | None = None, companions: Mapping[str, Companion] | None = None
     ) -> None:
         self._uri = tracking_uri
-        self._beside = beside or {}
+        self._companions = companions or {}
         self._reading = Lock()
         self._stamp = ""
         self._naming = Lock()
@@ -129,7 +129,7 @@ class Knowledge:
     def _read(self, experiments: Experiments) -> None:
         stamp = read.stamp(tracking_uri=self._uri)
         if experiments and self.version(experiments) != stamp:
-            source = sources.read(experiments, list(self._beside), tracking_uri=self._uri)
+            source = sources.read(experiments, list(self._companions), tracking_uri=self._uri)
             self._sources[experiments] = (stamp, source)
             if len(self._sources) > _SOURCES:
                 del self._sources[next(iter(self._sources))]
@@ -149,44 +149,44 @@ class Knowledge:
         self.names = read.names(tracking_uri=self._uri)
         self._named = (stamp, now, time.monotonic() - now)
 
-    def material(self, state: State, *, thorough: bool = True) -> tuple[Material, list[str]]:
+    def material(self, view: View, *, thorough: bool = True) -> tuple[Material, list[str]]:
         """What there is to show for a view, and notes. Raises `PeprError`.
 
         Without `thorough` it comes at once: only of the experiments asked for, and without
         intervals, which are missing then.
         """
-        source = self.source(state.experiments)
-        question = states.question(state, DRAWS)
-        key = (state.experiments, self.version(state.experiments), question)
+        source = self.source(view.experiments)
+        question = view_state.question(view, DRAWS)
+        key = (view.experiments, self.version(view.experiments), question)
         known = self._material.known((*key, True))
         if thorough or known is not None:
             return known or self._material.get(
-                (*key, True), lambda: self._scored(source, state, question)
+                (*key, True), lambda: self._scored(source, view, question)
             )
-        return self._material.get((*key, False), lambda: self._at_once(source, state, question))
+        return self._material.get((*key, False), lambda: self._at_once(source, view, question))
 
     def _at_once(
-        self, source: sources.Source, state: State, question: Question
+        self, source: sources.Source, view: View, question: Question
     ) -> tuple[Material, list[str]]:
-        prepared, notes = self._sorted(source, state, question, main=True)
+        prepared, notes = self._sorted(source, view, question, main=True)
         return sources.material(source, prepared, replace(question, draws=0)), notes
 
     def _scored(
-        self, source: sources.Source, state: State, question: Question
+        self, source: sources.Source, view: View, question: Question
     ) -> tuple[Material, list[str]]:
-        prepared, notes = self._sorted(source, state, question, main=True)
-        more, about = self._sorted(source, state, question, main=False)
+        prepared, notes = self._sorted(source, view, question, main=True)
+        more, about = self._sorted(source, view, question, main=False)
         return sources.material(source, {**prepared, **more}, question), [*notes, *about]
 
     def _sorted(
-        self, source: sources.Source, state: State, question: Question, *, main: bool
+        self, source: sources.Source, view: View, question: Question, *, main: bool
     ) -> tuple[dict[str, Prepared], list[str]]:
-        """The runs of what was asked for, or of what is shown beside it."""
+        """The runs of what was asked for, or of of its companions."""
         runs = {name: rows for name, rows in source.runs.items() if (name in source.main) == main}
         part = replace(source, runs=runs, missing=()) if main else replace(
             source, runs=runs, main=()
         )  # fmt: skip
-        key = (state.experiments, self.version(state.experiments), main,
+        key = (view.experiments, self.version(view.experiments), main,
                question.resources, question.strict, question.mixed,
                None if main else question.normalisation)  # fmt: skip
-        return self._prepared.get(key, lambda: sources.sort(part, question, self._beside))
+        return self._prepared.get(key, lambda: sources.sort(part, question, self._companions))

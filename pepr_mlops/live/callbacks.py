@@ -21,10 +21,8 @@ from dash.exceptions import PreventUpdate
 
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError, one_line, trace
-from pepr_mlops.live import content as shown
-from pepr_mlops.live import layout
-from pepr_mlops.live import view_state as states
-from pepr_mlops.live.cache import Knowledge
+from pepr_mlops.live import content, layout, view_state
+from pepr_mlops.live.cache import Cache
 from pepr_mlops.live.export import export
 from pepr_mlops.report import cautions, theme
 from pepr_mlops.report.dashboards import Dashboard
@@ -39,31 +37,32 @@ _SIMPLE = ("experiments", "alpha", "normalisation", "mixed", "strict", "least", 
 
 
 class Callbacks:
-    """The callbacks of one application and what they share, of the board called `dashboard`."""
+    """The callbacks of one application and what they share, of the dashboard called `name`."""
 
     def __init__(
         self,
-        board: Dashboard,
-        dashboard: str,
+        dashboard: Dashboard,
+        name: str,
         experiments: tuple[str, ...],
         tracking_uri: str | None,
     ) -> None:
-        self._board, self._dashboard = board, dashboard
+        self._dashboard, self._name = dashboard, name
         self._uri = address(tracking_uri) if tracking_uri else None
-        self._offered = states.offered(board.resources or ())
-        resources = (board.resources or states.State().resources)[:1]  # the main one, as `report`
-        self._default = states.State(
+        self._offered = view_state.offered(dashboard.resources or ())
+        main = dashboard.resources or view_state.View().resources
+        resources = main[:1]  # the main one, as in `pepr report`
+        self._default = view_state.View(
             experiments=experiments,
             resources=resources,
-            weights=(states.WEIGHT,) * len(resources),
-            normalisation=board.normalisation or "minmax",
+            weights=(view_state.WEIGHT,) * len(resources),
+            normalisation=dashboard.normalisation or "minmax",
         )
-        self._knowledge = Knowledge(tracking_uri, board.experiments)
+        self._cache = Cache(tracking_uri, dashboard.experiments)
 
     def connect(self, app: Any) -> None:
         """Give a `Dash`, whose callbacks are not typed, its layout, and say which function answers
         to what."""
-        app.layout = lambda: layout.page(self._board, self._default, self._offered)
+        app.layout = lambda: layout.page(self._dashboard, self._default, self._offered)
         indices = range(len(self._offered))
         controls: dict[str, Any] = {name: Input(name, "value") for name in _SIMPLE}
         for kind in ("use", "weight", "limit"):
@@ -150,7 +149,7 @@ class Callbacks:
             prevent_initial_call=True,
         )
         before = Input("done", "data")
-        for i, _ in layout.others(self._board):
+        for i, _ in layout.others(self._dashboard):
             app.callback(
                 output=_slot(i),
                 inputs={"turn": before},
@@ -163,38 +162,38 @@ class Callbacks:
 
     def _restore(self, search: str | None) -> dict[str, Any]:
         """The controls as the address says."""
-        state, messages = states.parse(search or "", self._default, self._offered)
-        weights = dict(zip(state.resources, state.weights, strict=True))
-        limits = dict(state.at_most)
+        view, messages = view_state.parse(search or "", self._default, self._offered)
+        weights = dict(zip(view.resources, view.weights, strict=True))
+        limits = dict(view.at_most)
         return {
             "controls": {
-                **{n: getattr(state, n)
+                **{n: getattr(view, n)
                    for n in ("alpha", "normalisation", "mixed", "colour", "axis", "rows")},
-                "experiments": list(state.experiments),
-                "strict": ["strict"] if state.strict else [],
-                "least": state.at_least,
-                "set": state.chosen_set or None,
-                "use": [["use"] if r in state.resources else [] for r in self._offered],
-                "weight": [weights.get(r, states.WEIGHT) for r in self._offered],
+                "experiments": list(view.experiments),
+                "strict": ["strict"] if view.strict else [],
+                "least": view.at_least,
+                "set": view.chosen_set or None,
+                "use": [["use"] if r in view.resources else [] for r in self._offered],
+                "weight": [weights.get(r, view_state.WEIGHT) for r in self._offered],
                 "limit": [limits.get(r) for r in self._offered],
             },
             "messages": [html.P(message) for message in messages],
-            "options": self._options(state.experiments),
+            "options": self._options(view.experiments),
         }  # fmt: skip
 
-    def _state(self, controls: dict[str, Any]) -> states.State:
+    def _view(self, controls: dict[str, Any]) -> view_state.View:
         """The view that the controls say, with defaults for fields that are empty."""
         default = self._default
         used = [i for i, value in enumerate(controls["use"]) if value]
-        limits = [states.limit(v, 0, float("inf"), None) for v in controls["limit"]]
-        rows = states.limit(controls["rows"], 1, states.MOST_ROWS, None)
-        return states.State(
+        limits = [view_state.limit(v, 0, float("inf")) for v in controls["limit"]]
+        rows = view_state.limit(controls["rows"], 1, view_state.MOST_ROWS)
+        return view_state.View(
             experiments=tuple(controls["experiments"] or ()),
             resources=tuple(self._offered[i] for i in used) or default.resources,
             weights=tuple(
-                states.limit(controls["weight"][i], 0, 1, None) or 0.0 for i in used
+                view_state.limit(controls["weight"][i], 0, 1) or 0.0 for i in used
             ) or default.weights,
-            alpha=states.limit(controls["alpha"], 1, states.MOST_ALPHA, None) or default.alpha,
+            alpha=view_state.limit(controls["alpha"], 1, view_state.MOST_ALPHA) or default.alpha,
             normalisation=controls["normalisation"],
             mixed=controls["mixed"],
             strict=bool(controls["strict"]),
@@ -203,7 +202,7 @@ class Callbacks:
                 for name, limit in zip(self._offered, limits, strict=True)
                 if limit is not None
             ),
-            at_least=states.limit(controls["least"], 0, 1, None),
+            at_least=view_state.limit(controls["least"], 0, 1),
             colour=controls["colour"],
             axis=controls["axis"],
             chosen_set=controls["set"] or "",
@@ -212,7 +211,7 @@ class Callbacks:
 
     def _options(self, experiments: Sequence[str]) -> list[dict[str, str]]:
         """Experiments to choose from; one that is chosen is there even if it is gone."""
-        names = dict.fromkeys([*self._knowledge.names, *experiments])
+        names = dict.fromkeys([*self._cache.names, *experiments])
         return [{"label": name, "value": name} for name in names]
 
     def _tick(
@@ -225,9 +224,9 @@ class Callbacks:
     ) -> dict[str, Any]:
         """Has the server anything new? Until the page shows it, each tick says so again."""
         asked = tuple(experiments or ())
-        self._knowledge.check(asked)
-        now = self._knowledge.trouble(asked)
-        version, choice = self._knowledge.version(asked), self._options(asked)
+        self._cache.check(asked)
+        now = self._cache.trouble(asked)
+        version, choice = self._cache.version(asked), self._options(asked)
         news = version != "" and known is not None and known != _known(asked, version)
         return {
             "options": choice if choice != options else no_update,
@@ -246,38 +245,38 @@ class Callbacks:
         """The first answer: headline, ranking and main figure of a view."""
         if dark is None:
             raise PreventUpdate  # it comes back when the browser has said how it looks
-        state = self._state(controls)
-        address = states.written(state, self._default)
-        answer = self._empty(state, address)
-        if not state.experiments:
+        view = self._view(controls)
+        address = view_state.written(view, self._default)
+        answer = self._empty(view, address)
+        if not view.experiments:
             return {**answer, "headline": "Choose one or several experiments."}
         try:
-            source = self._knowledge.source(state.experiments)
+            source = self._cache.source(view.experiments)
         except PeprError as error:
             return {**answer, "trouble": str(error)}
-        answer["known"] = _known(state.experiments, self._knowledge.version(state.experiments))
+        answer["known"] = _known(view.experiments, self._cache.version(view.experiments))
         frames = [source.runs[name] for name in source.main]
-        there = shown.known(frames, self._offered)
+        there = content.known(frames, self._offered)
         answer["resources"] = [
-            layout.resource_class(r in there, r in state.resources) for r in self._offered
+            layout.resource_class(r in there, r in view.resources) for r in self._offered
         ]
         try:
-            return {**answer, **self._first(state, address, dark, digest, before)}
+            return {**answer, **self._first(view, address, dark, digest, before)}
         except PeprError as error:
             return {**answer, "problem": str(error)}
         except Exception as error:  # whatever is wrong with the runs, the controls must live on
             _log.error("a view could not be shown\n%s", trace())
             return {**answer, "problem": f"this view could not be shown ({one_line(error)})"}
 
-    def _empty(self, state: states.State, address: str) -> dict[str, Any]:
+    def _empty(self, view: view_state.View, address: str) -> dict[str, Any]:
         """The answer where there is nothing to show."""
-        shares = dict(zip(state.resources, states.shares(state), strict=True))
+        shares = dict(zip(view.resources, view_state.shares(view), strict=True))
         return {
-            "trouble": self._knowledge.trouble(state.experiments),
+            "trouble": self._cache.trouble(view.experiments),
             **dict.fromkeys(("problem", "headline", "more"), ""),
             **{name: [] for name in ("warnings", "ranking", "notes")},
             **_nothing(""),
-            "command": states.command(state, self._dashboard, self._uri),
+            "command": view_state.command(view, self._name, self._uri),
             "address": address,
             "seen": None,
             "run-page": None,
@@ -285,42 +284,42 @@ class Callbacks:
             "several": True,
             "export": True,
             "shares": [f"{shares[r]:.2f}" if r in shares else "" for r in self._offered],
-            "known": _known(state.experiments, ""),
-            "resources": [layout.resource_class(True, r in state.resources) for r in self._offered],
+            "known": _known(view.experiments, ""),
+            "resources": [layout.resource_class(True, r in view.resources) for r in self._offered],
         }
 
     def _first(
         self,
-        state: states.State,
+        view: view_state.View,
         address: str,
         dark: bool,
         digest: str | None,
         before: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        material, notes = self._knowledge.material(state, thorough=False)
-        ranking = shown.ranking(material, state)
-        index = layout.main_figure(self._board)
+        material, notes = self._cache.material(view, thorough=False)
+        ranking = content.ranking(material, view)
+        index = layout.main_figure(self._dashboard)
         drawn = {}
         if index is not None:
-            wanted = self._board.figures[index]
-            drawn = _drawn(lambda: shown.plane(material, wanted, state, ranking), dark, digest)
+            wanted = self._dashboard.figures[index]
+            drawn = _drawn(lambda: content.plane(material, wanted, view, ranking), dark, digest)
         # the other figures do not depend on budgets, colours and the axis of the main one
         plain = replace(
-            state, at_most=(), at_least=None, colour="none", axis="R", rows=self._default.rows
+            view, at_most=(), at_least=None, colour="none", axis="R", rows=self._default.rows
         )
         seen = {
-            "asked": list(state.experiments),
-            "version": self._knowledge.version(state.experiments),
-            "search": states.written(plain, self._default),
+            "asked": list(view.experiments),
+            "version": self._cache.version(view.experiments),
+            "search": view_state.written(plain, self._default),
             "dark": dark,
             "waits": address if (material.models["no_interval"] == NOT_DRAWN).any() else "",
         }
         same = before is not None and not seen["waits"] and before == {
             **seen, "waits": before["waits"]}  # fmt: skip
         sets = [{"label": name, "value": name} for name in material.main_sets]
-        beyond = len(ranking.fitting) - state.rows
+        beyond = len(ranking.fitting) - view.rows
         return {
-            **_ranked(material, ranking, state, notes),
+            **_ranked(material, ranking, view, notes),
             "warnings": [html.P(w) for w in cautions.warnings(material)],
             "more": f"{beyond} more models within the view." if beyond > 0 else "",
             **drawn,
@@ -335,27 +334,27 @@ class Callbacks:
         """What of the first answer waits for intervals and for experiments shown beside."""
         if turn is None:
             raise PreventUpdate
-        state, _ = states.parse(address or "", self._default, self._offered)
+        view, _ = view_state.parse(address or "", self._default, self._offered)
         late = {"address": address}
         try:
-            material, notes = self._knowledge.material(state)
-            ranking = shown.ranking(material, state)
+            material, notes = self._cache.material(view)
+            ranking = content.ranking(material, view)
         except PeprError as error:
             return {"late": {**late, "problem": str(error)}, "done": turn}
-        return {"late": {**late, **_ranked(material, ranking, state, notes)}, "done": turn}
+        return {"late": {**late, **_ranked(material, ranking, view, notes)}, "done": turn}
 
     def _figure(self, index: int) -> Callable[..., dict[str, Any]]:
         """What draws one of the figures that come later."""
-        wanted = self._board.figures[index]
+        wanted = self._dashboard.figures[index]
 
         def draw(turn: Any, now: dict[str, Any] | None, digest: Any) -> dict[str, Any]:
             if turn is None or now is None or _turn(turn) != now:
                 raise PreventUpdate
-            state, _ = states.parse(now["search"], self._default, self._offered)
+            view, _ = view_state.parse(now["search"], self._default, self._offered)
             try:
-                material, _ = self._knowledge.material(state)
+                material, _ = self._cache.material(view)
                 drawn = _drawn(
-                    lambda: shown.panel(material, wanted, state), now["dark"], _mark(digest)
+                    lambda: content.panel(material, wanted, view), now["dark"], _mark(digest)
                 )
             except Exception as error:  # one figure must not take the others with it
                 _log.error("a figure could not be drawn\n%s", trace())
@@ -369,11 +368,11 @@ class Callbacks:
         """The static report of the view."""
         if seen is None:
             raise PreventUpdate
-        state, _messages = states.parse(seen["search"], self._default, self._offered)
+        view, _messages = view_state.parse(seen["search"], self._default, self._offered)
         try:
-            material, notes = self._knowledge.material(state)
-            command = states.command(state, self._dashboard, self._uri)
-            content = export(material, self._board, notes, command)
+            material, notes = self._cache.material(view)
+            command = view_state.command(view, self._name, self._uri)
+            page = export(material, self._dashboard, notes, command)
         except Exception as error:
             why = str(error)
             if not isinstance(error, PeprError):
@@ -381,18 +380,18 @@ class Callbacks:
                 _log.error("the report could not be made\n%s", trace())
             return {"file": no_update, "problem": f"the report could not be made ({why})"}
         return {
-            "file": {"content": content, "filename": "pepr-report.html", "type": "text/html"},
+            "file": {"content": page, "filename": "pepr-report.html", "type": "text/html"},
             "problem": no_update,
         }
 
 
 def _ranked(
-    material: Material, ranking: shown.Ranking, state: states.State, notes: Sequence[str]
+    material: Material, ranking: content.Ranking, view: view_state.View, notes: Sequence[str]
 ) -> dict[str, Any]:
     """What of an answer changes when the intervals are found."""
     return {
-        "headline": shown.headline(ranking),
-        "ranking": layout.table(shown.table(ranking, material, state)),
+        "headline": content.headline(ranking),
+        "ranking": layout.table(content.table(ranking, material, view)),
         "notes": layout.notes(material, notes),
     }
 
@@ -420,12 +419,12 @@ def _drawn(make: Callable[[], Panel], dark: bool, before: str | None) -> dict[st
     except NothingToDraw as nothing:
         return _nothing(f"Nothing to draw: {nothing}.")
     panel.figure.update_layout(template=theme.template(dark))
-    content = panel.figure.to_json()
-    digest = hashlib.sha256(content.encode()).hexdigest()
+    text = panel.figure.to_json()
+    digest = hashlib.sha256(text.encode()).hexdigest()
     same = digest == before
     return {
         "title": panel.title,
-        "figure": no_update if same else json.loads(content),
+        "figure": no_update if same else json.loads(text),
         "style": no_update if same else layout.height(panel.figure),
         "caption": panel.caption,
         "digest": no_update if same else digest,

@@ -14,7 +14,7 @@ from pepr_mlops.comparison.runs import column as column_of
 from pepr_mlops.comparison.selection import Budget
 from pepr_mlops.comparison.table import column, cost_unit, readable
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.live.view_state import State
+from pepr_mlops.live.view_state import View
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
 from pepr_mlops.report.dashboards import FigureSpec
@@ -42,26 +42,26 @@ class Ranking:
     limits: tuple[str, ...]
 
 
-def shown_set(material: Material, state: State) -> str:
+def shown_set(material: Material, view: View) -> str:
     """The comparison set that is shown: the chosen one where it is there, else the first."""
     sets = material.main_sets
-    return state.chosen_set if state.chosen_set in sets else sets[0]
+    return view.chosen_set if view.chosen_set in sets else sets[0]
 
 
-def ranking(material: Material, state: State) -> Ranking:
+def ranking(material: Material, view: View) -> Ranking:
     """The ranking under the budgets. Raises `WrongUse` for a budget of what no run has."""
-    name = shown_set(material, state)
+    name = shown_set(material, view)
     rows = material.of(name)
-    budgets = [Budget(f"cost {r}", "max", limit) for r, limit in state.at_most]
-    if state.at_least is not None:
-        budgets.append(Budget(PERFORMANCE, "min", state.at_least))
-    rows = _with_costs(material, rows, [r for r, _ in state.at_most])
+    budgets = [Budget(f"cost {r}", "max", limit) for r, limit in view.at_most]
+    if view.at_least is not None:
+        budgets.append(Budget(PERFORMANCE, "min", view.at_least))
+    rows = _with_costs(material, rows, [r for r, _ in view.at_most])
     fitting = selection.select(rows, budgets, "score").fitting.sort_values(
         ["rank", PERFORMANCE], ascending=[True, False], kind="stable"
     )
-    words = [f"{r} ≤ {number(limit)} {cost_unit(r)}".strip() for r, limit in state.at_most]
-    if state.at_least is not None:
-        words.append(f"P ≥ {number(state.at_least)}")
+    words = [f"{r} ≤ {number(limit)} {cost_unit(r)}".strip() for r, limit in view.at_most]
+    if view.at_least is not None:
+        words.append(f"P ≥ {number(view.at_least)}")
     return Ranking(name, fitting, len(rows), tuple(words))
 
 
@@ -114,15 +114,15 @@ class Table:
     pages: tuple[str | None, ...]
 
 
-def table(shown: Ranking, material: Material, state: State) -> Table:
+def table(shown: Ranking, material: Material, view: View) -> Table:
     """The first rows of the ranking; intervals that are still being found are an ellipsis."""
-    rows = named(shown.fitting.head(state.rows))
+    rows = named(shown.fitting.head(view.rows))
     rows["codes"] = rows["codes"].map(_cut)
-    known = [*state.resources, *(r for r, _ in state.at_most), *("E", "M", "T")]
+    known = [*view.resources, *(r for r, _ in view.at_most), *("E", "M", "T")]
     costs = [
         r for r in dict.fromkeys(known) if f"cost {r}" in rows and rows[f"cost {r}"].notna().any()
     ]
-    by = rows["scored_by"].iloc[0] if len(rows) else "+".join(state.resources)
+    by = rows["scored_by"].iloc[0] if len(rows) else "+".join(view.resources)
     keys = [
         *("rank", "model", "P", *(f"cost {r}" for r in costs), "R", "score", "interval", "ranks"),
         *("kind", "parameters_m", "n", "energy_source", "codes"),
@@ -143,46 +143,46 @@ def _cut(words: str) -> str:
     return words if len(words) <= _MOST_FLAGS else f"{words[:_MOST_FLAGS]}…"
 
 
-def panel(material: Material, wanted: FigureSpec, state: State) -> Panel:
+def panel(material: Material, wanted: FigureSpec, view: View) -> Panel:
     """One figure of a dashboard. Raises `NothingToDraw`."""
-    of = shown_set(material, state) if wanted.kind in OF_A_SET else None
+    of = shown_set(material, view) if wanted.kind in OF_A_SET else None
     return page.panel(material, wanted, of)
 
 
-def plane(material: Material, wanted: FigureSpec, state: State, shown: Ranking) -> Panel:
+def plane(material: Material, wanted: FigureSpec, view: View, shown: Ranking) -> Panel:
     """The figure of cost and performance with what is outside the budgets grey, groups in colour.
 
     The best within the budgets is ringed, and the budgets are lines where the axes are theirs.
     """
     if hasattr(wanted.options, "axis"):
-        wanted = replace(wanted, options=replace(wanted.options, axis=state.axis))
-    found = panel(material, wanted, state)
+        wanted = replace(wanted, options=replace(wanted.options, axis=view.axis))
+    found = panel(material, wanted, view)
     rows = material.of(shown.comparison_set).set_index("label")
-    groups = rows[state.colour].fillna("not known") if state.colour != "none" else None
+    groups = rows[view.colour].fillna("not known") if view.colour != "none" else None
     within = set(shown.fitting["label"])
     figure = found.figure
     figure.layout.updatemenus = ()  # the control of the page says which axis
     _colour(figure, within if shown.limits else None, groups)
     if shown.limits and len(shown.fitting):
         best = shown.fitting.iloc[0]
-        x = best["R"] if not _in_cost(found, state) else best[f"cost {best['scored_by']}"]
+        x = best["R"] if not _in_cost(found, view) else best[f"cost {best['scored_by']}"]
         figure.add_scatter(
             x=[x], y=[best[PERFORMANCE]], mode="markers", name="best within budgets",
             marker={"size": 20, "symbol": "circle-open", "color": theme.RED,
                     "line": {"width": 3}}, hoverinfo="skip",
         )  # fmt: skip
     line = {"color": theme.RED, "width": 1, "dash": "dash"}
-    if state.at_least is not None:
-        figure.add_hline(y=state.at_least, line=line)
-    limit = dict(state.at_most).get(str(rows["scored_by"].iloc[0]))
-    if limit is not None and _in_cost(found, state):
+    if view.at_least is not None:
+        figure.add_hline(y=view.at_least, line=line)
+    limit = dict(view.at_most).get(str(rows["scored_by"].iloc[0]))
+    if limit is not None and _in_cost(found, view):
         figure.add_vline(x=limit, line=line)
     return found
 
 
-def _in_cost(found: Panel, state: State) -> bool:
+def _in_cost(found: Panel, view: View) -> bool:
     costs = found.table["cost"]
-    return state.axis == "cost" and bool(costs.notna().all() and costs.nunique() > 1)
+    return view.axis == "cost" and bool(costs.notna().all() and costs.nunique() > 1)
 
 
 def _colour(figure: go.Figure, within: set[str] | None, groups: pd.Series[str] | None) -> None:

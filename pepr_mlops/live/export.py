@@ -11,7 +11,7 @@ from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.material import Material
 
 
-def export(material: Material, board: Dashboard, notes: Sequence[str], command: str) -> str:
+def export(material: Material, dashboard: Dashboard, notes: Sequence[str], command: str) -> str:
     """The HTML of `pepr report` for the same material; `command` makes it again."""
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by pepr_mlops {version('pepr_mlops')}"
-    return page.html(material, board, notes, command=command, made=made)
+    return page.html(material, dashboard, notes, command=command, made=made)

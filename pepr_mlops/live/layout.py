@@ -8,9 +8,9 @@ from typing import Any
 from dash import dcc, html
 
 from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.live import view_state as states
+from pepr_mlops.live import view_state
 from pepr_mlops.live.content import Table
-from pepr_mlops.live.view_state import State
+from pepr_mlops.live.view_state import View
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.material import Material
@@ -36,9 +36,9 @@ _WORDS = {
 }
 
 
-def page(board: Dashboard, state: State, offered: Sequence[str]) -> html.Div:
+def page(dashboard: Dashboard, view: View, offered: Sequence[str]) -> html.Div:
     """The whole page before anything is known."""
-    main = main_figure(board)
+    main = main_figure(dashboard)
     return html.Div(
         [
             dcc.Location(id="url", refresh=False),
@@ -57,9 +57,9 @@ def page(board: Dashboard, state: State, offered: Sequence[str]) -> html.Div:
                 )
             ),
             dcc.Download(id="file"),
-            html.Header([html.H1(board.title), html.P(id="trouble", role="alert")]),
+            html.Header([html.H1(dashboard.title), html.P(id="trouble", role="alert")]),
             html.Details(
-                [html.Summary("Controls"), _controls(state, offered)], id="controls", open=True
+                [html.Summary("Controls"), _controls(view, offered)], id="controls", open=True
             ),
             html.Main(
                 [
@@ -70,7 +70,7 @@ def page(board: Dashboard, state: State, offered: Sequence[str]) -> html.Div:
                     slot("main", main is not None),
                     html.Div(html.Table(id="ranking"), className="scroll", tabIndex=0),
                     html.P(id="more", className="caption"),
-                    *(slot(i) for i, _ in others(board)),
+                    *(slot(i) for i, _ in others(dashboard)),
                     html.Details([html.Summary("Notes"), html.Ul(id="notes")]),
                 ]
             ),
@@ -91,14 +91,14 @@ def page(board: Dashboard, state: State, offered: Sequence[str]) -> html.Div:
     )
 
 
-def main_figure(board: Dashboard) -> int | None:
+def main_figure(dashboard: Dashboard) -> int | None:
     """Which figure of the dashboard follows the controls at once: its first plane."""
-    return next((i for i, f in enumerate(board.figures) if f.kind == "plane"), None)
+    return next((i for i, f in enumerate(dashboard.figures) if f.kind == "plane"), None)
 
 
-def others(board: Dashboard) -> list[tuple[int, Any]]:
+def others(dashboard: Dashboard) -> list[tuple[int, Any]]:
     """The figures that follow after it, with their places in the dashboard."""
-    return [(i, f) for i, f in enumerate(board.figures) if i != main_figure(board)]
+    return [(i, f) for i, f in enumerate(dashboard.figures) if i != main_figure(dashboard)]
 
 
 def slot(name: int | str, shown: bool = True) -> html.Section:
@@ -117,15 +117,15 @@ def slot(name: int | str, shown: bool = True) -> html.Section:
     )
 
 
-def _controls(state: State, offered: Sequence[str]) -> html.Div:
+def _controls(view: View, offered: Sequence[str]) -> html.Div:
     return html.Div(
         [
             _field(
                 "Experiments",
                 dcc.Dropdown(
                     id="experiments",
-                    options=list(state.experiments),
-                    value=list(state.experiments),
+                    options=list(view.experiments),
+                    value=list(view.experiments),
                     multi=True,
                     placeholder="one or several",
                 ),
@@ -151,26 +151,26 @@ def _controls(state: State, offered: Sequence[str]) -> html.Div:
                 dcc.Slider(
                     id="alpha",
                     min=1,
-                    max=states.MOST_ALPHA,
+                    max=view_state.MOST_ALPHA,
                     step=0.1,
-                    value=state.alpha,
+                    value=view.alpha,
                     marks=None,
                     tooltip=None,
                 ),
             ),
-            _choice("R is normalised from", "normalisation", states.NORMALISATIONS),
-            _choice("Runs that differ in conditions", "mixed", states.MIXED),
+            _choice("R is normalised from", "normalisation", view_state.NORMALISATIONS),
+            _choice("Runs that differ in conditions", "mixed", view_state.MIXED),
             dcc.Checklist(
                 id="strict",
                 options=[{"label": "leave out doubtful runs", "value": "strict"}],
                 value=[],
             ),
-            _choice("Colour by", "colour", states.COLOURS),
-            _choice("Horizontal axis", "axis", states.AXES),
+            _choice("Colour by", "colour", view_state.COLOURS),
+            _choice("Horizontal axis", "axis", view_state.AXES),
             _field(
                 "Rows of the table",
                 dcc.Input(
-                    id="rows", type="number", min=1, max=states.MOST_ROWS, step=1, debounce=True
+                    id="rows", type="number", min=1, max=view_state.MOST_ROWS, step=1, debounce=True
                 ),
             ),
         ],
@@ -194,7 +194,7 @@ def _resource(i: int, name: str) -> list[Any]:
             min=0,
             max=1,
             step=0.01,
-            value=states.WEIGHT,
+            value=view_state.WEIGHT,
             marks=None,
             tooltip=None,
             allow_direct_input=False,

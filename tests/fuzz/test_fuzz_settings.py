@@ -183,7 +183,7 @@ def test_options_are_a_question_or_are_refused(**options: Any) -> None:
 # Addresses of the live page -----------------------------------------------------------------------
 
 _FIELD = st.tuples(
-    texts(*view_state._READERS),
+    texts(*view_state._settings(view_state.offered())),
     texts("E", "E=5", "0.5,0.5", "performance=0.8", "2", "minmax", "allow", "M=inf", "T=nan"),
 )
 
@@ -193,7 +193,7 @@ def test_an_address_is_a_view_that_can_be_asked_for(given_: list[tuple[str, str]
     if isinstance(given_, list):
         given_ = "?" + urlencode(given_, errors="replace")
     offered = view_state.offered(["inference/gmacs"])
-    default = view_state.State(experiments=("derma",))
+    default = view_state.View(experiments=("derma",))
     view, _ = view_state.parse(given_, default, offered)
     view_state.question(view, draws=0)  # raises for a view that cannot be asked for
     assert math.fsum(view_state.shares(view)) == pytest.approx(1)

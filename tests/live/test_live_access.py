@@ -20,7 +20,7 @@ from pepr_mlops.errors import WorkFailed
 from pepr_mlops.live import app
 from pepr_mlops.live.access import Guard
 from pepr_mlops.live.callbacks import Callbacks
-from pepr_mlops.live.view_state import State
+from pepr_mlops.live.view_state import View
 from pepr_mlops.report.dashboards import parse
 
 BOARD = parse({"figure": [{"kind": "plane"}]}, "test")
@@ -275,9 +275,9 @@ def test_the_page_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Callbacks(BOARD, "default", ("derma",), uri)
     told = page._tick(0, ["derma"], None, [], "")
     assert "http://127.0.0.1:9 refused" in told["trouble"]
-    view = State(experiments=("derma",))
+    view = View(experiments=("derma",))
     command = page._empty(view, "")["command"]
     assert "--tracking-uri http://127.0.0.1:9 " in command
     with pytest.raises(WorkFailed) as refused:
-        page._knowledge.material(view)
+        page._cache.material(view)
     assert "S3cret" not in f"{told} {command} {refused.value}"

@@ -11,8 +11,8 @@ from made import logged, run
 
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError
-from pepr_mlops.live.cache import Knowledge, Recent
-from pepr_mlops.live.view_state import State
+from pepr_mlops.live.cache import Cache, Recent
+from pepr_mlops.live.view_state import View
 from pepr_mlops.report import sources
 from pepr_mlops.tracking import read
 
@@ -62,8 +62,8 @@ def test_what_a_control_does_not_change_is_not_done_again(
             return real(*given, **named)  # type: ignore[operator]
 
         monkeypatch.setattr(sources, name, counted)
-    known = Knowledge(filled)
-    state = State(experiments=DERMA, resources=("E", "M"), weights=(0.5, 0.5))
+    known = Cache(filled)
+    state = View(experiments=DERMA, resources=("E", "M"), weights=(0.5, 0.5))
     quick, _ = known.material(state, thorough=False)
     assert done == ["read", "sort", "material"]
     assert (quick.models["no_interval"] == NOT_DRAWN).all()
@@ -79,8 +79,8 @@ def test_what_a_control_does_not_change_is_not_done_again(
 
 
 def test_a_new_run_is_read_at_the_next_check(filled: str) -> None:
-    known = Knowledge(filled)
-    state = State(experiments=DERMA)
+    known = Cache(filled)
+    state = View(experiments=DERMA)
     assert known.version(DERMA) == ""
     assert len(known.material(state)[0].models) == 2
     before = known.version(DERMA)
@@ -93,14 +93,14 @@ def test_a_new_run_is_read_at_the_next_check(filled: str) -> None:
 
 
 def test_a_store_that_goes_and_comes_back(filled: str, tmp_path: Path) -> None:
-    known = Knowledge(filled)
+    known = Cache(filled)
     known.check(DERMA)
     path = tmp_path / "mlflow.db"
     shutil.move(path, tmp_path / "away.db")
     known.check(DERMA)
     assert "there is no store" in known.trouble(DERMA)
     assert "\n" not in known.trouble(DERMA)
-    assert len(known.material(State(experiments=DERMA))[0].models) == 2  # what was read stays
+    assert len(known.material(View(experiments=DERMA))[0].models) == 2  # what was read stays
     with pytest.raises(PeprError):
         known.source(("other",))
     shutil.move(tmp_path / "away.db", path)
@@ -109,7 +109,7 @@ def test_a_store_that_goes_and_comes_back(filled: str, tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_is_gone_is_one_line(filled: str) -> None:
-    known = Knowledge(filled)
+    known = Cache(filled)
     known.check(("no such",))
     assert "'no such'" in known.trouble(("no such",))
     assert known.trouble(DERMA) == ""
@@ -122,7 +122,7 @@ def test_whatever_a_server_answers_a_check_does_not_raise(
         raise KeyError("runs")
 
     monkeypatch.setattr(read, "stamp", broken)
-    known = Knowledge(filled)
+    known = Cache(filled)
     known.check(DERMA)
     assert "KeyError" in known.trouble(DERMA)
 

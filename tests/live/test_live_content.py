@@ -11,9 +11,8 @@ from made import frame, run
 from pepr_mlops.comparison import compare, pepr, selection
 from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.live import content
-from pepr_mlops.live import view_state as states
-from pepr_mlops.live.view_state import State
+from pepr_mlops.live import content, view_state
+from pepr_mlops.live.view_state import View
 from pepr_mlops.report import theme
 from pepr_mlops.report.dashboards import parse
 from pepr_mlops.report.material import Material, Part, gather
@@ -25,18 +24,18 @@ MODELS = {  # P, Wh, GB
     EVIL: (0.90, 50.0, 1.0),
     "vit_tiny_patch16_224": (0.60, 30.0, 8.0),
 }
-VIEW = State(experiments=("derma",), resources=("E", "M"), weights=(0.6, 0.2), alpha=2.0)
+VIEW = View(experiments=("derma",), resources=("E", "M"), weights=(0.6, 0.2), alpha=2.0)
 PLANE = parse({"figure": [{"kind": "plane"}]}, "test").figures[0]
 
 
-def _material(view: State) -> Material:
+def _material(view: View) -> Material:
     runs = frame(
         [
             run(model, performance=p, energy_wh=e, memory_gb=m, start=1_790_000_000_000 + i)
             for i, (model, (p, e, m)) in enumerate(MODELS.items())
         ]
     )
-    question = states.question(view, draws=20)
+    question = view_state.question(view, draws=20)
     return gather([Part(compare(runs, question), question, runs)], run_page="http://x/#/runs/")
 
 
