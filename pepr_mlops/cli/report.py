@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
-    from pepr_mlops.report.figures.panel import Panel
+    from pepr_mlops.report.figures.common import Panel
 
 IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -132,7 +131,7 @@ def command(
             board,
             notes,
             command=asked.typed(context, "pepr report"),
-            made=_made(),
+            made=page.made_now(),
             plotlyjs=plotlyjs,  # type: ignore[arg-type]
         )
         _write(path, text)
@@ -172,12 +171,6 @@ def _file_name(experiments: tuple[str, ...]) -> str:
     """A name for the page whatever the experiments are called."""
     words = [file_name(name) or "experiment" for name in experiments]
     return f"pepr-report-{file_name('-'.join(words))}.html"
-
-
-def _made() -> str:
-    from importlib.metadata import version
-
-    return f"Made by pepr_mlops {version('pepr_mlops')} on {date.today().isoformat()}."
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """What all pages know of one tracking server, so that a control recomputes only what it changes.
 
-Reading is slow, sorting less so, scoring the least; each step keeps its newest results. A check of
-the server that finds nothing new costs one small question.
+Reading is slow, sorting less so, scoring the least; the newest results of each step are cached. A
+check of a server without news costs one small request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ V = TypeVar("V")
 Experiments = tuple[str, ...]
 
 DRAWS = 2000  # of the intervals, as `pepr score`
-_SOURCES = 8  # choices of experiments that are kept
+_SOURCES = 8  # choices of experiments that are cached
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ class Recent(Generic[V]):
 class Cache:
     """Reads, sorts and scores for any number of pages at once.
 
-    `names` are those of the experiments there were when that was last asked for.
+    `names` are those of the experiments at the last reading.
     """
 
     def __init__(
@@ -78,36 +78,26 @@ class Cache:
         self.names: list[str] = []
 
     def check(self, experiments: Experiments) -> None:
-        """Look whether the server has anything new, and read it; never raises.
+        """Read what is new on the server; never raises.
 
         Returns at once where another page is being served so: what that finds is for all.
         """
-        if self._reading.acquire(blocking=False):
-            try:
-                self._tried(experiments, lambda: self._read(experiments))
-            finally:
-                self._reading.release()
-        if not self.trouble(experiments) and self._naming.acquire(blocking=False):
-            try:
-                self._tried(experiments, self._name)
-            finally:
-                self._naming.release()
-
-    def _tried(self, experiments: Experiments, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except PeprError as error:
-            self._troubles[experiments] = str(error)
-        except Exception as error:  # a page must outlive whatever a server answers
-            _log.error("the tracking server could not be read\n%s", trace())
-            self._troubles[experiments] = f"the server could not be read ({one_line(error)})"
+        for lock, step in ((self._reading, self._read), (self._naming, self._name)):
+            if lock.acquire(blocking=False):
+                try:
+                    _safely(step, experiments)
+                except PeprError as error:
+                    self._troubles[experiments] = str(error)
+                    return
+                finally:
+                    lock.release()
 
     def trouble(self, experiments: Experiments) -> str:
         """Why the last check failed, one line; empty where it did not."""
         return self._troubles.get(experiments, "")
 
     def version(self, experiments: Experiments) -> str:
-        """Changes whenever the experiments were read anew; empty where they were not."""
+        """Changes whenever the experiments are read again; empty before the first time."""
         known = self._sources.get(experiments)
         return "" if known is None else known[0]
 
@@ -116,13 +106,7 @@ class Cache:
         known = self._sources.get(experiments)
         if known is None:
             with self._reading:
-                try:
-                    self._read(experiments)
-                except PeprError:
-                    raise
-                except Exception as error:
-                    _log.error("the tracking server could not be read\n%s", trace())
-                    raise WorkFailed(f"the server could not be read ({one_line(error)})") from error
+                _safely(self._read, experiments)
                 known = self._sources[experiments]
         return known[1]
 
@@ -136,10 +120,10 @@ class Cache:
         self._stamp = stamp
         self._troubles.pop(experiments, None)
 
-    def _name(self) -> None:
-        """Ask for names again if there is anything new, for a tenth of the time at most.
+    def _name(self, _: Experiments) -> None:
+        """Read the names again if there is anything new, for a tenth of the time at most.
 
-        A server takes long to find them where it has many runs.
+        A server with many runs takes long to find them.
         """
         stamp, asked, took = self._named
         now = time.monotonic()
@@ -152,36 +136,31 @@ class Cache:
     def material(self, view: View, *, thorough: bool = True) -> tuple[Material, list[str]]:
         """What there is to show for a view, and notes. Raises `PeprError`.
 
-        Without `thorough` it comes at once: only of the experiments asked for, and without
-        intervals, which are missing then.
+        Without `thorough` it comes at once: without companions and intervals.
         """
         source = self.source(view.experiments)
         question = view_state.question(view, DRAWS)
         key = (view.experiments, self.version(view.experiments), question)
         known = self._material.known((*key, True))
-        if thorough or known is not None:
-            return known or self._material.get(
-                (*key, True), lambda: self._scored(source, view, question)
-            )
-        return self._material.get((*key, False), lambda: self._at_once(source, view, question))
-
-    def _at_once(
-        self, source: sources.Source, view: View, question: Question
-    ) -> tuple[Material, list[str]]:
-        prepared, notes = self._sorted(source, view, question, main=True)
-        return sources.material(source, prepared, replace(question, draws=0)), notes
+        if known is not None:
+            return known
+        return self._material.get(
+            (*key, thorough), lambda: self._scored(source, view, question, thorough)
+        )
 
     def _scored(
-        self, source: sources.Source, view: View, question: Question
+        self, source: sources.Source, view: View, question: Question, thorough: bool
     ) -> tuple[Material, list[str]]:
         prepared, notes = self._sorted(source, view, question, main=True)
-        more, about = self._sorted(source, view, question, main=False)
-        return sources.material(source, {**prepared, **more}, question), [*notes, *about]
+        if not thorough:
+            return sources.material(source, prepared, replace(question, draws=0)), notes
+        companions, more = self._sorted(source, view, question, main=False)
+        return sources.material(source, {**prepared, **companions}, question), [*notes, *more]
 
     def _sorted(
         self, source: sources.Source, view: View, question: Question, *, main: bool
     ) -> tuple[dict[str, Prepared], list[str]]:
-        """The runs of what was asked for, or of of its companions."""
+        """The runs of the requested experiments, or of their companions."""
         runs = {name: rows for name, rows in source.runs.items() if (name in source.main) == main}
         part = replace(source, runs=runs, missing=()) if main else replace(
             source, runs=runs, main=()
@@ -190,3 +169,14 @@ class Cache:
                question.resources, question.strict, question.mixed,
                None if main else question.normalisation)  # fmt: skip
         return self._prepared.get(key, lambda: sources.sort(part, question, self._companions))
+
+
+def _safely(step: Callable[[Experiments], None], experiments: Experiments) -> None:
+    """Raises `PeprError` for whatever a server answers: a page must outlive it."""
+    try:
+        step(experiments)
+    except PeprError:
+        raise
+    except Exception as error:
+        _log.error("the tracking server could not be read\n%s", trace())
+        raise WorkFailed(f"the server could not be read ({one_line(error)})") from error

@@ -1,9 +1,8 @@
-"""Which function of the live page answers to what.
+"""Which function of the live page answers which control.
 
-A changed control is answered in two steps. At once come what takes little time: the ranking
-without intervals and the main figure. Then, one request after another, so that the next change
-need not wait in line, come the intervals and the other figures. The answer to a view that was left
-meanwhile ends its line.
+A changed control is answered in two steps: first what is fast, the ranking without intervals and
+the main figure; then the intervals and the other figures, one request after another, so that the
+next change need not wait. The requests stop when the view has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -23,10 +22,9 @@ from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError, one_line, trace
 from pepr_mlops.live import content, layout, view_state
 from pepr_mlops.live.cache import Cache
-from pepr_mlops.live.export import export
-from pepr_mlops.report import cautions, theme
+from pepr_mlops.report import cautions, page, theme
 from pepr_mlops.report.dashboards import Dashboard
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import address
 
@@ -105,7 +103,7 @@ class Callbacks:
             state={"before": State("seen", "data"), "digest": State("digest-main", "data")},
             running=[(Output("page", "className"), "busy", "")],
             prevent_initial_call=True,
-        )(self._look)  # fmt: skip
+        )(self._show)  # fmt: skip
         self._line(app)
         app.callback(
             output={"file": Output("file", "data"),
@@ -117,7 +115,7 @@ class Callbacks:
         )(self._export)  # fmt: skip
 
     def _answer(self) -> dict[str, Any]:
-        """What the first answer to a changed control consists of."""
+        """The outputs of the first answer to a changed control."""
         return {
             "trouble": Output("trouble", "children", allow_duplicate=True),
             **{name: Output(name, "children")
@@ -161,7 +159,7 @@ class Callbacks:
     # Answers ---------------------------------------------------------------------------------
 
     def _restore(self, search: str | None) -> dict[str, Any]:
-        """The controls as the address says."""
+        """The controls as in the address."""
         view, messages = view_state.parse(search or "", self._default, self._offered)
         weights = dict(zip(view.resources, view.weights, strict=True))
         limits = dict(view.at_most)
@@ -182,7 +180,7 @@ class Callbacks:
         }  # fmt: skip
 
     def _view(self, controls: dict[str, Any]) -> view_state.View:
-        """The view that the controls say, with defaults for fields that are empty."""
+        """The view of the controls, with defaults for empty fields."""
         default = self._default
         used = [i for i, value in enumerate(controls["use"]) if value]
         limits = [view_state.limit(v, 0, float("inf")) for v in controls["limit"]]
@@ -222,7 +220,7 @@ class Callbacks:
         options: list[Any] | None,
         trouble: str | None,
     ) -> dict[str, Any]:
-        """Has the server anything new? Until the page shows it, each tick says so again."""
+        """Report news of the server, at each tick until the page shows them."""
         asked = tuple(experiments or ())
         self._cache.check(asked)
         now = self._cache.trouble(asked)
@@ -234,7 +232,7 @@ class Callbacks:
             "version": {"version": version, "count": count} if news else no_update,
         }
 
-    def _look(
+    def _show(
         self,
         controls: dict[str, Any],
         dark: bool | None,
@@ -244,7 +242,7 @@ class Callbacks:
     ) -> dict[str, Any]:
         """The first answer: headline, ranking and main figure of a view."""
         if dark is None:
-            raise PreventUpdate  # it comes back when the browser has said how it looks
+            raise PreventUpdate  # called again when the browser has reported its colours
         view = self._view(controls)
         address = view_state.written(view, self._default)
         answer = self._empty(view, address)
@@ -264,7 +262,7 @@ class Callbacks:
             return {**answer, **self._first(view, address, dark, digest, before)}
         except PeprError as error:
             return {**answer, "problem": str(error)}
-        except Exception as error:  # whatever is wrong with the runs, the controls must live on
+        except Exception as error:  # whatever is wrong with the runs, the controls must stay usable
             _log.error("a view could not be shown\n%s", trace())
             return {**answer, "problem": f"this view could not be shown ({one_line(error)})"}
 
@@ -308,7 +306,7 @@ class Callbacks:
             view, at_most=(), at_least=None, colour="none", axis="R", rows=self._default.rows
         )
         seen = {
-            "asked": list(view.experiments),
+            "experiments": list(view.experiments),
             "version": self._cache.version(view.experiments),
             "search": view_state.written(plain, self._default),
             "dark": dark,
@@ -331,7 +329,7 @@ class Callbacks:
         }
 
     def _thorough(self, turn: dict[str, Any] | None, address: str | None) -> dict[str, Any]:
-        """What of the first answer waits for intervals and for experiments shown beside."""
+        """The parts of the first answer that need intervals or companion experiments."""
         if turn is None:
             raise PreventUpdate
         view, _ = view_state.parse(address or "", self._default, self._offered)
@@ -344,7 +342,7 @@ class Callbacks:
         return {"late": {**late, **_ranked(material, ranking, view, notes)}, "done": turn}
 
     def _figure(self, index: int) -> Callable[..., dict[str, Any]]:
-        """What draws one of the figures that come later."""
+        """The function that draws one of the later figures."""
         wanted = self._dashboard.figures[index]
 
         def draw(turn: Any, now: dict[str, Any] | None, digest: Any) -> dict[str, Any]:
@@ -372,15 +370,14 @@ class Callbacks:
         try:
             material, notes = self._cache.material(view)
             command = view_state.command(view, self._name, self._uri)
-            page = export(material, self._dashboard, notes, command)
+            made = page.made_now()
+            html_page = page.html(material, self._dashboard, notes, command=command, made=made)
         except Exception as error:
-            why = str(error)
-            if not isinstance(error, PeprError):
-                why = one_line(error)
-                _log.error("the report could not be made\n%s", trace())
+            why = str(error) if isinstance(error, PeprError) else one_line(error)
+            _log.error("the report could not be made\n%s", trace())
             return {"file": no_update, "problem": f"the report could not be made ({why})"}
         return {
-            "file": {"content": page, "filename": "pepr-report.html", "type": "text/html"},
+            "file": {"content": html_page, "filename": "pepr-report.html", "type": "text/html"},
             "problem": no_update,
         }
 
@@ -437,7 +434,7 @@ def _known(experiments: Sequence[str], version: str) -> dict[str, Any]:
 
 
 def _turn(value: dict[str, Any]) -> Any:
-    """Whose turn it is: as the first in line was told, or as the one before handed on."""
+    """Whose turn it is, as the first or the one before passed it on."""
     return value.get("turn", value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import page, theme
 from pepr_mlops.report.dashboards import FigureSpec
 from pepr_mlops.report.figures import OF_A_SET
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.figures.ranking import named
 from pepr_mlops.report.material import KEYS, Material
 from pepr_mlops.text import number
@@ -51,7 +52,7 @@ def shown_set(material: Material, view: View) -> str:
 def ranking(material: Material, view: View) -> Ranking:
     """The ranking under the budgets. Raises `WrongUse` for a budget of what no run has."""
     name = shown_set(material, view)
-    rows = material.of(name)
+    rows = material.models_of(name)
     budgets = [Budget(f"cost {r}", "max", limit) for r, limit in view.at_most]
     if view.at_least is not None:
         budgets.append(Budget(PERFORMANCE, "min", view.at_least))
@@ -67,15 +68,13 @@ def ranking(material: Material, view: View) -> Ranking:
 
 def _with_costs(material: Material, rows: pd.DataFrame, resources: Sequence[str]) -> pd.DataFrame:
     """The rows with the costs that budgets name and no score is made of."""
-    of = rows["comparison_set"].iloc[0]
-    known = material.resources(of)  # a column may be there for another set alone
+    name = rows["comparison_set"].iloc[0]
+    known = material.resources(name)  # a column may be there for another set alone
     absent = [r for r in resources if r not in known]
     if not absent:
         return rows
     rows = rows.drop(columns=[f"cost {r}" for r in absent], errors="ignore")
-    found = next(
-        p.comparison for p in material.parts if of in set(p.comparison.sets["comparison_set"])
-    )
+    found = material.part(name).comparison
     extra = means(found, {f"cost {r}": column_of(found.used, r) for r in absent})
     return rows.merge(extra, on=KEYS, how="left", validate="one_to_one")
 
@@ -128,9 +127,7 @@ def table(shown: Ranking, material: Material, view: View) -> Table:
         *("kind", "parameters_m", "n", "energy_source", "codes"),
     ]
     columns = [column(key, by) for key in keys]
-    pages = tuple(
-        None if material.run_page is None else material.run_page + run for run in rows["run_id"]
-    )
+    pages = tuple(material.run_page and material.run_page + run for run in rows["run_id"])
     return Table(
         headings=tuple(c.heading for c in columns),
         right=tuple(c.right for c in columns),
@@ -145,8 +142,8 @@ def _cut(words: str) -> str:
 
 def panel(material: Material, wanted: FigureSpec, view: View) -> Panel:
     """One figure of a dashboard. Raises `NothingToDraw`."""
-    of = shown_set(material, view) if wanted.kind in OF_A_SET else None
-    return page.panel(material, wanted, of)
+    name = shown_set(material, view) if wanted.kind in OF_A_SET else None
+    return page.panel(material, wanted, name)
 
 
 def plane(material: Material, wanted: FigureSpec, view: View, shown: Ranking) -> Panel:
@@ -157,7 +154,7 @@ def plane(material: Material, wanted: FigureSpec, view: View, shown: Ranking) ->
     if hasattr(wanted.options, "axis"):
         wanted = replace(wanted, options=replace(wanted.options, axis=view.axis))
     found = panel(material, wanted, view)
-    rows = material.of(shown.comparison_set).set_index("label")
+    rows = material.models_of(shown.comparison_set).set_index("label")
     groups = rows[view.colour].fillna("not known") if view.colour != "none" else None
     within = set(shown.fitting["label"])
     figure = found.figure
@@ -189,43 +186,37 @@ def _colour(figure: go.Figure, within: set[str] | None, groups: pd.Series[str] |
     """Colour the points of the models by their group, those outside the budgets grey."""
     if within is None and groups is None:
         return
-    kept = None if within is None else {theme.text(label) for label in within}
-    of = {} if groups is None else {theme.text(label): g for label, g in groups.items()}
-    names = sorted(set(of.values()))
-    looks = {
-        g: (theme.COLOURS[i % len(theme.COLOURS)], theme.SYMBOLS[i % len(theme.SYMBOLS)])
-        for i, g in enumerate(names)
-    }
+    fitting = None if within is None else {theme.text(label) for label in within}
+    group_of = {} if groups is None else {theme.text(m): g for m, g in groups.items()}
+    styles = {group: theme.style(i) for i, group in enumerate(sorted(set(group_of.values())))}
     for trace in figure.data:
         if trace.name not in ("models", "Pareto set") or trace.text is None:
             continue
         colours: list[Any] = [trace.marker.color] * len(trace.text)
         if groups is not None:
-            colours = [looks[of[label]][0] for label in trace.text]
+            colours = [styles[group_of[label]]["color"] for label in trace.text]
             if trace.name == "models":
-                trace.marker.symbol = [looks[of[label]][1] for label in trace.text]
+                trace.marker.symbol = [styles[group_of[m]]["symbol"] for m in trace.text]
                 trace.showlegend = False
-        if kept is not None:
+        if fitting is not None:
             colours = [
-                c if label in kept else _GREY for c, label in zip(colours, trace.text, strict=True)
+                c if label in fitting else _GREY
+                for c, label in zip(colours, trace.text, strict=True)
             ]
             trace.marker.line = {"width": 0}
         trace.marker.color = colours
-    for name in names:
-        colour, symbol = looks[name]
+    for name, style in styles.items():
         figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=theme.text(name),
-            marker={"color": colour, "symbol": symbol, "size": 8},
-        )  # fmt: skip
+            x=[None], y=[None], mode="markers", name=theme.text(name), marker={**style, "size": 8}
+        )
 
 
 def known(sources: Sequence[pd.DataFrame], resources: Sequence[str]) -> list[str]:
     """Those of the resources that a run of every frame has a number of."""
-    return [r for r in resources if all(_has(runs, r) for runs in sources)]
 
-
-def _has(runs: pd.DataFrame, resource: str) -> bool:
-    try:
-        return bool(runs[column_of(runs, resource)].notna().any())
-    except WrongUse:
+    def has(runs: pd.DataFrame, resource: str) -> bool:
+        with suppress(WrongUse):
+            return bool(runs[column_of(runs, resource)].notna().any())
         return False
+
+    return [r for r in resources if all(has(runs, r) for runs in sources)]

@@ -15,10 +15,11 @@ from pepr_mlops.names import RESOURCES
 from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.material import Material
 
-TICK_S = 3  # between two looks at the server
+TICK_S = 3  # between two polls of the server
 _GRAPH: Any = {"displaylogo": False, "responsive": True,
           "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}  # fmt: skip
 
+_STORES = ("dark", "version", "address", "seen", "known", "run-page", "late", "done")
 _SHORT = {"E": "energy", "C": "CO2e", "M": "memory", "T": "time", "D": "data"}
 _WORDS = {
     "minmax": "least to greatest",
@@ -43,19 +44,7 @@ def page(dashboard: Dashboard, view: View, offered: Sequence[str]) -> html.Div:
         [
             dcc.Location(id="url", refresh=False),
             dcc.Interval(id="tick", interval=TICK_S * 1000),
-            *(
-                dcc.Store(id=name)
-                for name in (
-                    "dark",
-                    "version",
-                    "address",
-                    "seen",
-                    "known",
-                    "run-page",
-                    "late",
-                    "done",
-                )
-            ),
+            *(dcc.Store(id=name) for name in _STORES),
             dcc.Download(id="file"),
             html.Header([html.H1(dashboard.title), html.P(id="trouble", role="alert")]),
             html.Details(
@@ -75,16 +64,14 @@ def page(dashboard: Dashboard, view: View, offered: Sequence[str]) -> html.Div:
                 ]
             ),
             html.Footer(
-                [
-                    html.Div(
-                        [
-                            html.Button("Export this view as HTML", id="export", disabled=True),
-                            html.Span("or"),
-                            html.Code(id="command"),
-                            dcc.Clipboard(target_id="command", title="copy the command"),
-                        ]
-                    ),
-                ]
+                html.Div(
+                    [
+                        html.Button("Export this view as HTML", id="export", disabled=True),
+                        html.Span("or"),
+                        html.Code(id="command"),
+                        dcc.Clipboard(target_id="command", title="copy the command"),
+                    ]
+                )
             ),
         ],
         id="page",
@@ -148,15 +135,7 @@ def _controls(view: View, offered: Sequence[str]) -> html.Div:
             ),
             _field(
                 "α: from 1, resources count less",
-                dcc.Slider(
-                    id="alpha",
-                    min=1,
-                    max=view_state.MOST_ALPHA,
-                    step=0.1,
-                    value=view.alpha,
-                    marks=None,
-                    tooltip=None,
-                ),
+                _slider("alpha", 1, view_state.MOST_ALPHA, 0.1, view.alpha),
             ),
             _choice("R is normalised from", "normalisation", view_state.NORMALISATIONS),
             _choice("Runs that differ in conditions", "mixed", view_state.MIXED),
@@ -189,16 +168,7 @@ def _resource(i: int, name: str) -> list[Any]:
             value=[],
             className="name",
         ),
-        dcc.Slider(
-            id=f"weight-{i}",
-            min=0,
-            max=1,
-            step=0.01,
-            value=view_state.WEIGHT,
-            marks=None,
-            tooltip=None,
-            allow_direct_input=False,
-        ),
+        _slider(f"weight-{i}", 0, 1, 0.01, view_state.WEIGHT, allow_direct_input=False),
         html.Span(id=f"share-{i}", className="share"),
         _limit(f"limit-{i}", f"{name} at most", cost_unit(name)),
     ]
@@ -207,6 +177,12 @@ def _resource(i: int, name: str) -> list[Any]:
 def resource_class(known: bool, used: bool) -> str:
     """How the row of a resource looks."""
     return "name" + (" used" if used else "") + ("" if known else " unknown")
+
+
+def _slider(name: str, low: float, high: float, step: float, value: float, **more: Any) -> Any:
+    return dcc.Slider(
+        id=name, min=low, max=high, step=step, value=value, marks=None, tooltip=None, **more
+    )
 
 
 def _limit(name: str, title: str, unit: str = "") -> html.Span:
@@ -230,23 +206,18 @@ def _choice(label: str, name: str, values: Sequence[str]) -> html.Div:
 def table(content: Table) -> list[Any]:
     """The rows of the ranking."""
     classes = ["number" if right else None for right in content.right]
-    return [
-        html.Thead(html.Tr([html.Th(h, className=of)
-                            for h, of in zip(content.headings, classes, strict=True)])),
-        html.Tbody(
-            [
-                html.Tr([html.Td(_cell(i, cell, address), className=classes[i])
-                         for i, cell in enumerate(row)])
-                for row, address in zip(content.rows, content.pages, strict=True)
-            ]
-        ),
-    ]  # fmt: skip
+    heads = [html.Th(h, className=c) for h, c in zip(content.headings, classes, strict=True)]
+    rows = [
+        html.Tr([html.Td(_cell(i, cell, page), className=classes[i]) for i, cell in enumerate(row)])
+        for row, page in zip(content.rows, content.pages, strict=True)
+    ]
+    return [html.Thead(html.Tr(heads)), html.Tbody(rows)]
 
 
 def notes(material: Material, more: Sequence[str]) -> list[Any]:
     """What a reader must know about all of it."""
-    told = [note for part in material.parts if part.main for note in part.comparison.notes]
-    return [html.Li(note) for note in dict.fromkeys([*told, *more])]
+    stated = [note for part in material.parts if part.main for note in part.comparison.notes]
+    return [html.Li(note) for note in dict.fromkeys([*stated, *more])]
 
 
 def _cell(i: int, cell: str, address: str | None) -> Any:

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import Panel
 
 FORMATS = ("png", "svg", "pdf")
 

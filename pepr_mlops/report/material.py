@@ -1,4 +1,4 @@
-"""What reports are drawn from: comparisons of one or several experiments, side by side. Pure."""
+"""The data behind all figures: comparisons of one or several experiments. Pure."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class NothingToDraw(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """The comparison of one experiment, and the frame of all runs that were found of it.
+    """The comparison of one experiment and the frame of all its runs.
 
-    `main` tells what was asked for from what is shown beside it.
+    `main` is False for a companion of the requested experiments.
     """
 
     comparison: Comparison
@@ -71,7 +71,7 @@ class Material:
 
     @property
     def main_sets(self) -> list[str]:
-        """Names of the comparison sets that were asked for."""
+        """Names of the requested comparison sets."""
         return list(self.sets.loc[self.sets["main"], "comparison_set"])
 
     def sets_of(self, experiments: Sequence[str]) -> list[str]:
@@ -81,19 +81,29 @@ class Material:
         by = self.sets.groupby("experiment", sort=False)["comparison_set"].agg(list)
         return [name for e in experiments for name in by.get(e, [])]
 
-    def of(self, comparison_set: str) -> pd.DataFrame:
+    def models_of(self, comparison_set: str) -> pd.DataFrame:
         """The rows of `models` of one set."""
         return self.models[self.models["comparison_set"] == comparison_set]
 
+    def runs_of(self, comparison_set: str) -> pd.DataFrame:
+        """The rows of `runs` of one set."""
+        return self.runs[self.runs["comparison_set"] == comparison_set]
+
+    def performance_name(self, *sets: str) -> str:
+        """What P is in these sets, such as `test/accuracy`."""
+        of_sets = self.runs["comparison_set"].isin(sets)
+        names = self.runs.loc[of_sets, "performance_metric"].dropna().unique()
+        return str(names[0]) if len(names) == 1 else PERFORMANCE
+
     def resources(self, comparison_set: str) -> list[str]:
         """Names of the resources every model of the set has a cost of, the main one first."""
-        rows = self.of(comparison_set)
+        rows = self.models_of(comparison_set)
         names = [c.removeprefix("R ") for c in rows if c.startswith("R ")]
         return [n for n in names if rows[f"R {n}"].notna().all()]
 
     def bounds(self, comparison_set: str, resource: str) -> pepr.Bounds:
         """What R of a resource of `resources` is 0 and 1 at in the set."""
-        costs = self.of(comparison_set)[f"cost {resource}"]
+        costs = self.models_of(comparison_set)[f"cost {resource}"]
         by = self.sets.set_index("comparison_set").at[comparison_set, "bounds"]
         name = column(self.runs, resource)
         if name in by:
@@ -101,12 +111,20 @@ class Material:
             return found
         return _bounds(costs, name, self.question(comparison_set))
 
-    def question(self, comparison_set: str) -> Question:
-        """What was asked of the experiment of a set."""
+    def energy_matters(self, comparison_set: str) -> bool:
+        """Whether a cost of the set is made of energy."""
+        return about_energy([column(self.runs, n) for n in self.resources(comparison_set)])
+
+    def part(self, comparison_set: str) -> Part:
+        """The comparison that a set belongs to."""
         for part in self.parts:
             if comparison_set in set(part.comparison.sets["comparison_set"]):
-                return part.question
+                return part
         raise KeyError(comparison_set)
+
+    def question(self, comparison_set: str) -> Question:
+        """How the experiment of a set is compared."""
+        return self.part(comparison_set).question
 
 
 def gather(
@@ -116,7 +134,7 @@ def gather(
     run_page: str | None = None,
     publications: pd.DataFrame | None = None,
 ) -> Material:
-    """Side by side what `comparison.compare` answered about one or several experiments."""
+    """The material of one or several answers of `comparison.compare`."""
     if epochs is None:
         epochs = pd.DataFrame({"run_id": pd.Series(dtype="str"), "step": pd.Series(dtype="int64")})
     runs = pd.concat([part.comparison.used for part in parts], ignore_index=True)
@@ -138,9 +156,9 @@ def scored_by(question: Question) -> str:
 
 
 def also(comparison: Comparison, question: Question) -> list[str]:
-    """Resources that were not asked for but known of every run, alike in a set: of E, M, T and C.
+    """Those of E, M, T and C that were not requested but are known for every run.
 
-    A resource in which runs of a set differ in how it was measured is not shown beside the others.
+    A resource that runs of one set measured in different ways is left out.
     """
     used = comparison.used
     found = []
@@ -157,14 +175,8 @@ def also(comparison: Comparison, question: Question) -> list[str]:
     return found
 
 
-def performance_name(runs: pd.DataFrame) -> str:
-    """What P is in these runs, such as `test/accuracy`."""
-    names = runs["performance_metric"].dropna().unique()
-    return str(names[0]) if len(names) == 1 else PERFORMANCE
-
-
 def cost_title(name: str) -> str:
-    """A resource for an axis: its words and unit."""
+    """A resource as the title of an axis, with its unit."""
     if name in RESOURCES:
         resource = RESOURCES[name]
         return f"{resource.help} ({resource.unit})" if resource.unit != "1" else resource.help
@@ -228,9 +240,3 @@ def _sets(part: Part) -> pd.DataFrame:
         scored_by=scored_by(part.question),
         mixed=[allowed and "MIXED" in name for name in part.comparison.sets["comparison_set"]],
     )
-
-
-def energy_matters(material: Material, comparison_set: str) -> bool:
-    """Whether a cost of the set is made of energy."""
-    names = material.resources(comparison_set)
-    return about_energy([column(material.runs, name) for name in names])

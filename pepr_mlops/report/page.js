@@ -71,19 +71,19 @@ function ranking(form) {
   names.forEach((n, k) => { weights[k].input.parentElement.title = given.titles[n]; });
   const reset = document.createElement("button");
   reset.type = "button";
-  reset.textContent = "as asked for";
+  reset.textContent = "Reset";
   form.append(reset);
 
-  // What was asked for to the last digit: a slider holds only its steps.
+  // The exact settings: a slider holds only its steps.
   let a, raw;
   function restore() {
     a = given.alpha;
     raw = names.map((n) => given.weights[n]);
     alpha.input.value = a;
     names.forEach((n, k) => { weights[k].input.value = raw[k]; });
-    tell(raw);
+    show(raw);
   }
-  function tell(share) {
+  function show(share) {
     alpha.shown.textContent = a.toFixed(1);
     weights.forEach((w, k) => { w.shown.textContent = share[k].toFixed(2); });
   }
@@ -92,7 +92,7 @@ function ranking(form) {
     weights.forEach((w, k) => { if (event.target === w.input) raw[k] = Number(w.input.value); });
     const sum = raw.reduce((x, y) => x + y, 0);
     const share = raw.map((w) => (sum > 0 ? w / sum : 1 / raw.length));
-    tell(share);
+    show(share);
     const rows = given.models.map((model, m) => {
       const r = names.reduce((total, n, k) => total + share[k] * given.R[n][m], 0);
       return { model, p: given.P[m], r, score: (a * given.P[m]) / (a + r) };
@@ -115,16 +115,16 @@ function ranking(form) {
   restore();
 }
 
-// The intervals are not known for other settings than the one asked for.
+// The intervals are known for the original settings only.
 function fill(table, rows, known) {
   const head = [...table.tHead.rows[0].cells];
   head.find((c) => c.dataset.key === "score").textContent = "PePR";
   const body = document.createElement("tbody");
   for (const row of rows) {
-    const anew = { rank: row.rank, score: row.score.toFixed(4), interval: "", ranks: "" };
+    const changed = { rank: row.rank, score: row.score.toFixed(4), interval: "", ranks: "" };
     const line = body.insertRow();
     head.forEach(({ dataset: { key } }, k) => {
-      const words = key in anew ? anew[key] : known.rows[row.model][k];
+      const words = key in changed ? changed[key] : known.rows[row.model][k];
       let place = line.insertCell();
       if (key === "model" && page.runPage) {
         place = place.appendChild(document.createElement("a"));
@@ -143,7 +143,7 @@ function redraw(i, asked, rows, share) {
     customdata: rows.map((r) => [r.p, r.rank]), error_x: { visible: false },
     ids: asked.runs ? rows.map((r) => asked.runs[r.model]) : null,
     hovertemplate: "<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>rank %{customdata[1]}<extra></extra>" };
-  const layout = { ...asked.layout, xaxis: { ...asked.layout.xaxis, title: { text: "PePR by the sliders" } } };
+  const layout = { ...asked.layout, xaxis: { ...asked.layout.xaxis, title: { text: "PePR with these settings" } } };
   page.figures[i] = { ...asked, data: [points], layout };
   draw(i);
 }

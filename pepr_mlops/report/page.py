@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no network. Pure: material in, text out."""
+"""A report as one HTML file that needs no network: material in, text out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
+from importlib.metadata import version
 from typing import Any, Literal
 
 import pandas as pd
@@ -19,7 +21,7 @@ from pepr_mlops.report import cautions, theme
 from pepr_mlops.report import summary as words
 from pepr_mlops.report.dashboards import Dashboard, FigureSpec
 from pepr_mlops.report.figures import KINDS, OF_A_SET
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.figures.ranking import headings, listed
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.spending import spent_words
@@ -49,18 +51,17 @@ def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[Miss
     return found, list(dict.fromkeys(missing))
 
 
-def panel(material: Material, wanted: FigureSpec, comparison_set: str | None) -> Panel:
+def panel(material: Material, spec: FigureSpec, comparison_set: str | None) -> Panel:
     """One figure of a dashboard, of a set where its kind is of one. Raises `NothingToDraw`."""
-    module = KINDS[wanted.kind]
-    of = () if comparison_set is None else (comparison_set,)
-    found: Panel = module.panel(material, wanted.options, *of)
-    if wanted.title is not None:
-        several = of and len(material.main_sets) > 1
-        title = f"{wanted.title}: {comparison_set}" if several else wanted.title
-        found = replace(found, title=title)
-    if wanted.caption is not None:
-        found = replace(found, caption=wanted.caption)
-    return stamped(found, cautions.stamps(material, found.sets))
+    sets: tuple[str, ...] = () if comparison_set is None else (comparison_set,)
+    found: Panel = KINDS[spec.kind].panel(material, spec.options, *sets)
+    title = spec.title or found.title
+    if spec.title is not None and sets and len(material.main_sets) > 1:
+        title = f"{title}: {comparison_set}"
+    caption = found.caption if spec.caption is None else spec.caption
+    sets = found.sets or sets
+    found = replace(found, kind=spec.kind, title=title, caption=caption, sets=sets)
+    return stamped(found, cautions.stamps(material, sets))
 
 
 def stamped(panel: Panel, warning: str) -> Panel:
@@ -79,6 +80,11 @@ def stamped(panel: Panel, warning: str) -> Panel:
         font={"color": theme.RED, "size": 13},
     )
     return replace(panel, caption=f"{warning}. {panel.caption}")
+
+
+def made_now() -> str:
+    """When and by which version a page is made, for `html`."""
+    return f"Made by pepr_mlops {version('pepr_mlops')} on {date.today().isoformat()}."
 
 
 def html(

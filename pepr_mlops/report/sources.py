@@ -18,10 +18,9 @@ from pepr_mlops.tracking.read import cache
 
 @dataclass(frozen=True)
 class Source:
-    """What the server knew when it was read, by the names of experiments.
+    """What was read from the server, by the names of experiments.
 
-    `epochs` are of the runs of `main`; `missing` are experiments that were wished for beside them
-    and are not there.
+    `epochs` are of the runs of `main`; `missing` are companions that the server does not have.
     """
 
     main: tuple[str, ...]
@@ -34,13 +33,13 @@ class Source:
 
 def read(
     experiments: Sequence[str],
-    beside: Sequence[str] = (),
+    companions: Sequence[str] = (),
     *,
     performance: str | None = None,
     where: Sequence[tuple[str, str]] = (),
     tracking_uri: str | None = None,
 ) -> Source:
-    """Read the experiments, and those of `beside` that there are, with histories and evidence.
+    """Read the experiments, and those of `companions` that exist, with histories and evidence.
 
     `performance` is the metric that is P where it is not each run's own, `where` as of
     `conditions.where` for the experiments asked for. Raises as these and `query.load_runs`.
@@ -51,7 +50,7 @@ def read(
         for name in main
     }
     missing = []
-    for name in dict.fromkeys(beside):
+    for name in dict.fromkeys(companions):
         if name in runs:
             continue
         try:
@@ -71,24 +70,22 @@ def read(
 
 
 def sort(
-    source: Source, question: Question, beside: Mapping[str, Companion] = {}
+    source: Source, question: Question, companions: Mapping[str, Companion] = {}
 ) -> tuple[dict[str, Prepared], list[str]]:
-    """Which runs of each experiment may be compared, and what cannot be shown beside them.
+    """Which runs of each experiment may be compared, and notes on companions that are not shown.
 
-    Raises as `comparison.prepare` for the experiments that were asked for; of the others the notes
-    tell.
+    Raises as `comparison.prepare` for the requested experiments.
     """
-    prepared, notes = {}, []
-    for name in source.missing:
-        notes.append(f"{name} is not on this server and cannot be shown beside the others")
+    prepared = {}
+    notes = [f"{name} is not on this server, so it is not shown" for name in source.missing]
     for name, runs in source.runs.items():
-        asked = question if name in source.main else _beside(question, beside[name])
+        asked = question if name in source.main else _companion_question(question, companions[name])
         try:
             prepared[name] = prepare(runs, asked, source.evidence[name])
         except PeprError as error:
             if name in source.main:
                 raise
-            notes.append(f"{name} cannot be shown beside the others: {error}")
+            notes.append(f"{name} is not shown: {error}")
     return prepared, notes
 
 
@@ -110,14 +107,14 @@ def material(
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 
 
-def _beside(question: Question, wanted: Companion) -> Question:
-    """The question as it is asked of an experiment beside the others."""
+def _companion_question(question: Question, companion: Companion) -> Question:
+    """The question for an experiment that is shown with the requested ones."""
     by = "minmax" if question.normalisation == "reference" else question.normalisation
     return replace(
         question,
-        resources=wanted.resources or question.resources,
+        resources=companion.resources or question.resources,
         weights=None,
         reference=None,
         normalisation=by,
-        mixed=wanted.mixed or question.mixed,
+        mixed=companion.mixed or question.mixed,
     )

@@ -17,7 +17,7 @@ CAR_G_PER_KM = 107.5
 
 @dataclass(frozen=True)
 class Spent:
-    """What all runs of the asked-for experiments cost, also those left out.
+    """What all runs of the requested experiments cost, also those left out.
 
     `energy_kwh` is of training over the `known` of `runs` that have one, of evaluation over the
     `evaluated` of these and of the trial of settings over `tried` of all; None where none has.
@@ -39,17 +39,16 @@ class Spent:
 
 
 def cost(material: Material) -> Spent:
-    """What the experiments that were asked for cost in all, by their own or the asked intensity."""
+    """What the requested experiments cost, by their own or the requested carbon intensity."""
     runs = pd.concat([p.found for p in material.parts if p.main]).drop_duplicates("run_id")
     energy = runs["energy_wh"].where(np.isfinite(runs["energy_wh"]))
 
-    def beside(phase: str) -> pd.Series[float]:
+    def energy_of(phase: str) -> pd.Series[float]:
         wh = runs.get(f"metrics.energy/{phase}_wh", pd.Series(np.nan, runs.index))
         return wh.where(np.isfinite(wh))
 
-    evaluation, trial = beside("eval").where(energy.notna()), beside("trial")
-    # the words say where it is of training only
-    whole_kwh = (energy + evaluation.fillna(0)).add(trial, fill_value=0) / 1000
+    evaluation, trial = energy_of("eval").where(energy.notna()), energy_of("trial")
+    total_kwh = (energy + evaluation.fillna(0)).add(trial, fill_value=0) / 1000
     nothing = pd.Series(None, runs.index, dtype="object")
     had_trial = runs.get("tags.pepr.tried", nothing).notna()
     had_trial |= runs.get("metrics.time/trial_s", nothing).notna()
@@ -61,17 +60,17 @@ def cost(material: Material) -> Spent:
         words = f"{question.intensity.g_per_kwh:g} g/kWh ({question.intensity.source})"
     else:
         g_per_kwh = runs["carbon_intensity_g_per_kwh"]
-        words = _intensities(runs[whole_kwh.notna()])
-    kg = whole_kwh * g_per_kwh * pue / 1000
+        words = _intensities(runs[total_kwh.notna()])
+    kg = total_kwh * g_per_kwh * pue / 1000
     co2e_kg = float(kg.sum()) if kg.notna().any() else None
     return Spent(
         runs=len(runs),
-        counted=int(whole_kwh.notna().sum()),
+        counted=int(total_kwh.notna().sum()),
         known=known,
         evaluated=int(evaluation.notna().sum()),
         tried=int(trial.notna().sum()),
         untold=int((had_trial & trial.isna()).sum()),
-        energy_kwh=float(whole_kwh.sum()) if whole_kwh.notna().any() else None,
+        energy_kwh=float(total_kwh.sum()) if total_kwh.notna().any() else None,
         co2e_kg=co2e_kg,
         co2e_known=int(kg.notna().sum()),
         intensity=words,
@@ -92,7 +91,7 @@ def _intensities(runs: pd.DataFrame) -> str:
 def spent_words(spent: Spent) -> str:
     """One sentence: kWh, CO2e and the drive, and of how many runs that is."""
     if spent.energy_kwh is None:
-        return f"The energy of none of the {spent.runs} runs is known."
+        return f"No energy is known for the {spent.runs} runs."
     words = f"{_scaled(spent.energy_kwh, 'kWh', 'Wh')} for "
     if spent.known:
         words += f"training {spent.known} runs"
@@ -106,11 +105,11 @@ def spent_words(spent: Spent) -> str:
     if spent.tried:
         words += f"trying settings in {spent.tried}"
     if spent.untold:
-        words += f", without what trying settings in {spent.untold} took, which is not known"
+        words += f", without the unknown energy of trying settings in {spent.untold}"
     if spent.known < spent.runs:
-        words += f" (of {spent.runs - spent.known} more the energy is not known)"
+        words += f" ({spent.runs - spent.known} more have no energy reading)"
     if spent.co2e_kg is None or spent.car_km is None:
-        return f"{words}. Its CO2e is not known: {spent.intensity}."
+        return f"{words}. The CO2e is not known: {spent.intensity}."
     partly = "" if spent.co2e_known == spent.counted else f" (of {spent.co2e_known} of these runs)"
     return (
         f"{words}, {_scaled(spent.co2e_kg, 'kg', 'g')} of CO2e{partly} at {spent.intensity}, as "

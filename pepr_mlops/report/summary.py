@@ -1,4 +1,4 @@
-"""The answer of a report in words: what to take, what it rests on, and what to cite."""
+"""The answer of a report in words: which model to choose, on what basis, and what to cite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report.cautions import warnings
-from pepr_mlops.report.material import Material, performance_name
+from pepr_mlops.report.material import Material
 from pepr_mlops.report.spending import Spent, cost, spent_words
 from pepr_mlops.text import number
 
@@ -33,7 +33,7 @@ _GRID = "Our World in Data: Carbon intensity of electricity, as CodeCarbon ships
 
 @dataclass(frozen=True)
 class Answer:
-    """What to take of one comparison set: three lines, the first with the score's interval."""
+    """The best models of one comparison set: by score, by performance, and the difference."""
 
     comparison_set: str
     best: str
@@ -62,7 +62,7 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
     """Everything a page says about the comparison sets that were asked for."""
     judged = pd.concat([p.comparison.runs for p in material.parts if p.main])
     spent = cost(material)
-    told = [note for p in material.parts if p.main for note in p.comparison.notes]
+    stated = [note for p in material.parts if p.main for note in p.comparison.notes]
     return Summary(
         answers=tuple(answer(material, name) for name in material.main_sets),
         warnings=tuple(warnings(material)),
@@ -71,37 +71,33 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
         doubts=_tally(judged[judged["used"]], "flags"),
         spent=spent,
         methods=methods(material, spent),
-        notes=tuple(dict.fromkeys([*told, *notes])),
+        notes=tuple(dict.fromkeys([*stated, *notes])),
     )
 
 
 def answer(material: Material, comparison_set: str) -> Answer:
     """Best by score, best by performance (the cheaper of equals), and what lies between them."""
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     by = rows["scored_by"].iloc[0]
     best = rows.sort_values(["rank", PERFORMANCE], ascending=[True, False]).iloc[0]
     top = rows.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
-    p = performance_name(material.runs[material.runs["comparison_set"] == comparison_set])
-    place = (
-        f"rank {best['rank']}"
-        if best["rank_low"] == best["rank_high"]
-        else f"rank {best['rank_low']} to {best['rank_high']}"
-    )
+    p = material.performance_name(comparison_set)
+    place = f"rank {best['rank_low']}"
+    if best["rank_low"] != best["rank_high"]:
+        place += f" to {best['rank_high']}"
     equal = int((rows["rank"] == best["rank"]).sum()) - 1
     as_good = int((rows[PERFORMANCE] == top[PERFORMANCE]).sum()) - 1
-    interval = (
-        f"95 % {best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}"
-        if not best["no_interval"]
-        else f"no interval: {best['no_interval']}; rank {best['rank']} of {len(rows)}"
-    )
+    interval = f"95 % {best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}"
+    if best["no_interval"]:
+        interval = f"no interval: {best['no_interval']}; rank {best['rank']} of {len(rows)}"
     first = (
-        f"{best['label']} gives the most per resource: PePR-{by} {best['score']:.4f} ({interval}), "
+        f"{best['label']} scores best: PePR-{by} {best['score']:.4f} ({interval}), "
         f"{p} {best[PERFORMANCE]:.4f}{_costs(best, material)}"
-        + (f"; {equal} more of the same score" if equal else "")
+        + (f"; {equal} more with the same score" if equal else "")
     )
     second = f"{top['label']} performs best: {p} {top[PERFORMANCE]:.4f}{_costs(top, material)}"
     if as_good:
-        second += f", the cheapest of {as_good + 1} that perform so"
+        second += f", the cheapest of {as_good + 1} models with that performance"
     return Answer(comparison_set, first, second, _difference(best, top, material, p))
 
 
@@ -124,17 +120,17 @@ def _amount(value: float, name: str) -> str:
 
 def _difference(best: pd.Series, top: pd.Series, material: Material, p: str) -> str:
     if best["label"] == top["label"]:
-        return "Nothing lies between them: the best by score also performs best"
+        return "The same model wins on both counts"
     gain = top[PERFORMANCE] - best[PERFORMANCE]
     words = []
     for name in material.question(best["comparison_set"]).resources:
         a, b = best[f"cost {name}"], top[f"cost {name}"]
         if a == b:
-            words.append(f"no more of {name}")
+            words.append(f"the same {name}")
             continue
         times = f" ({number(b / a, 2)} times as much)" if a > 0 else ""
         words.append(f"{_amount(abs(b - a), name)} {'more' if b > a else 'less'}{times}")
-    return f"{gain:.4f} more of {p} takes {', '.join(words)}"
+    return f"It gains {gain:.4f} in {p} and uses {', '.join(words)}"
 
 
 _FACTS = {
@@ -164,7 +160,7 @@ def facts(material: Material) -> list[tuple[str, str]]:
     found = []
     for row in material.sets[material.sets["main"]].to_dict("records"):
         name, shared = row["comparison_set"], row["shared"]
-        runs = material.runs[material.runs["comparison_set"] == name]
+        runs = material.runs_of(name)
         words = [
             f"{word} {shared[key]}"
             for key, word in _FACTS.items()
@@ -173,30 +169,22 @@ def facts(material: Material) -> list[tuple[str, str]]:
         found.append((f"Compared in {name}", _counted(material, name, row["runs"])))
         found.append(("Conditions", "; ".join(words)))
         components = sorted(runs["energy_components"].dropna().unique())
+        energy = row["energy_source"] + (f" ({'; '.join(components)})" if components else "")
         methods = _energy_methods(runs)
-        found.append(
-            (
-                "Energy",
-                f"{row['energy_source']}"
-                + (f" ({'; '.join(components)})" if components else "")
-                + (f", by {'; '.join(methods[:3])}" if methods else ""),
-            )
-        )
+        found.append(("Energy", energy + (f", by {'; '.join(methods[:3])}" if methods else "")))
         question = material.question(name)
-        found.append(
-            (
-                "Score",
-                f"{_formula(question.alpha)}, R of {_weighted(question)}, "
-                f"{_NORMALISED[question.normalisation]} ({question.normalisation}); set "
-                f"{row['fingerprint']}",
-            )
+        score = (
+            f"{_formula(question.alpha)}, R of {_weighted(question)}, "
+            f"{_NORMALISED[question.normalisation]} ({question.normalisation}); set "
+            f"{row['fingerprint']}"
         )
+        found.append(("Score", score))
     return found
 
 
 def _counted(material: Material, comparison_set: str, runs: int) -> str:
     """`4 models, some of them in several settings (6 runs)`."""
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     models = rows["model"].nunique()
     words = f"{models} model{'s' * (models != 1)}"
     words += ", some of them in several settings" if len(rows) > models else ""
@@ -218,49 +206,35 @@ def methods(material: Material, spent: Spent) -> str:
     """A paragraph for a methods section, of what is known."""
     sentences = []
     for row in material.sets[material.sets["main"]].to_dict("records"):
-        name, s = row["comparison_set"], _Shared(row["shared"])
+        name, shared = row["comparison_set"], row["shared"]
         question = material.question(name)
-        runs = material.runs[material.runs["comparison_set"] == name]
-        first = f"We compared {_counted(material, name, row['runs'])} on {s('dataset', name)}"
-        how = [
-            _either(s("pretrained"), "fine-tuned from pretrained weights", "trained from scratch"),
-            s.words("on {} of the training data", "fraction", skip="1"),
-            s.words("for {} epochs", "epochs"),
-            s.words("with a batch size of {}", "batch_size"),
-            s.words("a learning rate of {}", "lr"),
-            s.words("images of {0}×{0} pixels", "image_size"),
-            s.words("{} arithmetic", "precision"),
-            s.words("the memory layout {}", "layout", skip="contiguous"),
-            s.words("each step launched as a CUDA {}", "launch", skip="kernels"),
-            s.words("on {}", "hardware"),
-        ]
-        known = ", ".join(word for word in how if word)
-        sentences.append(f"{first}{', ' + known if known else ''}.")
+        data = shared.get("dataset", name)
+        data = name if data in ("several", NOT_KNOWN, "none") else data
+        models = _counted(material, name, row["runs"])
+        sentences.append(f"We compared {models} on {data}{_clauses(shared)}.")
         if row["mixed"]:
-            differ = [_FACTS.get(k, k) for k, value in row["shared"].items() if value == "several"]
-            how_mixed = "the reference is of other conditions"
-            if differ:
-                how_mixed = f"the runs differ in {', '.join(differ)}"
-            sentences.append(f"Conditions were MIXED: {how_mixed}.")
-        sentences.append(_energy_sentence(runs, row["energy_source"]))
+            differ = ", ".join(_FACTS.get(k, k) for k, v in shared.items() if v == "several")
+            why = f"the runs differ in {differ}" if differ else "the reference is of other ones"
+            sentences.append(f"Conditions were MIXED: {why}.")
+        sentences.append(_energy_sentence(material.runs_of(name), row["energy_source"]))
         sentences.append(
             f"Performance per resource unit is PePR-{row['scored_by']} = "
             f"{_formula(question.alpha)} (Selvan et al., 2025) with P the "
-            f"{performance_name(runs)} and R the {_resource_words(question)}, "
+            f"{material.performance_name(name)} and R the {_resource_words(question)}, "
             f"{_NORMALISED[question.normalisation]}{_intervals(material, name)}."
         )
-    took = "" if spent.energy_kwh is None else "The whole experiment took "
+    took = "" if spent.energy_kwh is None else "The full experiment used "
     sentences.append(f"{took}{spent_words(spent)}")
     return " ".join(sentences)
 
 
 def _intervals(material: Material, comparison_set: str) -> str:
     """What the intervals of the main score hold; nothing where they hold nothing."""
-    question, rows = material.question(comparison_set), material.of(comparison_set)
+    question, rows = material.question(comparison_set), material.models_of(comparison_set)
     names = question.resources if question.weights else question.resources[:1]
     held = []
     if rows["n"].max() > 1:
-        alone = " (one run alone varies as those of the other models do)"
+        alone = " (a single run is taken to vary like those of the other models)"
         held.append("the runs of each model" + (alone if rows["n"].min() == 1 else ""))
     if about_energy([column(material.runs, name) for name in names]):
         held.append(f"a relative error of energy of {question.energy_error:.0%}")
@@ -280,18 +254,25 @@ _NORMALISED = {
 }
 
 
-class _Shared:
-    """What the runs of a set have in common, where that is one known value."""
-
-    def __init__(self, shared: Mapping[str, str]) -> None:
-        self._known = {k: v for k, v in shared.items() if v not in ("several", NOT_KNOWN, "none")}
-
-    def __call__(self, key: str, default: str = "") -> str:
-        return self._known.get(key, default)
-
-    def words(self, sentence: str, key: str, skip: str = "") -> str:
-        value = self(key)
-        return sentence.format(value) if value and value != skip else ""
+def _clauses(shared: Mapping[str, str]) -> str:
+    """How the runs of a set were trained, where that is one known value."""
+    known = {k: v for k, v in shared.items() if v not in ("several", NOT_KNOWN, "none")}
+    starts = {"true": "fine-tuned from pretrained weights", "false": "trained from scratch"}
+    found = [starts[known["pretrained"]]] if known.get("pretrained") in starts else []
+    for key, clause, usual in (
+        ("fraction", "on {} of the training data", "1"),
+        ("epochs", "for {} epochs", ""),
+        ("batch_size", "with a batch size of {}", ""),
+        ("lr", "a learning rate of {}", ""),
+        ("image_size", "images of {0}×{0} pixels", ""),
+        ("precision", "{} arithmetic", ""),
+        ("layout", "the memory layout {}", "contiguous"),
+        ("launch", "each step launched as a CUDA {}", "kernels"),
+        ("hardware", "on {}", ""),
+    ):
+        if known.get(key, usual) != usual:
+            found.append(clause.format(known[key]))
+    return "".join(f", {clause}" for clause in found)
 
 
 def references(material: Material, spent: Spent) -> tuple[str, ...]:
@@ -307,10 +288,6 @@ def references(material: Material, spent: Spent) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _either(value: str, true: str, false: str) -> str:
-    return {"true": true, "false": false}.get(value, "")
-
-
 def _energy_methods(runs: pd.DataFrame) -> list[str]:
     """What read or estimated the energy, without why it was not something else."""
     known = runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna()
@@ -320,17 +297,14 @@ def _energy_methods(runs: pd.DataFrame) -> list[str]:
 def _energy_sentence(runs: pd.DataFrame, source: str) -> str:
     methods = _energy_methods(runs)
     by = f" by {'; '.join(methods[:3])}" if methods else ""
-    if source == "measured":
-        return f"Training energy was measured{by}."
-    if source == "estimated":
-        return f"Training energy was ESTIMATED{by}, not measured."
-    if source == "imported":
-        return f"Energy and time are those published with the imported results{by}."
-    if source == NOT_KNOWN:
-        return "How their energy was obtained is not known."
-    if source == "none":
-        return "Energy was not measured."
-    return f"Energy is of several kinds: {source}{by}."
+    sentences = {
+        "measured": f"Training energy was measured{by}.",
+        "estimated": f"Training energy was ESTIMATED{by}, not measured.",
+        "imported": f"Energy and time are those published with the imported results{by}.",
+        NOT_KNOWN: "It is not known how the energy was obtained.",
+        "none": "Energy was not measured.",
+    }
+    return sentences.get(source, f"Energy is of several kinds: {source}{by}.")
 
 
 def _resource_words(question: Question) -> str:
@@ -345,13 +319,8 @@ def _tally(runs: pd.DataFrame, column: str) -> pd.DataFrame:
     """How many runs each reason has, with one as an example."""
     rows: dict[str, list[str]] = {}
     for run in runs.to_dict("records"):
-        # the first word of a run that was left out is why; its doubts come after
+        # the first code of a run that was left out is why; its doubts come after
         for code in run["codes"][:1] if column == "reasons" else run["codes"]:
             rows.setdefault(code, []).append(f"{run['model']}: {'; '.join(run[column])}")
-    return pd.DataFrame(
-        [
-            {"reason": code.replace("_", " "), "runs": len(texts), "example": texts[0]}
-            for code, texts in rows.items()
-        ],
-        columns=["reason", "runs", "example"],
-    )
+    table = [(code.replace("_", " "), len(texts), texts[0]) for code, texts in rows.items()]
+    return pd.DataFrame(table, columns=["reason", "runs", "example"])

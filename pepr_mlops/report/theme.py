@@ -53,6 +53,11 @@ def template(dark: bool = False) -> go.layout.Template:
     )
 
 
+def style(i: int) -> dict[str, str]:
+    """Colour and symbol of the marks of the i-th of many, told apart without colour too."""
+    return {"color": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i % len(SYMBOLS)]}
+
+
 def text(words: object) -> str:
     """What a person named, as plotly shows it: text, never its markup."""
     return html.escape(str(words), quote=False)

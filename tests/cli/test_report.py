@@ -42,9 +42,9 @@ def test_a_page_and_the_answer_in_three_lines(
     assert status == 0
     path, *answer = out.strip().splitlines()
     assert path == "pepr-report-derma.html"
-    assert answer[0].startswith("b gives the most per resource: PePR-E 0.6400 (95 % ")
+    assert answer[0].startswith("b scores best: PePR-E 0.6400 (95 % ")
     assert answer[1] == "c performs best: test/accuracy 0.9000 for 50 Wh."
-    assert answer[2] == "0.1000 more of test/accuracy takes 30 Wh more (2.5 times as much)."
+    assert answer[2] == "It gains 0.1000 in test/accuracy and uses 30 Wh more (2.5 times as much)."
     page = Path(path).read_text()
     assert "pepr report --experiment derma" in page
     assert len(page) > 4_000_000  # plotly.js is in it
@@ -113,8 +113,8 @@ def test_a_dashboard_may_show_other_experiments_and_resources(
     status, out, err = _run(capfd, "report", "--experiment", "derma", "--dashboard", "own.toml")
     assert status == 0
     assert "PePR-M" in out
-    assert "absent is not on this server and cannot be shown beside the others" in err
-    assert "old cannot be shown beside the others: no run can be compared" in err
+    assert "absent is not on this server, so it is not shown" in err
+    assert "old is not shown: no run can be compared" in err
     _, out, _ = _run(
         capfd, "report", "--experiment", "derma", "--dashboard", "own.toml", "--resource", "E"
     )
@@ -128,7 +128,7 @@ def test_the_short_command_is_the_same(derma: str) -> None:
         [script, "--experiment", "derma", "--tracking-uri", derma], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("pepr-report-derma.html\nb gives the most")
+    assert done.stdout.startswith("pepr-report-derma.html\nb scores best")
 
 
 def test_the_papers_dashboard_on_its_own_data(
@@ -138,7 +138,7 @@ def test_the_papers_dashboard_on_its_own_data(
     words += ["--tracking-uri", paper_store, "--out", str(tmp_path / "paper.html")]
     status, out, _ = _run(capfd, "report", "--experiment", "derma_pt", *words)
     assert status == 0
-    assert "ghostnet_100 gives the most per resource: PePR-E 0.8027" in out
+    assert "ghostnet_100 scores best: PePR-E 0.8027" in out
     assert "edgenext_base performs best" in out
     folder = tmp_path / "paper"
     kinds = [p.stem.split("-")[1] for p in sorted(folder.iterdir())]

@@ -225,7 +225,7 @@ def test_equal_numbers_are_one_job() -> None:
 
 @pytest.mark.parametrize("text", ["none", " None "])
 def test_a_text_that_would_be_read_as_no_value_is_refused(text: str) -> None:
-    with pytest.raises(WrongUse, match="experiment: .* stands for no value"):
+    with pytest.raises(WrongUse, match=r"experiment: .* stands for no value"):
         RunSpec(experiment=text)
 
 

@@ -114,7 +114,7 @@ def test_what_is_not_known_is_no_condition() -> None:
     told, untold = _runs("told", TUNED), _runs("untold", SCRATCH)
     for made in untold:
         del made["params"]["pretrained"]
-    with pytest.raises(NothingToDraw, match="differ in pretrained or fraction alone"):
+    with pytest.raises(NothingToDraw, match="differ only in pretrained or fraction"):
         conditions.panel(_material(told, untold), conditions.Options())
 
 
@@ -252,5 +252,5 @@ def test_the_papers_pairs_are_found(paper: Material) -> None:
         "pneumonia / pneumonia_small",
     }
     assert len(panel.table) == 4 * 2 * 131
-    assert "holds at 0.05 in 4 by paired t and 4 by Wilcoxon" in panel.caption
+    assert "is significant (0.05) in 4 by paired t and in 4 by Wilcoxon" in panel.caption
     assert len(panel.figure.to_json()) < 60_000

@@ -10,15 +10,17 @@ from made import material, run
 from PIL import Image
 
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.report import page
+from pepr_mlops.report.dashboards import FigureSpec
 from pepr_mlops.report.figures import plane
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.images import images
 
 
 @pytest.fixture
 def panel() -> Panel:
     found = material([run(m, energy_wh=e) for m, e in (("a", 1.0), ("b", 2.0), ("c", 4.0))])
-    return plane.panel(found, plane.Options(), "derma")
+    return page.panel(found, FigureSpec("plane", plane.Options()), "derma")
 
 
 def test_print_size_and_vectors(panel: Panel, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_sliders_score_anew_as_the_library_does(tab: Page) -> None:
     assert tab.evaluate("document.getElementById('figure-0').data[0].ids") == [
         f"run{['a', 'b', 'c', HOSTILE].index(model)}" for model in expected.index
     ]
-    tab.get_by_role("button", name="as asked for").click()
+    tab.get_by_role("button", name="Reset", exact=True).click()
     assert tab.locator("table.ranking tbody").inner_html() == before
 
 
@@ -186,7 +186,7 @@ def test_odd_weights_come_back_as_they_were_asked_for(browser: Any, tmp_path: Pa
         p = (0.6, 0.8, 0.7, 0.9)
         expected = sorted((30.25 * q / (30.25 + t) for q, t in zip(p, total, strict=True)))
         assert sorted(drawn) == pytest.approx(expected)
-        tab.get_by_role("button", name="as asked for").click()
+        tab.get_by_role("button", name="Reset", exact=True).click()
         assert tab.locator("table.ranking tbody").inner_html() == before
 
 

@@ -12,6 +12,8 @@ from made import frame, run
 from scipy import stats
 
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.report import page
+from pepr_mlops.report.dashboards import FigureSpec
 from pepr_mlops.report.figures import parameters as space
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
 from pepr_mlops.tracking import read
@@ -59,7 +61,6 @@ def test_the_figure_has_a_trace_for_each_category_and_no_markup() -> None:
         "not classified": [20],
     }
     assert list(traces["not classified"].text) == ["&lt;script&gt;mine"]
-    assert all(t.ids is None for t in traces.values())
     assert len({t.marker.symbol for t in traces.values()}) == 3
     line = next(s for s in panel.figure.layout.shapes if s.type == "line")
     assert line.x0 == line.x1 == 12e6
@@ -68,12 +69,13 @@ def test_the_figure_has_a_trace_for_each_category_and_no_markup() -> None:
 
 
 def test_the_caption_tells_the_median_and_who_is_left_out() -> None:
-    panel = space.panel(_material(FOUR), space.Options(), "derma")
+    spec = FigureSpec("space", space.Options())
+    panel = page.panel(_material(FOUR), spec, "derma")
     assert "one of 3 models" in panel.caption
     assert "12,000,000 parameters" in panel.caption
     assert "correlation of cost and parameters is 0.50" in panel.caption
-    assert "20 Wh for small (n = 2) and 20 Wh for large (n = 1)" in panel.caption
-    assert "1 whose number of parameters is not known are left out" in panel.caption
+    assert "20 Wh for small models (n = 2) and 20 Wh for large ones (n = 1)" in panel.caption
+    assert "Left out: 1 without a known number of parameters" in panel.caption
     assert panel.sets == ("derma",)
 
 

@@ -56,8 +56,8 @@ def test_the_figure_and_what_to_read_off_it() -> None:
     assert list(panel.figure.layout.yaxis.ticktext) == ["&lt;b&gt;North", "South"]
     assert "<b>North" not in str(panel.figure.to_dict())
     assert (
-        "In 2022 <b>North has the most per million, 15, and South the least, 3: 5 times fewer "
-        "(in 2013 6 and 0.5, 12 times)." in panel.caption
+        "In 2022, <b>North had the most publications per million inhabitants, 15, and South the "
+        "fewest, 3: 5 times fewer (in 2013 6 and 0.5, 12 times)." in panel.caption
     )
     assert panel.sets == ()
 
@@ -89,7 +89,8 @@ def test_the_papers_files(paper_results: Path) -> None:
     assert values["South Asia", 2013] == pytest.approx(3080 / 1530.163019)
     caption = publications.panel(_material(table), publications.Options()).caption
     assert (
-        "In 2022 Northern Europe has the most per million, 882, and Sub-Saharan Africa" in caption
+        "In 2022, Northern Europe had the most publications per million inhabitants, 882,"
+        in caption
     )
     assert "92 times fewer (in 2013 400 and 4.3, 93 times)" in caption
 

@@ -28,7 +28,7 @@ def test_what_is_asked_for_and_what_is_beside_it(two: str) -> None:
     assert set(source.epochs["run_id"]) == set(source.runs["derma"]["run_id"])
     question = Question(resources=("E", "T"), weights=(0.5, 0.5), draws=20)
     prepared, notes = sources.sort(source, question, {"old": Companion(resources=("M",))})
-    assert notes == ["absent is not on this server and cannot be shown beside the others"]
+    assert notes == ["absent is not on this server, so it is not shown"]
     found = sources.material(source, prepared, question)
     assert found.main_sets == ["derma"]
     assert found.sets["scored_by"].tolist() == ["E+T", "M"]
@@ -49,7 +49,7 @@ def test_only_what_was_asked_for_may_fail(two: str) -> None:
     source = sources.read(["derma"], ["old"], tracking_uri=two)
     prepared, notes = sources.sort(source, Question(), {"old": Companion()})
     assert list(prepared) == ["derma"]
-    assert "old cannot be shown beside the others: experiment: old mixes precision" in notes[0]
+    assert "old is not shown: experiment: old mixes precision" in notes[0]
     prepared, notes = sources.sort(source, Question(), {"old": Companion(mixed="stratify")})
     assert notes == []
     assert sources.material(source, prepared, Question()).sets_of(["old"]) == [

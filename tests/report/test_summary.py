@@ -21,18 +21,18 @@ GRID = {"pepr.carbon_intensity_g_per_kwh": "430", "pepr.carbon_source": "given",
 
 def test_the_answer_names_both_models_and_what_lies_between() -> None:
     (answer,) = summarise(material(RUNS)).answers
-    assert answer.best.startswith("b gives the most per resource: PePR-E 0.6400 (95 % ")
+    assert answer.best.startswith("b scores best: PePR-E 0.6400 (95 % ")
     assert answer.best.endswith("of 3), test/accuracy 0.8000 for 20 Wh")
     assert answer.performer == "c performs best: test/accuracy 0.9000 for 50 Wh"
     assert answer.difference == (
-        "0.1000 more of test/accuracy takes 30 Wh more (2.5 times as much)"
+        "It gains 0.1000 in test/accuracy and uses 30 Wh more (2.5 times as much)"
     )
 
 
 def test_one_model_may_be_the_best_by_both() -> None:
     runs = [run("a", performance=0.9, energy_wh=10.0), run("b", energy_wh=20.0)]
     (answer,) = summarise(material(runs)).answers
-    assert "also performs best" in answer.difference
+    assert "same model wins" in answer.difference
 
 
 def test_of_equal_performance_the_cheaper_performs_best() -> None:
@@ -42,8 +42,8 @@ def test_of_equal_performance_the_cheaper_performs_best() -> None:
 
 def test_models_that_share_a_place_are_counted() -> None:
     (answer,) = summarise(material([run(m, energy_wh=5.0) for m in ("a", "b", "c")])).answers
-    assert answer.best.endswith("; 2 more of the same score")
-    assert answer.performer.endswith(", the cheapest of 3 that perform so")
+    assert answer.best.endswith("; 2 more with the same score")
+    assert answer.performer.endswith(", the cheapest of 3 models with that performance")
 
 
 def test_intervals_are_described_by_what_they_hold() -> None:
@@ -78,7 +78,7 @@ def test_what_all_runs_cost_also_those_left_out() -> None:
     assert spent.co2e_kg == pytest.approx(0.086 * 0.430 * 1.5)
     assert spent.car_km == pytest.approx(0.086 * 430 * 1.5 / 107.5)
     words = spent_words(spent)
-    assert "86 Wh for training 4 runs and evaluating 1 of them (of 1 more the energy" in words
+    assert "86 Wh for training 4 runs and evaluating 1 of them (1 more have no energy" in words
     assert "430 g/kWh (given)" in words
 
 
@@ -95,7 +95,7 @@ def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
     assert (spent.known, spent.tried, spent.untold) == (3, 2, 1)
     assert spent_words(spent).startswith(
         "82 Wh for training 3 runs, evaluation not known, and for trying settings in 2, without "
-        "what trying settings in 1 took, which is not known (of 1 more the energy is not known)"
+        "the unknown energy of trying settings in 1 (1 more have no energy reading)"
     )
     assert "trying" not in spent_words(summarise(material(RUNS)).spent)
 
@@ -112,7 +112,7 @@ def test_a_trial_alone_is_told_without_a_training() -> None:
     spent = summarise(material(runs, question=question)).spent
     assert (spent.counted, spent.known, spent.tried, spent.untold) == (2, 0, 2, 1)
     words = spent_words(spent)
-    assert words.startswith("1 Wh for trying settings in 2, without what trying settings in 1 took")
+    assert words.startswith("1 Wh for trying settings in 2, without the unknown energy of")
     assert "0.323 g of CO2e (of 1 of these runs) at 430 g/kWh" in words  # 0.5 Wh × 430 × 1.5
 
 
@@ -130,16 +130,14 @@ def test_methods_name_the_setting_and_what_was_mixed() -> None:
     others = [run(m, tags={"pepr.hardware": "A100"}, energy_wh=e) for m, e in (("a", 9), ("b", 8))]
     asked = Question(mixed="allow", normalisation="reference", reference=saved)
     text = summarise(material(others, question=asked)).methods
-    assert "Conditions were MIXED: the reference is of other conditions." in text
+    assert "Conditions were MIXED: the reference is of other ones." in text
 
 
 def test_models_that_shared_their_cpus_are_told_of_at_the_top() -> None:
     cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2", "pepr.cpu_others": "0.9"}
     found = summarise(material([*RUNS[:2], run("c", tags=cpu, metrics={"memory/rss_gb": 1.0})]))
     (warning,) = found.warnings
-    assert warning.startswith(
-        "DISTURBED: others used the CPUs or the GPU of 1 of 3 models of derma"
-    )
+    assert warning.startswith("DISTURBED: other programs were running while 1 of 3 models of derma")
 
 
 def test_doubtful_images_are_named_at_the_top() -> None:
@@ -153,7 +151,7 @@ def test_doubtful_images_are_named_at_the_top() -> None:
 def test_models_that_stood_still_are_named_at_the_top() -> None:
     stopped = run("c", tags={"pepr.paused_s": "30.0"})
     (warning,) = summarise(material([*RUNS[:2], stopped])).warnings
-    assert warning.startswith("PAUSED: 1 of 3 models of derma were stopped for a while")
+    assert warning.startswith("PAUSED: training of 1 of 3 models of derma was suspended")
 
 
 def test_settings_of_one_model_are_no_models() -> None:
@@ -191,7 +189,7 @@ def test_estimates_and_mixtures_cannot_be_overlooked() -> None:
     assert summarise(found).answers[0].best.endswith("for 20 Wh (energy ESTIMATED)")
     mixed = material([*RUNS, run("d", precision="bf16")], question=Question(mixed="allow"))
     (warning,) = summarise(mixed).warnings
-    assert warning.startswith("MIXED: derma")
+    assert warning.startswith("MIXED: the models of derma")
     assert cautions.stamps(mixed, mixed.main_sets) == "conditions MIXED"
     assert cautions.stamps(material(RUNS), ["derma"]) == ""
 
@@ -209,7 +207,7 @@ def test_no_interval_is_claimed_where_none_is_known() -> None:
 
 def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.time_source": "estimated"}} for r in RUNS]
-    assert "ESTIMATED: the training time T" in summarise(material(runs)).warnings[0]
+    assert "ESTIMATED: the training time of some runs" in summarise(material(runs)).warnings[0]
     timed = material(runs, question=Question(resources=("T",), draws=20))
     assert cautions.stamps(timed, ["derma"]) == "time ESTIMATED"
     assert cautions.stamps(material(runs), ["derma"]) == ""
@@ -256,7 +254,7 @@ def test_methods_tell_the_protocol_and_nothing_unknown() -> None:
         "on NVIDIA H100",
         "Training energy was measured",
         "P / (1 + R) (Selvan et al., 2025)",
-        "took 80 Wh",
+        "used 80 Wh",
     ):
         assert words in text, words
     assert "several" not in text

@@ -15,16 +15,16 @@ from pepr_mlops.comparison import intervals
 from pepr_mlops.comparison.conditions import NOT_KNOWN
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.categories import (
+from pepr_mlops.report.figures.common import (
+    Panel,
     averaged,
     chosen_sets,
     effect,
-    said,
+    in_sentence,
+    quantity_title,
     short,
-    words,
     wrapped,
 )
-from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number, p_value
 
@@ -87,7 +87,7 @@ def pairs(material: Material, options: Options) -> list[Pair]:
     found = list(_pairs(material))
     if not found:
         raise NothingToDraw(
-            f"no two comparison sets differ in {' or '.join(_FOUND)} alone; a and b name others"
+            f"no two comparison sets differ only in {' or '.join(_FOUND)}; name others as a and b"
         )
     return found
 
@@ -100,9 +100,9 @@ def _pairs(material: Material) -> Iterator[Pair]:
             one, two = sorted(pair, key=lambda s: _order(shared[s].get(condition)))
             keys = shared[one].keys() | shared[two].keys()
             differ = [k for k in keys if shared[one].get(k) != shared[two].get(k)]
-            told = [shared[s].get(condition, NOT_KNOWN) for s in (one, two)]
-            if differ == [condition] and NOT_KNOWN not in told:
-                a, b = (_condition(condition, value) for value in told)
+            values = [shared[s].get(condition, NOT_KNOWN) for s in (one, two)]
+            if differ == [condition] and NOT_KNOWN not in values:
+                a, b = (_condition(condition, value) for value in values)
                 yield Pair((a, b), [one], [two])
 
 
@@ -140,12 +140,9 @@ def data(material: Material, options: Options) -> pd.DataFrame:
         if len(both) < intervals.FEWEST:
             few.append(f"{pair.where} have {len(both)} models in common")
             continue
-        frames += [
-            pd.DataFrame(
-                {"pair": pair.where, "condition": name, "label": both.index, "value": both[i]}
-            )
-            for i, name in enumerate(pair.names)
-        ]
+        for i, name in enumerate(pair.names):
+            values = {"label": both.index, "value": both[i]}
+            frames.append(pd.DataFrame({"pair": pair.where, "condition": name, **values}))
     if not frames:
         raise NothingToDraw(f"{'; '.join(few)}; a test needs {intervals.FEWEST}")
     return pd.concat(frames, ignore_index=True)[COLUMNS]
@@ -154,26 +151,16 @@ def data(material: Material, options: Options) -> pd.DataFrame:
 def tests(points: pd.DataFrame) -> pd.DataFrame:
     """Tests of every pair of `data`, one row each, in TESTS; differences are `a` minus `b`.
 
-    Paired t and Wilcoxon test, which fit the same models under two conditions, and the unpaired t
-    test of the paper. `p_holm` is corrected over the pairs.
+    Paired t and Wilcoxon tests, and the unpaired t test of the paper. `p_holm` is corrected over
+    the pairs.
     """
     rows = []
     for pair, sides in _sides(points):
         (a, x), (b, y) = sides.items()
         for test in [*intervals.paired(x, y), intervals.unpaired(x, y)[0]]:
-            found = asdict(test)
-            name = found.pop("name")
-            rows.append(
-                {
-                    "pair": pair,
-                    "a": a,
-                    "b": b,
-                    "test": "unpaired t" if name == "t" else name,
-                    "median_a": float(x.median()),
-                    "median_b": float(y.median()),
-                    **found,
-                }
-            )
+            name = "unpaired t" if test.name == "t" else test.name
+            medians = {"median_a": float(x.median()), "median_b": float(y.median())}
+            rows.append({"pair": pair, "a": a, "b": b, **asdict(test), "test": name, **medians})
     table = pd.DataFrame(rows)
     table["p_holm"] = table.groupby("test")["p"].transform(intervals.holm)
     return table[TESTS]
@@ -254,17 +241,16 @@ def panel(material: Material, options: Options) -> Panel:
     tested = tests(points)
     drawn = [p for p in pairs(material, options) if p.where in set(points["pair"])]
     sets = tuple(dict.fromkeys(s for pair in drawn for s in (*pair.a, *pair.b)))
-    title = words(material, sets, options.quantity)
+    title = quantity_title(material, sets, options.quantity)
     return Panel(
-        kind="conditions",
-        title=f"{said(title)} of the same models under two conditions",
+        title=f"{in_sentence(title)} of the same models under two conditions",
         caption=" ".join(
             [
-                "Every point is a model that was trained under both conditions; the box spans the "
+                "Each point is a model that was trained under both conditions; the box spans the "
                 "middle half.",
                 *(_finding(rows) for _, rows in tested.groupby("pair", sort=False)),
-                "The paired tests are the right ones for the same models; the unpaired t test is "
-                "the paper's.",
+                "Since the models are the same, rely on the paired tests; the unpaired t test is "
+                "the one of the paper.",
                 *_corrected(tested),
             ]
         ),
@@ -276,14 +262,14 @@ def panel(material: Material, options: Options) -> Panel:
 
 def _finding(rows: pd.DataFrame) -> str:
     row = rows.iloc[0]
-    told = "; ".join(
+    tests = "; ".join(
         f"{r['test']} {p_value(r['p'])}, {r['effect_name']} {effect(r['effect'])}"
         for _, r in rows.iterrows()
     )
     return (
         f"{row['pair']}: median {number(row['median_a'], 3)} ({row['a']}) against "
         f"{number(row['median_b'], 3)} ({row['b']}), mean difference "
-        f"{number(row['difference'], 3)}, n = {row['n_a']} ({told})."
+        f"{number(row['difference'], 3)}, n = {row['n_a']} ({tests})."
     )
 
 
@@ -293,6 +279,6 @@ def _corrected(tested: pd.DataFrame) -> list[str]:
         return []
     hold = (tested["p_holm"] < 0.05).groupby(tested["test"]).sum()
     return [
-        f"Corrected for the {n} pairs (Holm), the difference holds at 0.05 in "
-        f"{hold['paired t']} by paired t and {hold['Wilcoxon']} by Wilcoxon."
+        f"Corrected for the {n} pairs (Holm), the difference is significant (0.05) in "
+        f"{hold['paired t']} by paired t and in {hold['Wilcoxon']} by Wilcoxon."
     ]

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Count, Panel
+from pepr_mlops.report.figures.common import SPREAD, Count, Panel, in_sentence
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 
 
@@ -28,21 +28,20 @@ COLUMNS = ["label", "step", "cost", "R", "P", "score", "estimated"]
 
 
 def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
-    """What each model of a set had cost and reached after each epoch: `label`, `step`, `cost`, `P`,
+    """Cost and performance of each model of a set after each epoch: `label`, `step`, `cost`, `P`,
     `estimated`.
 
-    Runs of one model are averaged over the epochs that all of them have. Where only the whole run's
-    cost is known, it is spread evenly over the epochs and `estimated` says so; runs whose cost is
-    known of a part only are left out. CO2e is under the intensity that was asked for, if one was.
-    Raises `NothingToDraw` where there are no histories, and for resources that do not grow with
-    training.
+    Runs of one model are averaged over the epochs that all of them have. Where only the cost of the
+    full run is known, it is spread evenly over the epochs and `estimated` is true; runs whose cost
+    is known for a part only are left out. CO2e uses the requested intensity, if any. Raises
+    `NothingToDraw` without histories, and for resources that do not grow with training.
     """
     metric = RESOURCES[resource].metric if resource in RESOURCES else None
     if metric is None:
         raise NothingToDraw(f"{resource} does not add up over epochs; E, C and T do")
     question = material.question(comparison_set)
     performance = question.performance or PERFORMANCE
-    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    runs = material.runs_of(comparison_set)
     epochs = material.epochs.merge(runs[["run_id", "label", "pue"]], on="run_id")
     if resource == "C" and question.intensity is not None and "energy/train_wh" in epochs:
         kwh = epochs["energy/train_wh"] / 1000
@@ -68,8 +67,8 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
         estimated=("estimated", "any"),
         runs=("run_id", "size"),
     )
-    whole = means["runs"] == means.groupby("label")["runs"].transform("max")
-    return means[whole].drop(columns="runs").reset_index(drop=True)
+    in_all = means["runs"] == means.groupby("label")["runs"].transform("max")
+    return means[in_all].drop(columns="runs").reset_index(drop=True)
 
 
 def data(
@@ -77,15 +76,14 @@ def data(
 ) -> pd.DataFrame:
     """The PePR curves of all models of a set: a row per model and epoch, in COLUMNS.
 
-    R is the cost `so_far`, normalised by `by` or, if None, from no cost at all to that of the
-    dearest model of the set: training begins with none, and with R = 0 at the set's cheapest model
-    nothing would be left of the first epochs. Raises `NothingToDraw` as `so_far`, and for a
-    resource that not every model has.
+    R is the cost `so_far`, normalised by `by` or, if None, from no cost to that of the dearest
+    model of the set: with R = 0 at the cheapest model, the first epochs would vanish. Raises
+    `NothingToDraw` as `so_far`, and for a resource that not every model has.
     """
     if resource not in material.resources(comparison_set):
         raise NothingToDraw(f"not every model has a cost {resource}")
     means = so_far(material, comparison_set, resource)
-    by = by or pepr.Bounds(0, float(material.of(comparison_set)[f"cost {resource}"].max()))
+    by = by or pepr.Bounds(0, float(material.models_of(comparison_set)[f"cost {resource}"].max()))
     means["R"] = pepr.normalise(means["cost"], by)
     means["score"] = pepr.pepr(
         means["P"], means["R"], alpha=material.question(comparison_set).alpha
@@ -95,20 +93,19 @@ def data(
 
 def peaks(points: pd.DataFrame) -> pd.DataFrame:
     """The maximum of each curve, `pepr.peak`: `label`, `R`, `P`, `score`."""
-    tops = {label: pepr.peak(curve) for label, curve in points.groupby("label", sort=False)}
-    return pd.DataFrame(
-        [
-            {"label": label, "R": top.resource, "P": top.performance, "score": top.score}
-            for label, top in tops.items()
-        ]
-    )
+    rows = []
+    for label, curve in points.groupby("label", sort=False):
+        top = pepr.peak(curve)
+        rows.append((label, top.resource, top.performance, top.score))
+    return pd.DataFrame(rows, columns=["label", "R", "P", "score"])
 
 
 def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
     """Score over R for each model, its maximum marked, the region beyond it thick."""
     figure = go.Figure()
     for i, (label, curve) in enumerate(points.groupby("label", sort=False)):
-        colour = theme.COLOURS[i % len(theme.COLOURS)]
+        style = theme.style(i)
+        colour = style["color"]
         figure.add_scatter(
             x=curve["R"],
             y=curve["score"],
@@ -116,7 +113,7 @@ def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
             name=theme.text(label),
             legendgroup=str(i),
             line={"color": colour, "dash": "dot" if curve["estimated"].any() else "solid"},
-            marker={"size": 5, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]},
+            marker={"size": 5, "symbol": style["symbol"]},
             customdata=curve[["step", "P", "cost"]].to_numpy(),
             hovertemplate="epoch %{customdata[0]}: score %{y:.4f}, R %{x:.4f}, "
             f"P %{{customdata[1]:.4f}}, {name} %{{customdata[2]:.4g}}"
@@ -157,7 +154,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         (n for n in material.resources(comparison_set) if n in ("E", "C", "T")), "E"
     )
     every = data(material, comparison_set, resource)
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     chosen = [m for m in rows["label"] if m in options.models] if options.models else (
         list(rows["label"][rows["label"].isin(every["label"])][: options.top])
     )  # fmt: skip
@@ -165,26 +162,17 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     if points.empty:
         raise NothingToDraw(f"none of {', '.join(options.models)} has a history of epochs")
     tops = peaks(points)
-    estimated = points["estimated"].any()
     best = tops.loc[tops["score"].idxmax()]
     return Panel(
-        kind="curves",
         title=f"PePR curves over the epochs: {comparison_set}",
         caption=(
-            "Score if training had stopped after each epoch, with R from no cost at all to that "
-            f"of the dearest model of {comparison_set}. The star is the greatest score, from "
-            "which on returns diminish: on the thick part more "
-            f"{cost_title(resource).split(' (')[0]} costs more score than its performance brings. "
-            f"Of these {best['label']} reaches the greatest score, {best['score']:.4f}, at "
-            f"R = {best['R']:.3f}."
-            + (
-                " ESTIMATED where dotted: only the cost of the whole run is known, and is spread "
-                "evenly over its epochs."
-                if estimated
-                else ""
-            )
+            "The score if training had stopped after each epoch. R is 0 without any cost and 1 at "
+            f"the cost of the dearest model of {comparison_set}. The star marks the best score of "
+            "a model; on the thick line after it, the gain in performance is worth less than the "
+            f"extra {in_sentence(cost_title(resource))}. {best['label']} reaches the best score of "
+            f"these models, {best['score']:.4f}, at R = {best['R']:.3f}."
+            + (SPREAD if points["estimated"].any() else "")
         ),
         figure=draw(points, tops, cost_title(resource)),
         table=points,
-        sets=(comparison_set,),
     )

@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.panel import Count, Panel
-from pepr_mlops.report.material import Material, NothingToDraw, performance_name
+from pepr_mlops.report.figures.common import SPREAD, Count, Panel
+from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number
 
 
@@ -49,22 +49,17 @@ def split(material: Material, comparison_set: str) -> pd.DataFrame:
 
     Means over the runs of a model. Where not all of them have the same components, the component
     is `total`; where one of them has not even that, the phase is left out. Raises `NothingToDraw`
-    where nothing is left.
+    where there is none.
     """
-    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    runs = material.runs_of(comparison_set)
     means = pd.concat({phase: _means(runs, phase) for phase in PHASES})
     found = means.stack().dropna()
     if found.empty:
         raise NothingToDraw("no run has its energy")
     found = found.rename_axis(["phase", "label", "component"]).rename("energy_wh").reset_index()
-    labels, phases = list(runs["label"].drop_duplicates()), list(PHASES)
-    place = pd.DataFrame(
-        {
-            "label": found["label"].map({label: i for i, label in enumerate(labels)}),
-            "phase": found["phase"].map(phases.index),
-        }
-    )
-    found = found.loc[place.sort_values(["label", "phase"], kind="stable").index]
+    order = {"label": list(runs["label"].drop_duplicates()), "phase": list(PHASES)}
+    places = {name: {value: i for i, value in enumerate(order[name])} for name in order}
+    found = found.sort_values([*order], key=lambda c: c.map(places[c.name]), kind="stable")
     known = runs.drop_duplicates("label").set_index("label")["energy_components"]
     found["source"] = [
         _source(known[label], part)
@@ -84,15 +79,14 @@ def _means(runs: pd.DataFrame, phase: str) -> pd.DataFrame:
     known = by_label.count()
     some, every = known > 0, known.eq(by_label.size(), axis=0)
     parts = list(COMPONENTS)
-    told = some[parts].any(axis=1) & (some[parts] == every[parts]).all(axis=1)
-    use = some[parts].mul(told, axis=0).assign(total=every["total"] & ~told)
+    split = some[parts].any(axis=1) & (some[parts] == every[parts]).all(axis=1)
+    use = some[parts].mul(split, axis=0).assign(total=every["total"] & ~split)
     return by_label.mean().where(use)
 
 
 def _source(components: object, part: str) -> str | None:
     """How a component is known, from `cpu=measured,gpu=measured`."""
-    known = dict(word.split("=", 1) for word in str(components).split(",") if "=" in word)
-    return known.get(part)
+    return dict(word.split("=", 1) for word in str(components).split(",") if "=" in word).get(part)
 
 
 def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure:
@@ -105,11 +99,8 @@ def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure
             y=rows["P"] if bought else rows["energy_wh"],
             mode="lines+markers",
             name=theme.text(label),
-            line={
-                "color": theme.COLOURS[i % len(theme.COLOURS)],
-                "dash": "dot" if rows["estimated"].any() else "solid",
-            },
-            marker={"size": 6, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]},
+            line={"dash": "dot" if rows["estimated"].any() else "solid"},
+            marker={"size": 6, **theme.style(i)},
             customdata=rows[["step", "energy_wh", "P", "gain_per_wh"]].to_numpy(),
             hovertemplate="epoch %{customdata[0]}: %{customdata[1]:.4g} Wh, "
             "P %{customdata[2]:.4f}, %{customdata[3]:.3g} per Wh in it"
@@ -163,70 +154,56 @@ def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
-    rows = material.of(comparison_set).sort_values("rank")
-    runs = material.runs[material.runs["comparison_set"] == comparison_set]
-    wanted = [m for m in rows["label"] if m in options.models]
-    if options.models and not wanted:
-        raise NothingToDraw(f"none of {', '.join(options.models)} is in {comparison_set}")
-    if options.show == "split":
-        parts = split(material, comparison_set)
-        known = set(parts["label"])
-        order = wanted or [m for m in rows["label"] if m in known][: options.top]
-        return Panel(
-            kind="energy",
-            title=f"Energy by component and phase: {comparison_set}",
-            caption=_shares(parts),
-            figure=draw_split(parts[parts["label"].isin(order)], order),
-            table=parts,
-            sets=(comparison_set,),
-        )
-    every = history(material, comparison_set)
-    if options.show == "epochs" and every["estimated"].all():
-        raise NothingToDraw("only the energy of whole runs is known, not that of their epochs")
-    known = set(every["label"])
-    order = wanted or [m for m in rows["label"] if m in known][: options.top]
-    points = every.set_index("label").loc[[m for m in order if m in known]].reset_index()
-    return Panel(
-        kind="energy",
-        title=(
-            f"Performance bought by energy: {comparison_set}"
-            if options.show == "bought"
-            else f"Energy over the epochs: {comparison_set}"
-        ),
-        caption=_bought(points) if options.show == "bought" else _epochs(points),
-        figure=draw_history(points, options.show, performance_name(runs)),
-        table=points,
-        sets=(comparison_set,),
-    )
+    divided = options.show == "split"
+    table = split(material, comparison_set) if divided else history(material, comparison_set)
+    if options.show == "epochs" and table["estimated"].all():
+        raise NothingToDraw("only the energy of full runs is known, not that of their epochs")
+    labels = material.models_of(comparison_set).sort_values("rank")["label"]
+    order = [m for m in labels if m in set(table["label"]) and m in (options.models or {m})]
+    if not options.models:
+        order = order[: options.top]
+    if not order:
+        raise NothingToDraw(f"none of {', '.join(options.models)} has known energy")
+    if divided:
+        parts = table[table["label"].isin(order)]
+        title, caption = "Energy by component and phase", _shares(table)
+        figure = draw_split(parts, order)
+    else:
+        table = table.set_index("label").loc[order].reset_index()
+        bought = options.show == "bought"
+        title = "Performance bought by energy" if bought else "Energy over the epochs"
+        caption = _bought(table) if bought else _epochs(table)
+        figure = draw_history(table, options.show, material.performance_name(comparison_set))
+    return Panel(f"{title}: {comparison_set}", caption, figure, table)
 
 
 def _shares(parts: pd.DataFrame) -> str:
     """How the energy divides, over the models of which that is known."""
     wide = parts.pivot_table(index="label", columns="phase", values="energy_wh", aggfunc="sum")
     both = wide.reindex(columns=["train", "eval"]).dropna()
-    words = "Energy of evaluation is no part of E; it is not known of any model."
+    words = "Evaluation is not part of E; its energy is not known for any model."
     if len(both):
         share = both["eval"].sum() / both.to_numpy().sum()
         words = (
-            f"Evaluation, which is no part of E, took {share:.0%} of the energy of both in the "
-            f"{len(both)} of {len(wide)} models of which it is known."
+            f"Evaluation, which is not part of E, used {share:.0%} of the energy of training and "
+            f"evaluation of the {len(both)} of {len(wide)} models for which it is known."
         )
     train = parts[parts["phase"] == "train"]
-    told = train[train["component"] != "total"]
-    if told.empty:
-        return f"Components are not known. {words}"
-    by_part = told.groupby("component")["energy_wh"].sum().sort_values(ascending=False)
+    known = train[train["component"] != "total"]
+    if known.empty:
+        return f"The components are not known. {words}"
+    by_part = known.groupby("component")["energy_wh"].sum().sort_values(ascending=False)
     listed = ", ".join(f"{part} {wh / by_part.sum():.0%}" for part, wh in by_part.items())
     return (
-        f"Of the training of {told['label'].nunique()} of {train['label'].nunique()} models, whose "
-        f"components are known: {listed}. {words}"
+        f"Energy of training by component, for {known['label'].nunique()} of "
+        f"{train['label'].nunique()} models: {listed}. {words}"
     )
 
 
 def _epochs(points: pd.DataFrame) -> str:
     last = points.groupby("label")["energy_wh"].max().sort_values()
     return (
-        f"A straight line is a steady cost per epoch. {last.index[-1]} took "
+        f"A straight line means that all epochs cost the same. {last.index[-1]} used "
         f"{number(last.iloc[-1])} Wh, {last.index[0]} {number(last.iloc[0])} Wh."
     )
 
@@ -236,12 +213,7 @@ def _bought(points: pd.DataFrame) -> str:
     first, last = ends.first().iloc[0], ends.last().iloc[0]
     model = points["label"].iloc[0]
     return (
-        f"A steep line buys much for little. {model} stands at P = {first['P']:.3f} after its "
-        f"first {number(first['energy_wh'], 3)} Wh and at {last['P']:.3f} after "
-        f"{number(last['energy_wh'], 3)} Wh."
-        + (
-            " ESTIMATED where dotted: the energy of the whole run is spread evenly over its epochs."
-            if points["estimated"].any()
-            else ""
-        )
+        f"The steeper a line, the more performance a Wh adds. {model} reaches P = {first['P']:.3f} "
+        f"with its first {number(first['energy_wh'], 3)} Wh and {last['P']:.3f} with "
+        f"{number(last['energy_wh'], 3)} Wh." + (SPREAD if points["estimated"].any() else "")
     )

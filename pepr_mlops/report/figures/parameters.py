@@ -12,8 +12,15 @@ from pydantic import StrictBool
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.categories import NEITHER, STYLES, WORDS, correlation, marker, short
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import (
+    NEITHER,
+    STYLES,
+    WORDS,
+    Panel,
+    correlation,
+    marker,
+    short,
+)
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 from pepr_mlops.text import number, p_value
 
@@ -45,16 +52,14 @@ def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame
         raise NothingToDraw(
             f"not every model has a cost {resource}; valid: {', '.join(known) or 'none'}"
         )
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     table = rows.assign(cost=rows[f"cost {resource}"], P=rows[PERFORMANCE])[rows["parameters"] > 0]
     if table.empty:
         raise NothingToDraw("no run says how many parameters its model has")
     return table.sort_values(["parameters", "label"])[COLUMNS].reset_index(drop=True)
 
 
-def draw(
-    points: pd.DataFrame, middle: float, *, resource: str, log: bool, linked: bool = False
-) -> go.Figure:
+def draw(points: pd.DataFrame, middle: float, *, resource: str, log: bool) -> go.Figure:
     """Models by their parameters, shaded below and above `middle`, the median."""
     low, high = points["parameters"].min() / 1.25, points["parameters"].max() * 1.25
     figure = go.Figure()
@@ -82,7 +87,7 @@ def draw(
             x=short(rows["parameters"]),
             y=short(rows["cost"]),
             text=theme.texts(rows["label"]),
-            ids=list(rows["run_id"]) if linked else None,
+            ids=list(rows["run_id"]),
             mode="markers",
             marker=marker(STYLES[rank]),
             name=name,
@@ -109,26 +114,23 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         raise NothingToDraw(f"a logarithmic axis has no place for {free} models that cost nothing")
     middle = float(points["parameters"].median())
     return Panel(
-        kind="space",
         title=f"Parameters and {cost_title(resource).split(' (')[0]}: {comparison_set}",
-        caption=_caption(points, len(material.of(comparison_set)), middle, resource),
+        caption=_caption(points, len(material.models_of(comparison_set)), middle, resource),
         figure=draw(
             points,
             middle,
             resource=resource,
             log=options.log,
-            linked=material.run_page is not None,
         ),
         table=points,
-        sets=(comparison_set,),
     )
 
 
 def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) -> str:
     unit = f" {cost_unit(resource)}".rstrip()
     parts = [
-        f"Each point is one of {len(points)} models; a model is small up to and with the median of "
-        f"{middle:,.0f} parameters, large above."
+        f"Each point is one of {len(points)} models. Those with more than the median of "
+        f"{middle:,.0f} parameters are large, the others small."
     ]
     found = correlation(points["parameters"], points["cost"])
     if found is not None:
@@ -137,18 +139,18 @@ def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) ->
             f"({p_value(found[1])})."
         )
     for by, words in (
-        ("size", {"small": "small", "large": "large"}),
-        ("efficient", {"yes": "models the paper calls efficient", "no": "the others of the paper"}),
+        ("size", {"small": "small models", "large": "large ones"}),
+        ("efficient", {"yes": "models the paper calls efficient", "no": "its other models"}),
     ):
         groups = points.groupby(by)["cost"].agg(["median", "size"])
         if len(groups) == 2:
-            told = [
-                f"{number(groups.loc[value, 'median'])}{unit} for {word} (n = "
-                f"{groups.loc[value, 'size']})"
+            medians = [
+                f"{number(groups.at[value, 'median'])}{unit} for {word} (n = "
+                f"{groups.at[value, 'size']})"
                 for value, word in words.items()
             ]
-            parts.append(f"The median cost is {told[0]} and {told[1]}.")
+            parts.append(f"The median cost is {' and '.join(medians)}.")
     missing = models - len(points)
     if missing:
-        parts.append(f"{missing} whose number of parameters is not known are left out.")
+        parts.append(f"Left out: {missing} without a known number of parameters.")
     return " ".join(parts)

@@ -16,8 +16,8 @@ from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.panel import Panel
-from pepr_mlops.report.material import Material, NothingToDraw, cost_title, performance_name
+from pepr_mlops.report.figures.common import Panel
+from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,19 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     `pareto` are the models that no other beats in both P and R, `knee` is the one farthest above
     the line between the cheapest and the best of them.
     """
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     by = rows["scored_by"].iloc[0]
     table = rows.rename(columns={PERFORMANCE: "P"}).assign(cost=rows.get(f"cost {by}", np.nan))
     table["pareto"] = selection.pareto(table, {"P": "higher", "R": "lower"})
-    at = selection.knee(table, "P", "R")
-    table["knee"] = table.index == at if at is not None else False
+    table["knee"] = table.index == selection.knee(table, "P", "R")  # None equals no index
     table["codes"] = table["codes"].str.join(", ")
     return table[COLUMNS].reset_index(drop=True)
 
 
 def paths(material: Material, comparison_set: str) -> pd.DataFrame:
     """`curves.data` of the best models by the main resource, empty where that has no history."""
-    by = material.of(comparison_set)["scored_by"].iloc[0]
-    best = material.of(comparison_set).nsmallest(_MOST_PATHS, "rank")["label"]
+    by = material.models_of(comparison_set)["scored_by"].iloc[0]
+    best = material.models_of(comparison_set).nsmallest(_MOST_PATHS, "rank")["label"]
     none = pd.DataFrame(columns=curves.COLUMNS)
     if by not in RESOURCES:
         return none
@@ -74,7 +73,6 @@ def draw(
     bounds: pepr.Bounds | None,
     options: Options,
     alpha: float = 1.0,
-    linked: bool = False,
 ) -> go.Figure:
     """Isolines of αP/(α+R) under the models, the Pareto set joined, the knee and the best named.
 
@@ -86,7 +84,7 @@ def draw(
     traces = [
         _isolines(low, high, bounds, alpha),
         *_paths(epochs, True if options.paths else "legendonly"),
-        *_models(points, _hover(by, both), linked),
+        *_models(points, _hover(by, both)),
     ]
     figure = go.Figure([trace.update(x=xs[first]) for trace, xs in traces])
     named = named_points(points)
@@ -164,7 +162,7 @@ def _paths(epochs: pd.DataFrame, visible: bool | str) -> list[_Trace]:
     return [(trace, [lines["R"], lines["cost"]])]
 
 
-def _models(points: pd.DataFrame, hover: str, linked: bool) -> list[_Trace]:
+def _models(points: pd.DataFrame, hover: str) -> list[_Trace]:
     front = points[points["pareto"]].sort_values("R")
     best = points.nsmallest(1, "rank")
     groups: list[tuple[str, Mapping[str, Any], pd.DataFrame]] = [
@@ -182,7 +180,7 @@ def _models(points: pd.DataFrame, hover: str, linked: bool) -> list[_Trace]:
             go.Scatter(
                 y=rows["P"],
                 text=theme.texts(rows["label"]),
-                ids=list(rows["run_id"]) if linked else None,
+                ids=list(rows["run_id"]),
                 customdata=rows[["score", "R", "cost", "rank", "n"]].to_numpy(),
                 hovertemplate=hover,
                 name=name,
@@ -196,13 +194,8 @@ def _models(points: pd.DataFrame, hover: str, linked: bool) -> list[_Trace]:
 
 def named_points(points: pd.DataFrame) -> pd.DataFrame:
     """The few models named in the figure: best by score, best by P, the knee, the cheapest."""
-    wanted = [
-        points["rank"].idxmin(),
-        points["P"].idxmax(),
-        *points.index[points["knee"]],
-        points["R"].idxmin(),
-    ]
-    return points.loc[list(dict.fromkeys(wanted))].sort_values("R")
+    best, knee = [points["rank"].idxmin(), points["P"].idxmax()], points.index[points["knee"]]
+    return points.loc[list(dict.fromkeys([*best, *knee, points["R"].idxmin()]))].sort_values("R")
 
 
 def _switch(
@@ -212,30 +205,18 @@ def _switch(
     buttons = []
     for i, word in enumerate(("R", axes[1].rpartition("(")[2].rstrip(")") or "cost")):
         moved = {f"annotations[{j}].x": float(x) for j, x in enumerate(named[_AXES[i]])}
-        buttons.append(
-            {
-                "label": word,
-                "method": "update",
-                "args": [{"x": [x[i] for x in xs]}, {"xaxis.title.text": axes[i], **moved}],
-            }
-        )
-    figure.update_layout(
-        updatemenus=[
-            {
-                **{"type": "buttons", "direction": "right", "buttons": buttons, "active": first},
-                **{"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
-            }
-        ]
-    )
+        args = [{"x": [x[i] for x in xs]}, {"xaxis.title.text": axes[i], **moved}]
+        buttons.append({"label": word, "method": "update", "args": args})
+    place = {"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "direction": "right"}
+    menu = {"type": "buttons", "buttons": buttons, "active": first, **place}
+    figure.update_layout(updatemenus=[menu])
 
 
 def _hover(by: str, both: bool) -> str:
     cost = f"<br>{theme.text(_words(by))} %{{customdata[2]:.4g}} {theme.text(cost_unit(by))}"
     return (
         "<b>%{text}</b><br>score %{customdata[0]:.4f} (rank %{customdata[3]})<br>P %{y:.4f}<br>"
-        "R %{customdata[1]:.4f}"
-        + (cost if both else "")
-        + "<br>runs %{customdata[4]}<extra></extra>"
+        f"R %{{customdata[1]:.4f}}{cost if both else ''}<br>runs %{{customdata[4]}}<extra></extra>"
     )
 
 
@@ -245,24 +226,22 @@ def _words(by: str) -> str:
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     points = data(material, comparison_set)
-    by = material.of(comparison_set)["scored_by"].iloc[0]
-    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    by = material.models_of(comparison_set)["scored_by"].iloc[0]
     knee = points.loc[points["knee"], "label"]
     return Panel(
-        kind="plane",
         title=f"Performance against cost: {comparison_set}",
         caption=(
-            f"Each point is one of {len(points)} models. Up is better, left is cheaper; along a "
-            "dotted line the PePR score is the same. The Pareto set, which no model beats in both, "
-            f"has {int(points['pareto'].sum())}"
-            + (f"; up to {knee.iloc[0]} more cost buys much, beyond it little" if len(knee) else "")
+            f"Each point is one of {len(points)} models: higher is better, further left cheaper, "
+            "and along a dotted line the PePR score is the same. "
+            f"{int(points['pareto'].sum())} are Pareto-optimal: no model is both better and cheaper"
+            + (f"; extra cost pays off up to {knee.iloc[0]}, little beyond it" if len(knee) else "")
             + f". {points.nsmallest(1, 'rank')['label'].iloc[0]} has the best score."
         ),
         figure=draw(
             points,
             paths(material, comparison_set),
             by=by,
-            performance=performance_name(runs),
+            performance=material.performance_name(comparison_set),
             bounds=(
                 material.bounds(comparison_set, by)
                 if by in material.resources(comparison_set)
@@ -270,8 +249,6 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
             ),
             options=options,
             alpha=material.question(comparison_set).alpha,
-            linked=material.run_page is not None,
         ),
         table=points,
-        sets=(comparison_set,),
     )

@@ -10,8 +10,7 @@ import plotly.graph_objects as go
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.categories import short, wrapped
-from pepr_mlops.report.figures.panel import Panel
+from pepr_mlops.report.figures.common import Panel, short, wrapped
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number
 
@@ -23,13 +22,10 @@ class Options:
 
 # Files and the year their numbers are of: the paper's own figure calls those of 2023 2022.
 FILES = {"regions_papers_data_2013.csv": 2013, "regions_papers_data_2023.csv": 2022}
-_NAMES = {
-    "name": "name",
-    "Region_updated": "region",
-    "num_papers": "papers",
-    "pop": "population",
-}  # the column Region of the first file does not belong to its rows
+# The column Region of the first file does not belong to its rows.
+_NAMES = {"name": "name", "Region_updated": "region", "num_papers": "papers", "pop": "population"}
 _FROM = "the paper's repository, https://github.com/saintslab/PePR"
+_PATTERN = {"fillmode": "overlay", "fgcolor": theme.BLUE, "size": 6}
 _STYLES = ((theme.SKY, "/"), (theme.BLUE, ""))
 
 
@@ -64,7 +60,7 @@ def _read(path: Path) -> pd.DataFrame:
     wrong = table.isna().any(axis=1) | (table["papers"] < 0) | (table["population"] <= 0)
     if wrong.any():
         raise WrongUse(
-            f"publications: row {wrong.idxmax() + 2} of {path} is incomplete; get it anew from "
+            f"publications: row {wrong.idxmax() + 2} of {path} is incomplete; get it again from "
             f"{_FROM}"
         )
     return table
@@ -105,15 +101,7 @@ def draw(regions: pd.DataFrame) -> go.Figure:
             y=[order[region] for region in rows["region"]],
             orientation="h",
             name=str(year),
-            marker={
-                "color": colour,
-                "pattern": {
-                    "shape": pattern,
-                    "fillmode": "overlay",
-                    "fgcolor": theme.BLUE,
-                    "size": 6,
-                },
-            },
+            marker={"color": colour, "pattern": {**_PATTERN, "shape": pattern}},
             text=[number(v, 3 if v >= 10 else 2) for v in rows["per_million"]],
             textposition="outside",
             textfont={"size": 10},
@@ -136,12 +124,10 @@ def draw(regions: pd.DataFrame) -> go.Figure:
 def panel(material: Material, options: Options) -> Panel:
     regions = data(material)
     return Panel(
-        kind="publications",
         title="Publications per million inhabitants by region",
         caption=_caption(regions),
         figure=draw(regions),
         table=regions,
-        sets=(),
     )
 
 
@@ -150,16 +136,18 @@ def _caption(regions: pd.DataFrame) -> str:
     last = wide.columns.max()
     of_last = wide[last].dropna()
     top, bottom = of_last.idxmax(), of_last.idxmin()
-    told = f"Publications of all countries of a region over all their inhabitants. In {last} {top} "
-    told += f"has the most per million, {number(of_last[top], 3)}, and {bottom} the least, "
-    told += number(of_last[bottom], 3)
+    words = (
+        f"All countries of a region are taken together. In {last}, {top} had the most publications "
+        f"per million inhabitants, {number(of_last[top], 3)}, and {bottom} the fewest, "
+        f"{number(of_last[bottom], 3)}"
+    )
     first = wide.columns.min()
     if of_last[bottom] > 0:
-        told += f": {number(of_last[top] / of_last[bottom], 2)} times fewer"
+        words += f": {number(of_last[top] / of_last[bottom], 2)} times fewer"
     if first != last and wide.loc[bottom, first] > 0 and wide.loc[top, first] > 0:
-        told += (
+        words += (
             f" (in {first} {number(wide.loc[top, first], 3)} and "
             f"{number(wide.loc[bottom, first], 3)}, "
             f"{number(wide.loc[top, first] / wide.loc[bottom, first], 2)} times)"
         )
-    return f"{told}."
+    return f"{words}."

@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison.table import column, cost_unit
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Count, Panel
-from pepr_mlops.report.material import Material, cost_title, performance_name
+from pepr_mlops.report.figures.common import Count, Panel, error_bars
+from pepr_mlops.report.material import Material, cost_title
 from pepr_mlops.text import number
 
 
@@ -31,7 +31,7 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     `P`, `P_sd` and `n` (over seeds), `score`, `ci_low`, `ci_high`, `no_interval` (why they are
     missing), `rank_low`, `rank_high`, `energy_source`, `codes`, `run_id`.
     """
-    rows = named(material.of(comparison_set)).sort_values(
+    rows = named(material.models_of(comparison_set)).sort_values(
         ["rank", "P"], ascending=[True, False], kind="stable"
     )
     costs = [f"cost {name}" for name in material.resources(comparison_set)]
@@ -69,23 +69,16 @@ def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
     return {key: column(key, by).heading for key in keys}
 
 
-def draw(shown: pd.DataFrame, by: str, linked: bool = False) -> go.Figure:
+def draw(shown: pd.DataFrame, by: str) -> go.Figure:
     """Scores with their intervals, the best on top."""
     figure = go.Figure(
         go.Scatter(
             x=shown["score"],
             y=theme.texts(shown["model"]),
-            ids=list(shown["run_id"]) if linked else None,
+            ids=list(shown["run_id"]),
             mode="markers",
             marker={"size": 10, "color": theme.BLUE},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": shown["ci_high"] - shown["score"],
-                "arrayminus": shown["score"] - shown["ci_low"],
-                "color": theme.SKY,
-                "thickness": 2,
-            },
+            error_x=error_bars(shown["ci_low"], shown["score"], shown["ci_high"], theme.SKY),
             customdata=shown[["P", "rank", "rank_low", "rank_high", "R", "cost"]].to_numpy(),
             hovertemplate="<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>"
             "R %{customdata[4]:.4f}<br>cost %{customdata[5]}<br>rank %{customdata[1]}, 95 % "
@@ -116,7 +109,7 @@ def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str,
     """What the page's sliders score anew: P and R of every model, and the setting asked for."""
     question = material.question(comparison_set)
     names = material.resources(comparison_set)
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     asked = dict(zip(question.resources, question.weights or (1.0,), strict=False))
     return {
         "models": list(rows["label"]),
@@ -133,40 +126,30 @@ def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str,
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     table = data(material, comparison_set)
     shown = listed(table, options.top)
-    by = material.of(comparison_set)["scored_by"].iloc[0]
-    first = table.iloc[0]
-    interval, claims = f"no interval: {first['no_interval']}", ""
-    if not first["no_interval"]:
-        interval = f"95 % interval {first['ci_low']:.4f} to {first['ci_high']:.4f}"
-        sure = int((table["rank_low"] == 1).sum())
-        claims = (
-            "No other model can claim the first place within its rank interval. "
-            if sure == 1
-            else f"{sure} models have the first place within their rank interval. "
-        )
-    runs = material.runs[material.runs["comparison_set"] == comparison_set]
+    rows = material.models_of(comparison_set).set_index("label")
+    costs = _cost_words(shown, material.question(comparison_set).resources)
+    by = rows["scored_by"].iloc[0]
     return Panel(
-        kind="ranking",
         title=f"Ranking by PePR-{by}: {comparison_set}",
-        caption=(
-            f"{first['model']} has the best score, {first['score']:.4f} ({interval}). {claims}"
-            f"P is {performance_name(runs)}"
-            + ("; the last row is the best by P" if len(shown) > options.top else "")
-            + ". The intervals are those of the setting that was asked for and go when a slider "
-            "moves."
-        ),
-        figure=draw(
-            shown.assign(
-                R=material.of(comparison_set)
-                .set_index("label")
-                .loc[shown["model"], "R"]
-                .to_numpy(),
-                cost=_cost_words(shown, material.question(comparison_set).resources),
-            ),
-            by,
-            material.run_page is not None,
-        ),
+        caption=_caption(table, material.performance_name(comparison_set), options.top),
+        figure=draw(shown.assign(R=rows.loc[shown["model"], "R"].to_numpy(), cost=costs), by),
         table=table,
-        sets=(comparison_set,),
         recompute=recompute(material, comparison_set, options.top),
+    )
+
+
+def _caption(table: pd.DataFrame, performance: str, top: int) -> str:
+    best = table.iloc[0]
+    if best["no_interval"]:
+        interval, others = f"no interval: {best['no_interval']}", ""
+    else:
+        interval = f"95 % interval {best['ci_low']:.4f} to {best['ci_high']:.4f}"
+        sure = int((table["rank_low"] == 1).sum())
+        others = "No other model ranks" if sure == 1 else f"{sure} models could rank"
+        others += " first in its 95 % interval. " if sure == 1 else " first in their intervals. "
+    last = "; the last row is the best by P" if len(listed(table, top)) > top else ""
+    return (
+        f"{best['model']} has the best score, {best['score']:.4f} ({interval}). {others}"
+        f"P is {performance}{last}. Intervals are shown for the original settings only and "
+        "disappear when you move a slider."
     )

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.panel import Count, Panel
+from pepr_mlops.report.figures.common import Count, Panel
 from pepr_mlops.report.material import Material, NothingToDraw
 
 
@@ -32,10 +32,10 @@ SHARES = tuple(float(w) for w in np.round(np.linspace(0, 1, 21), 4))
 def data(material: Material, comparison_set: str, resources: tuple[str, ...]) -> pd.DataFrame:
     """Score and rank of every model at each α and each share of the second resource, in COLUMNS.
 
-    `setting` is `alpha` (at the weights that were asked for) or `weight` (at the α asked for, with
+    `setting` is `alpha` (with the requested weights) or `weight` (with the requested α and
     the rest of the weight on the first resource).
     """
-    rows = material.of(comparison_set)
+    rows = material.models_of(comparison_set)
     question = material.question(comparison_set)
     p = rows[PERFORMANCE].to_numpy()
     settings = [("alpha", a, pepr.pepr(p, rows["R"].to_numpy(), alpha=a)) for a in ALPHAS]
@@ -44,18 +44,11 @@ def data(material: Material, comparison_set: str, resources: tuple[str, ...]) ->
         settings += [
             ("weight", w, pepr.pepr(p, r, weights=(1 - w, w), alpha=question.alpha)) for w in SHARES
         ]
-    frames = [
-        pd.DataFrame(
-            {
-                "setting": name,
-                "value": value,
-                "label": rows["label"].to_numpy(),
-                "score": scores.to_numpy(),
-                "rank": scores.rank(ascending=False, method="min").astype(int).to_numpy(),
-            }
-        )
-        for name, value, scores in settings
-    ]
+    frames = []
+    for name, value, scores in settings:
+        table = pd.DataFrame({"label": rows["label"].to_numpy(), "score": scores.to_numpy()})
+        rank = table["score"].rank(ascending=False, method="min").astype(int)
+        frames.append(table.assign(setting=name, value=value, rank=rank))
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
@@ -64,10 +57,7 @@ def draw(points: pd.DataFrame, resources: tuple[str, ...]) -> go.Figure:
     both = "weight" in set(points["setting"])
     figure = make_subplots(rows=1, cols=1 + both, shared_yaxes=True, horizontal_spacing=0.06)
     for i, (label, rows) in enumerate(points.groupby("label", sort=False)):
-        style = {
-            "color": theme.COLOURS[i % len(theme.COLOURS)],
-            "dash": theme.DASHES[i // len(theme.COLOURS) % len(theme.DASHES)],
-        }
+        dash = theme.DASHES[i // len(theme.COLOURS) % len(theme.DASHES)]
         for col, setting in enumerate(("alpha", "weight")[: 1 + both], 1):
             at = rows[rows["setting"] == setting]
             figure.add_scatter(
@@ -78,8 +68,8 @@ def draw(points: pd.DataFrame, resources: tuple[str, ...]) -> go.Figure:
                 name=theme.text(label),
                 legendgroup=str(i),
                 showlegend=col == 1,
-                line=style,
-                marker={"size": 5, "symbol": theme.SYMBOLS[i % len(theme.SYMBOLS)]},
+                line={"dash": dash},
+                marker={"size": 5, **theme.style(i)},
                 hovertemplate="rank %{y}, score %{customdata:.4f}<extra>%{fullData.name}</extra>",
                 row=1,
                 col=col,
@@ -106,20 +96,18 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     if unknown:
         raise NothingToDraw(f"not every model has a cost {unknown[0]}")
     every = data(material, comparison_set, resources)
-    chosen = material.of(comparison_set).nsmallest(options.top, "rank")["label"]
+    chosen = material.models_of(comparison_set).nsmallest(options.top, "rank")["label"]
     points = every[every["label"].isin(chosen)]
     alpha = every[every["setting"] == "alpha"]
     first = [_first(alpha, value) for value in (ALPHAS[0], 10.0, ALPHAS[-1])]
     return Panel(
-        kind="sensitivity",
         title=f"How the ranking moves: {comparison_set}",
         caption=(
-            f"The {len(chosen)} best models of the setting asked for. With growing α performance "
-            "decides more and cost less. First place: " + ", ".join(first) + "."
+            f"The {len(chosen)} best models with the original settings. As α grows, performance "
+            f"counts more and cost less. First place: {', '.join(first)}."
         ),
         figure=draw(points, resources),
         table=points,
-        sets=(comparison_set,),
     )
 
 

@@ -12,16 +12,17 @@ from plotly.subplots import make_subplots
 from pepr_mlops.comparison import intervals
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.categories import (
+from pepr_mlops.report.figures.common import (
+    Panel,
     chosen_sets,
     effect,
-    said,
+    error_bars,
+    in_sentence,
+    quantity_title,
     short,
     values,
-    words,
     wrapped,
 )
-from pepr_mlops.report.figures.panel import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number, p_value
 
@@ -48,14 +49,13 @@ def data(material: Material, options: Options) -> pd.DataFrame:
     of the Mann-Whitney test `statistic`, `p`, `p_holm` (corrected over all rows) and `cliffs_delta`
     (above 0 where small models have more); of the paper's t test `t`, `t_p` and `d`.
 
-    Sets with fewer than 3 models in a group are left out, and those with several rows of a model,
-    which are no models of their own. Raises `NothingToDraw` where none is left, and for unknown
-    experiments and quantities.
+    Sets with fewer than 3 models in a group or with several rows of a model are left out. Raises
+    `NothingToDraw` where none is left, and for unknown experiments and quantities.
     """
     rows = []
     for quantity in dict.fromkeys(options.quantities):
         for name in chosen_sets(material, options.experiments):
-            members = material.of(name)
+            members = material.models_of(name)
             if not members["model"].is_unique or not _enough(members["size"]):
                 continue
             numbers = values(material, members, quantity)
@@ -113,14 +113,7 @@ def draw(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
             figure.add_scatter(
                 x=short(rows[f"median_{group}"]),
                 y=[place + shift for place in places],
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": short(rows[f"q3_{group}"] - rows[f"median_{group}"]),
-                    "arrayminus": short(rows[f"median_{group}"] - rows[f"q1_{group}"]),
-                    "thickness": 2,
-                    "width": 4,
-                },
+                error_x=error_bars(*(rows[f"{q}_{group}"] for q in ("q1", "median", "q3"))),
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 10},
                 customdata=rows[f"n_{group}"],
@@ -150,17 +143,16 @@ def draw(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
 def panel(material: Material, options: Options) -> Panel:
     table = data(material, options)
     sets = tuple(dict.fromkeys(table["comparison_set"]))
-    titles = {q: words(material, sets, q) for q in table["quantity"].unique()}
+    titles = {q: quantity_title(material, sets, q) for q in table["quantity"].unique()}
     return Panel(
-        kind="sizes",
-        title=f"Small and large models: {' and '.join(map(said, titles.values()))}",
+        title=f"Small and large models: {' and '.join(map(in_sentence, titles.values()))}",
         caption=" ".join(
             [
-                "Medians of the models up to and with the median number of parameters (small) and "
-                "above (large); lines span the middle half.",
-                *(_finding(table[table["quantity"] == q], said(titles[q])) for q in titles),
-                f"p values are of Mann-Whitney tests, corrected for the {len(table)} of them "
-                "(Holm); Cliff's delta is above 0 where small models have more.",
+                "Medians of small models (at most the median number of parameters) and large ones; "
+                "lines span the middle half.",
+                *(_finding(table[table["quantity"] == q], in_sentence(titles[q])) for q in titles),
+                f"The p values are from Mann-Whitney tests, corrected for {len(table)} tests "
+                "(Holm). Cliff's delta is above 0 where small models have higher values.",
             ]
         ),
         figure=draw(table, titles),
@@ -171,16 +163,16 @@ def panel(material: Material, options: Options) -> Panel:
 
 def _finding(rows: pd.DataFrame, title: str) -> str:
     differ = rows[rows["p_holm"] < 0.05]
-    told = [
+    medians = [
         f"{row['comparison_set']} {number(row['median_small'], 3)} and "
         f"{number(row['median_large'], 3)} ({p_value(row['p_holm'])})"
         for _, row in rows.iterrows()
     ]
-    more = int((differ["cliffs_delta"] > 0).sum())
-    fewer = len(differ) - more
-    holds = [f"higher for small models in {more}"] * bool(more)
-    holds += [f"lower in {fewer}"] * bool(fewer)
-    return (
-        f"{title}: {' and '.join(holds) or 'no difference that holds in any'} of {len(rows)} sets; "
-        f"medians of small and large are {', '.join(told)}."
+    higher = int((differ["cliffs_delta"] > 0).sum())
+    finding = (
+        f"is significantly higher for small models in {higher} and lower in {len(differ) - higher} "
+        f"of {len(rows)} sets"
+        if len(differ)
+        else f"does not differ significantly in any of {len(rows)} sets"
     )
+    return f"{title} {finding}; medians of small and large: {', '.join(medians)}."
