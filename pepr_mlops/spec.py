@@ -1,4 +1,4 @@
-"""What a run is asked to do.
+"""The settings of one training job.
 
 The fields of `RunSpec` are the options of `pepr train`, the parameters of the MLproject and the
 parameters logged to MLflow. What a run reports is in `names`.
@@ -162,7 +162,7 @@ class RunSpec:
                 "after it; name all three, or train without compile"
             )
         if self.country is not None and self.carbon_intensity is not None:
-            raise WrongUse("country: carbon_intensity says the same; give one of them")
+            raise WrongUse("country: give either country or carbon_intensity, not both")
         if self.budget_wh is not None and self.energy == "off":
             raise WrongUse("budget_wh: energy=off cannot watch a budget; choose another energy")
         kind, _, index = self.device.partition(":")
@@ -180,12 +180,12 @@ class RunSpec:
 
     @property
     def dataset_name(self) -> str:
-        """The data set's name; of a folder its own, wherever it lies."""
+        """The data set's name; of a folder its own, wherever it is."""
         return os.path.basename(os.path.abspath(self.dataset))
 
     @property
     def experiment_name(self) -> str:
-        """The experiment asked for, or the data set's name."""
+        """The requested experiment, or the data set's name."""
         return self.experiment or self.dataset_name
 
     @property

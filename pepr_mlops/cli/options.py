@@ -222,7 +222,7 @@ def question(
     from pepr_mlops.costs import carbon
 
     if country is not None and carbon_intensity is not None:
-        raise WrongUse("country: carbon_intensity says the same; give one of them")
+        raise WrongUse("country: give either country or carbon_intensity, not both")
     if carbon_intensity is not None:
         carbon_intensity = convert("carbon_intensity", str(carbon_intensity))
     mixed: Mixed = "stratify" if stratify else "allow" if allow_mixed else "refuse"

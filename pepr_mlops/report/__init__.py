@@ -1,7 +1,8 @@
 """Reports: from compared runs to figures, tables and a page.
 
-`material` gathers what is drawn; each figure has a file with `Options`, `data` (what is drawn, as
-frames), `draw` (a thin drawer) and `panel` (both, with title and caption); `kinds` lists them,
-`board` says which to show in which order, `summary` answers in words and `page` puts it into HTML.
-Pure, but that `board` and `publications` read a file and `export` writes images.
+`sources` reads runs and `material` holds the data behind all figures. Each figure has a file in
+`figures` with `Options`, `data` (the numbers drawn, as frames), `draw` and `panel` (both, with
+title and caption); `dashboards` says which to show, `summary` answers in words, `page` makes the
+HTML and `images` the files for print. Pure, except for `sources`, `dashboards`, `images` and
+`figures.publications`.
 """

@@ -10,7 +10,7 @@ A dashboard is a TOML file:
     resources = ["inference/gmacs"]   # with costs of its own
     mixed = "stratify"                # refuse, stratify or allow runs that differ
     [[figure]]
-    kind = "plane"                    # a file of `pepr_mlops.report`
+    kind = "plane"                    # one of `pepr_mlops.report.figures`
     axis = "cost"                     # its options
 """
 
