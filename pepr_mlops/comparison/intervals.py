@@ -1,4 +1,4 @@
-"""Which differences hold: tests, effect sizes, correction, intervals and ranks. Pure."""
+"""Intervals of scores and ranks within one comparison set, by the bootstrap. Pure."""
 
 from __future__ import annotations
 
@@ -7,163 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pepr_mlops.comparison.pepr import QUANTILES, Bounds, Floats, Method, limits, scale
-from pepr_mlops.errors import WrongUse
 
-FEWEST = 3  # observations without which a test says nothing
 _DRAWN = 50_000  # runs drawn at a time, which stay in the cache of the processor
 NOT_DRAWN = "not drawn"
 _ROUNDING = 1e-12  # relative; what differs by less does not differ
-
-
-@dataclass(frozen=True)
-class Test:
-    """One test of a difference between two samples, and how large the difference is.
-
-    `effect` is named by `effect_name`; `difference` is `a` minus `b` in the unit of the samples,
-    of means for t tests and of medians for rank tests.
-    """
-
-    name: str
-    n_a: int
-    n_b: int
-    statistic: float
-    p: float
-    difference: float
-    effect: float
-    effect_name: str
-
-
-def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
-    """Tests of the same models under two conditions, joined on the index.
-
-    Paired t with Cohen's d_z (mean difference over the standard deviation of the differences) and
-    Wilcoxon's signed-rank test with the matched-pairs rank-biserial correlation (the share of the
-    rank sum in favour of `a` minus the share against; D. S. Kerby 2014). Models that only one
-    sample has are left out, and without any spread there is no t. Raises
-    `WrongUse` for an index with duplicates and fewer than 3 pairs.
-    """
-    from scipy import stats  # takes a second, which intervals do without
-
-    for sample in (a, b):
-        if not sample.index.is_unique:
-            twice = sample.index[sample.index.duplicated()][0]
-            raise WrongUse(f"pairs: {twice!r} is there twice; average its runs first")
-    both = pd.concat([a, b], axis=1, keys=["a", "b"], join="inner").dropna()
-    if len(both) < FEWEST:
-        raise WrongUse(f"pairs: {len(both)} models in common; a test needs {FEWEST}")
-    x, y = both["a"].to_numpy(float), both["b"].to_numpy(float)
-    change, n = x - y, len(both)
-    change[np.isclose(x, y, rtol=_ROUNDING, atol=0)] = 0
-    largest = max(np.abs(x).max(), np.abs(y).max())
-    spread = float(change.std(ddof=1))
-    varies = spread > _ROUNDING * largest
-    t = stats.ttest_1samp(change, 0) if varies else None
-    tests = [
-        Test(
-            "paired t",
-            n,
-            n,
-            float(t.statistic) if t else np.nan,
-            float(t.pvalue) if t else np.nan,
-            float(change.mean()),
-            float(change.mean()) / spread if varies else np.nan,
-            "d_z",
-        )
-    ]
-    change = _with_ties(change, largest)
-    moved = change[change != 0]
-    if not len(moved):
-        return [*tests, Test("Wilcoxon", n, n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
-    signed = stats.wilcoxon(change)
-    ranks = stats.rankdata(np.abs(moved))
-    balance = float((np.sign(moved) * ranks).sum() / ranks.sum())
-    median = float(np.median(x) - np.median(y))
-    tests.append(
-        Test(
-            "Wilcoxon",
-            n,
-            n,
-            float(signed.statistic),
-            float(signed.pvalue),
-            median,
-            balance,
-            "rank-biserial",
-        )
-    )
-    return tests
-
-
-def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
-    """Tests of two groups of different models.
-
-    The paper's t test (equal variances) with Cohen's d (pooled standard deviation), and the
-    Mann-Whitney U test with Cliff's delta (the chance that one of `a` exceeds one of `b`, minus
-    the reverse). Raises `WrongUse` for a group of fewer than 3.
-    """
-    from scipy import stats
-
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    n, m = len(x), len(y)
-    if min(n, m) < FEWEST:
-        raise WrongUse(f"groups: {n} and {m} models; a test needs {FEWEST} in each")
-    pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / (n + m - 2))
-    difference = float(x.mean() - y.mean())
-    largest = max(np.abs(x).max(), np.abs(y).max())
-    varies = pooled > _ROUNDING * largest
-    t = stats.ttest_ind(x, y) if varies else None
-    u = stats.mannwhitneyu(_with_ties(x, largest), _with_ties(y, largest))
-    return [
-        Test(
-            "t",
-            n,
-            m,
-            float(t.statistic) if t else np.nan,
-            float(t.pvalue) if t else np.nan,
-            difference,
-            difference / float(pooled) if varies else np.nan,
-            "d",
-        ),
-        Test(
-            "Mann-Whitney",
-            n,
-            m,
-            float(u.statistic),
-            float(u.pvalue),
-            float(np.median(x) - np.median(y)),
-            float(2 * u.statistic / (n * m) - 1),
-            "Cliff's delta",
-        ),
-    ]
-
-
-def _with_ties(values: Floats, largest: float) -> Floats:
-    """For ranks: values over the largest, where rounding tells none apart."""
-    return np.asarray(np.round(values / largest, 12)) if largest else values
-
-
-def holm(p: ArrayLike) -> Floats:
-    """p values corrected for being a family (S. Holm 1979), in their order; NaN stays NaN."""
-    values = np.asarray(p, dtype=float)
-    corrected = np.full_like(values, np.nan)
-    known = np.flatnonzero(~np.isnan(values))
-    order = known[np.argsort(values[known], kind="stable")]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return corrected
-
-
-def sizes(parameters: pd.Series[float]) -> pd.Series[str]:
-    """`small` up to and with the median number of parameters, `large` above; missing stays so."""
-    size = pd.Series(
-        np.where(parameters <= parameters.median(), "small", "large"), parameters.index
-    )
-    return size.where(parameters.notna())
-
-
-# Intervals -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

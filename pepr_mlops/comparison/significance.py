@@ -1,14 +1,21 @@
-"""Do groups of models, or the same models under two conditions, differ? Pure."""
+"""Do groups of models, or the same models under two conditions, differ? Pure.
+
+Tests with their effect sizes, and the correction for testing many times.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from pepr_mlops.comparison import Comparison, intervals
+from pepr_mlops.comparison import Comparison
+from pepr_mlops.comparison.pepr import Floats
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, ENERGY_OF, PERFORMANCE
 from pepr_mlops.paper_models import paper_models
@@ -21,35 +28,131 @@ CONDITIONS = {
     if c not in ("dataset", "data_digest")
 }
 COLUMNS = [
-    "by",
-    "where",
-    "quantity",
-    "a",
-    "b",
-    "n_a",
-    "n_b",
-    "mean_a",
-    "mean_b",
-    "median_a",
-    "median_b",
-    "difference",
-    "test",
-    "statistic",
-    "p",
-    "p_holm",
-    "effect",
-    "effect_name",
+    *("by", "where", "quantity", "a", "b", "n_a", "n_b", "mean_a", "mean_b"),
+    *("median_a", "median_b", "difference", "test", "statistic", "p", "p_holm"),
+    *("effect", "effect_name"),
 ]
+FEWEST = 3  # observations that a test needs
+_ROUNDING = 1e-12  # relative; smaller differences are rounding errors
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of a difference between two samples, and how large the difference is.
+
+    `effect` is named by `effect_name`; `difference` is `a` minus `b` in the unit of the samples,
+    of means for t tests and of medians for rank tests.
+    """
+
+    test: str
+    n_a: int
+    n_b: int
+    statistic: float
+    p: float
+    difference: float
+    effect: float
+    effect_name: str
+
+
+def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
+    """Tests of the same models under two conditions, joined on the index.
+
+    Paired t with Cohen's d_z (mean difference over the standard deviation of the differences) and
+    Wilcoxon's signed-rank test with the matched-pairs rank-biserial correlation (the share of the
+    rank sum in favour of `a` minus the share against; D. S. Kerby 2014). Models that only one
+    sample has are left out, and without any spread there is no t. Raises
+    `WrongUse` for an index with duplicates and fewer than 3 pairs.
+    """
+    from scipy import stats  # takes a second to import
+
+    for sample in (a, b):
+        if not sample.index.is_unique:
+            twice = sample.index[sample.index.duplicated()][0]
+            raise WrongUse(f"pairs: {twice!r} is there twice; average its runs first")
+    both = pd.concat([a, b], axis=1, keys=["a", "b"], join="inner").dropna()
+    if len(both) < FEWEST:
+        raise WrongUse(f"pairs: {len(both)} models in common; a test needs {FEWEST}")
+    x, y = both["a"].to_numpy(float), both["b"].to_numpy(float)
+    n = (len(both), len(both))
+    change = np.where(np.isclose(x, y, rtol=_ROUNDING, atol=0), 0, x - y)
+    largest = max(np.abs(x).max(), np.abs(y).max())
+    mean, spread = float(change.mean()), float(change.std(ddof=1))
+    t = stats.ttest_1samp(change, 0) if spread > _ROUNDING * largest else None
+    tests = [_test("paired t", n, t, mean, mean / spread if t else np.nan, "d_z")]
+    change = _with_ties(change, largest)
+    moved = change[change != 0]
+    if not len(moved):
+        return [*tests, Test("Wilcoxon", *n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
+    ranks = stats.rankdata(np.abs(moved))
+    balance = (np.sign(moved) * ranks).sum() / ranks.sum()
+    median = np.median(x) - np.median(y)
+    signed = stats.wilcoxon(change)
+    return [*tests, _test("Wilcoxon", n, signed, median, balance, "rank-biserial")]
+
+
+def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
+    """Tests of two groups of different models.
+
+    The paper's t test (equal variances) with Cohen's d (pooled standard deviation), and the
+    Mann-Whitney U test with Cliff's delta (the chance that one of `a` exceeds one of `b`, minus
+    the reverse). Raises `WrongUse` for a group of fewer than 3.
+    """
+    from scipy import stats
+
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    n, m = len(x), len(y)
+    if min(n, m) < FEWEST:
+        raise WrongUse(f"groups: {n} and {m} models; a test needs {FEWEST} in each")
+    pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / (n + m - 2))
+    difference = x.mean() - y.mean()
+    largest = max(np.abs(x).max(), np.abs(y).max())
+    t = stats.ttest_ind(x, y) if pooled > _ROUNDING * largest else None
+    u = stats.mannwhitneyu(_with_ties(x, largest), _with_ties(y, largest))
+    median, delta = np.median(x) - np.median(y), 2 * u.statistic / (n * m) - 1
+    return [
+        _test("t", (n, m), t, difference, difference / pooled if t else np.nan, "d"),
+        _test("Mann-Whitney", (n, m), u, median, delta, "Cliff's delta"),
+    ]
+
+
+def _test(
+    name: str, n: tuple[int, int], found: Any, difference: float, effect: float, effect_name: str
+) -> Test:
+    """A test from what SciPy found, None where the samples do not vary."""
+    statistic, p = (found.statistic, found.pvalue) if found else (np.nan, np.nan)
+    return Test(name, *n, float(statistic), float(p), float(difference), float(effect), effect_name)
+
+
+def _with_ties(values: Floats, largest: float) -> Floats:
+    """For ranks: values over the largest, with those equal that only rounding sets apart."""
+    return np.asarray(np.round(values / largest, 12)) if largest else values
+
+
+def holm(p: ArrayLike) -> Floats:
+    """p values corrected for being a family (S. Holm 1979), in their order; NaN stays NaN."""
+    values = np.asarray(p, dtype=float)
+    corrected = np.full_like(values, np.nan)
+    known = np.flatnonzero(~np.isnan(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
+
+
+def sizes(parameters: pd.Series[float]) -> pd.Series[str]:
+    """`small` up to and with the median number of parameters, `large` above; missing stays so."""
+    size = np.where(parameters <= parameters.median(), "small", "large")
+    return pd.Series(size, parameters.index).where(parameters.notna())
 
 
 def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
     """Tests of P and of every score, one row each, in `COLUMNS`.
 
-    Groups of models within each comparison set, by t and Mann-Whitney test (`intervals.unpaired`):
+    Groups of models within each comparison set, by t and Mann-Whitney test (`unpaired`):
     `size` (small up to the median number of parameters of the set), `kind` (CNN or Other) and
     `efficient`, the last two as the paper's Table A.1 has them; other models are in neither group.
     The same models in two comparison sets that differ in one condition only, such as `pretrained`
-    or `fraction`: paired t and Wilcoxon test (`intervals.paired`), and the paper's unpaired ones.
+    or `fraction`: paired t and Wilcoxon test (`paired`), and the paper's unpaired ones.
 
     `by` limits it to some groups and conditions. `p_holm` is corrected over all rows of one test.
     Raises `WrongUse` for an unknown `by` and `WorkFailed` where nothing can be tested.
@@ -63,11 +166,11 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
     if not rows:
         raise WorkFailed(
             f"stats: nothing to test{' by ' + ', '.join(by) if by else ''}: groups need "
-            f"{intervals.FEWEST} models on each side, and conditions two sets that differ in one "
-            f"thing and share {intervals.FEWEST} models"
+            f"{FEWEST} models on each side, and conditions two sets that differ in one "
+            f"thing and share {FEWEST} models"
         )
     table = pd.DataFrame(rows)
-    table["p_holm"] = table.groupby("test")["p"].transform(intervals.holm)
+    table["p_holm"] = table.groupby("test")["p"].transform(holm)
     return table[COLUMNS]
 
 
@@ -96,12 +199,11 @@ def _groups(
         used = comparison.used[comparison.used["comparison_set"] == name]
         parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
         known = [table.get(model) for model in rows.index]
+        efficient = [m and ("yes" if m.efficient else "no") for m in known]
         members = {
-            "size": intervals.sizes(parameters),
+            "size": sizes(parameters),
             "kind": pd.Series([m and m.kind for m in known], rows.index),
-            "efficient": pd.Series(
-                [m and ("yes" if m.efficient else "no") for m in known], rows.index
-            ),
+            "efficient": pd.Series(efficient, rows.index),
         }
         for group, (a, b) in GROUPS.items():
             if by and group not in by:
@@ -109,10 +211,9 @@ def _groups(
             for quantity in rows:
                 x = rows.loc[members[group] == a, quantity]
                 y = rows.loc[members[group] == b, quantity]
-                if min(len(x), len(y)) >= intervals.FEWEST:
-                    yield from _rows(
-                        group, str(name), quantity, (a, b), x, y, intervals.unpaired(x, y)
-                    )
+                if min(len(x), len(y)) >= FEWEST:
+                    place = {"by": group, "where": name, "quantity": quantity, "a": a, "b": b}
+                    yield from _rows(place, x, y, unpaired(x, y))
 
 
 def _conditions(
@@ -131,40 +232,21 @@ def _conditions(
         for quantity in quantities:
             x, y = quantities.loc[one, quantity], quantities.loc[two, quantity]
             common = x.index.intersection(y.index)
-            if len(common) >= intervals.FEWEST:
+            if len(common) >= FEWEST:
                 x, y = x[common], y[common]
-                yield from _rows(
-                    condition,
-                    f"{one} / {two}",
-                    str(quantity),
-                    (shared[one][differ[0]], shared[two][differ[0]]),
-                    x,
-                    y,
-                    [*intervals.paired(x, y), *intervals.unpaired(x, y)],
-                )
+                place = {"by": condition, "where": f"{one} / {two}", "quantity": quantity}
+                place |= {"a": shared[one][differ[0]], "b": shared[two][differ[0]]}
+                yield from _rows(place, x, y, [*paired(x, y), *unpaired(x, y)])
 
 
 def _rows(
-    by: str,
-    where: str,
-    quantity: str,
-    names: tuple[str, str],
-    x: pd.Series[float],
-    y: pd.Series[float],
-    tests: Sequence[intervals.Test],
+    place: dict[str, Any], x: pd.Series[float], y: pd.Series[float], tests: Sequence[Test]
 ) -> Iterator[dict[str, object]]:
+    averages = {
+        "mean_a": float(x.mean()),
+        "mean_b": float(y.mean()),
+        "median_a": float(x.median()),
+        "median_b": float(y.median()),
+    }
     for test in tests:
-        found = asdict(test)
-        yield {
-            "by": by,
-            "where": where,
-            "quantity": quantity,
-            "a": names[0],
-            "b": names[1],
-            "mean_a": float(x.mean()),
-            "mean_b": float(y.mean()),
-            "median_a": float(x.median()),
-            "median_b": float(y.median()),
-            "test": found.pop("name"),
-            **found,
-        }
+        yield {**place, **averages, **asdict(test)}

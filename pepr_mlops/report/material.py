@@ -10,8 +10,8 @@ import pandas as pd
 
 from pepr_mlops.comparison import Comparison, Question, means, pepr
 from pepr_mlops.comparison.conditions import about_energy, comparable, mixed
-from pepr_mlops.comparison.intervals import sizes
 from pepr_mlops.comparison.runs import column, label, unit
+from pepr_mlops.comparison.significance import sizes
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
 from pepr_mlops.paper_models import paper_models
 

@@ -1,4 +1,4 @@
-"""Tests, corrections and intervals, against SciPy, hand counts and published tables."""
+"""Intervals of scores and ranks, against hand counts and normal laws."""
 
 from __future__ import annotations
 
@@ -9,83 +9,6 @@ from scipy import stats as scipy_stats
 
 from pepr_mlops.comparison import intervals
 from pepr_mlops.comparison.pepr import Bounds
-from pepr_mlops.errors import WrongUse
-
-
-def test_paired_tests_join_by_model() -> None:
-    rng = np.random.default_rng(0)
-    models = [f"m{i}" for i in range(20)]
-    a = pd.Series(rng.normal(0.7, 0.1, 20), models)
-    b = a.sample(frac=1, random_state=1) + rng.normal(0.05, 0.02, 20)
-    t, wilcoxon = intervals.paired(a, b)
-    ordered = b[models]
-    assert t.p == scipy_stats.ttest_rel(a, ordered).pvalue
-    assert wilcoxon.p == scipy_stats.wilcoxon(a, ordered).pvalue
-    assert (t.n_a, t.n_b) == (20, 20)
-    assert t.difference == pytest.approx((a - ordered).mean())
-    assert t.effect == pytest.approx((a - ordered).mean() / (a - ordered).std(ddof=1))
-
-
-def test_rank_biserial_by_hand() -> None:
-    # differences 1, -2, 3, 4: ranks in favour 1 + 3 + 4, against 2, of 10
-    a = pd.Series([2.0, 0.0, 4.0, 5.0], list("abcd"))
-    b = pd.Series([1.0, 2.0, 1.0, 1.0], list("abcd"))
-    assert intervals.paired(a, b)[1].effect == pytest.approx((8 - 2) / 10)
-
-
-def test_no_difference_at_all_is_no_evidence() -> None:
-    a = pd.Series([0.1, 0.2, 0.3], list("abc"))
-    t, wilcoxon = intervals.paired(a, a.copy())
-    assert np.isnan(t.effect)
-    assert (wilcoxon.p, wilcoxon.effect) == (1.0, 0.0)
-
-
-def test_rounding_is_no_difference() -> None:
-    a = pd.Series([0.1, 0.2, 0.3, 0.4], list("abcd"))
-    t, wilcoxon = intervals.paired(a, a * 3 / 3 * (1 + 1e-15))
-    assert (wilcoxon.p, wilcoxon.effect, t.difference) == (1.0, 0.0, 0.0)
-
-
-def test_a_model_only_one_sample_has_is_left_out_and_a_doubled_one_refused() -> None:
-    a = pd.Series([0.1, 0.3, 0.2, 0.9], list("abcz"))
-    b = pd.Series([0.2, 0.5, 0.3], list("abc"))
-    assert intervals.paired(a, b)[0].n_a == 3
-    with pytest.raises(WrongUse, match="'a' is there twice"):
-        intervals.paired(pd.Series([0.1, 0.2], ["a", "a"]), b)
-    with pytest.raises(WrongUse, match="2 models in common; a test needs 3"):
-        intervals.paired(a, b[:2])
-
-
-def test_unpaired_tests_and_their_effects() -> None:
-    rng = np.random.default_rng(1)
-    x, y = rng.normal(0, 1, 30), rng.normal(0.5, 2, 20)
-    t, u = intervals.unpaired(x, y)
-    assert t.p == scipy_stats.ttest_ind(x, y).pvalue
-    assert u.p == scipy_stats.mannwhitneyu(x, y).pvalue
-    pooled = np.sqrt((29 * x.var(ddof=1) + 19 * y.var(ddof=1)) / 48)
-    assert t.effect == pytest.approx((x.mean() - y.mean()) / pooled)
-    larger = np.mean([[a > b for b in y] for a in x])
-    smaller = np.mean([[a < b for b in y] for a in x])
-    assert u.effect == pytest.approx(larger - smaller)
-
-
-def test_groups_that_are_too_small_are_told() -> None:
-    with pytest.raises(WrongUse, match="2 and 3 models"):
-        intervals.unpaired([1, 2], [1, 2, 3])
-
-
-def test_holm_by_hand() -> None:
-    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1; never smaller than the one before
-    corrected = intervals.holm([0.04, 0.01, np.nan, 0.03, 0.02])
-    assert corrected == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
-    assert intervals.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
-
-
-def test_small_is_up_to_and_with_the_median() -> None:
-    sizes = intervals.sizes(pd.Series({"a": 1.0, "b": 2.0, "c": 3.0, "d": np.nan}))
-    assert sizes[:3].to_dict() == {"a": "small", "b": "small", "c": "large"}
-    assert pd.isna(sizes["d"])
-
 
 # Intervals ---------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from odd import numbers, told
 from scipy import stats as scipy_stats
 
-from pepr_mlops.comparison import intervals, pepr, selection
+from pepr_mlops.comparison import pepr, selection, significance
 
 BETTER = {"performance": "higher", "energy_wh": "lower", "memory_gb": "lower"}
 
@@ -126,7 +126,7 @@ def _close(found: float, wanted: float) -> bool:
 
 @given(_SAMPLE, _SAMPLE)
 def test_groups_are_tested_as_scipy_does(a: list[float], b: list[float]) -> None:
-    found = told(lambda: intervals.unpaired(a, b))
+    found = told(lambda: significance.unpaired(a, b))
     assert (found is None) == (min(len(a), len(b)) < 3)
     if found is None:
         return
@@ -148,7 +148,7 @@ def test_groups_are_tested_as_scipy_does(a: list[float], b: list[float]) -> None
 def test_pairs_are_tested_as_scipy_does(pairs: list[tuple[int, int]]) -> None:
     # of whole numbers differences are exact, and those of their tenths are not
     a, b = (pd.Series([pair[i] / 10 for pair in pairs], dtype=float) for i in (0, 1))
-    found = told(lambda: intervals.paired(a, b))
+    found = told(lambda: significance.paired(a, b))
     assert (found is None) == (len(pairs) < 3)
     if found is None:
         return
@@ -171,7 +171,7 @@ def test_pairs_are_tested_as_scipy_does(pairs: list[tuple[int, int]]) -> None:
 
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=9))
 def test_holm_is_never_below_p_and_never_above_its_number_of_tests(p: list[float]) -> None:
-    found = intervals.holm(p)
+    found = significance.holm(p)
     known = [v for v in p if not math.isnan(v)]
     for value, corrected in zip(p, found, strict=True):
         if math.isnan(value):
@@ -201,13 +201,13 @@ def test_a_curve_is_that_of_its_points_or_is_refused(points: list[tuple[float, f
 def test_differences_that_rounding_alone_tells_apart_are_ties() -> None:
     # 0.3 - 0.1, 0.5 - 0.3, 0.9 - 0.7: three numbers in a computer, one to everybody else
     a, b = pd.Series([0.3, 0.5, 0.9, 0.1]), pd.Series([0.1, 0.3, 0.7, 0.3])
-    t, w = intervals.paired(a, b)
+    t, w = significance.paired(a, b)
     assert w.effect == pytest.approx((3 - 1) * 2.5 / 10)
-    t, _ = intervals.paired(a[:3], b[:3])
+    t, _ = significance.paired(a[:3], b[:3])
     assert math.isnan(t.effect)  # 0.2 everywhere: the spread is 0 and d_z is not defined
 
 
 def test_groups_that_vary_by_rounding_alone_have_no_effect_size() -> None:
-    t, u = intervals.unpaired([0.1 + 0.2, 0.3, 0.3], [0.4, 0.7 - 0.3, 0.4])
+    t, u = significance.unpaired([0.1 + 0.2, 0.3, 0.3], [0.4, 0.7 - 0.3, 0.4])
     assert math.isnan(t.effect)
     assert u.effect == -1

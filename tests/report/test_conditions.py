@@ -12,7 +12,7 @@ from made import frame, run
 from scipy import stats
 
 from pepr_mlops.comparison import Question, compare
-from pepr_mlops.comparison.intervals import holm
+from pepr_mlops.comparison.significance import holm
 from pepr_mlops.report.figures import conditions
 from pepr_mlops.report.material import Material, NothingToDraw, Part, gather
 from pepr_mlops.tracking import read

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pepr_mlops.comparison import intervals
+from pepr_mlops.comparison import significance
 from pepr_mlops.comparison.conditions import NOT_KNOWN
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
@@ -137,14 +137,14 @@ def data(material: Material, options: Options) -> pd.DataFrame:
             for sets in (pair.a, pair.b)
         ]
         both = pd.concat(sides, axis=1, join="inner", keys=[0, 1]).dropna()
-        if len(both) < intervals.FEWEST:
+        if len(both) < significance.FEWEST:
             few.append(f"{pair.where} have {len(both)} models in common")
             continue
         for i, name in enumerate(pair.names):
             values = {"label": both.index, "value": both[i]}
             frames.append(pd.DataFrame({"pair": pair.where, "condition": name, **values}))
     if not frames:
-        raise NothingToDraw(f"{'; '.join(few)}; a test needs {intervals.FEWEST}")
+        raise NothingToDraw(f"{'; '.join(few)}; a test needs {significance.FEWEST}")
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
@@ -157,12 +157,12 @@ def tests(points: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for pair, sides in _sides(points):
         (a, x), (b, y) = sides.items()
-        for test in [*intervals.paired(x, y), intervals.unpaired(x, y)[0]]:
-            name = "unpaired t" if test.name == "t" else test.name
+        for test in [*significance.paired(x, y), significance.unpaired(x, y)[0]]:
+            name = "unpaired t" if test.test == "t" else test.test
             medians = {"median_a": float(x.median()), "median_b": float(y.median())}
             rows.append({"pair": pair, "a": a, "b": b, **asdict(test), "test": name, **medians})
     table = pd.DataFrame(rows)
-    table["p_holm"] = table.groupby("test")["p"].transform(intervals.holm)
+    table["p_holm"] = table.groupby("test")["p"].transform(significance.holm)
     return table[TESTS]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from pepr_mlops.comparison import intervals
+from pepr_mlops.comparison import significance
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
@@ -60,20 +60,20 @@ def data(material: Material, options: Options) -> pd.DataFrame:
                 continue
             numbers = values(material, members, quantity)
             groups = {g: numbers[members["size"] == g].dropna() for g in GROUPS}
-            if min(map(len, groups.values())) >= intervals.FEWEST:
+            if min(map(len, groups.values())) >= significance.FEWEST:
                 rows.append({"comparison_set": name, "quantity": quantity, **_row(groups)})
     if not rows:
         raise NothingToDraw(
-            f"no comparison set has {intervals.FEWEST} small and {intervals.FEWEST} large models "
-            "whose parameters are known, one row each"
+            f"no comparison set has {significance.FEWEST} small and {significance.FEWEST} large "
+            "models whose parameters are known, one row each"
         )
     table = pd.DataFrame(rows)
-    table["p_holm"] = intervals.holm(table["p"])
+    table["p_holm"] = significance.holm(table["p"])
     return table
 
 
 def _enough(size: pd.Series[str]) -> bool:
-    return all(int((size == g).sum()) >= intervals.FEWEST for g in GROUPS)
+    return all(int((size == g).sum()) >= significance.FEWEST for g in GROUPS)
 
 
 def _row(groups: Mapping[str, pd.Series[float]]) -> dict[str, float]:
@@ -85,7 +85,7 @@ def _row(groups: Mapping[str, pd.Series[float]]) -> dict[str, float]:
             f"q1_{name}": float(numbers.quantile(0.25)),
             f"q3_{name}": float(numbers.quantile(0.75)),
         }
-    t, ranks = intervals.unpaired(groups["small"], groups["large"])
+    t, ranks = significance.unpaired(groups["small"], groups["large"])
     return {
         **row,
         "statistic": ranks.statistic,
