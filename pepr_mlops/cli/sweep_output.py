@@ -13,7 +13,7 @@ import pandas as pd
 from pepr_mlops.cli import search_output
 from pepr_mlops.cli.output import say, tell, text
 from pepr_mlops.cli.table import table
-from pepr_mlops.comparison.flags import disturbed
+from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan

@@ -33,6 +33,11 @@ def about_energy(costs: Sequence[str]) -> bool:
     return any(c in ENERGY or label(c).startswith(("energy/", "carbon/")) for c in costs)
 
 
+def energy_is(runs: pd.DataFrame, source: str) -> pd.Series[bool]:
+    """Which runs have an energy that is `measured` or `estimated`, at least in part."""
+    return runs["energy_source"].fillna("").str.contains(source)
+
+
 def places(runs: pd.DataFrame) -> list[str]:
     """Where their data sets lay, as far as runs say: DATA_ROOT/NAME or the folder."""
     names = [c for c in ("params.data_root", "params.dataset") if c in runs]

@@ -11,6 +11,7 @@ from pepr_mlops.comparison.conditions import (
     about_energy,
     comparable,
     conditions,
+    energy_is,
     places,
 )
 from pepr_mlops.comparison.question import Question
@@ -31,7 +32,7 @@ def notes_on(
 ) -> list[str]:
     """What a reader of any output must know about all of it."""
     notes = []
-    estimated = used["energy_source"].fillna("").str.contains("estimated")
+    estimated = energy_is(used, "estimated")
     if about_energy(costs) and estimated.any():
         notes.append(
             f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by 40 % and "
@@ -100,7 +101,7 @@ def constant_text(runs: pd.DataFrame) -> str:
     share = constant_share(runs)
     if share is None:
         return ""
-    estimated = runs["energy_source"].fillna("").str.contains("estimated")
+    estimated = energy_is(runs, "estimated")
     known = (runs["energy_constant_w"].notna() & estimated).sum()
     of = "" if known == estimated.sum() else f" (known of {known} of {estimated.sum()} runs)"
     return f", and {share:.0%} of it is counted whatever the load{of}"
@@ -108,7 +109,7 @@ def constant_text(runs: pd.DataFrame) -> str:
 
 def same_ranking(name: str, members: pd.DataFrame) -> list[str]:
     """A note where estimated energy cannot rank the models of a set in another way than time."""
-    if not members["energy_source"].fillna("").str.contains("estimated").all():
+    if not energy_is(members, "estimated").all():
         return []
     by_row = members.groupby(["model", "variant"])[["energy_wh", "train_time_s"]].mean()
     watts = by_row["energy_wh"] * J_PER_WH / by_row["train_time_s"]

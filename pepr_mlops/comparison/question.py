@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import pepr
+from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.conditions import by_content
-from pepr_mlops.comparison.flags import FLAGS
 from pepr_mlops.comparison.runs import column, label, metrics
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WrongUse, nearest
@@ -28,7 +28,7 @@ class Question:
     `performance` is the metric that is P, or None for what each run calls its performance.
     `resources` are letters of `names.RESOURCES`, columns or metrics. Without `weights` each
     resource has a score of its own; with them, summing to 1, there is one score of all. `strict`
-    leaves out every doubtful run, and `drop` those with one of these flags (`flags.FLAGS`).
+    leaves out every doubtful run, and `drop` those with one of these flags (`checks.FLAGS`).
     `mixed` says what to do with runs that differ in what a comparison set shares. `intensity`
     replaces each run's own grid intensity. `model_param` is the parameter that names the model.
     `draws` are those of the bootstrap; with none the intervals are missing. Raises `WrongUse` for

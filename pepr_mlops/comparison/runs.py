@@ -77,8 +77,6 @@ _NUMBERS = {
     "unmeasured_s": "pepr.unmeasured_s",
     "paused_s": "pepr.paused_s",
 }
-# The measurements of a run that no other has by chance, whatever P is compared by.
-MEASURED = ("energy_wh", "train_time_s", "memory_gb", "metrics.performance")
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column
 _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}

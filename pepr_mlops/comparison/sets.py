@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pepr_mlops.comparison.checks import left_out, repeated
+from pepr_mlops.comparison.checks import flagged, left_out, repeated
 from pepr_mlops.comparison.conditions import (
     NOT_KNOWN,
     about_energy,
@@ -21,7 +21,6 @@ from pepr_mlops.comparison.conditions import (
     own_params,
     places,
 )
-from pepr_mlops.comparison.flags import flagged
 from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.comparison.runs import Evidence, label, metrics

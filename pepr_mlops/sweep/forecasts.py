@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.conditions import conditions
-from pepr_mlops.comparison.flags import disturbed
 from pepr_mlops.names import MEASURED_BY
 from pepr_mlops.spec import AUTO, NONE, TRIED, Job, as_text
 

@@ -8,8 +8,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops.comparison import Question, compare, conditions
-from pepr_mlops.comparison.checks import left_out, repeated
-from pepr_mlops.comparison.flags import flagged
+from pepr_mlops.comparison.checks import flagged, left_out, repeated
 from pepr_mlops.comparison.notes import notes_on
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import WrongUse

@@ -379,7 +379,7 @@ def test_a_run_without_a_model_is_no_model() -> None:
     del nameless["params"]["model"]
     found = compare(frame([*THREE, nameless]), Question())
     assert len(found.used) == 3
-    assert found.runs["reasons"].iloc[3] == ["it does not say which model it is"]
+    assert found.runs["reasons"].iloc[3] == ["it does not name its model"]
 
 
 # References, carbon, foreign runs ----------------------------------------------------------------

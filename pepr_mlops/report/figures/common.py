@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
 
-from pepr_mlops.comparison.intervals import FEWEST
+from pepr_mlops.comparison.significance import FEWEST
 from pepr_mlops.errors import nearest
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme

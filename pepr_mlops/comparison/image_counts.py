@@ -24,37 +24,36 @@ _CHANCE = 1e-6  # that most counts of a multiple of n images happen to be counts
 _FROM = 40  # different shares are enough to find the count
 
 
-def counted(shares: Shares) -> int | None:
-    """The number of images of which `shares` are counts, as most of them show; None where too few
-    are, or where it may be that of their decimals.
-    """
+def image_count(shares: Shares) -> int | None:
+    """The number of images of which most `shares` are counts; None where too few are, or where it
+    may be that of their decimals."""
     values = np.unique(shares[(shares > 0) & (shares < 1)])
     if len(values) < _FEWEST:
         return None
     some = values[:: math.ceil(len(values) / _FROM)]
     every = np.arange(2, _MOST + 1)
-    for n in every[multiples(some[:, None], every).mean(axis=0) >= _AGREE].tolist():
-        agree = int(multiples(values, n).sum())
+    for n in every[is_count_of(some[:, None], every).mean(axis=0) >= _AGREE].tolist():
+        agree = int(is_count_of(values, n).sum())
         if agree >= max(_FEWEST, _AGREE * len(values)):
-            n *= _multiple(values, n, agree)
+            n *= _factor(values, n, agree)
             return None if n == 10 ** round(math.log10(n)) else n
     return None
 
 
-def multiples(shares: Shares, n: int | NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_count_of(shares: Shares, n: int | NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which shares are counts of n images."""
     counts = shares * n
     return np.asarray(np.abs(counts - np.round(counts)) <= _EXACT * n)
 
 
-def _multiple(values: Shares, n: int, agree: int) -> int:
+def _factor(values: Shares, n: int, agree: int) -> int:
     """By how much n has to be multiplied to be that of all values, where it may be by chance that
     so many of them are counts of n; else 1."""
-    of = len(values)
+    total = len(values)
     for k in range(1, _MOST // n + 1):
-        ways = sum(math.comb(of, i) * (k - 1) ** (of - i) for i in range(agree, of + 1))
-        if Fraction(ways, k**of) < _CHANCE:
+        ways = sum(math.comb(total, i) * (k - 1) ** (total - i) for i in range(agree, total + 1))
+        if Fraction(ways, k**total) < _CHANCE:
             return 1
-        if multiples(values, k * n).all():
+        if is_count_of(values, k * n).all():
             return k
     return 1
