@@ -58,10 +58,10 @@ def test_what_is_public_is_found_by_completion() -> None:
 
 
 def test_there_are_such_classes() -> None:
-    from pepr_mlops.tracking.claims import Heart
-    from pepr_mlops.tracking.outbox import Link
+    from pepr_mlops.tracking.claims import Heartbeat
+    from pepr_mlops.tracking.outbox import Outbox
 
-    assert {Heart, Link} <= set(OWN)
+    assert {Heartbeat, Outbox} <= set(OWN)
 
 
 @pytest.mark.parametrize("of", OWN, ids=lambda of: of.__name__)

@@ -64,7 +64,7 @@ def command(
 ) -> None:
     from pepr_mlops.cli.output import give, tell
     from pepr_mlops.comparison import tally
-    from pepr_mlops.tracking.writeback import by_run, metric_name, superseded
+    from pepr_mlops.tracking.score_tags import changed_scores, metric_name, superseded
 
     asked_for = asked.read(experiments, tracking_uri, **options)
     runs, question = asked_for.runs, asked_for.question
@@ -83,7 +83,7 @@ def command(
     tell([f"runs: {tally(found.runs)}", *found.notes, *_about_intervals(found, question)])
     give(written(found, form, top), out)
     if write:
-        say(log(by_run(found, runs), tracking_uri), err=True)
+        say(log(changed_scores(found, runs), tracking_uri), err=True)
 
 
 def _about_intervals(found: Comparison, question: Question) -> list[str]:

@@ -102,7 +102,7 @@ def train_and_print(spec: RunSpec, **options: Any) -> None:
 
 def summary(outcome: Outcome) -> str:
     """The result in a few lines, and how to see it in the MLflow UI."""
-    from pepr_mlops.tracking import where
+    from pepr_mlops.tracking import address_of
     from pepr_mlops.train.progress import energy_text, seconds_text
 
     metrics = outcome.result.metrics
@@ -125,7 +125,7 @@ def summary(outcome: Outcome) -> str:
     text = "\n".join([table(rows), *(f"caution: {caution}" for caution in outcome.cautions)])
     if not outcome.run.run_id:
         return text
-    view = where(outcome.run)
+    view = address_of(outcome.run)
     if view.startswith("mlflow "):
         view = _as_typed_here(view)
     return f"{text}\n\nSee it in MLflow: {view}"

@@ -89,7 +89,7 @@ def abandoned(
             _known(run["claim"]),
             _known(run["process"]),
             None if np.isnan(run["heartbeat_ms"]) else run["heartbeat_ms"] / 1000,
-        ).lives(now_s, stale_s, alive)
+        ).is_alive(now_s, stale_s, alive)
     ]
 
 

@@ -440,7 +440,7 @@ class _Server:
     def close(self, run_ids: Sequence[str]) -> None:
         from pepr_mlops import tracking
 
-        tracking.close(run_ids, self.settings.tracking_uri)
+        tracking.close_lost(run_ids, self.settings.tracking_uri)
 
 
 def _read(specs: Sequence[Job], settings: Settings) -> pd.DataFrame:

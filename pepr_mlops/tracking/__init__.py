@@ -1,11 +1,17 @@
-"""The only writer of MLflow."""
+"""The only writer of MLflow.
 
-from pepr_mlops.tracking.choices import choice_of_others
-from pepr_mlops.tracking.claims import Attempt, close, identify
-from pepr_mlops.tracking.experiments import knows, prepare, reach
+A run that is logged (`run`) puts each entry into its journal (`journal`), from which a thread sends
+it (`outbox`); what remains when the run ends is sent later (`unsent`). Which process may run a job
+is decided in `ownership`, from the tags that `claims` writes and reads.
+"""
+
+from pepr_mlops.tracking.claims import Attempt, close_lost, identify
+from pepr_mlops.tracking.experiments import has_run, prepare
 from pepr_mlops.tracking.import_runs import import_runs
-from pepr_mlops.tracking.run import Run, active, fail_inherited, start, where
+from pepr_mlops.tracking.run import Run, active, address_of, fail_inherited, start
 from pepr_mlops.tracking.score_tags import write_scores
+from pepr_mlops.tracking.server import reach
+from pepr_mlops.tracking.shared_autotune import shared_settings
 from pepr_mlops.tracking.unsent import Synced, catch_up, sync
 
 __all__ = [
@@ -13,17 +19,17 @@ __all__ = [
     "Run",
     "Synced",
     "active",
+    "address_of",
     "catch_up",
-    "choice_of_others",
-    "close",
+    "close_lost",
     "fail_inherited",
+    "has_run",
     "identify",
     "import_runs",
-    "knows",
     "prepare",
     "reach",
+    "shared_settings",
     "start",
     "sync",
-    "where",
     "write_scores",
 ]

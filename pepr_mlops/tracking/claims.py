@@ -1,4 +1,4 @@
-"""Which process does a job: its claim to it, and its heartbeat."""
+"""Claims and heartbeats on the tracking server: which process may run a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pepr_mlops.process import is_alive, this_process
 from pepr_mlops.text import matches
 from pepr_mlops.tracking import ownership
 from pepr_mlops.tracking.ownership import Claim
-from pepr_mlops.tracking.server import connect, told
+from pepr_mlops.tracking.server import connect, experiment_names, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,11 +25,11 @@ _AGAIN_S = 2.0  # after a heartbeat that did not get through
 
 @dataclass(frozen=True)
 class Attempt:
-    """Which job a run does, for others that want it too.
+    """One attempt at a job.
 
-    `spec` is the fingerprint. `exclusive` gives way to whoever does the job or has done it, with
-    `Claimed`; `stale_s` as in `ownership.Claim.lives`. `continues` is the run of an earlier attempt
-    to go on with, where there is a checkpoint of it. A `probe` only looks what the job will cost.
+    `spec` is the job's fingerprint. `exclusive` raises `Claimed` where another process does the job
+    or has done it; `stale_s` as in `ownership.Claim.is_alive`. `continues` is the run of an earlier
+    attempt to continue, where there is a checkpoint of it. A `probe` only finds what the job costs.
     """
 
     spec: str
@@ -39,9 +39,9 @@ class Attempt:
     probe: bool = False
 
 
-class Heart(threading.Thread):
-    """Keeps saying that the process of a run lives; `taken` once another has closed the run, or
-    goes on with it."""
+class Heartbeat(threading.Thread):
+    """Writes to a run that its process is alive; `taken` once another process closed or continues
+    the run."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         super().__init__(daemon=True)
@@ -53,15 +53,15 @@ class Heart(threading.Thread):
         pause_s = ownership.HEARTBEAT_S
         while not self._ended.wait(pause_s):
             try:
-                with told(str(self._client.tracking_uri)):
-                    self.look()
+                with translated_errors(self._client):
+                    self.poll()
                     if not self.taken:
                         self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
                 pause_s = ownership.HEARTBEAT_S
-            except Exception:  # a server that is away is the link's to tell; be there when it is
+            except Exception:  # the outbox reports a server that is away
                 pause_s = min(_AGAIN_S, ownership.HEARTBEAT_S)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Ask the server whose run it is."""
         run = self._client.get_run(self._run_id)
         mine = run.data.tags.get("pepr.process") == this_process()
@@ -76,16 +76,18 @@ def now_ms() -> str:
 
 
 def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> None:
-    """Wait until the run may do its job, or take it back and raise `Claimed`.
+    """Wait until the run may do its job, or withdraw it and raise `Claimed`.
 
     A run that was `begun` for this is deleted then; one that is continued is closed.
     """
+    of_job = f"tags.`pepr.spec` {matches(job.spec)}"
     while True:
-        with told(str(client.tracking_uri)):
+        with translated_errors(client):
             now_s = time.time()
-            claims = _claims(client, job.spec)
+            runs = client.search_runs(list(experiment_names(client)), of_job, max_results=1000)
+            claims = [claim(run) for run in runs if "pepr.probe" not in run.data.tags]
             others = [
-                c for c in claims if c.status == "FINISHED" or c.lives(now_s, job.stale_s, is_alive)
+                c for c in claims if c.status == "FINISHED" or c.is_alive(now_s, job.stale_s, is_alive)
             ]
             found = ownership.verdict(run_id, others)
             if found == ownership.HELD:
@@ -100,8 +102,7 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
 
 
 def _withdraw(client: MlflowClient, run_id: str, why: Claimed, *, begun: bool) -> None:
-    """Delete a run that was only begun, or close it: always one of an earlier attempt, and any
-    where the user may edit runs but not delete them."""
+    """Delete a new run; close one of an earlier attempt, and any that the user may not delete."""
     from mlflow.exceptions import MlflowException
 
     if begun:
@@ -116,25 +117,6 @@ def _withdraw(client: MlflowClient, run_id: str, why: Claimed, *, begun: bool) -
     client.set_terminated(run_id, "KILLED")
 
 
-def _claims(client: MlflowClient, spec: str) -> list[Claim]:
-    """The runs of a job, on the whole server."""
-    within = f"tags.`pepr.spec` {matches(spec)}"
-    found = client.search_runs(experiment_ids(client), within, max_results=1000)
-    return [claim(run) for run in found if "pepr.probe" not in run.data.tags]
-
-
-def experiment_ids(client: MlflowClient) -> list[str]:
-    """Ids of all experiments of the server."""
-    found: list[str] = []
-    token = None
-    while True:
-        page = client.search_experiments(max_results=1000, page_token=token)
-        found += [e.experiment_id for e in page]
-        token = page.token
-        if not token:
-            return found
-
-
 def claim(run: Any) -> Claim:
     tags = run.data.tags
     beat = tags.get("pepr.heartbeat")
@@ -147,29 +129,27 @@ def claim(run: Any) -> Claim:
     )
 
 
-def close(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
-    """Mark runs FAILED whose process has vanished; what they measured stays.
+def close_lost(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
+    """Mark runs FAILED whose process has vanished, but for those that ended meanwhile.
 
-    One that was seen as RUNNING may have ended since, and its process after it: it is looked at
-    once more.
+    Their measurements stay.
     """
     client = connect(tracking_uri)
-    run_ids = list(run_ids)
-    with told(str(client.tracking_uri)):
+    with translated_errors(client):
         for run_id in run_ids:
             if client.get_run(run_id).info.status != "RUNNING":
                 continue
             client.set_tag(run_id, "pepr.reason", ownership.LOST)
-            client.set_tag(run_id, "pepr.error", "its process vanished; no heartbeat of it since")
+            client.set_tag(run_id, "pepr.error", "its process vanished; it sent no heartbeat since")
             client.set_terminated(run_id, "FAILED")
 
 
 def identify(fingerprints: Mapping[str, tuple[str, str]], tracking_uri: str | None = None) -> None:
-    """Say of finished runs which job they did: by run id its fingerprint and its data's digest."""
+    """Tag finished runs with their job: by run id its fingerprint and the digest of its data."""
     from mlflow.entities import RunTag
 
     client = connect(tracking_uri)
-    with told(str(client.tracking_uri)):
+    with translated_errors(client):
         for run_id, (fingerprint, data_digest) in fingerprints.items():
             tags = {"pepr.spec": fingerprint, "pepr.data_digest": data_digest}
             client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
@@ -188,7 +168,7 @@ def job_tags(job: Attempt) -> dict[str, str]:
 
 
 def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
-    """Go on with the run of an earlier attempt, which only one process can.
+    """Continue the run of an earlier attempt, which only one process can.
 
     A parameter is written once: of two that write the same attempt one is refused. Returns MLflow's
     run as that attempt left it, and the number of this one.
@@ -196,16 +176,16 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
     from mlflow.entities import RunTag
     from mlflow.exceptions import MlflowException
 
-    with told(str(client.tracking_uri)):
+    with translated_errors(client):
         run = client.get_run(run_id)
         claims, attempt = [claim(run)], 2
         while f"{_ATTEMPT}{attempt}" in run.data.params:
             attempt += 1
-        if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, not yet told
+        if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, but not tagged yet
             process, _, ns = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
             claims.append(Claim(run_id, "RUNNING", None, process, int(ns) / 1e9))
         if any(
-            c.status == "FINISHED" or c.lives(time.time(), job.stale_s, is_alive) for c in claims
+            c.status == "FINISHED" or c.is_alive(time.time(), job.stale_s, is_alive) for c in claims
         ):
             raise Claimed(f"sweep: run {run_id} does this job or has done it")
         try:
@@ -216,8 +196,8 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
             raise Claimed(f"sweep: run {run_id} is being continued by another process") from error
         tags = job_tags(job)
         del tags["pepr.attempts"]
-        # Whose it is before it says RUNNING, or a sweep that looks just then sees the process of
-        # before and closes it; and the attempt is told after that, or it seems free again.
+        # First the new process, then RUNNING, or a sweep that reads in between sees the process of
+        # before and closes the run; and the attempt after that, or the run seems free again.
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         client.update_run(run_id, "RUNNING")
         client.set_tag(run_id, "pepr.attempts", str(attempt))

@@ -1,4 +1,4 @@
-"""Whether jobs can log to the tracking server and its artifact store, found out by doing it."""
+"""Whether jobs can log to the tracking server and its artifact store: one run is logged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pepr_mlops.tracking import journal
 from pepr_mlops.tracking.experiments import experiment_id
 from pepr_mlops.tracking.journal import Entry
 from pepr_mlops.tracking.outbox import reason, send
-from pepr_mlops.tracking.server import connect, impatient, told
+from pepr_mlops.tracking.server import connect, impatient, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,15 +37,15 @@ def checks(tracking_uri: str | None = None) -> Iterator[Check]:
 
 
 def plain(error: PeprError) -> str:
-    """What a server refused, without the words that name the part again."""
+    """The text of an error without its `tracking: `."""
     return str(error).removeprefix("tracking: ")
 
 
 def waiting() -> Iterator[Check]:
-    """The runs that have ended before a server had all of them."""
+    """The runs that ended before a server had everything they logged."""
     ended = 0
-    for left in journal.left():
-        left.release()
+    for unsent in journal.unsent():
+        unsent.release()
         ended += 1
     if ended:
         runs = "1 run that has ended is" if ended == 1 else f"{ended} runs that have ended are"
@@ -56,14 +56,13 @@ def waiting() -> Iterator[Check]:
 def _try(client: MlflowClient) -> Iterator[Check]:
     from mlflow.exceptions import MlflowException
 
-    uri = str(client.tracking_uri)
-    with told(uri):
+    with translated_errors(client):
         began_s = time.perf_counter()
         # A new one each time: one that was there before keeps the artifact folder of then.
         experiment = experiment_id(client, f"pepr doctor {uuid.uuid4().hex[:8]}")
         run = client.create_run(experiment, run_name="pepr doctor").info
     try:
-        with told(uri):
+        with translated_errors(client):
             client.log_metric(run.run_id, "written", 1.0)
             took_ms = (time.perf_counter() - began_s) * 1000
         yield Check("tracking", "runs", "ok", f"can be written, in {took_ms:.0f} ms")
@@ -80,16 +79,15 @@ def _try_artifact(client: MlflowClient, run_id: str, place: str) -> Check:
 
     uri = str(client.tracking_uri)
     try:
-        with told(uri):
+        with translated_errors(client):
             send(client, run_id, Entry("file", {"name": _FILE}, b"written by pepr doctor"))
     except Exception as error:  # stores of artifacts have errors of their own
         remedy = (
             f"make {place} writable from here, then run `pepr sync`; a server that is started with "
             "--serve-artifacts helps new experiments only"
         )
-        return Check(
-            "tracking", "artifacts", "fails", reason(error.__cause__ or error, uri), remedy
-        )
+        why = reason(error.__cause__ or error, uri)
+        return Check("tracking", "artifacts", "fails", why, remedy)
     with suppress(Exception):  # of stores that cannot delete; `mlflow gc` does
         get_artifact_repository(place, tracking_uri=uri).delete_artifacts(_FILE)
     database = uri.startswith(("postgresql", "mysql", "mssql"))

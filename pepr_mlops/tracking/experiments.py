@@ -1,4 +1,4 @@
-"""The tracking server itself: its experiments, and whether it has a run."""
+"""MLflow experiments, found or created, and whether the server has a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.tracking.server import connect, impatient, told
+from pepr_mlops.tracking.server import connect, impatient, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,30 +19,18 @@ TAG_LIMIT = 5000  # characters that MLflow takes since 2.0; newer servers take m
 _TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens with
 
 
-def reach(tracking_uri: str | None = None) -> None:
-    """Make the store where it is new, and raise `WorkFailed` within seconds where the tracking
-    server does not answer."""
-    with impatient():
-        client = connect(tracking_uri)
-        with told(str(client.tracking_uri)):
-            client.search_experiments(max_results=1)
-
-
 def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None:
-    """Make the store and the experiments, so that jobs that begin at once find them there.
-
-    Several processes that open a new SQLite store at the same time crash in its migration.
-    """
+    """Create the store and the experiments before several jobs that begin at once use them."""
     with impatient():
         client = connect(tracking_uri)
-        with told(str(client.tracking_uri)):
+        with translated_errors(client):
             for name in experiments:
                 experiment_id(client, name)
 
 
 def _artifacts(uri: str, name: str) -> str | None:
-    """Where a new experiment's artifacts go: next to a SQLite file that is named by its absolute
-    path, since MLflow would put them into the working folder; None leaves it to the server."""
+    """Where a new experiment's artifacts go: next to a SQLite file with an absolute path, since
+    MLflow would put them into the working folder; None leaves it to the server."""
     kind, _, path = uri.partition(":///")
     path = path.partition("?")[0]
     if kind != "sqlite" or not os.path.isabs(path):
@@ -52,12 +40,12 @@ def _artifacts(uri: str, name: str) -> str | None:
     return str(Path(path).parent / "mlruns" / f"{readable}-{digest}")
 
 
-def knows(run_id: str, tracking_uri: str | None = None) -> bool:
+def has_run(run_id: str, tracking_uri: str | None = None) -> bool:
     """Whether the server has the run and it was not deleted."""
     from mlflow.exceptions import MlflowException
 
     client = connect(tracking_uri)
-    with told(str(client.tracking_uri)):
+    with translated_errors(client):
         try:
             return bool(client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:

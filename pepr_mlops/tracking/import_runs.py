@@ -1,14 +1,14 @@
-"""Finished runs of others, logged as ours are."""
+"""Published results, logged as finished runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pepr_mlops.names import FinishedRun
 from pepr_mlops.text import matches
 from pepr_mlops.tracking.experiments import experiment_id
-from pepr_mlops.tracking.server import connect, impatient, told
+from pepr_mlops.tracking.server import all_pages, reach, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,7 +19,7 @@ def import_runs(
     tracking_uri: str | None = None,
     progress: Callable[[Iterable[FinishedRun]], Iterable[FinishedRun]] = iter,
 ) -> int:
-    """Log finished runs of others, each in the MLflow experiment of its name; how many were new.
+    """Log published results, each in the MLflow experiment of its name; how many were new.
 
     A run that is there already, by its source and key, is left as it is, so that an import can be
     repeated; one that an interrupted import left unfinished is deleted and logged again.
@@ -27,14 +27,14 @@ def import_runs(
     """
     from mlflow.entities import Metric, Param
 
-    with impatient():
-        client = connect(tracking_uri)
-        with told(str(client.tracking_uri)):
-            names = dict.fromkeys(run.experiment for run in runs)
-            ids = {name: experiment_id(client, name) for name in names}
-    with told(str(client.tracking_uri)):
+    client = reach(tracking_uri)
+    names = dict.fromkeys(run.experiment for run in runs)
+    with translated_errors(client):
+        ids = {name: experiment_id(client, name) for name in names}
         there = {
-            key for source in {run.source for run in runs} for key in _imported(client, ids, source)
+            (source, key)
+            for source in {run.source for run in runs}
+            for key in _imported(client, list(ids.values()), source)
         }
         new = [run for run in runs if (run.source, run.key) not in there]
         for run in progress(new):
@@ -44,40 +44,23 @@ def import_runs(
                 "pepr.import_key": run.key,
                 "mlflow.note.content": f"Imported: {run.source}",
             }
-            begun = client.create_run(ids[run.experiment], run_name=run.name, tags=tags)
-            client.log_batch(
-                begun.info.run_id,
-                [
-                    Metric(name, value, begun.info.start_time, step)
-                    for name, value, step in run.points
-                ],
-                [Param(key, value) for key, value in run.params.items()],
-            )
-            client.set_terminated(begun.info.run_id, "FINISHED")
+            begun = client.create_run(ids[run.experiment], run_name=run.name, tags=tags).info
+            metrics = [Metric(name, v, begun.start_time, step) for name, v, step in run.points]
+            params = [Param(key, value) for key, value in run.params.items()]
+            client.log_batch(begun.run_id, metrics, params)
+            client.set_terminated(begun.run_id, "FINISHED")
     return len(new)
 
 
-def _imported(
-    client: MlflowClient, experiment_ids: Mapping[str, str], source: str
-) -> set[tuple[str, str]]:
-    """Source and key of the finished runs imported from there; unfinished ones are deleted."""
-    finished, unfinished, token = set(), [], None
-    while True:
-        page = client.search_runs(
-            list(experiment_ids.values()),
-            f"tags.`pepr.imported_from` {matches(source)}",
-            page_token=token,
-        )
-        for run in page:
-            if run.data.tags["pepr.imported_from"] != source:
-                continue
-            if run.info.status == "FINISHED":
-                finished.add((source, run.data.tags["pepr.import_key"]))
-            else:
-                unfinished.append(run.info.run_id)
-        token = page.token
-        if not token:
-            break
-    for run_id in unfinished:  # at the end: a page begins after so many runs of those there are
-        client.delete_run(run_id)
-    return finished
+def _imported(client: MlflowClient, experiment_ids: list[str], source: str) -> set[str]:
+    """Keys of the finished runs imported from there; unfinished ones are deleted."""
+    words = f"tags.`pepr.imported_from` {matches(source)}"
+    runs = [
+        run
+        for run in all_pages(client.search_runs, experiment_ids, words)
+        if run.data.tags["pepr.imported_from"] == source
+    ]
+    for run in runs:  # after the last page: a page begins after so many runs of those there are
+        if run.info.status != "FINISHED":
+            client.delete_run(run.info.run_id)
+    return {run.data.tags["pepr.import_key"] for run in runs if run.info.status == "FINISHED"}

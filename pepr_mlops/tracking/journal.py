@@ -1,10 +1,10 @@
-"""Log entries of a run, kept on this disk until the tracking server has them.
+"""What a run logs, saved on this disk until the tracking server has it.
 
 A journal is a folder for one attempt at a run. `entries.jsonl` has an entry in each line, the
 first of which says where the run belongs; contents of files are separate files. `sent` has the
-number of the last entry that was sent, and the numbers before it that the server has not got.
-Whoever holds its lock writes it: the process of the run, or when that has ended whoever sends the
-rest. A run that has ended and is complete on the server has no journal.
+number of the last entry that was sent, and the numbers before it that the server does not have.
+Only the owner of its lock writes it: the process of the run, and after its end the process that
+sends the rest. A journal is deleted when its run has ended and is complete on the server.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ _ENTRIES, _SENT, _LOCK = "entries.jsonl", "sent", "lock"
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to tell: what kind it is, its values, and the content of a file where it is one.
-
-    `data` is of what JSON knows.
-    """
+    """One thing to log: its kind, its values (JSON), and the content of a file where it is one."""
 
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -38,7 +35,7 @@ class Entry:
 
 
 class Journal:
-    """The journal of one attempt, held by this process until `release` or `discard`.
+    """The journal of one attempt, locked by this process until `release` or `discard`.
 
     `head` is what `create` was given, with the `id` of the journal.
     """
@@ -57,26 +54,30 @@ class Journal:
         lock.acquire(timeout=0)
         journal = cls(hidden, lock, {**head, "id": key})
         journal.add(0, Entry("begin", journal.head))
-        hidden.rename(folder)  # now that it is held others may see it
+        hidden.rename(folder)  # visible to other processes only now that it is locked
         journal.folder = folder
         return journal
 
     def add(self, number: int, entry: Entry) -> None:
-        """Keep an entry, on the disk when this returns. Raises `OSError`."""
+        """Save an entry, on the disk when this returns. Raises `OSError`."""
         if entry.content is not None:
             _write(self.folder / str(number), entry.content, os.O_TRUNC)
         line = json.dumps({"number": number, "kind": entry.kind, "data": dict(entry.data)})
-        # The break before it ends a line that a full disk cut off.
+        # The line break before it ends a line that a full disk cut off.
         _write(self.folder / _ENTRIES, f"\n{line}\n".encode(), os.O_APPEND)
 
     def pending(self) -> dict[int, Entry]:
         """What the server has not taken yet, by number, oldest first."""
-        last, but = self._sent()
-        return {
-            number: self._filled(number, entry)
-            for number, entry in self.entries()
-            if number > last or number in but
-        }
+        last, but = 0, []
+        with suppress(OSError, ValueError):  # none was sent yet, or the disk was full
+            last, *but = map(int, (self.folder / _SENT).read_text().split())
+        found = {}
+        for number, entry in self.entries():
+            if number > last or number in but:
+                path = self.folder / str(number)
+                content = path.read_bytes() if path.exists() else None
+                found[number] = Entry(entry.kind, entry.data, content)
+        return found
 
     def entries(self) -> list[tuple[int, Entry]]:
         """All entries, without the contents of files."""
@@ -87,33 +88,21 @@ class Journal:
         return (self.folder / _ENTRIES).stat().st_mtime
 
     def sent(self, last: int, but: Collection[int] = ()) -> None:
-        """Keep that the server has all entries up to `last`, `but` some."""
+        """Note that the server has all entries up to `last`, `but` some."""
         new = self.folder / f"{_SENT}.new"
         new.write_text(" ".join(map(str, [last, *but])))
         new.replace(self.folder / _SENT)
 
     def release(self) -> None:
-        """Leave it for others to send the rest."""
+        """Unlock it: another process may send the rest."""
         self._lock.release()
 
     def discard(self) -> None:
         """Delete it: the server has everything."""
-        with suppress(OSError):  # first, or what is left when killed amid it would be sent again
+        with suppress(OSError):  # first, or a kill during the next line would leave entries
             (self.folder / _ENTRIES).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
-
-    def _sent(self) -> tuple[int, list[int]]:
-        try:
-            last, *but = map(int, (self.folder / _SENT).read_text().split())
-            return last, but
-        except (OSError, ValueError):  # not one yet, or the disk was full
-            return 0, []
-
-    def _filled(self, number: int, entry: Entry) -> Entry:
-        path = self.folder / str(number)
-        content = path.read_bytes() if path.exists() else None
-        return Entry(entry.kind, entry.data, content)
 
 
 def home() -> Path:
@@ -123,29 +112,25 @@ def home() -> Path:
     return Path(given) if given else state / "pepr_mlops" / "journal"
 
 
-def left() -> Iterator[Journal]:
-    """The journals that no process holds, each is held until it is released."""
-    for folder in _folders():
+def unsent() -> Iterator[Journal]:
+    """The journals of runs that have ended, oldest first; each is locked until its release."""
+    folders = []
+    with suppress(OSError):  # there is no home
+        for folder in home().glob("[!.]*"):
+            with suppress(OSError):
+                folders.append((folder.stat().st_ctime_ns, folder))
+    for _, folder in sorted(folders):
         lock = FileLock(folder / _LOCK)
         try:
             lock.acquire(timeout=0)
-        except (Timeout, OSError):  # at work, or gone or another user's
+        except (Timeout, OSError):  # its run continues, or it is gone or another user's
             continue
         first = next(_entries(folder), None)
-        if first is None:  # it was killed before its first entry, and nothing was measured
+        if first is None:  # killed before its first entry: nothing was measured
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
             continue
         yield Journal(folder, lock, first[1].data)
-
-
-def _folders() -> list[Path]:
-    found = []
-    with suppress(OSError):  # there is none
-        for folder in home().glob("[!.]*"):
-            with suppress(OSError):
-                found.append((folder.stat().st_ctime_ns, folder))
-    return [folder for _, folder in sorted(found)]
 
 
 def _entries(folder: Path) -> Iterator[tuple[int, Entry]]:
@@ -157,7 +142,7 @@ def _entries(folder: Path) -> Iterator[tuple[int, Entry]]:
         try:
             read = json.loads(line)
             yield read["number"], Entry(read["kind"], read["data"])
-        except (ValueError, KeyError, TypeError):  # the process or the machine died amid it
+        except (ValueError, KeyError, TypeError):  # the process or machine died writing it
             continue
 
 

@@ -1,10 +1,10 @@
 """Sends what a run logs to the tracking server, however long the server is away.
 
-What is logged is on the disk before `put` returns, and a thread sends it. Who logs waits until the
-server has it, but not for one that is slow or away: the training goes on and the rest follows.
-Metrics, tags, parameters and the end of a run go in order. Extras, the files and the descriptions
-of data, go when nothing else waits: one that cannot be stored holds up nothing, and the tag
-`pepr.not_stored` names it.
+An entry is in the journal before `put` returns, and a thread sends it. `put` waits until the server
+has it, but not for a server that is slow or away: training continues and the rest is sent later.
+Metrics, tags, parameters and the end of a run are sent in order. Extras, which are files and
+descriptions of data, are sent when nothing else waits: one that cannot be stored holds up nothing,
+and the tag `pepr.not_stored` names it.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from pepr_mlops.process import uninterrupted
 from pepr_mlops.text import address, secrets, without_password
 from pepr_mlops.tracking.experiments import TAG_LIMIT
 from pepr_mlops.tracking.journal import Entry, Journal
-from pepr_mlops.tracking.server import shortened, told
+from pepr_mlops.tracking.server import shortened, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from pepr_mlops.tracking.claims import Heart
+    from pepr_mlops.tracking.claims import Heartbeat
 
 _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
-_PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one again and again
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one repeats
 BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left, among others
-OWNERS = ("tags", "untag", "end")  # kinds of entry that are for who has the run to say
+OWNERS = ("tags", "untag", "end")  # kinds of entry that only the process of the run may send
 EXTRAS = ("file", "inputs")  # kinds of entry that the results do not depend on
 NOT_STORED = "pepr.not_stored"
 _EXTRAS_PATIENCE_S = 5.0  # that the end of a run waits for extras which a retry may still deliver
-_NO_CALL = "ENDPOINT_NOT_FOUND"  # MLflow's code for a 404 that is not of its server's own words
+_NO_CALL = "ENDPOINT_NOT_FOUND"  # MLflow's code for a 404 without an error of its own server
 _INPUTS_SINCE = "2.4"  # https://mlflow.org/docs/latest/ml/dataset/
 _FOR_GOOD = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}
 _AWAY = {401, 403, 408, 429}  # statuses below 500 that another try can change
 
 
-class NoRoom(Exception):
-    """A file cannot be sent, since MLflow sends those of a disk and this machine's has no room."""
+class DiskFull(Exception):
+    """MLflow sends files from a disk only, and the temporary folder has no room."""
 
 
-class Unknown(Exception):
-    """The server is too old for a call."""
+class ServerTooOld(Exception):
+    """The server does not know a call."""
 
 
-class Link(threading.Thread):
-    """Keeps the entries of one run and sends them.
+class Outbox(threading.Thread):
+    """Saves the entries of one run and sends them.
 
-    `client` None is no server, as of a run that is only kept. `note` is told in a line when the
-    server goes away and comes back, and when the journal cannot be written. Once `heart` says that
-    another process has the run, only what was measured is sent.
+    Without a `client` entries are only saved. `note` gets a line when the server goes away and
+    comes back, and when the journal cannot be written. Once `heartbeat` finds that another process
+    has taken the run, only measurements are sent.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Link(threading.Thread):
         run_id: str,
         journal: Journal | None,
         note: Callable[[str], None],
-        heart: Heart | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self._client, self._run_id = client, run_id
-        self._journal, self._tell, self._heart = journal, note, heart
+        self._journal, self._warn, self._heartbeat = journal, note, heartbeat
         self._changed = threading.Condition()
         self._waiting: dict[int, Entry] = {}
         self._tries: dict[int, int] = {}  # that failed
@@ -77,7 +77,7 @@ class Link(threading.Thread):
         self._refused_extras: set[int] = set()  # `pepr sync` tries these again
         self._not_stored: dict[str, str] = {}  # name of an extra: why
         self._number = self._sent = 0
-        self._whole = journal is not None  # every entry could be kept
+        self._complete = journal is not None  # every entry could be saved
         self._away = self._stopped = False
         self._refused: Exception | None = None
 
@@ -99,16 +99,16 @@ class Link(threading.Thread):
         self._raise()
 
     def drain(self, patience_s: float) -> bool:
-        """Wait until the server has everything but extras that it refused, or has taken nothing
-        for so long (for extras some seconds at most); whether it has everything.
+        """Wait until the server has everything but refused extras; whether it has these too.
 
-        Raises `WorkFailed` as `put`.
+        Gives up after `patience_s` in which the server took nothing (after some seconds where only
+        extras wait). Raises `WorkFailed` as `put`.
         """
         if self._client is None:
             return False
         sent, since_s = -1, time.monotonic()
         while True:
-            with uninterrupted(), self._changed:  # for moments: to wait can be interrupted
+            with uninterrupted(), self._changed:  # not around the loop, which may be interrupted
                 if not self._waiting.keys() - self._refused_extras:
                     break
                 if self._sent > sent:
@@ -125,9 +125,9 @@ class Link(threading.Thread):
         return not self._waiting
 
     def end(self) -> str | None:
-        """Send no more, and let the journal go if the server has all of it.
+        """Send no more, and delete the journal if the server has all of it.
 
-        Returns where the rest is, in words, or None if there is none.
+        Returns where the rest is, as text, or None if there is none.
         """
         with uninterrupted(), self._changed:
             self._stopped = True
@@ -139,7 +139,7 @@ class Link(threading.Thread):
             self._journal.discard()
             return None
         self._journal.release()
-        return f"{'in' if self._whole else 'only partly in'} {self._journal.folder}"
+        return f"{'in' if self._complete else 'only partly in'} {self._journal.folder}"
 
     def run(self) -> None:
         while self._client is not None:
@@ -147,7 +147,11 @@ class Link(threading.Thread):
                 while not self._stopped:
                     number = self._next()
                     pause_s = self._again_s - time.monotonic()
-                    if number is not None and (pause_s <= 0 or self._goes_through(number)):
+                    # After an extra failed the others need not wait.
+                    if number is not None and (
+                        pause_s <= 0
+                        or (not self._away and self._waiting[number].kind not in EXTRAS)
+                    ):
                         break
                     self._changed.wait(None if number is None else pause_s)
                 if self._stopped:
@@ -165,29 +169,21 @@ class Link(threading.Thread):
         left = self._waiting.keys() - self._refused_extras
         return first or min(left, key=lambda n: (self._tries.get(n, 0), n), default=None)
 
-    def _goes_through(self, number: int) -> bool:
-        """Whether an entry need not wait, since what failed before it was an extra."""
-        return not self._away and self._waiting[number].kind not in EXTRAS
-
     def _add(self, entry: Entry) -> int:
         with self._changed:
             self._number += 1
-            self._keep(entry)
+            if self._journal is not None and self._complete:
+                try:
+                    self._journal.add(self._number, entry)
+                except OSError as error:
+                    self._complete = False
+                    self._note(
+                        f"journal: {self._journal.folder} cannot be written ({error.strerror}); "
+                        "what the tracking server does not take is lost when this process ends"
+                    )
             self._waiting[self._number] = entry
             self._changed.notify_all()
             return self._number
-
-    def _keep(self, entry: Entry) -> None:
-        if self._journal is None or not self._whole:
-            return
-        try:
-            self._journal.add(self._number, entry)
-        except OSError as error:
-            self._whole = False
-            self._note(
-                f"journal: {self._journal.folder} cannot be written ({error.strerror}); what the "
-                "tracking server does not take is lost when this process ends"
-            )
 
     def _send(self, number: int) -> bool:
         """Send an entry; False where it has to be tried again."""
@@ -195,17 +191,24 @@ class Link(threading.Thread):
         entry = self._waiting[number]
         uri = str(self._client.tracking_uri)
         try:
-            with told(uri):
-                if self._heart is not None and self._away:
-                    self._heart.look()  # meanwhile others may have given this process up
-                if self._heart is None or not self._heart.taken or entry.kind not in OWNERS:
+            with translated_errors(uri):
+                if self._heartbeat is not None and self._away:
+                    self._heartbeat.poll()  # another process may have taken the run meanwhile
+                if self._heartbeat is None or not self._heartbeat.taken or entry.kind not in OWNERS:
                     send(self._client, self._run_id, entry)
         except Exception as error:  # stores of files have errors of their own
             cause = (error.__cause__ or error) if isinstance(error, WorkFailed) else error
             if entry.kind in EXTRAS:
                 return self._put_off(number, entry, cause)
             if is_away(cause):
-                self._tell_away(uri, cause)
+                with self._changed:
+                    went, self._away = not self._away, True
+                    self._changed.notify_all()
+                if went:
+                    self._note(
+                        f"tracking: {address(uri)} does not answer ({reason(cause, uri)}); the "
+                        "work continues and is logged when it answers again"
+                    )
                 return False
             self._refused = error
         else:
@@ -218,7 +221,7 @@ class Link(threading.Thread):
         return True
 
     def _done(self, number: int) -> None:
-        """Send an entry no more; the journal keeps it if it is an extra that was refused."""
+        """Do not send an entry again; the journal keeps an extra that was refused."""
         with self._changed:
             if number not in self._refused_extras:
                 del self._waiting[number]
@@ -232,39 +235,28 @@ class Link(threading.Thread):
         """Name an extra that could not be sent; False where it has to be tried again."""
         assert self._client is not None
         name, why = name_of(entry), reason(error, str(self._client.tracking_uri))
-        again, unknown = may_pass(error), isinstance(error, Unknown)
+        again, too_old = may_pass(error), isinstance(error, ServerTooOld)
         if name not in self._not_stored:
             then = "it is tried again" if again else "`pepr sync` tries again"
-            then = "the run continues without" if unknown else then
+            then = "the run continues without" if too_old else then
             self._note(f"tracking: {name} cannot be stored ({why}); {then}")
             self._not_stored[name] = why
             self._tag_not_stored()
         if again:
             return False
-        if not unknown:
+        if not too_old:
             self._refused_extras.add(number)
         self._done(number)
         return True
 
     def _tag_not_stored(self) -> None:
         with self._changed:
-            if not self._stopped:  # whoever sends the rest of the journal says it then
+            if not self._stopped:  # else `unsent` does, which sends the rest of the journal
                 self._add(not_stored_entry(self._not_stored))
 
-    def _tell_away(self, uri: str, error: BaseException) -> None:
-        if self._away:
-            return
-        with self._changed:
-            self._away = True
-            self._changed.notify_all()
-        self._note(
-            f"tracking: {address(uri)} does not answer ({reason(error, uri)}); the work continues "
-            "and is logged when it answers again"
-        )
-
     def _note(self, line: str) -> None:
-        with suppress(Exception):  # of whoever listens, such as of warnings that are errors
-            self._tell(line)
+        with suppress(Exception):  # of the caller's function, such as of warnings that are errors
+            self._warn(line)
 
     def _raise(self) -> None:
         refused, self._refused = self._refused, None
@@ -273,8 +265,10 @@ class Link(threading.Thread):
 
 
 def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
-    """Send one entry of a run. To send it twice changes nothing. Raises `NoRoom`, and what MLflow
-    does."""
+    """Send one entry of a run. To send it twice changes nothing.
+
+    Raises `DiskFull`, `ServerTooOld` and what MLflow does.
+    """
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
 
@@ -302,26 +296,26 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
             if error.error_code != _NO_CALL:
                 raise
             client.get_run(run_id)  # a proxy whose server is away answers as an old server does
-            raise Unknown(f"the server is older than MLflow {_INPUTS_SINCE}") from error
-    elif entry.kind == "file" and entry.content is not None:  # it goes once the server has it
-        with ExitStack() as room:
+            raise ServerTooOld(f"the server is older than MLflow {_INPUTS_SINCE}") from error
+    elif entry.kind == "file" and entry.content is not None:  # None once the server has it
+        with ExitStack() as stack:
             try:
-                path = Path(room.enter_context(tempfile.TemporaryDirectory())) / data["name"]
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / data["name"]
                 path.write_bytes(entry.content)
             except OSError as error:
-                raise NoRoom(f"no room in {tempfile.gettempdir()}: {one_line(error)}") from error
+                raise DiskFull(f"no room in {tempfile.gettempdir()}: {one_line(error)}") from error
             client.log_artifact(run_id, str(path))
     elif entry.kind == "end":
         client.set_terminated(run_id, data["status"], data["time_ms"])
 
 
 def name_of(entry: Entry) -> str:
-    """What people call an extra."""
+    """The name of an extra for people."""
     return str(entry.data.get("name", "dataset inputs"))
 
 
 def not_stored_entry(not_stored: Mapping[str, str]) -> Entry:
-    """The tag `pepr.not_stored` of names and reasons, or that there is none any more."""
+    """An entry that sets the tag `pepr.not_stored` to names and reasons, or removes it."""
     if not not_stored:
         return Entry("untag", {"name": NOT_STORED})
     return Entry("tags", {"values": {NOT_STORED: listed(not_stored)[:TAG_LIMIT]}})
@@ -329,10 +323,11 @@ def not_stored_entry(not_stored: Mapping[str, str]) -> Entry:
 
 def listed(not_stored: Mapping[str, str]) -> str:
     """Names and reasons, those with the same reason together."""
-    by_reason: dict[str, list[str]] = {}
-    for name, why in not_stored.items():
-        by_reason.setdefault(why, []).append(name)
-    return "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    names = {
+        why: ", ".join(name for name, other in not_stored.items() if other == why)
+        for why in not_stored.values()
+    }
+    return "; ".join(f"{text} ({why})" for why, text in names.items())
 
 
 def reason(error: BaseException, uri: str) -> str:
@@ -342,7 +337,7 @@ def reason(error: BaseException, uri: str) -> str:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether another try may succeed, since the server or what it needs was not there."""
+    """Whether another try may succeed, since the server or something it needs was not there."""
     from mlflow.exceptions import MlflowException
     from requests import HTTPError
 
@@ -360,8 +355,9 @@ def is_away(error: BaseException) -> bool:
 def may_pass(error: BaseException) -> bool:
     """Whether another try of an extra may succeed soon.
 
-    Not where a folder may not be written, or credentials or a driver are missing: a person has to
-    see to these.
+    Not where a person has to help: a folder that may not be written, missing credentials or driver.
     """
-    for_good = isinstance(error, Unknown | ImportError) or "Credentials" in type(error).__name__
+    for_good = (
+        isinstance(error, ServerTooOld | ImportError) or "Credentials" in type(error).__name__
+    )
     return not for_good and is_away(error) and getattr(error, "errno", None) not in _FOR_GOOD

@@ -1,7 +1,7 @@
-"""What the runs of a job say about who does it, has done it, or may. Pure.
+"""Which of several processes may run a job, decided from what their runs say. Pure.
 
 A job is a `RunSpec`, known by its fingerprint. A run is one training of it; a training that is
-interrupted and continued stays one run, one that begins anew is another.
+interrupted and continued stays one run, one that begins again is another.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 HEARTBEAT_S = 15.0
-STALE_S = 300.0  # without a heartbeat for so long a run of another machine is given up
+STALE_S = 300.0  # without a heartbeat for so long, a run on another machine counts as lost
 WANTED, HELD = "wanted", "held"
 LOST = "lost"  # reason of a run whose process vanished
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A run as others see it that want its job: MLflow's `status` and the tags of the same name.
+    """A run as other processes see it: MLflow's `status` and the tags of the same name.
 
     `heartbeat_s` is seconds since 1970, or None before the first.
     """
@@ -28,12 +28,12 @@ class Claim:
     process: str | None = None
     heartbeat_s: float | None = None
 
-    def lives(self, now_s: float, stale_s: float, alive: Callable[[str], bool | None]) -> bool:
-        """Whether a process still works on it, as far as one can tell from here.
+    def is_alive(self, now_s: float, stale_s: float, alive: Callable[[str], bool | None]) -> bool:
+        """Whether a process still works on it, as far as one can know from here.
 
-        `alive` knows the processes of this machine and says None of others, which have ended when
-        their heart is silent for `stale_s`: on this machine a silent one may only have no server
-        to tell. A run that never had a heartbeat is nobody's of ours to judge and lives.
+        `alive` knows the processes of this machine, where a heartbeat may be missing only because
+        the server is away, and returns None for others: these count as ended after `stale_s`
+        without a heartbeat. A run that never had one was not logged by us and counts as alive.
         """
         if self.status != "RUNNING":
             return False
@@ -44,13 +44,13 @@ class Claim:
 
 
 def verdict(own: str, others: Sequence[Claim]) -> str:
-    """Whether the run `own`, which says `wanted`, may go on: `held`, `wait` or `claimed`.
+    """Whether the run `own`, which claims its job, may have it: `held`, `wait` or `claimed`.
 
     `others` are the finished runs of the job and the living ones, read after `own` was written.
-    Of two that want it the smaller id goes first, and the other leaves at once; but it waits
-    until that other has left or holds it, since who looked around before `own` was there has
-    seen nobody and holds it now (L. Lamport, "A New Solution of Dijkstra's Concurrent Programming
-    Problem", CACM 1974).
+    Of two that want it the smaller id goes first, and the other leaves at once. The first waits
+    until the other has left or holds the job: a run that read before `own` was there saw no rival
+    and holds it now (L. Lamport, "A New Solution of Dijkstra's Concurrent Programming Problem",
+    CACM 1974).
     """
     others = [other for other in others if other.run_id != own]
     if any(o.status == "FINISHED" or o.claim != WANTED or o.run_id < own for o in others):

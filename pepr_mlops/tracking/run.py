@@ -1,4 +1,4 @@
-"""One run on a tracking server: begun, logged to, and ended with the truth."""
+"""One run on a tracking server: begun, logged to, and ended with its true status."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pepr_mlops.names import PHASES
 from pepr_mlops.process import this_process, uninterrupted
 from pepr_mlops.text import address, without_password
 from pepr_mlops.tracking import claims, unsent
-from pepr_mlops.tracking.claims import Attempt, Heart
+from pepr_mlops.tracking.claims import Attempt, Heartbeat
 from pepr_mlops.tracking.experiments import TAG_LIMIT
 from pepr_mlops.tracking.journal import Entry, Journal
 from pepr_mlops.tracking.journal import home as journal_home
-from pepr_mlops.tracking.outbox import BUSY, Link, send
-from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, told
+from pepr_mlops.tracking.outbox import BUSY, Outbox, send
+from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 NOT_FRESH = "not_fresh"
 _PATIENCE_S = 5.0  # with a server that takes nothing more, at the end of a run
-_INSISTENCE_S = 300.0
-_PATIENCE_OF_A_SWEEP_S = 1800.0  # which cannot begin the next one without the server anyway
+_SWEEP_PATIENCE_S = 1800.0  # a sweep cannot begin the next run without the server anyway
+_BUSY_S = 300.0  # tries of a server that has too many clients
 
 
 @dataclass(frozen=True)
@@ -46,27 +46,28 @@ class Run:
     """A run. What it logs is on this disk at once and on the server as soon as that takes it.
 
     `run_id` and `experiment_id` are empty for a run that no server knows yet. `attempt` counts
-    from 1 how often its training was begun or continued, and `earlier` are the tags that the
-    attempt before left. What the server refuses raises `WorkFailed`, with the entry or later.
+    from 1 how often its training was begun or continued, and `earlier` are the tags of the attempt
+    before. What the server refuses raises `WorkFailed`, with the entry or later.
     """
 
     uri: str
     run_id: str
     experiment_id: str
-    link: Link
+    outbox: Outbox
     attempt: int = 1
     earlier: Mapping[str, str] = field(default_factory=dict)
-    heart: Heart | None = None
+    heartbeat: Heartbeat | None = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log what is known after an epoch; raises `Claimed` as `check_ours`."""
+        """Log the metrics of an epoch; raises `Claimed` as `check_ours`."""
         self.check_ours()
         values = {name: float(value) for name, value in metrics.items()}
-        self.link.put("metrics", step=step, time_ms=_now_ms(), values=values)
+        self.outbox.put("metrics", step=step, time_ms=_now_ms(), values=values)
 
     def check_ours(self) -> None:
-        """Raise `Claimed` when others gave this process up and closed the run, or go on with it."""
-        if self.heart is not None and self.heart.taken:
+        """Raise `Claimed` where another process took this one for lost and closed or continued the
+        run."""
+        if self.heartbeat is not None and self.heartbeat.taken:
             raise Claimed(
                 f"tracking: run {self.run_id} was closed by another process that saw no heartbeat "
                 "of this one; what is trained from here on is not logged"
@@ -75,33 +76,31 @@ class Run:
     def has(self, metric: str, step: int) -> bool:
         """Whether the server has a point; raises `WorkFailed` where it does not answer."""
         client = connect(self.uri)
-        with told(self.uri):
+        with translated_errors(client):
             history = client.get_metric_history(self.run_id, metric)
         return any(point.step == step for point in history)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         self.check_ours()
-        self.link.put("tags", values={k: v[:TAG_LIMIT] for k, v in tags.items()})
+        self.outbox.put("tags", values={k: v[:TAG_LIMIT] for k, v in tags.items()})
 
     def params(self, params: Mapping[str, str]) -> None:
         """Log the parameters that are not there yet.
 
-        `mlflow run` has logged those it was given, as they were typed, and MLflow refuses to
-        write another form of the same value.
+        `mlflow run` has logged its own as they were typed, and MLflow refuses another form of the
+        same value.
         """
-        self.link.put("params", values=dict(params))
+        self.outbox.put("params", values=dict(params))
 
     def data(self, splits: Splits) -> None:
         """Log the three splits with their digests as dataset inputs."""
         inputs = []
         for name in ("train", "val", "test"):
             split = getattr(splits, name)
+            shape, classes = list(split.images.shape[1:]), list(splits.classes)
             profile = {
-                "images": len(split),
-                "shape": list(split.images.shape[1:]),
-                "task": splits.task,
-                "classes": list(splits.classes),
-            }
+                "images": len(split), "shape": shape, "task": splits.task, "classes": classes
+            }  # fmt: skip
             dataset = {
                 "name": f"{splits.name} {name}",
                 "digest": split.digest(),
@@ -110,7 +109,7 @@ class Run:
                 "profile": json.dumps(profile),
             }
             inputs.append({"context": name, "dataset": dataset})
-        self.link.put("inputs", inputs=inputs)
+        self.outbox.put("inputs", inputs=inputs)
 
     def spec(self, spec: Mapping[str, Any]) -> None:
         self.file("spec.json", json.dumps(spec, indent=2).encode())
@@ -124,7 +123,7 @@ class Run:
     ) -> None:
         """Test labels and probabilities as `predictions.npz`, readable without pickle.
 
-        What `data.Split.origins` says of each image is `files` or, of rows, `index`.
+        `data.Split.origins` becomes `files` or, where it has rows, `index`.
         """
         arrays: dict[str, np.ndarray] = {
             "labels": labels,
@@ -138,18 +137,15 @@ class Run:
         self.file("predictions.npz", content.getvalue())
 
     def end(self, status: str) -> None:
-        self.link.put("end", status=status, time_ms=_now_ms())
+        self.outbox.put("end", status=status, time_ms=_now_ms())
 
     def file(self, name: str, content: bytes) -> None:
         """Log an artifact."""
-        self.link.put("file", content, name=name)
+        self.outbox.put("file", content, name=name)
 
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _silent(line: str) -> None: ...
 
 
 def _warn(line: str) -> None:
@@ -165,77 +161,77 @@ def start(
     job: Attempt | None = None,
     *,
     offline: bool = False,
-    note: Callable[[str], None] = _silent,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Run]:
-    """Begin a run and end it with the truth: FINISHED, FAILED with reason and error, or KILLED.
+    """Begin a run and end it as FINISHED, FAILED with reason and error, or KILLED.
 
-    A paused one is KILLED, with that reason. A run of a `job` carries its tags and a heartbeat.
-    What runs of this server that have ended left in their journals is sent first.
+    A paused run is KILLED, with that reason. A run of a `job` has its tags and a heartbeat. The
+    journals of ended runs of this server are sent first.
 
-    Without `tracking_uri` it is the run `mlflow run` has begun, if it did. Else it is a new one,
-    named `name`, in the MLflow experiment `experiment` or, if None, the one MLflow was told of
-    (MLFLOW_EXPERIMENT_NAME or _ID) or `default`; it is created when absent. Raises `WorkFailed`
-    when the server cannot be reached or the begun run was measured before, and `Claimed` as `job`
-    says, without a trace on the server.
+    Without `tracking_uri` it is the run that `mlflow run` has begun, if any. Else it is a new one,
+    named `name`, in the MLflow experiment `experiment` or, if None, that of MLFLOW_EXPERIMENT_NAME
+    or _ID, or `default`; it is created when absent. Raises `WorkFailed` when the server cannot be
+    reached or the begun run was measured before, and `Claimed` as of `job`, without a trace on the
+    server.
 
-    A server that goes away later is waited for without end, but for the end of the run: what it
-    has not taken a few seconds after that (half an hour for an exclusive job) stays in the journal,
-    where `note` says. `offline` asks no server at all and leaves everything there.
+    The run waits for a server that goes away later, except at its end: what the server has not
+    taken a few seconds after that (half an hour for an exclusive job) stays in the journal, which
+    `note` names. `offline` uses no server and leaves everything there.
     """
     if not offline:
         unsent.catch_up(tracking_uri, note)
     with enduring(), ExitStack() as signals:  # of many that begin at once some wait
-        signals.enter_context(uninterrupted())  # one finds a run that can be ended, or none
+        signals.enter_context(uninterrupted())  # a signal finds a run that can be ended, or none
         run = _begin(experiment, default, name, tracking_uri, job, offline, note)
         waiting = signals.pop_all()
     patience_s = _PATIENCE_S
     with enduring():
-        run.link.start()
+        run.outbox.start()
         try:
             waiting.close()
             if job is not None and job.exclusive:
-                patience_s = _PATIENCE_OF_A_SWEEP_S
+                patience_s = _SWEEP_PATIENCE_S
                 client = connect(run.uri)
                 claims.hold(client, run.run_id, job, begun=run.attempt == 1)
-            if run.heart is not None:
-                run.heart.start()
+            if run.heartbeat is not None:
+                run.heartbeat.start()
             yield run
             run.check_ours()
         except BaseException as error:
             if not isinstance(error, Claimed):
-                _say_why(run, error)
-            _leave(run, _PATIENCE_S, note)
+                _end_after(run, error)
+            _close_outbox(run, _PATIENCE_S, note)
             raise
         try:
             run.end("FINISHED")
-            run.link.drain(patience_s)
+            run.outbox.drain(patience_s)
         except WorkFailed as error:  # the server refused something only now
-            _say_why(run, error)
-            run.link.drain(_PATIENCE_S)
+            _end_after(run, error)
+            run.outbox.drain(_PATIENCE_S)
             raise
         finally:
-            _leave(run, 0, note)
+            _close_outbox(run, 0, note)
 
 
-def _leave(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
-    """Send what can be sent soon, and say where the rest is."""
-    if run.heart is not None:
-        run.heart.stop()
+def _close_outbox(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
+    """Send what the server takes soon, and note where the rest is."""
+    if run.heartbeat is not None:
+        run.heartbeat.stop()
     with suppress(WorkFailed):
-        run.link.drain(patience_s)
-    rest = run.link.end()
+        run.outbox.drain(patience_s)
+    rest = run.outbox.end()
     if rest is not None:
-        note(f"what {address(run.uri)} does not have is kept {rest}: `pepr sync` sends it")
+        note(f"entries that {address(run.uri)} does not have are {rest}: `pepr sync` sends them")
 
 
-def _say_why(run: Run, error: BaseException) -> None:
-    """Mark the run FAILED, or KILLED when it was interrupted, with the line that says why."""
+def _end_after(run: Run, error: BaseException) -> None:
+    """Mark the run FAILED, or KILLED when it was interrupted, with the error as its reason."""
     tags, status = _ending(error)
     try:
         run.tag(tags)
-    except Claimed:  # it is another's to end
+    except Claimed:  # another process will end it
         return
-    except WorkFailed:  # of an earlier entry; the first error is the one to tell
+    except WorkFailed:  # of an earlier entry; the first error is the reason
         pass
     with suppress(WorkFailed):
         run.end(status)
@@ -247,7 +243,7 @@ def _ending(error: BaseException) -> tuple[dict[str, str], str]:
         reason, text = error.reason, str(error)
     elif killed:
         interrupted = isinstance(error, KeyboardInterrupt)
-        reason, text = "killed", "interrupted" if interrupted else "its process was told to end"
+        reason, text = "killed", "interrupted" if interrupted else "its process was terminated"
     else:
         reason, text = "crashed", without_password(f"{type(error).__name__}: {error}")
     return {"pepr.reason": reason, "pepr.error": text}, "KILLED" if killed else "FAILED"
@@ -255,7 +251,7 @@ def _ending(error: BaseException) -> tuple[dict[str, str], str]:
 
 @contextmanager
 def active(experiment: str, name: str) -> Iterator[Run]:
-    """The active MLflow run, which is left for its owner to end, or a new one as of `start`.
+    """The active MLflow run, which its owner ends, or a new one as of `start`.
 
     The new run is active inside, so that other calls of MLflow log to it too.
     """
@@ -264,14 +260,14 @@ def active(experiment: str, name: str) -> Iterator[Run]:
     owned = mlflow.active_run()
     if owned is None:
         with start(None, experiment, name, note=_warn) as run:
-            with told(run.uri):
+            with translated_errors(run.uri):
                 mlflow.start_run(run_id=run.run_id)
             status = "FAILED"
             try:
                 yield run
                 status = "FINISHED"
             finally:
-                with suppress(WorkFailed), told(run.uri):  # `start` says it as well
+                with suppress(WorkFailed), translated_errors(run.uri):  # `start` raises it too
                     mlflow.end_run(status)
         return
     client = connect(None)
@@ -279,17 +275,17 @@ def active(experiment: str, name: str) -> Iterator[Run]:
     _check_fresh(client, run_id)
     uri = resolved(None)
     journal = _journal(uri, _warn, run_id=run_id, name=name, ours=False)
-    run = Run(uri, run_id, owned.info.experiment_id, Link(client, run_id, journal, _warn))
-    run.link.start()
+    run = Run(uri, run_id, owned.info.experiment_id, Outbox(client, run_id, journal, _warn))
+    run.outbox.start()
     try:
         yield run
     except BaseException:
-        _leave(run, _PATIENCE_S, _warn)
+        _close_outbox(run, _PATIENCE_S, _warn)
         raise
     try:
-        run.link.drain(_PATIENCE_S)
+        run.outbox.drain(_PATIENCE_S)
     finally:
-        _leave(run, 0, _warn)
+        _close_outbox(run, 0, _warn)
 
 
 def fail_inherited(error: PeprError) -> None:
@@ -300,7 +296,7 @@ def fail_inherited(error: PeprError) -> None:
     with impatient():
         client = connect(None)
         tags, status = _ending(error)
-        with told(resolved(None)):
+        with translated_errors(client):
             for key, value in tags.items():
                 client.set_tag(run_id, key, value[:TAG_LIMIT])
             client.set_terminated(run_id, status)
@@ -319,74 +315,77 @@ def _begin(
 
     uri = resolved(tracking_uri)
     here = os.environ if tracking_uri is None else {}  # the variables are of MLflow's own server
-    tags = {**resolve_tags(), **({} if job is None else claims.job_tags(job))}
     new = {
         **_experiment(experiment, default, here),
         "name": name,
-        "tags": tags,
+        "tags": {**resolve_tags(), **({} if job is None else claims.job_tags(job))},
         "start_ms": _now_ms(),
     }
     if offline:
         journal = _journal(uri, note, **new)
         if journal is None:
-            raise WorkFailed("offline: the run would be kept nowhere; set PEPR_JOURNAL to a folder")
-        return Run(uri, "", "", Link(None, "", journal, note))
+            raise WorkFailed("offline: nowhere to save the run; set PEPR_JOURNAL to a folder")
+        return Run(uri, "", "", Outbox(None, "", journal, note))
     client = connect(uri)
     inherited = here.get(_RUN_ID)
-    continued = None if job is None else job.continues
+    known_id = inherited or (None if job is None else job.continues)
     if inherited is not None:
         _check_fresh(client, inherited)
-    elif continued is None:
-        with told(uri):
-            new["experiment_id"] = _insist(lambda: unsent.experiment_of(client, new))
-    journal = _journal(uri, note, run_id=inherited or continued, **new)
-    attempt, earlier = 1, {}
+    elif known_id is None:
+        with translated_errors(client):
+            new["experiment_id"] = _while_busy(lambda: unsent.experiment_of(client, new))
+    journal = _journal(uri, note, run_id=known_id, **new)
     try:
-        if inherited is not None:
-            with told(uri):
-                client.update_run(inherited, "RUNNING")
-                if job is not None:
-                    send(client, inherited, Entry("tags", {"values": claims.job_tags(job)}))
-                info = client.get_run(inherited).info
-        elif job is not None and continued is not None:
-            found, attempt = claims.reopen(client, job, continued)
-            info, earlier = found.info, found.data.tags
-        else:
-            with told(uri):
-                head = new if journal is None else journal.head
-                info = _insist(lambda: unsent.create(client, head))
+        head = new if journal is None else journal.head
+        info, attempt, earlier = _open(client, job, inherited, head)
     except Claimed:
         if journal is not None:
             journal.discard()
         raise
     except BaseException:
         if journal is not None:
-            journal.release()  # whether a run was made is not known: the next one looks
+            journal.release()  # `unsent` finds out whether a run was created
         raise
-    if journal is not None and inherited is None and continued is None:
+    if journal is not None and known_id is None:
         with suppress(OSError):
             journal.add(0, Entry("begun", {"run_id": info.run_id}))
-    heart = None if job is None else Heart(client, info.run_id)
-    link = Link(client, info.run_id, journal, note, heart)
-    return Run(uri, info.run_id, info.experiment_id, link, attempt, earlier, heart)
+    heartbeat = None if job is None else Heartbeat(client, info.run_id)
+    outbox = Outbox(client, info.run_id, journal, note, heartbeat)
+    return Run(uri, info.run_id, info.experiment_id, outbox, attempt, earlier, heartbeat)
 
 
-def _experiment(asked: str | None, default: str, here: Mapping[str, str]) -> dict[str, Any]:
-    """The experiment a new run belongs to, by its name or its id."""
-    name, by_id = here.get("MLFLOW_EXPERIMENT_NAME"), here.get("MLFLOW_EXPERIMENT_ID")
-    if asked is None and name is None and by_id is not None:
-        return {"experiment_id": by_id}
-    return {"experiment": asked or name or default}
+def _open(
+    client: MlflowClient, job: Attempt | None, inherited: str | None, head: Mapping[str, Any]
+) -> tuple[Any, int, Mapping[str, str]]:
+    """MLflow's info of the inherited, continued or new run, its attempt and its earlier tags."""
+    if inherited is None and job is not None and job.continues is not None:
+        run, attempt = claims.reopen(client, job, job.continues)
+        return run.info, attempt, run.data.tags
+    with translated_errors(client):
+        if inherited is None:
+            return _while_busy(lambda: unsent.create(client, head)), 1, {}
+        client.update_run(inherited, "RUNNING")
+        if job is not None:
+            send(client, inherited, Entry("tags", {"values": claims.job_tags(job)}))
+        return client.get_run(inherited).info, 1, {}
 
 
-def _insist(ask: Callable[[], Any]) -> Any:
-    """The answer of a server, asked again for some minutes where it has too many at once."""
+def _experiment(name: str | None, default: str, here: Mapping[str, str]) -> dict[str, Any]:
+    """The experiment of a new run, by its name or its id."""
+    name = name or here.get("MLFLOW_EXPERIMENT_NAME")
+    if name is None and "MLFLOW_EXPERIMENT_ID" in here:
+        return {"experiment_id": here["MLFLOW_EXPERIMENT_ID"]}
+    return {"experiment": name or default}
+
+
+def _while_busy(request: Callable[[], Any]) -> Any:
+    """The answer of a server, which is asked for some minutes where it has too many clients."""
     from mlflow.exceptions import MlflowException
 
-    until = time.monotonic() + _INSISTENCE_S
+    until = time.monotonic() + _BUSY_S
     while True:
         try:
-            return ask()
+            return request()
         except MlflowException as error:
             if error.error_code != BUSY or time.monotonic() > until:
                 raise
@@ -396,7 +395,7 @@ def _insist(ask: Callable[[], Any]) -> Any:
 def _journal(uri: str, note: Callable[[str], None], **head: Any) -> Journal | None:
     """A new journal, or None where none can be written."""
     try:
-        return Journal.create({"uri": unsent.meant(uri), "process": this_process(), **head})
+        return Journal.create({"uri": unsent.portable(uri), "process": this_process(), **head})
     except OSError as error:
         note(
             f"journal: {journal_home()} cannot be written ({error.strerror}); what the tracking "
@@ -408,7 +407,7 @@ def _journal(uri: str, note: Callable[[str], None], **head: Any) -> Journal | No
 
 def _check_fresh(client: MlflowClient, run_id: str) -> None:
     """Refuse a run that was measured before: the costs of two attempts would mix."""
-    with told(str(client.tracking_uri)):
+    with translated_errors(client):
         known = client.get_run(run_id).data.metrics
     if any(f"time/{phase}_s" in known for phase in PHASES):
         raise WorkFailed(
@@ -416,7 +415,7 @@ def _check_fresh(client: MlflowClient, run_id: str) -> None:
         )
 
 
-def where(run: Run) -> str:
+def address_of(run: Run) -> str:
     """The command or address that shows the run in MLflow's UI."""
     uri = address(run.uri)
     if uri.startswith(("http://", "https://")):

@@ -1,19 +1,70 @@
-"""Scores as metrics of the runs they are of."""
+"""Scores as metrics and tags of their runs, so that MLflow's UI sorts runs by score."""
 
 from __future__ import annotations
 
+import re
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.comparison import Comparison
 from pepr_mlops.tracking.experiments import TAG_LIMIT
-from pepr_mlops.tracking.server import connect, impatient, told
+from pepr_mlops.tracking.server import reach, translated_errors
 
-if TYPE_CHECKING:
-    import pandas as pd
+SUPERSEDED = "superseded:"
+_COLUMNS = ["run_id", "name", "score", "basis"]
+
+
+def changed_scores(comparison: Comparison, runs: pd.DataFrame) -> pd.DataFrame:
+    """The scores to log: `run_id`, `name`, `score`, `basis`; only what is not logged already.
+
+    A run has the score of its model, and of the first of its comparison sets if it is in several.
+    `score` is missing for the runs of `superseded`. `runs` is the frame that was compared.
+    """
+    sets = comparison.sets[["comparison_set", "fingerprint", "models"]]
+    scores = comparison.scores.merge(sets, on="comparison_set")
+    scores["name"] = scores["resource"].map(metric_name)
+    place = "rank " + scores["rank"].astype(str) + " of " + scores["models"].astype(str)
+    scores["basis"] = scores["fingerprint"] + " of " + scores["comparison_set"] + ": " + place
+    keys = ["comparison_set", "model", "variant"]
+    current = comparison.used[["run_id", *keys]].merge(scores, on=keys)
+    current = current.drop_duplicates(["run_id", "name"])[_COLUMNS]
+    known = runs.drop_duplicates("run_id").set_index("run_id")
+    logged = [
+        _get(known, f"tags.pepr.scored.{name}", run) == basis
+        and _get(known, f"metrics.pepr/{name}", run) == value
+        for run, name, value, basis in current.itertuples(index=False)
+    ]
+    gone = superseded(runs, list(current["name"].unique()), list(comparison.used["run_id"]))
+    return pd.concat([current[~np.array(logged, dtype=bool)], gone], ignore_index=True)
+
+
+def superseded(runs: pd.DataFrame, names: Sequence[str], used: Sequence[str] = ()) -> pd.DataFrame:
+    """Runs with a score of these names that are not `used` any more, as in `changed_scores`."""
+    parts = [pd.DataFrame(columns=_COLUMNS)]
+    for name in names:
+        tag = f"tags.pepr.scored.{name}"
+        if tag in runs:
+            left = runs[runs[tag].notna() & ~runs["run_id"].isin(used)].drop_duplicates("run_id")
+            left = left[~left[tag].str.startswith(SUPERSEDED)]
+            basis = f"{SUPERSEDED} " + left[tag]
+            parts.append(left[["run_id"]].assign(name=name, score=np.nan, basis=basis))
+    return pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+
+
+def metric_name(resource: str) -> str:
+    """A score's name as MLflow allows it: letters, digits and `_-. :/`."""
+    return re.sub(r"[^\w\-./: ]", "_", resource)
+
+
+def _get(runs: pd.DataFrame, column: str, run_id: str) -> object:
+    return runs.at[run_id, column] if column in runs else None
 
 
 def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple[int, int]:
-    """Log scores of `writeback.by_run`: how many runs got one, and how many lost theirs.
+    """Log the rows of `changed_scores`: how many runs got a score, and how many lost theirs.
 
     A score is the metric `pepr/NAME` at step 0, the newest of which MLflow shows, and its basis
     the tag `pepr.scored.NAME`. MLflow cannot take a metric back: a run that left its set keeps it,
@@ -21,25 +72,19 @@ def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple
     """
     from mlflow.entities import Metric, RunTag
 
-    with impatient():
-        client = connect(tracking_uri)
-        with told(str(client.tracking_uri)):
-            client.search_experiments(max_results=1)  # a server that is down is told soon
+    client = reach(tracking_uri)
     now_ms = int(time.time() * 1000)
-    changed: dict[bool, set[str]] = {True: set(), False: set()}
-    with told(str(client.tracking_uri)):
+    with translated_errors(client):
         for run_id, rows in scores.groupby("run_id"):
-            client.log_batch(
-                run_id,
-                [
-                    Metric(f"pepr/{row['name']}", row["score"], now_ms, 0)
-                    for _, row in rows.iterrows()
-                    if row["score"] == row["score"]
-                ],
-                tags=[
-                    RunTag(f"pepr.scored.{row['name']}", row["basis"][:TAG_LIMIT])
-                    for _, row in rows.iterrows()
-                ],
-            )
-            changed[bool(rows["score"].notna().any())].add(str(run_id))
-    return len(changed[True]), len(changed[False])
+            known = rows.dropna(subset=["score"])
+            metrics = [
+                Metric(f"pepr/{name}", score, now_ms, 0)
+                for name, score in zip(known["name"], known["score"], strict=True)
+            ]
+            tags = [
+                RunTag(f"pepr.scored.{name}", basis[:TAG_LIMIT])
+                for name, basis in zip(rows["name"], rows["basis"], strict=True)
+            ]
+            client.log_batch(run_id, metrics, tags=tags)
+    scored = scores[scores["score"].notna()]["run_id"]
+    return scored.nunique(), scores[~scores["run_id"].isin(scored)]["run_id"].nunique()

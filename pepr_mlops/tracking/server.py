@@ -1,4 +1,4 @@
-"""What the reader and the writer of MLflow both need of a tracking server."""
+"""Connections to a tracking server, and its errors in one line: for reading and for writing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _KNOCK_S = 5.0
-# True for who gets it. PostgreSQL's ends with its transaction, so that it holds behind PgBouncer;
-# names of MySQL's have 64 characters at most.
+# Each selects true for the one that gets the lock. PostgreSQL's ends with its transaction, so that
+# it holds behind PgBouncer; names of MySQL's have 64 characters at most.
 _LOCKS = {
     "postgresql": "SELECT pg_try_advisory_xact_lock(7049302871)",
     "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
@@ -49,7 +49,7 @@ def impatient() -> AbstractContextManager[None]:
 
 
 def enduring() -> AbstractContextManager[None]:
-    """Let a server be slow, and be told of one that is away, to try again oneself."""
+    """Let a server be slow, but report one that is away: the caller tries again."""
     return _environment(_ENDURANCE)
 
 
@@ -100,7 +100,7 @@ def sqlite_path(uri: str) -> str | None:
 
 
 def existing(uri: str) -> str:
-    """The address of the same store, by which nobody makes a SQLite file that is not there.
+    """An address of the same store that does not create a missing SQLite file.
 
     The slashes of the path are escaped: MLflow would make its folders.
     """
@@ -109,14 +109,14 @@ def existing(uri: str) -> str:
     path = sqlite_path(uri)
     if path is None:
         return uri
-    where = make_url(uri).set(database=f"file:{quote(os.path.abspath(path), safe='')}")
-    return where.update_query_dict({"mode": "rw", "uri": "true"}).render_as_string()
+    url = make_url(uri).set(database=f"file:{quote(os.path.abspath(path), safe='')}")
+    return url.update_query_dict({"mode": "rw", "uri": "true"}).render_as_string()
 
 
 def connect(tracking_uri: str | None, *, create: bool = True) -> MlflowClient:
-    """A client of the tracking server, which makes a SQLite store that is not there if `create`.
+    """A client of the tracking server; with `create` a missing SQLite store is made.
 
-    Raises `WorkFailed` where it cannot be reached.
+    Raises `WorkFailed` where the server cannot be reached.
     """
     from mlflow import MlflowClient
 
@@ -125,10 +125,39 @@ def connect(tracking_uri: str | None, *, create: bool = True) -> MlflowClient:
         return MlflowClient(tracking_uri if create else existing(uri))
 
 
+def reach(tracking_uri: str | None = None) -> MlflowClient:
+    """A client of a server that has answered; a new store is made.
+
+    Raises `WorkFailed` within seconds where the server does not answer.
+    """
+    with impatient():
+        client = connect(tracking_uri)
+        with translated_errors(client):
+            client.search_experiments(max_results=1)
+    return client
+
+
+def all_pages(search: Callable[..., Any], *words: Any, **options: Any) -> Iterator[Any]:
+    """What a search of MLflow's client finds, over all pages."""
+    token = None
+    while True:
+        page = search(*words, page_token=token, **options)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def experiment_names(client: MlflowClient) -> dict[str, str]:
+    """Name of every active experiment by its id."""
+    found = all_pages(client.search_experiments, max_results=1000)
+    return {experiment.experiment_id: experiment.name for experiment in found}
+
+
 @contextmanager
 def opening(uri: str) -> Iterator[None]:
-    """Errors of whoever opens a store as one line. Raises `WorkFailed` and `WrongUse`."""
-    with told(uri):
+    """Errors on opening a store in one line. Raises `WorkFailed` and `WrongUse`."""
+    with translated_errors(uri):
         try:
             _knock(uri)
             if uri.lower().startswith("http"):
@@ -136,9 +165,9 @@ def opening(uri: str) -> Iterator[None]:
             yield
         except ValueError as error:
             raise WrongUse(
-                f"tracking: {address(uri)} is no address of a server or database "
-                f"({without_password(str(error), *secrets(uri))}); escape what a password has of "
-                "@ : / ? # %, such as %40 for @"
+                f"tracking: {address(uri)} is not the address of a server or database "
+                f"({without_password(str(error), *secrets(uri))}); escape @ : / ? # % in a "
+                "password, such as %40 for @"
             ) from error
         except ImportError as error:
             raise WrongUse(
@@ -149,23 +178,23 @@ def opening(uri: str) -> Iterator[None]:
 
 
 def _knock(uri: str) -> None:
-    """Raise `OSError` where nobody is at the door of a database, which MLflow tries for minutes."""
+    """Raise `OSError` where no database listens, which MLflow would try to reach for minutes."""
     kind = uri.partition(":")[0].partition("+")[0]
     if kind not in _DATABASES:
         return
     from sqlalchemy import make_url
 
-    where = make_url(uri)
-    if where.host is not None and not {"unix_socket", "host"} & where.query.keys():
-        socket.create_connection((where.host, where.port or _DATABASES[kind]), _KNOCK_S).close()
+    url = make_url(uri)
+    if url.host is not None and not {"unix_socket", "host"} & url.query.keys():
+        socket.create_connection((url.host, url.port or _DATABASES[kind]), _KNOCK_S).close()
 
 
 @contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Open a store after other processes have, by a lock that all its users share.
+    """Open a store while no other process opens it, by a lock that all share.
 
-    The first one makes its tables, and of several at once MLflow lets all but one crash. A signal
-    waits until that is through: no later process could use what it leaves.
+    The first one makes the tables, and of several at once MLflow lets all but one crash. A signal
+    waits until they are made: no later process could use half of them.
     """
     kind = uri.partition(":")[0].partition("+")[0]
     if kind == "sqlite":
@@ -192,16 +221,16 @@ def _file_lock(path: str) -> FileLock:
 def _database_lock(uri: str, statement: str) -> Iterator[None]:
     """Hold a lock of the database itself, which jobs on other machines see too.
 
-    Who waits for it holds no connection: the one that has it may need the last ones.
+    A process that waits for it holds no connection: the owner may need the last ones.
     """
     from sqlalchemy import NullPool, create_engine, text
     from sqlalchemy.exc import OperationalError
 
     engine, began_s = create_engine(uri, poolclass=NullPool), time.monotonic()
     while time.monotonic() - began_s < _LOCK_S:
-        with ExitStack() as held:
+        with ExitStack() as lock:
             try:
-                connection = held.enter_context(engine.begin())
+                connection = lock.enter_context(engine.begin())
                 mine = connection.execute(text(statement)).scalar()
             except OperationalError:  # of many that begin at once some find no connection left
                 if time.monotonic() - began_s > _CONNECT_S:
@@ -215,24 +244,26 @@ def _database_lock(uri: str, statement: str) -> Iterator[None]:
 
 
 def shortened(text: str) -> str:
-    """A message in 300 characters; how it ended stands at its end."""
+    """A message in 300 characters, of which most are its end, where the cause is."""
     text = " ".join(text.split())
     return text if len(text) <= 300 else f"{text[:100]} … {text[-200:]}"
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """Errors of a server or database. What is not imported, which takes seconds, raises none."""
-    theirs = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
-    loaded = [
-        (sys.modules[module], name) for module, name in theirs.items() if module in sys.modules
-    ]
-    return OSError, *(getattr(module, name) for module, name in loaded)
+    """Errors of a server or database. A module that is not imported yet raises none."""
+    known = {"mlflow.exceptions": "MlflowException", "sqlalchemy.exc": "SQLAlchemyError"}
+    loaded = [getattr(sys.modules[m], name) for m, name in known.items() if m in sys.modules]
+    return OSError, *loaded
 
 
 @contextmanager
-def told(uri: str) -> Iterator[None]:
-    """MLflow's errors of this server as one line, without a password, as is what MLflow logs. The
-    traceback that MLflow logs for an error of a database is suppressed."""
+def translated_errors(server: str | MlflowClient) -> Iterator[None]:
+    """Raise MLflow's errors of this server as a `WorkFailed` in one line without a password.
+
+    Passwords are also removed from what MLflow logs meanwhile, and the traceback that it logs for
+    an error of a database is suppressed. `server` is a client or a tracking URI.
+    """
+    uri = server if isinstance(server, str) else str(server.tracking_uri)
     known = secrets(uri, *(os.environ.get(name, "") for name in _SECRETS))
 
     def redact(record: logging.LogRecord) -> bool:
@@ -247,9 +278,9 @@ def told(uri: str) -> Iterator[None]:
         with _environment(silent):
             yield
     except _refusals() as error:
-        said = shortened(without_password(str(error), *known))
+        cause = shortened(without_password(str(error), *known))
         raise WorkFailed(
-            f"tracking: {address(uri)} refused or did not answer ({said}); check the "
+            f"tracking: {address(uri)} refused or did not answer ({cause}); check the "
             "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs",
             reason="tracking",
         ) from error

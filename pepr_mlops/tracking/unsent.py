@@ -1,11 +1,11 @@
-"""What runs that have ended left in their journals, brought to the tracking server."""
+"""Sends the journals of runs that have ended, as `pepr sync` and every new run do."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from pepr_mlops.tracking.outbox import (
     EXTRAS,
     NOT_STORED,
     OWNERS,
-    Unknown,
+    ServerTooOld,
     is_away,
     listed,
     name_of,
@@ -30,7 +30,7 @@ from pepr_mlops.tracking.outbox import (
     reason,
     send,
 )
-from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, told
+from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,10 +44,10 @@ _SILENT_S = 86400.0  # no epoch takes longer
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of a journal: how many entries the server took, and the status of its run now.
+    """A journal after `sync`: how many entries the server took, and the status of its run now.
 
-    `problem` says why the rest is still in `folder`; None: it is gone. `run_id` is None for a run
-    that was never begun on the server.
+    `problem` says why the rest is still in `folder`; None: all was sent and the folder deleted.
+    `run_id` is None for a run that was never created on the server.
     """
 
     folder: Path
@@ -60,28 +60,31 @@ class Synced:
 
 
 def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
-    """Send the journals that no process is at, each to the server its run is on.
+    """Send the journals of runs that have ended, each to the server its run is on.
 
-    A run that was kept offline goes to `tracking_uri`, or if None to where it was meant to go. No
-    password is kept: it is that of `tracking_uri` or MLflow's own where these name the server. A
-    run whose process vanished becomes FAILED.
+    An offline run goes to `tracking_uri`, or if None to the server it was started for. Journals
+    contain no password: it is that of `tracking_uri` or MLflow's own where these name the server.
+    A run whose process vanished becomes FAILED.
     """
     known = [uri for uri in (tracking_uri, resolved(None)) if uri is not None]
     away: dict[str, str] = {}
-    for journal in journals.left():
+    for journal in journals.unsent():
         uri = str(journal.head.get("uri"))
         if tracking_uri is not None and _run_of(journal) is None:
-            uri = meant(tracking_uri)
-        uri = next((full for full in known if meant(full) == uri), uri)
+            uri = portable(tracking_uri)
+        uri = next((full for full in known if portable(full) == uri), uri)
         try:
             if uri in away:
                 raise WorkFailed(away[uri])
+            path = uri.removeprefix(_SQLITE)
+            if _run_of(journal) and uri.startswith(_SQLITE) and not os.path.exists(path):
+                raise WorkFailed(f"tracking: {path} is not there any more; put it back")
             with enduring():
-                yield _sent(journal, connect(uri if _run_of(journal) is None else _there(uri)))
-        except PeprError as error:  # of this one; the others may be of other servers
+                yield _send_rest(journal, connect(uri))
+        except PeprError as error:  # the others may be of other servers
             if error.reason == _AWAY:
                 away[uri] = str(error)
-            yield _synced(journal, uri, _run_of(journal), 0, None, str(error))
+            yield _synced(journal, uri, _run_of(journal), problem=str(error))
         finally:
             journal.release()
 
@@ -89,13 +92,13 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
 def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line: None) -> None:
     """Send the journals of this server, and `note` those that cannot be."""
     uri = resolved(tracking_uri)
-    here = meant(uri)
-    for journal in journals.left():
+    here = portable(uri)
+    for journal in journals.unsent():
         try:
-            if journal.head.get("uri") != here or _owes_only_extras(journal):
+            if journal.head.get("uri") != here or _lacks_only_extras(journal):
                 continue
             with impatient():
-                problem = _sent(journal, connect(uri)).problem
+                problem = _send_rest(journal, connect(uri)).problem
         except PeprError as error:
             problem = str(error)
         except _DAMAGED as error:
@@ -106,18 +109,18 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
             note(f"journal: {journal.folder} waits to be sent ({problem})")
 
 
-def _owes_only_extras(journal: Journal) -> bool:
-    """Whether the run is complete but for extras that could not be stored, which `pepr sync` tries
-    again: that can take long, and each later start would repeat it."""
+def _lacks_only_extras(journal: Journal) -> bool:
+    """Whether only extras that could not be stored are missing: these only `pepr sync` tries again,
+    since it can take long and each later start would repeat it."""
     entries = [entry for _, entry in journal.entries()]
     named = any(NOT_STORED in entry.data.get("values", {}) for entry in entries)
-    over = any(entry.kind == "end" for entry in entries)
-    left = journal.pending().values()
-    return named and over and len(left) > 0 and all(entry.kind in EXTRAS for entry in left)
+    ended = any(entry.kind == "end" for entry in entries)
+    rest = journal.pending().values()
+    return named and ended and len(rest) > 0 and all(entry.kind in EXTRAS for entry in rest)
 
 
-def meant(uri: str) -> str:
-    """The URI as a journal keeps it: from any folder, and without a password."""
+def portable(uri: str) -> str:
+    """The URI as a journal contains it: valid in any folder, and without a password."""
     if uri.startswith(_SQLITE):
         return _SQLITE + os.path.abspath(uri.removeprefix(_SQLITE))
     if "://" not in uri:
@@ -126,14 +129,15 @@ def meant(uri: str) -> str:
 
 
 def experiment_of(client: MlflowClient, head: Mapping[str, Any]) -> str:
-    """Id of the experiment that a run is to be in, which is made when absent."""
+    """Id of the experiment of a new run, which is created when absent."""
     return head.get("experiment_id") or experiment_id(client, head["experiment"])
 
 
 def create(client: MlflowClient, head: Mapping[str, Any]) -> Any:
-    """MLflow's info of the new run of a journal.
+    """Create the run of a journal and return MLflow's info of it.
 
-    A server whose answer was lost on the way is asked again by MLflow, and makes another run.
+    When the answer of a server is lost, MLflow repeats the request and makes a second run, which is
+    deleted.
     """
     from mlflow.exceptions import MlflowException
 
@@ -143,90 +147,102 @@ def create(client: MlflowClient, head: Mapping[str, Any]) -> Any:
         tags[_KEY] = head["id"]
     run = client.create_run(experiment, head["start_ms"], tags, head["name"])
     if "id" in head:
-        with suppress(MlflowException):  # it has the run, which is what counts
-            for twin in _begun(client, experiment, head["id"]):
+        with suppress(MlflowException):  # the run itself exists
+            for twin in _created(client, experiment, head["id"]):
                 if twin.info.run_id != run.info.run_id:
                     client.delete_run(twin.info.run_id)
     return run.info
 
 
-def _begun(client: MlflowClient, experiment: str, key: str) -> list[Any]:
+def _created(client: MlflowClient, experiment: str, key: str) -> list[Any]:
     return list(client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'"))
 
 
-def _there(uri: str) -> str:
-    """The URI, unless it is a SQLite file that is gone, which MLflow would make anew."""
-    path = uri.removeprefix(_SQLITE)
-    if uri.startswith(_SQLITE) and not os.path.exists(path):
-        raise WorkFailed(f"tracking: {path} is not there any more; put it back")
-    return uri
-
-
 def _run_of(journal: Journal) -> str | None:
-    """The run of a journal, None where no server has said it."""
-    found = journal.head.get("run_id")
-    for _, entry in journal.entries():
-        found = entry.data["run_id"] if entry.kind == "begun" else found
-    return found
+    """The id of a journal's run, None before it was created on a server."""
+    ids = [entry.data["run_id"] for _, entry in journal.entries() if entry.kind == "begun"]
+    return ids[-1] if ids else journal.head.get("run_id")
 
 
-def _sent(journal: Journal, client: MlflowClient) -> Synced:
-    """Send the rest of a journal and delete it. Raises `WorkFailed`; what was sent is."""
+def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
+    """Send the rest of a journal and delete it.
+
+    Raises `WorkFailed`, with the reason `away` where the server was away.
+    """
     try:
-        return _send_rest(journal, client)
+        pending, last_s = journal.pending(), journal.last_s()
+        ended = any(entry.kind == "end" for _, entry in journal.entries())
+        with translated_errors(client):
+            return _send_and_close(journal, client, pending, last_s, ended)
+    except WorkFailed as error:
+        if error.__cause__ is not None and is_away(error.__cause__):
+            raise WorkFailed(str(error), reason=_AWAY) from error
+        raise
     except _DAMAGED as error:
         raise WorkFailed(f"it cannot be read ({one_line(error)})") from error
 
 
-def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
-    uri, head, pending = str(client.tracking_uri), journal.head, journal.pending()
-    last_s = journal.last_s()
-    over = any(entry.kind == "end" for _, entry in journal.entries())
-    with _told(uri):
-        run_id = _run_of(journal)
-        if run_id is None:
-            found = _begun(client, experiment_of(client, head), head["id"])
-            if not found and not pending:
-                journal.discard()
-                return _synced(journal, uri, None, 0, None, None)
-            run_id = (found[0].info if found else create(client, head)).run_id
-            with suppress(OSError):  # the run says it too
-                journal.add(0, Entry("begun", {"run_id": run_id}))
-        run = client.get_run(run_id)
-        process = head["process"]
-        # Another process may have gone on with the run: the tags and the end are its to say.
-        ours = _is_of(run, process)
-        now = replace(claim(run), process=process)
-        stale_s = ownership.STALE_S
-        if now.heartbeat_s is None:  # of own code, which has none
-            now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
-        if not over and ours and now.lives(time.time(), stale_s, is_alive):
-            raise WorkFailed(f"its process may be at work on another machine: {process}")
-        left, not_stored = dict(pending), {}
-        for number, entry in sorted(pending.items(), key=lambda item: item[1].kind in EXTRAS):
-            if ours or entry.kind not in OWNERS:
-                try:
-                    send(client, run_id, entry)
-                except Exception as error:
-                    if entry.kind not in EXTRAS:
-                        raise
-                    not_stored[name_of(entry)] = reason(error, uri)
-                    if not isinstance(error, Unknown):
-                        continue
-            del left[number]
-            with suppress(OSError):  # of a full disk: it would be sent again, if at all
-                journal.sent(max(pending), but=left)
-        run = client.get_run(run_id)  # somebody may have gone on with it meanwhile
-        if not over and _is_of(run, process) and head.get("ours", True):
-            _close(client, run, max(last_s, now.heartbeat_s or 0.0))
-        if ours and any(entry.kind in EXTRAS for entry in pending.values()):
-            send(client, run_id, not_stored_entry(not_stored))
-        status = client.get_run(run_id).info.status
-    sent = len(pending) - len(left)
+def _send_and_close(
+    journal: Journal, client: MlflowClient, pending: dict[int, Entry], last_s: float, ended: bool
+) -> Synced:
+    uri, process = str(client.tracking_uri), journal.head["process"]
+    run_id = _run_of(journal) or _found_or_created(journal, client, bool(pending))
+    if run_id is None:
+        journal.discard()
+        return _synced(journal, uri, None)
+    run = client.get_run(run_id)
+    # Another process may have continued the run: its tags and its end are no longer ours.
+    ours = _is_of(run, process)
+    now = replace(claim(run), process=process)
+    stale_s = ownership.STALE_S
+    if now.heartbeat_s is None:  # of own code, which has none
+        now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
+    if not ended and ours and now.is_alive(time.time(), stale_s, is_alive):
+        raise WorkFailed(f"its process may be running on another machine: {process}")
+    left, not_stored = _send_entries(journal, client, run_id, pending, ours)
+    run = client.get_run(run_id)  # another process may have continued it meanwhile
+    if not ended and _is_of(run, process) and journal.head.get("ours", True):
+        _close(client, run, max(last_s, now.heartbeat_s or 0.0))
+    if ours and any(entry.kind in EXTRAS for entry in pending.values()):
+        send(client, run_id, not_stored_entry(not_stored))
+    status, sent = client.get_run(run_id).info.status, len(pending) - len(left)
     if left:
         return _synced(journal, uri, run_id, sent, status, listed(not_stored))
     journal.discard()
-    return _synced(journal, uri, run_id, sent, status, None)
+    return _synced(journal, uri, run_id, sent, status)
+
+
+def _found_or_created(journal: Journal, client: MlflowClient, create_one: bool) -> str | None:
+    """The id of a run that the journal does not name, None where nothing was logged to one."""
+    head = journal.head
+    found = _created(client, experiment_of(client, head), head["id"])
+    if not found and not create_one:
+        return None
+    run_id: str = (found[0].info if found else create(client, head)).run_id
+    with suppress(OSError):  # the tag of the run names the journal, too
+        journal.add(0, Entry("begun", {"run_id": run_id}))
+    return run_id
+
+
+def _send_entries(
+    journal: Journal, client: MlflowClient, run_id: str, pending: Mapping[int, Entry], ours: bool
+) -> tuple[dict[int, Entry], dict[str, str]]:
+    """Send entries, extras last: which are left, and why extras could not be stored."""
+    left, not_stored = dict(pending), {}
+    for number, entry in sorted(pending.items(), key=lambda item: item[1].kind in EXTRAS):
+        if ours or entry.kind not in OWNERS:
+            try:
+                send(client, run_id, entry)
+            except Exception as error:
+                if entry.kind not in EXTRAS:
+                    raise
+                not_stored[name_of(entry)] = reason(error, str(client.tracking_uri))
+                if not isinstance(error, ServerTooOld):
+                    continue
+        del left[number]
+        with suppress(OSError):  # of a full disk: it is sent again, which changes nothing
+            journal.sent(max(pending), but=left)
+    return left, not_stored
 
 
 def _is_of(run: Any, process: str) -> bool:
@@ -234,7 +250,7 @@ def _is_of(run: Any, process: str) -> bool:
 
 
 def _close(client: MlflowClient, run: Any, last_s: float) -> None:
-    """Say of a run whose process vanished, and was seen last at a time, what is true."""
+    """End a run whose process vanished and last logged at `last_s`, seconds since 1970."""
     if run.info.status == "FINISHED":
         return
     if "pepr.reason" not in run.data.tags:
@@ -248,21 +264,9 @@ def _synced(
     journal: Journal,
     uri: str,
     run_id: str | None,
-    entries: int,
-    status: str | None,
-    problem: str | None,
+    entries: int = 0,
+    status: str | None = None,
+    problem: str | None = None,
 ) -> Synced:
     name = str(journal.head.get("name", run_id))
     return Synced(journal.folder, name, address(uri), run_id, entries, status, problem)
-
-
-@contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """Errors as of `server.told`, with the reason `away` where the server was not there."""
-    try:
-        with told(uri):
-            yield
-    except WorkFailed as error:
-        if error.__cause__ is not None and is_away(error.__cause__):
-            raise WorkFailed(str(error), reason=_AWAY) from error
-        raise

@@ -76,7 +76,7 @@ def settle(
     earlier, why = None, "the run is offline"
     if logged.run_id:
         try:
-            earlier = tracking.choice_of_others(logged, key(spec, splits, machine), names, note)
+            earlier = tracking.shared_settings(logged, key(spec, splits, machine), names, note)
             why = ""
         except WorkFailed as error:
             why = str(error)

@@ -64,7 +64,7 @@ class Resumption:
                 if saved.hardware != machine:
                     raise ValueError(f"it was begun on {saved.hardware}")
                 with impatient():
-                    if not tracking.knows(saved.run_id, tracking_uri):
+                    if not tracking.has_run(saved.run_id, tracking_uri):
                         raise ValueError(f"the tracking server has no run {saved.run_id}")
                 recorder.resume(saved.recorded)
         except ValueError as error:

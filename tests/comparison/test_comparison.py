@@ -12,7 +12,7 @@ from made import frame, run
 from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means, pepr
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.tracking.writeback import by_run
+from pepr_mlops.tracking.score_tags import changed_scores
 
 
 def _by_model(found: Comparison, column: str, resource: str = "E") -> dict[str, object]:
@@ -299,7 +299,7 @@ def test_a_run_may_be_in_two_experiments() -> None:
     assert found.sets["runs"].tolist() == [3, 3]
     assert found.runs["comparison_set"].tolist() == ["derma"] * 3 + ["Default"] * 3
     assert all(codes == [] for codes in found.scores["codes"])
-    assert by_run(found, twice)["run_id"].is_unique
+    assert changed_scores(found, twice)["run_id"].is_unique
 
 
 def test_a_setting_that_is_the_cost_is_not_averaged_over() -> None:
@@ -672,15 +672,15 @@ def test_inspecting_never_fails_on_mixed_or_unusable_runs() -> None:
 def test_scores_go_to_the_runs_of_their_model_and_leave_with_them() -> None:
     runs = frame(THREE)
     found = compare(runs, Question())
-    first = by_run(found, runs)
+    first = changed_scores(found, runs)
     assert dict(zip(first["run_id"], first["score"], strict=True)) == pytest.approx(
         {"run0": 0.7, "run1": 0.64, "run2": 0.45}
     )
     runs["tags.pepr.scored.E"] = runs["run_id"].map(first.set_index("run_id")["basis"])
     runs["metrics.pepr/E"] = runs["run_id"].map(first.set_index("run_id")["score"])
-    assert by_run(found, runs).empty  # nothing changed, nothing to write
+    assert changed_scores(found, runs).empty  # nothing changed, nothing to write
     runs.loc[2, "status"] = "FAILED"
-    again = by_run(compare(runs, Question()), runs).set_index("run_id")
+    again = changed_scores(compare(runs, Question()), runs).set_index("run_id")
     assert again.loc["run1", "score"] == 0.4  # it sets the scale now
     assert np.isnan(again.loc["run2", "score"])
     assert again.loc["run2", "basis"].startswith("superseded: ")

@@ -60,7 +60,7 @@ def test_who_finished_or_does_it_has_it() -> None:
 
 def test_a_silent_process_elsewhere_is_given_up_and_one_that_is_gone_at_once() -> None:
     def lives(claim: Claim, alive: bool | None = None) -> bool:
-        return claim.lives(now_s=1000.0, stale_s=300.0, alive=lambda process: alive)
+        return claim.is_alive(now_s=1000.0, stale_s=300.0, alive=lambda process: alive)
 
     beating = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 701.0)
     silent = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 700.0)

@@ -36,13 +36,13 @@ def test_what_was_sent_is_no_longer_pending() -> None:
 
 def test_only_one_process_has_it() -> None:
     kept = Journal.create({"uri": "x"})
-    assert list(journal.left()) == []
+    assert list(journal.unsent()) == []
     kept.release()
-    (found,) = journal.left()
+    (found,) = journal.unsent()
     assert found.head["uri"] == "x"
-    assert list(journal.left()) == []
+    assert list(journal.unsent()) == []
     found.release()
-    assert len(list(journal.left())) == 1
+    assert len(list(journal.unsent())) == 1
 
 
 def test_nobody_else_can_read_it() -> None:
@@ -91,11 +91,11 @@ def test_a_kill_at_any_moment_leaves_every_entry_but_the_last(tmp_path: Path) ->
         writer = context.Process(target=_write_until_killed, args=(tmp_path / "journal", ready))
         writer.start()
         assert ready.wait(60)
-        assert list(journal.left()) == []
+        assert list(journal.unsent()) == []
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        (kept,) = journal.left()
+        (kept,) = journal.unsent()
         numbers = [number for number, _ in kept.entries()]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= 20
@@ -115,7 +115,7 @@ def test_one_that_was_killed_while_it_was_deleted_is_none(monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             kept.discard()
     kept.release()
-    assert list(journal.left()) == []
+    assert list(journal.unsent()) == []
     assert list(journal.home().iterdir()) == []
 
 
@@ -126,4 +126,4 @@ def test_without_a_folder_to_write_there_is_an_error(
     monkeypatch.setenv("PEPR_JOURNAL", str(tmp_path / "file" / "journal"))
     with pytest.raises(OSError, match="Not a directory"):
         Journal.create({"uri": "x"})
-    assert list(journal.left()) == []
+    assert list(journal.unsent()) == []

@@ -84,7 +84,7 @@ def test_what_a_server_that_stays_away_lacks_is_sent_by_the_next_start(
         proxy.down()
         run.log({"test/accuracy": 0.1}, 1)
         run.tag({"a": "b"})
-    assert "`pepr sync` sends it" in notes[-1]
+    assert "`pepr sync` sends them" in notes[-1]
     assert _status(server, run.run_id) == "RUNNING"
     proxy.up()
     with tracking.start("faults", "faults", "next", proxy.address, note=notes.append):
@@ -213,7 +213,7 @@ def test_own_code_that_ends_while_the_server_is_away_has_not_failed(
     with tracking.active("own", "n") as run:
         proxy.down()
         run.log({"test/accuracy": 0.5}, 1)
-    assert "`pepr sync` sends it" in notes[-1]
+    assert "`pepr sync` sends them" in notes[-1]
     assert mlflow.active_run() is None
     proxy.up()
     (left,) = tracking.sync()
@@ -300,7 +300,7 @@ def test_after_an_absence_a_run_that_another_took_over_is_left_to_it(
             MlflowClient(server).set_tag(run.run_id, "pepr.process", "elsewhere 7 1")
             MlflowClient(server).set_tag(run.run_id, "whose", "the new")
             proxy.up()
-            assert run.link.drain(10)
+            assert run.outbox.drain(10)
             run.log({"test/accuracy": 0.75}, 2)
 
     begun: list[tracking.Run] = []

@@ -25,7 +25,7 @@ from pepr_mlops.comparison import judge
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.tracking import read as query
 from pepr_mlops.tracking.read import tables as sql
-from pepr_mlops.tracking.read.api import Remote
+from pepr_mlops.tracking.read.api import Server
 
 ODD = ["O'Brien's \"set\" with spaces", "Röntgen Lunge 肺", "50% {of} it, `a`; --b"]
 
@@ -290,16 +290,16 @@ def test_histories_come_in_bulk_over_http(server: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(MlflowClient, "get_metric_history", one_by_one)
     pd.testing.assert_frame_equal(query.load_epochs(ids, tracking_uri=server), expected)
     # cut off after four points, it asks for fewer runs at a time
-    whole = Remote._request
+    whole = Server._request
     monkeypatch.setattr("pepr_mlops.tracking.read.api._BULK_POINTS", 4)
 
-    def cut(self: Remote, method: str, endpoint: str, **content: object) -> object:
+    def cut(self: Server, method: str, endpoint: str, **content: object) -> object:
         answer = whole(self, method, endpoint, **content)
         if "bulk" in endpoint:
             answer["metrics"] = answer["metrics"][:4]
         return answer
 
-    monkeypatch.setattr(Remote, "_request", cut)
+    monkeypatch.setattr(Server, "_request", cut)
     again = query.load_epochs(ids, tracking_uri=server).sort_values(["run_id", "step"])
     order = expected.sort_values(["run_id", "step"])
     pd.testing.assert_frame_equal(again.reset_index(drop=True), order.reset_index(drop=True))
@@ -411,9 +411,9 @@ def test_the_password_in_an_address_works_and_is_kept_nowhere(
     kept = client.get_run(failed.run_id)
     assert kept.data.tags["pepr.error"] == f"ValueError: cannot reach {guarded_server}"
     artifact = client.download_artifacts(failed.run_id, "spec.json")
-    seen = [str(kept), Path(artifact).read_text(), tracking.where(failed), *capfd.readouterr()]
+    seen = [str(kept), Path(artifact).read_text(), tracking.address_of(failed), *capfd.readouterr()]
     assert not [text for text in seen if password in text]
-    assert tracking.where(failed).startswith(f"{guarded_server}/#/experiments/")
+    assert tracking.address_of(failed).startswith(f"{guarded_server}/#/experiments/")
     assert query.run_page(uri) == f"{guarded_server}/#/runs/"
     with pytest.raises(WrongUse) as told:
         query.load_runs("no such", tracking_uri=uri)
@@ -487,11 +487,11 @@ def test_experiments_are_those_of_mlflow_in_its_order(
 
 
 def test_experiments_of_workspaces_are_left_to_mlflow(store: str) -> None:
-    assert sql.tables(store) is not None
+    assert sql.open_tables(store) is not None
     MlflowClient(store).create_experiment("theirs")
     with sa.create_engine(store).begin() as connection:
         connection.execute(sa.text("UPDATE experiments SET workspace = 'w' WHERE name = 'theirs'"))
-    assert sql.tables(store) is None
+    assert sql.open_tables(store) is None
     with pytest.raises(WorkFailed, match="Cannot disable workspaces"):
         query.load_runs("theirs", tracking_uri=store)
 
@@ -564,7 +564,7 @@ def test_another_schema_is_read_through_mlflow(store: str, monkeypatch: pytest.M
     assert isinstance(query._open(store), sql.Tables)
     with sa.create_engine(store).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = 'of_tomorrow'"))
-    assert sql.tables(store) is None
+    assert sql.open_tables(store) is None
 
 
 def test_postgresql(database: Postgres) -> None:

@@ -213,7 +213,7 @@ def test_a_file_of_another_path(store: str, tmp_path: Path) -> None:
     with tracking.start("e", "e", "n", f"sqlite:///{other}/runs.db") as run:
         run.log({"test/accuracy": 1.0}, 1)
     assert MlflowClient(f"sqlite:///{other}/runs.db").get_run(run.run_id).info.status == "FINISHED"
-    assert tracking.where(run) == f"mlflow ui --backend-store-uri sqlite:///{other}/runs.db"
+    assert tracking.address_of(run) == f"mlflow ui --backend-store-uri sqlite:///{other}/runs.db"
 
 
 def test_a_server_over_http(store: str, server: str) -> None:
@@ -225,7 +225,7 @@ def test_a_server_over_http(store: str, server: str) -> None:
     assert found.info.status == "FINISHED"
     assert found.data.metrics == {"test/accuracy": 0.25}
     assert [f.path for f in client.list_artifacts(run.run_id)] == ["spec.json"]
-    assert tracking.where(run).startswith(f"{server}/#/experiments/")
+    assert tracking.address_of(run).startswith(f"{server}/#/experiments/")
 
 
 def test_reaching_a_new_store_makes_it(tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_a_run_that_ended_before_its_process_did_is_not_given_up(store: str) -> 
     """Whoever gives it up has seen it RUNNING, and only then that its process is gone."""
     with tracking.start("e", "e", "n", job=_job()) as run:
         run.log({"test/accuracy": 0.5}, 1)
-    tracking.close([run.run_id])
+    tracking.close_lost([run.run_id])
     found = MlflowClient().get_run(run.run_id)
     assert found.info.status == "FINISHED"
     assert "pepr.reason" not in found.data.tags
@@ -416,7 +416,7 @@ def test_a_run_that_ended_before_its_process_did_is_not_given_up(store: str) -> 
 def _log_until_taken(begun: list[tracking.Run]) -> None:
     with tracking.start("e", "e", "n", job=_job()) as run:
         begun.append(run)
-        tracking.close([run.run_id])
+        tracking.close_lost([run.run_id])
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             run.log({"test/accuracy": 0.5}, 1)
@@ -431,7 +431,7 @@ def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
     def taken_over(run_ids: list[str]) -> None:
         MlflowClient().set_tag(run_ids[0], "pepr.process", "another")
 
-    monkeypatch.setattr(tracking, "close", taken_over)
+    monkeypatch.setattr(tracking, "close_lost", taken_over)
     begun: list[tracking.Run] = []
     with pytest.raises(Claimed):
         _log_until_taken(begun)
@@ -450,7 +450,11 @@ def test_who_was_given_up_does_not_end_the_run_of_another(
             begun.append(run)
             MlflowClient().set_tag(run.run_id, "pepr.process", "another")
             deadline = time.monotonic() + 30
-            while run.heart is not None and not run.heart.taken and time.monotonic() < deadline:
+            while (
+                run.heartbeat is not None
+                and not run.heartbeat.taken
+                and time.monotonic() < deadline
+            ):
                 time.sleep(0.05)
             if error is not None:
                 raise error

@@ -193,7 +193,7 @@ def test_a_guarded_server_with_a_prefix_postgresql_and_s3_has_everything(
     assert not list(journal.home().iterdir())
     (row,) = read.load_runs("e", tracking_uri=full_stack).to_dict("records")
     assert (row["run_id"], row["model"], row["status"]) == (run.run_id, "resnet18d", "FINISHED")
-    assert tracking.where(run) == f"{full_stack}/#/experiments/1/runs/{run.run_id}"
+    assert tracking.address_of(run) == f"{full_stack}/#/experiments/1/runs/{run.run_id}"
     uri = f"runs:/{run.run_id}/predictions.npz"
     path = download_artifacts(uri, dst_path=str(tmp_path), tracking_uri=full_stack)
     with np.load(path) as loaded:

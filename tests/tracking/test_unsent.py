@@ -29,7 +29,7 @@ def _killed(uri: str, moment: str, pipe: Any) -> None:
         run.log({"test/accuracy": 0.5}, 1)
         pipe.send(run.run_id)
         if moment == "away":
-            run.link._client = None  # as if the server did not take what follows
+            run.outbox._client = None  # as if the server did not take what follows
             run.log({"test/accuracy": 0.75}, 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -79,7 +79,7 @@ def test_a_run_that_another_process_goes_on_with_is_left_to_it(store: str) -> No
 
 def test_a_run_of_a_machine_that_may_be_at_work_is_left_alone(store: str) -> None:
     run_id = _kill(store, "epoch")
-    (kept,) = journal.left()
+    (kept,) = journal.unsent()
     lines = (kept.folder / "entries.jsonl").read_text().replace(this_process().split()[0], "other")
     (kept.folder / "entries.jsonl").write_text(lines)
     client = MlflowClient()
@@ -169,7 +169,7 @@ def test_an_interrupted_sync_makes_no_second_run(
         with pytest.raises(KeyboardInterrupt):
             list(tracking.sync())
     # as if it had been killed before it could keep the run's name, too
-    (kept,) = journal.left()
+    (kept,) = journal.unsent()
     lines = (kept.folder / "entries.jsonl").read_text().splitlines()
     (kept.folder / "entries.jsonl").write_text(
         "\n".join(line for line in lines if '"begun"' not in line) + "\n"
@@ -270,7 +270,7 @@ def test_what_was_sent_and_is_sent_again_empties_no_file(store: str) -> None:
     """As after a power cut that took the newest write."""
     with tracking.start("e", "e", "n", offline=True) as run:
         run.spec({"model": "x"})
-    (kept,) = journal.left()
+    (kept,) = journal.unsent()
     (kept.folder / "1").unlink()
     kept.release()
     (synced,) = tracking.sync()
@@ -304,7 +304,7 @@ def test_an_address_that_is_none_keeps_only_its_own_run(store: str) -> None:
             pass
     bad, good = tracking.sync()
     assert bad.problem is not None
-    assert "is no address" in bad.problem
+    assert "is not the address" in bad.problem
     assert (good.name, good.status) == ("good", "FINISHED")
 
 

@@ -1,4 +1,7 @@
-"""The only reader of MLflow: runs and their histories as frames, from any tracking server."""
+"""The only reader of MLflow: runs and their histories as frames, from any tracking server.
+
+`tables` reads a database and `api` any server, into the frames of `frames`; `cache` saves answers.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison import runs as frame
-from pepr_mlops.comparison.runs import Evidence
+from pepr_mlops.comparison.runs import Evidence, tidy
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.text import address, matches, printable
-from pepr_mlops.tracking.read import cache
-from pepr_mlops.tracking.read import tables as sql
-from pepr_mlops.tracking.read.api import Remote
+from pepr_mlops.tracking.read import cache, tables
+from pepr_mlops.tracking.read.api import Server
 from pepr_mlops.tracking.read.frames import Page, epochs_frame, raw_frame
-from pepr_mlops.tracking.server import connect, impatient, opening, resolved, told
+from pepr_mlops.tracking.read.tables import Tables
+from pepr_mlops.tracking.server import (
+    connect,
+    experiment_names,
+    impatient,
+    opening,
+    resolved,
+    translated_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _TAG = "pepr.experiment"
 _ENERGY = "energy/train_wh"
-_SOME = 1000  # runs whose tags are looked through for the names of experiments
+_SOME = 1000  # runs whose tags are searched for the names of experiments
+Reader = Tables | Server
 
 
 def load_runs(
     experiment: str | Sequence[str] | None = None, *, tracking_uri: str | None = None
 ) -> pd.DataFrame:
-    """All runs of one or several experiments, one row each, in the columns of `frame.tidy`.
+    """All runs of one or several experiments, one row each, in the columns of `runs.tidy`.
 
     An experiment is every run with the tag `pepr.experiment` of that name, wherever it is logged,
     and every run in the MLflow experiment of that name; without one, all runs of the server.
@@ -50,10 +60,10 @@ def load_runs(
 
     def read() -> pd.DataFrame:
         reader = _open(uri)
-        with told(uri):
+        with translated_errors(uri):
             if names is None:
-                return _frame(reader, reader.runs(list(reader.experiments)))
-            parts = [_of(reader, name) for name in dict.fromkeys(names)]
+                return _tidy(reader, reader.runs(list(reader.experiments)))
+            parts = [_existing(reader, name) for name in dict.fromkeys(names)]
         return pd.concat(parts, ignore_index=True)
 
     return cache.answer(uri, ["runs", names if names is None else list(names)], read)
@@ -65,38 +75,34 @@ def store_version(tracking_uri: str | None = None) -> str:
     from mlflow.utils.rest_utils import http_request
 
     uri = resolved(tracking_uri)
-    with told(uri), impatient():
-        if uri.startswith(sql.SCHEMES):
-            return sql.version(uri)
+    with translated_errors(uri), impatient():
+        if uri.startswith(tables.SCHEMES):
+            return tables.version(uri)
         if not uri.startswith("http"):
             return "read through MLflow"
         answer = http_request(get_default_host_creds(uri), "/version", "GET")
-    return f"MLflow {answer.text.strip()}" if answer.ok else "an MLflow of unknown version"
+    return f"MLflow {answer.text.strip()}" if answer.ok else "MLflow of unknown version"
 
 
 def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """The runs of jobs, those with a fingerprint, that are compared under any of these names.
+    """The runs of jobs, which have a fingerprint, that are compared under any of these names.
 
-    As `load_runs`, but names that no run has yet are no error, nor is a SQLite store that is not
-    there: the frame is empty then.
+    As `load_runs`, but empty for names that no run has yet and for a missing SQLite store.
     """
     try:
         reader = _open(tracking_uri)
     except WrongUse as error:
-        if error.reason != sql.NO_STORE:
+        if error.reason != tables.NO_STORE:
             raise
-        return frame.tidy(raw_frame(iter(()), {}))
-    with told(reader.uri):
+        return tidy(raw_frame(iter(()), {}))
+    with translated_errors(reader.uri):
         parts = [_runs_of(reader, name) for name in dict.fromkeys(experiments)]
     runs = pd.concat(parts, ignore_index=True)
     return runs[runs["spec"].notna()].drop_duplicates("run_id").reset_index(drop=True)
 
 
 def load_epochs(
-    run_ids: Sequence[str],
-    metrics: Sequence[str] | None = None,
-    *,
-    tracking_uri: str | None = None,
+    run_ids: Sequence[str], metrics: Sequence[str] | None = None, *, tracking_uri: str | None = None
 ) -> pd.DataFrame:
     """The histories of runs: one row per run and epoch (MLflow's step).
 
@@ -108,7 +114,7 @@ def load_epochs(
 
     def read() -> pd.DataFrame:
         reader = _open(uri)
-        with told(uri):
+        with translated_errors(uri):
             return epochs_frame(reader.epochs(ids, metrics))
 
     found = cache.answer(uri, ["epochs", ids, metrics if metrics is None else list(metrics)], read)
@@ -117,7 +123,7 @@ def load_epochs(
 
 @dataclass(frozen=True)
 class Input:
-    """A data set that a run has logged as MLflow's input: its digest, and where it lay."""
+    """A data set that a run has logged as MLflow's input: its digest, and where it was."""
 
     digest: str
     place: str | None
@@ -136,13 +142,13 @@ def load_inputs(
         return found
     uri = resolved(tracking_uri)
     client = _client(uri)
-    with told(uri):
+    with translated_errors(uri):
         for run_id in run_ids:
             inputs = client.get_run(run_id).inputs
             found[run_id] = {
-                tag.value: Input(given.dataset.digest, _place(given.dataset.source))
-                for given in (inputs.dataset_inputs if inputs else ())
-                for tag in given.tags or ()
+                tag.value: Input(logged.dataset.digest, _place(logged.dataset.source))
+                for logged in (inputs.dataset_inputs if inputs else ())
+                for tag in logged.tags or ()
                 if tag.key == "mlflow.data.context"
             }
     return found
@@ -162,12 +168,12 @@ def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list
     try:
         client = _client(uri)
     except WrongUse as error:
-        if error.reason != sql.NO_STORE:
+        if error.reason != tables.NO_STORE:
             raise
         return []
-    with told(uri):
+    with translated_errors(uri):
         found = client.search_runs(
-            list(_experiments(client)),
+            list(experiment_names(client)),
             f"tags.`pepr.data_digest` {matches(data_digest)} AND attributes.status = 'FINISHED'",
             max_results=_SOME,
         )
@@ -175,10 +181,10 @@ def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
-    """What is known besides the runs at hand: energies elsewhere, and histories.
+    """Energies of other runs of the server, and the histories of `runs`.
 
-    Of the whole server the runs whose energy lies between the least and greatest of `runs`. What
-    is at hand is not read again: of an MLflow experiment `runs` has all, as `load_runs` gave them.
+    Energies between the least and greatest of `runs` are read. MLflow experiments of which `runs`
+    has all, as `load_runs` returned them, are not read again.
     """
     known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
     if known.empty:
@@ -191,7 +197,7 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
 
     def read() -> pd.DataFrame:
         reader = _open(uri)
-        with told(uri):
+        with translated_errors(uri):
             return reader.energies(_ENERGY, low, high, here)
 
     elsewhere = cache.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
@@ -201,55 +207,43 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
     twins = runs
     if len(shared):
         reader = _open(uri)
-        with told(uri):
-            twins = pd.concat([runs, _frame(reader, reader.some(list(shared)))])
+        with translated_errors(uri):
+            twins = pd.concat([runs, _tidy(reader, reader.some(list(shared)))])
     return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}), twins)
 
 
 def run_page(tracking_uri: str | None = None) -> str | None:
-    """What precedes a run's id in the address of its page, or None where a store has no pages."""
+    """The address of a run's page without the run's id, None where a store has no pages."""
     uri = address(resolved(tracking_uri))
     return f"{uri.rstrip('/')}/#/runs/" if uri.startswith(("http://", "https://")) else None
 
 
-def _open(tracking_uri: str | None) -> sql.Tables | Remote:
-    """A reader of the tables where they are in reach and known, else of the server's API."""
+def _open(tracking_uri: str | None) -> Reader:
+    """A reader of the tables where they can be read and are known, else of the server's API."""
     uri = resolved(tracking_uri)
-    sql.check_exists(uri)
+    tables.check_exists(uri)
     with impatient():
         with opening(uri):
-            tables = sql.tables(uri)
-        if tables is not None:
-            return tables
+            reader = tables.open_tables(uri)
+        if reader is not None:
+            return reader
         client = _client(uri)
-        with told(uri):
-            return Remote(client, uri, _experiments(client))
+        with translated_errors(uri):
+            return Server(client, uri, experiment_names(client))
 
 
 def _client(uri: str) -> MlflowClient:
-    """MLflow's client, which makes no SQLite file. Raises `WrongUse` where there is none."""
-    sql.check_exists(uri)
+    """MLflow's client. Raises `WrongUse` for a missing SQLite file and does not create it."""
+    tables.check_exists(uri)
     try:
         return connect(uri, create=False)
     except WorkFailed:
-        sql.check_exists(uri)
+        tables.check_exists(uri)
         raise
 
 
-def _experiments(client: MlflowClient) -> dict[str, str]:
-    """Name of every experiment by its id."""
-    found: dict[str, str] = {}
-    token = None
-    while True:
-        page = client.search_experiments(max_results=1000, page_token=token)
-        found |= {e.experiment_id: e.name for e in page}
-        token = page.token
-        if not token:
-            return found
-
-
-def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
-    """The runs of one experiment, under that name, which must be there."""
+def _existing(reader: Reader, name: str) -> pd.DataFrame:
+    """The runs of one experiment. Raises `WrongUse` where there is none of this name."""
     runs = _runs_of(reader, name)
     if runs.empty and name not in reader.experiments.values():
         known = sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
@@ -260,7 +254,7 @@ def _of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
     return runs
 
 
-def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
+def _runs_of(reader: Reader, name: str) -> pd.DataFrame:
     here = [i for i, n in reader.experiments.items() if n == name]
     elsewhere = [i for i in reader.experiments if i not in here]
 
@@ -268,28 +262,28 @@ def _runs_of(reader: sql.Tables | Remote, name: str) -> pd.DataFrame:
         yield from reader.runs(here)
         yield from reader.runs(elsewhere, tag=(_TAG, name))
 
-    runs = _frame(reader, pages())
+    runs = _tidy(reader, pages())
     runs["experiment"] = pd.Series(printable(name), runs.index, dtype="str")
     return runs
 
 
-def _frame(reader: sql.Tables | Remote, pages: Iterator[Page]) -> pd.DataFrame:
-    return frame.tidy(raw_frame(pages, reader.experiments))
+def _tidy(reader: Reader, pages: Iterator[Page]) -> pd.DataFrame:
+    return tidy(raw_frame(pages, reader.experiments))
 
 
 def names(*, tracking_uri: str | None = None) -> list[str]:
-    """Names that `load_runs` knows: of MLflow's experiments, and of the tags of the newest runs."""
+    """Names for `load_runs`: those of MLflow's experiments and of the tags of the newest runs."""
     reader = _open(tracking_uri)
-    with told(reader.uri):
+    with translated_errors(reader.uri):
         return sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
 
 
 def stamp(*, tracking_uri: str | None = None) -> str:
-    """A text that changes when a run of the server begins or ends; cheap enough to ask often.
+    """A text that changes when a run of the server begins or ends; cheap enough to poll.
 
-    Over HTTP it does not when one is deleted, of which MLflow's API says nothing. Raises `WrongUse`
-    and `WorkFailed` as `load_runs`.
+    Over HTTP it does not change when a run is deleted, which MLflow's API does not report. Raises
+    `WrongUse` and `WorkFailed` as `load_runs`.
     """
     reader = _open(tracking_uri)
-    with impatient(), told(reader.uri):
+    with impatient(), translated_errors(reader.uri):
         return f"{sorted(reader.experiments.items())} {reader.stamp()}"

@@ -1,7 +1,7 @@
-"""Reading MLflow through its API: a server over HTTP, or any store MLflow knows.
+"""Reads MLflow through its API: a server over HTTP, or any store MLflow knows.
 
-Over HTTP the answers are read as the JSON they are, and the next page is asked for while one is
-taken apart; MLflow's own client spends a third of the time on turning them into objects.
+Over HTTP the JSON of the answers is read, since MLflow's own client spends a third of the time on
+turning it into objects, and the next page is requested while one is processed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PAGE = 1000  # runs
+_BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 _BULK_RUNS = 100  # the most runs the bulk route of histories takes
 _BULK_POINTS = 25_000  # the most points it answers with
 
 
 @dataclass(frozen=True)
-class Remote:
+class Server:
     """A tracking server; `experiments` are the names by id of those that may be read."""
 
     client: MlflowClient
@@ -52,15 +53,11 @@ class Remote:
 
     def stamp(self) -> str:
         """Changes when a run begins or ends."""
-        newest = [
-            [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
-            for order in ("start_time", "end_time")
-            for found in [
-                self.client.search_runs(
-                    list(self.experiments), order_by=[f"attributes.{order} DESC"], max_results=1
-                )
-            ]
-        ]
+        newest = []
+        for order in ("start_time", "end_time"):
+            last = [f"attributes.{order} DESC"]
+            found = self.client.search_runs(list(self.experiments), order_by=last, max_results=1)
+            newest += [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
         return str(newest)
 
     def tagged(self, key: str, some: int) -> set[str]:
@@ -74,65 +71,64 @@ class Remote:
         """Histories of some runs after others: points in the order they were logged in."""
         for start in range(0, len(run_ids), _BULK_RUNS):
             ids = run_ids[start : start + _BULK_RUNS]
-            names = self._metrics_of(ids) if metrics is None else metrics
+            names = metrics
+            if names is None:
+                pages = self._some(ids)
+                names = sorted({name for page in pages for _, name, _ in page.metrics})
             yield [point for name in names for point in self._histories(ids, name)]
 
     def energies(
         self, metric: str, low: float, high: float, without: Collection[str]
     ) -> pd.DataFrame:
-        """`frame.Evidence.energies` between two values, over all active runs but those in the
+        """`Evidence.energies` between two values, over all active runs but those in the
         experiments `without`."""
         ids = [i for i, name in self.experiments.items() if name not in without]
         within = f"metrics.`{metric}` >= {float(low)!r} AND metrics.`{metric}` <= {float(high)!r}"
         found = raw_frame(self._search(ids, within), self.experiments)
-        wanted = {
+        columns = {
             "run_id": "run_id",
             "params.model": "model",
             "tags.pepr.experiment": "experiment",
             f"metrics.{metric}": "energy_wh",
         }
-        energies = found.reindex(columns=list(wanted)).rename(columns=wanted)
+        energies = found.reindex(columns=list(columns)).rename(columns=columns)
         energies["experiment"] = energies["experiment"].fillna(found["mlflow_experiment"])
         return energies
-
-    def _metrics_of(self, run_ids: Sequence[str]) -> list[str]:
-        pages = self._some(run_ids)
-        return sorted({name for page in pages for _, name, _ in page.metrics})
 
     def _some(self, run_ids: Sequence[str]) -> Iterator[Page]:
         within = f"attributes.run_id IN ({', '.join(repr(i) for i in run_ids)})"
         return self._search(list(self.experiments), within)
 
     def _search(
-        self, experiment_ids: Sequence[str], within: str, at_once: int = _PAGE
+        self, experiment_ids: Sequence[str], within: str, size: int = _PAGE
     ) -> Iterator[Page]:
         if not experiment_ids:
             return
         fetch = self._fetch_json if self._http else self._fetch_entities
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(fetch, experiment_ids, within, at_once, None)
+        with ThreadPoolExecutor(1) as prefetch:
+            coming = prefetch.submit(fetch, experiment_ids, within, size, None)
             while True:
                 answer, token, read = coming.result()
                 if token:
-                    coming = ahead.submit(fetch, experiment_ids, within, at_once, token)
+                    coming = prefetch.submit(fetch, experiment_ids, within, size, token)
                 yield read(answer)
                 if not token:
                     return
 
     def _fetch_json(
-        self, experiment_ids: Sequence[str], within: str, at_once: int, token: str | None
+        self, experiment_ids: Sequence[str], within: str, size: int, token: str | None
     ) -> tuple[Any, str | None, Callable[[Any], Page]]:
-        body = {"experiment_ids": experiment_ids, "filter": within, "max_results": at_once}
+        body = {"experiment_ids": experiment_ids, "filter": within, "max_results": size}
         if token is not None:
             body["page_token"] = token
         answer = self._request("POST", "/api/2.0/mlflow/runs/search", json=body)
         return answer.get("runs", []), answer.get("next_page_token") or None, _from_json
 
     def _fetch_entities(
-        self, experiment_ids: Sequence[str], within: str, at_once: int, token: str | None
+        self, experiment_ids: Sequence[str], within: str, size: int, token: str | None
     ) -> tuple[Any, str | None, Callable[[Any], Page]]:
         found = self.client.search_runs(
-            list(experiment_ids), within, max_results=at_once, page_token=token
+            list(experiment_ids), within, max_results=size, page_token=token
         )
         return found, found.token or None, _from_entities
 
@@ -148,34 +144,30 @@ class Remote:
         from mlflow.exceptions import MlflowException
 
         if self._http:
-            asked = [("run_id", i) for i in run_ids] + [("metric_key", metric)]
+            words = [("run_id", i) for i in run_ids] + [("metric_key", metric)]
             try:
-                answer = self._request(
-                    "GET", "/ajax-api/2.0/mlflow/metrics/get-history-bulk", params=asked
-                )["metrics"]
+                answer = self._request("GET", _BULK, params=words)["metrics"]
             except MlflowException as error:
                 if error.get_http_status_code() != 404:
                     raise
             else:
                 if len(answer) < _BULK_POINTS:
-                    answer.sort(key=lambda p: (p["timestamp"], _number(p["value"])))
-                    return [(p["run_id"], metric, _number(p["value"]), p["step"]) for p in answer]
-                if len(run_ids) > 1:  # cut off: ask for fewer at a time
+                    answer.sort(key=lambda p: (p["timestamp"], float(p["value"])))
+                    return [(p["run_id"], metric, float(p["value"]), p["step"]) for p in answer]
+                if len(run_ids) > 1:  # cut off: request fewer at a time
                     half = len(run_ids) // 2
-                    return self._histories(run_ids[:half], metric) + self._histories(
-                        run_ids[half:], metric
-                    )
-        return [
-            (i, metric, p.value, p.step)
-            for i in run_ids
-            for p in sorted(
-                self.client.get_metric_history(i, metric), key=lambda p: (p.timestamp, p.value)
-            )
-        ]
+                    parts = (run_ids[:half], run_ids[half:])
+                    return [point for part in parts for point in self._histories(part, metric)]
+        points: list[Point] = []
+        for i in run_ids:
+            history = self.client.get_metric_history(i, metric)
+            history.sort(key=lambda p: (p.timestamp, p.value))
+            points += [(i, metric, p.value, p.step) for p in history]
+        return points
 
 
 def _only(page: Page, tag: tuple[str, str]) -> Page:
-    """The runs of the page whose tag has the value to the letter."""
+    """The runs of the page whose tag has exactly the value: some databases ignore case."""
     ids = {run for run, key, value in page.tags if (key, value) == tag}
     return Page(
         [i for i in page.info if i[0] in ids],
@@ -188,16 +180,10 @@ def _from_json(runs: list[dict[str, Any]]) -> Page:
     for run in runs:
         info, data = run["info"], run.get("data", {})
         run_id = info["run_id"]
-        page.info.append(
-            (
-                run_id,
-                info["experiment_id"],
-                info["status"],
-                _whole(info.get("start_time")),
-                _whole(info.get("end_time")),
-            )
-        )
-        page.metrics += [(run_id, m["key"], _number(m["value"])) for m in data.get("metrics", ())]
+        start, end = (int(info.get(name) or 0) or None for name in ("start_time", "end_time"))
+        page.info.append((run_id, info["experiment_id"], info["status"], start, end))
+        # float() also reads "NaN" and "Infinity", which JSON has as texts
+        page.metrics += [(run_id, m["key"], float(m["value"])) for m in data.get("metrics", ())]
         page.params += [(run_id, p["key"], p["value"]) for p in data.get("params", ())]
         page.tags += [(run_id, t["key"], t["value"]) for t in data.get("tags", ())]
     return page
@@ -208,16 +194,7 @@ def _from_entities(runs: Any) -> Page:
     for run in runs:
         i, data = run.info, run.data
         page.info.append((i.run_id, i.experiment_id, i.status, i.start_time, i.end_time or None))
-        for kind, into in ((data.metrics, page.metrics), (data.params, page.params)):
-            into += [(i.run_id, key, value) for key, value in kind.items()]
+        page.metrics += [(i.run_id, key, value) for key, value in data.metrics.items()]
+        page.params += [(i.run_id, key, value) for key, value in data.params.items()]
         page.tags += [(i.run_id, key, value) for key, value in data.tags.items()]
     return page
-
-
-def _number(value: Any) -> float:
-    """JSON has no infinity and no NaN, so MLflow writes them as text."""
-    return float(value)
-
-
-def _whole(value: Any) -> int | None:
-    return int(value) if value else None

@@ -1,14 +1,13 @@
-"""Answers kept from an earlier reading, for as long as nothing was written to the database.
+"""Answers of a SQLite database, cached as long as nothing was written to it, and intervals.
 
-Over a hundred columns of ten thousand runs take seconds to read, and are asked for again and again.
-A SQLite database is a file, whose state is told by its inode, size and times: as long as they are
-the same, so is everything in it, and what was read is given again. No other store can be asked
-cheaply whether any run was changed, so of those nothing is kept.
+Over a hundred columns of ten thousand runs take seconds to read, again and again. A SQLite database
+is a file: as long as its inode, size and times are the same, so are its contents. No other store
+reports cheaply whether a run has changed, so answers of others are not cached.
 
-The intervals of so many runs take another second to draw. They are a function of a few numbers of
-each run, and kept by a digest of these, whichever store they are from.
+Intervals of so many runs take another second to draw. They are cached by a digest of the numbers
+that they are made of, whichever store these are from.
 
-Nothing here ever fails: what cannot be kept, found or trusted is made anew.
+Nothing here fails: what cannot be cached, found or trusted is computed again.
 """
 
 from __future__ import annotations
@@ -31,13 +30,14 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from pepr_mlops.comparison import intervals as stats
+from pepr_mlops.comparison import intervals as bootstrap
+from pepr_mlops.comparison.intervals import Scoring
 from pepr_mlops.files import cache_folder, write_private
 from pepr_mlops.tracking.read import tables
 from pepr_mlops.tracking.server import sqlite_path
 
-FEWEST = 1000  # rows; fewer are read, and drawn from, at once
-_MOST = 32  # answers of a kind; the newest are kept
+FEWEST = 1000  # rows; fewer are fast to read and to draw from
+_MOST = 32  # answers of a kind; the newest stay
 _SETTLED_S = 2.0  # the coarsest clock of a file system: later writes have another time
 _PATIENCE_S = 5.0
 _PACKAGE = Path(__file__).parents[2]
@@ -46,50 +46,57 @@ _MADE_BY = ("*.py", "costs/*.py", "comparison/*.py", "tracking/read/*.py")
 
 
 def answer(
-    uri: str, question: list[Any], read: Callable[[], pd.DataFrame], looked_through: int = 0
+    uri: str, question: list[Any], read: Callable[[], pd.DataFrame], rows_read: int = 0
 ) -> pd.DataFrame:
-    """What `read` gives, or gave when the database was in the state that it is in now.
+    """What `read` returns, or returned when the database was in its present state.
 
-    `question` tells which of all things that are read from `uri` it is, in what JSON can write. It
-    is worth keeping with `FEWEST` rows, or so many `looked_through` for fewer.
+    `question` names what is read from `uri`, as JSON. The answer is cached if it has `FEWEST` rows
+    or so many were read for it.
     """
     before = state(uri)
     if before is None:
         return read()
-    path = cache_folder() / f"{_name(uri, question)}.arrow"
-    found = _kept(path, before)
-    if found is not None:
-        return found
-    found = read()
-    if max(len(found), looked_through) >= FEWEST and state(uri) == before and _settled(before):
-        _keep(path, found, before)
+    # with the working folder, where a data set `.` is
+    key = json.dumps([os.path.realpath(sqlite_path(uri) or ""), question, _code(), os.getcwd()])
+    name = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
+    path = cache_folder() / f"{name.hexdigest()}.arrow"
+    found = _load(path, before)
+    if found is None:
+        found = read()
+        if max(len(found), rows_read) >= FEWEST and state(uri) == before and _settled(before):
+            _save(path, found, before)
     return found
 
 
 def intervals(
-    runs: pd.DataFrame, scoring: stats.Scoring, *, error: dict[str, float], draws: int, seed: int
+    runs: pd.DataFrame,
+    scoring: Scoring,
+    *,
+    error: dict[str, float],
+    draws: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """What `stats.intervals` gives, or gave for the very same numbers, settings and code.
+    """`comparison.intervals.intervals`, cached for the same numbers, settings and code.
 
-    It is worth keeping with `FEWEST` rows.
+    They are cached from `FEWEST` rows.
     """
-    asked = _asked(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
-    if asked is None:
-        return stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
-    path = cache_folder() / f"{asked}.intervals"
-    found = _kept(path, asked)
+    key = _digest_of(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
+    if key is None:
+        return bootstrap.intervals(runs, scoring, error=error, draws=draws, seed=seed)
+    path = cache_folder() / f"{key}.intervals"
+    found = _load(path, key)
     if found is None:
-        found = stats.intervals(runs, scoring, error=error, draws=draws, seed=seed)
-        _keep(path, found, asked)
+        found = bootstrap.intervals(runs, scoring, error=error, draws=draws, seed=seed)
+        _save(path, found, key)
     return found
 
 
 def state(uri: str) -> str | None:
-    """A text that is another one after anything was written to the database, None if none is.
+    """A text that changes when anything is written to the database, None where none does.
 
-    Times and size are looked at while a read lock keeps writers away, by SQLite itself: a file of
-    a database that is opened and closed by other means loses the locks this process has on it. In
-    WAL mode writers do not touch the file, so that it tells nothing.
+    Times and size are read while SQLite's own read lock keeps writers away: opening and closing the
+    file by other means would release the locks that this process has on it. In WAL mode writers do
+    not touch the file, so that its state means nothing.
     """
     path = sqlite_path(uri)
     if path is None or not tables.readable(uri):
@@ -110,23 +117,13 @@ def state(uri: str) -> str | None:
 
 
 def _settled(text: str) -> bool:
-    """Whether the state is so old that a later one cannot have its times."""
+    """Whether the state is so old that no later one can have the same times."""
     *_, mtime_ns, ctime_ns = json.loads(text)
     return time.time() - float(max(mtime_ns, ctime_ns)) / 1e9 > _SETTLED_S
 
 
-def _name(uri: str, question: list[Any]) -> str:
-    """Another one for another store, question or code that makes the answer.
-
-    And for another working folder: a data set `.` is called by that.
-    """
-    path = os.path.realpath(sqlite_path(uri) or "")
-    text = json.dumps([path, question, _code(), os.getcwd()])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _asked(runs: pd.DataFrame, scoring: stats.Scoring, *settings: Any) -> str | None:
-    """A digest of all that intervals are made of and by, None of what cannot be written."""
+def _digest_of(runs: pd.DataFrame, scoring: Scoring, *settings: Any) -> str | None:
+    """A digest of everything that intervals depend on, None where it cannot be written."""
     try:
         text = json.dumps([asdict(scoring), settings, _code()])
         content = text.encode() + _written(runs, "uncompressed")
@@ -137,37 +134,39 @@ def _asked(runs: pd.DataFrame, scoring: stats.Scoring, *settings: Any) -> str | 
 
 @cache
 def _code() -> str:
-    """A digest of the modules an answer may be made by, and the libraries that write it."""
+    """A digest of the modules and libraries that answers depend on."""
     digest = hashlib.blake2b(f"{pd.__version__} {np.__version__} {pa.__version__}".encode())
     for path in sorted(path for part in _MADE_BY for path in _PACKAGE.glob(part)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-_code()  # of the files as they are loaded, not as an update may leave them while a live page runs
+_code()  # of the files as loaded, before an update changes them while a live page runs
 
 
-def _kept(path: Path, now: str) -> pd.DataFrame | None:
+def _load(path: Path, state: str) -> pd.DataFrame | None:
     try:
         content = path.read_bytes()
-        if content[:_DIGEST] != _digest(content[_DIGEST:], now):
+        if content[:_DIGEST] != _digest(content[_DIGEST:], state):
             return None
-        os.utime(path)  # the newest are kept
+        os.utime(path)  # the newest stay
         return _frame(content[_DIGEST:])
     except (OSError, pa.ArrowException):
         return None
 
 
-def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
-    """Write the answer for its user alone, whole or not at all, and forget the oldest others.
+def _save(path: Path, found: pd.DataFrame, state: str) -> None:
+    """Write the answer for its user alone, completely or not at all, and delete the oldest others.
 
-    Only if it comes back as it is, to the type of every column and of the index.
+    Only if it can be read back as it is, to the type of every column and of the index.
     """
     try:
         content = _written(found, "zstd")
-        if not _same(_frame(content), found):
+        back = _frame(content)
+        same = back.index.identical(found.index) and back.columns.identical(found.columns)
+        if not (same and back.equals(found)):
             return
-        write_private(path, _digest(content, then) + content)
+        write_private(path, _digest(content, state) + content)
         of_kind = path.parent.glob(f"*{path.suffix}")
         by_age = sorted(of_kind, key=lambda p: p.stat().st_mtime, reverse=True)
         for old in by_age[_MOST:]:
@@ -177,7 +176,7 @@ def _keep(path: Path, found: pd.DataFrame, then: str) -> None:
 
 
 def _digest(content: bytes, state: str) -> bytes:
-    """Fits one content in one state: a file that was damaged or is of another state has none."""
+    """Fits one content in one state: a damaged file and one of another state do not match."""
     return hashlib.blake2b(state.encode() + content, digest_size=_DIGEST).digest()
 
 
@@ -186,10 +185,6 @@ def _written(table: pd.DataFrame, compression: str) -> bytes:
     feather.write_feather(table, stream, compression=compression)
     written: bytes = stream.getvalue().to_pybytes()
     return written
-
-
-def _same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    return bool(a.equals(b) and a.index.identical(b.index) and a.columns.identical(b.columns))
 
 
 def _frame(content: bytes) -> pd.DataFrame:

@@ -31,7 +31,7 @@ class Page:
 
 
 def raw_frame(pages: Iterable[Page], experiments: Mapping[str, str]) -> pd.DataFrame:
-    """What `frame.tidy` takes. Each page is turned into columns before the next is fetched.
+    """The input of `comparison.runs.tidy`. Each page becomes columns before the next is fetched.
 
     A run that began meanwhile moves the others on, so that one is on two pages: the later counts.
     """

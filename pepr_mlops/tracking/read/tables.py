@@ -1,8 +1,7 @@
-"""Reading MLflow's own tables, where the tracking URI is a database.
+"""Reads MLflow's own tables, where the tracking URI is a database.
 
-It is ten times as fast as MLflow's API. The tables are no public interface, so they are read only
-where the database says it has a schema this module was tested with; a test checks that both ways
-give the same frames.
+This is ten times as fast as MLflow's API. The tables are no public interface, so only schemas that
+this module was tested with are read; a test checks that both ways give the same frames.
 """
 
 from __future__ import annotations
@@ -27,29 +26,25 @@ KNOWN_SCHEMAS = {"dc11669786a5", "f4a9b2c7d1e6"}
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 _PAGE = 2000  # runs; each page is a query per table
 
-# Left to choose, SQLite goes through all runs' points of a metric for each page of runs.
+# Without the hint SQLite reads all runs' points of a metric for each page of runs.
 _BY_RUN = sa.text("metrics INDEXED BY index_metrics_run_uuid_key_step")
 
 NO_STORE = "no_store"  # the reason of `check_exists`
 _ACTIVE = "active"
 
-_runs = sa.table(
-    "runs",
-    *map(sa.column, ("run_uuid", "experiment_id", "status", "start_time", "end_time", "name")),
-    sa.column("lifecycle_stage"),
-)
-_experiments = sa.table(
-    "experiments",
-    *map(sa.column, ("experiment_id", "name", "lifecycle_stage", "workspace", "creation_time")),
-)
-_values = {
-    name: sa.table(name, *map(sa.column, ("run_uuid", "key", "value", "is_nan")))
-    for name in ("latest_metrics", "params", "tags")
-}
+
+def _table(name: str, columns: str) -> sa.TableClause:
+    return sa.table(name, *map(sa.column, columns.split()))
+
+
+_runs = _table("runs", "run_uuid experiment_id status start_time end_time lifecycle_stage")
+_experiments = _table("experiments", "experiment_id name lifecycle_stage workspace creation_time")
+_metrics = _table("latest_metrics", "run_uuid key value is_nan")
+_params, _tags = (_table(name, "run_uuid key value") for name in ("params", "tags"))
 
 
 def check_exists(uri: str) -> None:
-    """Raise `WrongUse` for a SQLite file that is not there."""
+    """Raise `WrongUse` for a missing SQLite file."""
     path = sqlite_path(uri)
     if path is not None and not Path(path).exists():
         raise WrongUse(
@@ -60,12 +55,12 @@ def check_exists(uri: str) -> None:
 
 
 def readable(uri: str) -> bool:
-    """Whether tables of this store may be read: with workspaces each has its own runs."""
+    """Whether the store has tables that may be read: with workspaces each has its own runs."""
     return uri.startswith(SCHEMES) and not os.environ.get("MLFLOW_ENABLE_WORKSPACES")
 
 
-def tables(uri: str) -> Tables | None:
-    """A reader of the tables at `uri`, or None where they are out of reach or of another schema.
+def open_tables(uri: str) -> Tables | None:
+    """A reader of the tables at `uri`, or None where they cannot be read or have another schema.
 
     None as well where an experiment is in a workspace: MLflow refuses to read these without.
     """
@@ -88,7 +83,7 @@ def tables(uri: str) -> Tables | None:
 
 
 def _engine(uri: str) -> sa.Engine:
-    """An engine that makes no SQLite file; what fails for want of one fails as `check_exists`."""
+    """An engine that makes no SQLite file; where it is missing it fails as `check_exists`."""
     engine = sa.create_engine(existing(uri), poolclass=NullPool)
     sa.event.listen(engine, "handle_error", lambda _: check_exists(uri))
     return engine
@@ -104,7 +99,7 @@ def _schemas(engine: sa.Engine) -> set[str] | None:
 
 
 def version(uri: str) -> str:
-    """What `pepr doctor` says of the schema of a database."""
+    """The schema of a database and how it is read, for `pepr doctor`."""
     known = _schemas(_engine(uri))
     if known is None:
         return "no MLflow database"
@@ -129,21 +124,16 @@ class Tables:
         self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
     ) -> Iterator[Page]:
         """The active runs of the experiments, of those with the tag only, newest first."""
-        wanted = self._active(experiment_ids)
+        query = self._active(experiment_ids)
         if tag is not None:
-            tags = _values["tags"]
-            wanted = wanted.where(
-                _runs.c.run_uuid.in_(
-                    sa.select(tags.c.run_uuid).where(tags.c.key == tag[0], tags.c.value == tag[1])
-                )
-            )
+            t = _tags.c
+            tagged = sa.select(t.run_uuid).where(t.key == tag[0], t.value == tag[1])
+            query = query.where(_runs.c.run_uuid.in_(tagged))
+        query = query.order_by(_runs.c.start_time.desc(), _runs.c.run_uuid)
         with self.engine.connect() as connection:
-            found = connection.execute(
-                wanted.order_by(_runs.c.start_time.desc(), _runs.c.run_uuid)
-            ).all()
+            found = connection.execute(query).all()
             for start in range(0, len(found), _PAGE):
-                rows = found[start : start + _PAGE]
-                yield self._page(connection, [tuple(r) for r in rows])
+                yield self._page(connection, found[start : start + _PAGE])
 
     def some(self, run_ids: Sequence[str]) -> Iterator[Page]:
         """These runs, where they are active."""
@@ -151,8 +141,7 @@ class Tables:
             for start in range(0, len(run_ids), _PAGE):
                 ids = run_ids[start : start + _PAGE]
                 query = self._active(list(self.experiments)).where(_runs.c.run_uuid.in_(ids))
-                found = connection.execute(query).all()
-                yield self._page(connection, [tuple(row) for row in found])
+                yield self._page(connection, connection.execute(query).all())
 
     def _active(self, experiment_ids: Sequence[str]) -> sa.Select[tuple[object, ...]]:
         c = _runs.c
@@ -160,18 +149,20 @@ class Tables:
             c.experiment_id.in_([int(i) for i in experiment_ids]), c.lifecycle_stage == _ACTIVE
         )
 
-    def _page(self, connection: sa.Connection, found: list[tuple[object, ...]]) -> Page:
-        info = [(r[0], str(r[1]), r[2], r[3], r[4] or None) for r in found]
-        ids = [r[0] for r in info]
-        page = Page(info)  # type: ignore[arg-type]
-        for name, into in (("params", page.params), ("tags", page.tags)):
-            t = _values[name]
-            query = sa.select(t.c.run_uuid, t.c.key, t.c.value).where(t.c.run_uuid.in_(ids))
-            into += _fetched(connection, query)
-        t = _values["latest_metrics"]
-        value = sa.case((t.c.is_nan, sa.null()), else_=t.c.value)
-        query = sa.select(t.c.run_uuid, t.c.key, value).where(t.c.run_uuid.in_(ids))
-        page.metrics += _fetched(connection, query)
+    def _page(self, connection: sa.Connection, found: Sequence[Any]) -> Page:
+        page = Page([(r[0], str(r[1]), r[2], r[3], r[4] or None) for r in found])
+        ids = [row[0] for row in found]
+
+        def values(table: sa.TableClause, value: Any) -> Sequence[Any]:
+            c = table.c
+            query = sa.select(c.run_uuid, c.key, value).where(c.run_uuid.in_(ids))
+            return _fetched(connection, query)
+
+        page.params += values(_params, _params.c.value)
+        page.tags += values(_tags, _tags.c.value)
+        page.metrics += values(
+            _metrics, sa.case((_metrics.c.is_nan, sa.null()), else_=_metrics.c.value)
+        )
         return page
 
     def stamp(self) -> str:
@@ -188,14 +179,13 @@ class Tables:
 
     def tagged(self, key: str, some: int) -> set[str]:
         """The values of a tag over all runs; `some` bounds slower readers only."""
-        t = _values["tags"]
+        query = (
+            sa.select(_tags.c.value)
+            .join(_runs, _runs.c.run_uuid == _tags.c.run_uuid)
+            .where(_tags.c.key == key, _runs.c.lifecycle_stage == _ACTIVE)
+            .distinct()
+        )
         with self.engine.connect() as connection:
-            query = (
-                sa.select(t.c.value)
-                .join(_runs, _runs.c.run_uuid == t.c.run_uuid)
-                .where(t.c.key == key, _runs.c.lifecycle_stage == _ACTIVE)
-                .distinct()
-            )
             return set(connection.execute(query).scalars())
 
     def epochs(
@@ -205,47 +195,46 @@ class Tables:
         names = ("run_uuid", "key", "value", "step", "timestamp", "is_nan")
         columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in names]
         run, key, value, step, timestamp, is_nan = columns
-        number = sa.case((is_nan, sa.null()), else_=value)
         by_run = self.engine.dialect.name == "sqlite" and metrics is not None
-        wanted = sa.select(run, key, number, step).select_from(
-            _BY_RUN if by_run else sa.table("metrics")
+        query = (
+            sa.select(run, key, sa.case((is_nan, sa.null()), else_=value), step)
+            .select_from(_BY_RUN if by_run else sa.table("metrics"))
+            .order_by(timestamp, value)
         )
         if metrics is not None:
-            wanted = wanted.where(key.in_(metrics))
+            query = query.where(key.in_(metrics))
         with self.engine.connect() as connection:
             for start in range(0, len(run_ids), _PAGE):
-                query = wanted.where(run.in_(run_ids[start : start + _PAGE]))
-                yield list(_fetched(connection, query.order_by(timestamp, value)))
+                of_runs = query.where(run.in_(run_ids[start : start + _PAGE]))
+                yield list(_fetched(connection, of_runs))
 
     def energies(
         self, metric: str, low: float, high: float, without: Collection[str]
     ) -> pd.DataFrame:
-        """`frame.Evidence.energies` between two values, over all active runs but those in the
+        """`Evidence.energies` between two values, over all active runs but those in the
         experiments `without`."""
         left_out = [int(i) for i, name in self.experiments.items() if name in without]
-        t, params, tags = _values["latest_metrics"], _values["params"], _values["tags"]
+        run, m, p, t = _runs.c, _metrics.c, _params.c, _tags.c
+        of_run = (p.run_uuid == run.run_uuid) & (p.key == "model")
+        named = (t.run_uuid == run.run_uuid) & (t.key == "pepr.experiment")
         query = (
-            sa.select(
-                _runs.c.run_uuid, params.c.value, tags.c.value, _runs.c.experiment_id, t.c.value
-            )
-            .join(t, t.c.run_uuid == _runs.c.run_uuid)
-            .outerjoin(params, (params.c.run_uuid == _runs.c.run_uuid) & (params.c.key == "model"))
-            .outerjoin(
-                tags, (tags.c.run_uuid == _runs.c.run_uuid) & (tags.c.key == "pepr.experiment")
-            )
+            sa.select(run.run_uuid, p.value, t.value, run.experiment_id, m.value)
+            .join(_metrics, m.run_uuid == run.run_uuid)
+            .outerjoin(_params, of_run)
+            .outerjoin(_tags, named)
             .where(
-                t.c.key == metric,
-                t.c.value.between(low, high),
-                _runs.c.lifecycle_stage == _ACTIVE,
-                _runs.c.experiment_id.not_in(left_out),
+                m.key == metric,
+                m.value.between(low, high),
+                run.lifecycle_stage == _ACTIVE,
+                run.experiment_id.not_in(left_out),
             )
         )
         with self.engine.connect() as connection:
             rows = _fetched(connection, query)
         return pd.DataFrame(
             [
-                (run, model, tag or self.experiments.get(str(where), ""), value)
-                for run, model, tag, where, value in rows
+                (run_id, model, tag or self.experiments.get(str(experiment), ""), value)
+                for run_id, model, tag, experiment, value in rows
             ],
             columns=["run_id", "model", "experiment", "energy_wh"],
         )

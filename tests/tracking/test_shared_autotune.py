@@ -41,7 +41,7 @@ def test_one_of_many_chooses_and_the_others_wait_for_it(
 
         def work(run: tracking.Run) -> None:
             begin.wait()
-            choice = tracking.choice_of_others(run, "key", NAMES, notes.append)
+            choice = tracking.shared_settings(run, "key", NAMES, notes.append)
             if choice is None:
                 chose.append(run.run_id)
                 time.sleep(1.0)  # the trial
@@ -70,15 +70,15 @@ def test_the_earliest_of_several_choices_counts(store: str) -> None:
         runs = [_start(stack) for _ in range(3)]
         for run, precision in zip(runs[:2], ("fp32", "bf16"), strict=True):
             run.tag({"pepr.trial": "key", "pepr.precision": precision, "pepr.layout": "x"})
-        found = tracking.choice_of_others(runs[2], "key", NAMES, print)
+        found = tracking.shared_settings(runs[2], "key", NAMES, print)
         assert found == {"precision": "fp32", "layout": "x"}
 
 
 def test_another_key_is_another_choice(store: str) -> None:
     with ExitStack() as stack:
         first, other = _start(stack), _start(stack)
-        assert tracking.choice_of_others(first, "key", NAMES, print) is None
-        assert tracking.choice_of_others(other, "another", NAMES, print) is None
+        assert tracking.shared_settings(first, "key", NAMES, print) is None
+        assert tracking.shared_settings(other, "another", NAMES, print) is None
 
 
 def test_a_process_that_vanished_in_its_trial_is_not_waited_for(store: str) -> None:
@@ -95,4 +95,4 @@ def test_a_process_that_vanished_in_its_trial_is_not_waited_for(store: str) -> N
         }
         for name, value in tags.items():
             client.set_tag(gone, name, value)
-        assert tracking.choice_of_others(run, "key", NAMES, print) is None
+        assert tracking.shared_settings(run, "key", NAMES, print) is None
