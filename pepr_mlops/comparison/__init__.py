@@ -1,4 +1,8 @@
-"""From runs to PePR scores one can defend: what may be compared, scored with intervals. Pure."""
+"""From runs to PePR scores: what may be compared, scored with intervals. Pure.
+
+A run is *left out* for a *reason*, or compared and *flagged* for a doubt about its numbers
+(`checks`). A *note* is about all runs of a comparison (`notes`).
+"""
 
 from pepr_mlops.comparison.question import ENERGY_ERROR, Mixed, Question, choose
 from pepr_mlops.comparison.scores import Comparison, compare, means, score_sets

@@ -27,14 +27,7 @@ from pepr_mlops.comparison.conditions import (
 )
 from pepr_mlops.comparison.image_counts import image_count, is_count_of
 from pepr_mlops.comparison.runs import Evidence, label
-from pepr_mlops.costs.totals import (
-    BUSY,
-    J_PER_WH,
-    LOST,
-    machine_text,
-    others_text,
-    paused_text,
-)
+from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
 from pepr_mlops.names import DOUBTS, ENERGY, Doubt, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.

@@ -19,13 +19,10 @@ NOT_KNOWN = "not known"
 
 
 def own_params(runs: pd.DataFrame) -> list[str]:
-    """The columns of parameters that are no fields of RunSpec: what one's own code was set to."""
+    """The columns of parameters that are no fields of RunSpec: the settings of one's own code."""
     known = {f"params.{f.name}" for f in fields(RunSpec)}
-    return [
-        c
-        for c in runs
-        if c.startswith("params.") and not c.startswith("params.pepr.") and c not in known
-    ]
+    params = [c for c in runs if c.startswith("params.") and c not in known]
+    return [c for c in params if not c.startswith("params.pepr.")]
 
 
 def about_energy(costs: Sequence[str]) -> bool:
@@ -39,17 +36,17 @@ def energy_is(runs: pd.DataFrame, source: str) -> pd.Series[bool]:
 
 
 def places(runs: pd.DataFrame) -> list[str]:
-    """Where their data sets lay, as far as runs say: DATA_ROOT/NAME or the folder."""
+    """Where the data sets of runs were, if logged: DATA_ROOT/NAME or the folder."""
     names = [c for c in ("params.data_root", "params.dataset") if c in runs]
-    said = runs[names].drop_duplicates().to_numpy().tolist()
-    return sorted({"/".join(t for t in row if isinstance(t, str) and t != NONE) for row in said})
+    rows = runs[names].drop_duplicates().to_numpy().tolist()
+    return sorted({"/".join(t for t in row if isinstance(t, str) and t != NONE) for row in rows})
 
 
 def comparable(costs: Sequence[str] = ()) -> list[str]:
-    """The columns that runs of one comparison set share where these are the costs.
+    """The columns that runs of one comparison set share, which depend on the costs.
 
-    What energy is made of where it counts, and of what kind memory is where that counts. Settings
-    that are themselves all the cost, as the training fraction, may differ.
+    With an energy they contain what it is made of, and with memory its kind. Settings that are
+    themselves all the cost, as the training fraction, may differ.
     """
     exempt = set(costs) if set(costs) <= set(COMPARED) else set()
     shared = [c for c in COMPARED if c not in exempt]
@@ -61,15 +58,15 @@ def comparable(costs: Sequence[str] = ()) -> list[str]:
 
 
 def mixed(runs: pd.DataFrame, shared: Sequence[str]) -> list[str]:
-    """Those of the columns `shared` in which the runs differ; not known is a value of its own."""
+    """The columns of `shared` in which the runs differ; not known is a value of its own."""
     return [c for c in shared if len(_texts(runs, c)[1]) > 1]
 
 
 def by_content(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with one name and size for each data set: of jobs that used the same files those of
-    the first, whatever the files were called.
+    """The runs with one name and size for each data set: jobs that used the same files get those of
+    the first job, whatever the files were called.
 
-    Own code may name a part of a data set, or what it does with it.
+    Runs of one's own code keep theirs, which may name a part of a data set.
     """
     of_jobs = runs["data_digest"].where(runs["compile"].notna())  # a job logs all options there are
     named = {c: runs.groupby(of_jobs)[c].transform("first") for c in ("dataset", "size")}
@@ -101,13 +98,13 @@ def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame
 def in_common(runs: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
     """The text of each of the columns, `several` where the runs differ in it."""
     texts = {name: _texts(runs, name)[1] for name in columns}
-    return {name: str(of[0]) if len(of) == 1 else "several" for name, of in texts.items()}
+    return {name: str(t[0]) if len(t) == 1 else "several" for name, t in texts.items()}
 
 
 def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Values as text, to tell runs apart and to name groups by; each column is a categorical.
+    """Values as text, which distinguish runs and name groups; each column is a categorical.
 
-    A parameter that has no value of its type, as `epochs` of `all`, is what it says.
+    A parameter that has no value of its type, as `epochs` of `all`, is its own text.
     """
     texts = {name: pd.Categorical.from_codes(*_texts(runs, name)) for name in columns}
     return pd.DataFrame(texts, index=runs.index)
@@ -116,13 +113,10 @@ def conditions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
     """For each run the name of its group, such as `hardware=A100, epochs=10`."""
     values = conditions(runs, by)
-    words = [c.removeprefix("params.") + "=" + values[c].map(_quoted).astype("str") for c in values]
+    # quoted where one value could be read as two
+    texts = {c: values[c].map(lambda v: repr(v) if ", " in v else v).astype("str") for c in values}
+    words = [c.removeprefix("params.") + "=" + text for c, text in texts.items()]
     return pd.concat(words, axis=1).agg(", ".join, axis=1)
-
-
-def _quoted(text: str) -> str:
-    """So that no value can be taken for two."""
-    return repr(text) if ", " in text else text
 
 
 def listed(names: pd.Series[str]) -> str:
@@ -134,9 +128,9 @@ def listed(names: pd.Series[str]) -> str:
 def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
     """A column of `conditions`: for each run the place of its text among the different ones."""
     values = runs[name]
-    said = None if name == "threads" else runs.get(f"params.{name}")  # of threads the wanted number
-    if said is not None and values.isna().any():
-        values = values.astype(object).where(values.notna(), said)
+    logged = runs.get(f"params.{name}") if name != "threads" else None  # there the requested number
+    if logged is not None and values.isna().any():
+        values = values.astype(object).where(values.notna(), logged)
     of_run, different = pd.factorize(values, use_na_sentinel=False)
     of_value, texts = pd.factorize(np.array([_text(v) for v in different], dtype=object))
     return of_value[of_run], texts

@@ -39,8 +39,8 @@ class Scoring:
                 low, high = limits(values, self.method, self.quantiles)
                 low, high = low[..., None], high[..., None]
             else:
-                by = self.reference[column]
-                low, high = np.array(by.low), np.array(by.high)
+                bounds = self.reference[column]
+                low, high = np.array(bounds.low), np.array(bounds.high)
             total += weight * scale(values, low, high)
         return self.alpha * performance / (self.alpha + total)
 
@@ -115,7 +115,7 @@ def _drawn_means(
     means = {c: np.empty((draws, len(counts))) for c in columns}
     order = np.argsort(model, kind="stable")  # groupby would copy every frame
     ends = np.cumsum(counts)
-    of = {c: np.split(runs[c].to_numpy(float)[order], ends[:-1]) for c in columns}
+    values = {c: np.split(runs[c].to_numpy(float)[order], ends[:-1]) for c in columns}
     for j, n in enumerate(counts):
         at_once = max(1, _DRAWN // n)
         for start in range(0, draws, at_once):
@@ -124,14 +124,14 @@ def _drawn_means(
             taken = rng.integers(0, n, shape)
             misread = rng.standard_normal(shape)  # all of a run's costs by one sensor
             for c in columns:
-                drawn = of[c][j].take(taken)
+                drawn = values[c][j].take(taken)
                 if error.get(c):
                     drawn *= 1 + error[c] * misread
                     np.maximum(drawn, 0, out=drawn)
                 means[c][some, j] = drawn.mean(axis=1)
     alone = counts == 1
     if alone.any() and not alone.all():
-        spread, freedom = pooled_spread(of, costs)
+        spread, freedom = pooled_spread(values, costs)
         moved = _as_others(spread, freedom, (draws, int(alone.sum())), rng)
         p = means["performance"]
         p[:, alone] = np.clip(p[:, alone] + moved[..., 0], 0, 1)
@@ -140,25 +140,25 @@ def _drawn_means(
     return means
 
 
-def pooled_spread(of: Mapping[str, Sequence[Floats]], costs: Sequence[str]) -> tuple[Floats, int]:
+def pooled_spread(
+    values: Mapping[str, Sequence[Floats]], costs: Sequence[str]
+) -> tuple[Floats, int]:
     """How runs of one model differ: their covariance, pooled over the models with several runs.
 
-    `of` has the values of each model's runs by column. Rows and columns are `performance`, in its
+    `values` are those of each model's runs by column. Rows and columns are `performance`, in its
     unit, and each cost relative to its mean over the model's runs: sum((n - 1) S) / sum(n - 1)
-    of the n runs and the covariance S of each model.
-    The second number is sum(n - 1), its degrees of freedom.
+    of the n runs and the covariance S of each model. The second number is sum(n - 1), its degrees
+    of freedom.
     """
-    several = [j for j, values in enumerate(of["performance"]) if len(values) > 1]
-    apart = [np.concatenate([of["performance"][j] - of["performance"][j].mean() for j in several])]
+    p = values["performance"]
+    several = [j for j, runs in enumerate(p) if len(runs) > 1]
+    apart = [[p[j] - p[j].mean() for j in several]]
     for c in costs:
-        means = [of[c][j].mean() for j in several]
-        apart.append(
-            np.concatenate(
-                [of[c][j] / (m or 1) - (m > 0) for j, m in zip(several, means, strict=True)]
-            )
-        )
-    freedom = len(apart[0]) - len(several)
-    return np.array(apart) @ np.array(apart).T / freedom, freedom
+        runs_and_mean = [(values[c][j], values[c][j].mean()) for j in several]
+        apart.append([runs / (mean or 1) - (mean > 0) for runs, mean in runs_and_mean])
+    table = np.array([np.concatenate(parts) for parts in apart])
+    freedom = table.shape[1] - len(several)
+    return table @ table.T / freedom, freedom
 
 
 def _as_others(
@@ -171,11 +171,11 @@ def _as_others(
     J. Hunter, W. Hunter 2005, Statistics for Experimenters, chapter 4). The uncertainty of the
     pooled spread is common to all models of one draw.
     """
-    values, directions = np.linalg.eigh(spread)
-    root = directions * np.sqrt(np.maximum(values, 0))
-    scale_ = np.sqrt(freedom / rng.chisquare(freedom, shape[0]))
+    variances, directions = np.linalg.eigh(spread)
+    root = directions * np.sqrt(np.maximum(variances, 0))
+    wider = np.sqrt(freedom / rng.chisquare(freedom, shape[0]))
     drawn = rng.standard_normal((*shape, len(spread))) @ root.T
-    return np.asarray(drawn * scale_[:, None, None])
+    return np.asarray(drawn * wider[:, None, None])
 
 
 def _why_none(counts: NDArray[np.intp], erring: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a reader of any output must know about all of it. Pure."""
+"""Notes: what a reader of any output must know about all its runs. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ALIKE = 0.05  # of the power of models, a difference less than which is none
 def notes_on(
     found: pd.DataFrame, used: pd.DataFrame, costs: Sequence[str], question: Question
 ) -> list[str]:
-    """What a reader of any output must know about all of it."""
+    """The notes on a comparison of the runs `used`, of all that were `found`."""
     notes = []
     estimated = energy_is(used, "estimated")
     if about_energy(costs) and estimated.any():
@@ -44,10 +44,11 @@ def notes_on(
         notes.append(f"IMPORTED, not measured by pepr: {', '.join(imported)}")
     unidentified = used[used["data_digest"].isna() & used["logged_by_pepr"]]
     if len(unidentified):
-        lay = places(unidentified)
+        folders = places(unidentified)
+        several = f", though it was at {', '.join(folders)}" if len(folders) > 1 else ""
         notes.append(
-            f"{len(unidentified)} of {len(used)} runs do not say what their data set held: they "
-            "are compared by its name" + (f", though it lay at {', '.join(lay)}" if lay[1:] else "")
+            f"{len(unidentified)} of {len(used)} runs do not say what their data set contained: "
+            f"they are compared by its name{several}"
         )
     notes += [*_image_notes(used), *_version_notes(used)]
     if "carbon_gco2e" in costs:
@@ -60,13 +61,13 @@ def notes_on(
             f"{foreign.sum()} of {len(found)} runs were not logged by pepr: their "
             f"{', '.join(unknown)} are not known, so that differences there go unnoticed, their "
             "power, counters and repetitions cannot be checked, and runs of one model are averaged "
-            "whatever they differ in besides"
+            "whatever else they differ in"
         )
     return notes
 
 
 def _image_notes(used: pd.DataFrame) -> list[str]:
-    """Doubts about images that P does not depend on; the others are flags of their runs."""
+    """Doubts about images that P does not depend on; the others flag their runs."""
     found = []
     for doubt in DOUBTS:
         counts = used[doubt.code].dropna()
@@ -87,28 +88,22 @@ def _version_notes(used: pd.DataFrame) -> list[str]:
     return [f"runs used several versions: {'; '.join(found)}"] if found else []
 
 
-def constant_share(runs: pd.DataFrame) -> float | None:
-    """The share of the estimated training energy of runs that is the same whatever they compute:
-    that of the power which the estimate counts at any load. None where it is not known."""
+def constant_text(runs: pd.DataFrame) -> str:
+    """Which share of the estimated training energy is the same whatever the runs compute, as the
+    end of a sentence; empty where it is not known."""
     known = runs["energy_constant_w"].notna() & (runs["energy_wh"] > 0)
     energy_j = float((runs.loc[known, "energy_wh"] * J_PER_WH).sum())
     constant_j = float((runs["energy_constant_w"] * runs["train_time_s"])[known].sum())
-    return constant_j / energy_j if energy_j else None
-
-
-def constant_text(runs: pd.DataFrame) -> str:
-    """The same as the end of a sentence, or nothing."""
-    share = constant_share(runs)
-    if share is None:
+    if not energy_j:
         return ""
     estimated = energy_is(runs, "estimated")
-    known = (runs["energy_constant_w"].notna() & estimated).sum()
-    of = "" if known == estimated.sum() else f" (known of {known} of {estimated.sum()} runs)"
-    return f", and {share:.0%} of it is counted whatever the load{of}"
+    n = int((runs["energy_constant_w"].notna() & estimated).sum())
+    limit = "" if n == estimated.sum() else f" (known of {n} of {estimated.sum()} runs)"
+    return f", and {constant_j / energy_j:.0%} of it is counted whatever the load{limit}"
 
 
 def same_ranking(name: str, members: pd.DataFrame) -> list[str]:
-    """A note where estimated energy cannot rank the models of a set in another way than time."""
+    """A note where estimated energy must rank the models of a set as time does."""
     if not energy_is(members, "estimated").all():
         return []
     by_row = members.groupby(["model", "variant"])[["energy_wh", "train_time_s"]].mean()

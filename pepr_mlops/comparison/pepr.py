@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 Method = Literal["minmax", "zero", "robust", "reference"]
 METHODS: tuple[Method, ...] = get_args(Method)
 QUANTILES = (0.05, 0.95)  # what `robust` takes for the least and the greatest cost
-# Relative. Means of equal costs over different numbers of seeds differ by rounding, which no
-# normalisation may make the whole range of.
+# Relative. Means of equal costs over different numbers of seeds differ by rounding, which must not
+# become the range of a normalisation.
 _EQUAL = 1e-12
 
 
@@ -37,7 +37,7 @@ class Bounds:
     def __post_init__(self) -> None:
         if not (0 <= self.low <= self.high < math.inf):
             raise WrongUse(
-                f"bounds: {self.low:g} to {self.high:g} is no range of costs; give two finite "
+                f"bounds: {self.low:g} to {self.high:g} is not a range of costs; give two finite "
                 "numbers from 0, the lower first"
             )
 
@@ -59,16 +59,15 @@ def bounds(
     return Bounds(float(low), float(high))
 
 
-def normalise(cost: ArrayLike, by: Bounds) -> pd.Series[float]:
+def normalise(cost: ArrayLike, bounds: Bounds) -> pd.Series[float]:
     """R in [0, 1] for each cost (Eq. 1 of the paper), costs outside the bounds clipped to them.
 
     Keeps the index of a Series. Raises `WrongUse` for an empty set and for a negative or
     non-finite cost, naming the row.
     """
     costs = _costs(cost)
-    return pd.Series(
-        scale(costs.to_numpy(), np.array(by.low), np.array(by.high)), costs.index, name="R"
-    )
+    low, high = np.array(bounds.low), np.array(bounds.high)
+    return pd.Series(scale(costs.to_numpy(), low, high), costs.index, name="R")
 
 
 def limits(
@@ -106,10 +105,11 @@ def _equal(low: Floats, high: Floats) -> NDArray[np.bool_]:
     return np.asarray(high - low <= _EQUAL * high)
 
 
-def outside(cost: ArrayLike, by: Bounds) -> int:
+def outside(cost: ArrayLike, bounds: Bounds) -> int:
     """How many costs lie outside the bounds and were clipped."""
     costs = _costs(cost)
-    return int(((costs < by.low * (1 - _EQUAL)) | (costs > by.high * (1 + _EQUAL))).sum())
+    low, high = bounds.low * (1 - _EQUAL), bounds.high * (1 + _EQUAL)
+    return int(((costs < low) | (costs > high)).sum())
 
 
 def pepr(
@@ -177,18 +177,9 @@ def curve(performance: ArrayLike, resource: ArrayLike) -> pd.DataFrame:
     `performance` is P in [0, 1] and `resource` R in [0, 1], one pair per epoch or per training
     fraction, in any order. Columns `R`, `P`, `score`, by increasing R. Raises `WrongUse` as `pepr`.
     """
-    scores = pepr(_as_series(performance).to_numpy(), _as_series(resource).to_numpy())
-    return (
-        pd.DataFrame(
-            {
-                "R": _as_series(resource).to_numpy(dtype=float),
-                "P": _as_series(performance).to_numpy(dtype=float),
-                "score": scores.to_numpy(),
-            }
-        )
-        .sort_values("R", kind="stable")
-        .reset_index(drop=True)
-    )
+    p, r = _as_series(performance).to_numpy(float), _as_series(resource).to_numpy(float)
+    points = pd.DataFrame({"R": r, "P": p, "score": pepr(p, r).to_numpy()})
+    return points.sort_values("R", kind="stable").reset_index(drop=True)
 
 
 def peak(points: pd.DataFrame) -> Peak:
@@ -197,8 +188,8 @@ def peak(points: pd.DataFrame) -> Peak:
     The paper's point of diminishing returns (its Fig. 2b): the derivative of P / (1 + R) is zero
     where the slope of P is the score itself, and beyond it more resources bring less than that.
     """
-    at = points.loc[points["score"].idxmax()]  # the first of equals
-    return Peak(float(at["R"]), float(at["P"]), float(at["score"]))
+    best = points.loc[points["score"].idxmax()]  # the first of equals
+    return Peak(float(best["R"]), float(best["P"]), float(best["score"]))
 
 
 # Checks ----------------------------------------------------------------------------------------
@@ -231,10 +222,9 @@ def _unit(what: str, values: ArrayLike) -> pd.Series[float]:
 
 def _row(what: str, values: pd.Series[float], bad: pd.Series[bool], valid: str) -> str:
     """The first bad row, by the label of its index."""
-    at = bad.to_numpy().argmax()
-    label = values.index[at]
+    first = bad.to_numpy().argmax()
     more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-    return f"{what}: {values.iloc[at]:g} of {label!r}{more} is not {valid}"
+    return f"{what}: {values.iloc[first]:g} of {values.index[first]!r}{more} is not {valid}"
 
 
 def _listed(values: Sequence[float]) -> str:
@@ -246,16 +236,16 @@ def _listed(values: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Reference:
-    """Bounds kept for later scores, by the column of the cost, and what they came from.
+    """Bounds saved for later scores, by the column of the cost, and their origin.
 
-    Scores by one reference can be compared although models were added meanwhile.
+    Scores by one reference stay comparable when models are added.
     """
 
     bounds: Mapping[str, Bounds]
     origin: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON keeps of it."""
+        """As JSON."""
         return {
             "bounds": {c: {"low": b.low, "high": b.high} for c, b in self.bounds.items()},
             "origin": dict(self.origin),
@@ -273,7 +263,7 @@ class Reference:
             return cls(found, origin)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise WrongUse(
-                f"reference: this is no saved reference ({type(error).__name__}: {error}); "
+                f"reference: this is not a saved reference ({type(error).__name__}: {error}); "
                 "write one with --save-reference"
             ) from error
 

@@ -1,4 +1,4 @@
-"""What is asked of the runs, and the columns that answer it. Pure."""
+"""What to compare the runs by, and the columns that answer it. Pure."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ENERGY_ERROR = 0.05  # relative standard deviation of a measured energy
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the runs.
+    """What to compare the runs by, and how.
 
     `performance` is the metric that is P, or None for what each run calls its performance.
     `resources` are letters of `names.RESOURCES`, columns or metrics. Without `weights` each
     resource has a score of its own; with them, summing to 1, there is one score of all. `strict`
-    leaves out every doubtful run, and `drop` those with one of these flags (`checks.FLAGS`).
+    leaves out every flagged run, and `drop` those with one of these flags (`checks.FLAGS`).
     `mixed` says what to do with runs that differ in what a comparison set shares. `intensity`
     replaces each run's own grid intensity. `model_param` is the parameter that names the model.
     `draws` are those of the bootstrap; with none the intervals are missing. Raises `WrongUse` for
@@ -80,7 +80,7 @@ class Question:
 
 
 def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[str]]:
-    """The runs with `model`, `performance` and costs as asked for, and the columns of the costs.
+    """The runs with the chosen `model`, `performance` and costs, and the columns of the costs.
 
     Data sets of jobs that hold the same have one name. Raises `WrongUse` for names no run has and
     for a performance that is better when lower.

@@ -31,51 +31,34 @@ from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import DOUBTS, METRICS, PERFORMANCE, PHASES, RESOURCES
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
-_TEXT = {  # columns and the tags they are read from
+# Columns and the tags that they are read from.
+_TEXT = {
     "performance_metric": "pepr.performance",
     "memory_metric": "pepr.memory",
-    "energy_source": "pepr.energy_source",
-    "energy_components": "pepr.energy_components",
-    "energy_model": "pepr.energy_model",
-    "energy_missing": "pepr.energy_missing",
-    "energy_caution": "pepr.energy_caution",
-    "time_source": "pepr.time_source",
-    "data_digest": "pepr.data_digest",
     "initial_weights": "pepr.weights",
-    "hardware": "pepr.hardware",
-    "gpu_mig": "pepr.gpu_mig",
-    "gpu_clocks_mhz": "pepr.gpu_clocks_mhz",
-    "gpu_other_processes": "pepr.gpu_other_processes",
-    "carbon_source": "pepr.carbon_source",
-    "stopped": "pepr.stopped",
-    "reason": "pepr.reason",
-    "error": "pepr.error",
-    "spec": "pepr.spec",
-    "claim": "pepr.claim",
-    "process": "pepr.process",
-    "probe": "pepr.probe",
-    "not_stored": "pepr.not_stored",
-    "imported_from": "pepr.imported_from",
+    **{
+        name: f"pepr.{name}"
+        for name in (
+            *("energy_source", "energy_components", "energy_model", "energy_missing"),
+            *("energy_caution", "time_source", "carbon_source", "imported_from", "data_digest"),
+            *("hardware", "gpu_mig", "gpu_clocks_mhz", "gpu_other_processes"),
+            *("stopped", "reason", "error", "not_stored", "spec", "claim", "process", "probe"),
+        )
+    },
     **{doubt.code: doubt.tag for doubt in DOUBTS},
 }
 _NUMBERS = {
-    "parameters": "pepr.parameters",
-    "gpu_power_limit_w": "pepr.gpu_power_limit_w",
-    "machine_power_limit_w": "pepr.machine_power_limit_w",
-    "idle_power_w": "pepr.idle_power_w",
-    "energy_constant_w": "pepr.energy_constant_w",
-    "carbon_intensity_g_per_kwh": "pepr.carbon_intensity_g_per_kwh",
-    "pue": "pepr.pue",
     "heartbeat_ms": "pepr.heartbeat",
-    "attempts": "pepr.attempts",
-    "cpu_count": "pepr.cpu_count",
-    "cpus": "pepr.cpus",
-    "threads": "pepr.threads",  # what was used, whatever `params.threads` asked for
-    "cpu_others": "pepr.cpu_others",
-    "cpu_others_of": "pepr.cpu_others_of",
-    "machine_cpu_others": "pepr.machine_cpu_others",
-    "unmeasured_s": "pepr.unmeasured_s",
-    "paused_s": "pepr.paused_s",
+    **{
+        name: f"pepr.{name}"
+        for name in (
+            *("parameters", "gpu_power_limit_w", "machine_power_limit_w", "idle_power_w"),
+            *("energy_constant_w", "carbon_intensity_g_per_kwh", "pue", "attempts"),
+            *("cpu_count", "cpus", "cpu_others", "cpu_others_of", "machine_cpu_others"),
+            "threads",  # what was used, whatever `params.threads` requested
+            *("unmeasured_s", "paused_s"),
+        )
+    },
 }
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column
@@ -84,11 +67,11 @@ _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str
 
 @dataclass(frozen=True)
 class Evidence:
-    """What lies outside the runs at hand.
+    """What else the server has, to check runs against.
 
     `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
-    `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far. `twins` are those
-    of other experiments whose energy a run at hand shares, in the columns of the tidy frame.
+    `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far. `twins` are the
+    runs, also of other experiments, that share an energy, in the columns of the tidy frame.
     """
 
     energies: pd.DataFrame | None = None
@@ -97,12 +80,11 @@ class Evidence:
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
-    """The frame of this module's head from one as `mlflow.search_runs` makes it.
+    """The frame that this module describes, from one as `mlflow.search_runs` makes it.
 
     `raw` has `run_id`, `status`, `start_time`, `end_time`, `mlflow_experiment`, the columns
     `metrics.*`, `params.*`, `tags.*` and `non_finite`, the names of the metrics that are NaN in
-    MLflow, one a line. Energy that was known for a part of a run only
-    becomes missing, in the raw columns too.
+    MLflow, one a line. Energy of a part of a run becomes missing, in the raw columns too.
     """
     raw = _without_partial_energy(_marked(raw))
     own: dict[str, Any] = {
@@ -119,20 +101,15 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
         if f.name not in own:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
     for name in set(LATER) & set(TRIED):  # a job logs all options there are
-        before = LATER[name]
-        own[name] = own[name].mask(own[name].isna() & own["compile"].notna(), before)
-    for name in TRIED:  # what `auto` came to
+        own[name] = own[name].mask(own[name].isna() & own["compile"].notna(), LATER[name])
+    for name in TRIED:  # the result of `auto`
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
-    names = {dataset: _folder_name(dataset) for dataset in own["dataset"].dropna().unique()}
-    own["dataset"] = own["dataset"].map(names)
+    # of a folder its own name, wherever it is
+    own["dataset"] = own["dataset"].map(lambda d: os.path.basename(os.path.abspath(d)), "ignore")
     own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}
-    own |= {
-        column: pd.to_numeric(_get(raw, f"tags.{tag}"), errors="coerce").astype("float64")
-        for column, tag in _NUMBERS.items()
-    }
-    own["pue"] = own["pue"].fillna(
-        pd.to_numeric(_get(raw, "params.pue"), errors="coerce").astype("float64")
-    )  # the tag is there only with an intensity
+    own |= {column: _parsed(raw, f"tags.{tag}") for column, tag in _NUMBERS.items()}
+    # the tag is there only with an intensity
+    own["pue"] = own["pue"].fillna(_parsed(raw, "params.pue"))
     own[PERFORMANCE] = _number(raw, f"metrics.{PERFORMANCE}")
     for resource in RESOURCES.values():
         if resource.metric is not None:
@@ -140,7 +117,10 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     of_cpu = own["energy_components"].fillna("").str.contains("cpu=")
     cpu = _get(raw, "tags.pepr.cpu")  # whose energy counts too where a GPU does the work
     own["energy_cpu"] = cpu.where(of_cpu & (cpu != own["hardware"]))
-    own["memory_gb"] = _picked(raw, own["memory_metric"])
+    own["memory_gb"] = pd.Series(np.nan, raw.index, dtype="float64")
+    for name in own["memory_metric"].dropna().unique():
+        rows = own["memory_metric"] == name
+        own["memory_gb"][rows] = _number(raw, f"metrics.{name}")[rows]
     rest = [c for c in raw.columns if c.startswith(("metrics.", "params.", "tags."))]
     return pd.concat([pd.DataFrame(own, index=raw.index), raw[rest]], axis=1)
 
@@ -149,13 +129,11 @@ def column(runs: pd.DataFrame, name: str) -> str:
     """The column of the frame a person means by `name`.
 
     A resource's letter (E, C, M, T, D), a column, or a metric by its MLflow name. The metrics of
-    our own costs mean the columns that know what is missing. Raises `WrongUse` with the nearest
-    names for anything else.
+    our own costs mean the columns in which incomplete ones are missing. Raises `WrongUse` with the
+    nearest names for anything else.
     """
-    if name in RESOURCES:
-        return RESOURCES[name].column
-    for resource in RESOURCES.values():
-        if name in (resource.metric, resource.column):
+    for letter, resource in RESOURCES.items():
+        if name in (letter, resource.metric, resource.column):
             return resource.column
     if f"metrics.{name}" in runs and name != PERFORMANCE:
         return f"metrics.{name}"
@@ -204,10 +182,14 @@ def _number(raw: pd.DataFrame, name: str) -> pd.Series[float]:
     return raw[name] if name in raw else pd.Series(np.nan, raw.index, dtype="float64")
 
 
+def _parsed(raw: pd.DataFrame, name: str) -> pd.Series[float]:
+    return pd.to_numeric(_get(raw, name), errors="coerce").astype("float64")
+
+
 def _typed(texts: pd.Series[str], name: str, kind: type) -> pd.Series[Any]:
     """Parameters as `RunSpec` types them; what it cannot read is missing."""
-    codes, said = pd.factorize(texts)
-    values = pd.Series([*(_value(name, text) for text in said), None], dtype=_DTYPES[kind])
+    codes, different = pd.factorize(texts)
+    values = pd.Series([*(_value(name, text) for text in different), None], dtype=_DTYPES[kind])
     return values.take(codes).set_axis(texts.index).rename(name)  # the last is that of code -1
 
 
@@ -219,22 +201,8 @@ def _value(name: str, text: str) -> Any:
     return None if isinstance(value, int) and abs(value) > _LONGEST else value
 
 
-def _folder_name(dataset: str) -> str:
-    """A data set's name; of a folder its own, wherever it lies."""
-    return os.path.basename(os.path.abspath(dataset))
-
-
-def _picked(raw: pd.DataFrame, names: pd.Series[str]) -> pd.Series[float]:
-    """For each row the metric it names."""
-    picked = pd.Series(np.nan, raw.index, dtype="float64")
-    for name in names.dropna().unique():
-        rows = names == name
-        picked[rows] = _number(raw, f"metrics.{name}")[rows]
-    return picked
-
-
 def _marked(raw: pd.DataFrame) -> pd.DataFrame:
-    """NaN that was logged is told from a number that is missing by being infinite."""
+    """NaN that was logged becomes infinite, since NaN means missing here."""
     columns = [c for c in raw.columns if c.startswith("metrics.")]
     huge = raw[columns].abs() >= INFINITE
     if not (huge.any(axis=None) or raw["non_finite"].any()):
@@ -247,23 +215,17 @@ def _marked(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_partial_energy(raw: pd.DataFrame) -> pd.DataFrame:
-    """MLflow keeps the last sum of an energy that was lost during the run: a part of the whole."""
-    missing = _get(raw, "tags.pepr.energy_missing")
-    lost = {
-        "train": _get(raw, "tags.pepr.energy_source") == LOST,
-        **{
-            phase: missing.str.contains(f"({phase})", regex=False) == True  # noqa: E712
-            for phase in PHASES
-            if phase != "train"
-        },
-    }
-    if not any(of.any() for of in lost.values()):
+    """An energy that was lost during the run is missing, of which MLflow has the last sum."""
+    missing = _get(raw, "tags.pepr.energy_missing").fillna("")
+    lost = {phase: missing.str.contains(f"({phase})", regex=False) for phase in PHASES}
+    lost["train"] = _get(raw, "tags.pepr.energy_source") == LOST
+    if not any(rows.any() for rows in lost.values()):
         return raw
     raw = raw.copy()
     for name in raw.columns:
-        for phase, of in lost.items():
+        for phase, rows in lost.items():
             if name.startswith(f"metrics.energy/{phase}_"):
-                raw.loc[of, name] = np.nan
+                raw.loc[rows, name] = np.nan
         if name.startswith("metrics.carbon/"):
             raw.loc[lost["train"], name] = np.nan
     return raw

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison import intervals as stats
+from pepr_mlops.comparison import intervals as bootstrap
 from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.comparison.question import Question
@@ -19,7 +19,7 @@ from pepr_mlops.comparison.runs import Evidence, label
 from pepr_mlops.comparison.sets import Prepared, prepare
 from pepr_mlops.names import PERFORMANCE
 
-Intervals = Callable[..., pd.DataFrame]  # what stands for `stats.intervals`
+Intervals = Callable[..., pd.DataFrame]  # has the parameters of `intervals.intervals`
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Comparison:
     | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
     | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`pepr.Bounds` by cost column) |
 
-    `notes` go with every output. `reference` has the bounds of the first set.
+    `notes` belong to every output. `reference` has the bounds of the first set.
     """  # noqa: E501
 
     scores: pd.DataFrame
@@ -52,13 +52,13 @@ def compare(
     evidence: Evidence | None = None,
     intervals: Intervals | None = None,
 ) -> Comparison:
-    """Score runs of `query.load_runs`, each experiment by itself.
+    """Score runs of `load_runs`, each experiment by itself.
 
-    Runs that cannot be compared are left out and doubtful ones flagged (`flags`), seeds are
+    Runs that cannot be compared are left out and doubtful ones flagged (`checks`), seeds are
     averaged per model, and costs are normalised over the models of one comparison set. `intervals`
-    is asked for those of each set. Raises `WorkFailed` when nothing is left, and `WrongUse` for
-    runs that differ in what a comparison set shares, with the groups and their sizes, unless
-    `question.mixed` says what to do.
+    computes those of each set. Raises `WorkFailed` when no run is left, and `WrongUse` for runs
+    that differ in what a comparison set shares, with the groups and their sizes, unless
+    `question.mixed` allows it.
 
     >>> from pepr_mlops import Question, compare, load_runs
     >>> found = compare(load_runs("digits"), Question(resources=("E", "T")))
@@ -83,14 +83,27 @@ def score_sets(
             _scored(rows, *by, question, intervals) for by in _scored_by(costs, question)
         )
         scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
-        parts.append(_of_resources(rows, costs, question))
-        common = {"shared": prepared.shared[name]}
-        sets.append(_describe(name, members, costs, question, rows.bounds) | common)
+        parts += [
+            rows.by(resource).assign(cost=rows.mean[c], cost_sd=rows.spread[c], R=rows.relative[c])
+            for resource, c in zip(question.resources, costs, strict=True)
+        ]
+        sets.append(
+            {
+                "comparison_set": name,
+                "experiment": members["experiment"].iloc[0],
+                "models": len(rows.n),
+                "runs": len(members),
+                "fingerprint": _fingerprint(members, costs, question),
+                "energy_source": _joined(members["energy_source"]),
+                "bounds": rows.bounds,
+                "shared": prepared.shared[name],
+            }
+        )
     described = pd.DataFrame(sets)
     alone = int((described["models"] == 1).sum())
     if alone and question.reference is None:
         notes.append(
-            f"{alone} of {len(described)} sets have one model, whose R is 0 for want of more"
+            f"{alone} of {len(described)} sets have one model, whose R is 0 for lack of others"
         )
     return Comparison(
         pd.concat(scores).reset_index(drop=True),
@@ -149,7 +162,12 @@ def _averaged(members: pd.DataFrame, costs: Sequence[str], question: Question) -
     sources = runs.drop_duplicates([*keys, "energy_source"]).groupby(keys)["energy_source"]
     source = sources.agg(_joined) if len(sources.obj) > len(n) else sources.first()
     mean = by_row[numbers].mean()
-    bounds = {c: _bounds(c, mean[c], question) for c in costs}
+    bounds = {
+        c: pepr.bounds(mean[c], question.normalisation, question.quantiles)
+        if question.reference is None
+        else question.reference.bounds[c]
+        for c in costs
+    }
     return _Rows(
         names=n.index.to_frame().assign(comparison_set=members["comparison_set"].iloc[0]),
         n=n,
@@ -162,16 +180,8 @@ def _averaged(members: pd.DataFrame, costs: Sequence[str], question: Question) -
     )
 
 
-def _of_resources(rows: _Rows, costs: Sequence[str], question: Question) -> pd.DataFrame:
-    """Rows of `Comparison.costs`."""
-    return pd.concat(
-        rows.by(resource).assign(cost=rows.mean[c], cost_sd=rows.spread[c], R=rows.relative[c])
-        for resource, c in zip(question.resources, costs, strict=True)
-    )
-
-
 def _clipped(rows: _Rows, question: Question) -> list[str]:
-    """What a reader must know of costs that the bounds do not span."""
+    """Notes on costs outside the bounds."""
     if question.normalisation == "robust":
         return []
     found = {c: pepr.outside(rows.mean[c], bounds) for c, bounds in rows.bounds.items()}
@@ -205,7 +215,7 @@ def _scored(
         score=pepr.pepr(p, relative, weights=weights, alpha=question.alpha),
         energy_source=rows.energy_source,
     )
-    scoring = stats.Scoring(
+    scoring = bootstrap.Scoring(
         costs,
         weights,
         question.normalisation,
@@ -214,7 +224,7 @@ def _scored(
         rows.bounds if question.reference is not None else None,
     )
     error = {c: question.energy_error for c in costs if about_energy([c])}
-    draw = intervals or stats.intervals
+    draw = intervals or bootstrap.intervals
     found = draw(rows.values, scoring, error=error, draws=question.draws, seed=question.seed)
     table = table.join(found.set_index(table.index))
     table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
@@ -230,51 +240,22 @@ def _scored_by(
     return [("+".join(question.resources), list(costs), list(question.weights))]
 
 
-def _bounds(cost: str, values: pd.Series[float], question: Question) -> pepr.Bounds:
-    if question.reference is None:
-        return pepr.bounds(values, question.normalisation, question.quantiles)
-    return question.reference.bounds[cost]
-
-
-def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, doubts: pd.DataFrame) -> pd.DataFrame:
-    """The doubts about a row's runs, one row for each of `members`, and fewer seeds than others."""
-    # dictionaries keep the order and drop what is said twice; groupby.agg takes ten times as long
-    told: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
+def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """The flags of a row's runs, one row of `judged` for each of `members`, and of fewer seeds."""
+    # dictionaries have an order and no repetitions; groupby.agg takes ten times as long
+    flags: dict[tuple[str, str], dict[str, None]] = {}
+    codes: dict[tuple[str, str], dict[str, None]] = {}
     keys = zip(members["model"].tolist(), members["variant"].tolist(), strict=True)
-    for key, flags, codes in zip(keys, doubts["flags"], doubts["codes"], strict=True):
-        of_row = told.setdefault(key, ({}, {}))
-        of_row[0].update(dict.fromkeys(flags))
-        of_row[1].update(dict.fromkeys(codes))
-    found = [told[key] for key in zip(scored["model"], scored["variant"], strict=True)]
+    for key, texts, words in zip(keys, judged["flags"], judged["codes"], strict=True):
+        flags.setdefault(key, {}).update(dict.fromkeys(texts))
+        codes.setdefault(key, {}).update(dict.fromkeys(words))
     usual = int(scored["n"].max())
-    few = [n < usual for n in scored["n"]]
-    return scored.assign(
-        flags=[
-            [*flags, *[f"{n} of {usual} seeds"] * less]
-            for (flags, _), n, less in zip(found, scored["n"], few, strict=True)
-        ],
-        codes=[
-            [*codes, *["fewer_seeds"] * less] for (_, codes), less in zip(found, few, strict=True)
-        ],
-    )
-
-
-def _describe(
-    name: str,
-    members: pd.DataFrame,
-    costs: Sequence[str],
-    question: Question,
-    bounds: Mapping[str, pepr.Bounds],
-) -> dict[str, Any]:
-    return {
-        "comparison_set": name,
-        "experiment": members["experiment"].iloc[0],
-        "models": members[["model", "variant"]].drop_duplicates().shape[0],
-        "runs": len(members),
-        "fingerprint": _fingerprint(members, costs, question),
-        "energy_source": _joined(members["energy_source"]),
-        "bounds": dict(bounds),
-    }
+    rows = list(zip(scored["model"], scored["variant"], strict=True))
+    for key, n in zip(rows, scored["n"], strict=True):
+        if n < usual:
+            flags[key][f"{n} of {usual} seeds"] = None
+            codes[key]["fewer_seeds"] = None
+    return scored.assign(flags=[[*flags[k]] for k in rows], codes=[[*codes[k]] for k in rows])
 
 
 def _fingerprint(members: pd.DataFrame, costs: Sequence[str], question: Question) -> str:
@@ -294,19 +275,12 @@ def _fingerprint(members: pd.DataFrame, costs: Sequence[str], question: Question
 
 
 def _reference(sets: pd.DataFrame, question: Question) -> pepr.Reference:
-    """Bounds of the first set with what they came from, for `--save-reference`."""
+    """Bounds of the first set with their origin, for `--save-reference`."""
     first = sets.iloc[0]
-    return pepr.Reference(
-        first["bounds"],
-        {
-            "comparison_set": first["comparison_set"],
-            "fingerprint": first["fingerprint"],
-            "models": int(first["models"]),
-            "runs": int(first["runs"]),
-            "normalisation": question.normalisation,
-            "shared": first["shared"],
-        },
-    )
+    names = ("comparison_set", "fingerprint", "shared")
+    origin = {name: first[name] for name in names} | {"normalisation": question.normalisation}
+    counts = {name: int(first[name]) for name in ("models", "runs")}
+    return pepr.Reference(first["bounds"], origin | counts)
 
 
 def _joined(values: pd.Series[Any]) -> str:

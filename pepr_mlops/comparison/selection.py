@@ -92,9 +92,19 @@ def pareto(models: pd.DataFrame, objectives: Mapping[str, Direction]) -> NDArray
     `objectives` are two or more columns and which direction is better. Equal rows are all kept.
     Raises `WrongUse` for fewer objectives and for missing values.
     """
-    points, maximise = _points(models, objectives)
-    kept = moocore.is_nondominated(points, maximise=maximise, keep_weakly=True)
-    return np.asarray(kept, dtype=bool)
+    if len(objectives) < 2:
+        raise WrongUse("objectives: name two or more columns to weigh against each other")
+    points = models[list(objectives)].to_numpy(dtype=float)
+    if not len(points):
+        raise WrongUse("objectives: there are no models; the set is empty")
+    if not np.isfinite(points).all():
+        row, column = np.argwhere(~np.isfinite(points))[0]
+        raise WrongUse(
+            f"{list(objectives)[column]}: {models.index[row]!r} has no finite value; leave it out"
+        )
+    maximise = [better == "higher" for better in objectives.values()]
+    best = moocore.is_nondominated(points, maximise=maximise, keep_weakly=True)
+    return np.asarray(best, dtype=bool)
 
 
 def knee(models: pd.DataFrame, gain: str, cost: str) -> object | None:
@@ -109,22 +119,6 @@ def knee(models: pd.DataFrame, gain: str, cost: str) -> object | None:
     if len(front) < 3 or x[0] == x[-1] or y[0] == y[-1]:
         return None
     above = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
-    at = int(above.argmax())
-    label: object = front.index[at]
-    return label if above[at] > 1e-12 else None
-
-
-def _points(
-    models: pd.DataFrame, objectives: Mapping[str, Direction]
-) -> tuple[NDArray[np.float64], list[bool]]:
-    if len(objectives) < 2:
-        raise WrongUse("objectives: name two or more columns to weigh against each other")
-    points = models[list(objectives)].to_numpy(dtype=float)
-    if not len(points):
-        raise WrongUse("objectives: there are no models; the set is empty")
-    if not np.isfinite(points).all():
-        row, column = np.argwhere(~np.isfinite(points))[0]
-        raise WrongUse(
-            f"{list(objectives)[column]}: {models.index[row]!r} has no finite value; leave it out"
-        )
-    return points, [better == "higher" for better in objectives.values()]
+    farthest = int(above.argmax())
+    label: object = front.index[farthest]
+    return label if above[farthest] > 1e-12 else None

@@ -57,9 +57,10 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     _check_range(usable, costs)
     notes, members, shared = notes_on(chosen, usable, costs, question), {}, {}
     for _, of_experiment in usable.groupby("experiment", sort=False):
-        for name, rows, told in _comparison_sets(of_experiment, costs, question):
-            notes += told
-            common = _shared(rows, costs)
+        for name, rows, more in _comparison_sets(of_experiment, costs, question):
+            notes += more
+            intensity = ["carbon_intensity_g_per_kwh"] if "carbon_gco2e" in costs else []
+            common = in_common(rows, [*comparable(costs), *intensity])
             differ = _other_than_reference(common, costs, question)
             if differ:
                 if question.mixed != "allow":
@@ -100,18 +101,16 @@ def inspect(
 ) -> tuple[pd.DataFrame, list[str]]:
     """`Comparison.runs` without scoring, also where nothing can be compared, and notes.
 
-    A note tells of runs that differ in what a comparison set shares, with the groups.
+    Runs that differ in what a comparison set shares are in a note, with their groups.
     """
     chosen, costs = choose(runs, question)
     judged = judge(chosen, costs, question.strict, evidence, question.drop)
     usable = chosen[judged["used"].to_numpy()]
     notes = notes_on(chosen, usable, costs, question)
-    for experiment, members in usable.groupby("experiment", sort=False):
+    for _, members in usable.groupby("experiment", sort=False):
         differ = mixed(members, comparable(costs))
         if differ:
-            names = groups(members, differ)
-            told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
-            notes.append(told + _data(members))
+            notes.append(_mixes(members, differ))
     return judged, notes
 
 
@@ -124,8 +123,8 @@ def judge(
 ) -> pd.DataFrame:
     """`Comparison.runs` but for the sets: a row for each of `chosen`, under the same index.
 
-    `strict` leaves out what is flagged, `drop` what has one of these flags.
-    Of a run that was repeated the newest counts that is not left out itself.
+    `strict` leaves out every flagged run, `drop` those with one of these flags. Of a run that was
+    repeated the newest counts that is not left out itself.
     """
     known = evidence or Evidence(energies=chosen, twins=chosen)
     parts = []
@@ -153,16 +152,16 @@ def judge(
 
 def _lists(found: pd.DataFrame, column: str, rows: pd.DataFrame) -> list[list[str]]:
     """For each row what was found about its run, without repetitions."""
-    of: dict[str, dict[str, None]] = {}
+    by_run: dict[str, dict[str, None]] = {}
     for run, text in zip(found["run_id"].tolist(), found[column].tolist(), strict=True):
-        of.setdefault(run, {})[text] = None
-    lists: dict[str, list[str]] = {run: list(texts) for run, texts in of.items()}
-    nothing: list[str] = []  # one for all: tens of thousands would set off a search for garbage
+        by_run.setdefault(run, {})[text] = None
+    lists = {run: list(texts) for run, texts in by_run.items()}
+    nothing: list[str] = []  # one for all: tens of thousands would start the garbage collector
     return [lists.get(run, nothing) for run in rows["run_id"].tolist()]
 
 
 def _remedy(judged: pd.DataFrame, runs: pd.DataFrame, costs: Sequence[str]) -> str:
-    """What to ask for instead where names are all that is missing."""
+    """Which options help where only names are missing."""
     codes = {code for codes in judged["codes"] for code in codes}
     words = []
     if "no_model" in codes:
@@ -191,29 +190,32 @@ def _comparison_sets(
     differ = mixed(runs, comparable(costs))
     if not differ:
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
-    names = groups(runs, differ)
-    told = f"{experiment} mixes {', '.join(differ)} ({listed(names)})"
-    told += _data(runs)
     if question.mixed == "refuse":
         one = conditions(runs, [differ[0]])[differ[0]].mode()[0]
         raise WrongUse(
-            f"experiment: {told}; choose --stratify for a score set of each, --where "
-            f"'{differ[0]}={one}' for one of them, or --allow-mixed to score them together"
+            f"experiment: {_mixes(runs, differ)}; choose --stratify for a score set of each, "
+            f"--where '{differ[0]}={one}' for one of them, or --allow-mixed to score them together"
         )
     if question.mixed == "stratify":
         note = f"{experiment} is split by {', '.join(differ)}{_data(runs)}"
         return [
             (f"{experiment} [{name}]", rows.assign(variant=_variants(rows, costs, [])), [note])
-            for name, rows in runs.groupby(names, sort=True)
+            for name, rows in runs.groupby(groups(runs, differ), sort=True)
         ]
-    note = f"MIXED, as allowed: {told}; R compares unlike with unlike"
+    note = f"MIXED, as allowed: {_mixes(runs, differ)}; R compares unlike with unlike"
     name = f"{experiment} [MIXED {', '.join(differ)}]"
     return [(name, runs.assign(variant=_variants(runs, costs, differ)), [note])]
 
 
+def _mixes(runs: pd.DataFrame, differ: Sequence[str]) -> str:
+    """In what the runs of an experiment differ, with the groups and their sizes."""
+    names = listed(groups(runs, differ))
+    return f"{runs['experiment'].iloc[0]} mixes {', '.join(differ)} ({names}){_data(runs)}"
+
+
 def _data(runs: pd.DataFrame) -> str:
-    """Where the data lay that digests stand for and when they were last used, and how to find out
-    what others used; nothing where all are the same."""
+    """Where the data of each digest were and when they were last used, and how to identify the data
+    of other runs; nothing where all are the same."""
     if runs["data_digest"].nunique(dropna=False) == 1:
         return ""
     texts = [
@@ -227,34 +229,23 @@ def _data(runs: pd.DataFrame) -> str:
 
 
 def _variants(runs: pd.DataFrame, costs: Sequence[str], differ: Sequence[str]) -> pd.Series[str]:
-    """What tells rows of one model apart in a set, empty where nothing does.
+    """What distinguishes rows of one model in a set, empty where nothing does.
 
     What the set mixes; a setting that is the cost; and, where it differs between runs of one
-    model, the weights it started from and parameters of one's own: these are no repetitions that
-    may be averaged.
+    model, the initial weights and parameters of one's own code: such runs are not averaged.
     """
-    own = runs["logged_by_pepr"]
+    ours = runs[runs["logged_by_pepr"]]
     within = ["initial_weights", *own_params(runs)]
-    by = [
+    columns = [
         *differ,
         *(c for c in costs if c in COMPARED and runs[c].nunique(dropna=False) > 1),
-        *(c for c in within if (runs[own].groupby("model")[c].nunique(dropna=False) > 1).any()),
+        *(c for c in within if (ours.groupby("model")[c].nunique(dropna=False) > 1).any()),
     ]
-    if not by:
-        return pd.Series("", runs.index, dtype="str")
-    return groups(runs, by)
-
-
-def _shared(members: pd.DataFrame, costs: Sequence[str]) -> dict[str, str]:
-    """What the runs of a set have in common, as text; `several` where that is not one value."""
-    compared = comparable(costs)
-    if "carbon_gco2e" in costs:
-        compared.append("carbon_intensity_g_per_kwh")
-    return in_common(members, compared)
+    return groups(runs, columns) if columns else pd.Series("", runs.index, dtype="str")
 
 
 def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], question: Question) -> str:
-    """In what a set differs from that of the reference, in words; empty where in nothing."""
+    """In what a set differs from that of the reference, as text; empty where in nothing."""
     if question.reference is None:
         return ""
     for cost in costs:

@@ -64,15 +64,15 @@ _COLUMNS = {
 
 def column(key: str, by: str = "") -> Column:
     """The column of a key, as `cost E`; `by` names what the column `score` is by."""
-    what, _, of = key.partition(" ")
-    heading = {"cost": with_unit(of), "score": f"PePR-{of or by}"}.get(what)
+    what, _, name = key.partition(" ")
+    heading = {"cost": with_unit(name), "score": f"PePR-{name or by}"}.get(what)
     return replace(_COLUMNS[what], heading=heading) if heading else _COLUMNS[what]
 
 
 def readable(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """The rows as text in the columns of keys; intervals that are not found yet are an ellipsis.
 
-    The columns `interval` and `ranks` are made of those of `stats.intervals`.
+    The columns `interval` and `ranks` are made of those of `intervals.intervals`.
     """
     interval, ranks = interval_texts(rows)
     full = rows.assign(interval=interval, ranks=ranks)

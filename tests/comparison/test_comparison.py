@@ -166,7 +166,7 @@ def test_runs_whose_data_are_not_known_compare_with_each_other_with_a_note() -> 
     unknown = {"pepr.data_digest": None}
     found = compare(frame([run(m, tags=unknown) for m in ("a", "b")]), Question(draws=0))
     assert found.scores["n"].tolist() == [1, 1]
-    said = "2 of 2 runs do not say what their data set held: they are compared by its name"
+    said = "2 of 2 runs do not say what their data set contained: they are compared by its name"
     assert said in found.notes
     assert said not in compare(frame(THREE), Question(draws=0)).notes
 
@@ -182,8 +182,8 @@ def test_unknown_data_of_two_places_are_no_repetitions_and_named() -> None:
     found = compare(frame(made), Question(draws=0))
     assert found.runs["used"].all()
     assert (
-        "4 of 4 runs do not say what their data set held: they are compared by its name, though it "
-        "lay at /a/chest, /b/chest"
+        "4 of 4 runs do not say what their data set contained: they are compared by its name, "
+        "though it was at /a/chest, /b/chest"
     ) in found.notes
 
 
@@ -273,7 +273,7 @@ def test_unlike_runs_are_scored_apart_when_stratified() -> None:
 def test_a_set_of_one_model_is_told() -> None:
     runs = frame([*THREE, run("small", precision="bf16")])
     notes = compare(runs, Question(mixed="stratify")).notes
-    assert "1 of 2 sets have one model, whose R is 0 for want of more" in notes
+    assert "1 of 2 sets have one model, whose R is 0 for lack of others" in notes
 
 
 def test_unlike_runs_are_scored_together_when_allowed_and_every_row_says_so() -> None:

@@ -98,7 +98,7 @@ def _name_of_files(**other: Any) -> None:
     unknown = {"pepr.data_digest": None}
     made = [run("a", 0, tags=unknown), run("a", 1, tags=unknown, **other)]
     if "data_root" in other:
-        assert any("though it lay at" in note for note in compare(frame(made), ENERGY).notes)
+        assert any("though it was at" in note for note in compare(frame(made), ENERGY).notes)
     else:
         with pytest.raises(WrongUse, match="derma mixes"):
             compare(frame(made), ENERGY)

@@ -152,7 +152,7 @@ def test_a_reference_is_saved_with_its_origin() -> None:
     ],
 )
 def test_anything_else_is_no_reference(content: object) -> None:
-    with pytest.raises(WrongUse, match="reference: this is no saved reference"):
+    with pytest.raises(WrongUse, match="reference: this is not a saved reference"):
         Reference.from_dict(content)
 
 
@@ -173,7 +173,7 @@ def test_impossible_costs_name_the_row(cost: dict[str, float], said: str) -> Non
 
 
 def test_bounds_must_be_a_range() -> None:
-    with pytest.raises(WrongUse, match="bounds: 3 to 2 is no range"):
+    with pytest.raises(WrongUse, match="bounds: 3 to 2 is not a range"):
         Bounds(3, 2)
 
 

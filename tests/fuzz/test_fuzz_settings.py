@@ -261,5 +261,5 @@ def test_more_combinations_than_a_sweep_can_hold_are_refused() -> None:
 @pytest.mark.parametrize("bound", [10**400, True, "5"])
 def test_a_bound_that_is_no_number_is_no_reference(bound: object) -> None:
     content = {"bounds": {"energy_wh": {"low": 0, "high": bound}}, "origin": {"shared": {}}}
-    with pytest.raises(WrongUse, match="this is no saved reference"):
+    with pytest.raises(WrongUse, match="this is not a saved reference"):
         Reference.from_dict(content)
