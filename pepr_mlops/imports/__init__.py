@@ -1,4 +1,4 @@
-"""Released results of others, as the runs they would have been."""
+"""Published results of others as finished runs."""
 
 from __future__ import annotations
 

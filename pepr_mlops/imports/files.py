@@ -1,4 +1,4 @@
-"""Reading the tables of others, which may be missing or not what they are taken for."""
+"""Reads published tables, and refuses missing files and files of another content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,20 +18,20 @@ _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234.5, 
 
 @dataclass(frozen=True)
 class Number:
-    """What a column holds: numbers from `low` to `high`, whole ones only or any."""
+    """The valid numbers of a column: from `low` to `high`, integers only or any."""
 
     low: float
     high: float
-    whole: bool = False
+    integer: bool = False
 
-    def holds(self, values: pd.Series[float]) -> pd.Series[bool]:
-        return values.between(self.low, self.high) & (not self.whole or values % 1 == 0)
+    def allows(self, values: pd.Series[float]) -> pd.Series[bool]:
+        return values.between(self.low, self.high) & (not self.integer or values % 1 == 0)
 
     def __str__(self) -> str:
-        return f"a {'whole ' * self.whole}number from {self.low:g} to {self.high:g}"
+        return f"a {'whole ' * self.integer}number from {self.low:g} to {self.high:g}"
 
 
-AMOUNT = Number(1e-12, 1e12)  # of anything that is there at all
+AMOUNT = Number(1e-12, 1e12)  # of anything that is not nothing
 SHARE = Number(0, 1)
 
 
@@ -43,18 +42,18 @@ def read_csv(
     where: str,
     optional: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The columns of the table at `path` that are named; `where` says where to get it.
+    """The named columns of the table at `path`; `where` says where to get it.
 
-    Of the `numbers` those that are `optional` may lack a cell or be absent, and are missing then.
-    Raises `WrongUse` for a file that is missing, unreadable or without the other columns, for rows
-    that lack one of them and for a cell that is no such number.
+    Those of the `numbers` that are `optional` may be absent or have empty cells. Raises `WrongUse`
+    for a file that is missing, unreadable or without the other columns, for rows that lack one of
+    them and for a cell that is not a valid number.
     """
     if not path.is_file():
         raise WrongUse(f"import: there is no {path.name} in {path.parent}; get it from {where}")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (OSError, ValueError) as error:
-        raise WrongUse(f"import: {path} is no readable CSV table ({error})") from error
+        raise WrongUse(f"import: {path} is not a readable CSV table ({error})") from error
     required = [*texts, *(c for c in numbers if c not in optional)]
     missing = [c for c in required if c not in table]
     if missing:
@@ -65,16 +64,18 @@ def read_csv(
     cells = table.apply(lambda column: column.fillna("").str.strip())
     holes = (cells[required] == "").any(axis=1)
     if holes.any():
-        raise WrongUse(f"import: row {holes.idxmax() + 2} of {path} is incomplete; get it anew")
+        raise WrongUse(
+            f"import: row {holes.idxmax() + 2} of {path} is incomplete; download it again"
+        )
     found = cells.copy()
     for name, valid in numbers.items():
         found[name] = cells[name].map(_number).astype(float)
-        wrong = ~(valid.holds(found[name]) | (cells[name] == ""))
+        wrong = ~(valid.allows(found[name]) | (cells[name] == ""))
         if wrong.any():
-            at: Any = wrong.idxmax()
+            row = wrong.idxmax()
             raise WrongUse(
-                f"import: {name} of row {at + 2} of {path} is {cells[name][at][:40]!r}, not "
-                f"{valid}; get it anew"
+                f"import: {name} of row {row + 2} of {path} is {cells[name][row][:40]!r}, not "
+                f"{valid}; download it again"
             )
     return found
 

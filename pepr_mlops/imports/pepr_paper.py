@@ -1,10 +1,10 @@
 """The measurements released with the PePR paper: 131 models in 8 experiments.
 
-`all_results.csv` of https://github.com/saintslab/PePR. Its columns are taken for what they hold,
-which is not always what they are called: `energy` is kWh and includes the building's overhead,
-`co2` grams, `mem*` GB; `test_00` to `test_09` are test accuracies after each epoch, averaged over
-whole batches of 32; `train_time` is the last epoch with its evaluation, so that the time of
-training is only known as about ten times that, and is marked as an estimate.
+`all_results.csv` of https://github.com/saintslab/PePR. Its columns are read by their content, which
+their names do not always describe: `energy` is kWh and includes the building's overhead, `co2`
+grams, `mem*` GB; `test_00` to `test_09` are test accuracies after each epoch, averaged over full
+batches of 32; `train_time` is the last epoch with its evaluation, so that the training time is
+about ten times that, and is marked as an estimate.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _TAGS = {
 }
 _ACCURACIES = [f"test_{epoch:02d}" for epoch in range(_EPOCHS)]
 _NUMBERS = {
-    "num_param": Number(1, 1e15, whole=True),
+    "num_param": Number(1, 1e15, integer=True),
     **dict.fromkeys(["energy", "co2", "memR", "memM", "train_time"], AMOUNT),
     **dict.fromkeys(_ACCURACIES, SHARE),
 }

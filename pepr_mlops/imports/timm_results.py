@@ -20,35 +20,24 @@ from pepr_mlops.names import FinishedRun
 _WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"
 _SOURCE = "timm results-imagenet.csv"
 _EXPERIMENT = "imagenet"
-_PIXELS, _PER_CENT = Number(1, 1e6, whole=True), Number(0, 100)
+_PIXELS, _PER_CENT = Number(1, 1e6, integer=True), Number(0, 100)
 
 
 def read(folder: Path) -> list[FinishedRun]:
     """A run for each row of `folder/results-imagenet.csv`, with the speeds of the newest
-    `benchmark-infer-*.csv` and `benchmark-train-*.csv` (by PyTorch's version) beside it, if any.
+    `benchmark-infer-*.csv` and `benchmark-train-*.csv` (by PyTorch's version) in `folder`, if any.
 
-    Raises `WrongUse` for a file that is missing, is another or names a model twice.
+    Raises `WrongUse` for a file that is missing, has other content or names a model twice.
     """
-    results = read_csv(
-        folder / "results-imagenet.csv",
-        ["model"],
-        {
-            "img_size": _PIXELS,
-            "top1": _PER_CENT,
-            "top5": _PER_CENT,
-            "param_count": Number(1e-6, 1e9),
-        },
-        _WHERE,
-    )
-    keys = ["architecture", "img_size"]
+    path, keys = folder / "results-imagenet.csv", ["architecture", "img_size"]
+    numbers = {"img_size": _PIXELS, "top1": _PER_CENT, "top5": _PER_CENT}
+    results = read_csv(path, ["model"], numbers | {"param_count": Number(1e-6, 1e9)}, _WHERE)
     results["architecture"] = results["model"].str.split(".").str[0]
     results = results.drop_duplicates()
     twice = results.duplicated(["model", "img_size"])
     if twice.any():
-        raise WrongUse(
-            f"import: {folder / 'results-imagenet.csv'} has two results of "
-            f"{results.loc[twice, 'model'].iloc[0]}"
-        )
+        first = results.loc[twice, "model"].iloc[0]
+        raise WrongUse(f"import: {path} has two results of {first}")
     names = {}
     for kind, columns in (
         ("infer", ["infer_samples_per_sec", "infer_gmacs"]),

@@ -156,7 +156,7 @@ def test_imagenet_results_are_joined_on_the_exact_name_and_size(
     [
         (None, "there is no all_results.csv in .*get it from https://github.com/saintslab/PePR"),
         ("model,energy\na,1\n", "has no column dataset, num_param"),
-        ("", "is no readable CSV table"),
+        ("", "is not a readable CSV table"),
     ],
 )
 @pytest.mark.parametrize("source", ["pepr-paper"])
