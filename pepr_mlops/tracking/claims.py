@@ -87,7 +87,9 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
             runs = client.search_runs(list(experiment_names(client)), of_job, max_results=1000)
             claims = [claim(run) for run in runs if "pepr.probe" not in run.data.tags]
             others = [
-                c for c in claims if c.status == "FINISHED" or c.is_alive(now_s, job.stale_s, is_alive)
+                c
+                for c in claims
+                if c.status == "FINISHED" or c.is_alive(now_s, job.stale_s, is_alive)
             ]
             found = ownership.verdict(run_id, others)
             if found == ownership.HELD:

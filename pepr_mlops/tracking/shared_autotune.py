@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.process import is_alive
 from pepr_mlops.text import matches
@@ -23,7 +23,7 @@ _FROM = "pepr.setting_from"
 
 def shared_settings(
     run: Run, key: str, names: Sequence[str], note: Callable[[str], None]
-) -> dict[str, str] | None:
+) -> dict[str, Any] | None:
     """The settings `names` that another run with this `key` has found, logged in this one too.
 
     None where this run is to find them: it then logs each as the tag `pepr.NAME`, for which all
