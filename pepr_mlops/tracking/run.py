@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 
 from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
 from pepr_mlops.names import PHASES
@@ -125,6 +124,8 @@ class Run:
 
         `data.Split.origins` becomes `files` or, where it has rows, `index`.
         """
+        import numpy as np
+
         arrays: dict[str, np.ndarray] = {
             "labels": labels,
             "probabilities": probabilities,
