@@ -290,7 +290,7 @@ def under_mlflow(place: Place, fault: str, number: signal.Signals, whole: bool) 
     run = place.start(command)
     run.until_epoch(2)
     inside = psutil.Process(run.popen.pid).children(recursive=True)
-    jobs = [p for p in inside if "pepr_mlops.cli.project" in " ".join(p.cmdline()[:3])]
+    jobs = [p for p in inside if "-m pepr_mlops train" in " ".join(p.cmdline()[:4])]
     if whole:
         os.killpg(run.popen.pid, number)
         for process in inside:

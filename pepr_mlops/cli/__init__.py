@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from pepr_mlops.cli.output import say
-from pepr_mlops.errors import PeprError, trace
+from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, trace
 from pepr_mlops.process import ends_at_once
 from pepr_mlops.text import without_password
 
@@ -47,6 +48,17 @@ class _Lazy(click.Group):
         command = import_module(f"pepr_mlops.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (PeprError, click.UsageError) as error:
+            if ctx.invoked_subcommand in ("train", "sweep") and "MLFLOW_RUN_ID" in os.environ:
+                from pepr_mlops import tracking
+
+                with suppress(WorkFailed):  # the first error is the one to report
+                    tracking.fail_inherited(_as_ours(error))
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -96,9 +108,7 @@ def _status(command: Callable[[], Any]) -> int:
         say(error.format_message(), err=True)
         return 2
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "pepr"
-        message = without_password(" ".join(error.format_message().split()))
-        say(f"{path}: {message} See '{path} --help'.", err=True)
+        say(_as_ours(error), err=True)
         return 2
     except click.ClickException as error:
         say(f"pepr: {without_password(error.format_message())}", err=True)
@@ -116,6 +126,13 @@ def _status(command: Callable[[], Any]) -> int:
         say(trace(), err=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _as_ours(error: PeprError | click.UsageError) -> PeprError:
+    if isinstance(error, PeprError):
+        return error
+    path = error.ctx.command_path if error.ctx else "pepr"
+    return WrongUse(f"{path}: {error.format_message()} See '{path} --help'.")
 
 
 def _exit_on_signals() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pepr_mlops.cli.headings import tracking_uri
+from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 
 _EVERYWHERE = ("0.0.0.0", "::", "")  # no address that another machine could ask for

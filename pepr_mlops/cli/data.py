@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pepr_mlops.cli import data_lidc
-from pepr_mlops.cli.headings import tracking_uri
+from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 from pepr_mlops.cli.table import table
 from pepr_mlops.spec import SIZES, RunSpec

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from pepr_mlops.cli.headings import tracking_uri
+from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 from pepr_mlops.costs.doctor import Check
 from pepr_mlops.errors import PeprError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pepr_mlops.cli.headings import tracking_uri
+from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 
 _EXAMPLE = """

@@ -1,4 +1,4 @@
-"""The options that `score`, `select`, `stats` and `runs` have in common."""
+"""Options under headings, and those that `score`, `select`, `stats` and `runs` have in common."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pepr_mlops.cli.headings import option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import convert
 from pepr_mlops.validation import checked
@@ -21,8 +20,78 @@ if TYPE_CHECKING:
     from pepr_mlops.comparison.pepr import Reference
     from pepr_mlops.comparison.runs import Evidence
 
+_TRUTH = ("true", "false", "yes", "no", "1", "0")
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "json", "latex", "markdown")
+
+# In the order of the help; the last one has what no heading was given for, such as --help.
+HEADINGS = (
+    *("Essentials", "Model", "Data", "Recipe", "Machine", "Measuring", "Search", "Sweep"),
+    *("Runs", "Score", "Tracking", "Output", "Other"),
+)
+
+
+class Option(click.Option):
+    """An option with its heading, one of `HEADINGS`."""
+
+    def __init__(self, *args: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.heading = heading
+
+
+class Command(click.Command):
+    """A command whose help has a section for each heading.
+
+    It may be called as `mlflow run` writes its parameters: `--dry_run true`.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.context_settings.setdefault("token_normalize_func", _dashed)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        flags = {
+            name: parameter
+            for parameter in self.params
+            if isinstance(parameter, click.Option) and parameter.is_flag
+            for name in parameter.opts
+        }
+        has_arguments = any(isinstance(parameter, click.Argument) for parameter in self.params)
+        words: list[str] = []
+        for word in args:
+            flag = flags.get(_dashed(words[-1])) if words else None
+            is_value = word.lower() in _TRUTH or not (has_arguments or word.startswith("-"))
+            if flag is None or not is_value:
+                words.append(word)
+            elif not checked(bool, word, str(flag.name)):
+                words[-1:] = flag.secondary_opts[:1]
+        return super().parse_args(ctx, words)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections[getattr(parameter, "heading", HEADINGS[-1])].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _dashed(word: str) -> str:
+    return word.replace("_", "-")
+
+
+def option(heading: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """`click.option` under a heading."""
+    return click.option(*names, cls=Option, heading=heading, **settings)
+
+
+def tracking_uri(command: F) -> F:
+    """The option that names the tracking server."""
+    say = "MLflow tracking server [default: MLFLOW_TRACKING_URI]"
+    return option("Tracking", "--tracking-uri", help=say)(command)
+
 
 _WHICH = (
     option(

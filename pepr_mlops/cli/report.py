@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from pepr_mlops.cli import options as asked
-from pepr_mlops.cli.headings import Command, option
+from pepr_mlops.cli.options import Command, option
 from pepr_mlops.cli.output import say
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name

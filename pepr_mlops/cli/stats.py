@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pepr_mlops.cli import options as asked
-from pepr_mlops.cli.headings import Command, option
+from pepr_mlops.cli.options import Command, option
 
 _EXAMPLE = """
     \b

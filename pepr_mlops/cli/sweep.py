@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.headings import Command, option, tracking_uri
+from pepr_mlops.cli.options import Command, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.spec import SWEPT, RunSpec, value_type
+from pepr_mlops.spec import NONE, SWEPT, RunSpec, value_type
 from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def split(key: str, text: str) -> list[str]:
 
 def read(file: Path | None) -> dict[str, Any]:
     """The grid of a TOML file. Raises `WrongUse` for one that is not there or is none."""
-    if file is None:
+    if file is None or str(file) == NONE:  # `mlflow run` always passes one
         return {}
     try:
         return read_toml(file, "sweep")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.headings import Command, option, tracking_uri
+from pepr_mlops.cli.options import Command, option, tracking_uri
 from pepr_mlops.cli.output import say
 from pepr_mlops.cli.table import table
 from pepr_mlops.errors import WrongUse

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from pepr_mlops import cli
-from pepr_mlops.cli.headings import HEADINGS, Command
+from pepr_mlops.cli.options import HEADINGS, Command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -21,9 +21,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import ExecutionException
 from packaging.requirements import Requirement
 
-from pepr_mlops.cli import project
-from pepr_mlops.cli.project import parse
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.cli import main
 from pepr_mlops.spec import RunSpec
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +48,7 @@ def test_every_field_of_the_spec_is_a_parameter_with_its_default() -> None:
     assert list(main["parameters"]) == [f.name for f in fields(RunSpec)]
     given = {name: str(entry["default"]) for name, entry in main["parameters"].items()}
     assert RunSpec.parse(given) == RunSpec()
-    assert re.findall(r"(\w+)=\{(\w+)\}", main["command"]) == [
+    assert re.findall(r"--(\w+) \{(\w+)\}", main["command"]) == [
         (f.name, f.name) for f in fields(RunSpec)
     ]
 
@@ -90,16 +88,6 @@ def test_no_file_names_a_registrys_host() -> None:
         assert not hosts.search(path.read_text()), name
 
 
-def test_words_of_the_command() -> None:
-    assert parse(["model=a=b", "lr=5e-4", "--modle", "x"]) == {
-        "model": "a=b",
-        "lr": "5e-4",
-        "modle": "x",
-    }
-    with pytest.raises(WrongUse, match="is not KEY=VALUE"):
-        parse(["resnet18d"])
-
-
 def _mlflow_run(store: str, *parameters: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"]
     for parameter in parameters:
@@ -129,7 +117,10 @@ def test_mlflow_run_trains_and_logs(store: str, shapes: Path) -> None:
 @pytest.mark.parametrize(
     ("parameter", "words"),
     [
-        ("modle=resnet18d", "modle: no such parameter; did you mean 'model'?"),
+        (
+            "modle=resnet18d",
+            "No such option '--modle'. (Did you mean one of: '--compile', '--model', ",
+        ),
         ("epochs=ten", "epochs: 'ten' is not a whole number"),
         ("strict=yess", "strict: 'yess' is not true or false"),
     ],
@@ -156,22 +147,35 @@ def test_a_wrong_parameter_is_one_line_and_a_failed_run(
     assert run.data.tags["pepr.reason"] == "wrong_use"
 
 
-def test_options_of_a_sweep_are_parameters(
-    store: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    given = {"model": "resnet18d", "dataset": "digits", "image_size": "32", "dry_run": "true"}
-    words = [w for k, v in given.items() for w in (f"--{k}", v)]
-    assert project._main(["sweep", "file=none", *words, "--tracking_uri", store]) == 0
-    assert "1: 1 to do" in capfd.readouterr().out
-    words += ["--tracking_uri", store, "--dry_run", "1"]
-    for option, value in (("stale_after", "60"), ("format", "json")):
-        assert project._main(["sweep", *words, f"--{option}", value]) == 0
-    assert '"state": "pending"' in capfd.readouterr().out
-    with pytest.raises(WrongUse, match="dry_run: 'yess' is not true or false"):
-        project._main(["sweep", *words, "--dry_run", "yess"])
-    with pytest.raises(WrongUse, match="modle: no such parameter; did you mean 'model'"):
-        project._main(["sweep", "--modle", "resnet18d"])
-    assert _project()["entry_points"]["sweep"]["command"].endswith("sweep file={file}")
+def _pepr(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Exit status and all output of `pepr WORDS`."""
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    return int(left.value.code or 0), "".join(capfd.readouterr())
+
+
+def test_options_of_a_sweep_are_parameters(store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    given = {"model": "resnet18d", "dataset": "digits", "image_size": "32", "tracking_uri": store}
+    words = ["sweep", "none", *(w for k, v in given.items() for w in (f"--{k}", v))]
+    assert "1: 1 to do" in _pepr(capfd, *words, "--dry_run", "true")[1]
+    for option, value in (("stale_after", "60"), ("format", "json"), ("strict", "false")):
+        status, text = _pepr(capfd, *words, "--dry_run", "1", f"--{option}", value)
+        assert status == 0
+    assert "1: 1 to do" in text
+    status, text = _pepr(capfd, *words, "--modle", "resnet18d")
+    assert status == 2
+    assert "No such option '--modle'" in text
+    assert "'--model'" in text
+    assert _project()["entry_points"]["sweep"]["command"].endswith("sweep {file}")
+
+
+def test_flags_take_a_value_too(capfd: pytest.CaptureFixture[str]) -> None:
+    """Of each the first error that is met shows how it was read."""
+    words = ["train", "--compile", "true", "--precision", "auto"]
+    assert "compile: a trial of precision" in _pepr(capfd, *words)[1]
+    words = ["train", "--compile", "false", "--offline", "yes", "--checkpoints", "x"]
+    assert "pepr: offline: " in _pepr(capfd, *words)[1]
+    assert "compile: 'yess' is not true or false" in _pepr(capfd, "train", "--compile", "yess")[1]
 
 
 def test_mlflow_run_writes_a_report(store: str, tmp_path: Path) -> None:
