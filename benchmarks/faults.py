@@ -29,7 +29,7 @@ from search import MODELS
 
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
-from pepr_mlops.sweep import sweep as sweeper
+from pepr_mlops.sweep.jobs import jobs
 from pepr_mlops.tracking import read
 
 EXPERIMENT = "pneumonia"
@@ -77,7 +77,7 @@ class Trial:
         self.command = [sys.executable, "-m", "pepr_mlops", "sweep", *words]
         self.command += ["--tracking-uri", self.uri, "--retries", "5"]
         self.command += ["--checkpoints", str(folder / "checkpoints")]
-        self.specs = sweeper.jobs({k: v.split(",") for k, v in asked.items()})
+        self.specs = jobs({k: v.split(",") for k, v in asked.items()})
         self.folder, self.drawn = folder, random.Random(seed)
         self.killed: Counter[str] = Counter()
         self.started = time.perf_counter()

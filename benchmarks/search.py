@@ -20,9 +20,10 @@ from common import machine, write
 
 from pepr_mlops.comparison import pepr
 from pepr_mlops.sweep import plan, sweep
-from pepr_mlops.sweep.driver import Ended
+from pepr_mlops.sweep.driver import Result
 from pepr_mlops.sweep.engine import Report
 from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.jobs import jobs
 
 MODELS = (
     *("resnet18d", "resnet10t", "mobilenetv2_050", "mobilenetv3_small_050", "lcnet_050"),
@@ -38,7 +39,7 @@ MODELS = (
 @click.option("--top", default=3)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(data_root: Path, models: int, epochs: int, top: int, out: Path | None) -> None:
-    specs = sweep.jobs(
+    specs = jobs(
         {
             "model": list(MODELS[:models]),
             "dataset": "pneumonia",
@@ -85,7 +86,7 @@ def _settings(folder: Path) -> sweep.Settings:
     return sweep.Settings(f"sqlite:///{folder}/mlflow.db", folder / "checkpoints")
 
 
-def _sweep(specs: Any, settings: sweep.Settings, strategy: Any) -> tuple[Ended, float]:
+def _sweep(specs: Any, settings: sweep.Settings, strategy: Any) -> tuple[Result, float]:
     def told(report: Report) -> None:
         click.echo(f"{report.spec.model} {report.reason} {report.error or ''}", err=True)
 

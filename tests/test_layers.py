@@ -31,7 +31,7 @@ PURE = (
         "costs/forecast",
         "train/metrics",
     ),
-    *("data/audit", "data/twins", "data/doubtful", "data/shortcuts", "tracking/ownership"),
+    *("data/audit", "data/duplicates", "data/doubtful", "data/shortcuts", "tracking/ownership"),
     *(f"comparison/{path.stem}" for path in (PACKAGE / "comparison").glob("*.py")),
 )
 

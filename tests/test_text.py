@@ -12,7 +12,7 @@ from made import logged, run
 
 from pepr_mlops import tracking
 from pepr_mlops.cli import run_command
-from pepr_mlops.cli.options import typed
+from pepr_mlops.cli.options import command_line
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, one_line, trace
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.text import address, cell, file_name, matches, printable, secrets, without_password
@@ -165,7 +165,7 @@ def test_a_command_line_is_shown_without_its_password() -> None:
     @click.option("--out")
     @click.pass_context
     def command(context: click.Context, /, **_: object) -> None:
-        shown.append(typed(context, "pepr report"))
+        shown.append(command_line(context, "pepr report"))
 
     uri = f"postgresql://u:a {SECRET}@h/db?sslpassword={SECRET}"
     words = ["--tracking-uri", uri, "--out", f"x http://u:{SECRET}@h", "--experiment", "a:b@c"]

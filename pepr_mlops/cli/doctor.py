@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -14,7 +13,7 @@ from pathlib import Path
 import click
 
 from pepr_mlops.cli.options import tracking_uri
-from pepr_mlops.cli.output import say
+from pepr_mlops.cli.output import as_json, say
 from pepr_mlops.costs.doctor import Check
 from pepr_mlops.errors import PeprError
 from pepr_mlops.text import without_password
@@ -33,34 +32,29 @@ _SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model
 @click.command(
     help="Check this machine and the tracking server: devices, energy sensors, whether runs and "
     "artifacts can be written, caches, disks and versions.\n\n"
-    "It logs one short run to the server and deletes it. The page shows no password: attach it to "
-    "a bug report. Exit status 1 if something fails.\n" + _EXAMPLE
+    "It logs one short run to the server and deletes it. The output shows no password: attach it "
+    "to a bug report. The exit status is 1 if something fails.\n" + _EXAMPLE
 )
 @tracking_uri
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 def command(tracking_uri: str | None, form: str) -> int:
-    from pepr_mlops.costs import device as hardware
+    from pepr_mlops.costs.device import versions
 
-    versions = hardware.versions()
     checks = []
-    for found in _checks(tracking_uri):
-        remedy = None if found.remedy is None else without_password(found.remedy)
-        check = found._replace(found=without_password(found.found), remedy=remedy)
+    for check in _checks(tracking_uri):
+        remedy = without_password(check.remedy or "")
+        check = check._replace(found=without_password(check.found), remedy=remedy or None)
         checks.append(check)
         if form == "text":
-            say(_line(check))
+            say(f"{_MARKS[check.state]}  {check.part:8} {check.what}: {check.found}")
+            if remedy:
+                say(f"{'':13}-> {remedy}")
     if form == "json":
-        rows = [check._asdict() for check in checks]
-        say(json.dumps({"versions": versions, "checks": rows}, indent=2))
+        say(as_json({"versions": versions(), "checks": [check._asdict() for check in checks]}))
     else:
         say("(ok: works; --: works with less; !!: does not work)")
-        say("versions   " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+        say("versions   " + ", ".join(f"{name} {text}" for name, text in versions().items()))
     return int(any(check.state == "fails" for check in checks))
-
-
-def _line(check: Check) -> str:
-    line = f"{_MARKS[check.state]}  {check.part:8} {check.what}: {check.found}"
-    return line if check.remedy is None else f"{line}\n{'':13}-> {check.remedy}"
 
 
 def _checks(tracking_uri: str | None) -> Iterator[Check]:
@@ -85,16 +79,15 @@ def _tracking(tracking_uri: str | None) -> Iterator[Check]:
     if path is not None and not Path(path).exists():
         folder = Path(path).absolute().parent
         if os.access(folder, os.W_OK):
-            text = f"{address(uri)} is not there yet; the first job makes it"
+            text = f"{address(uri)} does not exist yet; the first job creates it"
             yield Check("tracking", "store", "note", text)
         else:
-            text = f"{address(uri)} cannot be made: {folder} is missing or cannot be written"
-            yield Check("tracking", "store", "fails", text, "make the folder, or name another")
+            text = f"{address(uri)} cannot be created: {folder} is missing or cannot be written"
+            yield Check("tracking", "store", "fails", text, "create the folder, or name another")
         return
     try:
         reach(uri)
-        text = f"{address(uri)}: {read.store_version(uri)}"
-        yield Check("tracking", "server", "ok", text)
+        yield Check("tracking", "server", "ok", f"{address(uri)}: {read.store_version(uri)}")
     except PeprError as error:
         yield Check("tracking", "server", "fails", doctor.plain(error))
         return
@@ -102,7 +95,7 @@ def _tracking(tracking_uri: str | None) -> Iterator[Check]:
 
 
 def _disks() -> Iterator[Check]:
-    """Size of each cache, and what is free where caches, temporary files and the work are."""
+    """Size of each cache, and free space for caches, temporary files and the working folder."""
     folders = _folders()
     for name, folder in folders.items():
         yield Check("caches", name, "ok", f"{_size_mb(folder):,.1f} MB in {folder}")
@@ -138,7 +131,7 @@ def _size_mb(folder: Path) -> float:
     size = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):  # jobs at work delete theirs
+            with suppress(OSError):  # running jobs delete theirs
                 found = os.lstat(os.path.join(parent, name))
                 size += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return size / 1e6
@@ -146,11 +139,9 @@ def _size_mb(folder: Path) -> float:
 
 def _free_gb(places: dict[str, Path]) -> dict[str, float]:
     """Free space in GB of each disk, by the names of the places that are on it."""
-    on: dict[int, list[str]] = {}
-    free_gb: dict[int, float] = {}
+    disks: dict[int, tuple[list[str], float]] = {}
     for name, place in places.items():
-        there = next(p for p in (place, *place.parents) if p.exists())
-        disk = there.stat().st_dev
-        on.setdefault(disk, []).append(name)
-        free_gb[disk] = shutil.disk_usage(there).free / 1e9
-    return {", ".join(names): free_gb[disk] for disk, names in on.items()}
+        existing = next(path for path in (place, *place.parents) if path.exists())
+        free_gb = shutil.disk_usage(existing).free / 1e9
+        disks.setdefault(existing.stat().st_dev, ([], free_gb))[0].append(name)
+    return {", ".join(names): free_gb for names, free_gb in disks.values()}

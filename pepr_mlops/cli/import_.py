@@ -1,4 +1,4 @@
-"""`pepr import`: released results of others as runs."""
+"""`pepr import`: published results as runs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _EXAMPLE = """
 
 
 @click.command(
-    help="Log released results as finished MLflow runs, marked as imported.\n\n"
+    help="Log published results as finished MLflow runs, marked as imported.\n\n"
     "pepr-paper: DIR holds all_results.csv of the PePR paper, 131 models in 8 experiments. timm: "
-    "DIR holds results-imagenet.csv and speed benchmarks. What is there already is left alone.\n"
+    "DIR holds results-imagenet.csv and speed benchmarks. Runs that exist are left alone.\n"
     + _EXAMPLE
 )
 @click.argument("source", type=click.Choice(["pepr-paper", "timm"]))
@@ -37,4 +37,4 @@ def command(source: str, folder: Path, tracking_uri: str | None) -> None:
         runs, tracking_uri, lambda new: tqdm(new, unit="run", leave=False, disable=None)
     )
     experiments = dict.fromkeys(run.experiment for run in runs)
-    say(f"{new} runs imported, {len(runs) - new} were there; experiments: {', '.join(experiments)}")
+    say(f"{new} runs imported, {len(runs) - new} existed; experiments: {', '.join(experiments)}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
-from pepr_mlops.cli.output import say
+from pepr_mlops.cli.output import render, say
 
 _EXAMPLE = """
     \b
@@ -12,12 +14,13 @@ _EXAMPLE = """
       pepr models --kind CNN --efficient --size small
       pepr models --name 'resnet*' --format csv
 """
+_COLUMNS = ("model", "parameters", "kind", "efficient", "size", "cached")
 
 
 @click.command(
     help="List the 131 models of the PePR paper (its Table A.1); any other timm name can be "
-    "trained as well.\n\nParameters are with the 1,000-class head of ImageNet; small is up to "
-    "and with their median.\n" + _EXAMPLE
+    "trained as well.\n\nParameters include the 1,000-class head of ImageNet; models up to the "
+    "median number of parameters are small.\n" + _EXAMPLE
 )
 @click.option("--name", default="*", help="glob the name must match, such as 'resnet*'")
 @click.option("--kind", type=click.Choice(["CNN", "Other"], case_sensitive=False))
@@ -32,34 +35,21 @@ def command(
     from pepr_mlops.train.models import cached_models
 
     here = cached_models()
-    found = [
-        (m, m.model in here)
+    models = [
+        {**asdict(m), "cached": m.model in here}
         for m in select(name=name, kind=kind, efficient=efficient, size=size)
         if m.model in here or not cached
     ]
-    if form == "json":
-        import json
-        from dataclasses import asdict
-
-        say(json.dumps([{**asdict(m), "cached": c} for m, c in found], indent=2))
-        return
-    header = ["model", "parameters", "kind", "efficient", "size", "cached"]
-    rows = [
-        [m.model, str(m.parameters), m.kind, _yes(m.efficient), m.size, _yes(c)] for m, c in found
-    ]
-    if form == "csv":
-        import csv
-        import sys
-
-        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
-        return
-    from pepr_mlops.cli.table import table
-
-    for row in rows:
-        row[1] = f"{int(row[1]):,}"
-    say(table(rows, header) if rows else "no model fits")
-    say(f"{len(rows)} of 131 models", err=True)
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"
+    if form != "json":
+        yes_or_no = {True: "yes", False: "no"}
+        for model in models:
+            del model["link"]
+            model |= {key: yes_or_no[model[key]] for key in ("efficient", "cached")}
+            if form == "table":
+                model["parameters"] = f"{model['parameters']:,}"
+    if form == "table" and not models:
+        say("no model matches")
+    else:
+        say(render(models, form, {key: key for key in _COLUMNS}))
+    if form == "table":
+        say(f"{len(models)} of 131 models", err=True)

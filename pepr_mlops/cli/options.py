@@ -16,13 +16,14 @@ from pepr_mlops.validation import checked
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pepr_mlops.comparison import Comparison, Mixed, Question
+    from pepr_mlops.comparison import Comparison, Question
     from pepr_mlops.comparison.pepr import Reference
     from pepr_mlops.comparison.runs import Evidence
 
 _TRUTH = ("true", "false", "yes", "no", "1", "0")
 F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "json", "latex", "markdown")
+FILE = click.Path(path_type=Path)
 
 # In the order of the help; the last one has what no heading was given for, such as --help.
 HEADINGS = (
@@ -82,211 +83,190 @@ def _dashed(word: str) -> str:
     return word.replace("_", "-")
 
 
-def option(heading: str, *names: str, **settings: Any) -> Callable[[F], F]:
-    """`click.option` under a heading."""
-    return click.option(*names, cls=Option, heading=heading, **settings)
+def option(
+    heading: str, flag: str, help: str, *, name: str | None = None, **settings: Any
+) -> Callable[[F], F]:
+    """`click.option` under a heading; `name` is its parameter where that is not the flag's."""
+    names = [flag] if name is None else [flag, name]
+    return click.option(*names, cls=Option, heading=heading, help=help, **settings)
 
 
 def tracking_uri(command: F) -> F:
     """The option that names the tracking server."""
-    say = "MLflow tracking server [default: MLFLOW_TRACKING_URI]"
-    return option("Tracking", "--tracking-uri", help=say)(command)
+    help = "MLflow tracking server [default: MLFLOW_TRACKING_URI]"
+    return option("Tracking", "--tracking-uri", help)(command)
 
 
-_WHICH = (
+_RUNS = (
     option(
         "Essentials",
         "--experiment",
-        "experiments",
+        "runs tagged so, and those of the MLflow experiment of that name; may be repeated",
+        name="experiments",
         multiple=True,
         required=True,
         metavar="NAME",
-        help="runs tagged so, and those of the MLflow experiment of that name; may be repeated",
     ),
     tracking_uri,
-    option("Score", "--performance", metavar="METRIC", help="P [default: each run's own]"),
+    option("Score", "--performance", "P [default: each run's own]", metavar="METRIC"),
     option(
         "Essentials",
         "--resource",
-        "resources",
+        "costs: energy, CO2e, memory, time, data or any metric; a score for each",
+        name="resources",
         default="E",
         show_default=True,
         metavar="E|C|M|T|D|METRIC[,…]",
-        help="costs: energy, CO2e, memory, time, data or any metric; a score for each",
     ),
     option(
         "Runs",
         "--model-param",
+        "parameter that names the model, for runs that pepr did not log",
         default="model",
         metavar="NAME",
-        help="parameter that names the model, of runs pepr did not log",
     ),
     option(
         "Runs",
         "--where",
+        "only the runs with this data_digest, hardware, precision, …; may be repeated",
         multiple=True,
         metavar="NAME=VALUE",
-        help="only the runs with this data_digest, hardware, precision, …; may be repeated",
     ),
     option(
         "Runs",
         "--drop",
+        "leave out runs with these flags, such as busy_cpu,paused",
         default="",
         metavar="FLAG[,…]",
-        help="leave out the runs with these flags, such as busy_cpu,paused",
     ),
-    option("Runs", "--strict", is_flag=True, help="leave out every run that is doubtful"),
-    option("Score", "--country", metavar="CODE", help="CO2e of all runs under this country's grid"),
+    option("Runs", "--strict", "leave out every doubtful run", is_flag=True),
+    option("Score", "--country", "CO2e of all runs on this country's grid", metavar="CODE"),
     option(
-        "Score",
-        "--carbon-intensity",
-        type=float,
-        metavar="G",
-        help="CO2e of all runs at this gCO2e/kWh",
+        "Score", "--carbon-intensity", "CO2e of all runs at this gCO2e/kWh", type=float, metavar="G"
     ),
 )
-_HOW = (
+_SCORES = (
     option(
         "Score",
         "--resource-weights",
+        "combine all resources into one score with these weights, which sum to 1",
         metavar="w[,…]",
-        help="one score of all resources with these weights, summing to 1",
     ),
-    option(
-        "Score",
-        "--alpha",
-        type=float,
-        default=1.0,
-        show_default=True,
-        help="αP/(α+R); from 1, R counts less",
-    ),
+    option("Score", "--alpha", "αP/(α+R); from 1, R counts less", default=1.0, show_default=True),
     option(
         "Score",
         "--normalisation",
+        "R from least to greatest cost, from no cost, between quantiles, or by --reference "
+        "[default: minmax, or reference with --reference]",
         type=click.Choice(["minmax", "zero", "robust", "reference"]),
-        help="R from least to greatest cost, from no cost, between quantiles, or by --reference "
-        "[default: minmax, with --reference that]",
     ),
     option(
         "Score",
         "--quantiles",
+        "for robust",
         default="0.05,0.95",
         show_default=True,
         metavar="LOW,HIGH",
-        help="of robust",
     ),
     option(
         "Score",
         "--reference",
-        type=click.Path(path_type=Path),
+        "bounds saved by `pepr score --save-reference`",
+        type=FILE,
         metavar="FILE",
-        help="bounds saved by `pepr score --save-reference`",
     ),
     option(
         "Score",
         "--stratify",
+        "score runs that differ in hardware, precision, … in separate sets",
         is_flag=True,
-        help="a score set for each group of runs that differ in hardware, precision, …",
     ),
-    option("Score", "--allow-mixed", is_flag=True, help="score such groups together all the same"),
+    option("Score", "--allow-mixed", "score such runs together anyway", is_flag=True),
     option(
         "Score",
         "--energy-error",
-        type=float,
+        "relative error of a measured energy, for the intervals",
         default=0.05,
         show_default=True,
         metavar="SHARE",
-        help="relative error of a measured energy, for the intervals",
     ),
 )
-_OUT = (
-    option(
-        "Output", "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True
-    ),
+_OUTPUT = (
     option(
         "Output",
-        "--out",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="write there instead",
+        "--format",
+        "how to write the result",
+        name="form",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
     ),
+    option("Output", "--out", "write the result to this file", type=FILE, metavar="FILE"),
 )
 
 
-def which(command: F) -> F:
-    """Options that say which runs, with which costs."""
-    return _add(command, _WHICH)
+def _decorator(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for add in reversed(options):
+            command = add(command)
+        return command
+
+    return decorate
 
 
-def how(command: F) -> F:
-    """Options that say how they are scored."""
-    return _add(command, _HOW)
-
-
-def output(command: F) -> F:
-    """Options that say how results are written."""
-    return _add(command, _OUT)
-
-
-def _add(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    for add in reversed(options):
-        command = add(command)
-    return command
+run_options = _decorator(_RUNS)  # which runs, and which of their costs
+score_options = _decorator(_SCORES)
+output_options = _decorator(_OUTPUT)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The runs found, what is asked of them and what is known besides."""
+class Request:
+    """A question, the runs it is about, and what else is known of them."""
 
     runs: pd.DataFrame
     question: Question
     evidence: Evidence
 
+    def compare(self) -> Comparison:
+        """The answer; the intervals of many runs are cached."""
+        from pepr_mlops.comparison import compare
+        from pepr_mlops.tracking.read import cache
 
-def read(
+        return compare(self.runs, self.question, self.evidence, cache.intervals)
+
+
+def load_request(
     experiments: Sequence[str], tracking_uri: str | None, where: Sequence[str], **options: Any
-) -> Asked:
+) -> Request:
     """The options as a question, and the runs it is about."""
-    from pepr_mlops.cli.output import tell
+    from pepr_mlops.cli.output import note
     from pepr_mlops.comparison import conditions
-    from pepr_mlops.tracking import read as query
+    from pepr_mlops.tracking import read
 
-    asked, values = question(**options), pairs(where)
-    runs = query.load_runs(list(experiments), tracking_uri=tracking_uri)
-    evidence = query.load_evidence(runs, tracking_uri=tracking_uri)
-    cache = conditions.where(runs, values)
+    request, values = question(**options), pairs(where)
+    runs = read.load_runs(list(experiments), tracking_uri=tracking_uri)
+    evidence = read.load_evidence(runs, tracking_uri=tracking_uri)
+    matching = conditions.where(runs, values)
     if values:
-        tell([f"only {', '.join(where)}: {len(cache)} of {len(runs)} runs"])
-    return Asked(cache, asked, evidence)
-
-
-def compared(found: Asked) -> Comparison:
-    """The answer; of many runs, intervals that were found before are not drawn again."""
-    from pepr_mlops.comparison import compare
-    from pepr_mlops.tracking.read import cache
-
-    return compare(found.runs, found.question, found.evidence, cache.intervals)
+        note(f"only {', '.join(where)}: {len(matching)} of {len(runs)} runs")
+    return Request(matching, request, evidence)
 
 
 def question(
     *,
-    performance: str | None,
     resources: str,
-    model_param: str,
     drop: str,
-    strict: bool,
     country: str | None,
     carbon_intensity: float | None,
     resource_weights: str | None = None,
-    alpha: float = 1.0,
     normalisation: str | None = None,
     quantiles: str = "0.05,0.95",
     reference: Path | None = None,
     stratify: bool = False,
     allow_mixed: bool = False,
-    energy_error: float = 0.05,
+    **others: Any,
 ) -> Question:
-    """The options as a question."""
+    """The options as a question; `others` are fields of it as they are."""
     from pepr_mlops.comparison import Question
     from pepr_mlops.costs import carbon
 
@@ -294,30 +274,25 @@ def question(
         raise WrongUse("country: give either country or carbon_intensity, not both")
     if carbon_intensity is not None:
         carbon_intensity = convert("carbon_intensity", str(carbon_intensity))
-    mixed: Mixed = "stratify" if stratify else "allow" if allow_mixed else "refuse"
     if stratify and allow_mixed:
-        raise WrongUse("stratify: allow-mixed says the contrary; give one of them")
+        raise WrongUse("stratify: give either --stratify or --allow-mixed, not both")
     return Question(
-        performance=performance,
-        resources=tuple(name.strip() for name in resources.split(",") if name.strip()),
+        resources=tuple(filter(None, map(str.strip, resources.split(",")))),
         weights=None
         if resource_weights is None
         else checked(tuple[float, ...], resource_weights.split(","), "resource_weights"),
-        alpha=alpha,
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=checked(tuple[float, float], quantiles.split(","), "quantiles"),
-        reference=None if reference is None else _load(reference),
-        strict=strict,
-        drop=tuple(flag.strip() for flag in drop.split(",") if flag.strip()),
-        mixed=mixed,
+        reference=None if reference is None else load_reference(reference),
+        drop=tuple(filter(None, map(str.strip, drop.split(",")))),
+        mixed="stratify" if stratify else "allow" if allow_mixed else "refuse",
         intensity=carbon.resolve(country, carbon_intensity),
-        model_param=model_param,
-        energy_error=energy_error,
+        **others,
     )
 
 
-def typed(context: click.Context, program: str) -> str:
-    """The command line of this call, without what is as by default."""
+def command_line(context: click.Context, program: str) -> str:
+    """The command line of this call, without options at their default."""
     import shlex
 
     from click.core import ParameterSource
@@ -325,13 +300,14 @@ def typed(context: click.Context, program: str) -> str:
     from pepr_mlops.text import address, printable, without_password
 
     words = program.split()
-    for given in context.command.params:
-        value = context.params[given.name] if given.name else None
-        if context.get_parameter_source(given.name or "") is not ParameterSource.COMMANDLINE:
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             continue
-        shown = address if given.name == "tracking_uri" else without_password
+        value = context.params[name]
+        safe = address if name == "tracking_uri" else without_password
         for one in value if isinstance(value, tuple) else (value,):
-            words += [given.opts[0]] if one is True else [given.opts[0], shown(str(one))]
+            words += [parameter.opts[0]] if one is True else [parameter.opts[0], safe(str(one))]
     return printable(shlex.join(words))
 
 
@@ -339,12 +315,13 @@ def pairs(where: Sequence[str]) -> list[tuple[str, str]]:
     """The names and values of `--where`."""
     for word in where:
         if "=" not in word:
-            raise WrongUse(f"where: {word!r} is not NAME=VALUE, as precision=bf16")
+            raise WrongUse(f"where: {word!r} is not NAME=VALUE, such as precision=bf16")
     parts = [word.partition("=") for word in where]
     return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
-def _load(path: Path) -> Reference:
+def load_reference(path: Path) -> Reference:
+    """Bounds that `pepr score --save-reference` wrote. Raises `WrongUse` where they are not."""
     from pepr_mlops.comparison.pepr import Reference
     from pepr_mlops.files import read_json
 

@@ -1,7 +1,9 @@
-"""Frames as people and programs read them: table, CSV, JSON, LaTeX, Markdown."""
+"""What commands print and write: tables, CSV, JSON, LaTeX, Markdown, and notes."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -12,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.table import table
 from pepr_mlops.errors import WorkFailed
 from pepr_mlops.text import cell, printable
 
@@ -20,43 +21,100 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def text(frame: pd.DataFrame, form: str, columns: Mapping[str, str] | None = None) -> str:
-    """The frame in a form; `columns` (name and heading) are shown where it is for people.
+def say(text: object, *, err: bool = False) -> None:
+    """Print text on standard output or error, with control characters as escapes."""
+    click.echo(printable(str(text), lines=True), err=err)
 
-    CSV and JSON have all columns and all digits; a missing value is empty or null. In CSV a text
-    that a spreadsheet would take for a formula begins with a quote. Control characters are escapes.
+
+def note(*texts: str) -> None:
+    """Notes go to standard error, so that a program can read standard output."""
+    for text in texts:
+        say(f"note: {text}", err=True)
+
+
+def say_or_write(text: str, out: Path | None) -> None:
+    """Print the result, or write it to a file and report where."""
+    if out is None:
+        say(text)
+        return
+    write(out, text + "\n")
+    say(f"written to {out}", err=True)
+
+
+def write(path: Path, text: str, option: str = "out") -> None:
+    """Write a file and its folder. Raises `WorkFailed` naming the option that led there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WorkFailed(f"{option}: {path} cannot be written ({error.strerror})") from error
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:
+    """Rows of text in aligned columns, under a header and a rule if one is given.
+
+    Columns that hold numbers only are set flush right. Control characters are shown as escapes.
     """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    every = [list(header), *cells] if header else cells
+    columns = []
+    for i, texts in enumerate(zip(*every, strict=True)):
+        width = max(map(len, texts))
+        right = header is not None and all(_is_number(row[i]) for row in cells)
+        aligned = [text.rjust(width) if right else text.ljust(width) for text in texts]
+        columns.append([aligned[0], "-" * width, *aligned[1:]] if header else aligned)
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
+
+
+def render(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    form: str,
+    columns: Mapping[str, str] | None = None,
+) -> str:
+    """Rows in a form; people see the `columns` (name and heading), programs all of them.
+
+    CSV and JSON have all digits; a missing value is empty or null. In CSV a text that a
+    spreadsheet would take for a formula begins with a quote. Control characters are escapes.
+    """
+    names = list(rows[0] if rows else columns or ()) if isinstance(rows, Sequence) else [*rows]
+    records = rows if isinstance(rows, Sequence) else rows.to_dict("records")
     if form == "json":
-        return json.dumps([_plain(row) for row in frame.to_dict("records")], indent=2)
+        return as_json(records)
     if form == "csv":
-        flat = frame.map(lambda v: "; ".join(map(str, v)) if isinstance(v, list) else v)
-        safe = flat.map(cell).rename(columns=cell)
-        return str(safe.to_csv(index=False, lineterminator="\n")).rstrip("\n")
-    shown = columns or {str(c): str(c) for c in frame.columns}
-    rows = [[_cell(row[c]) for c in shown] for row in frame.to_dict("records")]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([cell(name) for name in names])
+        writer.writerows([_csv_cell(row[name]) for name in names] for row in records)
+        return file.getvalue().rstrip("\n")
+    columns = columns or {str(name): str(name) for name in names}
+    headings, cells = list(columns.values()), [[_cell(row[c]) for c in columns] for row in records]
     if form == "table":
-        return table(rows, list(shown.values())) if rows else "nothing"
+        return table(cells, headings) if cells else "nothing"
     from tabulate import tabulate
 
     if form == "markdown":
-        rows = [[_unmarked(cell) for cell in row] for row in rows]
-    style = {"markdown": "github", "latex": "latex_booktabs"}[form]
-    table_ = str(tabulate(rows, list(shown.values()), tablefmt=style, disable_numparse=True))
-    # What begins a row of LaTeX so would be an argument of the line's end before it.
-    return re.sub(r"(?m)^(\s*)(?=[\[*])", r"\1{}", table_) if form == "latex" else table_
+        cells = [[_unmarked(cell) for cell in row] for row in cells]
+        return str(tabulate(cells, headings, tablefmt="github", disable_numparse=True))
+    latex = str(tabulate(cells, headings, tablefmt="latex_booktabs", disable_numparse=True))
+    # At the start of a row, * or [ would be an argument of the line end before it.
+    return re.sub(r"(?m)^(\s*)(?=[\[*])", r"\1{}", latex)
 
 
-def aside(words: str, form: str) -> str:
-    """Words around a table of a form: a comment in LaTeX, text and never markup in Markdown."""
-    words = printable(words, lines=True)
+def caption(text: str, form: str) -> str:
+    """Text around a table of a form: a comment in LaTeX, text and never markup in Markdown."""
+    text = printable(text, lines=True)
     if form == "latex":
-        return "\n".join(f"% {line}" for line in words.splitlines())
-    return _unmarked(words) if form == "markdown" else words
+        return "\n".join(f"% {line}" for line in text.splitlines())
+    return _unmarked(text) if form == "markdown" else text
 
 
-def _unmarked(words: str) -> str:
-    """The words as Markdown that has no links, code, columns or HTML in it."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(words, quote=False))
+def _unmarked(text: str) -> str:
+    """The text as Markdown that has no links, code, columns or HTML in it."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(text, quote=False))
 
 
 def as_json(value: Any) -> str:
@@ -64,39 +122,24 @@ def as_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=2)
 
 
-def say(text: object, *, err: bool = False) -> None:
-    """Print what nobody's names can make more of than text, on standard output or error."""
-    click.echo(printable(str(text), lines=True), err=err)
-
-
-def give(text: str, out: Path | None) -> None:
-    """Print the result, or write it to a file and say so."""
-    if out is None:
-        say(text)
-        return
-    try:
-        out.write_text(text + "\n")
-    except OSError as error:
-        raise WorkFailed(f"out: {out} cannot be written ({error.strerror})") from error
-    say(f"written to {out}", err=True)
-
-
-def tell(notes: Sequence[str]) -> None:
-    """Notes go to standard error, so that a program can read the rest."""
-    for note in notes:
-        say(f"note: {note}", err=True)
-
-
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if hasattr(value, "to_dict"):
+        return _plain(value.to_dict("records"))
     if hasattr(value, "item"):
         value = value.item()
     if value is None or value != value or value in (math.inf, -math.inf):
         return None
     return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return cell("; ".join(map(str, value)))
+    return "" if value is None or value != value else cell(value)
 
 
 def _cell(value: Any) -> str:

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from pepr_mlops.cli import options as asked
-from pepr_mlops.cli.options import Command, option
-from pepr_mlops.cli.output import say
+from pepr_mlops.cli.options import (
+    FILE,
+    Command,
+    command_line,
+    option,
+    pairs,
+    question,
+    run_options,
+    score_options,
+)
+from pepr_mlops.cli.output import note, render, say, write
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
     from pepr_mlops.report.figures.common import Panel
+    from pepr_mlops.report.material import Material
 
 IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -34,51 +43,51 @@ _EXAMPLE = """
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Write what an experiment says as one HTML page that opens without a network.\n\n"
-    "Printed are the page's path and the answer: best by PePR, best by performance, what the "
-    "difference costs. Images and tables of every figure go into a folder beside the page.\n"
+    help="Write the results of an experiment as one HTML page that opens without a network.\n\n"
+    "Prints the page's path and the answer: best by PePR, best by performance, and what the "
+    "difference costs. Images and tables of every figure go into a folder next to the page.\n"
     + _EXAMPLE,
 )
-@asked.which
-@asked.how
+@run_options
+@score_options
 @option(
     "Essentials",
     "--dashboard",
+    "which figures: default, paper, budget, or a TOML file of your own",
     default="default",
     show_default=True,
     metavar="NAME|FILE",
-    help="which figures: default, paper, budget, or a TOML file of your own",
 )
 @option(
     "Output",
     "--format",
-    "forms",
+    f"any of {', '.join(FORMATS)}",
+    name="forms",
     default="html",
     show_default=True,
     metavar="FORM[,…]",
-    help=f"any of {', '.join(FORMATS)}",
 )
 @option(
     "Output",
     "--out",
-    type=click.Path(path_type=Path),
+    "the page [default: pepr-report-EXPERIMENT.html]",
+    type=FILE,
     metavar="FILE",
-    help="the page [default: pepr-report-EXPERIMENT.html]",
 )
 @option(
     "Output",
     "--plotlyjs",
+    "plotly.js in the page (5 MB), or in a file next to it that several pages share",
     type=click.Choice(["inside", "directory"]),
     default="inside",
     show_default=True,
-    help="plotly.js in the page (5 MB), or as a file beside it that several pages share",
 )
 @option(
     "Output",
     "--publications",
-    type=click.Path(path_type=Path),
+    "folder with regions_papers_data_2013.csv and _2023.csv, for the figure of publications",
+    type=FILE,
     metavar="DIR",
-    help="folder of regions_papers_data_2013.csv and _2023.csv, for the figure of publications",
 )
 @click.pass_context
 def command(
@@ -94,62 +103,72 @@ def command(
     where: tuple[str, ...],
     **options: Any,
 ) -> None:
-    from plotly.offline import get_plotlyjs
-
-    from pepr_mlops.cli.output import tell
-    from pepr_mlops.report import dashboards as boards
-    from pepr_mlops.report import page, sources, summary
+    from pepr_mlops.report import dashboards, page, sources, summary
     from pepr_mlops.report.figures import publications as papers
 
-    wanted = _forms(forms)
-    board = boards.load(dashboard)
+    requested = _forms(forms)
+    board = dashboards.load(dashboard)
     if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
         options["resources"] = ",".join(board.resources)
     if options["normalisation"] is None and options["reference"] is None:
         options["normalisation"] = board.normalisation
-    question = asked.question(**options)
+    request = question(**options)
     countries = None if publications is None else papers.read(publications)
     say(f"reading {', '.join(experiments)} …", err=True)
     source = sources.read(
         experiments,
         list(board.experiments),
-        performance=question.performance,
-        where=asked.pairs(where),
+        performance=request.performance,
+        where=pairs(where),
         tracking_uri=tracking_uri,
     )
-    prepared, notes = sources.sort(source, question, board.experiments)
+    prepared, notes = sources.sort(source, request, board.experiments)
     if where:
         notes.insert(0, f"only runs with {', '.join(where)}")
-    material = sources.material(source, prepared, question, countries)
-
+    material = sources.material(source, prepared, request, countries)
     path = out or Path(_file_name(experiments))
-    written = []
-    if "html" in wanted:
+    folder = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-files")
+    if "html" in requested:
         say("drawing the page …", err=True)
-        text = page.html(
-            material,
-            board,
-            notes,
-            command=asked.typed(context, "pepr report"),
-            made=page.made_now(),
-            plotlyjs=plotlyjs,  # type: ignore[arg-type]
-        )
-        _write(path, text)
-        if plotlyjs == "directory":
-            _write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
-        written.append(path)
-    if set(wanted) - {"html"}:
-        folder = _folder(path)
+        made_with = command_line(context, "pepr report")
+        _write_page(path, material, board, notes, made_with, plotlyjs)
+    if set(requested) - {"html"}:
         panels, _ = page.panels(material, board)
-        written += _images(panels, [f for f in wanted if f in IMAGES], folder)
-        written += _tables(panels, [f for f in wanted if f in TABLES], folder)
+        _write_images(panels, [form for form in requested if form in IMAGES], folder)
+        _write_tables(panels, [form for form in requested if form in TABLES], folder)
     found = summary.summarise(material, notes)
-    tell([*found.warnings, *found.notes])
-    say(f"{path if 'html' in wanted else _folder(path)}")
+    note(*found.warnings, *found.notes)
+    say(path if "html" in requested else folder)
     for answer in found.answers:
         if len(found.answers) > 1:
             say(f"\n{answer.comparison_set}")
         say(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
+
+
+def _write_page(
+    path: Path,
+    material: Material,
+    board: Dashboard,
+    notes: list[str],
+    made_with: str,
+    plotlyjs: str,
+) -> None:
+
+    from plotly.offline import get_plotlyjs
+
+    from pepr_mlops.report import page
+
+    text = page.html(
+        material,
+        board,
+        notes,
+        command=made_with,
+        made=page.made_now(),
+        plotlyjs=plotlyjs,  # type: ignore[arg-type]
+    )
+    write(path, text)
+    if plotlyjs == "directory":
+        write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
 
 
 def _forms(text: str) -> list[str]:
@@ -162,43 +181,31 @@ def _forms(text: str) -> list[str]:
     return list(dict.fromkeys(forms))
 
 
-def _folder(path: Path) -> Path:
-    """Where images and tables go: beside the page, under its name without the ending."""
-    return path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-files")
-
-
 def _file_name(experiments: tuple[str, ...]) -> str:
     """A name for the page whatever the experiments are called."""
     words = [file_name(name) or "experiment" for name in experiments]
     return f"pepr-report-{file_name('-'.join(words))}.html"
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise WorkFailed(f"out: {path} cannot be written ({error.strerror})") from error
-
-
-def _images(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
+def _write_images(panels: list[Panel], forms: list[str], folder: Path) -> None:
     if not forms:
-        return []
+        return
     from tqdm import tqdm
 
     from pepr_mlops.report.images import images
 
-    _make(folder)
-    with tqdm(total=len(panels) * len(forms), unit="image", leave=False, disable=None) as shown:
-        return images(panels, forms, folder, lambda path: shown.update())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkFailed(f"out: {folder} cannot be made ({error.strerror})") from error
+    with tqdm(total=len(panels) * len(forms), unit="image", leave=False, disable=None) as bar:
+        images(panels, forms, folder, lambda path: bar.update())
 
 
-def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
-    from pepr_mlops.cli.output import text
+def _write_tables(panels: list[Panel], forms: list[str], folder: Path) -> None:
     from pepr_mlops.comparison.table import readable
     from pepr_mlops.report.figures.ranking import headings, listed
 
-    written = []
     for i, panel in enumerate(panels, 1):
         for form in forms:
             table, columns = panel.table.drop(columns="run_id", errors="ignore"), None
@@ -207,20 +214,13 @@ def _tables(panels: list[Panel], forms: list[str], folder: Path) -> list[Path]:
                 columns = headings(shown, panel.recompute["by"])
                 table = readable(shown, list(columns))
             path = folder / f"{i:02d}-{panel.kind}.{TABLES[form]}"
-            _write(path, text(table, form, columns) + "\n")
-            written.append(path)
-    return written
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkFailed(f"out: {folder} cannot be made ({error.strerror})") from error
+            write(path, render(table, form, columns) + "\n")
 
 
 def main() -> None:
     """Run `pepr-report` and exit with its status."""
     from pepr_mlops.cli import run_command
 
-    run_command(lambda: command.main(prog_name="pepr-report", standalone_mode=False), whole=True)
+    run_command(
+        lambda: command.main(prog_name="pepr-report", standalone_mode=False), is_program=True
+    )

@@ -1,4 +1,4 @@
-"""`pepr runs`: what was found, what is left out, and why."""
+"""`pepr runs`: which runs are left out or doubtful, and why."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli import options as asked
-from pepr_mlops.cli.options import Command, option
+from pepr_mlops.cli.options import Command, load_request, option, output_options, run_options
+from pepr_mlops.cli.output import note, render, say_or_write
 
 _EXAMPLE = """
     \b
@@ -23,9 +23,9 @@ _EXAMPLE = """
     cls=Command,
     help="List the runs that `pepr score` leaves out or finds doubtful, and why.\n" + _EXAMPLE,
 )
-@asked.which
-@asked.output
-@option("Output", "--all", "every", is_flag=True, help="list the faultless ones as well, in tables")
+@run_options
+@output_options
+@option("Output", "--all", "list all runs, in tables", name="every", is_flag=True)
 def command(
     experiments: tuple[str, ...],
     tracking_uri: str | None,
@@ -34,13 +34,12 @@ def command(
     every: bool,
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.output import give, tell, text
     from pepr_mlops.comparison import inspect, tally
 
-    asked_for = asked.read(experiments, tracking_uri, **options)
-    runs, notes = inspect(asked_for.runs, asked_for.question, asked_for.evidence)
-    tell([f"runs: {tally(runs)}", *notes])
-    by_id = asked_for.runs.drop_duplicates("run_id").set_index("run_id")
+    request = load_request(experiments, tracking_uri, **options)
+    runs, notes = inspect(request.runs, request.question, request.evidence)
+    note(f"runs: {tally(runs)}", *notes)
+    by_id = request.runs.drop_duplicates("run_id").set_index("run_id")
     about = by_id.reindex(runs["run_id"]).set_axis(runs.index)
     table = runs.assign(
         reasons=runs["reasons"] + runs["flags"],
@@ -51,7 +50,7 @@ def command(
     columns = ["run_id", "experiment", "model", "seed", "started", "data_digest"]
     table = table[[*columns, "used", "codes", "reasons"]]
     if form in ("csv", "json"):
-        give(text(table, form), out)
+        say_or_write(render(table, form), out)
         return
     shown = table if every else table[table["codes"].str.len() > 0]
     shown = shown.assign(
@@ -60,4 +59,5 @@ def command(
     if shown["data_digest"].nunique() < 2:
         columns.remove("data_digest")
     headings = {c: c for c in (*columns, "used", "reasons")}
-    give(text(shown, form, headings) if len(shown) else "every run is used, none is doubtful", out)
+    none = "every run is used, none is doubtful"
+    say_or_write(render(shown, form, headings) if len(shown) else none, out)

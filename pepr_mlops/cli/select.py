@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli import options as asked
-from pepr_mlops.cli.options import Command, option
+from pepr_mlops.cli.options import (
+    Command,
+    load_request,
+    option,
+    output_options,
+    run_options,
+    score_options,
+)
+from pepr_mlops.cli.output import as_json, caption, note, render, say_or_write
 from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pepr_mlops.comparison import Comparison
     from pepr_mlops.comparison.selection import Budget
 
@@ -33,60 +38,61 @@ _EXAMPLE = """
     "metric, averaged over seeds. Also the Pareto set of P against the resources, and its knee.\n"
     + _EXAMPLE,
 )
-@asked.which
-@asked.how
-@option(
-    "Essentials", "--max", "at_most", multiple=True, metavar="NAME=LIMIT", help="at most so much"
-)
-@option(
-    "Essentials", "--min", "at_least", multiple=True, metavar="NAME=LIMIT", help="at least so much"
-)
+@run_options
+@score_options
+@option("Essentials", "--max", "at most this value", multiple=True, metavar="NAME=LIMIT")
+@option("Essentials", "--min", "at least this value", multiple=True, metavar="NAME=LIMIT")
 @option(
     "Essentials",
     "--by",
+    "rank models by this; score is PePR by the first resource",
     type=click.Choice(["performance", "score"]),
     default="performance",
     show_default=True,
-    help="what the best has most of; score is PePR by the first resource",
 )
-@option("Output", "--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
-@asked.output
+@option(
+    "Output",
+    "--top",
+    "how many runners-up to list",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+)
+@output_options
 def command(
     experiments: tuple[str, ...],
     tracking_uri: str | None,
-    at_most: tuple[str, ...],
-    at_least: tuple[str, ...],
+    max: tuple[str, ...],
+    min: tuple[str, ...],
     by: str,
     top: int,
     form: str,
     out: Path | None,
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.output import as_json, give, tell
     from pepr_mlops.comparison import tally
 
-    limits = [
-        _limit(word, kind) for kind, ws in (("max", at_most), ("min", at_least)) for word in ws
-    ]
-    asked_for = asked.read(experiments, tracking_uri, **options)
-    found = asked.compared(asked_for)
-    resources = asked_for.question.resources
+    budgets = [*(_budget(word, "max") for word in max), *(_budget(word, "min") for word in min)]
+    request = load_request(experiments, tracking_uri, **options)
+    comparison, resources = request.compare(), request.question.resources
     answers = [
-        _answer(found, str(name), limits, resources, by, top)
-        for name in found.sets["comparison_set"]
+        _answer(comparison, str(name), budgets, resources, by, top)
+        for name in comparison.sets["comparison_set"]
     ]
-    tell([f"runs: {tally(found.runs)}", *found.notes])
+    note(f"runs: {tally(comparison.runs)}", *comparison.notes)
     if form == "json":
-        give(as_json([_for_programs(a) for a in answers]), out)
+        for_programs = [{k: v for k, v in a.items() if k != "columns"} for a in answers]
+        say_or_write(as_json(for_programs), out)
     else:
-        give("\n\n".join(_for_people(a, form) for a in answers), out)
+        say_or_write("\n\n".join(_rendered(answer, form) for answer in answers), out)
     if not any(a["fitting"] for a in answers):
         raise WorkFailed(
-            "select: no model is within all budgets; the table says what each excludes"
+            "select: no model is within all budgets; the table shows what each excludes"
         )
 
 
-def _limit(word: str, kind: str) -> Budget:
+def _budget(word: str, kind: str) -> Budget:
     from pepr_mlops.comparison.selection import Budget
 
     name, equals, number = word.rpartition("=")
@@ -95,41 +101,41 @@ def _limit(word: str, kind: str) -> Budget:
     except ValueError:
         limit = float("nan")
     if not equals or not name or limit != limit:
-        raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, as energy_wh=20")
+        raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, such as energy_wh=20")
     return Budget("performance" if name == "P" else name, kind, limit)  # type: ignore[arg-type]
 
 
 def _answer(
-    found: Comparison,
+    comparison: Comparison,
     name: str,
-    limits: list[Budget],
+    budgets: list[Budget],
     resources: tuple[str, ...],
     by: str,
     top: int,
 ) -> dict[str, Any]:
-    """All that is said about one comparison set."""
+    """The answer for one comparison set."""
     from pepr_mlops.comparison import means, selection
     from pepr_mlops.comparison.runs import column
     from pepr_mlops.comparison.table import with_unit
 
-    scores = found.scores[found.scores["comparison_set"] == name]
+    scores = comparison.scores[comparison.scores["comparison_set"] == name]
     scored_by = scores["resource"].iloc[0]
     keys = ["comparison_set", "model", "variant"]
     own = ["performance", "score", "n", "energy_source", "flags", "codes"]
     models = scores.loc[scores["resource"] == scored_by, [*keys, *own]]
-    given = {b.column: b.column for b in limits if b.column not in ("performance", "score")}
-    for taken in {*keys, *own} & given.keys():
-        raise WrongUse(f"{taken}: no budget can be named so; it is a column of the answer")
-    wanted = {k: column(found.used, k) for k in [*given, *resources]}
-    models = models.merge(means(found, wanted), on=keys)
+    limited = dict.fromkeys(b.column for b in budgets if b.column not in ("performance", "score"))
+    for taken in {*keys, *own} & limited.keys():
+        raise WrongUse(f"{taken}: a budget cannot have this name; the answer has such a column")
+    costs = {k: column(comparison.used, k) for k in [*limited, *resources]}
+    models = models.merge(means(comparison, costs), on=keys)
     models["model"] += models["variant"].map(lambda v: f" ({v})" if v else "")
-    chosen = selection.select(models, limits, by)
+    chosen = selection.select(models, budgets, by)
     objectives = {"performance": "higher", **dict.fromkeys(resources, "lower")}
     front = models[selection.pareto(models, objectives)].sort_values(  # type: ignore[arg-type]
         "performance", ascending=False
     )
-    at = selection.knee(models, "performance", resources[0])
-    shown = [k for k, v in wanted.items() if k in given or v not in map(wanted.get, given)]
+    knee = selection.knee(models, "performance", resources[0])
+    shown = [k for k, v in costs.items() if k in limited or v not in map(costs.get, limited)]
     return {
         "comparison_set": name,
         "by": by,
@@ -140,50 +146,29 @@ def _answer(
         "budgets": chosen.budgets,
         "objectives": objectives,
         "pareto": front,
-        "knee": None if at is None else models.loc[at, "model"],
+        "knee": None if knee is None else models.loc[knee, "model"],
         "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
         | {k: with_unit(k) for k in shown}
         | {"energy_source": "energy", "codes": "flags"},
     }
 
 
-def _for_programs(answer: dict[str, Any]) -> dict[str, Any]:
-    frames = {k: answer[k] for k in ("runners_up", "budgets", "pareto")}
-    return {
-        **{k: v for k, v in answer.items() if k not in (*frames, "columns")},
-        **{k: f.to_dict("records") for k, f in frames.items()},
-    }
-
-
-def _for_people(answer: dict[str, Any], form: str) -> str:
-    import pandas as pd
-
-    from pepr_mlops.cli.output import aside, text
-
-    columns = answer["columns"]
+def _rendered(answer: dict[str, Any], form: str) -> str:
+    """An answer for people."""
+    columns, by, pareto = answer["columns"], answer["by"], answer["pareto"]["model"]
     fit = f"{answer['comparison_set']}: {answer['fitting']} of {answer['models']} models fit"
-    blocks = [aside(fit, form)]
+    blocks = [caption(fit, form)]
     if answer["best"] is None:
-        blocks.append(aside("No model is within all budgets.", form))
+        blocks.append(caption("No model is within all budgets.", form))
     else:
-        best: pd.DataFrame = pd.DataFrame([answer["best"]])
-        listed = pd.concat([best, answer["runners_up"]])
-        blocks.append(aside(f"Best by {answer['by']}: {answer['best']['model']}", form))
-        blocks.append(text(listed[list(columns)], form, columns))
+        models = [answer["best"], *answer["runners_up"].to_dict("records")]
+        blocks.append(caption(f"Best by {by}: {answer['best']['model']}", form))
+        blocks.append(render(models, form, columns))
     if len(answer["budgets"]):
-        headings = {
-            "budget": "budget",
-            "excluded": "excludes",
-            "only": "alone",
-            "best": "without it",
-            "needed": "needs",
-            "gain": f"gain in {answer['by']}",
-        }
-        blocks.append(text(answer["budgets"], form, headings))
+        headings = {"budget": "budget", "excluded": "excludes", "only": "alone"}
+        headings |= {"best": "without it", "needed": "needs", "gain": f"gain in {by}"}
+        blocks.append(render(answer["budgets"], form, headings))
     _, *costs = answer["objectives"]
-    front = (
-        f"Pareto set of all models, P against {', '.join(costs)} ({len(answer['pareto'])}): "
-        + ", ".join(answer["pareto"]["model"])
-    )
-    blocks.append(aside(front + (f"; knee: {answer['knee']}" if answer["knee"] else ""), form))
-    return "\n\n".join(blocks)
+    front = f"Pareto set of all models, P against {', '.join(costs)} ({len(pareto)}): "
+    front += ", ".join(pareto) + (f"; knee: {answer['knee']}" if answer["knee"] else "")
+    return "\n\n".join([*blocks, caption(front, form)])

@@ -7,8 +7,15 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli import options as asked
-from pepr_mlops.cli.options import Command, option
+from pepr_mlops.cli.options import (
+    Command,
+    load_request,
+    option,
+    output_options,
+    run_options,
+    score_options,
+)
+from pepr_mlops.cli.output import note, render, say_or_write
 
 _EXAMPLE = """
     \b
@@ -19,23 +26,31 @@ _EXAMPLE = """
 """
 
 
+_COLUMNS = {
+    **{name: name for name in ("by", "where", "groups")},
+    "quantity": "of",
+    **{name: name for name in ("n", "means", "medians", "test", "p")},
+    **{"p_holm": "p (Holm)", "size": "effect"},
+}
+
+
 @click.command(
     cls=Command,
     help="Test differences of P and PePR: small and large models, CNN and others, efficient or "
     "not, and the same models pretrained or not, on fractions of the data, …\n\n"
     "Different models: t and Mann-Whitney test; the same models under two conditions: paired t "
-    "and Wilcoxon. Effects are of the first against the second. p is also corrected over all rows "
-    "of a test (Holm).\n" + _EXAMPLE,
+    "and Wilcoxon. Effects compare the first group with the second. p is also corrected over all "
+    "rows of a test (Holm).\n" + _EXAMPLE,
 )
-@asked.which
-@asked.how
-@asked.output
+@run_options
+@score_options
+@output_options
 @option(
     "Essentials",
     "--by",
+    "size, kind, efficient, or what runs differ in, such as pretrained or fraction",
     multiple=True,
     metavar="NAME",
-    help="size, kind, efficient, or what runs differ in, such as pretrained or fraction",
 )
 def command(
     experiments: tuple[str, ...],
@@ -45,38 +60,20 @@ def command(
     by: tuple[str, ...],
     **options: Any,
 ) -> None:
-    from pepr_mlops.cli.output import give, tell, text
     from pepr_mlops.comparison import tally
     from pepr_mlops.comparison.significance import differences
 
     options["stratify"] = not options["allow_mixed"]  # each condition is a set of its own
-    asked_for = asked.read(experiments, tracking_uri, **options)
-    found = asked.compared(asked_for)
-    table = differences(found, by)
-    tell([f"runs: {tally(found.runs)}", *found.notes])
-    shown = table.assign(
-        groups=table["a"] + " / " + table["b"],
-        n=[
-            str(a) if a == b else f"{a} / {b}"
-            for a, b in zip(table["n_a"], table["n_b"], strict=True)
-        ],
-        means=[f"{a:.4f} / {b:.4f}" for a, b in zip(table["mean_a"], table["mean_b"], strict=True)],
-        medians=[
-            f"{a:.4f} / {b:.4f}" for a, b in zip(table["median_a"], table["median_b"], strict=True)
-        ],
-        size=[f"{e:.2f} {n}" for e, n in zip(table["effect"], table["effect_name"], strict=True)],
-    )
-    columns = {
-        "by": "by",
-        "where": "where",
-        "groups": "groups",
-        "quantity": "of",
-        "n": "n",
-        "means": "means",
-        "medians": "medians",
-        "test": "test",
-        "p": "p",
-        "p_holm": "p (Holm)",
-        "size": "effect",
-    }
-    give(text(table if form in ("csv", "json") else shown, form, columns), out)
+    comparison = load_request(experiments, tracking_uri, **options).compare()
+    table = differences(comparison, by)
+    note(f"runs: {tally(comparison.runs)}", *comparison.notes)
+    if form not in ("csv", "json"):
+        rows = table.to_dict("records")
+        table = table.assign(
+            groups=[f"{r['a']} / {r['b']}" for r in rows],
+            n=[" / ".join(map(str, dict.fromkeys((r["n_a"], r["n_b"])))) for r in rows],
+            means=[f"{r['mean_a']:.4f} / {r['mean_b']:.4f}" for r in rows],
+            medians=[f"{r['median_a']:.4f} / {r['median_b']:.4f}" for r in rows],
+            size=[f"{r['effect']:.2f} {r['effect_name']}" for r in rows],
+        )
+    say_or_write(render(table, form, _COLUMNS), out)

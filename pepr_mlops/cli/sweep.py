@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.options import Command, option, tracking_uri
+from pepr_mlops.cli.options import FILE, Command, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
 from pepr_mlops.names import RESOURCES
@@ -34,14 +34,16 @@ _EXAMPLE = """
 
 _HELP = """Train every combination of models, data sets, seeds and any other option of `pepr train`.
 
-FILE (TOML) and the options name them, values with commas between; options go before the file. A
-model may be a glob over timm's names, `paper`, or `paper:small+efficient` (small, large, efficient,
-inefficient, cnn, other).
+Name them in FILE (TOML) and in the options, with commas between values; options override the file.
+A model may be a glob over timm's names, `paper`, or `paper:small+efficient` (small, large,
+efficient, inefficient, cnn, other).
 
-What the tracking server has is not trained again: stop it and start it again as you like.
+Jobs that the tracking server has are not trained again: stop the sweep and start it again as you
+like.
 
-The strategy `frugal` looks for the best models by PePR and trains the others as little as it can;
-`--replay` tells what it would have found and spent where all of an experiment is trained already.
+The strategy `frugal` searches for the best models by PePR and trains the others as little as
+possible; `--replay` shows what it would have found and spent in an experiment that is trained
+already.
 """
 
 
@@ -49,94 +51,99 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     """An option for each field of RunSpec that a sweep may vary."""
     for f in reversed([f for f in fields(RunSpec) if f.name in SWEPT]):
         flag = "--" + f.name.replace("_", "-")
-        heading, note = f.metadata["heading"], f.metadata["help"]
-        command = option(heading, flag, f.name, metavar="VALUE[,…]", help=note)(command)
+        heading, help = f.metadata["heading"], f.metadata["help"]
+        command = option(heading, flag, help, name=f.name, metavar="VALUE[,…]")(command)
         if value_type(f) is bool:
             no = f"--no-{flag[2:]}"
-            off = option(heading, no, f.name, flag_value="false", help=f"{flag} false")
+            off = option(heading, no, f"{flag} false", name=f.name, flag_value="false")
             command = off(command)
     return command
 
 
 @click.command(cls=Command, help=_HELP + _EXAMPLE)
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", type=FILE, required=False)
 @_grid
 @option(
     "Model",
     "--weights-dir",
-    metavar="DIR",
-    help="folder with a file of weights for each model, such as DIR/resnet18d.safetensors, used "
+    "folder with a file of weights for each model, such as DIR/resnet18d.safetensors, used "
     "instead of the hub",
+    metavar="DIR",
 )
 @option(
     "Search",
     "--strategy",
+    "train all jobs, or search for the best [default: exhaustive]",
     type=click.Choice(["exhaustive", "frugal"]),
-    help="train all, or look for the best [default: exhaustive]",
 )
 @option(
     "Search",
     "--objective",
+    "what a frugal search maximises: PePR by energy, time, memory or CO2e [default: pepr-e]",
     type=click.Choice([f"pepr-{letter.lower()}" for letter in RESOURCES if letter != "D"]),
-    help="what a frugal search is for: PePR by energy, time, memory or CO2e [default: pepr-e]",
 )
-@option("Search", "--top", type=click.IntRange(1), help="how many it is to find [default: 5]")
-@option("Search", "--alpha", type=float, help="α of αP / (α + R), how much P counts [default: 1]")
-@option("Search", "--certify", is_flag=True, help="search on until the top is proven")
-@option("Search", "--replay", is_flag=True, help="search among the recorded runs of --experiment")
+@option("Search", "--top", "how many models to find [default: 5]", type=click.IntRange(1))
+@option("Search", "--alpha", "α of αP / (α + R), the weight of P [default: 1]", type=float)
+@option("Search", "--certify", "search until the top is proven", is_flag=True)
+@option("Search", "--replay", "search among the recorded runs of --experiment", is_flag=True)
 @option(
-    "Essentials",
-    "--dry-run",
-    is_flag=True,
-    help="show the jobs and what they will cost; do nothing",
+    "Essentials", "--dry-run", "show the jobs and their expected cost; train nothing", is_flag=True
 )
-@option(
-    "Essentials", "--budget-wh", type=float, help="stop when the runs of the sweep took so much"
-)
+@option("Essentials", "--budget-wh", "stop when the sweep's runs have used this", type=float)
 @option(
     "Sweep",
     "--retries",
+    "retries after a transient failure: a crash, a lost machine or server",
     default=1,
     show_default=True,
     type=click.IntRange(0),
-    help="tries again of a job that failed by what may pass: a crash, a lost machine or server",
 )
-@option("Sweep", "--retry-failed", is_flag=True, help="try again what failed for good before")
-@option(
-    "Data", "--strict", is_flag=True, help="refuse doubtful images, such as test images in train"
-)
+@option("Sweep", "--retry-failed", "retry jobs that failed for good before", is_flag=True)
+@option("Data", "--strict", "refuse doubtful images, such as test images in train", is_flag=True)
 @option(
     "Sweep",
     "--busy",
+    "when other programs use the GPU",
     type=click.Choice(["wait", "refuse"]),
     default="wait",
     show_default=True,
-    help="when others use the GPU",
 )
-@option("Sweep", "--cool-to", type=float, metavar="°C", help="let the device cool before each job")
-@option("Sweep", "--order-seed", default=0, show_default=True, help="seed of the order of the jobs")
+@option("Sweep", "--cool-to", "let the device cool before each job", type=float, metavar="°C")
+@option("Sweep", "--order-seed", "seed of the order of the jobs", default=0, show_default=True)
 @option(
-    "Machine", "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True
+    "Machine",
+    "--engine",
+    "run jobs on this machine or on a Ray cluster",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
 )
-@option("Machine", "--address", help="Ray cluster, such as auto; one of this machine if none")
+@option("Machine", "--address", "Ray cluster, such as auto; one on this machine if none")
 @option(
     "Machine",
     "--checkpoints",
-    type=click.Path(path_type=Path),
+    "unfinished trainings [default: PEPR_CHECKPOINTS or ~/.cache/pepr_mlops/checkpoints]",
+    type=FILE,
     metavar="DIR",
-    help="trainings under way [default: PEPR_CHECKPOINTS or ~/.cache/pepr_mlops/checkpoints]",
 )
 @option(
     "Sweep",
     "--stale-after",
-    "stale_s",
+    "seconds without a heartbeat before a run on another machine counts as lost",
+    name="stale_s",
     default=STALE_S,
     show_default=True,
     metavar="SECONDS",
-    help="silence after which a run of another machine is given up",
 )
 @tracking_uri
-@option("Output", "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@option(
+    "Output",
+    "--format",
+    "how to write the jobs",
+    name="form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+)
 def command(
     file: Path | None,
     weights_dir: str | None,
@@ -154,40 +161,41 @@ def command(
     if weights_dir is not None:
         grid["weights_dir"] = weights_dir
     settings = _settings(**given)
-    given_or_not = {"objective": objective, "top": top, "alpha": alpha, "certify": certify or None}
-    asked: dict[str, Any] = {k: v for k, v in given_or_not.items() if v is not None}
-    if not replay and strategy != "frugal":
-        for name in asked:
-            raise WrongUse(f"{name}: only a search has one; add --strategy frugal or --replay")
-    sought = _sought(**asked) if replay or strategy == "frugal" else None
-    if replay and sought is not None:
+    is_search = replay or strategy == "frugal"
+    chosen = {"objective": objective, "top": top, "alpha": alpha, "certify": certify or None}
+    target: dict[str, Any] = {name: v for name, v in chosen.items() if v is not None}
+    if target and not is_search:
+        raise WrongUse(
+            f"{next(iter(target))}: it is an option of a search; add --strategy frugal or --replay"
+        )
+    search = _target(**target) if is_search else None
+    if replay and search is not None:
         from pepr_mlops.cli import search_output
 
-        return search_output.replay(
-            _recorded(grid, [*given, "dry_run"]), *sought, form, settings.tracking_uri
-        )
+        experiments = _recorded(grid, [*given, "dry_run"])
+        return search_output.replay(experiments, *search, form, settings.tracking_uri)
     from pepr_mlops.cli import sweep_output
 
-    return (sweep_output.dry_run if dry_run else sweep_output.run)(grid, settings, form, sought)
+    return (sweep_output.dry_run if dry_run else sweep_output.run)(grid, settings, form, search)
 
 
-def _sought(objective: str = "pepr-e", **given: Any) -> tuple[str, Objective]:
-    """The letter of the cost and what is sought with it."""
+def _target(objective: str = "pepr-e", **given: Any) -> tuple[str, Objective]:
+    """The letter of the cost, and the objective of the search."""
     from pepr_mlops.sweep.frugal import Objective
 
     return objective.removeprefix("pepr-").upper(), Objective(**given)
 
 
 def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:
-    """The experiments to replay; a replay trains nothing, so it takes nothing else."""
+    """The experiments to replay. A replay trains nothing, so it takes no other option."""
     from click.core import ParameterSource
 
     experiments = grid.pop("experiment", None)
-    asked = click.get_current_context().get_parameter_source
-    others = [n for n in given if n != "tracking_uri" and asked(n) is ParameterSource.COMMANDLINE]
+    source = click.get_current_context().get_parameter_source
+    others = [n for n in given if n != "tracking_uri" and source(n) is ParameterSource.COMMANDLINE]
     if experiments is None or grid or others:
         extra = ", not " + ", ".join([*grid, *others]) if grid or others else ""
-        raise WrongUse(f"replay: it reads the runs of --experiment NAME{extra}; name only that")
+        raise WrongUse(f"replay: it reads the runs of --experiment NAME{extra}; give only that")
     return [str(e) for e in (experiments if isinstance(experiments, list) else [experiments])]
 
 
@@ -216,7 +224,7 @@ def split(key: str, text: str) -> list[str]:
 
 
 def read(file: Path | None) -> dict[str, Any]:
-    """The grid of a TOML file. Raises `WrongUse` for one that is not there or is none."""
+    """The grid of a TOML file. Raises `WrongUse` for one that cannot be read or is not TOML."""
     if file is None or str(file) == NONE:  # `mlflow run` always passes one
         return {}
     try:

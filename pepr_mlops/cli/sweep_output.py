@@ -1,4 +1,4 @@
-"""What `pepr sweep` prints: jobs and forecasts before, progress during, and what came of it."""
+"""What `pepr sweep` prints: jobs and forecasts before, progress during, and the result."""
 
 from __future__ import annotations
 
@@ -11,177 +11,148 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.cli import search_output
-from pepr_mlops.cli.output import say, tell, text
-from pepr_mlops.cli.table import table
+from pepr_mlops.cli.output import note, render, say, table
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.spec import AUTO, TRIED, Job
-from pepr_mlops.sweep import forecasts, plan
-from pepr_mlops.sweep.driver import Ended, Status
+from pepr_mlops.sweep import forecasts, plan, sweep
+from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.engine import NOTE, Report
 from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.jobs import downloads, jobs, parameters
 from pepr_mlops.sweep.search import Search
-from pepr_mlops.sweep.sweep import (
-    Settings,
-    default_checkpoints,
-    downloads,
-    frugal,
-    jobs,
-    look,
-    parameters,
-)
+from pepr_mlops.sweep.sweep import Settings
 from pepr_mlops.text import printable
 from pepr_mlops.train.progress import seconds_text
 
-_ERASE = "\r\033[K"  # what is on the terminal's line
-_SHOW_EVERY_S = 30.0  # where there is no terminal to write over
+_ERASE = "\r\033[K"  # the terminal's line
+_SHOW_EVERY_S = 30.0  # where there is no terminal line to overwrite
 
-Sought = tuple[str, Objective]  # the letter of a cost, and what is sought with it
+Target = tuple[str, Objective]  # the letter of a cost, and the objective of a search
 
 
 def dry_run(
-    grid: Mapping[str, Any], settings: Settings, form: str, sought: Sought | None = None
+    grid: Mapping[str, Any], settings: Settings, form: str, target: Target | None = None
 ) -> int:
-    """Show the jobs, what is done, and what training the rest takes; a search will take less."""
+    """Show the jobs, their state, and the forecast of the rest; a search will take less."""
     specs = plan.shuffled(jobs(grid), settings.order_seed)
-    if sought is not None:
-        frugal(specs, settings, *sought)  # or it cannot be
+    if target is not None:
+        sweep.frugal(specs, settings, *target)  # raises where a search is impossible
     _caution(specs)
-    now = look(specs, settings)
-    tell(now.notes)
+    now = sweep.status(specs, settings)
+    note(*now.notes)
     expected = forecasts.to_come(now.jobs, now.runs, parameters(specs))
-    shown = _jobs_frame(now.jobs).assign(
-        **{
-            f"forecast_{unit}{end}": expected[cost + end]
-            for cost, unit in zip(forecasts.COSTS, ("wh", "s"), strict=True)
-            for end in ("", "_low", "_high")
-        },
-        basis=expected["basis"],
-    )
+    names = {"energy_wh": "forecast_wh", "time_s": "forecast_s"}
+    names |= {f"{cost}_{end}": f"{names[cost]}_{end}" for cost in names for end in ("low", "high")}
+    rows = _jobs_frame(now.jobs).join(expected[[*names, "basis"]].rename(columns=names))
     if form != "table":
-        say(text(shown.reset_index(names="spec"), form))
+        say(render(rows.reset_index(names="spec"), form))
         return 0
-    columns = [*_varied(specs), "state"]
-    rows = [
-        [
-            *(str(row[c]) for c in columns),
-            _forecast(row, "forecast_wh"),
-            _forecast(row, "forecast_s"),
-            "" if pd.isna(row["basis"]) else row["basis"],
-        ]
-        for _, row in shown.iterrows()
-    ]
-    say(table(rows, [*columns, "energy", "time", "forecast from"]))
-    left = shown[shown["state"].isin(["pending", "running"])]
-    to_come = "to come" if sought is None else "to come at most"
-    say("")
-    say(
-        table(
-            [
-                ("jobs", f"{len(shown)}: {_counts(now.jobs)}"),
-                ("energy so far, with evaluation and trials", _spent(now)),
-                (f"energy of training alone {to_come}", _sum(left, "forecast_wh")),
-                (f"time of training alone {to_come}", _sum(left, "forecast_s")),
-                *_machines(expected),
-                ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
-            ]
-        )
+    cells = rows[[*_varied(specs), "state"]].assign(
+        energy=[_forecast(row, "forecast_wh") for _, row in rows.iterrows()],
+        time=[_forecast(row, "forecast_s") for _, row in rows.iterrows()],
     )
+    say(render(cells.assign(**{"forecast from": rows["basis"]}), form) + "\n")
+    left = rows[rows["state"].isin(["pending", "running"])]
+    limit = "" if target is None else " at most"
+    machines = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
+    summary = [
+        ("jobs", f"{len(rows)}: {_counts(now.jobs)}"),
+        ("energy so far, with evaluation and trials", _spent(now)),
+        (f"energy of training alone to come{limit}", _sum(left, "forecast_wh")),
+        (f"time of training alone to come{limit}", _sum(left, "forecast_s")),
+        ("forecast from runs on", "; ".join(machines)),  # jobs may run elsewhere
+        ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
+    ]
+    say(table([row for row in summary if row[1]]))
     return 0
 
 
 def run(
-    grid: Mapping[str, Any], settings: Settings, form: str, sought: Sought | None = None
+    grid: Mapping[str, Any], settings: Settings, form: str, target: Target | None = None
 ) -> int:
-    """Do the sweep with progress on standard error, and print what came of it.
+    """Run the sweep with progress on standard error, and print the result.
 
-    With `sought` it is a frugal search.
+    With `target` it is a frugal search.
     """
-    from pepr_mlops.sweep.sweep import run as sweep
-
     specs = jobs(grid)
-    search = None if sought is None else frugal(specs, settings, *sought)
+    search = None if target is None else sweep.frugal(specs, settings, *target)
     _caution(specs)
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)
     progress = Progress(specs, search)
+    strategy = search or plan.exhaustive
     try:
-        ended = sweep(
-            specs,
-            settings,
-            progress.show,
-            progress.told,
-            search or plan.exhaustive,
-            lambda text: tell([text]),
-        )
+        result = sweep.run(specs, settings, progress.show, progress.report, strategy, note)
     finally:
         progress.close()
-    status = summary(ended, specs, settings, form, search)
-    if ended.interrupt is not None:
-        raise ended.interrupt
+    status = summary(result, specs, settings, form, search)
+    if result.interrupt is not None:
+        raise result.interrupt
     return status
 
 
 def summary(
-    ended: Ended,
+    result: Result,
     specs: Sequence[Job],
     settings: Settings,
     form: str,
     search: Search | None = None,
 ) -> int:
-    """Print what came of each job, and how the sweep ended; its exit status."""
-    shown = _jobs_frame(ended.jobs)
-    errors = shown["error"].fillna(pd.Series(ended.errors, dtype=object))
-    shown["error"] = errors.where(shown["state"] != "done")
-    failed = (shown["state"] == "failed") | shown.index.isin(ended.given_up)
-    shown["state"] = shown["state"].replace({"pending": "remains"})
+    """Print the state of each job, and how the sweep ended; its exit status."""
+    rows = _jobs_frame(result.jobs)
+    errors = rows["error"].fillna(pd.Series(result.errors, dtype=object))
+    rows["error"] = errors.where(rows["state"] != "done")
+    failed = (rows["state"] == "failed") | rows.index.isin(result.given_up)
+    rows["state"] = rows["state"].replace({"pending": "remains"})
     if search is not None:
-        search_output.summary(ended, search, shown, _source(ended.jobs, ended.runs), form)
+        search_output.summary(result, search, rows, _source(result.jobs, result.runs), form)
     elif form != "table":
-        say(text(shown.reset_index(names="spec"), form))
+        say(render(rows.reset_index(names="spec"), form))
     else:
-        columns = [*_varied(specs), "state"]
-        rows = [
-            [*(str(row[c]) for c in columns), _number(row["energy_wh"], "Wh"), row["error"]]
-            for _, row in shown.fillna({"error": ""}).iterrows()
-        ]
-        say(table(rows, [*columns, "energy", "why"]))
-    left = shown["state"] != "done"
-    note = [f"{len(shown)} jobs: {_counts(ended.jobs)}"]
-    if search is not None:  # what it does not train is no remainder
-        left, note = failed | (ended.stopped is not None), []
-    if ended.stopped is not None:
-        note.append(f"stopped: {ended.stopped}")
-    if note:
-        say("; ".join(note), err=True)
-    done = ended.jobs.loc[ended.jobs["state"] == "done", "run_id"]
-    mine = ended.runs[ended.runs["run_id"].isin(list(done))]
-    if n := int(disturbed(mine).sum()):
-        names = " ".join(f"--experiment {name}" for name in mine["experiment"].unique())
+        energy = [_energy(wh) for wh in rows["energy_wh"]]
+        cells = rows[[*_varied(specs), "state"]].assign(energy=energy, why=rows["error"])
+        say(render(cells, form))
+    # A search leaves jobs untrained on purpose.
+    left = rows["state"] != "done" if search is None else failed | (result.stopped is not None)
+    end = [f"{len(rows)} jobs: {_counts(result.jobs)}"] if search is None else []
+    if result.stopped is not None:
+        end.append(f"stopped: {result.stopped}")
+    if end:
+        say("; ".join(end), err=True)
+    _about_runs(result)
+    if left.any():
+        text = "the same command resumes"
+        if (rows["state"] == "failed").any():
+            text += ", with --retry-failed also jobs that failed for good"
+        if settings.engine == "local":
+            logs = (settings.checkpoints or sweep.default_checkpoints()) / "logs"
+            text += f"; job logs: {logs}"
+        say(text, err=True)
+    return int(left.any())
+
+
+def _about_runs(result: Result) -> None:
+    """Report runs with doubtful costs or files that the server does not have."""
+    done = result.jobs.loc[result.jobs["state"] == "done", "run_id"]
+    own = result.runs[result.runs["run_id"].isin(list(done))]
+    if n := int(disturbed(own).sum()):
+        names = " ".join(f"--experiment {name}" for name in own["experiment"].unique())
         say(
             f"{n} of them ran while other programs used the machine, or were stopped: their costs "
             f"are too high; pepr runs {names} lists them",
             err=True,
         )
-    if n := int(mine["not_stored"].notna().sum()):
+    if n := int(own["not_stored"].notna().sum()):
         say(
             f"{n} of them have files that the tracking server did not take (their tag "
-            "pepr.not_stored names them): `pepr sync` sends what this machine has kept",
+            "pepr.not_stored names them): `pepr sync` sends those that are still on this machine",
             err=True,
         )
-    if left.any():
-        words = "the same command goes on"
-        if (shown["state"] == "failed").any():
-            words += ", with --retry-failed also with what failed for good"
-        if settings.engine == "local":
-            logs = (settings.checkpoints or default_checkpoints()) / "logs"
-            words += f"; what jobs printed: {logs}"
-        say(words, err=True)
-    return int(left.any())
 
 
 def _caution(specs: Sequence[Job]) -> None:
-    """Before it costs anything: what `auto` chooses for each job may not compare."""
+    """Warn, before it costs anything, that `auto` may choose settings that do not compare."""
     fields = [name for name in TRIED if any(getattr(spec, name) == AUTO for spec in specs)]
     if len({spec.model for spec in specs}) > 1 and fields:
         say(
@@ -193,15 +164,15 @@ def _caution(specs: Sequence[Job]) -> None:
 
 
 class Progress:
-    """Shows a sweep on standard error: a line that is written over on a terminal."""
+    """Shows a sweep on standard error: on a terminal in a line that is overwritten."""
 
     def __init__(self, specs: Sequence[Job], search: Search | None = None) -> None:
         self._started = time.monotonic()
         self._parameters = parameters(specs)
         self._search = search
-        self._shown = self._looked = -_SHOW_EVERY_S
+        self._shown = self._forecast_at = -_SHOW_EVERY_S
         self._outlook = ""
-        self._said: set[str] = set()
+        self._noted: set[str] = set()
 
     def show(self, now: Status) -> None:
         on_terminal = sys.stderr.isatty()
@@ -216,19 +187,19 @@ class Progress:
         else:
             say(line, err=True)
 
-    def told(self, report: Report) -> None:
+    def report(self, report: Report) -> None:
         """One line for each task that ended, and each note once."""
         if report.reason == NOTE:
-            # Each of many jobs may meet the same server, with details of its own in brackets.
+            # Many jobs may meet the same server, with their own details in brackets.
             what = str(report.error).partition(" (")[0]
-            if what not in self._said:
-                self._said.add(what)
+            if what not in self._noted:
+                self._noted.add(what)
                 if what.endswith("answers again"):
-                    self._said.clear()  # the next absence is news again
+                    self._noted.clear()  # report the next absence too
                 self.close()
                 say(str(report.error), err=True)
             return
-        words = {"paused": "rests", "claimed": "is done by another process"}
+        words = {"paused": "paused", "claimed": "is done by another process"}
         line = f"{report.spec.model} {report.spec.seed} {words.get(report.reason, report.reason)}"
         if report.error is not None and report.reason not in words and report.reason != "probed":
             line += f": {report.error}"
@@ -246,13 +217,15 @@ class Progress:
         line += seconds_text(elapsed)
         if self._search is not None:
             return f"{line}; {search_output.line(self._search, now)}"
-        if time.monotonic() - self._looked >= _SHOW_EVERY_S:  # it takes time from the jobs
-            self._looked = time.monotonic()
-            self._outlook = self._found(now)
+        if (
+            time.monotonic() - self._forecast_at >= _SHOW_EVERY_S
+        ):  # forecasting takes time from the jobs
+            self._forecast_at = time.monotonic()
+            self._outlook = self._forecast(now)
         return line + self._outlook
 
-    def _found(self, now: Status) -> str:
-        """What is to come, and the best so far."""
+    def _forecast(self, now: Status) -> str:
+        """The costs to come, and the best so far."""
         text = ""
         expected = forecasts.to_come(now.jobs, now.runs, self._parameters)
         if expected["time_s"].notna().any():
@@ -267,12 +240,12 @@ def best_so_far(runs: pd.DataFrame, specs: Sequence[Job]) -> str:
     from pepr_mlops.comparison import Question, compare
     from pepr_mlops.errors import PeprError
 
-    mine = runs[runs["spec"].isin([spec.fingerprint for spec in specs])]
-    if not (mine["status"] == "FINISHED").any():
+    own = runs[runs["spec"].isin([spec.fingerprint for spec in specs])]
+    if not (own["status"] == "FINISHED").any():
         return ""
     try:
-        scores = compare(mine, Question(mixed="stratify", draws=0)).scores
-    except PeprError:  # no run has an energy, say: there is no best yet
+        scores = compare(own, Question(mixed="stratify", draws=0)).scores
+    except PeprError:  # such as no run with an energy: there is no best yet
         return ""
     best = scores[scores["rank"] == 1].drop_duplicates("comparison_set")
     return ", ".join(f"{row['model']} PePR-E {row['score']:.4f}" for _, row in best.iterrows())
@@ -285,7 +258,7 @@ def _jobs_frame(states: pd.DataFrame) -> pd.DataFrame:
 
 
 def _varied(specs: Sequence[Job]) -> list[str]:
-    """The fields that tell the jobs apart, the model first."""
+    """The fields in which the jobs differ, the model first."""
     params = plan.settings(specs)
     return ["model", *(c for c in params if c != "model" and params[c].nunique() > 1)]
 
@@ -297,7 +270,7 @@ def _counts(states: pd.DataFrame) -> str:
 
 
 def _spent(now: Status) -> str:
-    """What the jobs took so far, in all phases."""
+    """The energy of the jobs so far, in all phases."""
     source = _source(now.jobs, now.runs)
     unknown = int(now.jobs["energy_wh"].isna().sum())
     more = f", and {unknown} jobs of unknown energy" if unknown else ""
@@ -305,19 +278,13 @@ def _spent(now: Status) -> str:
 
 
 def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
-    of = runs[runs["spec"].isin(list(jobs.index))]
-    known = sorted(set(of["energy_source"].dropna()) - {"none"})
-    return (" and ".join(known) or "no energy known") + constant_text(of)
+    own = runs[runs["spec"].isin(list(jobs.index))]
+    known = sorted(set(own["energy_source"].dropna()) - {"none"})
+    return (" and ".join(known) or "no energy known") + constant_text(own)
 
 
-def _number(value: float, unit: str) -> str:
-    return "" if pd.isna(value) else f"{value:.4g} {unit}"
-
-
-def _machines(expected: pd.DataFrame) -> list[tuple[str, str]]:
-    """Where that ran which forecasts come from: the jobs may run elsewhere."""
-    found = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
-    return [("forecast from runs on", "; ".join(found))] if found else []
+def _energy(wh: float) -> str:
+    return "" if pd.isna(wh) else f"{wh:.4g} Wh"
 
 
 def _amount(value: float, name: str) -> str:
@@ -326,7 +293,7 @@ def _amount(value: float, name: str) -> str:
 
 
 def _forecast(row: pd.Series[Any], name: str) -> str:
-    """The forecast of a job, with the range of one that is extrapolated."""
+    """The forecast of a job, with its range if it is extrapolated."""
     if pd.isna(row[name]):
         return ""
     if pd.isna(row[f"{name}_low"]):
@@ -336,7 +303,7 @@ def _forecast(row: pd.Series[Any], name: str) -> str:
 
 
 def _sum(expected: pd.DataFrame, name: str) -> str:
-    """What all jobs take, from the least to the most that those may take which are extrapolated."""
+    """The sum over all jobs, with its range where some are extrapolated."""
     values = expected[name]
     known = values.dropna()
     if known.empty:
@@ -349,4 +316,4 @@ def _sum(expected: pd.DataFrame, name: str) -> str:
         text += f" ({_amount(low, name)} to {_amount(high, name)}, {guessed} of {len(values)} jobs "
         text += "extrapolated)"
     unknown = len(values) - len(known)
-    return text + (f", and {unknown} jobs of which nothing is known" if unknown else "")
+    return text + (f", and {unknown} jobs without a forecast" if unknown else "")

@@ -1,4 +1,4 @@
-"""`pepr sync`: what the tracking server has not got yet."""
+"""`pepr sync`: send what the tracking server does not have yet."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _EXAMPLE = """
 
 
 @click.command(
-    help="Send what the tracking server has not got yet.\n\n"
-    "Runs keep what they log on this disk until the server has it. This sends what is left of "
-    "runs whose process has ended: those of --offline, those that ended while the server was "
-    "away, and those that were killed, which become FAILED.\n" + _EXAMPLE
+    help="Send what the tracking server does not have yet.\n\n"
+    "Runs keep their log entries on this disk until the server has them. This sends the entries of "
+    "runs whose process has ended: runs of --offline, runs that ended while the server was down, "
+    "and killed runs, which become FAILED.\n" + _EXAMPLE
 )
 @click.option(
     "--tracking-uri",
-    help="server of runs that no server knows yet [default: the one they were meant for]",
+    help="server for runs that no server knows yet [default: the one they were started for]",
 )
 def command(tracking_uri: str | None) -> int:
     from pepr_mlops.cli.output import say
     from pepr_mlops.tracking import sync
     from pepr_mlops.tracking.journal import home
 
-    kept = there = 0
+    runs, unsent = 0, 0
     for run in sync(tracking_uri):
-        there += 1
+        runs += 1
         if run.problem is not None:
-            kept += 1
-            say(f"{run.name}: kept in {run.folder} ({run.problem})", err=True)
+            unsent += 1
+            say(f"{run.name}: still in {run.folder} ({run.problem})", err=True)
         elif run.run_id is not None:
-            what = f"{run.entries} entries sent to {run.uri}"
-            say(f"{run.name}: {what}; run {run.run_id} is {run.status}")
-    if not there:
-        nothing = "nothing waits in" if home().is_dir() else "nothing was ever kept in"
-        say(f"{nothing} {home()} (PEPR_JOURNAL names another folder)", err=True)
-    return int(kept > 0)
+            text = f"{run.entries} entries sent to {run.uri}"
+            say(f"{run.name}: {text}; run {run.run_id} is {run.status}")
+    if not runs:
+        folder = f"{home()} (PEPR_JOURNAL names another folder)"
+        say(f"nothing to send in {folder}", err=True)
+    return int(unsent > 0)

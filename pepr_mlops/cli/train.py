@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import Field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pepr_mlops.cli.options import Command, option, tracking_uri
-from pepr_mlops.cli.output import say
-from pepr_mlops.cli.table import table
+from pepr_mlops.cli.output import say, table
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec, as_text, value_type
 
@@ -32,19 +31,17 @@ _EXAMPLE = """
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for each field of RunSpec, in its order."""
     for f in reversed(fields(RunSpec)):
-        command = _option(f)(command)
+        flag = "--" + f.name.replace("_", "-")
+        help = f"{f.metadata['help']} [default: {as_text(f.default)}]"
+        settings: dict[str, Any] = {"default": None}
+        if value_type(f) is bool:
+            flag = f"{flag}/--no-{flag[2:]}"
+        else:
+            choices = f.metadata["choices"]
+            type_name = value_type(f).__name__.upper()
+            settings["metavar"] = "|".join(map(str, choices)) if choices else type_name
+        command = option(f.metadata["heading"], flag, help, name=f.name, **settings)(command)
     return command
-
-
-def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = "--" + f.name.replace("_", "-")
-    heading = f.metadata["heading"]
-    note = f"{f.metadata['help']} [default: {as_text(f.default)}]"
-    if value_type(f) is bool:
-        return option(heading, f"{flag}/--no-{flag[2:]}", f.name, default=None, help=note)
-    choices = f.metadata["choices"]
-    metavar = "|".join(map(str, choices)) if choices else value_type(f).__name__.upper()
-    return option(heading, flag, f.name, metavar=metavar, help=note)
 
 
 @click.command(
@@ -53,16 +50,14 @@ def _option(f: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None
 )
 @_options
 @tracking_uri
-@option(
-    "Data", "--strict", is_flag=True, help="refuse doubtful images, such as test images in train"
-)
-@option("Tracking", "--offline", is_flag=True, help="keep the run on this disk until `pepr sync`")
+@option("Data", "--strict", "refuse doubtful images, such as test images in train", is_flag=True)
+@option("Tracking", "--offline", "keep the run on this disk until `pepr sync`", is_flag=True)
 @option(
     "Machine",
     "--checkpoints",
+    "save the training there after each epoch; the same command resumes it",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="keep the training there after each epoch; the same command goes on after an interruption",
 )
 def command(
     tracking_uri: str | None,
@@ -73,7 +68,7 @@ def command(
 ) -> None:
     if offline and checkpoints is not None:
         raise WrongUse(
-            "offline: a run that no server knows cannot be gone on with; leave out --checkpoints"
+            "offline: a run that no server knows cannot be resumed; leave out --checkpoints"
         )
     spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
     try:
@@ -86,7 +81,7 @@ def command(
         )
     except (KeyboardInterrupt, SystemExit):  # by a signal
         if checkpoints is not None:
-            say("the same command goes on after the last whole epoch, if there is one", err=True)
+            say("the same command resumes after the last complete epoch, if there is one", err=True)
         raise
 
 
@@ -107,9 +102,8 @@ def summary(outcome: Outcome) -> str:
 
     metrics = outcome.result.metrics
     memory = metrics.get(outcome.memory_metric)
-    kind = {"memory/reserved_gb": "peak reserved on the GPU"}.get(
-        outcome.memory_metric, "peak resident set"
-    )
+    on_gpu = outcome.memory_metric == "memory/reserved_gb"
+    kind = "peak reserved on the GPU" if on_gpu else "peak resident set"
     rows = [
         ("test accuracy", f"{metrics['test/accuracy']:.4f}"),
         ("test AUC", f"{metrics['test/auc']:.4f}" if "test/auc" in metrics else "not defined"),
@@ -126,25 +120,20 @@ def summary(outcome: Outcome) -> str:
     if not outcome.run.run_id:
         return text
     view = address_of(outcome.run)
-    if view.startswith("mlflow "):
-        view = _as_typed_here(view)
+    if view.startswith("mlflow "):  # with the path of this environment's program
+        program = Path(sys.executable).parent / "mlflow"
+        if program.is_relative_to(Path.cwd()):
+            program = program.relative_to(Path.cwd())
+        view = f"{program}{view.removeprefix('mlflow')}"
     return f"{text}\n\nSee it in MLflow: {view}"
 
 
 def _energy_source(outcome: Outcome) -> str:
-    """How the energy is known, and how much of an estimate does not depend on what was computed."""
+    """The source of the energy, and the share of an estimate that does not depend on the load."""
     from pepr_mlops.costs.totals import J_PER_WH
 
     energy_wh = outcome.result.metrics.get("energy/train_wh")
     if outcome.constant_w is None or not energy_wh:
         return outcome.energy_source
     constant_wh = outcome.constant_w * outcome.result.metrics["time/train_s"] / J_PER_WH
-    return f"{outcome.energy_source}, {constant_wh / energy_wh:.0%} of it whatever the load"
-
-
-def _as_typed_here(command: str) -> str:
-    """The command with the path of this environment's program, from the current folder."""
-    program = Path(sys.executable).parent / "mlflow"
-    if program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return f"{program}{command.removeprefix('mlflow')}"
+    return f"{outcome.energy_source}, {constant_wh / energy_wh:.0%} of it at any load"

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pepr_mlops.data import digest, digits, folder, lidc, medmnist
-from pepr_mlops.data.doubtful import doubts, in_words, refuse
+from pepr_mlops.data.doubtful import doubt_texts, doubts, refuse_doubts
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.spec import FILES, Job, RunSpec
 
-__all__ = ["NAMES", "Split", "Splits", "doubts", "fetch", "identify", "in_words", "load", "refuse"]
+__all__ = [
+    "NAMES",
+    "Split",
+    "Splits",
+    "doubt_texts",
+    "doubts",
+    "fetch",
+    "identify",
+    "load",
+    "refuse_doubts",
+]
 
 NAMES = ("digits", *medmnist.ALIASES, lidc.NAME, *medmnist.FLAGS)
 
@@ -38,11 +48,10 @@ def missing(spec: RunSpec) -> str | None:
 
 
 def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | None:
-    """The file of a data set by name and whether it had to be downloaded, or None.
+    """The file of a data set and whether it was downloaded now, or None where a library has it.
 
-    There is none of a data set that comes with a library. What is published is verified. Raises
-    `WrongUse` for an unknown name, a folder `data_root` or a file that is absent, or a file that is
-    not the published one, and `WorkFailed` for a download that fails.
+    Published files are verified. Raises `WrongUse` for an unknown name, an absent `data_root` or
+    file, or a file that is not the published one, and `WorkFailed` for a download that fails.
     """
     if name not in NAMES:
         raise WrongUse(
@@ -63,10 +72,10 @@ def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | No
 
 
 def identify(spec: RunSpec) -> Job:
-    """The job of a spec: what its data set and its file of weights hold.
+    """The job of a spec, with digests of its data set and its file of weights.
 
-    A file that MedMNIST publishes and that is not here yet is known by the MD5 it will have. Raises
-    `WrongUse` for an unknown name and for files that are missing or cannot be read.
+    A file that MedMNIST publishes and that is not here yet has the digest of its published MD5.
+    Raises `WrongUse` for an unknown name and for files that are missing or cannot be read.
     """
     check_name(spec.dataset)
     weights = None
@@ -86,16 +95,15 @@ def check_file(weights: str) -> None:
         )
 
 
-def identify_all(specs: Sequence[RunSpec]) -> list[Job]:
-    """The jobs of specs, as `identify`; files that several have in common are looked at once."""
-    found: dict[tuple[Any, ...], tuple[str, str | None]] = {}
+def identify_all(specs: Iterable[RunSpec]) -> list[Job]:
+    """The jobs of specs, as `identify`; files that several share are read once."""
+    found: dict[tuple[Any, ...], Job] = {}
     jobs = []
     for spec in specs:
         files = tuple(getattr(spec, name) for name in FILES)
         if files not in found:
-            job = identify(spec)
-            found[files] = job.data_digest, job.weights_digest
-        data, weights = found[files]
+            found[files] = identify(spec)
+        data, weights = found[files].data_digest, found[files].weights_digest
         jobs.append(Job(**spec.values(), data_digest=data, weights_digest=weights))
     return jobs
 
@@ -104,12 +112,12 @@ def _digest(spec: RunSpec) -> str:
     flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
     if flag in medmnist.FLAGS:
         path = medmnist.place(flag, spec.size, spec.data_root)
-        to_come = None if path.exists() else medmnist.published_md5(flag, spec.size)
-        return digest.of_file(path, to_come)
-    if spec.dataset in NAMES:
-        return digest.of_file(
-            digits.path() if spec.dataset == "digits" else lidc.find(spec.data_root)
-        )
+        published = None if path.exists() else medmnist.published_md5(flag, spec.size)
+        return digest.of_file(path, published)
+    if spec.dataset == "digits":
+        return digest.of_file(digits.path())
+    if spec.dataset == lidc.NAME:
+        return digest.of_file(lidc.find(spec.data_root))
     root = Path(spec.dataset)
     names = [
         f"{split}/{label}/{path.name}"
@@ -121,7 +129,7 @@ def _digest(spec: RunSpec) -> str:
 
 
 def load(spec: RunSpec) -> Splits:
-    """The data set a spec asks for, with its channels and training fraction.
+    """The data set of a spec, with its channels and training fraction.
 
     A name comes before a folder of the same name; write ./NAME for the folder. Raises `WrongUse`
     for an unknown name or unusable data, and `WorkFailed` for a download that fails and for data
@@ -146,7 +154,7 @@ def load(spec: RunSpec) -> Splits:
 
 
 def check_weights(job: Job) -> None:
-    """Raise `WorkFailed` unless the file of weights holds what it held when the job was made."""
+    """Raise `WorkFailed` where the file of weights has changed since the job was made."""
     if job.weights is not None:
         _check(job, "weights", job.weights_digest, digest.of_file(Path(job.weights)))
 
@@ -154,8 +162,8 @@ def check_weights(job: Job) -> None:
 def _check(job: Job, what: str, planned: str | None, here: str) -> None:
     if planned != here:
         raise WorkFailed(
-            f"{what}: {getattr(job, what)} on {platform.node()} does not hold what this job was "
-            f"started for (digest {here}, not {planned}); copy the same files to all machines or "
-            "start it again",
+            f"{what}: {getattr(job, what)} on {platform.node()} has changed since this job was "
+            f"started (digest {here}, not {planned}); copy the same files to all machines or start "
+            "the job again",
             reason="data_changed",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, count
 from typing import Any, Literal
@@ -12,22 +12,30 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pepr_mlops.data.duplicates import (
+    Duplicates,
+    ImageKey,
+    Pair,
+    Part,
+    identical_pairs,
+    image_key,
+    summarise,
+)
 from pepr_mlops.data.shortcuts import shortcut
-from pepr_mlops.data.splits import EXAMPLES, LEAST, Counts, Labels, per_class, scarce
-from pepr_mlops.data.twins import Found, Look, Part, Twins, look, summed, twins
+from pepr_mlops.data.splits import EXAMPLES, LEAST, SPLITS, Counts, Labels, per_class, scarce
 from pepr_mlops.errors import nearest
 
-SPLITS = ("train", "val", "test")
+STRICT = {"leakage", "conflict", "duplicates", "alone"}  # findings that `--strict` refuses
 Severity = Literal["error", "warning"]
 
-_FEW = 10  # images of a class, below which its share of a score says little
+_FEW = 10  # images of a class, below which its share of a score means little
 _PAIR = ["kind", "split", "path", "class", "other_split", "other_path", "other_class"]
 _IMBALANCED = 10  # times the smallest class
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: an error makes results wrong or training impossible, a warning may be meant so."""
+    """One fault: an error makes results wrong or training impossible, a warning may be intended."""
 
     severity: Severity
     kind: str
@@ -37,13 +45,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in one data set.
+    """The findings about one data set, errors first.
 
     `images` per split, readable or not. `counts`: `split`, `class`, `images` and `share` of the
     split's images, from 0 to 1. `shapes`: `height`, `width`, `colour` and how many `images`, most
     first. `pairs`: the `kind` (leak, conflict, repeat), `split`, `path` and `class` of all images
-    that are identical with another one, and `other_split`, `other_path` and `other_class` of that.
-    `findings`: errors first.
+    that are identical with another one, and its `other_split`, `other_path` and `other_class`.
     """
 
     source: str
@@ -57,13 +64,20 @@ class Audit:
         return tuple(f for f in self.findings if f.severity == severity)
 
 
+def listing(
+    severity: Severity, kind: str, message: str, examples: Sequence[str], shown: int | None = None
+) -> list[Finding]:
+    """A finding with its examples, at most `shown` of them, or none where there is no example."""
+    return [Finding(severity, kind, message, tuple(examples[:shown]))] if examples else []
+
+
 def audit(
     source: str, parts: Sequence[Part], classes: Sequence[str], found: Sequence[Finding] = ()
 ) -> Audit:
-    """Everything that splits say together; `found` is what reading them has already shown.
+    """The audit of splits that are read; `found` are the findings of reading them.
 
-    `parts` are those of train, val and test that there are, in this order; what there is not is
-    drawn from train.
+    `parts` are the existing ones of train, val and test, in this order; the others are drawn from
+    train.
     """
     images = {part.name: len(part.names) for part in parts}
     counts = {
@@ -71,22 +85,21 @@ def audit(
         for part in parts
         if part.labels is not None and len(part.labels)
     }
-    pairs = twins(parts, classes)
+    pairs = identical_pairs(parts, classes)
     findings = [
         *found,
         *_empty(parts, classes),
         *_untrained(counts, classes),
         *_imbalance(counts, classes),
         *_few(counts, classes),
-        *_repetitions(summed(pairs, images), len(parts)),
+        *(_repetition(one, len(parts)) for one in summarise(pairs, images)),
     ]
     rows = [
-        (part.name, name, int(n), n / len(part.names))
-        for part in parts
-        if part.name in counts
-        for name, n in zip(classes, counts[part.name], strict=True)
+        (split, name, int(n), n / images[split])
+        for split, numbers in counts.items()
+        for name, n in zip(classes, numbers, strict=True)
     ]
-    shapes = Counter(look[1:] for part in parts for look in part.looks if look is not None)
+    shapes = Counter(key[1:] for part in parts for key in part.keys if key is not None)
     return Audit(
         source,
         images,
@@ -105,9 +118,9 @@ def classes_of(
 ) -> tuple[tuple[str, ...], int]:
     """Classes of label arrays [n, columns] and the columns they should have.
 
-    Without names the classes are numbered. A single column then has those from 0 to the first that
-    no image has, so that a number out of place is a fault and not a new class. Where that is 0
-    itself, there are as many as different numbers.
+    Without names the classes are numbered. A single column then has the classes from 0 up to the
+    first number without an image, so that a number beyond it is a fault and not a new class. Where
+    0 has no image, there are as many classes as different numbers.
     """
     usable = [array for array in labels if array is not None and _is_labels(array)]
     columns = usable[0].shape[1] if usable else 1
@@ -127,7 +140,7 @@ def array_part(
     columns: int,
     classes: int,
 ) -> tuple[Part, list[Finding]]:
-    """A split of arrays and their faults; None for an array that there is not.
+    """A split of arrays and their faults; None for a missing array.
 
     `images` should be uint8 [n, s, s] or [n, s, s, 3] and `labels` whole numbers [n, columns]: one
     column of class indices below `classes`, or several of 0 or 1.
@@ -139,26 +152,24 @@ def array_part(
     if labels is not None and not wrong_labels:
         usable = labels.astype(np.int64) if columns > 1 else labels[:, 0].astype(np.int64)
         n = len(usable)
-    looks: list[Look | None] = [None] * (n or 0)
+    keys: list[ImageKey | None] = [None] * (n or 0)
     if images is not None and not wrong_images:
-        looks = [look(image) for image in images]
-    names = [f"{split}/{i}" for i in range(len(looks))]
-    return Part(split, names, looks, usable), [*wrong_images, *wrong_labels]
+        keys = [image_key(image) for image in images]
+    names = [f"{split}/{i}" for i in range(len(keys))]
+    return Part(split, names, keys, usable), [*wrong_images, *wrong_labels]
 
 
 def unequal(parts: Sequence[Part]) -> list[Finding]:
     """Splits of arrays whose images differ in size or colour; within an array they cannot."""
-    shapes = {part.name: part.looks[0][1:] for part in parts if part.looks and part.looks[0]}
-    if len(set(shapes.values())) < 2:
+    shapes = {part.name: part.keys[0] for part in parts if part.keys and part.keys[0]}
+    if len({key[1:] for key in shapes.values()}) < 2:
         return []
-    each = ", ".join(
-        f"{split} {size_text(h, w)} {colour}" for split, (h, w, colour) in shapes.items()
-    )
-    return [Finding("error", "images", f"images differ between splits: {each}; make them alike")]
+    each = ", ".join(f"{split} {key.size} {key.colour}" for split, key in shapes.items())
+    return [Finding("error", "images", f"images differ between splits: {each}; make them equal")]
 
 
 def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Finding]:
-    """Patients in two splits, and rows that are not one for each image.
+    """Patients in two splits, and rows of the table that do not match the images.
 
     `manifest` has the text columns `patient` and `split`; `images` counts those of each split.
     """
@@ -166,51 +177,50 @@ def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Fi
     splits = named.groupby("patient")["split"].unique()
     shared = splits[splits.str.len() > 1]
     findings = []
-    if len(named) < len(manifest):
-        message = (
-            f"{len(manifest) - len(named):,} of {len(manifest):,} rows of the table name no patient"
-        )
+    if unnamed := len(manifest) - len(named):
+        message = f"{unnamed:,} of {len(manifest):,} rows of the table name no patient"
         findings.append(Finding("warning", "patient", message))
-    if len(shared):
-        message = (
-            f"{len(shared):,} of {len(splits):,} patients are in more than one split; move all "
-            "images of a patient to one"
-        )
-        examples = [f"{who} ({', '.join(of)})" for who, of in shared[:EXAMPLES].items()]
-        findings.append(Finding("error", "patient", message, tuple(examples)))
+    message = (
+        f"{len(shared):,} of {len(splits):,} patients are in more than one split; move all images "
+        "of a patient to one"
+    )
+    examples = [f"{patient} ({', '.join(own)})" for patient, own in shared.items()]
+    findings += listing("error", "patient", message, examples, EXAMPLES)
     rows = manifest["split"].value_counts()
     different = [
         f"{split} ({rows.get(split, 0):,} rows, {images.get(split, 0):,} images)"
         for split in dict.fromkeys([*images, *rows.index])
         if rows.get(split, 0) != images.get(split, 0)
     ]
-    if different:
-        message = "the table of patients has not one row for each image; make it anew"
-        findings.append(Finding("error", "manifest", message, tuple(different)))
-    return findings
+    message = "the table of patients does not have one row for each image; create it again"
+    return findings + listing("error", "manifest", message, different)
 
 
 def mixture(parts: Sequence[Part]) -> list[Finding]:
-    """Warnings about images that differ in size or colour, which training makes alike."""
-    looks = [look for part in parts for look in part.looks if look is not None]
+    """Warnings about images that differ in size or colour, which training converts."""
+    keys = [key for part in parts for key in part.keys if key is not None]
     findings = []
-    sizes = sorted({(look.height, look.width) for look in looks})
+    sizes = dict(sorted({(key.height, key.width): key.size for key in keys}.items()))
     if len(sizes) > 1:
+        first, *_, last = sizes.values()
         message = (
-            f"images have {len(sizes):,} sizes, {size_text(*sizes[0])} to {size_text(*sizes[-1])}; "
-            "training makes all square of one size"
+            f"images have {len(sizes):,} sizes, {first} to {last}; training makes all square of "
+            "one size"
         )
         findings.append(Finding("warning", "sizes", message))
-    grey = sum(look.colour == "grey" for look in looks)
-    if 0 < grey < len(looks):
-        message = f"grey are {grey:,} of {len(looks):,} images; training takes all as RGB"
+    grey = sum(key.colour == "grey" for key in keys)
+    if 0 < grey < len(keys):
+        message = (
+            f"{grey:,} of the {len(keys):,} images are greyscale; training converts all images to "
+            "RGB"
+        )
         findings.append(Finding("warning", "colours", message))
     return findings
 
 
 def shortcuts(properties: Mapping[str, Sequence[str]], labels: Sequence[str]) -> list[Finding]:
-    """Warnings about properties of the files of train that predict the class; `properties` have the
-    values [n] of each by its name, `labels` are the classes [n]."""
+    """Warnings about properties of the files of train that predict the class; `properties` are the
+    values [n] by name, `labels` are the classes [n]."""
     findings = []
     for name, values in properties.items():
         found = shortcut(values, labels)
@@ -264,16 +274,12 @@ def _is_labels(array: npt.NDArray[Any]) -> bool:
     return array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] > 0
 
 
-def size_text(height: int, width: int) -> str:
-    return f"{height}×{width}"
-
-
 def _empty(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
-    findings = []
-    for part in parts:
-        if part.labels is not None and not len(part.labels):
-            message = f"{part.name} has no image; add some or remove it"
-            findings.append(Finding("error", "empty", message))
+    findings = [
+        Finding("error", "empty", f"{part.name} has no image; add some or remove it")
+        for part in parts
+        if part.labels is not None and not len(part.labels)
+    ]
     if len(classes) == 1:
         message = f"{classes[0]} is the only class; training needs two"
         findings.append(Finding("error", "classes", message))
@@ -289,13 +295,11 @@ def _untrained(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Fin
         f"{nearest(classes[i], trained)})"
         for i in np.flatnonzero(counts["train"] == 0).tolist()
     ]
-    if not without:
-        return []
     message = (
         f"{len(without):,} of {len(classes):,} classes have no image in train; add some or remove "
         "the class"
     )
-    return [Finding("error", "untrained", message, tuple(without))]
+    return listing("error", "untrained", message, without)
 
 
 def _imbalance(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
@@ -315,38 +319,36 @@ def _imbalance(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Fin
 def _few(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
     findings = []
     for split, numbers in counts.items():
-        known = (numbers > 0) | (split != "train")  # else it is an error of its own
-        if few := scarce(numbers[known], list(compress(classes, known)), _FEW):
-            message = (
-                f"{split} has fewer than {_FEW} images of {len(few):,} of {len(classes):,} classes"
-            )
-            findings.append(Finding("warning", "few", message, tuple(few)))
-        trained = counts.get("train", numbers) > 0  # of others it is an error of its own
-        scored = list(compress(classes, trained))
-        if split != "train" and (alone := scarce(numbers[trained], scored, LEAST)):
+        known = (numbers > 0) | (split != "train")  # `_untrained` reports the others
+        few = scarce(numbers[known], list(compress(classes, known)), _FEW)
+        message = (
+            f"{len(few):,} of {len(classes):,} classes have fewer than {_FEW} images in {split}"
+        )
+        findings += listing("warning", "few", message, few)
+        if split != "train":
+            trained = counts.get("train", numbers) > 0
+            alone = scarce(numbers[trained], list(compress(classes, trained)), LEAST)
             message = f"{split} has one image or none of a class, which decides its recall"
-            findings.append(Finding("warning", "alone", message, tuple(alone)))
+            findings += listing("warning", "alone", message, alone)
     return findings
 
 
-def _repetitions(found: Iterable[Found], splits: int) -> Iterator[Finding]:
-    """Identical images; where others of the `splits` are drawn from train, its repetitions may
-    come to lie apart."""
-    for what in found:
-        examples = tuple(map(_example, what.pairs[:EXAMPLES]))
-        if what.kind == "leak":
-            message = f"{what.text}; remove them from one of the two"
-            yield Finding("error", "leakage", message, examples)
-        elif what.kind == "conflict":
-            yield Finding("error", "conflict", f"{what.text}; keep the right one", examples)
-        elif what.split == "train" and splits < len(SPLITS):
-            message = f"{what.text}, and may be drawn into other splits; remove the repetitions"
-            yield Finding("error", "duplicates", message, examples)
-        else:
-            yield Finding("warning", "duplicates", what.text, examples)
+def _repetition(found: Duplicates, splits: int) -> Finding:
+    """Identical images. Where some of the splits are drawn from train, copies in train may end up
+    in two splits."""
+    examples = tuple(map(_example, found.pairs[:EXAMPLES]))
+    if found.kind == "leak":
+        message = f"{found.text}; remove them from one of the two"
+        return Finding("error", "leakage", message, examples)
+    if found.kind == "conflict":
+        return Finding("error", "conflict", f"{found.text}; keep the right one", examples)
+    if found.split == "train" and splits < len(SPLITS):
+        message = f"{found.text}, and copies may be drawn into other splits; delete the copies"
+        return Finding("error", "duplicates", message, examples)
+    return Finding("warning", "duplicates", found.text, examples)
 
 
-def _example(pair: Twins) -> str:
+def _example(pair: Pair) -> str:
     if pair.kind == "conflict":
         return f"{pair.path} ({pair.label}) = {pair.other_path} ({pair.other_label})"
     return f"{pair.path} = {pair.other_path}"

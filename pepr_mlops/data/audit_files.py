@@ -1,4 +1,4 @@
-"""Reads a data set as it lies there, faults and all, for `audit`."""
+"""Reads a data set with all its faults, for `audit`."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ from tqdm import tqdm
 
 from pepr_mlops.data import NAMES, digits, folder, lidc, medmnist
 from pepr_mlops.data.audit import (
-    SPLITS,
     Audit,
     Finding,
     array_part,
     audit,
     classes_of,
+    listing,
     mixture,
     patient_faults,
     shortcuts,
-    size_text,
     unequal,
 )
-from pepr_mlops.data.splits import EXAMPLES
-from pepr_mlops.data.twins import Look, Part, look
+from pepr_mlops.data.duplicates import ImageKey, Part, image_key
+from pepr_mlops.data.splits import EXAMPLES, SPLITS
 from pepr_mlops.errors import WrongUse, nearest, one_line
 
 _Array = npt.NDArray[Any]
 
 
-def examine(target: str, size: int, data_root: str | None) -> tuple[Audit, ...]:
-    """What is to be said of a data set: a known name, DIR/{train,val,test}/CLASS/*.png, a file in
+def audit_target(target: str, size: int, data_root: str | None) -> tuple[Audit, ...]:
+    """The audits of a known name, DIR/{train,val,test}/CLASS/*.png, a file in
     MedMNIST's .npz format, or a folder of such files, each of which is a data set.
 
     `size` and `data_root` find the file of a MedMNIST name. Faults of the data are findings;
-    raises `WrongUse` where `target` is no data set at all.
+    raises `WrongUse` where `target` is not a data set.
     """
     path = Path(target)
     if target in NAMES:
@@ -54,8 +53,8 @@ def examine(target: str, size: int, data_root: str | None) -> tuple[Audit, ...]:
         raise WrongUse(f"dataset: {path} holds neither train/CLASS/*.png nor an .npz file")
     if path.suffix == ".npz" and os.path.isfile(target):
         return (_file(path),)
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    choices = [*NAMES, *(str(entry) for entry in beside)]
+    neighbours = path.parent.iterdir() if path.parent.is_dir() else ()
+    choices = [*NAMES, *map(str, neighbours)]
     raise WrongUse(
         f"dataset: {target!r} is neither a known name nor a folder nor an .npz file"
         f"{nearest(str(path), choices) or '.'} Valid: {', '.join(NAMES)}, DIR with "
@@ -68,7 +67,7 @@ def _named(name: str, size: int, data_root: str | None) -> Audit:
         splits = digits.load()
         parts = [
             array_part(split, part.images, part.labels[:, None], 1, len(splits.classes))[0]
-            for split, part in zip(SPLITS, (splits.train, splits.val, splits.test), strict=True)
+            for split, part in splits.by_name().items()
         ]
         return audit(name, parts, splits.classes)
     if name == lidc.NAME:
@@ -76,8 +75,8 @@ def _named(name: str, size: int, data_root: str | None) -> Audit:
     path = medmnist.place(medmnist.ALIASES.get(name, name), size, data_root)
     if not path.exists():
         raise WrongUse(
-            f"dataset: there is no {path}; fetch it with pepr data get {name} --size {size}, or "
-            "choose a size that pepr data list finds on disk",
+            f"dataset: {path} does not exist; download it with pepr data get {name} --size {size}, "
+            "or choose a size that pepr data list shows on disk",
             reason="missing_data",
         )
     return _file(path)
@@ -87,16 +86,16 @@ def _named(name: str, size: int, data_root: str | None) -> Audit:
 
 
 class _Image(NamedTuple):
-    """What is kept of a file that is an image."""
+    """The properties of an image file; `mode` is Pillow's name, such as RGB or P."""
 
-    look: Look
-    mode: str  # Pillow's name of how its pixels are kept, such as RGB or P
+    key: ImageKey
+    mode: str
     format: str
     further_frames: bool
 
 
 class _Unusable(NamedTuple):
-    """Why a file is no image of 8 bits a channel."""
+    """Why a file is not an image of 8 bits a channel."""
 
     kind: Literal["unreadable", "depth"]
     why: str
@@ -112,30 +111,30 @@ def _folder(root: Path) -> Audit:
         for split in SPLITS
         if (root / split).is_dir()
     }
-    paths = [path for of in files.values() for _, path in of]
+    paths = [path for own in files.values() for _, path in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoded = tqdm(
             pool.map(_decoded, paths), total=len(paths), unit="image", leave=False, disable=None
         )
         seen = dict(zip(paths, decoded, strict=True))
     images = {path: image for path, image in seen.items() if isinstance(image, _Image)}
-    classes = sorted(  # training would not miss one without images
+    classes = sorted(  # also those without images, which training ignores
         {
             entry.name
             for split in files
             for entry in (root / split).iterdir()
             if entry.is_dir() and not folder.passed_over(entry.name)
         }
-        | {label for of in files.values() for label, _ in of}
+        | {label for own in files.values() for label, _ in own}
     )
     parts = [
         Part(
             split,
-            [str(path.relative_to(root)) for _, path in of],
-            [images[path].look if path in images else None for _, path in of],
-            np.array([classes.index(label) for label, _ in of], dtype=np.int64),
+            [str(path.relative_to(root)) for _, path in own],
+            [images[path].key if path in images else None for _, path in own],
+            np.array([classes.index(label) for label, _ in own], dtype=np.int64),
         )
-        for split, of in files.items()
+        for split, own in files.items()
     ]
     unusable = {
         str(path.relative_to(root)): image
@@ -161,14 +160,14 @@ def _decoded(path: Path) -> _Image | _Unusable:
             if folder.is_deep(image):
                 return _Unusable("depth", image.mode)
             mode, kind = image.mode, str(image.format)
-            seen = look(np.asarray(folder.as_seen(image, folder.is_grey(image))))
-            return _Image(seen, mode, kind, folder.has_further_frames(image))
-    except Exception as error:  # Pillow's readers of damaged files raise anything
+            key = image_key(np.asarray(folder.as_seen(image, folder.is_grey(image))))
+            return _Image(key, mode, kind, folder.has_further_frames(image))
+    except Exception as error:  # Pillow raises any error on damaged files
         return _Unusable("unreadable", one_line(error))
 
 
 def _misplaced(root: Path) -> list[Finding]:
-    """Images that are meant for training and would not be read."""
+    """Images that look like part of the data set but would not be read."""
     return [
         Finding("error", "misplaced", f"the images in {place} would not be read; {remedy}")
         for place, remedy in folder.misplaced(root).items()
@@ -186,51 +185,47 @@ def _folders_absent(files: Collection[str]) -> list[Finding]:
 
 
 def _unusable(files: Mapping[str, _Unusable], n: int) -> list[Finding]:
-    """Findings on those of `n` files that are of no use."""
+    """Findings on the unusable ones of `n` files."""
     damaged = [f"{name} ({file.why})" for name, file in files.items() if file.kind == "unreadable"]
     deep = [name for name, file in files.items() if file.kind == "depth"]
-    findings = []
-    if damaged:
-        message = f"{len(damaged):,} of {n:,} files cannot be read as images; repair or remove them"
-        findings.append(Finding("error", "unreadable", message, tuple(damaged)))
-    if deep:
-        message = f"over 8 bits a channel in {len(deep):,} of {n:,} files; save them windowed to 8"
-        findings.append(Finding("error", "depth", message, tuple(deep[:EXAMPLES])))
-    return findings
+    text = f"{len(damaged):,} of {n:,} files cannot be read as images; repair or remove them"
+    deep_text = f"over 8 bits a channel in {len(deep):,} of {n:,} files; save them windowed to 8"
+    return [
+        *listing("error", "unreadable", text, damaged),
+        *listing("error", "depth", deep_text, deep, EXAMPLES),
+    ]
 
 
 def _further_frames(root: Path, images: Mapping[Path, _Image]) -> list[Finding]:
-    several = [str(path.relative_to(root)) for path, of in images.items() if of.further_frames]
-    if not several:
-        return []
+    several = [
+        str(path.relative_to(root)) for path, image in images.items() if image.further_frames
+    ]
     message = folder.frames_text(len(several), len(images))
-    return [Finding("warning", "frames", message, tuple(several[:EXAMPLES]))]
+    return listing("warning", "frames", message, several, EXAMPLES)
 
 
 def _shortcuts(files: Sequence[tuple[str, Path]], images: Mapping[Path, _Image]) -> list[Finding]:
-    """What the files of train, each with its class, say of that besides their pixels."""
-    seen = [(label, images[path]) for label, path in files if path in images]
+    """Properties of the files of train, given with their classes, that predict the class."""
+    usable = [(label, images[path]) for label, path in files if path in images]
     properties = {
-        "size in pixels": [size_text(image.look.height, image.look.width) for _, image in seen],
-        "colour mode": [image.mode for _, image in seen],
-        "file format": [image.format for _, image in seen],
+        "size in pixels": [image.key.size for _, image in usable],
+        "colour mode": [image.mode for _, image in usable],
+        "file format": [image.format for _, image in usable],
     }
-    return shortcuts(properties, [label for label, _ in seen])
+    return shortcuts(properties, [label for label, _ in usable])
 
 
-def _ignored(root: Path, taken: Collection[Path]) -> list[Finding]:
-    """Files that training passes over; those with a leading dot are meant to be."""
-    known = set(taken)
-    ignored = [
+def _ignored(root: Path, used: Collection[Path]) -> list[Finding]:
+    """Files that training ignores, except those with a leading dot."""
+    known = set(used)
+    ignored = sorted(
         str(path.relative_to(root))
         for folder, _, names in os.walk(root)
         for name in names
         if not name.startswith(".") and (path := Path(folder, name)) not in known
-    ]
-    if not ignored:
-        return []
-    message = f"files that are ignored: {len(ignored):,}; only images in DIR/SPLIT/CLASS/ are read"
-    return [Finding("warning", "ignored", message, tuple(sorted(ignored)[:EXAMPLES]))]
+    )
+    message = f"{len(ignored):,} files are ignored; only images in DIR/SPLIT/CLASS/ are read"
+    return listing("warning", "ignored", message, ignored, EXAMPLES)
 
 
 # Files in MedMNIST's format --------------------------------------------------------------------
@@ -240,14 +235,14 @@ def _file(path: Path) -> Audit:
     try:
         arrays = medmnist.open_file(path)
     except medmnist.Damaged as error:
-        message = f"the file is damaged or no .npz file ({error}); replace it"
+        message = f"the file is damaged or not an .npz file ({error}); replace it"
         return audit(str(path), (), (), [Finding("error", "unreadable", message)])
     with arrays:
         return _arrays(path, arrays)
 
 
 def _arrays(path: Path, arrays: NpzFile) -> Audit:
-    """The audit of a file that opens. Its images are read split by split, since they are large."""
+    """The audit of an open file. Its images are read split by split, since they are large."""
     known = medmnist.known_file(path)
     found = _arrays_absent(arrays)
     labels = {split: _read(arrays, f"{split}_labels", found) for split in SPLITS}
@@ -271,7 +266,7 @@ def _arrays(path: Path, arrays: NpzFile) -> Audit:
 def _medmnist_faults(
     flag: str, size: int, split: str, images: _Array, labels: _Array
 ) -> list[Finding]:
-    """What makes training refuse a file that bears a name of MedMNIST."""
+    """Why training refuses a file with a name of MedMNIST."""
     wrong = medmnist.fault(flag, size, split, images, labels)
     if wrong is None:
         return []
@@ -280,15 +275,14 @@ def _medmnist_faults(
 
 
 def _arrays_absent(arrays: NpzFile) -> list[Finding]:
-    wanted = [f"{split}_{of}" for split in SPLITS for of in ("images", "labels")]
-    absent = [name for name in wanted if name not in arrays]
-    if not absent:
-        return []
-    return [Finding("error", "missing", f"there is no {', '.join(absent)} in the file; add it")]
+    names = [f"{split}_{content}" for split in SPLITS for content in ("images", "labels")]
+    absent = ", ".join(name for name in names if name not in arrays)
+    message = f"the file has no {absent}; add it"
+    return [Finding("error", "missing", message)] if absent else []
 
 
 def _read(arrays: NpzFile, name: str, found: list[Finding]) -> _Array | None:
-    """An array, or None where it is absent or, as is then added to `found`, damaged."""
+    """An array, or None where it is absent or damaged; damage is added to `found`."""
     if name not in arrays:
         return None
     try:
@@ -300,7 +294,7 @@ def _read(arrays: NpzFile, name: str, found: list[Finding]) -> _Array | None:
 
 
 def _names(arrays: NpzFile, found: list[Finding]) -> tuple[str, ...] | None:
-    """The names in the array `classes`, which files of MedMNIST do not have."""
+    """The names in the array `classes`; files of MedMNIST have none."""
     names = _read(arrays, "classes", found)
     if names is None:
         return None
@@ -312,13 +306,13 @@ def _names(arrays: NpzFile, found: list[Finding]) -> tuple[str, ...] | None:
 
 
 def _patients(path: Path, images: Mapping[str, int]) -> list[Finding]:
-    """What the table of patients beside a file says, if there is one."""
+    """Findings on the table of patients next to a file, if there is one."""
     if not path.exists():
         return []
     try:
         manifest = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        message = f"{path.name} is no readable table ({one_line(error)}); replace it"
+        message = f"{path.name} is not a readable table ({one_line(error)}); replace it"
         return [Finding("error", "manifest", message)]
     if not {"patient", "split"} <= set(manifest.columns):
         message = f"{path.name} has no columns patient and split, so patients are not compared"

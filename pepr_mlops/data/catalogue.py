@@ -1,4 +1,4 @@
-"""What there is to train on: every data set that has a name."""
+"""The data sets known by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pepr_mlops.spec import SIZES
 class Entry:
     """A data set: `images` per split, `sizes` in pixels per side and those of them `on_disk`.
 
-    What is to be built first has no `classes`, `images` and `sizes` yet.
+    One that has to be built first has no `classes`, `images` and `sizes` yet.
     """
 
     name: str
@@ -34,11 +34,7 @@ def catalogue(data_root: str | None) -> tuple[Entry, ...]:
 
     Raises `WrongUse` where that folder is absent.
     """
-    return (
-        _digits(),
-        _lidc(data_root),
-        *(_medmnist(flag, data_root) for flag in medmnist.FLAGS),
-    )
+    return (_digits(), _lidc(data_root), *(_medmnist(flag, data_root) for flag in medmnist.FLAGS))
 
 
 def _digits() -> Entry:
@@ -50,7 +46,7 @@ def _digits() -> Entry:
         task=splits.task,
         classes=splits.classes,
         channels=splits.channels,
-        images={"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
+        images={name: len(split) for name, split in splits.by_name().items()},
         sizes=(size,),
         licence="CC BY 4.0",
         on_disk=(size,),  # scikit-learn brings it

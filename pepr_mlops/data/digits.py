@@ -6,7 +6,6 @@ from importlib import util
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from pepr_mlops.data.splits import Split, Splits, draw
 
@@ -16,7 +15,9 @@ _SPLIT_SEED = 0
 
 def load() -> Splits:
     """60 % / 20 % / 20 % by class as in the PePR paper; 16 grey levels spread over 0 to 255."""
-    rows = _rows()  # 64 grey levels and the digit
+    # What `load_digits` reads, without the second that importing scikit-learn takes: 64 grey
+    # levels and the digit.
+    rows = np.loadtxt(path(), delimiter=",")
     images = np.rint(rows[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     everything = Split(images, rows[:, 64].astype(np.int64), np.arange(len(rows)))
     test, rest = draw(everything.labels, 0.2, _SPLIT_SEED)
@@ -39,8 +40,3 @@ def path() -> Path:
     assert found is not None
     assert found.origin is not None
     return Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
-
-
-def _rows() -> npt.NDArray[np.float64]:
-    """What `load_digits` reads, without the second that importing scikit-learn takes."""
-    return np.loadtxt(path(), delimiter=",")

@@ -1,11 +1,11 @@
-"""What is doubtful about the images that a model is trained and tested on. Pure."""
+"""Doubts about the images that a model is trained and tested on. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pepr_mlops.data.duplicates import Duplicates, Part, identical_pairs, image_key, summarise
 from pepr_mlops.data.splits import EXAMPLES, LEAST, Splits, per_class, scarce
-from pepr_mlops.data.twins import Found, Part, look, summed, twins
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import DOUBTS
 
@@ -13,42 +13,42 @@ from pepr_mlops.names import DOUBTS
 def doubts(splits: Splits) -> dict[str, str]:
     """The tags of `names.DOUBTS` that apply, each with a sentence that has the counts.
 
-    Images are compared as the model gets them: as drawn, and in the size that they were read in.
+    Images are compared as drawn, in the size in which they were read.
     """
-    by_name = {"train": splits.train, "val": splits.val, "test": splits.test}
+    by_name = splits.by_name()
     parts = [
-        Part(name, [name] * len(of), [look(image) for image in of.images], of.labels)
-        for name, of in by_name.items()
+        Part(name, [name] * len(split), [image_key(image) for image in split.images], split.labels)
+        for name, split in by_name.items()
     ]
-    images = {name: len(of) for name, of in by_name.items()}
-    said: dict[str, list[str]] = {doubt.tag: [] for doubt in DOUBTS}
-    for found in summed(twins(parts, splits.classes), images):
-        said[_tag(found)].append(found.text)
+    images = {name: len(split) for name, split in by_name.items()}
+    texts: dict[str, list[str]] = {doubt.tag: [] for doubt in DOUBTS}
+    for duplicates in summarise(identical_pairs(parts, splits.classes), images):
+        texts[_tag(duplicates)].append(duplicates.text)
     for name, tag in (("test", "pepr.data_few"), ("val", "pepr.data_val")):
         few = scarce(per_class(by_name[name].labels, len(splits.classes)), splits.classes, LEAST)
         if few:
             more = f" and {len(few) - EXAMPLES:,} more" if len(few) > EXAMPLES else ""
-            said[tag].append(
+            texts[tag].append(
                 f"{name} has fewer than {LEAST} images for {len(few):,} of "
                 f"{len(splits.classes):,} classes, {', '.join(few[:EXAMPLES])}{more}"
             )
-    return {tag: "; ".join(texts) for tag, texts in said.items() if texts}
+    return {tag: "; ".join(own) for tag, own in texts.items() if own}
 
 
-def _tag(found: Found) -> str:
+def _tag(found: Duplicates) -> str:
     if found.kind == "leak":
         tested = (found.split, found.other_split) == ("test", "train")
         return "pepr.data_leak" if tested else "pepr.data_val"
     return "pepr.data_conflict" if found.kind == "conflict" else "pepr.data_repeats"
 
 
-def in_words(found: Mapping[str, str]) -> list[str]:
-    """What the doubts of `doubts` mean."""
+def doubt_texts(found: Mapping[str, str]) -> list[str]:
+    """What the tags of `doubts` mean."""
     return [doubt.text(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found]
 
 
-def refuse(name: str, found: Mapping[str, str]) -> None:
-    """Raise `WrongUse` where there is a doubt about the data set of this name."""
+def refuse_doubts(name: str, found: Mapping[str, str]) -> None:
+    """Raise `WrongUse` where `doubts` found any in the data set of this name."""
     if found:
         raise WrongUse(
             f"dataset: {name}: {'; '.join(found.values())}. Correct the images that `pepr data "

@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from pepr_mlops.data.digest import is_litter
-from pepr_mlops.data.splits import Labels, Split, Splits, draw
+from pepr_mlops.data.splits import SPLITS, Labels, Split, Splits, draw
 from pepr_mlops.errors import WrongUse, nearest, one_line
 
-SPLITS = ("train", "val", "test")
-# What people call the splits besides.
+# Other names that people give the splits.
 _SPELLINGS = {"training": "train", "testing": "test"} | dict.fromkeys(
     ("valid", "validation", "dev"), "val"
 )
@@ -40,12 +39,14 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
             f"dataset: {root} needs at least two class folders with images in {root / 'train'}, "
             f"found {', '.join(classes) or 'none'}; expected DIR/train/CLASS/*.png"
         )
-    paths = [p for of in files.values() for found in of.values() for p in found]
+    paths = [p for by_class in files.values() for own in by_class.values() for p in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         heads = list(pool.map(_head, paths))
     grey = all(head.grey for head in heads)
     further = sum(head.further_frames for head in heads)
-    splits = {name: _read(root, of, classes, image_size, grey) for name, of in files.items() if of}
+    splits = {
+        name: _read(root, own, classes, image_size, grey) for name, own in files.items() if own
+    }
     missing = [name for name in ("val", "test") if name not in splits]
     if missing:
         drawn, rest = draw(splits["train"].labels, _DRAWN_SHARE * len(missing), seed)
@@ -70,8 +71,8 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
 def find(root: Path) -> dict[str, dict[str, list[Path]]]:
     """The image files of each split by class, as `files_of`.
 
-    Raises `WrongUse` also for images that seem to be meant but lie where none are read, and for a
-    class that has images, but none in train.
+    Raises `WrongUse` also for images in folders that are not read, and for a class that has
+    images, but none in train.
     """
     for place, remedy in misplaced(root).items():
         raise WrongUse(f"dataset: the images in {place} would not be read; {remedy}")
@@ -89,21 +90,20 @@ def find(root: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def misplaced(root: Path) -> dict[Path, str]:
-    """Folders with images that training does not read although they seem to be meant for it, each
-    with what to do: a split of another name, images outside a folder of their class, or deeper."""
+    """Folders with images that training does not read although they look like it, each with the
+    remedy: a split of another name, images outside the folder of their class, or deeper."""
     found = {}
     try:
         entries = sorted(root.iterdir()) if root.is_dir() else []
-    except OSError:  # `files_of` says so of a split that cannot be listed
+    except OSError:  # `files_of` reports a split that cannot be listed
         entries = []
     for entry in entries:
-        wanted = _SPELLINGS.get(entry.name.lower(), entry.name.lower())
-        there = root / wanted
-        if wanted not in SPLITS or entry.name in SPLITS or not entry.is_dir():
+        split = _SPELLINGS.get(entry.name.lower(), entry.name.lower())
+        if split not in SPLITS or entry.name in SPLITS or not entry.is_dir():
             continue
-        if there.is_dir() and there.samefile(entry):  # names are the same in either case here
+        if (root / split).is_dir() and (root / split).samefile(entry):  # case-insensitive disk
             continue
-        found[entry] = f"rename it to {wanted} or, if it is not to be used, to a name unlike that"
+        found[entry] = f"rename it to {split} or, to exclude it, to a name unlike a split's"
     for split in SPLITS:
         for folder, folders, names in os.walk(root / split, followlinks=False):
             folders[:] = sorted(name for name in folders if not passed_over(name))
@@ -143,7 +143,7 @@ def files_of(folder: Path) -> dict[str, list[Path]]:
     for name in found:
         if any(0xD800 <= ord(c) <= 0xDFFF for c in name):  # bytes that are no text (PEP 383)
             raise WrongUse(
-                f"dataset: the folder {name!r} in {folder} has a name that is no UTF-8 text and "
+                f"dataset: the folder {name!r} in {folder} has a name that is not UTF-8 text and "
                 "cannot be logged as a class; rename it"
             )
     return {name: paths for name, paths in found.items() if paths}
@@ -154,8 +154,8 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def as_seen(image: Image.Image, grey: bool) -> Image.Image:
-    """The image as a viewer shows it: turned as its EXIF orientation says, and where it is
-    transparent on black, since the colour that a file has there was never meant to be seen."""
+    """The image as a viewer shows it: turned by its EXIF orientation, and on black where it is
+    transparent, since the colour of transparent pixels is not meant to be seen."""
     turned = ImageOps.exif_transpose(image)
     if turned.has_transparency_data:
         black = Image.new("RGBA", turned.size, (0, 0, 0, 255))
@@ -169,15 +169,14 @@ def is_deep(image: ImageFile.ImageFile) -> bool:
 
 
 def has_further_frames(image: Image.Image) -> bool:
-    """Whether a file has frames or pages after the first, the only one that is used."""
+    """Whether a file has frames or pages after the first; only the first is used."""
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # looking for the second, Pillow raises anything where it is damaged
+    except Exception:  # Pillow raises any error on a damaged second frame
         return True
 
 
 def frames_text(further: int, n: int) -> str:
-    """What it means that so many of `n` files have further frames."""
     return f"{further:,} of {n:,} images have more than one frame; training uses the first"
 
 
@@ -190,7 +189,7 @@ def _head(path: Path) -> _Head:
     try:
         with Image.open(path) as image:
             return _Head(is_grey(image), has_further_frames(image))
-    except Exception as error:  # Pillow's readers of damaged files raise anything
+    except Exception as error:  # Pillow raises any error on damaged files
         raise _unreadable(path, error) from error
 
 
@@ -235,6 +234,6 @@ def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
 
 def _unreadable(path: Path, error: Exception) -> WrongUse:
     return WrongUse(
-        f"dataset: {path} is no readable image ({one_line(error)[:100]}); repair or remove it",
+        f"dataset: {path} is not a readable image ({one_line(error)[:100]}); repair or remove it",
         reason="missing_data",
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from pepr_mlops.data import medmnist
 from pepr_mlops.data.medmnist import Damaged, folder_of, open_file, read
-from pepr_mlops.data.splits import Split, Splits
+from pepr_mlops.data.splits import SPLITS, Split, Splits
 from pepr_mlops.errors import WrongUse
 
 NAME = "lidc"
@@ -24,24 +25,17 @@ def load(data_root: str | None) -> Splits:
     try:
         with open_file(path) as arrays:
             classes = _classes(arrays)
-            train, val, test = (_split(arrays, name) for name in ("train", "val", "test"))
+            splits: dict[str, Any] = {name: _split(arrays, name) for name in SPLITS}
     except Damaged as error:
         raise _damaged(path, error) from error
     return Splits(
-        name=NAME,
-        source=str(path),
-        task="binary-class",
-        classes=classes,
-        channels=1,
-        train=train,
-        val=val,
-        test=test,
+        name=NAME, source=str(path), task="binary-class", classes=classes, channels=1, **splits
     )
 
 
 def find(data_root: str | None) -> Path:
     """The file of the data set. Raises `WrongUse` where there is none."""
-    path = path_of(data_root)
+    path = folder_of(data_root) / f"{NAME}.npz"
     if not path.exists():
         raise WrongUse(
             f"dataset: {path} is not there; build it with `pepr data lidc --dicom ROOT --out "
@@ -52,20 +46,12 @@ def find(data_root: str | None) -> Path:
     return path
 
 
-def path_of(data_root: str | None) -> Path:
-    """Where the file lies or would be put."""
-    return folder_of(data_root) / f"{NAME}.npz"
-
-
 def outline(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Names of the classes, and by split the shape [n, size, size] of the images, which are not
     read. Raises `WrongUse` for a damaged file."""
     try:
         with open_file(path) as arrays:
-            shapes = {
-                name: medmnist.outline(arrays, f"{name}_images").shape
-                for name in ("train", "val", "test")
-            }
+            shapes = {name: medmnist.outline(arrays, f"{name}_images").shape for name in SPLITS}
             if wrong := [shape for shape in shapes.values() if len(shape) != 3]:
                 raise Damaged(f"images have the shape {wrong[0]}")
             return _classes(arrays), shapes

@@ -15,32 +15,22 @@ import psutil
 from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 
-from pepr_mlops.data.splits import Split, Splits
+from pepr_mlops.data.splits import SPLITS, Split, Splits
 from pepr_mlops.errors import WorkFailed, WrongUse, one_line
 from pepr_mlops.names import MULTI_LABEL
 from pepr_mlops.spec import SIZES
 
 ALIASES = {"derma": "dermamnist", "pneumonia": "pneumoniamnist"}
 FLAGS = (
-    "bloodmnist",
-    "breastmnist",
-    "chestmnist",
-    "dermamnist",
-    "octmnist",
-    "organamnist",
-    "organcmnist",
-    "organsmnist",
-    "pathmnist",
-    "pneumoniamnist",
-    "retinamnist",
-    "tissuemnist",
+    *("bloodmnist", "breastmnist", "chestmnist", "dermamnist", "octmnist", "organamnist"),
+    *("organcmnist", "organsmnist", "pathmnist", "pneumoniamnist", "retinamnist", "tissuemnist"),
 )
 
 
 def load(flag: str, size: int, data_root: str | None) -> Splits:
     """The data set `flag` from its file of `size`-pixel images, fetched as `fetch` does.
 
-    Raises `WrongUse` when the file is not what MedMNIST says it is.
+    Raises `WrongUse` when the file differs from MedMNIST's description.
     """
     import medmnist
 
@@ -48,9 +38,9 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     path, _ = fetch(flag, size, data_root)
     try:
         with open_file(path) as arrays:
-            train, val, test = (
-                _split(arrays, split, flag, size, path) for split in ("train", "val", "test")
-            )
+            splits: dict[str, Any] = {
+                split: _split(arrays, split, flag, size, path) for split in SPLITS
+            }
     except Damaged as error:
         raise WrongUse(
             f"dataset: {path} is damaged or no MedMNIST file ({str(error)[:100]}); delete it to "
@@ -63,9 +53,7 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
         task=info["task"],
         classes=class_names(flag),
         channels=info["n_channels"],
-        train=train,
-        val=val,
-        test=test,
+        **splits,
     )
 
 
@@ -89,7 +77,7 @@ def verify(flag: str, size: int, path: Path) -> None:
     if found != published:
         raise WrongUse(
             f"dataset: {path} is not the file that MedMNIST publishes (MD5 {found}, not "
-            f"{published}); delete it to download it again, or see what it is: "
+            f"{published}); delete it to download it again, or inspect it: "
             f"pepr data check {path}",
             reason="missing_data",
         )
@@ -139,7 +127,7 @@ class Damaged(Exception):
 
 
 class Outline(NamedTuple):
-    """What an array says of itself before it is read."""
+    """The header of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -149,13 +137,13 @@ def open_file(path: Path) -> NpzFile:
     """An .npz file, of which `read` gives the arrays. Raises `Damaged`."""
     try:
         # np.load takes what is no archive for an array or a pickle, and advises to trust it.
-        return NpzFile(path)  # type: ignore[arg-type]  # it takes a path, as it says
+        return NpzFile(path)  # type: ignore[arg-type]  # it takes a path too
     except Exception as error:  # zipfile's, or a RuntimeError where it looks encrypted or too new
         raise Damaged(one_line(error)) from error
 
 
 def outline(arrays: NpzFile, name: str) -> Outline:
-    """Of an array that fits the memory and what the archive has of it; raises `Damaged`."""
+    """The header of an array that fits the memory and the archive; raises `Damaged`."""
     try:
         archive, member = arrays.zip, f"{name}.npy"
         assert archive is not None
@@ -165,16 +153,14 @@ def outline(arrays: NpzFile, name: str) -> Outline:
             shape, _, dtype = header[version](file)
             start = file.tell()
         stored = archive.getinfo(member).file_size - start
-        said = math.prod(shape) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or not dtype.itemsize:
-            raise ValueError(f"it holds {dtype}, which are no numbers")
-        if min(shape, default=0) < 0 or said != stored:
-            raise ValueError(f"{dtype} {shape} are {said:,} bytes and there are {stored:,}")
+            raise ValueError(f"it holds {dtype}, which are not numbers")
+        if min(shape, default=0) < 0 or size != stored:
+            raise ValueError(f"{dtype} {shape} are {size:,} bytes and there are {stored:,}")
         free = psutil.virtual_memory().available
-        if said > free:
-            raise ValueError(
-                f"it takes {said / 1e9:.1f} GB of memory and {free / 1e9:.1f} are free"
-            )
+        if size > free:
+            raise ValueError(f"it takes {size / 1e9:.1f} GB of memory; {free / 1e9:.1f} are free")
         return Outline(shape, dtype)
     except Exception as error:  # zipfile's, numpy's and Python's, of a header that is anything
         raise Damaged(one_line(error)) from error
@@ -194,7 +180,7 @@ def read(arrays: NpzFile, name: str) -> npt.NDArray[Any]:
 def fault(
     flag: str, size: int, split: str, images: Outline | npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> str | None:
-    """What tells the arrays of a split from those that MedMNIST describes, or None."""
+    """How the arrays of a split differ from MedMNIST's description, or None."""
     import medmnist
 
     info = medmnist.INFO[flag]
@@ -230,7 +216,7 @@ def _split(arrays: NpzFile, split: str, flag: str, size: int, path: Path) -> Spl
 
 
 def _download(flag: str, size: int, path: Path) -> None:
-    """Download beside `path` and move it there once medmnist has verified its MD5."""
+    """Download next to `path` and move it there once medmnist has verified its MD5."""
     import medmnist
 
     info = medmnist.INFO[flag]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,8 @@ Labels = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 Origins = npt.NDArray[np.str_] | npt.NDArray[np.int64]
 
-EXAMPLES = 5  # of what a message counts
+SPLITS = ("train", "val", "test")
+EXAMPLES = 5  # listed by a message
 LEAST = 2  # images of a class that is scored: the recall of a single one is 0 or 1
 
 
@@ -51,8 +53,8 @@ class Split:
 @dataclass(frozen=True)
 class Splits:
     """A data set as a model is trained on it. `classes` are the names of the classes or labels,
-    `channels` what the model sees: grey images are repeated when it is 3, `notes` what to know of
-    how its files were read."""
+    `channels` what the model sees: grey images are repeated when it is 3, `notes` about reading
+    its files."""
 
     name: str
     source: str
@@ -64,6 +66,9 @@ class Splits:
     test: Split
     notes: tuple[str, ...] = ()
 
+    def by_name(self) -> dict[str, Split]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 def draw(
     labels: Labels, share: float, seed: int
@@ -73,11 +78,9 @@ def draw(
     Several labels per image cannot be stratified one by one; those are drawn from all images.
     """
     rng = np.random.default_rng(seed)
-    groups = (
-        [np.flatnonzero(labels == c) for c in np.unique(labels)]
-        if labels.ndim == 1
-        else [np.arange(len(labels))]
-    )
+    groups = [np.arange(len(labels))]
+    if labels.ndim == 1:
+        groups = [np.flatnonzero(labels == c) for c in np.unique(labels)]
     drawn = np.concatenate(
         [rng.permutation(group)[: round(share * len(group))] for group in groups]
     ).astype(np.int64)
@@ -126,13 +129,8 @@ def with_channels(splits: Splits, channels: str) -> Splits:
     if channels == "rgb":
         return replace(splits, channels=3)
     if channels == "grey" and splits.channels == 3:
-        return replace(
-            splits,
-            channels=1,
-            train=_grey(splits.train),
-            val=_grey(splits.val),
-            test=_grey(splits.test),
-        )
+        grey: dict[str, Any] = {name: _grey(split) for name, split in splits.by_name().items()}
+        return replace(splits, channels=1, **grey)
     return splits
 
 

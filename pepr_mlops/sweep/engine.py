@@ -1,4 +1,4 @@
-"""What a sweep gives out and gets back, and the interface of what works on it."""
+"""Tasks and reports, and the interface of the engines that do the tasks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pepr_mlops.spec import Job
 class Task:
     """A job to be done, or a part of it.
 
-    `until` is the epoch to rest after, None to go to the end; 0 only trains a few steps to
-    forecast the cost. It also rests after the epoch in which it has taken `left_wh` in all
-    phases.
+    It pauses after the epoch `until`, None for none; 0 only trains a few steps to forecast the
+    cost. It also pauses after the epoch in which it has used `left_wh` in all phases.
     """
 
     spec: Job
@@ -27,8 +26,8 @@ class Task:
 class Report:
     """How a task ended: `reason` is `finished`, `paused`, `probed`, `claimed`, or why it failed.
 
-    `error` is the line for people. What it measured is on the tracking server. With the reason
-    `NOTE` the task has not ended, and the line says what people should know meanwhile.
+    `error` is the line for people. Its measurements are on the tracking server. With the reason
+    `NOTE` the task has not ended, and the line is a message of it.
     """
 
     spec: Job
@@ -38,13 +37,12 @@ class Report:
 
 NOTE = "note"
 
-# Does a task, and gives lines for people meanwhile. Pickle may carry it to another process or
-# machine.
+# Does a task and passes messages on. Pickle may carry it to another process or machine.
 Work = Callable[[Task, Callable[[str], None]], Report]
 
-# Reasons that another try can change without anybody's help.
+# Failures after which a retry may succeed without help.
 TRANSIENT = {"crashed", "lost", "tracking", "sensor_lost"}
-# Reasons that another try cannot change on the same hardware.
+# Failures that a retry on the same hardware repeats.
 FINAL = {
     *("out_of_memory", "non_finite_loss", "not_deterministic", "compile_failed", "graph_failed"),
     "wrong_use",
@@ -54,8 +52,8 @@ FINAL = {
 class Engine(Protocol):
     """Does tasks, one in a process of its own on each slot.
 
-    An engine only carries a `Work` to where it runs and its report back. It need not retry, keep
-    a queue or remember anything: the tracking server knows what was done.
+    An engine only carries a `Work` to where it runs and its report back. It need not retry, queue
+    or remember anything: the tracking server knows what is done.
     """
 
     @property

@@ -1,8 +1,8 @@
-"""What the process has loaded that the tasks of a sweep are forked from.
+"""The imports of the process that the tasks of a sweep are forked from.
 
-Importing it is all there is to do, as the last of what `multiprocessing`'s fork server preloads:
-the imports of a job take many times as long as forking. Nothing here may wake CUDA, start a thread
-that stays, or compute with PyTorch, none of which survives a fork.
+`multiprocessing`'s fork server preloads this module last: the imports of a job take many times as
+long as forking. Nothing here may initialise CUDA, leave a thread running, or compute with PyTorch,
+none of which survives a fork.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ with importing(device.load_torch):
 
 _me = os.getpid()
 _pages = memory.file_pages()
-# A signal to the whole group is for the tasks, which still have to tell us how they ended.
+# A signal to the process group is for the tasks, which still have to report how they ended.
 _before = {
     number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)
 }
 
 
 def _born() -> None:
-    """Let a child be as if it had imported everything by itself."""
+    """Make a child equal to a process that has imported everything itself."""
     if os.getppid() != _me:  # forked by one of the children
         return
     for number, handler in _before.items():  # nohup's among them
         signal.signal(number, handler)
-    tempfile.tempdir = None  # it may be told another one
+    tempfile.tempdir = None  # its environment may name another one
     memory.map_file_pages(_pages)
 
 

@@ -1,17 +1,17 @@
 """Finding the best candidates by PePR without training them all. Pure.
 
-The cost of every candidate is measured on a few steps first, so R is known and a bound of the
-score with it: αP / (α + R) with P = 1. What cannot reach the k-th best score even so is discarded.
-Of the rest each is like a closed box: opening it (training it to the end) costs something and may
-hold a better score. M. L. Weitzman ("Optimal Search for the Best Alternative", Econometrica 47,
+The cost of every candidate is measured on a few steps first, which gives R and a bound of the
+score: αP / (α + R) with P = 1. Candidates whose bound is below the k-th best score are discarded.
+Each of the others is like a closed box: opening it (training it to the end) has a cost and may
+reveal a better score. M. L. Weitzman ("Optimal Search for the Best Alternative", Econometrica 47,
 1979) showed in which order to open boxes and when to stop: by the *index* of a box, the score at
-which opening it is worth just what it costs, and once no index exceeds the score in hand.
+which opening it is worth just its cost, and once no index exceeds the score in hand.
 
-What opening costs, in units of score, follows from PePR itself: a search that ends with the k-th
-best score s and has spent the share x of what training everything would have spent is worth
-αs / (α + x), so spending dx more is worth it for a gain of s · dx / (α + x).
+The cost of opening, in units of score, follows from PePR itself: a search that ends with the k-th
+best score s after spending the share x of training everything is worth αs / (α + x), so spending
+dx more is worth it for a gain of s · dx / (α + x).
 
-Nothing is remembered between calls: what comes next is a function of all observations.
+No state is kept between calls: the next requests are a function of all observations.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _SHARES = (np.arange(_POINTS) + 0.5) / _POINTS
 
 @dataclass(frozen=True)
 class Objective:
-    """What is sought: the `top` candidates of the highest αP / (α + R) after `epochs` epochs.
+    """The target: the `top` candidates with the highest αP / (α + R) after `epochs` epochs.
 
-    R is cost / greatest cost (normalisation `zero`). With `certify` the search goes on until no
+    R is cost / greatest cost (normalisation `zero`). With `certify` the search continues until no
     candidate outside the top could be in it even with P = 1.
     """
 
@@ -59,10 +59,8 @@ class Objective:
 
 @dataclass(frozen=True)
 class Request:
-    """Train `candidate` on until after `epoch`; with epoch 0 only measure its cost on a few steps.
-
-    It goes on from its last checkpoint, or begins.
-    """
+    """Train `candidate` from its last checkpoint until after `epoch`; epoch 0 only measures its
+    cost on a few steps."""
 
     candidate: str
     epoch: int
@@ -72,10 +70,10 @@ class Request:
 class Observed:
     """What is known of `candidate` after `epoch` epochs, 0 for the measurement of its cost.
 
-    `performance` is P in [0, 1] after that epoch, None with epoch 0. `cost` is what R is made of
-    and `expense` what the search saves, each of the whole training of all epochs as forecast at
-    that time, each in its own unit; they are the same where energy is both. `spent` is what this
-    epoch or measurement itself took, in the unit of `expense`.
+    `performance` is P in [0, 1] after that epoch, None with epoch 0. `cost` determines R and
+    `expense` is what the search saves, each for the full training as forecast at that time, in its
+    own unit; they are equal where energy is both. `spent` is what this epoch or measurement took,
+    in the unit of `expense`.
     """
 
     candidate: str
@@ -93,12 +91,12 @@ class Verdict:
     `table` has a row per candidate, the index its name: `epoch` (the last one trained), `P` after
     it, `cost` (as observed last), `R`, `score` with that P, `bound` (the score with P = 1),
     `chance` (the estimated probability that its score reaches the k-th best so far) and `state`:
-    `finished`, `discarded` (by the bound), `stopped` (not worth its cost any more) or `waiting`
-    (to be measured or trained).
-    `top` are the best finished ones, best first, and `proven` those of them that stay in the top
-    whatever the others do. `possible` could still reach the top by the bound, `promising` are
-    those of them that are worth training. `spent` and `exhaustive`, what training all candidates
-    to the end takes, have the unit of `Observed.expense`.
+    `finished`, `discarded` (by the bound), `stopped` (no longer worth its cost) or `waiting` (to be
+    measured or trained).
+    `top` are the best finished candidates, best first; the `proven` ones stay in the top whatever
+    the others reach. `possible` could still reach the top by the bound; of them the `promising`
+    ones are worth training. `spent` and `exhaustive`, the cost of training all candidates to the
+    end, have the unit of `Observed.expense`.
     """
 
     table: pd.DataFrame
@@ -117,12 +115,12 @@ def requests(
     *,
     at_once: int = 1,
 ) -> list[Request]:
-    """What to do next, best first; an empty list: the search is done.
+    """What to do next, best first; an empty list ends the search.
 
-    `candidates` are those that can still be trained: one that failed is left out, what was
-    observed of it counts as spent. First every cost is measured, then as many of the cheapest
-    are trained to the end as are sought, then those worth their cost go on by an epoch, `at_once`
-    of them together. Requests that are returned together do not depend on each other.
+    `candidates` can still be trained; observations of others, which failed, count as spent. First
+    every cost is measured, then the `objective.top` cheapest are trained to the end, then those
+    worth their cost get one more epoch, `at_once` of them together. Requests of one call do not
+    depend on each other.
 
     Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
     outside [0, 1], an epoch that is missing, repeated or beyond the last.
@@ -140,9 +138,9 @@ def requests(
         first = live[np.argsort(known.cost[live], kind="stable")][: judged.lacking]
         return [Request(known.names[i], objective.epochs) for i in first]
     worth = judged.worth
-    wanted = [i for i in live[np.argsort(-worth[live], kind="stable")] if worth[i] > judged.kth]
-    if wanted:
-        return [Request(known.names[i], int(known.epoch[i]) + 1) for i in wanted[:at_once]]
+    best = [i for i in live[np.argsort(-worth[live], kind="stable")] if worth[i] > judged.kth]
+    if best:
+        return [Request(known.names[i], int(known.epoch[i]) + 1) for i in best[:at_once]]
     if not objective.certify:
         return []
     possible = live[judged.bound[live] > judged.kth]
@@ -153,7 +151,7 @@ def requests(
 def verdict(
     candidates: Sequence[str], observed: Sequence[Observed], objective: Objective
 ) -> Verdict:
-    """What is found so far, what is proven and what not, for people. Arguments as `requests`."""
+    """What is found and proven so far, for people. Arguments as `requests`."""
     known = _known(candidates, observed, objective)
     n = len(known.names)
     complete = n > 0 and len(known.measured) == n
@@ -199,7 +197,7 @@ def verdict(
 @dataclass(frozen=True)
 class _Known:
     """Observations by candidate, in the order of their names: `curve` is P, one column per epoch,
-    NaN where it was not trained; cost and expense are NaN where nothing was measured."""
+    NaN where it was not trained; cost and expense are NaN until they are measured."""
 
     names: list[str]
     curve: Floats
@@ -220,7 +218,7 @@ class _Known:
 
 
 def _known(candidates: Sequence[str], observed: Sequence[Observed], objective: Objective) -> _Known:
-    names = sorted(set(candidates))  # by name, so that neither order nor repetition matters
+    names = sorted(set(candidates))  # so that neither order nor repetition matters
     rows = {name: i for i, name in enumerate(names)}
     curve = np.full((len(names), objective.epochs), np.nan)
     epoch = np.zeros(len(names), dtype=np.int64)
@@ -251,7 +249,7 @@ def _check(one: Observed, objective: Objective) -> None:
     if not 0 <= one.epoch <= objective.epochs:
         raise WrongUse(f"{one.candidate}: epoch {one.epoch} is not among 0 to {objective.epochs}")
     if one.epoch == 0 and one.performance is not None:
-        raise WrongUse(f"{one.candidate}: performance of no training; give None with epoch 0")
+        raise WrongUse(f"{one.candidate}: epoch 0 has no performance; give None")
     if one.epoch > 0 and (one.performance is None or not 0 <= one.performance <= 1):
         raise WrongUse(
             f"{one.candidate}: performance {one.performance} of epoch {one.epoch} is not in "
@@ -265,7 +263,7 @@ def _check(one: Observed, objective: Objective) -> None:
 @dataclass(frozen=True)
 class _Judged:
     """By candidate: R, the bound, the estimated chance to end above the k-th best score `kth`
-    and the index `worth`, which is None while `lacking` more have to be finished to tell."""
+    and the index `worth`, None until `lacking` more candidates are finished."""
 
     resource: Floats
     bound: Floats
@@ -281,8 +279,7 @@ def _nothing(n: int) -> _Judged:
 
 
 def _judge(known: _Known, objective: Objective) -> _Judged:
-    by = pepr.bounds(known.cost, "zero")
-    resource = pepr.normalise(known.cost, by).to_numpy()
+    resource = pepr.normalise(known.cost, pepr.bounds(known.cost, "zero")).to_numpy()
     best = np.ones(len(resource))
     bound = pepr.pepr(best, resource, alpha=objective.alpha).to_numpy()
     done = known.epoch == objective.epochs
@@ -299,8 +296,8 @@ def _judge(known: _Known, objective: Objective) -> _Judged:
 
 
 def _prices(known: _Known, objective: Objective, kth: float) -> Floats:
-    """What an epoch of each candidate costs in units of score: s · dx / (α + x), s the k-th best
-    score and x the share spent of what training all of them takes."""
+    """The cost of an epoch of each candidate in units of score: s · dx / (α + x), s the k-th best
+    score and x the share spent of the cost of training all of them."""
     exhaustive = known.expense.sum()
     if exhaustive == 0:
         return np.zeros(len(known.names))
@@ -311,21 +308,21 @@ def _prices(known: _Known, objective: Objective, kth: float) -> Floats:
 def _outcomes(known: _Known, objective: Objective) -> Floats:
     """Equally probable values of P after the last epoch, one row per candidate, descending.
 
-    Accuracy after single epochs fluctuates, so a curve is summed up by its *level*, the mean over
-    the later half of its epochs. How far P after the last epoch lies from the level after e
-    epochs is known of the finished candidates; for another one Student's t predicts it from
-    them. An untrained candidate is like one drawn from those that were trained, each of which
-    could have come out otherwise: also of a finished one the predicted values are taken. Of less
-    than three epochs the level is the last P and does not tell; there Student's t predicts P of
-    an untrained candidate from that of the finished ones.
+    Accuracy fluctuates from epoch to epoch, so a curve is summarised by its *level*, the mean over
+    the later half of its epochs. The distance between P after the last epoch and the level after e
+    epochs is known for the finished candidates; for another one Student's t predicts it from
+    them. An untrained candidate is like one drawn from the trained ones, each of which could have
+    ended differently, so predicted values are used for finished ones too. With fewer than three
+    epochs the level is the last P; there Student's t predicts P of an untrained candidate from that
+    of the finished ones.
     """
     final = known.curve[known.epoch == objective.epochs, -1]
     points = np.empty((len(known.names), _POINTS))
     for epoch in np.unique(known.epoch[known.epoch > 0]):
         level = known.curve[:, epoch // 2 : epoch].mean(axis=1)
-        at = known.epoch == epoch
+        rows = known.epoch == epoch
         gain = _predicted(final - level[known.epoch == objective.epochs])
-        points[at] = np.clip(level[at, None] + gain, 0, 1)
+        points[rows] = np.clip(level[rows, None] + gain, 0, 1)
     trained = known.epoch > 0
     if objective.epochs < 3:
         points[~trained] = np.clip(_predicted(final), 0, 1)
@@ -347,12 +344,12 @@ def _student(freedom: int) -> Floats:
 
 
 def _index(outcomes: Floats, price: Floats, left: NDArray[np.int64]) -> Floats:
-    """Weitzman's index of each row: the score z in hand at which it is the same to go on or not.
+    """Weitzman's index of each row: the score z in hand at which continuing is worth its price.
 
-    One more epoch is paid for in any case, those after it only where the outcome S exceeds z, as
-    if an epoch would tell: price = E[max(S - z - price · (left - 1), 0)]. The right side is the
-    greatest over the sets of the j best of the equally probable outcomes, hence z is the greatest
-    over j of their mean, less the later epochs, less the next one over the share of the set.
+    One more epoch is always paid for, those after it only where the outcome S exceeds z, as if one
+    epoch revealed it: price = E[max(S - z - price · (left - 1), 0)]. The right side is the maximum
+    over the sets of the j best of the equally probable outcomes, hence z is the maximum over j of
+    their mean, less the later epochs, less the next one over the share of the set.
     """
     count = np.arange(1, outcomes.shape[1] + 1)
     means = np.cumsum(outcomes, axis=1) / count

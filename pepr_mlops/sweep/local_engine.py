@@ -19,17 +19,16 @@ from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess
 
-_PATIENCE_S = 60.0  # for a task to close its run once it was asked to end
+_PATIENCE_S = 60.0  # for a task to close its run after the signal to end
 
 
 class LocalEngine:
     """Runs `work` in a process for each task.
 
-    `slots` are the environment variables of each place a task can run at, such as the GPU it
-    sees. What a task prints goes to `logs/FINGERPRINT.log`. The processes are forked from one that
-    has imported the modules `preload`. They begin from nothing where none are named or importing
-    fails, and where an earlier engine of this process has named others, since there is one such
-    process only.
+    `slots` are the environment variables of each slot, such as the GPU it sees. The output of a
+    task goes to `logs/FINGERPRINT.log`. The processes are forked from one that has imported the
+    modules `preload`. They are spawned where none are named or importing fails, and where an
+    earlier engine of this process has named others, since there is only one such process.
     """
 
     def __init__(
@@ -54,18 +53,18 @@ class LocalEngine:
     def submit(self, task: Task) -> None:
         if self._context is None:
             self._context = self._begin()
-        place = self._free.pop(0)
+        slot = self._free.pop(0)
         ours, theirs = self._context.Pipe(duplex=False)
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{task.spec.fingerprint}.log"
-        environment = {**os.environ, **place}
+        environment = {**os.environ, **slot}
         process = self._context.Process(
             target=_child, args=(theirs, self._work, task, environment, str(log)), daemon=False
         )
-        with uninterrupted(), _imports_as_here():  # or a task would run that nobody knows
+        with uninterrupted(), _imports_as_here():  # or a task would run unknown to the engine
             process.start()
-            self._running[process.sentinel] = (process, ours, task, place)
-        theirs.close()  # so that ours says when the other end is gone
+            self._running[process.sentinel] = (process, ours, task, slot)
+        theirs.close()  # so that ours notices when the other end is gone
 
     def _begin(self) -> SpawnContext | ForkServerContext:
         if self._forking is not None and _has_loaded(self._forking, self._preload):
@@ -75,10 +74,10 @@ class LocalEngine:
     def poll(self, timeout_s: float) -> list[Report]:
         reports = []
         gone = wait(list(self._running), timeout_s)
-        for sentinel, (process, ours, task, place) in list(self._running.items()):
-            said = _received(ours)
-            reports += said
-            ended = any(report.reason != NOTE for report in said)  # its process is about to
+        for sentinel, (process, ours, task, slot) in list(self._running.items()):
+            received = _received(ours)
+            reports += received
+            ended = any(report.reason != NOTE for report in received)  # its process is about to
             if not ended and sentinel not in gone:
                 continue
             _end(process)
@@ -87,7 +86,7 @@ class LocalEngine:
             del self._running[sentinel]
             ours.close()
             process.close()
-            self._free.append(place)
+            self._free.append(slot)
         return reports
 
     def stop(self) -> None:
@@ -114,7 +113,7 @@ _served: tuple[str, ...] | None = None  # what the fork server of this process i
 
 
 def _fork_server(preload: tuple[str, ...]) -> ForkServerContext | None:
-    """That of this process, which begins to import; None where it has other modules."""
+    """The fork server, which starts to import; None where it has imported other modules."""
     global _served
     _served = _served or preload
     if _served != preload:
@@ -134,8 +133,8 @@ def _fork_server(preload: tuple[str, ...]) -> ForkServerContext | None:
 
 @contextmanager
 def _imports_as_here() -> Iterator[None]:
-    """Let a fork server that is begun meanwhile find modules where this process finds them, which
-    Python 3.11 tells its children only, and not in the working folder."""
+    """Let a fork server that is started meanwhile find modules where this process finds them, and
+    not in the working folder. Python 3.11 does so for its children only."""
     theirs = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     before = {name: os.environ.get(name) for name in theirs}
     os.environ.update(theirs)
@@ -150,25 +149,25 @@ def _imports_as_here() -> Iterator[None]:
 
 
 def _has_loaded(context: ForkServerContext, preload: tuple[str, ...]) -> bool:
-    """Wait until the fork server has imported; whether that went well.
+    """Wait until the fork server has imported, and return whether that succeeded.
 
-    By a process that is asked nothing else, and may be left behind when a signal ends the waiting.
+    A process of its own checks it, which may be left behind when a signal ends the waiting.
     """
-    asked = context.Process(target=_tell_loaded, args=(preload,))
+    check = context.Process(target=_check_loaded, args=(preload,))
     try:
-        asked.start()
-        asked.join()
-    except (EOFError, OSError):  # the fork server has ended; it has said why
+        check.start()
+        check.join()
+    except (EOFError, OSError):  # the fork server has ended, and printed why
         return False
-    return asked.exitcode == 0
+    return check.exitcode == 0
 
 
-def _tell_loaded(preload: tuple[str, ...]) -> None:
+def _check_loaded(preload: tuple[str, ...]) -> None:
     sys.exit(0 if {*preload} <= {*sys.modules} else 1)
 
 
 def _received(ours: Connection) -> list[Report]:
-    """What a process has said since the last time."""
+    """The reports of a process since the last call."""
     reports = []
     with suppress(EOFError):  # it has ended
         while ours.poll():
@@ -179,7 +178,7 @@ def _received(ours: Connection) -> list[Report]:
 
 
 def _lost(process: _Process, task: Task) -> Report:
-    """Of a process that has ended without a word."""
+    """The report on a process that ended without one."""
     code = process.exitcode or 0
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
     return Report(task.spec, "lost", f"its process {how}")
@@ -188,15 +187,17 @@ def _lost(process: _Process, task: Task) -> Report:
 def _child(
     theirs: Connection, work: Work, task: Task, environment: Mapping[str, str], log: str
 ) -> None:
-    """What the new process does."""
+    """The main function of the new process."""
     end = ends_at_once()
-    os.environ.clear()  # a forked one has that of the process it is forked from
+    os.environ.clear()  # a forked process has that of the fork server
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the sweep too, which tells us
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the sweep too, which stops its tasks
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-        sending = threading.Lock()  # a thread of the work may have something to say too
+        sending = threading.Lock()  # a thread of the work may send too
 
         def send(report: Report) -> None:
             with sending:

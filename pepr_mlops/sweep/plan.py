@@ -1,4 +1,4 @@
-"""What a sweep consists of and how far it is. Pure."""
+"""The jobs of a grid, their order and how far each one is. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
             raise WrongUse(f"{key}: the list is empty; give one value or several")
         for value in values:
             if not isinstance(value, str | int | float):
-                raise WrongUse(f"{key}: {value!r} is no value; give one or a flat list")
+                raise WrongUse(f"{key}: {value!r} is not a value; give one or a flat list")
     n = math.prod(map(len, axes.values()))
     if n > _MOST:
         raise WrongUse(f"sweep: {n:,} combinations are more than the {_MOST:,} of one sweep")
@@ -52,8 +52,8 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
 
 
 def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """The fields of jobs as text, a row for each; without `weights` where each model has its own,
-    since they belong to the model then."""
+    """The fields of jobs as text, a row for each; without `weights` where each model has its own
+    file, which then belongs to the model."""
     params = pd.DataFrame([spec.as_params() for spec in specs])
     own = (params.groupby("model")["weights"].nunique() == 1).all()
     return params.drop(columns="weights") if own else params
@@ -62,8 +62,7 @@ def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:
 def shuffled(jobs: Sequence[Job], seed: int) -> list[Job]:
     """The jobs in an order drawn with the seed, the same for the same jobs.
 
-    The machine warms up and its room does too: in the order of the list that would fall on the
-    models at its end.
+    Machine and room warm up: in the order of the list that would affect the models at its end.
     """
     drawn = sorted(jobs, key=lambda job: job.fingerprint)
     random.Random(seed).shuffle(drawn)
@@ -78,7 +77,7 @@ def exhaustive(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
 def abandoned(
     runs: pd.DataFrame, now_s: float, stale_s: float, alive: Callable[[str], bool | None]
 ) -> list[str]:
-    """Ids of the runs that say RUNNING and that no process works on, as `ledger.Claim.lives`."""
+    """Ids of the RUNNING runs that no process works on, as in `Claim.lives`."""
     running = runs[runs["status"] == "RUNNING"]
     return [
         str(run["run_id"])
@@ -94,27 +93,26 @@ def abandoned(
 
 
 def states(
-    specs: Sequence[Job], runs: pd.DataFrame, *, again: Collection[str] = ()
+    specs: Sequence[Job], runs: pd.DataFrame, *, retry: Collection[str] = ()
 ) -> pd.DataFrame:
     """How far each job is: one row per spec, in their order, the index its fingerprint.
 
-    `runs` is the frame of `query.load_jobs`, in which what says RUNNING lives. Columns `spec` (the
-    Job), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
+    `runs` is the frame of `read.load_jobs` after runs without a process were closed. Columns `spec`
+    (the Job), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
     `energy_wh`, all phases of all its runs, missing where one's is not known.
-    Failures that the same hardware would repeat stay `failed`, those of a probe too, but for the
-    fingerprints in `again`; an interrupted job is `pending`.
+    Failures that the same hardware would repeat stay `failed`, those of a probe too, except for
+    the fingerprints in `retry`; an interrupted job is `pending`.
     """
-    wanted = {spec.fingerprint: spec for spec in specs}
-    of = runs[runs["spec"].isin(list(wanted))]
-    found: dict[str, dict[str, Any]] = {
-        key: {"spec": spec, "state": "pending", "run_id": None, "reason": None, "error": None}
-        for key, spec in wanted.items()
+    rows: dict[str, dict[str, Any]] = {
+        spec.fingerprint: {"spec": spec, "state": "pending", "run_id": None}
+        | {"reason": None, "error": None}
+        for spec in specs
     }
-    hopeless = (of["status"] == "FAILED") & of["reason"].isin(FINAL)
-    for key, attempts in (
-        of[of["probe"].isna() | hopeless].sort_values("start_time").groupby("spec")
-    ):
-        row = found[str(key)]
+    own = runs[runs["spec"].isin(list(rows))]
+    final = (own["status"] == "FAILED") & own["reason"].isin(FINAL)
+    trainings = own[own["probe"].isna() | final].sort_values("start_time")
+    for key, attempts in trainings.groupby("spec"):
+        row = rows[str(key)]
         last = attempts.iloc[-1]
         for state, status in (("done", "FINISHED"), ("running", "RUNNING")):
             if (attempts["status"] == status).any():
@@ -123,34 +121,27 @@ def states(
                 break
         else:
             row["reason"], row["error"] = _known(last["reason"]), _known(last["error"])
-            if row["reason"] in FINAL and key not in again:
+            if row["reason"] in FINAL and key not in retry:
                 row["state"] = "failed"
         row["run_id"] = last["run_id"]
     columns = ["spec", "state", "run_id", "reason", "error"]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=columns, dtype=object)
-    energies = spent_wh(of).groupby(of["spec"]).agg(lambda e: e.sum(skipna=False))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
+    energies = spent_wh(own).groupby(own["spec"]).agg(lambda e: e.sum(skipna=False))
     return table.assign(energy_wh=energies.reindex(table.index, fill_value=0.0).astype(float))
 
 
 def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
-    """Energy of each run so far, all phases; NaN where one took some time and its energy is not
+    """Energy of each run so far, all phases; NaN where a phase took time and its energy is not
     known, 0 before the first."""
-    nothing = pd.Series(np.nan, runs.index)
-    parts = (
-        (runs["energy_wh"], runs["train_time_s"]),
-        *(
-            (
-                runs.get(f"metrics.energy/{phase}_wh", nothing),
-                runs.get(f"metrics.time/{phase}_s", nothing),
-            )
-            for phase in PHASES
-            if phase != "train"
-        ),
-    )
-    return sum(
-        (wh.where(wh.notna() | time_s.notna(), 0.0) for wh, time_s in parts),
-        start=pd.Series(0.0, runs.index),
-    )
+    missing = pd.Series(np.nan, runs.index)
+    total = pd.Series(0.0, runs.index)
+    for phase in PHASES:
+        wh = runs.get(f"metrics.energy/{phase}_wh", missing)
+        time_s = runs.get(f"metrics.time/{phase}_s", missing)
+        if phase == "train":
+            wh, time_s = runs["energy_wh"], runs["train_time_s"]
+        total += wh.where(wh.notna() | time_s.notna(), 0.0)
+    return total
 
 
 def _known(value: Any) -> Any:

@@ -20,27 +20,27 @@ _NOT_FOR_JOBS = "MLFLOW_RUN_ID"  # the run of the sweep itself, under `mlflow ru
 
 
 class RayEngine:
-    """Runs `work` in fresh processes of the cluster's nodes; the driver sits on one of them.
+    """Runs `work` in fresh processes on the cluster's nodes; the driver runs on one of them.
 
-    With `gpus` a task has a whole GPU and never a part of it. Without, it has a whole node, since
-    the energy of a job on a CPU is that of its machine; None stands for GPUs where the cluster has
-    any. `address` is HOST:PORT of the head, `auto`, or None for a cluster that runs here or else
-    one of this machine alone.
+    With `gpus` a task has a complete GPU. Without, it has a complete node, since the energy of a
+    job on a CPU is that of its machine; None uses GPUs where the cluster has any. `address` is
+    HOST:PORT of the head, `auto`, or None for a cluster that runs here or else one of this machine
+    alone.
 
-    Jobs get the settings of MLflow (`MLFLOW_*`) that this process has. They go with the task: what
-    goes in Ray's `runtime_env` is written to its logs, passwords too.
+    Jobs get the settings of MLflow (`MLFLOW_*`) of this process. They are sent with the task, since
+    Ray writes its `runtime_env` to its logs, passwords too.
 
-    Raises `WrongUse` where Ray is not installed or the cluster has no place for a job, and
-    `WorkFailed` where it cannot be reached.
+    Raises `WrongUse` where Ray is not installed or no node can run a job, and `WorkFailed` where
+    the cluster cannot be reached.
     """
 
     def __init__(self, work: Work, address: str | None = None, gpus: bool | None = None) -> None:
         self._ray = _connect(address)
-        # Ray's own retries would begin a task anew without telling, and the sweep counts them.
+        # Ray's own retries would start a task again unnoticed, and the sweep counts retries.
         self._begin = self._ray.remote(max_retries=0, max_calls=1)(_do)
         self._work = work
         self._running: dict[Any, tuple[Task, str]] = {}
-        self._gone: set[str] = set()  # nodes that lost a task: the cluster hears of it later
+        self._gone: set[str] = set()  # nodes that lost a task: the cluster notices later
         self._ended: list[Report] = []
         self._gpus = gpus is True or (
             gpus is None and any("GPU" in n for n in self._nodes().values())
@@ -50,7 +50,7 @@ class RayEngine:
             for name, value in os.environ.items()
             if name.startswith("MLFLOW_") and name != _NOT_FOR_JOBS
         }
-        if not self._gpus:  # Ray hides GPUs only from tasks that ask for some
+        if not self._gpus:  # Ray hides GPUs only from tasks that request some
             self._settings["CUDA_VISIBLE_DEVICES"] = ""
         if self.slots == 0:
             self.close()
@@ -72,9 +72,9 @@ class RayEngine:
         free.subtract(node for _, node in self._running.values())
         (node, places), *_ = [*free.most_common(1), ("", 0)]
         if places < 1:
-            self._ended.append(Report(task.spec, "lost", "no node is free for it"))
+            self._ended.append(Report(task.spec, "lost", "no node is free"))
             return
-        # All CPUs of the node, so that no other task of the cluster works there meanwhile.
+        # All CPUs of the node, so that no other task of the cluster runs there meanwhile.
         needs = {"num_gpus": 1} if self._gpus else {"num_cpus": nodes[node]["CPU"]}
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         begun = self._begin.options(scheduling_strategy=strategy, **needs)
@@ -86,10 +86,10 @@ class RayEngine:
             self._ray.wait(list(self._running), timeout=0 if reports else timeout_s)
             every = list(self._running)
             ended, _ = self._ray.wait(every, num_returns=len(every), timeout=0)
-            reports += [self._report(of, *self._running.pop(of)) for of in ended]
-            nodes = self._nodes()  # Ray waits on for a process that has lost its node
-            for of in [of for of, (_, node) in self._running.items() if node not in nodes]:
-                task, _ = self._running.pop(of)
+            reports += [self._report(ref, *self._running.pop(ref)) for ref in ended]
+            nodes = self._nodes()  # Ray keeps waiting for a process that has lost its node
+            for ref in [ref for ref, (_, node) in self._running.items() if node not in nodes]:
+                task, _ = self._running.pop(ref)
                 reports.append(Report(task.spec, "lost", "its node left the cluster"))
         return reports
 
@@ -101,14 +101,14 @@ class RayEngine:
         self._running.clear()
         self._ray.shutdown()  # ends the tasks of this driver
 
-    def _report(self, of: Any, task: Task, node: str) -> Report:
+    def _report(self, ref: Any, task: Task, node: str) -> Report:
         errors = self._ray.exceptions
         try:
-            report = self._ray.get(of)
+            report = self._ray.get(ref)
             assert isinstance(report, Report)
             return report
         except errors.TaskCancelledError:
-            return Report(task.spec, "killed", "it was asked to end")
+            return Report(task.spec, "killed", "it received a signal to end")
         except errors.RayTaskError as error:
             return Report(task.spec, "crashed", one_line(error.cause))
         except errors.RayError as error:
@@ -117,7 +117,7 @@ class RayEngine:
             return Report(task.spec, "lost", one_line(error))
 
     def _nodes(self) -> dict[str, dict[str, float]]:
-        """What each living node has, by its id; one that comes back has a new id."""
+        """Resources of each living node by its id; a node that comes back has a new id."""
         return {
             node["NodeID"]: node["Resources"]
             for node in self._ray.nodes()
@@ -125,7 +125,7 @@ class RayEngine:
         }
 
     def _places(self, nodes: Mapping[str, Mapping[str, float]]) -> Counter[str]:
-        """How many tasks each node can do at once; one without CPUs is to do none."""
+        """How many tasks each node can run at once; one without CPUs runs none."""
         places: Counter[str] = Counter()
         for node, has in nodes.items():
             gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 0))
@@ -134,11 +134,11 @@ class RayEngine:
 
 
 def _do(work: Work, task: Task, settings: Mapping[str, str]) -> Report:
-    """What the new process does."""
+    """The main function of the new process."""
     # A node that a script began with `&` ignores SIGINT, and Ray's cancelling with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        del os.environ[name]  # of who started the node
+        del os.environ[name]  # settings of the user who started the node
     os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to the CPUs of the task, 1 with a GPU
     os.environ.update(settings)
     return work(task, lambda line: print(line, file=sys.stderr, flush=True))
@@ -147,15 +147,17 @@ def _do(work: Work, task: Task, settings: Mapping[str, str]) -> Report:
 def _connect(address: str | None) -> Any:
     """The module ray, connected and silent."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that begins here; Ray's is 15
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that starts here; Ray's is 15
     try:
         import ray
         from ray._private import services, worker
     except ImportError:
-        raise WrongUse("ray: it is not installed; pip install -e '.[ray]', on every node") from None
+        raise WrongUse(
+            "ray: it is not installed; run pip install -e '.[ray]', on every node"
+        ) from None
     except Exception as error:  # amdsmi, which Zeus asks for, without AMD's driver
         raise WrongUse(
-            f"ray: it cannot be imported ({one_line(error)}); without AMD GPUs pip uninstall "
+            f"ray: it cannot be imported ({one_line(error)}); without AMD GPUs run pip uninstall "
             "amdsmi, on every node"
         ) from error
     worker._worker_logs_enabled = False  # of raylets on lost tasks, and on standard output

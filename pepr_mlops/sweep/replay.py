@@ -1,4 +1,4 @@
-"""Searches replayed over recorded learning curves: what would they have found and spent? Pure."""
+"""Searches replayed over recorded learning curves: what would they have found and spent?"""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.comparison import pepr
-from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import PERFORMANCE
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.sweep.frugal import Objective, Observed, Request
 
 Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]
-MEASURED = 1 / 20  # of an epoch, that a measurement of the cost takes
+MEASURED = 1 / 20  # of an epoch: what measuring the cost takes
 
 
 @dataclass(frozen=True)
 class Curves:
     """Candidates that were trained to the end, all indexed by their names.
 
-    `performance` is P in [0, 1], one column per epoch in their order; `cost` and `expense` are
-    those of `Observed`, of the whole training, which every epoch has an equal part of.
+    `performance` is P in [0, 1], one column per epoch in order; `cost` and `expense` are those of
+    `Observed`, of the full training, with an equal part for each epoch.
     """
 
     performance: pd.DataFrame
@@ -33,36 +33,78 @@ class Curves:
     def __post_init__(self) -> None:
         for name in ("cost", "expense"):
             if not getattr(self, name).index.equals(self.performance.index):
-                raise WrongUse(f"{name}: its candidates are not those of performance; align them")
+                raise WrongUse(
+                    f"{name}: its candidates differ from those of performance; align them"
+                )
         if not self.performance.index.is_unique:
             raise WrongUse("performance: a candidate appears twice; give each once")
 
     def scores(self, alpha: float) -> pd.DataFrame:
-        """αP / (α + R) after each epoch, with R of the whole training."""
+        """αP / (α + R) after each epoch, with R of the full training."""
         resource = pepr.normalise(self.cost, pepr.bounds(self.cost, "zero"))
         return self.performance.apply(lambda p: pepr.pepr(p, resource, alpha=alpha))
 
 
-def recorded(runs: pd.DataFrame, epochs: pd.DataFrame, cost: str, expense: str) -> Curves:
+def curves_of(runs: pd.DataFrame, epochs: pd.DataFrame, cost: str, expense: str) -> Curves:
     """The curves of finished runs, one of each model.
 
-    `runs` is a frame of runs, `epochs` their histories of `performance` as `query.load_epochs`,
+    `runs` is a frame of runs, `epochs` their histories of `performance` as `read.load_epochs`,
     `cost` and `expense` columns of `runs`. Raises `WrongUse` for a model that appears twice and
-    for a run whose history is not that of whole epochs from the first to the last.
+    for a run whose history does not have every epoch from the first to the last.
     """
-    of = runs.set_index("model")
+    models = runs.set_index("model")
     wide = epochs[epochs[PERFORMANCE].notna()].pivot(
         index="run_id", columns="step", values=PERFORMANCE
     )
-    wide = wide.reindex(of["run_id"])
-    whole = wide.notna().all(axis=1) & (list(wide.columns) == list(range(1, wide.shape[1] + 1)))
-    if not whole.all():
-        run_id = whole.index[~whole][0]
+    wide = wide.reindex(models["run_id"])
+    full = wide.notna().all(axis=1) & (list(wide.columns) == list(range(1, wide.shape[1] + 1)))
+    if not full.all():
+        run_id = full.index[~full][0]
         raise WrongUse(
-            f"replay: run {run_id} ({of.index[of['run_id'] == run_id][0]}) does not have "
+            f"replay: run {run_id} ({models.index[models['run_id'] == run_id][0]}) does not have "
             f"{PERFORMANCE} of every epoch, which a replay needs"
         )
-    return Curves(wide.set_axis(of.index), of[cost], of[expense])
+    return Curves(wide.set_axis(models.index), models[cost], models[expense])
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The curves of one seed of a comparison set, and the column of runs that a search spends."""
+
+    name: str
+    spending: str
+    energy_source: str
+    curves: Curves
+
+
+def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) -> list[Recorded]:
+    """Finished runs to replay a search over, two models or more of each seed.
+
+    A search spends energy, or time where no run's energy is known. Raises `WrongUse` and
+    `WorkFailed` as `comparison.prepare` and `curves_of`.
+    """
+    from pepr_mlops import comparison
+    from pepr_mlops.tracking import read
+
+    runs = read.load_runs(experiments, tracking_uri=tracking_uri)
+    spending = "energy_wh" if runs["energy_wh"].notna().any() else "train_time_s"
+    cost = RESOURCES[letter].column
+    columns = tuple(dict.fromkeys((cost, spending)))
+    question = comparison.Question(resources=columns, mixed="stratify", draws=0)
+    sets = []
+    for name, members in comparison.prepare(runs, question).members.items():
+        for seed, own in members.groupby("seed", dropna=False):
+            if own["model"].nunique() < 2:
+                continue
+            ids = list(own["run_id"])
+            epochs = read.load_epochs(ids, [PERFORMANCE], tracking_uri=tracking_uri)
+            title = name if pd.isna(seed) else f"{name}, seed {seed}"
+            sources = " and ".join(sorted(own["energy_source"].dropna().unique()))
+            source = sources if spending == "energy_wh" else "none"
+            sets.append(Recorded(title, spending, source, curves_of(own, epochs, cost, spending)))
+    if not sets:
+        raise WorkFailed(f"replay: {', '.join(experiments)} has no two models of one seed")
+    return sets
 
 
 @dataclass(frozen=True)
@@ -79,24 +121,24 @@ class Found:
 def replay(curves: Curves, search: Search, objective: Objective) -> Found:
     """Answer the requests of a search from the recorded curves until it has none.
 
-    It never sees P of an epoch it did not ask for. A measurement of the cost takes `MEASURED` of
-    an epoch, which training afterwards does not get back.
+    It never sees P of an epoch it did not request. Measuring the cost takes `MEASURED` of an epoch
+    in addition to the training.
     """
     table = curves.performance.to_numpy(float)
     rows = {str(name): i for i, name in enumerate(curves.performance.index)}
     observed: list[Observed] = []
     trained = np.zeros(len(rows), dtype=np.int64)
     cost, expense = curves.cost.to_numpy(float), curves.expense.to_numpy(float)
-    while asked := search(list(rows), observed, objective):
-        for request in asked:
+    while batch := search(list(rows), observed, objective):
+        for request in batch:
             i, name = rows[request.candidate], request.candidate
-            epoch_s = expense[i] / objective.epochs
+            per_epoch = expense[i] / objective.epochs
             if request.epoch == 0:
-                spent = MEASURED * epoch_s
+                spent = MEASURED * per_epoch
                 observed.append(Observed(name, 0, None, cost[i], expense[i], spent))
             for epoch in range(trained[i] + 1, request.epoch + 1):
                 p = float(table[i, epoch - 1])
-                observed.append(Observed(name, epoch, p, cost[i], expense[i], epoch_s))
+                observed.append(Observed(name, epoch, p, cost[i], expense[i], per_epoch))
             trained[i] = max(trained[i], request.epoch)
     return outcome(curves, objective, trained, sum(o.spent for o in observed))
 
@@ -104,7 +146,7 @@ def replay(curves: Curves, search: Search, objective: Objective) -> Found:
 def outcome(
     curves: Curves, objective: Objective, trained: NDArray[np.int64], spent: float
 ) -> Found:
-    """What a search has found that trained each candidate for so many epochs of `trained`.
+    """What a search has found that trained the candidates for `trained` epochs.
 
     `spent` is in the unit of `curves.expense`.
     """

@@ -20,7 +20,7 @@ from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.engine import Task
-from pepr_mlops.sweep.frugal import Objective, Observed, Request, Verdict, requests, verdict
+from pepr_mlops.sweep.frugal import Objective, Observed, Verdict, requests, verdict
 
 _WH, _S = "energy/train_wh", "time/train_s"
 HISTORY = (PERFORMANCE, _WH, _S)
@@ -31,12 +31,12 @@ History = Callable[[Sequence[str]], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Search:
-    """A `driver.Strategy` that looks for the best jobs by `objective`, with the cost `letter`
+    """A `driver.Strategy` that searches for the best jobs by `objective`, with the cost `letter`
     (E, C, M or T; D is the same for all).
 
-    What the search saves, and counts as spent, is `spending`: training energy (`energy_wh`), or
-    training time (`train_time_s`) where no energy is read on purpose (`energy=off`). `history`
-    gives epochs of runs as `query.load_epochs` does, with the metrics `HISTORY`.
+    The search saves, and counts as spent, `spending`: training energy (`energy_wh`), or training
+    time (`train_time_s`) with `energy=off`. `history` returns epochs of runs as
+    `read.load_epochs`, with the metrics `HISTORY`.
     """
 
     objective: Objective
@@ -45,30 +45,29 @@ class Search:
     history: History
 
     def __call__(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
-        """The tasks to come, best first. Raises `WorkFailed` for costs that do not compare."""
+        """The next tasks, best first. Raises `WorkFailed` for costs that do not compare."""
         specs = {spec.model: spec for spec in jobs["spec"]}
-        seen = self.observed(jobs, runs)
-        asked = requests(_candidates(jobs), seen, self.objective, at_once=len(jobs))
-        return [Task(specs[one.candidate], self._until(one)) for one in asked]
+        observed, epochs = self.observed(jobs, runs), self.objective.epochs
+        return [
+            Task(specs[request.candidate], None if request.epoch == epochs else request.epoch)
+            for request in requests(_candidates(jobs), observed, self.objective, at_once=len(jobs))
+        ]
 
     def verdict(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Verdict:
         """What the search has found so far. Arguments and errors as the search itself."""
         return verdict(_candidates(jobs), self.observed(jobs, runs), self.objective)
 
-    def _until(self, request: Request) -> int | None:
-        return None if request.epoch == self.objective.epochs else request.epoch
-
     def observed(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Observed]:
-        """What `runs` tell of `jobs` (`plan.states`), what their other attempts took included.
+        """What `runs` show about `jobs` (`plan.states`).
 
-        All that they took counts as spent, but for attempts of unknown energy, and for those of a
-        candidate of which nothing else is known yet. Raises `WorkFailed` where the cost of a
-        candidate is not known, or not all were measured alike.
+        All attempts count as spent, except those of unknown energy, and those of a candidate of
+        which nothing else is known yet. Raises `WorkFailed` where the cost of a candidate is not
+        known, or costs were measured under different conditions.
         """
-        of = runs[runs["spec"].isin(list(jobs.index))]
-        timed = of["run_id"].isin(list(jobs["run_id"].dropna())) & of["train_time_s"].notna()
-        trained = of[timed & of["probe"].isna()].set_index("spec")
-        probes = _last_probes(of)
+        runs = runs[runs["spec"].isin(list(jobs.index))]
+        timed = runs["run_id"].isin(list(jobs["run_id"].dropna())) & runs["train_time_s"].notna()
+        trained = runs[timed & runs["probe"].isna()].set_index("spec")
+        probes = _last_probes(runs)
         _check_alike(pd.concat([trained, probes]))
         steps = self.history(list(trained["run_id"]))
         found: list[Observed] = []
@@ -79,10 +78,10 @@ class Search:
             if key in trained.index:
                 run = trained.loc[key]
                 own += self._of_training(job["spec"], run, steps[steps["run_id"] == run["run_id"]])
-            if not own and job["state"] == "failed":  # what it took remains
+            if not own and job["state"] == "failed":  # what it took is spent
                 own = [Observed(job["spec"].model, 0, None, 0.0, 0.0, 0.0)]
             if own:
-                paid = float(of.loc[of["spec"] == key, self.spending].sum())
+                paid = float(runs.loc[runs["spec"] == key, self.spending].sum())
                 later = sum(one.spent for one in own[1:])
                 own[0] = replace(own[0], spent=max(0.0, paid - later))
             found += own
@@ -93,27 +92,27 @@ class Search:
         return Observed(spec.model, 0, None, cost, expense, spent=0.0)  # see `observed`
 
     def _of_training(self, spec: Job, run: pd.Series[Any], steps: pd.DataFrame) -> list[Observed]:
-        """The epochs that the row of the run knows of; one that is being trained may have more."""
+        """The epochs up to those of the run's row; a run in progress may have logged more."""
         found, before = [], 0.0
         steps = steps[steps[_S] <= run["train_time_s"]].sort_values("step")
-        for epoch, (_, at) in enumerate(steps.iterrows(), 1):
-            if at["step"] != epoch or np.isnan(at[PERFORMANCE]):
+        for epoch, (_, step) in enumerate(steps.iterrows(), 1):
+            if step["step"] != epoch or np.isnan(step[PERFORMANCE]):
                 break  # it is being logged
-            wh = at[_WH] if pd.notna(run["energy_wh"]) else None
             scale = spec.epochs / epoch
-            cost, expense = self._costs(run, None if wh is None else wh * scale, at[_S] * scale)
-            p = float(at[PERFORMANCE])
+            wh = step[_WH] * scale if pd.notna(run["energy_wh"]) else None
+            cost, expense = self._costs(run, wh, step[_S] * scale)
+            p = float(step[PERFORMANCE])
             found.append(Observed(spec.model, epoch, p, cost, expense, expense / scale - before))
             before = expense / scale
         if run["status"] == "FINISHED" and len(found) < spec.epochs:
             raise WorkFailed(
                 f"history: run {run['run_id']} ({spec.model}) is finished but has no {PERFORMANCE} "
-                f"of epoch {len(found) + 1}; delete that run to have it trained again"
+                f"of epoch {len(found) + 1}; delete that run so that it is trained again"
             )
         return found
 
     def _costs(self, run: pd.Series[Any], wh: float | None, s: float) -> tuple[float, float]:
-        """Cost and expense of a whole training that takes this energy and time."""
+        """Cost and expense of a full training that takes this energy and time."""
         known = {"energy_wh": wh, "train_time_s": s, "memory_gb": run["memory_gb"]}
         if wh is not None and pd.notna(run["carbon_intensity_g_per_kwh"]):
             intensity = Intensity(run["carbon_intensity_g_per_kwh"], "")
@@ -122,9 +121,9 @@ class Search:
         for name, value in ((RESOURCES[self.letter].column, cost), (self.spending, expense)):
             if value is None or np.isnan(value):
                 raise WorkFailed(
-                    f"{name}: not known of run {run['run_id']} ({run['model']}), which the search "
-                    "needs; delete that run to have it measured again, or search by time without "
-                    "energy (--objective pepr-t --energy off)"
+                    f"{name}: run {run['run_id']} ({run['model']}) does not have it, which the "
+                    "search needs; delete that run so that it is measured again, or search by time "
+                    "without energy (--objective pepr-t --energy off)"
                 )
         assert cost is not None
         assert expense is not None
@@ -132,7 +131,7 @@ class Search:
 
 
 def check(specs: Sequence[Job], letter: str) -> None:
-    """Raise `WrongUse` for jobs that one search cannot be of: they differ in more than the model,
+    """Raise `WrongUse` for jobs that one search cannot compare: they differ in more than the model,
     or their cost will not be known."""
     params = plan.settings(specs).drop(columns="model")
     differ = [str(c) for c in params if params[c].nunique() > 1]
@@ -140,14 +139,14 @@ def check(specs: Sequence[Job], letter: str) -> None:
         values = ", ".join(f"{c} ({', '.join(params[c].unique())})" for c in differ)
         raise WrongUse(
             f"strategy: a frugal search compares models, and these jobs differ in {values}; "
-            "search each by itself"
+            "run one search for each"
         )
     spec = specs[0]
     for name in TRIED:
         if getattr(spec, name) == AUTO:
             raise WrongUse(
-                f"{name}: auto may come to something else for each model, and a frugal search "
-                "compares them; name one"
+                f"{name}: auto may choose differently for each model, and a frugal search compares "
+                "them; name one"
             )
     if letter in ("E", "C") and spec.energy == "off":
         raise WrongUse(f"objective: energy=off leaves {letter} unknown; choose pepr-t or pepr-m")
@@ -159,10 +158,10 @@ def _candidates(jobs: pd.DataFrame) -> list[str]:
     return [spec.model for spec in jobs.loc[jobs["state"] != "failed", "spec"]]
 
 
-def _last_probes(of: pd.DataFrame) -> pd.DataFrame:
-    if _FORECAST_S not in of:
-        return of.iloc[:0].set_index("spec")
-    probes = of[of["probe"].notna() & of[_FORECAST_S].notna()].sort_values("start_time")
+def _last_probes(runs: pd.DataFrame) -> pd.DataFrame:
+    if _FORECAST_S not in runs:
+        return runs.iloc[:0].set_index("spec")
+    probes = runs[runs["probe"].notna() & runs[_FORECAST_S].notna()].sort_values("start_time")
     return probes.drop_duplicates("spec", keep="last").set_index("spec")
 
 
@@ -172,5 +171,5 @@ def _check_alike(used: pd.DataFrame) -> None:
             values = " and ".join(conditions(used, [name])[name].astype("str").unique())
             raise WorkFailed(
                 f"{name}: the costs of these jobs were measured on {values}, which do not compare; "
-                "search on one kind of machine, under another --experiment to begin anew"
+                "search on one kind of machine, under another --experiment to start again"
             )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
 from pepr_mlops.process import importing, is_alive, this_process
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from pepr_mlops.costs.device import Device
     from pepr_mlops.spec import RunSpec
 
-_LOOK_EVERY_S = 2.0
-_OF_ALL = ("tracking:", "journal:")  # notes about the tracking server and this disk
-_COOLING_S = 1800.0  # a device that is not cool by then will not be
+_POLL_EVERY_S = 2.0
+_SHARED = ("tracking:", "journal:")  # notes about the tracking server and this disk
+_COOLING_S = 1800.0  # a device that is still warm then stays warm
 
 
-class _Heard(Printed):
-    """Prints to the job's log, and passes on to the sweep what its other jobs will meet too."""
+class _Forwarded(Printed):
+    """Prints to the job's log, and forwards to the sweep what concerns its other jobs too."""
 
     def __init__(self, spec: RunSpec, source: str, say: Callable[[str], None]) -> None:
         super().__init__(spec, source)
@@ -45,7 +45,7 @@ class _Heard(Printed):
 
     def note(self, text: str) -> None:
         super().note(text)
-        if text.startswith(_OF_ALL):
+        if text.startswith(_SHARED):
             self._say(printable(text))
 
 
@@ -53,10 +53,10 @@ class _Heard(Printed):
 class Worker:
     """Does tasks; can be sent to another process or machine.
 
-    `busy` says what to do where another process computes on the device: wait for it, or report
-    the task as failed. Before training the device cools down to `cool_c` degrees Celsius. With
-    `strict` doubtful images are refused. It ends with its `owner`, the process of the sweep as of
-    `processes.this_process`, where that is of the same machine.
+    Where another process computes on the device, `busy` decides: wait for it, or report the task
+    as failed. Before training the device cools down to `cool_c` degrees Celsius. `strict` refuses
+    doubtful images. It ends with its `owner`, the sweep's `process.this_process`, where that is on
+    the same machine.
     """
 
     tracking_uri: str | None = field(repr=False)
@@ -68,7 +68,7 @@ class Worker:
     owner: str = field(default_factory=this_process)
 
     def __call__(self, task: Task, say: Callable[[str], None]) -> Report:
-        """Do the task and say how it ended. Runs once per process: it sets signal handlers."""
+        """Do the task and report how it ended. Runs once per process: it sets signal handlers."""
         os.environ.pop("MLFLOW_RUN_ID", None)  # the sweep's own run, under `mlflow run`
         _end_with(self.owner)
         spec = task.spec
@@ -81,22 +81,20 @@ class Worker:
             name = f"{spec.fingerprint[:8]} ({spec.model})"
             with _alone(device, self.busy, name, say):
                 _cool(device, self.cool_c)
-                shared = gpu_count() > 1  # jobs on the others are there or may come
+                shared = gpu_count() > 1  # other jobs may run on the others
+                common: dict[str, Any] = {
+                    "tracking_uri": self.tracking_uri,
+                    "progress": partial(_Forwarded, say=say),
+                    "host_is_shared": shared,
+                }
                 if task.until == 0:
-                    job.probe(
-                        spec,
-                        tracking_uri=self.tracking_uri,
-                        progress=partial(_Heard, say=say),
-                        host_is_shared=shared,
-                    )
+                    job.probe(spec, **common)
                     return Report(spec, "probed")
                 job.run(
                     spec,
-                    tracking_uri=self.tracking_uri,
-                    progress=partial(_Heard, say=say),
+                    **common,
                     checkpoints=self.checkpoints,
                     exclusive=True,
-                    host_is_shared=shared,
                     stale_s=self.stale_s,
                     until=task.until,
                     left_wh=task.left_wh,
@@ -107,17 +105,16 @@ class Worker:
             print(error, file=sys.stderr)
             return Report(spec, error.reason, str(error))
         except (KeyboardInterrupt, SystemExit):
-            return Report(spec, "killed", "it was asked to end")
+            return Report(spec, "killed", "it received a signal to end")
         except BaseException as error:  # a crash is this job's outcome, not the sweep's
             print(trace(), file=sys.stderr)
             return Report(spec, "crashed", one_line(error))
 
 
 def _end_with(owner: str) -> None:
-    """End like on a SIGTERM when asked to, or when the owner is gone.
+    """End on a SIGTERM, or when the owner or the parent process is gone.
 
-    A job that nobody waits for would still be using the device when the sweep comes back; so would
-    one whose parent is gone, from which a local sweep would have heard how it ended.
+    An orphaned job would still use the device when the sweep starts again.
     """
     parent = None if multiprocessing.parent_process() is None else os.getppid()
 
@@ -129,7 +126,7 @@ def _end_with(owner: str) -> None:
 
     def watch() -> None:
         while is_alive(owner) is not False and parent in (None, os.getppid()):
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_EVERY_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -139,59 +136,57 @@ def _end_with(owner: str) -> None:
 def _alone(
     device: Device, busy: Literal["wait", "refuse"], job: str, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Have the device for one job: its energy is measured on the whole of it.
+    """Reserve the device for one job: energy is measured for the complete device.
 
-    Jobs of this package keep a lock, which the system takes back when their process ends; other
-    processes are seen on a GPU only. `say` is given what is waited for, whenever that changes.
+    Jobs of this package hold a lock, which the system releases when their process ends; other
+    processes are seen on a GPU only. `say` receives what the job waits for, whenever that changes.
     """
     name = device.gpu_uuids[0] if device.kind == "cuda" else "cpu"
     shown = "the CPU" if name == "cpu" else name
     path = Path(tempfile.gettempdir()) / f"pepr_mlops-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
     try:
-        descriptor = os.open(path, os.O_RDONLY)  # another user's cannot be opened to be created
+        descriptor = os.open(path, os.O_RDONLY)  # O_CREAT fails on another user's file
     except FileNotFoundError:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
-    said = None
+    reported = None
     try:
         while True:
             if _locked(descriptor):
                 others = device.other_processes() or set()
                 if not others:
                     break
-                holder, lasts = ", ".join(sorted(others)), None
+                holder, held_s = ", ".join(sorted(others)), None
             else:
-                holder, lasts = _holder(path)
+                holder, held_s = _holder(path)
             if busy == "refuse":
                 raise WorkFailed(
                     f"device: {shown} is used by {holder}; wait for it (--busy wait) or free it",
                     reason="busy",
                 )
-            if holder != said:
-                said = holder
-                how = "uses it" if lasts is None else f"has held it for {seconds_text(lasts)}"
+            if holder != reported:
+                reported = holder
+                how = "uses it" if held_s is None else f"has held it for {seconds_text(held_s)}"
                 say(printable(f"Waiting for {shown}: {holder} {how}."))
-            time.sleep(_LOOK_EVERY_S)
-        with _known(path, job):
+            time.sleep(_POLL_EVERY_S)
+        with _published(path, job):
             yield
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _known(lock: Path, job: str) -> Iterator[None]:
-    """Let whoever waits for the lock read which job has it, in a file of each user next to it.
-
-    A lock tells nothing of its holder, and other users can write no file of this one's.
-    """
+def _published(lock: Path, job: str) -> Iterator[None]:
+    """Publish which job holds the lock, in a file next to it: one for each user, since users
+    cannot write each other's files."""
     path = lock.with_suffix(f".{os.getuid()}.json")
     held = {"process": this_process(), "job": job, "since_s": time.time()}
-    with suppress(OSError):  # a full disk: others wait without knowing for whom
+    with suppress(OSError):  # a full disk: others wait without a name
         descriptor, part = tempfile.mkstemp(dir=lock.parent)
         try:
             with os.fdopen(descriptor, "w") as file:
                 os.fchmod(descriptor, 0o644)
                 json.dump(held, file)
-            os.replace(part, path)  # never through a link that someone else put there
+            os.replace(part, path)  # never through a link that another user made
         finally:
             Path(part).unlink(missing_ok=True)
     try:
@@ -202,19 +197,18 @@ def _known(lock: Path, job: str) -> Iterator[None]:
 
 
 def _holder(lock: Path) -> tuple[str, float | None]:
-    """Who has the lock, and for how many seconds, None where that is not known.
-
-    What a dead process left tells nothing.
-    """
-    found = []
+    """Which living job holds the lock, and for how many seconds, None if unknown."""
+    holders = []
     for path in lock.parent.glob(f"{lock.stem}.*.json"):
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # none of ours
+        with suppress(
+            OSError, ValueError, TypeError, KeyError, AttributeError
+        ):  # not written by this package
             held = json.loads(path.read_text()) if path.is_file() else {}
             if is_alive(held["process"]):
-                found.append((float(held["since_s"]), str(held["job"])))
-    if not found:
+                holders.append((float(held["since_s"]), str(held["job"])))
+    if not holders:
         return "another job", None
-    since_s, job = max(found)
+    since_s, job = max(holders)
     return f"job {job}", max(0.0, time.time() - since_s)
 
 
@@ -227,23 +221,23 @@ def _locked(descriptor: int) -> bool:
 
 
 def _cool(device: Device, cool_c: float | None) -> None:
-    """Wait until the device is no warmer than asked, so that all jobs start alike."""
+    """Wait until the device is at `cool_c` or below, so that all jobs start alike."""
     if cool_c is None:
         return
-    until = time.monotonic() + _COOLING_S
+    deadline = time.monotonic() + _COOLING_S
     while True:
         now_c = device.temperature_c()
         if now_c is None:
             raise WorkFailed(
-                f"cool_to: {device} has no readable temperature; sweep without it",
+                f"cool_to: {device} has no readable temperature; drop --cool-to",
                 reason="no_sensor",
             )
         if now_c <= cool_c:
             return
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise WorkFailed(
-                f"cool_to: {device} is still at {now_c:g} °C after {_COOLING_S / 60:g} minutes and "
-                f"{cool_c:g} were asked for; ask for more, or cool the room",
+                f"cool_to: after {_COOLING_S / 60:g} minutes {device} is still at {now_c:g} °C, "
+                f"above the requested {cool_c:g} °C; raise --cool-to, or cool the room",
                 reason="too_warm",
             )
-        time.sleep(_LOOK_EVERY_S)
+        time.sleep(_POLL_EVERY_S)

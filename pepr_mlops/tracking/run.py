@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-
 from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
 from pepr_mlops.names import PHASES
 from pepr_mlops.process import this_process, uninterrupted

@@ -225,8 +225,8 @@ class _Training:
         found = data.doubts(splits)
         self.logged.tag(found)
         if strict:
-            data.refuse(splits.name, found)
-        cautions = data.in_words(found)
+            data.refuse_doubts(splits.name, found)
+        cautions = data.doubt_texts(found)
         for text in cautions:
             self.shown.note(f"caution: {text}")
         return cautions

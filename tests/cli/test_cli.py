@@ -20,7 +20,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pepr_mlops import cli
-from pepr_mlops.cli.table import table
+from pepr_mlops.cli.output import table
 from pepr_mlops.cli.train import summary
 
 PROGRAM = [sys.executable, "-m", "pepr_mlops"]
@@ -96,7 +96,7 @@ def test_help_needs_no_heavy_library() -> None:
             "budget_wh: 0 is not a number",
         ),
         (["sweep", "nowhere.toml"], "sweep: nowhere.toml cannot be read"),
-        (["sweep", "--dataset", "digits", "--device", "cuda:1"], "a sweep gives out the GPUs"),
+        (["sweep", "--dataset", "digits", "--device", "cuda:1"], "a sweep assigns the GPUs"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
@@ -131,7 +131,7 @@ def test_training_prints_a_table_with_the_source_of_the_energy(
     energy = run.data.metrics["energy/train_wh"]
     source = run.data.tags["pepr.energy_source"]
     assert re.search(rf"^test accuracy +{accuracy:.4f}$", out, flags=re.M)
-    constant = r"(, \d+% of it whatever the load)?"
+    constant = r"(, \d+% of it at any load)?"
     line = rf"^training energy +{re.escape(f'{energy:.4g}')} Wh \({source}{constant}\)$"
     assert re.search(line, out, flags=re.M)
     assert f"mlflow ui --backend-store-uri {store}" in out
@@ -204,7 +204,7 @@ def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
             raise
     assert ended == {str(stop.value): 128 + stop.value for stop in stops}
     for seed in jobs:
-        assert "the same command goes on after the last whole epoch" in _text(tmp_path / seed)
+        assert "the same command resumes after the last complete epoch" in _text(tmp_path / seed)
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
     runs = MlflowClient().search_runs([experiment.experiment_id])
     assert {run.data.params["seed"] for run in runs} == {*jobs}
@@ -229,7 +229,7 @@ def test_the_summary_says_what_disturbed_the_run() -> None:
         memory_metric="memory/rss_gb",
         cautions=("other programs used 1.5 of 2 CPUs: time and energy are overstated",),
     )
-    assert "training energy  0.26 Wh (estimated, 80% of it whatever the load)" in summary(outcome)
+    assert "training energy  0.26 Wh (estimated, 80% of it at any load)" in summary(outcome)
     assert summary(outcome).splitlines()[-1] == (
         "caution: other programs used 1.5 of 2 CPUs: time and energy are overstated"
     )

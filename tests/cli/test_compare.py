@@ -164,7 +164,7 @@ def test_scores_of_some_runs_take_none_from_the_others(
     status, _, err = _run(capfd, "score", "--experiment", "derma", "--where", "bf16")
     assert (status, err) == (
         2,
-        "pepr: where: 'bf16' is not NAME=VALUE, as precision=bf16\n",
+        "pepr: where: 'bf16' is not NAME=VALUE, such as precision=bf16\n",
     )
 
 
@@ -206,7 +206,7 @@ def test_written_scores_are_sorted_by_mlflow_and_follow_new_runs(
     assert client.get_run(derma["large"]).data.tags["pepr.scored.E"].endswith("rank 3 of 4")
 
     client.set_terminated(derma["small"], "FAILED")
-    assert "taken from 1 that left their set" in _run(capfd, *words)[2]
+    assert "removed from 1 that left their set" in _run(capfd, *words)[2]
     tag = client.get_run(derma["small"]).data.tags["pepr.scored.E"]
     assert tag.startswith("superseded: ")
 
@@ -221,7 +221,7 @@ def test_scores_are_withdrawn_when_nothing_can_be_compared(
     client.set_terminated(only, "FAILED")
     status, _, err = _run(capfd, *words)
     assert status == 1
-    assert "taken from 1 that left their set" in err
+    assert "removed from 1 that left their set" in err
     assert client.get_run(only).data.tags["pepr.scored.E"].startswith("superseded: ")
 
 
@@ -257,7 +257,7 @@ def test_mixed_runs_are_refused_split_or_marked(
         assert "MIXED precision" in out, form
     status, _, err = _run(capfd, "score", "--experiment", "derma", "--allow-mixed", "--write")
     assert status == 2
-    assert "MLflow would show mixed scores as any others" in err
+    assert "in MLflow mixed scores would look like any other" in err
     _, out, _ = _run(capfd, "score", "--experiment", "derma", "--stratify")
     assert "derma [precision=bf16]: 1 models" in out
     assert "derma [precision=fp32]: 3 models" in out
@@ -390,12 +390,12 @@ def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
         (["score"], "Missing option '--experiment'"),
         (["score", "--experiment", "derm"], "did you mean 'derma'"),
         (["score", "--experiment", "derma", "--resource", "F"], "F: no run has such a number"),
-        (["score", "--experiment", "derma", "--resource-weights", "1,x"], "is not numbers with"),
+        (["score", "--experiment", "derma", "--resource-weights", "1,x"], "not numbers separated"),
         (["score", "--experiment", "derma", "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
         (["score", "--experiment", "derma", "--country", "XYZ"], "no grid intensity for 'XYZ'"),
         (
             ["score", "--experiment", "derma", "--country", "DNK", "--carbon-intensity", "1"],
-            "give one of them",
+            "give either country or carbon_intensity, not both",
         ),
         (["score", "--experiment", "derma", "--reference", "no.json"], "no.json cannot be read"),
         (
@@ -404,7 +404,7 @@ def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
         ),
         (
             ["score", "--experiment", "derma", "--stratify", "--allow-mixed"],
-            "stratify: allow-mixed says the contrary",
+            "stratify: give either --stratify or --allow-mixed, not both",
         ),
         (["select", "--experiment", "derma", "--max", "memory"], "'memory' is not NAME=NUMBER"),
         (["select", "--experiment", "derma", "--max", "memry_gb=3"], "did you mean 'memory_gb'"),
@@ -428,9 +428,9 @@ def test_the_paper_is_imported_once(
     lines = (paper_results / "all_results.csv").read_text().splitlines(keepends=True)
     (tmp_path / "all_results.csv").write_text("".join(lines[:4]))
     status, out, _ = _run(capfd, "import", "pepr-paper", str(tmp_path))
-    assert (status, out) == (0, "3 runs imported, 0 were there; experiments: derma\n")
+    assert (status, out) == (0, "3 runs imported, 0 existed; experiments: derma\n")
     _, out, _ = _run(capfd, "import", "pepr-paper", str(tmp_path))
-    assert out == "0 runs imported, 3 were there; experiments: derma\n"
+    assert out == "0 runs imported, 3 existed; experiments: derma\n"
     _, out, _ = _run(capfd, "score", "--experiment", "derma", "--format", "json")
     assert {r["energy_source"] for r in json.loads(out)} == {"imported"}
 

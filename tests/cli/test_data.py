@@ -66,7 +66,7 @@ def test_a_file_is_downloaded_once_and_its_path_printed(
     assert "downloaded and verified" in err
     assert path.read_bytes() == (downloads[0] / "dermamnist.npz").read_bytes()
     shutil.rmtree(downloads[0])  # the second time nothing is fetched
-    assert _run(capfd, *words) == (0, f"{path}\n", "was here already and is intact\n")
+    assert _run(capfd, *words) == (0, f"{path}\n", "already here and intact\n")
     path.write_bytes(path.read_bytes()[:-1])
     status, out, err = _run(capfd, *words)
     assert (status, out) == (2, "")

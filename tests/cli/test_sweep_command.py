@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from pepr_mlops.cli import main, sweep_output
-from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.engine import NOTE, Report, Task
+from pepr_mlops.sweep.jobs import jobs
 
 # P after each of four epochs and energy in Wh of all four. R is energy / 80.
 CURVES = {
@@ -231,14 +231,14 @@ def test_recorded_runs_are_searched_without_training(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (WORDS, "top: only a search has one; add --strategy frugal or --replay"),
+        (WORDS, "top: it is an option of a search; add --strategy frugal or --replay"),
         ([*FRUGAL, "--seed", "0,1"], "differ in seed (0, 1)"),
         ([*FRUGAL, "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
         ([*FRUGAL, "--objective", "pepr-c"], "give --country or --carbon-intensity"),
         ([*WORDS, "--replay"], "it reads the runs of --experiment NAME, not model, dataset"),
         (
             ["sweep", "--replay", "--experiment", "digits", "--budget-wh", "5", "--dry-run"],
-            "it reads the runs of --experiment NAME, not budget_wh, dry_run; name only that",
+            "it reads the runs of --experiment NAME, not budget_wh, dry_run; give only that",
         ),
         (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
     ],
@@ -269,7 +269,7 @@ def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapola
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:
     """From 1 and 3 Wh of two models of other sizes."""
-    (job,) = sweep.jobs({"model": "resnet18d", "dataset": "digits"})
+    (job,) = jobs({"model": "resnet18d", "dataset": "digits"})
     for model, wh, size in (("resnet10t", 1.0, 6_000_000), ("tinynet_e", 3.0, 3_000_000)):
         of_model = replace(job, model=model)
         tags = {
@@ -294,8 +294,8 @@ def test_a_note_that_many_jobs_give_is_shown_once(capsys: pytest.CaptureFixture[
     jobs = [job(seed=seed) for seed in range(3)]
     progress = sweep_output.Progress(jobs)
     for one in jobs:
-        progress.told(Report(one, NOTE, "tracking: spec.json cannot be stored (closed)"))
-    progress.told(Report(jobs[0], NOTE, "Waiting for the CPU: another job uses it."))
+        progress.report(Report(one, NOTE, "tracking: spec.json cannot be stored (closed)"))
+    progress.report(Report(jobs[0], NOTE, "Waiting for the CPU: another job uses it."))
     assert capsys.readouterr().err.splitlines() == [
         "tracking: spec.json cannot be stored (closed)",
         "Waiting for the CPU: another job uses it.",

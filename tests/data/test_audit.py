@@ -14,13 +14,13 @@ from made_data import fake_medmnist, png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops.data.audit import Audit, Finding
-from pepr_mlops.data.audit_files import examine
+from pepr_mlops.data.audit_files import audit_target
 from pepr_mlops.data.catalogue import catalogue
 from pepr_mlops.errors import WrongUse
 
 
 def _audit(target: Path | str, size: int = 28, data_root: Path | None = None) -> Audit:
-    (found,) = examine(str(target), size, None if data_root is None else str(data_root))
+    (found,) = audit_target(str(target), size, None if data_root is None else str(data_root))
     return found
 
 
@@ -138,7 +138,7 @@ def test_a_class_folder_without_images_is_an_error(images: Path) -> None:
 
 def test_a_name_that_is_nearly_right_is_offered(images: Path) -> None:
     with pytest.raises(WrongUse, match=rf"did you mean '{images}'\?"):
-        examine(f"{str(images)[:-1]}z", 28, None)
+        audit_target(f"{str(images)[:-1]}z", 28, None)
 
 
 def test_repeated_images_are_an_error_where_they_may_be_drawn_apart(images: Path) -> None:
@@ -199,7 +199,7 @@ def test_fewer_than_ten_images_of_a_class_are_a_warning(images: Path) -> None:
     (images / "val" / "b" / "00.png").unlink()
     finding = _only(_audit(images))
     assert (finding.severity, finding.kind) == ("warning", "few")
-    assert finding.message == "val has fewer than 10 images of 1 of 2 classes"
+    assert finding.message == "1 of 2 classes have fewer than 10 images in val"
     assert finding.examples == ("b (9)",)
 
 
@@ -216,10 +216,10 @@ def test_mixed_sizes_and_colours_and_other_ignored_files_are_warnings(images: Pa
     misplaced, ignored, sizes, colours = found.findings
     assert misplaced.message.endswith(f"would not be read; move them to {images}/train/CLASS/")
     assert found.of("error") == (misplaced,)
-    assert ignored.message.startswith("files that are ignored: 2;")
+    assert ignored.message.startswith("2 files are ignored;")
     assert ignored.examples == ("train/a/deeper/11.png", "train/a/notes.txt")
     assert sizes.message.startswith("images have 3 sizes, 8×8 to 20×30;")
-    assert colours.message.startswith("grey are 65 of 68 images;")
+    assert colours.message.startswith("65 of the 68 images are greyscale;")
     assert found.shapes.to_dict("split")["data"] == [
         [8, 8, "grey", 65],
         [9, 7, "RGB", 2],
@@ -288,8 +288,8 @@ _IMAGES = _arrays()["val_images"]
         ({"val_images": _IMAGES.repeat(2, 1).repeat(2, 2)}, "images", "val 12×12 grey, test 6×6"),
         ({"val_images": np.stack([_IMAGES] * 3, -1)}, "images", "val 6×6 RGB, test 6×6 grey"),
         ({"val_images": _IMAGES[:0], "val_labels": _LABELS[:0]}, "empty", "val has no image"),
-        ({"val_images": None}, "missing", "no val_images in the file"),
-        ({"train_labels": None}, "missing", "no train_labels in the file"),
+        ({"val_images": None}, "missing", "the file has no val_images"),
+        ({"train_labels": None}, "missing", "the file has no train_labels"),
         ({"val_labels": np.array([{"a": 1}] * 21)}, "unreadable", "val_labels cannot be read"),
         ({"classes": np.arange(2)}, "classes", "classes are int64 (2,)"),
         ({"classes": np.array(["benign", "malignant", "other"])}, "untrained", "1 of 3 classes"),
@@ -463,7 +463,7 @@ def test_another_table_beside_the_file_is_said(
 def test_each_file_of_a_folder_is_checked(tmp_path: Path) -> None:
     _saved(tmp_path / "b.npz", _arrays())
     (tmp_path / "a.npz").write_bytes(b"x")
-    first, second = examine(str(tmp_path), 28, None)
+    first, second = audit_target(str(tmp_path), 28, None)
     assert (first.source, _kinds(first)) == (f"{tmp_path}/a.npz", ["unreadable"])
     assert (second.source, _kinds(second)) == (f"{tmp_path}/b.npz", [])
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pepr_mlops import data
 from pepr_mlops.data import digest
-from pepr_mlops.data.folder import SPLITS
+from pepr_mlops.data.splits import SPLITS
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.spec import Job, RunSpec
 
@@ -234,9 +234,7 @@ def test_a_published_file_is_known_before_it_is_here(
     data.load(job)  # which downloads it
     assert data.identify(spec) == job
     fake_medmnist(tmp_path, "dermamnist", 28, monkeypatch, n=14)
-    with pytest.raises(
-        WorkFailed, match=r"dataset: .* does not hold what this job was started for"
-    ):
+    with pytest.raises(WorkFailed, match=r"dataset: .* has changed since this job was started"):
         data.load(job)
 
 
@@ -252,7 +250,7 @@ def test_weights_are_known_by_their_content_too(shapes: Path, tmp_path: Path) ->
     assert first.fingerprint != other.fingerprint
     (tmp_path / "w.safetensors").write_bytes(b"two")
     assert job(tmp_path / "w.safetensors").fingerprint == other.fingerprint
-    with pytest.raises(WorkFailed, match=r"weights: .* does not hold what this job was started"):
+    with pytest.raises(WorkFailed, match=r"weights: .* has changed since this job was started"):
         data.check_weights(first)
     (tmp_path / "w.safetensors").rename(tmp_path / "renamed.safetensors")
     assert job(tmp_path / "renamed.safetensors").fingerprint == other.fingerprint

@@ -91,12 +91,12 @@ def test_several_labels_an_image_are_looked_at_each() -> None:
 
 
 def test_every_doubt_can_be_refused() -> None:
-    data.refuse("mine", {})
+    data.refuse_doubts("mine", {})
     for doubt in DOUBTS:
         with pytest.raises(
             WrongUse, match=r"dataset: mine: 3 of 4 x\. Correct .* without --strict"
         ):
-            data.refuse("mine", {doubt.tag: "3 of 4 x"})
+            data.refuse_doubts("mine", {doubt.tag: "3 of 4 x"})
 
 
 def test_digits_are_beyond_doubt_and_pneumonia_has_the_papers_repetitions(

@@ -24,7 +24,7 @@ from filelock import FileLock
 from pepr_mlops import data
 from pepr_mlops.data.lidc_build import Settings, build, nodules, output
 from pepr_mlops.data.lidc_build.parts import Cutter
-from pepr_mlops.data.lidc_build.splits import NAMES
+from pepr_mlops.data.splits import SPLITS
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.spec import RunSpec
 
@@ -142,8 +142,8 @@ def test_marks_in_the_slice_decide_and_the_order_splits(
     arrays = np.load(tmp_path / "lidc.npz")
     assert arrays["classes"].tolist() == ["marked by up to two", "marked by more than two"]
     votes = manifest[[f"vote_{k}" for k in range(1, 5)]].to_numpy()
-    assert np.array_equal(votes, np.vstack([arrays[f"{n}_votes"] for n in NAMES]))
-    labels = np.vstack([arrays[f"{n}_labels"] for n in NAMES])[:, 0]
+    assert np.array_equal(votes, np.vstack([arrays[f"{n}_votes"] for n in SPLITS]))
+    labels = np.vstack([arrays[f"{n}_labels"] for n in SPLITS])[:, 0]
     assert labels.tolist() == manifest["label"].tolist()
     first, second = _by_place(built), _by_place(tmp_path)
     assert len(first) == 55
@@ -249,7 +249,7 @@ def test_what_cannot_be_used_is_listed_and_skipped(
     assert kinds["./=1+bad\\xff.dcm"] == kinds["./empty.dcm"] == "unreadable"
     assert found.skipped["kind"].tolist().count("too_large") == 1
     assert (found.skipped["kind"] == "missing_slice").sum() == 5  # the half one hides its place
-    assert (found.wanted, found.missing) == (55, 9)
+    assert (found.expected, found.missing) == (55, 9)
     said = (tmp_path / "out" / "lidc-skipped.csv").read_text() + "".join(capfd.readouterr())
     assert collection.SECRET not in said
     whole = _by_place(built)
@@ -344,7 +344,7 @@ def test_an_interrupted_build_goes_on_to_the_same_file(
         ({"window_hu": (400.0, -1000.0)}, "window: 400 to -1000 is not a lower and a higher"),
         ({"window_hu": (-np.inf, 400.0)}, "window: -inf to 400 is not a lower"),
         ({"seed": -1}, "seed: -1 is not from 0 to 4294967295"),
-        ({"max_missing": 1.5}, "max_missing: 1.5 is no share"),
+        ({"max_missing": 1.5}, "max_missing: 1.5 is not a share"),
         ({"dicom": Path("nowhere")}, "dicom: there is no folder nowhere"),
     ],
 )
@@ -354,12 +354,12 @@ def test_wrong_settings_are_named(changed: dict[str, Any], message: str, tmp_pat
 
 
 def test_patients_that_do_not_exist_are_named(tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match=r"'Doe\*' fits none .* LIDC-IDRI-0001 to LIDC-IDRI-1012"):
+    with pytest.raises(WrongUse, match=r"matches no patient .* LIDC-IDRI-0001 to LIDC-IDRI-1012"):
         build(Settings(tmp_path, tmp_path, patients="Doe*"), _silent)
 
 
 def test_a_folder_without_any_of_the_scans_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WrongUse, match="dicom: no slice of 8 annotated scans is below"):
+    with pytest.raises(WrongUse, match=r"dicom: .* has no slice of the 8 annotated scans"):
         build(Settings(tmp_path, tmp_path / "out", patients=PATIENTS, processes=1), _silent)
 
 
@@ -396,7 +396,7 @@ def test_where_a_disk_is_full_the_earlier_data_set_stays(
     settings = Settings(
         root, tmp_path / "out", patients=PATIENTS, size=128, label="marked", processes=1
     )
-    with pytest.raises(WorkFailed, match=r"lidc: No space left on device; mend that and start"):
+    with pytest.raises(WorkFailed, match=r"lidc: No space left on device; fix that and start"):
         build(settings, _silent)
     assert {path: path.read_bytes() for path in before} == before
 
@@ -446,25 +446,25 @@ def test_how_it_was_built_lies_beside_it(built: Path) -> None:
 
 
 def test_it_is_listed_found_and_sound(built: Path) -> None:
-    from pepr_mlops.data.audit_files import examine
+    from pepr_mlops.data.audit_files import audit_target
     from pepr_mlops.data.catalogue import catalogue
 
     (entry,) = [entry for entry in catalogue(str(built)) if entry.name == "lidc"]
     assert sum(entry.images.values()) == 55
     assert (entry.on_disk, entry.classes[1]) == ((128,), "malignant")
     assert data.fetch("lidc", 28, str(built)) == (built / "lidc.npz", False)
-    (audit,) = examine("lidc", 28, str(built))
+    (audit,) = audit_target("lidc", 28, str(built))
     assert audit.of("error") == ()
 
 
 def test_a_patient_in_two_splits_is_found_from_the_manifest(built: Path, tmp_path: Path) -> None:
-    from pepr_mlops.data.audit_files import examine
+    from pepr_mlops.data.audit_files import audit_target
 
     shutil.copy(built / "lidc.npz", tmp_path)
     manifest = pd.read_csv(built / "lidc.csv")
     of = dict(zip(manifest["split"], manifest["patient"], strict=True))
     manifest["patient"] = manifest["patient"].replace(of["test"], of["train"])
     manifest.to_csv(tmp_path / "lidc.csv", index=False)
-    (audit,) = examine(str(tmp_path), 28, None)
+    (audit,) = audit_target(str(tmp_path), 28, None)
     assert [finding.kind for finding in audit.of("error")] == ["patient"]
     assert audit.of("error")[0].examples == (f"{of['train']} (test, train)",)

@@ -110,7 +110,7 @@ def test_images_where_none_are_read_are_refused_by_training_and_by_the_check(
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=said):  # before a sweep begins
         data.identify(RunSpec(dataset=str(shapes)))
-    (audit,) = audit_files.examine(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(str(shapes), 28, None)
     messages = [finding.message for finding in audit.of("error")]
     assert any(re.search(said, message) for message in messages)
 
@@ -241,7 +241,7 @@ def test_images_of_several_frames_are_counted_and_the_first_is_used(
     splits = _load(dataset=str(shapes), image_size=20, channels="grey")
     assert splits.notes == ("2 of 60 images have more than one frame; training uses the first",)
     assert splits.train.images[:3].max() == 40
-    (audit,) = audit_files.examine(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(str(shapes), 28, None)
     (found,) = [finding for finding in audit.findings if finding.kind == "frames"]
     assert (found.severity, found.message) == ("warning", splits.notes[0])
     assert found.examples == (f"train/dark/01.{suffix}", f"train/dark/02.{suffix}")
@@ -259,14 +259,14 @@ def test_a_damaged_second_frame_does_not_keep_the_first_from_being_used(shapes: 
 
 def test_an_unreadable_image_is_named(shapes: Path) -> None:
     (shapes / "val" / "dark" / "00.png").write_bytes(b"no image")
-    with pytest.raises(WrongUse, match=r"val/dark/00\.png is no readable image"):
+    with pytest.raises(WrongUse, match=r"val/dark/00\.png is not a readable image"):
         _load(dataset=str(shapes), image_size=20)
 
 
 def test_a_truncated_image_is_named(shapes: Path) -> None:
     path = shapes / "train" / "dark" / "03.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(WrongUse, match=r"03\.png is no readable image"):
+    with pytest.raises(WrongUse, match=r"03\.png is not a readable image"):
         _load(dataset=str(shapes), image_size=20)
 
 
@@ -325,7 +325,7 @@ def test_a_class_that_is_spelled_otherwise_in_another_split_is_recognised(
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):
         data.identify(RunSpec(dataset=str(shapes)))
-    (audit,) = audit_files.examine(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(str(shapes), 28, None)
     (untrained,) = [finding for finding in audit.of("error") if finding.kind == "untrained"]
     assert untrained.examples == (f"{tested} (train 0, val 0, test 8; did you mean '{trained}'?)",)
 
@@ -338,11 +338,11 @@ def test_a_folder_of_another_form_is_refused_with_the_expected_one(tmp_path: Pat
 
 def test_a_class_whose_name_is_no_text_is_refused_by_training_and_check(shapes: Path) -> None:
     os.rename(os.fsencode(shapes / "train" / "dark"), os.fsencode(shapes / "train") + b"/caf\xe9")
-    refused = r"'caf\\udce9' in .*train has a name that is no UTF-8 text"
+    refused = r"'caf\\udce9' in .*train has a name that is not UTF-8 text"
     with pytest.raises(WrongUse, match=refused):
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):
-        audit_files.examine(str(shapes), 28, None)
+        audit_files.audit_target(str(shapes), 28, None)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pepr_mlops.data.audit_files import examine
+from pepr_mlops.data.audit_files import audit_target
 from pepr_mlops.data.shortcuts import Shortcut, shortcut
 
 
@@ -66,7 +66,7 @@ def test_a_folder_is_checked_for_each_property(what: str, shapes: Path) -> None:
             pixels.convert("P").save(path)
         else:
             pixels.save(path.with_suffix(".jpg"), quality=95)
-    (audit,) = examine(str(shapes), 28, None)
+    (audit,) = audit_target(str(shapes), 28, None)
     (finding,) = [f for f in audit.findings if f.kind == "shortcut"]
     assert finding.severity == "warning"
     assert finding.message.startswith(

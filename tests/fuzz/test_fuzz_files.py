@@ -128,7 +128,7 @@ def test_a_file_of_arrays_is_loaded_or_refused_and_the_audit_agrees(
     path = place / "pneumoniamnist.npz"
     path.write_bytes(content)
     splits = told(lambda: files.load("pneumoniamnist", 28, str(place)))
-    (audit,) = audit_files.examine(str(path), 28, None)
+    (audit,) = audit_files.audit_target(str(path), 28, None)
     if splits is None:
         assert audit.of("error")
     else:
@@ -137,7 +137,7 @@ def test_a_file_of_arrays_is_loaded_or_refused_and_the_audit_agrees(
     path.rename(place / "lidc.npz")
     told(lambda: lidc.load(str(place)))
     told(lambda: lidc.outline(place / "lidc.npz"))
-    audit_files.examine(str(place / "lidc.npz"), 28, None)
+    audit_files.audit_target(str(place / "lidc.npz"), 28, None)
 
 
 def _sound(splits: Splits) -> None:
@@ -196,7 +196,7 @@ def test_an_image_is_read_or_named_and_the_audit_agrees(
     odd.write_bytes(content)
     try:
         splits = told(lambda: folder.load(str(root), 8, 0))
-        (audit,) = audit_files.examine(str(root), 28, None)
+        (audit,) = audit_files.audit_target(str(root), 28, None)
         if splits is None:
             assert {f.kind for f in audit.of("error")} <= {"unreadable", "depth"}
             assert audit.of("error")
@@ -317,7 +317,7 @@ def test_an_array_larger_than_the_memory_is_not_read(
     few = SimpleNamespace(available=4_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: few)
     arrays = files.open_file(path)
-    with arrays, pytest.raises(files.Damaged, match="of memory and"):
+    with arrays, pytest.raises(files.Damaged, match=r"of memory; 0\.0 are free"):
         files.read(arrays, "a")
 
 
@@ -325,7 +325,7 @@ def test_images_of_no_pixel_are_found(tmp_path: Path) -> None:
     arrays = {f"{s}_images": np.zeros((N, 0, 0), np.uint8) for s in ("train", "val", "test")}
     labels = {f"{s}_labels": _GOOD for s in ("train", "val", "test")}
     np.savez(tmp_path / "own.npz", **arrays, **labels)
-    (audit,) = audit_files.examine(str(tmp_path / "own.npz"), 28, None)
+    (audit,) = audit_files.audit_target(str(tmp_path / "own.npz"), 28, None)
     assert "images" in {finding.kind for finding in audit.of("error")}
 
 
@@ -336,9 +336,9 @@ def test_what_pillow_raises_beside_its_own_is_told(
         raise IndexError("list index out of range")
 
     monkeypatch.setattr(Image.Image, "convert", broken)
-    with pytest.raises(WrongUse, match=r"is no readable image .IndexError: list index"):
+    with pytest.raises(WrongUse, match=r"is not a readable image .IndexError: list index"):
         folder.load(str(shapes), 8, 0)
-    (audit,) = audit_files.examine(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(str(shapes), 28, None)
     assert "unreadable" in {finding.kind for finding in audit.of("error")}
 
 

@@ -68,13 +68,13 @@ class Engine:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_BACK_OFF_S", 0.0)
-    monkeypatch.setattr(driver, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(driver, "_POLL_EVERY_S", 0.0)
 
 
 def _drive(
     server: Server, engine: Engine, again: frozenset[str] = frozenset(), **limits: object
-) -> driver.Ended:
-    return driver.drive(
+) -> driver.Result:
+    return driver.Driver(
         SPECS,
         plan.exhaustive,
         engine,
@@ -83,7 +83,7 @@ def _drive(
         lambda status: None,
         lambda report: None,
         again,
-    )
+    ).run()
 
 
 def _finishes(server: Server) -> Callable[[Task], Report]:
@@ -98,11 +98,11 @@ def _finishes(server: Server) -> Callable[[Task], Report]:
 def test_each_job_is_done_once_on_all_slots(slots: int) -> None:
     server = Server()
     engine = Engine(_finishes(server), slots)
-    ended = _drive(server, engine)
+    result = _drive(server, engine)
     assert [t.spec for t in engine.submitted] == SPECS
     assert engine.most == min(slots, 3)
-    assert list(ended.jobs["state"]) == ["done"] * 3
-    assert ended.stopped is None
+    assert list(result.jobs["state"]) == ["done"] * 3
+    assert result.stopped is None
     assert engine.closed
     assert not _drive(server, engine).errors
     assert len(engine.submitted) == 3  # nothing is done again
@@ -120,23 +120,23 @@ def test_a_task_that_waits_for_its_device_keeps_its_place() -> None:
 
     engine, told = Busy(_finishes(server)), []
     none = driver.Limits()
-    ended = driver.drive(
+    result = driver.Driver(
         SPECS, plan.exhaustive, engine, server, none, lambda status: None, told.append
-    )
+    ).run()
     assert [report.reason for report in told] == ["note", "finished"] * 3
     assert [t.spec for t in engine.submitted] == SPECS
-    assert not ended.errors
+    assert not result.errors
 
 
 def test_what_may_pass_is_tried_again_and_what_stays_is_not() -> None:
     server = Server()
     reasons = {"a": "lost", "b": "out_of_memory", "c": "missing_data"}
     engine = Engine(lambda task: Report(task.spec, reasons[task.spec.model], "so"))
-    ended = _drive(server, engine, retries=2)
+    result = _drive(server, engine, retries=2)
     assert [t.spec.model for t in engine.submitted].count("a") == 3
     assert [t.spec.model for t in engine.submitted].count("b") == 1
     assert [t.spec.model for t in engine.submitted].count("c") == 1
-    assert ended.errors[SPECS[1].fingerprint] == "out_of_memory: so"
+    assert result.errors[SPECS[1].fingerprint] == "out_of_memory: so"
 
 
 def test_failures_for_good_stay_unless_asked() -> None:
@@ -152,9 +152,9 @@ def test_a_run_whose_process_is_gone_is_closed_and_done_again() -> None:
     server = Server()
     server.log(SPECS[0], "RUNNING", tags={"pepr.process": "x", "pepr.heartbeat": "0"})
     engine = Engine(_finishes(server))
-    ended = _drive(server, engine)
+    result = _drive(server, engine)
     assert server.closed == ["run0"]
-    assert list(ended.jobs["state"]) == ["done"] * 3
+    assert list(result.jobs["state"]) == ["done"] * 3
 
 
 def test_what_another_sweep_does_is_waited_for() -> None:
@@ -169,21 +169,21 @@ def test_what_another_sweep_does_is_waited_for() -> None:
             server.runs[0]["status"] = "FINISHED"
 
     engine = Engine(_finishes(server))
-    ended = driver.drive(
+    result = driver.Driver(
         SPECS, plan.exhaustive, engine, server, driver.Limits(), show, lambda report: None
-    )
+    ).run()
     assert [t.spec.model for t in engine.submitted] == ["b", "c"]
-    assert list(ended.jobs["state"]) == ["done"] * 3
+    assert list(result.jobs["state"]) == ["done"] * 3
 
 
 def test_a_budget_counts_all_runs_and_is_handed_on() -> None:
     server = Server()
     server.log(SPECS[0], "FINISHED", energy_wh=3.0, metrics={"energy/eval_wh": 1.0})
     engine = Engine(_finishes(server))  # 4 Wh each
-    ended = _drive(server, engine, budget_wh=7.0)
+    result = _drive(server, engine, budget_wh=7.0)
     assert [t.left_wh for t in engine.submitted] == [3.0]
-    assert ended.stopped == "budget_wh=7: the runs of this sweep took 8 Wh"
-    assert list(ended.jobs["state"]) == ["done", "done", "pending"]
+    assert result.stopped == "budget_wh=7: the runs of this sweep took 8 Wh"
+    assert list(result.jobs["state"]) == ["done", "done", "pending"]
 
 
 def test_a_budget_without_an_energy_is_refused() -> None:
@@ -218,11 +218,11 @@ def test_a_strategy_that_meets_a_server_that_is_away_waits_too(reason: str) -> N
     engine.poll = lambda timeout_s: still.pop() if still else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
     nothing = (lambda status: None, lambda report: None)
     if reason == "tracking":
-        ended = driver.drive(SPECS, strategy, engine, server, driver.Limits(), *nothing)
-        assert list(ended.jobs["state"]) == ["done"] * 3
+        result = driver.Driver(SPECS, strategy, engine, server, driver.Limits(), *nothing).run()
+        assert list(result.jobs["state"]) == ["done"] * 3
     else:
         with pytest.raises(WorkFailed, match="no answer"):
-            driver.drive(SPECS, strategy, engine, server, driver.Limits(), *nothing)
+            driver.Driver(SPECS, strategy, engine, server, driver.Limits(), *nothing).run()
 
 
 def test_an_interrupt_stops_the_engine_first() -> None:
@@ -231,14 +231,14 @@ def test_an_interrupt_stops_the_engine_first() -> None:
     def interrupt(task: Task) -> Report:
         if not engine.stopped:
             raise KeyboardInterrupt
-        return Report(task.spec, "killed", "it was asked to end")
+        return Report(task.spec, "killed", "it received a signal to end")
 
     engine = Engine(interrupt)
-    ended = _drive(server, engine)
-    assert isinstance(ended.interrupt, KeyboardInterrupt)
+    result = _drive(server, engine)
+    assert isinstance(result.interrupt, KeyboardInterrupt)
     assert engine.stopped
     assert engine.closed
-    assert ended.errors == {SPECS[0].fingerprint: "killed: it was asked to end"}
+    assert result.errors == {SPECS[0].fingerprint: "killed: it received a signal to end"}
 
 
 def test_a_server_that_is_away_is_waited_for_while_jobs_run() -> None:
@@ -254,8 +254,8 @@ def test_a_server_that_is_away_is_waited_for_while_jobs_run() -> None:
     engine = Engine(_finishes(server))
     still: list[list[Report]] = [[], [], []]  # the first job goes on meanwhile
     engine.poll = lambda timeout_s: still.pop() if still else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
-    ended = _drive(server, engine)
-    assert list(ended.jobs["state"]) == ["done"] * 3
+    result = _drive(server, engine)
+    assert list(result.jobs["state"]) == ["done"] * 3
 
 
 def test_a_server_that_is_away_from_the_start_is_told() -> None:
@@ -273,6 +273,6 @@ def test_a_server_that_is_away_from_the_start_is_told() -> None:
 
 def test_without_a_place_left_it_says_so() -> None:
     server = Server()
-    ended = _drive(server, Engine(_finishes(server), slots=0))
-    assert ended.stopped == "no place for a job is left: every node has gone"
-    assert list(ended.jobs["state"]) == ["pending"] * 3
+    result = _drive(server, Engine(_finishes(server), slots=0))
+    assert result.stopped == "no nodes left to run jobs on"
+    assert list(result.jobs["state"]) == ["pending"] * 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from made import job
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.sweep.earlier import recognise
+from pepr_mlops.sweep.earlier import match
 
 LOGGED = {"train": "a", "val": "b", "test": "c"}
 
@@ -13,9 +13,7 @@ LOGGED = {"train": "a", "val": "b", "test": "c"}
 def test_a_run_did_the_job_whose_images_it_logged() -> None:
     jobs = {"r1": job(), "r2": job(seed=1), "r3": job(seed=2)}
     drawn = {0: LOGGED, 1: {**LOGGED, "test": "d"}}
-    found = recognise(
-        jobs, {"r1": LOGGED, "r2": LOGGED, "r3": {}}, lambda wanted: drawn[wanted.seed]
-    )
+    found = match(jobs, {"r1": LOGGED, "r2": LOGGED, "r3": {}}, lambda wanted: drawn[wanted.seed])
     assert found.fingerprints == {"r1": (job().fingerprint, job().data_digest)}
     assert (found.other, found.unknown) == (("r2",), ("r3",))
 
@@ -25,5 +23,5 @@ def test_weights_of_before_and_data_that_cannot_be_read_are_not_known() -> None:
         raise WrongUse("dataset: damaged")
 
     weights = job(weights="/w.safetensors", weights_digest="a")
-    assert recognise({"r": weights}, {"r": LOGGED}, lambda _: LOGGED).unknown == ("r",)
-    assert recognise({"r": job()}, {"r": LOGGED}, drawn).unknown == ("r",)
+    assert match({"r": weights}, {"r": LOGGED}, lambda _: LOGGED).unknown == ("r",)
+    assert match({"r": job()}, {"r": LOGGED}, drawn).unknown == ("r",)

@@ -171,7 +171,7 @@ def test_before_the_costs_are_known_everything_is_possible() -> None:
         (Observed("x", 0, None, float("nan"), 1, 1), "x: cost nan is not a finite"),
         (Observed("x", 0, None, 1, -1, 1), "x: expense -1 is not"),
         (Observed("x", 0, None, 1, 1, float("inf")), "x: spent inf is not"),
-        (Observed("x", 0, 0.5, 1, 1, 1), "x: performance of no training"),
+        (Observed("x", 0, 0.5, 1, 1, 1), "x: epoch 0 has no performance"),
         (Observed("x", 1, None, 1, 1, 1), "x: performance None of epoch 1"),
         (Observed("x", 1, 90.0, 1, 1, 1), "x: performance 90.0 of epoch 1 .* not per cent"),
         (Observed("x", 2, 0.5, 1, 1, 1), "x: epoch 2 is not among 0 to 1"),

@@ -28,8 +28,8 @@ def test_every_combination_once_in_order() -> None:
     [
         ({"modle": "a"}, "modle: no such parameter; did you mean 'model'?"),
         ({"seed": []}, "seed: the list is empty"),
-        ({"seed": [[1]]}, r"seed: \[1\] is no value"),
-        ({"seed": {"a": 1}}, "is no value"),
+        ({"seed": [[1]]}, r"seed: \[1\] is not a value"),
+        ({"seed": {"a": 1}}, "is not a value"),
         ({"epochs": ["ten"]}, "epochs: 'ten' is not a whole number"),
         ({"budget_wh": 5}, "limit the sweep instead"),
         ({"pretrained": False, "weights": "w"}, "weights: a file of weights excludes"),
@@ -97,7 +97,7 @@ def test_states_of_jobs() -> None:
     assert list(table["run_id"]) == [None, "run3", "run2", "run0"]
     assert table.loc[C.fingerprint, "error"] == "too big"
     assert list(table["energy_wh"]) == [0.25, 20.0, 5.5, 20.0]
-    again = plan.states([C], runs, again={C.fingerprint})
+    again = plan.states([C], runs, retry={C.fingerprint})
     assert list(again["state"]) == ["pending"]
     assert [t.spec for t in plan.exhaustive(table, runs)] == [D, B]
 

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.engine import Report, Task, Work
+from pepr_mlops.sweep.jobs import jobs
 from pepr_mlops.sweep.ray_engine import RayEngine
 
 JOBS = [Task(job(seed=seed)) for seed in range(4)]
@@ -216,7 +217,7 @@ def test_a_task_whose_node_or_process_vanishes_is_lost_and_can_go_elsewhere(
     assert (report.spec, report.reason) == (moved.spec, "lost")
     assert two.slots == 1  # though the cluster need not have heard of it
     two.submit(JOBS[2])
-    assert two.poll(0) == [Report(JOBS[2].spec, "lost", "no node is free for it")]
+    assert two.poll(0) == [Report(JOBS[2].spec, "lost", "no node is free")]
 
     pid, other = places[stays]
     os.kill(pid, signal.SIGKILL)
@@ -238,7 +239,7 @@ def test_stop_lets_a_task_tidy_up_and_close_ends_it(
     one.submit(JOBS[0])
     work.began(JOBS[0])
     one.stop()
-    assert ended(one, 1) == [Report(JOBS[0].spec, "killed", "it was asked to end")]
+    assert ended(one, 1) == [Report(JOBS[0].spec, "killed", "it received a signal to end")]
     assert work.tidied(JOBS[0])
     one.submit(JOBS[1])
     pid, _ = work.began(JOBS[1])
@@ -296,7 +297,7 @@ def test_a_job_goes_on_elsewhere_when_its_node_vanishes(
         "pretrained": False,
         "device": "cpu",
     }
-    specs = sweep.jobs(grid)
+    specs = jobs(grid)
     removed: list[str] = []
     reports: list[Report] = []
     over = threading.Event()

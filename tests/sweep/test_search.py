@@ -15,7 +15,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.sweep.frugal import Objective, Observed, requests
-from pepr_mlops.sweep.replay import Curves, recorded, replay
+from pepr_mlops.sweep.replay import Curves, curves_of, replay
 from pepr_mlops.sweep.search import HISTORY, Search, check
 
 EPOCHS = 4
@@ -161,14 +161,14 @@ def test_a_finished_run_without_all_epochs_is_told() -> None:
 def test_costs_that_are_not_known_or_of_two_machines_are_refused() -> None:
     unknown = logged("a", "FINISHED", None, 30.0)
     search, jobs, runs = look([unknown], {"run0": [(0.6, None, 16.0)]})
-    with pytest.raises(WorkFailed, match=r"energy_wh: not known of run run0 \(a\)"):
+    with pytest.raises(WorkFailed, match=r"energy_wh: run run0 \(a\) does not have it"):
         search(jobs, runs)
     # MLflow keeps the last sum of an energy that was lost: the run has none
     search, jobs, runs = look([unknown], {"run0": [(0.6, 9.0, 16.0)]})
-    with pytest.raises(WorkFailed, match="energy_wh: not known"):
+    with pytest.raises(WorkFailed, match=r"energy_wh: run .* does not have it"):
         search(jobs, runs)
     search, jobs, runs = look(RUNS, STEPS, letter="C")
-    with pytest.raises(WorkFailed, match="carbon_gco2e: not known"):
+    with pytest.raises(WorkFailed, match=r"carbon_gco2e: run .* does not have it"):
         search(jobs, runs)
     other = probed("c", 1.0, 1.0, 0.1)
     other["tags"]["pepr.hardware"] = "NVIDIA A40"
@@ -186,7 +186,7 @@ def test_costs_that_are_not_known_or_of_two_machines_are_refused() -> None:
 def test_one_search_is_of_models_under_one_condition() -> None:
     check(list(SPECS.values()), "E")
     seeds = [job(model=m, seed=s) for m in "ab" for s in (0, 1)]
-    with pytest.raises(WrongUse, match=r"differ in seed \(0, 1\); search each by itself"):
+    with pytest.raises(WrongUse, match=r"differ in seed \(0, 1\); run one search for each"):
         check(seeds, "E")
     with pytest.raises(WrongUse, match="energy=off leaves E unknown"):
         check([job(energy="off")], "E")
@@ -261,7 +261,7 @@ class Trainer:
 def test_a_sweep_finds_and_spends_what_the_replay_says(
     slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(driver, "_POLL_EVERY_S", 0.0)
     drawn = np.random.default_rng(0)
     names = [f"m{i:02d}" for i in range(20)]
     level = drawn.uniform(0.5, 0.8, 20)[:, None]
@@ -273,7 +273,7 @@ def test_a_sweep_finds_and_spends_what_the_replay_says(
     objective = Objective(top=3, epochs=EPOCHS)
     trainer = Trainer(curves, slots)
     search = Search(objective, "E", "energy_wh", lambda run_ids: history(trainer.steps)(run_ids))
-    ended = driver.drive(
+    result = driver.Driver(
         [job(model=name, epochs=EPOCHS) for name in names],
         search,
         trainer,
@@ -281,9 +281,9 @@ def test_a_sweep_finds_and_spends_what_the_replay_says(
         driver.Limits(),
         lambda status: None,
         lambda report: None,
-    )
-    assert ended.stopped is None
-    found = search.verdict(ended.jobs, ended.runs)
+    ).run()
+    assert result.stopped is None
+    found = search.verdict(result.jobs, result.runs)
     expected = replay(curves, requests, objective)
     assert found.exhaustive == pytest.approx(cost.sum())
     finished = list(found.table.index[found.table["state"] == "finished"])
@@ -294,7 +294,7 @@ def test_a_sweep_finds_and_spends_what_the_replay_says(
         assert finished == sorted(expected.finished)
         assert found.spent / found.exhaustive == pytest.approx(expected.spent)
     again = Trainer(curves, slots, dict(trainer.epochs), list(trainer.probes))
-    assert search(ended.jobs, again.read()) == []
+    assert search(result.jobs, again.read()) == []
 
 
 def test_recorded_runs_become_curves() -> None:
@@ -302,11 +302,11 @@ def test_recorded_runs_become_curves() -> None:
     epochs = pd.DataFrame(
         {"run_id": ["run1", "run0", "run0", "run1"], "step": [1, 1, 2, 2]}
     ).assign(performance=[0.5, 0.1, 0.2, 0.6])
-    curves = recorded(runs, epochs, "train_time_s", "energy_wh")
+    curves = curves_of(runs, epochs, "train_time_s", "energy_wh")
     assert curves.performance.loc["a"].tolist() == [0.1, 0.2]
     assert curves.performance.loc["b"].tolist() == [0.5, 0.6]
     assert (curves.expense["b"], curves.cost["b"]) == (5.0, 360.0)
     with pytest.raises(WrongUse, match=r"run run1 \(b\) does not have performance of every epoch"):
-        recorded(runs, epochs.iloc[:3], "energy_wh", "energy_wh")
+        curves_of(runs, epochs.iloc[:3], "energy_wh", "energy_wh")
     with pytest.raises(WrongUse, match="twice"):
-        recorded(frame([run("a"), run("a")]), epochs, "energy_wh", "energy_wh")
+        curves_of(frame([run("a"), run("a")]), epochs, "energy_wh", "energy_wh")

@@ -20,8 +20,9 @@ from pepr_mlops.costs import device
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.driver import Limits
+from pepr_mlops.sweep.earlier import identify_runs
 from pepr_mlops.sweep.engine import Report
-from pepr_mlops.sweep.selectors import models
+from pepr_mlops.sweep.jobs import downloads, jobs, models
 from pepr_mlops.tracking.read import load_epochs
 
 
@@ -44,31 +45,31 @@ def test_models_by_name_glob_and_category() -> None:
 
 def test_models_and_data_must_exist() -> None:
     with pytest.raises(WrongUse, match="timm has no 'resnet81'"):
-        sweep.jobs({"model": ["resnet18d", "resnet81"], "dataset": "digits"})
+        jobs({"model": ["resnet18d", "resnet81"], "dataset": "digits"})
     with pytest.raises(WrongUse, match="dataset: 'digit' is neither"):
-        sweep.jobs({"dataset": ["digits", "digit"]})
+        jobs({"dataset": ["digits", "digit"]})
 
 
 def test_a_folder_is_the_same_from_everywhere_and_of_one_project(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shapes.parent)
-    (spec,) = sweep.jobs({"dataset": f"./{shapes.name}"})
-    assert spec == sweep.jobs({"dataset": str(shapes)})[0]
-    assert sweep.jobs({"dataset": "digits"})[0].dataset == "digits"
+    (spec,) = jobs({"dataset": f"./{shapes.name}"})
+    assert spec == jobs({"dataset": str(shapes)})[0]
+    assert jobs({"dataset": "digits"})[0].dataset == "digits"
 
 
 def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.train.models.cached_models", set)
-    specs = sweep.jobs(
+    specs = jobs(
         {"model": ["resnet18d", "dla46x_c"], "dataset": "derma", "data_root": str(tmp_path)}
     )
     # (11,708,744 + 1,068,440) weights of 4 bytes
-    assert sweep.downloads(specs) == (
+    assert downloads(specs) == (
         f"weights of 2 models, about 0.051 GB; dermamnist_224.npz to {tmp_path}"
     )
-    scratch = sweep.jobs({"dataset": "digits", "pretrained": False})
-    assert sweep.downloads(scratch) == "nothing"
+    scratch = jobs({"dataset": "digits", "pretrained": False})
+    assert downloads(scratch) == "nothing"
 
 
 def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
@@ -85,7 +86,7 @@ def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
         "device": "cpu",
         "batch_size": 8,
     }
-    specs = sweep.jobs(grid)
+    specs = jobs(grid)
     settings = sweep.Settings(store, tmp_path / "checkpoints", limits=Limits(retries=1))
     reports: list[Report] = []
     killed = threading.Event()
@@ -150,12 +151,10 @@ def test_what_is_done_goes_by_what_the_files_hold(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     settings = sweep.Settings(store, tmp_path / "checkpoints")
-    sweep.run(
-        sweep.jobs({**TINY, "dataset": str(shapes)}), settings, lambda _: None, lambda _: None
-    )
+    sweep.run(jobs({**TINY, "dataset": str(shapes)}), settings, lambda _: None, lambda _: None)
 
     def state(dataset: Path) -> tuple[str, list[str]]:
-        now = sweep.look(sweep.jobs({**TINY, "dataset": str(dataset)}), settings)
+        now = sweep.status(jobs({**TINY, "dataset": str(dataset)}), settings)
         return now.jobs["state"].iloc[0], list(now.notes)
 
     moved, other = tmp_path / "moved" / "shapes", tmp_path / "other" / "shapes"
@@ -172,21 +171,21 @@ def test_what_is_done_goes_by_what_the_files_hold(
         ["shapes has runs on the same images; --experiment shapes counts them as done"],
     )
     # both in one sweep are two jobs, and a copy is none of its own
-    both = sweep.jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
+    both = jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
     assert [job.dataset for job in both] == [str(shapes), str(other)]
 
     client = MlflowClient(store)
     run_id = _as_of_before(client, store)
     same = (
-        "1 earlier run used the same images, as the digests they logged show: done, though they "
-        "compare with new runs only by --allow-mixed, since they do not say their CPUs and threads"
+        "1 earlier run used the same images, as the digests they logged show: counted as done, "
+        "but they compare with new runs only by --allow-mixed, since they name no CPUs and threads"
     )
     assert state(shapes) == ("done", [same])
     assert "pepr.data_digest" not in client.get_run(run_id).data.tags  # looking changes nothing
     (shapes / "test" / "dark" / "00.png").unlink()
     assert state(shapes) == ("pending", ["1 earlier run used other images: not counted as done"])
 
-    found, absent = sweep.identify(["shapes"], dataset=str(moved), tracking_uri=store)
+    found, absent = identify_runs(["shapes"], dataset=str(moved), tracking_uri=store)
     assert absent == []
     assert list(found.same) == [run_id]
     assert client.get_run(run_id).data.tags["pepr.data_digest"] == found.same[run_id].data_digest
@@ -198,21 +197,21 @@ def test_doubtful_images_are_told_before_a_sweep_and_with_strict_refused(
 ) -> None:
     for i in range(3):
         shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"val/dark/copy{i}.png")
-    specs = sweep.jobs({**TINY, "dataset": ["digits", str(shapes)], "seed": [0, 1]})
+    specs = jobs({**TINY, "dataset": ["digits", str(shapes)], "seed": [0, 1]})
     settings = sweep.Settings(store, tmp_path / "checkpoints")
-    assert sweep.look(specs, settings).notes == [
+    assert sweep.status(specs, settings).notes == [
         "shapes: 3 of 15 images of val are also in train: validation scores are less "
         "reliable than they look; test scores are unaffected"
     ]
     strict = replace(settings, strict=True)
     refused = "dataset: shapes: 3 of 15 images of val are also in train"
     with pytest.raises(WrongUse, match=refused):
-        sweep.look(specs, strict)
+        sweep.status(specs, strict)
     with pytest.raises(WrongUse, match=refused):
         sweep.run(specs, strict, print, print)
     assert MlflowClient(store).search_experiments(filter_string="name = 'shapes'") == []
-    (sound, _) = sweep.jobs({**TINY, "dataset": "digits", "seed": [0, 1]})
-    assert sweep.look([sound], strict).notes == []
+    (sound, _) = jobs({**TINY, "dataset": "digits", "seed": [0, 1]})
+    assert sweep.status([sound], strict).notes == []
 
 
 def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
@@ -223,26 +222,26 @@ def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
     monkeypatch.chdir("/")
     client = MlflowClient(store)
     run_id = _as_of_before(client, store)
-    found, absent = sweep.identify(["shapes"], tracking_uri=store)
+    found, absent = identify_runs(["shapes"], tracking_uri=store)
     assert (list(found.same), absent) == ([run_id], [])
     _as_of_before(client, store)
     shapes.rename(tmp_path / "moved")
-    found, absent = sweep.identify(["shapes"], tracking_uri=store)
+    found, absent = identify_runs(["shapes"], tracking_uri=store)
     assert (found.unknown, absent) == ((run_id,), [str(shapes)])
 
 
 def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes: Path) -> None:
     settings = sweep.Settings(store)
-    (job,) = sweep.jobs({**TINY, "dataset": str(shapes)})
+    (job,) = jobs({**TINY, "dataset": str(shapes)})
     tags = {"pepr.spec": job.earlier_fingerprint, "pepr.data_digest": None}
     logged(store, run(**{**job.values(), "tags": {**tags, "pepr.experiment": "shapes"}}), "shapes")
-    now = sweep.look([job], settings)
+    now = sweep.status([job], settings)
     assert now.jobs["state"].tolist() == ["pending"]
     assert now.notes == [
         "1 earlier run may have used other images or weights, which cannot be checked: not counted "
         "as done"
     ]
-    found, _ = sweep.identify(["shapes"], tracking_uri=store)
+    found, _ = identify_runs(["shapes"], tracking_uri=store)
     assert (len(found.same), len(found.other), len(found.unknown)) == (0, 0, 1)
 
 
@@ -250,8 +249,10 @@ def test_graphs_are_refused_before_a_sweep_begins_where_there_is_no_gpu(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "gpu_slots", lambda: [])
-    specs = sweep.jobs(
+    specs = jobs(
         {"model": "resnet18d", "dataset": "digits", "launch": "graph", "pretrained": False}
     )
-    with pytest.raises(WrongUse, match="launch: graph needs an NVIDIA GPU, and there is none"):
+    with pytest.raises(
+        WrongUse, match="launch: graph needs an NVIDIA GPU, and this machine has none"
+    ):
         sweep.run(specs, sweep.Settings(tracking_uri=store), print, print)

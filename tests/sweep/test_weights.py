@@ -8,9 +8,8 @@ import pytest
 
 from pepr_mlops.cli import main
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.sweep import sweep
+from pepr_mlops.sweep.jobs import choose_weights, jobs
 from pepr_mlops.sweep.search import check
-from pepr_mlops.sweep.weights import choose
 
 
 def test_a_file_is_called_by_its_model_with_or_without_timms_tag() -> None:
@@ -19,7 +18,7 @@ def test_a_file_is_called_by_its_model_with_or_without_timms_tag() -> None:
         *("resnet50.a1_in1k.bin", "resnet50.tv_in1k.bin", "resnet34.gluon_in1k.safetensors"),
     ]
     models = ["resnet18d", "resnet10t", "resnet50.tv_in1k", "gluon_resnet34_v1b"]
-    assert choose(models, names, "/w") == {
+    assert choose_weights(models, names, "/w") == {
         "resnet18d": "resnet18d.ra2_in1k.safetensors",
         "resnet10t": "resnet10t.pth",
         "resnet50.tv_in1k": "resnet50.tv_in1k.bin",
@@ -29,7 +28,7 @@ def test_a_file_is_called_by_its_model_with_or_without_timms_tag() -> None:
 
 def test_models_without_a_file_are_named_with_what_was_looked_for() -> None:
     with pytest.raises(WrongUse) as refused:
-        choose(["a", "b", "c.x"], ["a.safetensors", "bc.pth", "c.pth"], "/w")
+        choose_weights(["a", "b", "c.x"], ["a.safetensors", "bc.pth", "c.pth"], "/w")
     said = str(refused.value)
     assert said.startswith("weights_dir: /w has no file for 2 of 3 models: b, c.x; add ")
     assert "b.safetensors or b.pth or b.bin or b.TAG.safetensors" in said
@@ -38,7 +37,7 @@ def test_models_without_a_file_are_named_with_what_was_looked_for() -> None:
 
 def test_two_files_for_a_model_are_an_error() -> None:
     with pytest.raises(WrongUse, match=r"several files for a: a\.pth, a\.t\.bin; keep one"):
-        choose(["a"], ["a.t.bin", "a.pth"], "/w")
+        choose_weights(["a"], ["a.t.bin", "a.pth"], "/w")
 
 
 @pytest.fixture
@@ -51,11 +50,11 @@ def folder(tmp_path: Path) -> Path:
 def test_jobs_are_those_of_a_file_given_for_each_model(folder: Path) -> None:
     models = {"resnet18d": "resnet18d.safetensors", "resnet10t": "resnet10t.c3_in1k.pth"}
     grid = {"model": list(models), "dataset": "digits", "seed": [0, 1]}
-    found = sweep.jobs({**grid, "weights_dir": str(folder)})
+    found = jobs({**grid, "weights_dir": str(folder)})
     by_hand = [
         job
         for model, name in models.items()
-        for job in sweep.jobs({**grid, "model": model, "weights": str(folder / name)})
+        for job in jobs({**grid, "model": model, "weights": str(folder / name)})
     ]
     assert found == by_hand
     assert [job.fingerprint for job in found] == [job.fingerprint for job in by_hand]
@@ -65,7 +64,7 @@ def test_jobs_are_those_of_a_file_given_for_each_model(folder: Path) -> None:
 def test_jobs_that_differ_in_weights_alone_are_no_search(folder: Path) -> None:
     files = [str(path) for path in folder.iterdir()]
     with pytest.raises(WrongUse, match="differ in weights"):
-        check(sweep.jobs({"model": "resnet18d", "dataset": "digits", "weights": files}), "E")
+        check(jobs({"model": "resnet18d", "dataset": "digits", "weights": files}), "E")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +82,7 @@ def test_what_cannot_be_is_told_before_the_first_job(
 ) -> None:
     asked = {"model": "resnet18d", "dataset": "digits", "weights_dir": str(folder), **grid}
     with pytest.raises(WrongUse, match=said):
-        sweep.jobs(asked)
+        jobs(asked)
 
 
 def test_a_dry_run_with_a_folder_of_weights_downloads_nothing(

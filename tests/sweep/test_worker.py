@@ -28,14 +28,15 @@ CPU = Device(torch.device("cpu"))
 @pytest.fixture(autouse=True)
 def _own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(worker, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(worker, "_POLL_EVERY_S", 0.05)
 
 
 _HOLD = """
-import sys, tempfile, time, torch
+import sys, tempfile, time
 tempfile.tempdir = sys.argv[1]
+from pepr_mlops.costs.device import Device
 from pepr_mlops.sweep.worker import _alone
-with _alone(torch.device("cpu"), "refuse", "3f2a9c10 (resnet18d)", print):
+with _alone(Device.resolve("cpu"), "refuse", "3f2a9c10 (resnet18d)", print):
     print("has it", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -166,7 +167,7 @@ def test_doubtful_images_are_a_report_that_a_later_call_may_change(
 
 def test_a_sweep_hears_what_the_server_does_not_take(capfd: pytest.CaptureFixture[str]) -> None:
     heard: list[str] = []
-    notes = worker._Heard(job(), "estimated", heard.append)
+    notes = worker._Forwarded(job(), "estimated", heard.append)
     notes.note("tracking: spec.json cannot be stored (closed); `pepr sync` tries again")
     notes.note("resnet18d on cpu")
     assert heard == ["tracking: spec.json cannot be stored (closed); `pepr sync` tries again"]

@@ -198,7 +198,7 @@ def test_offline_runs_go_where_they_are_sent(store: str, tmp_path: Path) -> None
         run.log({"test/accuracy": 0.5}, 1)
     result = CliRunner().invoke(command, [], standalone_mode=False)
     assert result.return_value == 1
-    assert "n: kept in" in result.stderr
+    assert "n: still in" in result.stderr
     assert "127.0.0.1:9 refused or did not answer" in result.stderr
     result = CliRunner().invoke(command, ["--tracking-uri", store], standalone_mode=False)
     assert result.return_value == 0

@@ -338,7 +338,7 @@ def test_what_runs_out_of_memory_is_not_chosen(
 def test_where_auto_has_no_place(shapes: Path) -> None:
     with pytest.raises(WrongUse, match=r"compile: a trial .* name all three"):
         _spec(shapes, layout="auto", compile=True)
-    with pytest.raises(WrongUse, match="layout: auto may come to something else for each model"):
+    with pytest.raises(WrongUse, match="layout: auto may choose differently for each model"):
         search.check([_spec(shapes, layout="auto")], "T")
 
 

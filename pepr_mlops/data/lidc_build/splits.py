@@ -1,4 +1,4 @@
-"""Which patch is for training, validation or test. Pure."""
+"""The split of each patch. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from pepr_mlops.data.splits import SPLITS
 from pepr_mlops.errors import WrongUse
 
 Way = Literal["patient", "paper"]
-NAMES = ("train", "val", "test")
 _FIFTHS = 5
 
 
 def check(way: Way, patients: int) -> None:
-    """Raise `WrongUse` for too few patients to split them in that way."""
+    """Raise `WrongUse` for too few patients."""
     if way == "patient" and patients < _FIFTHS:
         raise WrongUse(
             f"split: {patients} patients with a nodule are too few to split by patient; take "
@@ -31,12 +31,12 @@ def assign(
     """The split of each patch [n]: about 60 % `train`, 20 % `val`, 20 % `test`.
 
     `patient` keeps all patches of a patient together and the share of each label alike, drawn with
-    `seed`. `paper` cuts at 60 % and 80 % of the order given, as the PePR paper did, which puts
-    slices of one nodule on both sides. Raises `WrongUse` for too few.
+    `seed`. `paper` cuts the given order at 60 % and 80 %, as the PePR paper did, which puts slices
+    of one nodule on both sides. Raises `WrongUse` for too few.
     """
     if way == "paper":
         n = len(labels)
-        return np.repeat(NAMES, np.diff([0, int(0.6 * n), int(0.8 * n), n]))
+        return np.repeat(SPLITS, np.diff([0, int(0.6 * n), int(0.8 * n), n]))
     check(way, len(set(patients)))
     if np.bincount(labels).max() < _FIFTHS:
         raise WrongUse(f"split: {len(labels)} patches are too few to split; take more patients")
@@ -45,7 +45,7 @@ def assign(
     folds = StratifiedGroupKFold(_FIFTHS, shuffle=True, random_state=seed)
     found = np.full(len(labels), "train")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few patches of a label, as in a part of the collection
+        warnings.simplefilter("ignore")  # about labels with few patches
         parts = [part for _, part in folds.split(labels, labels, list(patients))]
     found[parts[0]], found[parts[1]] = "test", "val"
     return found

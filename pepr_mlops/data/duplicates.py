@@ -1,0 +1,158 @@
+"""Identical images: in two splits, of two classes, within a split. Pure.
+
+Images are compared by a digest, so that their number is not limited by memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, compress
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from pepr_mlops.data.splits import Labels, Pixels
+
+Kind = Literal["leak", "conflict", "repeat"]
+
+
+class ImageKey(NamedTuple):
+    """A digest of an image's pixels, colour and shape, its size in pixels, and its colour."""
+
+    digest: bytes
+    height: int
+    width: int
+    colour: Literal["grey", "RGB"]
+
+    @property
+    def size(self) -> str:
+        return f"{self.height}×{self.width}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: `names` [n] of the images, `keys` [n] with None where the pixels cannot be used,
+    `labels` class indices [n] or 0/1 [n, labels], None where they cannot be used."""
+
+    name: str
+    names: Sequence[str]
+    keys: Sequence[ImageKey | None]
+    labels: Labels | None
+
+
+class Pair(NamedTuple):
+    """Two identical images: a `leak` is in two splits, a `repeat` in one, a `conflict` has two
+    labels. The `other` comes first in the data set; a label is None where it cannot be used."""
+
+    kind: Kind
+    split: str
+    path: str
+    label: str | None
+    other_split: str
+    other_path: str
+    other_label: str | None
+
+
+class Duplicates(NamedTuple):
+    """The pairs of one kind and their number as a sentence. `split` and `other_split` are None
+    where they come from all splits."""
+
+    kind: Kind
+    split: str | None
+    other_split: str | None
+    text: str
+    pairs: Sequence[Pair]
+
+
+class _Copy(NamedTuple):
+    split: str
+    path: str
+    label: str | None
+
+
+def image_key(pixels: Pixels) -> ImageKey:
+    """The key of an image [height, width] grey or [height, width, 3] RGB."""
+    colour: Literal["grey", "RGB"] = "grey" if pixels.ndim == 2 else "RGB"
+    state = hashlib.blake2b(f"{colour}{pixels.shape}".encode(), digest_size=16)
+    state.update(np.ascontiguousarray(pixels).data)
+    return ImageKey(state.digest(), pixels.shape[0], pixels.shape[1], colour)
+
+
+def identical_pairs(parts: Sequence[Part], classes: Sequence[str]) -> list[Pair]:
+    """All pairs of identical images: leaks, then conflicts, then repeats.
+
+    Each image is paired with the first that has its pixels: in each earlier split, of another
+    label, in its own split. One pair may be a conflict and a leak or a repeat as well.
+    """
+    groups = list(_groups(parts, classes))
+    pairs: list[Pair] = []
+    for earlier, later in combinations([part.name for part in parts], 2):
+        pairs += _across(groups, "leak", earlier, later)
+    for group in groups:
+        labelled = [copy for copy in group if copy.label is not None]
+        pairs += (
+            Pair("conflict", *copy, *labelled[0])
+            for copy in labelled
+            if copy.label != labelled[0].label
+        )
+    for part in parts:
+        pairs += _across(groups, "repeat", part.name, part.name)
+    return pairs
+
+
+def summarise(pairs: Sequence[Pair], images: Mapping[str, int]) -> Iterator[Duplicates]:
+    """The pairs by kind and splits; `images` counts those of each split."""
+    for (later, earlier), own in _by_splits(pairs, "leak").items():
+        text = f"{len(own):,} of {images[later]:,} images of {later} are also in {earlier}"
+        yield Duplicates("leak", later, earlier, text, own)
+    if conflicts := [pair for pair in pairs if pair.kind == "conflict"]:
+        images_contradict = "image contradicts" if len(conflicts) == 1 else "images contradict"
+        text = f"{len(conflicts):,} {images_contradict} the label of an earlier identical image"
+        yield Duplicates("conflict", None, None, text, conflicts)
+    for (split, _), own in _by_splits(pairs, "repeat").items():
+        text = f"{len(own):,} of {images[split]:,} images of {split} repeat another of its images"
+        yield Duplicates("repeat", split, split, text, own)
+
+
+def _by_splits(pairs: Sequence[Pair], kind: Kind) -> dict[tuple[str, str], list[Pair]]:
+    groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair.kind == kind:
+            groups[pair.split, pair.other_split].append(pair)
+    return groups
+
+
+def _groups(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[list[_Copy]]:
+    """The images that share their pixels, two or more of each."""
+    counts = Counter(key.digest for part in parts for key in part.keys if key is not None)
+    groups: dict[bytes, list[_Copy]] = defaultdict(list)
+    for part in parts:
+        for i, key in enumerate(part.keys):
+            if key is not None and counts[key.digest] > 1:
+                copy = _Copy(part.name, part.names[i], _label(part, i, classes))
+                groups[key.digest].append(copy)
+    yield from groups.values()
+
+
+def _label(part: Part, i: int, classes: Sequence[str]) -> str | None:
+    if part.labels is None:
+        return None
+    label = part.labels[i]
+    if part.labels.ndim == 1:
+        return classes[int(label)]
+    return "+".join(compress(classes, label)) or "no label"
+
+
+def _across(
+    groups: Sequence[Sequence[_Copy]], kind: Kind, earlier: str, later: str
+) -> Iterator[Pair]:
+    """Each image of `later` with the first of `earlier` that has its pixels."""
+    for group in groups:
+        first = next((copy for copy in group if copy.split == earlier), None)
+        if first is not None:
+            for copy in group:
+                if copy.split == later and copy is not first:
+                    yield Pair(kind, *copy, *first)

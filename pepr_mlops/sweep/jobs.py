@@ -1,0 +1,204 @@
+"""The jobs of a sweep: from models, data sets and settings to each job once, and its downloads."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.spec import Job, RunSpec
+from pepr_mlops.sweep.plan import expand
+from pepr_mlops.train.models import RENAMED
+
+PAPER = "paper"
+SUFFIXES = (".safetensors", ".pth", ".bin")
+_CATEGORIES = {
+    "small": ("size", "small"),
+    "large": ("size", "large"),
+    "efficient": ("efficient", True),
+    "inefficient": ("efficient", False),
+    "cnn": ("kind", "CNN"),
+    "other": ("kind", "Other"),
+}
+_LISTED = 10  # models in an error
+_BYTES_PER_WEIGHT = 4
+
+
+def jobs(grid: Mapping[str, Any]) -> list[Job]:
+    """The jobs of a grid as `plan.expand`, each once. Its models may be selectors as in `models`.
+
+    The grid may also have `weights_dir`, a folder with the file of each model, as in
+    `choose_weights`. Raises `WrongUse` also for models that do not exist, and as `data.identify`.
+    """
+    from pepr_mlops.data import check_name as check_data
+    from pepr_mlops.data import identify_all
+    from pepr_mlops.paper_models import paper_models
+    from pepr_mlops.train.models import check_name
+
+    selectors = grid.get("model", RunSpec.model)
+    names = models(map(str, selectors if isinstance(selectors, list) else [selectors]))
+    settings = {key: value for key, value in grid.items() if key != "weights_dir"}
+    specs = expand({**settings, "model": names})
+    for dataset in dict.fromkeys(spec.dataset for spec in specs):
+        check_data(dataset)
+    known = {m.model for m in paper_models()}  # timm has them all, and takes seconds to import
+    for name in names:
+        if name not in known:
+            check_name(name)
+    if "weights_dir" in grid:
+        specs = _with_weights(specs, grid["weights_dir"])
+    unique: dict[str, Job] = {}
+    for job in identify_all(map(_absolute, specs)):
+        unique.setdefault(job.fingerprint, job)
+    return list(unique.values())
+
+
+def _absolute(spec: RunSpec) -> RunSpec:
+    """The same job wherever its worker runs: `./images` of two projects are two data sets."""
+    from pepr_mlops.data import NAMES
+
+    file = None if spec.weights is None else os.path.abspath(spec.weights)
+    dataset = spec.dataset if spec.dataset in NAMES else os.path.abspath(spec.dataset)
+    return replace(spec, dataset=dataset, weights=file)
+
+
+def models(selectors: Iterable[str]) -> list[str]:
+    """Names of models from names, globs over timm's, and the paper's table, each once.
+
+    `paper` selects all 131 of it, `paper:small+efficient` those of every category named (small,
+    large, efficient, inefficient, cnn, other, or a glob). Raises `WrongUse` for what matches
+    nothing.
+    """
+    names: list[str] = []
+    for selector in selectors:
+        kind, _, categories = selector.partition(":")
+        if kind == PAPER:
+            matching = _of_the_paper(list(filter(None, categories.split("+"))))
+        elif _is_glob(selector):
+            import timm
+
+            matching = fnmatch.filter(timm.list_models(), selector)
+        else:
+            matching = [selector]
+        if not matching:
+            raise WrongUse(
+                f"model: {selector!r} matches no model; `pepr models` lists the paper's, "
+                "timm.list_models() all"
+            )
+        names += matching
+    return list(dict.fromkeys(names))
+
+
+def _is_glob(text: str) -> bool:
+    return any(c in text for c in "*?[")
+
+
+def _of_the_paper(categories: Sequence[str]) -> list[str]:
+    from pepr_mlops.paper_models import select
+
+    conditions: dict[str, Any] = {}
+    for category in categories:
+        key, value = _CATEGORIES.get(category.lower(), ("name", category))
+        if key == "name" and not _is_glob(category):
+            raise WrongUse(
+                f"model: paper:{category} is none of {', '.join(_CATEGORIES)} and no glob"
+            )
+        if conditions.setdefault(key, value) != value:
+            return []
+    return [m.model for m in select(**conditions)]
+
+
+def _with_weights(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
+    """The same jobs; the pretrained ones get the file of their model in the folder."""
+    pretrained = list(dict.fromkeys(spec.model for spec in specs if spec.pretrained))
+    if not pretrained:
+        raise WrongUse(
+            "weights_dir: training from scratch takes no weights; give either weights_dir or "
+            "pretrained=false"
+        )
+    if any(spec.weights is not None for spec in specs):
+        raise WrongUse("weights_dir: give either weights_dir or weights, not both")
+    try:
+        names = os.listdir(folder)
+    except (OSError, TypeError) as error:
+        why = getattr(error, "strerror", None) or "it is not a path"
+        raise WrongUse(
+            f"weights_dir: {folder} cannot be listed ({why}); give the folder with the files of "
+            "weights",
+            reason="missing_weights",
+        ) from error
+    files = choose_weights(pretrained, names, os.path.abspath(folder))
+    return [
+        replace(spec, weights=os.path.join(folder, files[spec.model])) if spec.pretrained else spec
+        for spec in specs
+    ]
+
+
+def choose_weights(models: Sequence[str], names: Iterable[str], folder: str) -> dict[str, str]:
+    """The file of each model among the `names` of files in `folder`.
+
+    A file is named after its model, with one of `SUFFIXES`. It may have any tag where the model
+    is named without one (`resnet18d.ra2_in1k.safetensors`), and today's name of a model that timm
+    has renamed since the paper. Raises `WrongUse` for models with no file, or with several.
+    """
+    by_stem: dict[str, list[str]] = {}
+    for name in sorted(names):
+        suffix = next((s for s in SUFFIXES if name.endswith(s)), None)
+        if suffix is not None:
+            stem = name.removesuffix(suffix)
+            for model in {stem, stem.partition(".")[0]}:
+                by_stem.setdefault(model, []).append(name)
+    files = {
+        model: [*by_stem.get(model, []), *by_stem.get(RENAMED.get(model, ""), [])]
+        for model in models
+    }
+    missing = [model for model, own in files.items() if not own]
+    if missing:
+        more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
+        first = missing[0]
+        valid = [f"{first}{suffix}" for suffix in SUFFIXES]
+        if "." not in first:
+            valid.append(f"{first}.TAG{SUFFIXES[0]}")
+        raise WrongUse(
+            f"weights_dir: {folder} has no file for {len(missing)} of {len(files)} models: "
+            f"{', '.join(missing[:_LISTED])}{more}; add {' or '.join(valid)} (and the same "
+            "for the others), or leave these models out",
+            reason="missing_weights",
+        )
+    for model, own in files.items():
+        if len(own) > 1:
+            raise WrongUse(
+                f"weights_dir: {folder} has several files for {model}: {', '.join(own)}; keep one "
+                "of them there"
+            )
+    return {model: own[0] for model, own in files.items()}
+
+
+def parameters(specs: Sequence[Job]) -> dict[str, int]:
+    """Number of weights of the models, from the paper's table or counted without making them."""
+    from pepr_mlops.paper_models import paper_models
+    from pepr_mlops.train.models import count_parameters
+
+    known = {m.model: m.parameters for m in paper_models()}
+    return {
+        name: known[name] if name in known else count_parameters(name)
+        for name in dict.fromkeys(spec.model for spec in specs)
+    }
+
+
+def downloads(specs: Sequence[Job]) -> str:
+    """What these jobs have to download first: weights by size, data sets by name."""
+    from pepr_mlops.data import missing
+    from pepr_mlops.train.models import cached_models
+
+    parts = []
+    names = {s.model for s in specs if s.pretrained and s.weights is None} - cached_models()
+    if names:
+        sizes = parameters(specs)
+        size_gb = sum(sizes[name] for name in names) * _BYTES_PER_WEIGHT / 1e9
+        parts.append(f"weights of {len(names)} models, about {size_gb:.2g} GB")
+    parts += dict.fromkeys(name for spec in specs if (name := missing(spec)) is not None)
+    return "; ".join(parts) or "nothing"
