@@ -23,6 +23,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
+    from pepr_mlops.report.dashboards import Dashboard
     from pepr_mlops.report.figures.common import Panel
     from pepr_mlops.report.material import Material
 
