@@ -313,7 +313,7 @@ def _storable(text: str) -> str:
 
 
 # What the jobs of a sweep may differ in: a budget ends a run early, and such do not compare.
-SWEPT = tuple(f.name for f in fields(RunSpec) if f.name not in ("budget_wh", "budget_s"))
+SWEEPABLE = tuple(f.name for f in fields(RunSpec) if f.name not in ("budget_wh", "budget_s"))
 
 _HINTS = get_type_hints(RunSpec)
 assert all(f.default is not MISSING for f in fields(RunSpec))

@@ -8,12 +8,12 @@ from urllib.parse import quote, unquote
 
 # Bounds keep the time proportional to the length of a text.
 _URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]{0,30}://)(?P<rest>\S*)")
-_WHOLE_URI = re.compile(r"(?P<scheme>([A-Za-z][\w+.-]{0,30}://)?)(?P<rest>.*)", re.DOTALL)
+_FULL_URI = re.compile(r"(?P<scheme>([A-Za-z][\w+.-]{0,30}://)?)(?P<rest>.*)", re.DOTALL)
 _NAMED = (
     r"(?i)((?:passw|pwd|secret|token|credential|(?:api|access|account)_?key|odbc_connect)[\w-]{0,30}="
     r"|[?&]sig=)"
 )
-_SECRET, _WHOLE_SECRET = re.compile(rf"{_NAMED}([^&\s]+)"), re.compile(rf"{_NAMED}([^&]+)")
+_SECRET, _FULL_SECRET = re.compile(rf"{_NAMED}([^&\s]+)"), re.compile(rf"{_NAMED}([^&]+)")
 _HIDDEN = "***"
 _SHORTEST = 4  # characters of a secret that is searched for alone; fewer occur in many words
 # Characters that control a terminal, break a line or change the direction of writing.
@@ -34,7 +34,7 @@ def without_password(text: str, *known: str) -> str:
 def address(uri: str) -> str:
     """As `without_password` for a text that is one address: its password may have blanks and its
     scheme may be mistyped."""
-    return _WHOLE_SECRET.sub(rf"\1{_HIDDEN}", _WHOLE_URI.sub(_without_user, uri, count=1))
+    return _FULL_SECRET.sub(rf"\1{_HIDDEN}", _FULL_URI.sub(_without_user, uri, count=1))
 
 
 def _without_user(uri: re.Match[str]) -> str:
@@ -55,12 +55,12 @@ def _split_user(rest: str) -> tuple[str, str]:
 def secrets(uri: str, *others: str) -> tuple[str, ...]:
     """The password of an address, or its user if alone, and the secrets `others`, in the forms in
     which errors may quote them."""
-    matched = _WHOLE_URI.fullmatch(uri)
+    matched = _FULL_URI.fullmatch(uri)
     assert matched is not None  # it matches any text
     user, after = _split_user(matched["rest"])
     name, colon, password = user.partition(":")
     found = {password if colon else name, *others}
-    found |= {match[2] for match in _WHOLE_SECRET.finditer(uri)}
+    found |= {match[2] for match in _FULL_SECRET.finditer(uri)}
     for part in list(found):
         plain = unquote(part)
         found |= {plain, quote(plain, safe=""), repr(plain)[1:-1]}

@@ -13,7 +13,7 @@ from pepr_mlops.cli.options import FILE, Command, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.spec import NONE, SWEPT, RunSpec, value_type
+from pepr_mlops.spec import NONE, SWEEPABLE, RunSpec, value_type
 from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ already.
 
 def _grid(command: Callable[..., int]) -> Callable[..., int]:
     """An option for each field of RunSpec that a sweep may vary."""
-    for f in reversed([f for f in fields(RunSpec) if f.name in SWEPT]):
+    for f in reversed([f for f in fields(RunSpec) if f.name in SWEEPABLE]):
         flag = "--" + f.name.replace("_", "-")
         heading, help = f.metadata["heading"], f.metadata["help"]
         command = option(heading, flag, help, name=f.name, metavar="VALUE[,…]")(command)
@@ -157,7 +157,7 @@ def command(
     certify: bool,
     **given: Any,
 ) -> int:
-    grid = read(file) | {k: split(k, v) for k in SWEPT if (v := given.pop(k)) is not None}
+    grid = read(file) | {k: split(k, v) for k in SWEEPABLE if (v := given.pop(k)) is not None}
     if weights_dir is not None:
         grid["weights_dir"] = weights_dir
     settings = _settings(**given)

@@ -56,7 +56,7 @@ class Guard:
         if not self._knows(host):
             return _refusal(403, "not known by this name; see pepr dashboard --allow-host")
         if not self._is_own(request, host):
-            return _refusal(403, "another page asked for this")
+            return _refusal(403, "another page requested this")
         return None if self.token is None else self._admit(self.token)
 
     def _knows(self, host: str) -> bool:
@@ -69,15 +69,15 @@ class Guard:
             return name in self.names
         return self.anywhere or address.is_loopback or name in self.names
 
-    def _is_own(self, asked: Request, host: str) -> bool:
+    def _is_own(self, request: Request, host: str) -> bool:
         """Whether the request is of this page, or a person's who follows a link to it."""
-        headers = asked.headers
+        headers = request.headers
         origin = headers.get("Origin")
         if origin is not None:
             place = origin.partition("://")[2].lower()
             if place != host.lower() and _name(place) not in self.proxies:
                 return False
-        link = asked.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
+        link = request.method == "GET" and headers.get("Sec-Fetch-Mode") == "navigate"
         return link or headers.get("Sec-Fetch-Site", "none") in _OWN
 
     def _admit(self, token: str) -> Response | None:

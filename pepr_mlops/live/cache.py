@@ -125,9 +125,9 @@ class Cache:
 
         A server with many runs takes long to find them.
         """
-        stamp, asked, took = self._named
+        stamp, checked_s, took = self._named
         now = time.monotonic()
-        if stamp == self._stamp or now - asked < 10 * took:
+        if stamp == self._stamp or now - checked_s < 10 * took:
             return
         stamp = self._stamp
         self.names = read.names(tracking_uri=self._uri)

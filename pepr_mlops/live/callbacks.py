@@ -221,11 +221,11 @@ class Callbacks:
         trouble: str | None,
     ) -> dict[str, Any]:
         """Report news of the server, at each tick until the page shows them."""
-        asked = tuple(experiments or ())
-        self._cache.check(asked)
-        now = self._cache.trouble(asked)
-        version, choice = self._cache.version(asked), self._options(asked)
-        news = version != "" and known is not None and known != _known(asked, version)
+        chosen = tuple(experiments or ())
+        self._cache.check(chosen)
+        now = self._cache.trouble(chosen)
+        version, choice = self._cache.version(chosen), self._options(chosen)
+        news = version != "" and known is not None and known != _known(chosen, version)
         return {
             "options": choice if choice != options else no_update,
             "trouble": now if now != (trouble or "") else no_update,
@@ -299,8 +299,8 @@ class Callbacks:
         index = layout.main_figure(self._dashboard)
         drawn = {}
         if index is not None:
-            wanted = self._dashboard.figures[index]
-            drawn = _drawn(lambda: content.plane(material, wanted, view, ranking), dark, digest)
+            spec = self._dashboard.figures[index]
+            drawn = _drawn(lambda: content.plane(material, spec, view, ranking), dark, digest)
         # the other figures do not depend on budgets, colours and the axis of the main one
         plain = replace(
             view, at_most=(), at_least=None, colour="none", axis="R", rows=self._default.rows
@@ -343,7 +343,7 @@ class Callbacks:
 
     def _figure(self, index: int) -> Callable[..., dict[str, Any]]:
         """The function that draws one of the later figures."""
-        wanted = self._dashboard.figures[index]
+        spec = self._dashboard.figures[index]
 
         def draw(turn: Any, now: dict[str, Any] | None, digest: Any) -> dict[str, Any]:
             if turn is None or now is None or _turn(turn) != now:
@@ -352,11 +352,11 @@ class Callbacks:
             try:
                 material, _ = self._cache.material(view)
                 drawn = _drawn(
-                    lambda: content.panel(material, wanted, view), now["dark"], _mark(digest)
+                    lambda: content.panel(material, spec, view), now["dark"], _mark(digest)
                 )
             except Exception as error:  # one figure must not take the others with it
                 _log.error("a figure could not be drawn\n%s", trace())
-                drawn = _nothing(f"{wanted.title or wanted.kind}: not drawn ({one_line(error)})")
+                drawn = _nothing(f"{spec.title or spec.kind}: not drawn ({one_line(error)})")
             mark = drawn["digest"] if drawn["digest"] is not no_update else _mark(digest)
             return {**drawn, "digest": {"mark": mark, "turn": now}}
 

@@ -140,20 +140,20 @@ def _cut(words: str) -> str:
     return words if len(words) <= _MOST_FLAGS else f"{words[:_MOST_FLAGS]}…"
 
 
-def panel(material: Material, wanted: FigureSpec, view: View) -> Panel:
+def panel(material: Material, spec: FigureSpec, view: View) -> Panel:
     """One figure of a dashboard. Raises `NothingToDraw`."""
-    name = shown_set(material, view) if wanted.kind in OF_A_SET else None
-    return page.panel(material, wanted, name)
+    name = shown_set(material, view) if spec.kind in OF_A_SET else None
+    return page.panel(material, spec, name)
 
 
-def plane(material: Material, wanted: FigureSpec, view: View, shown: Ranking) -> Panel:
+def plane(material: Material, spec: FigureSpec, view: View, shown: Ranking) -> Panel:
     """The figure of cost and performance with what is outside the budgets grey, groups in colour.
 
     The best within the budgets is ringed, and the budgets are lines where the axes are theirs.
     """
-    if hasattr(wanted.options, "axis"):
-        wanted = replace(wanted, options=replace(wanted.options, axis=view.axis))
-    found = panel(material, wanted, view)
+    if hasattr(spec.options, "axis"):
+        spec = replace(spec, options=replace(spec.options, axis=view.axis))
+    found = panel(material, spec, view)
     rows = material.models_of(shown.comparison_set).set_index("label")
     groups = rows[view.colour].fillna("not known") if view.colour != "none" else None
     within = set(shown.fitting["label"])

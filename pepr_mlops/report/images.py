@@ -32,18 +32,18 @@ def images(
     click) is left out. `done` is told of each file. Raises `WorkFailed` without a Chrome or
     Chromium, and for a folder that cannot be written.
     """
-    wanted = [
+    requested = [
         (printed(panel.figure), form, folder / f"{i:02d}-{panel.kind}.{form}")
         for i, panel in enumerate(panels, 1)
         for form in formats
     ]
     with ThreadPoolExecutor(1) as apart:  # a notebook has an event loop of its own
-        apart.submit(asyncio.run, _write(wanted, done)).result()
-    return [path for _, _, path in wanted]
+        apart.submit(asyncio.run, _write(requested, done)).result()
+    return [path for _, _, path in requested]
 
 
 async def _write(
-    wanted: Sequence[tuple[go.Figure, str, Path]], done: Callable[[Path], object]
+    requested: Sequence[tuple[go.Figure, str, Path]], done: Callable[[Path], object]
 ) -> None:
     """One browser for all images: starting it takes most of the time."""
     import kaleido
@@ -51,7 +51,7 @@ async def _write(
 
     try:
         async with kaleido.Kaleido(n=1, mathjax=False) as browser:
-            for figure, form, path in wanted:
+            for figure, form, path in requested:
                 scale = _PNG_SCALE if form == "png" else 1
                 layout = {"format": form, "width": _WIDTH, "height": figure.layout.height}
                 await browser.write_fig(

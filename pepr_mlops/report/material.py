@@ -164,12 +164,12 @@ def also(comparison: Comparison, question: Question) -> list[str]:
     found = []
     for name in ("E", "M", "T", "C"):
         cost = RESOURCES[name].column
-        asked = [column(used, r) for r in question.resources]
-        if cost in asked or not np.isfinite(used[cost].astype(float)).all():
+        requested = [column(used, r) for r in question.resources]
+        if cost in requested or not np.isfinite(used[cost].astype(float)).all():
             continue
         if question.reference is not None and cost not in question.reference.bounds:
             continue
-        alike = set(comparable([cost])) - set(comparable(asked))
+        alike = set(comparable([cost])) - set(comparable(requested))
         if not any(mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")):
             found.append(name)
     return found

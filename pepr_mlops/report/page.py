@@ -42,12 +42,12 @@ def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[Miss
     """The figures of a dashboard in its order, those of a set once for each set asked for."""
     found: list[Panel] = []
     missing = []
-    for wanted in board.figures:
-        for name in material.main_sets if wanted.kind in OF_A_SET else [None]:
+    for spec in board.figures:
+        for name in material.main_sets if spec.kind in OF_A_SET else [None]:
             try:
-                found.append(panel(material, wanted, name))
+                found.append(panel(material, spec, name))
             except NothingToDraw as nothing:
-                missing.append(Missing(wanted.title or wanted.kind, f"{nothing}"))
+                missing.append(Missing(spec.title or spec.kind, f"{nothing}"))
     return found, list(dict.fromkeys(missing))
 
 

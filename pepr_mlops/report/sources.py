@@ -42,7 +42,7 @@ def read(
     """Read the experiments, and those of `companions` that exist, with histories and evidence.
 
     `performance` is the metric that is P where it is not each run's own, `where` as of
-    `conditions.where` for the experiments asked for. Raises as these and `query.load_runs`.
+    `conditions.where` for the requested experiments. Raises as these and `query.load_runs`.
     """
     main = tuple(dict.fromkeys(experiments))
     runs = {
@@ -79,9 +79,11 @@ def sort(
     prepared = {}
     notes = [f"{name} is not on this server, so it is not shown" for name in source.missing]
     for name, runs in source.runs.items():
-        asked = question if name in source.main else _companion_question(question, companions[name])
+        requested = (
+            question if name in source.main else _companion_question(question, companions[name])
+        )
         try:
-            prepared[name] = prepare(runs, asked, source.evidence[name])
+            prepared[name] = prepare(runs, requested, source.evidence[name])
         except PeprError as error:
             if name in source.main:
                 raise
@@ -99,11 +101,11 @@ def material(
     parts = []
     for name, sorted_ in prepared.items():
         main = name in source.main
-        asked = question if main else replace(
+        requested = question if main else replace(
             question, resources=sorted_.question.resources, weights=None, reference=None,
             normalisation=sorted_.question.normalisation, mixed=sorted_.question.mixed)  # fmt: skip
-        scored = score_sets(sorted_, asked, cache.intervals)
-        parts.append(Part(scored, asked, source.runs[name], main))
+        scored = score_sets(sorted_, requested, cache.intervals)
+        parts.append(Part(scored, requested, source.runs[name], main))
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 
 

@@ -111,10 +111,10 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
         name: (runs.get(metric, nothing).where(probed, own[name])) / scale
         for name, metric in _METRICS.items()
     }
-    wanted = ["spec", "model", "dataset", "size", "data_digest", "parameters", *_CONDITIONS]
-    wanted += [*MEASURED_BY, *(f"params.{n}" for n in (*TRIED, "threads"))]
+    columns = ["spec", "model", "dataset", "size", "data_digest", "parameters", *_CONDITIONS]
+    columns += [*MEASURED_BY, *(f"params.{n}" for n in (*TRIED, "threads"))]
     kind = pd.Series(np.where(probed, "probe", "run"), runs.index)
-    table = runs.reindex(columns=wanted).assign(**costs, kind=kind, disturbed=disturbed(runs))
+    table = runs.reindex(columns=columns).assign(**costs, kind=kind, disturbed=disturbed(runs))
     return table[(finished | probed) & table["time_s"].notna()]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import PHASES
-from pepr_mlops.spec import SWEPT, Job, RunSpec, as_text
+from pepr_mlops.spec import SWEEPABLE, Job, RunSpec, as_text
 from pepr_mlops.sweep.engine import FINAL, Task
 from pepr_mlops.tracking.ownership import Claim
 
@@ -31,9 +31,9 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
             raise WrongUse(
                 f"{key}: jobs that end early do not compare; limit the sweep instead (--budget-wh)"
             )
-        if key not in SWEPT:
-            close = nearest(key, SWEPT) or "."
-            raise WrongUse(f"{key}: no such parameter{close} Valid: {', '.join(SWEPT)}")
+        if key not in SWEEPABLE:
+            close = nearest(key, SWEEPABLE) or "."
+            raise WrongUse(f"{key}: no such parameter{close} Valid: {', '.join(SWEEPABLE)}")
     axes = {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
     for key, values in axes.items():
         if not values:

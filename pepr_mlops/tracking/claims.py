@@ -166,7 +166,7 @@ def job_tags(job: Attempt) -> dict[str, str]:
     }
     if job.probe:
         tags["pepr.probe"] = "begun"
-    return {**tags, "pepr.claim": ownership.WANTED} if job.exclusive else tags
+    return {**tags, "pepr.claim": ownership.REQUESTED} if job.exclusive else tags
 
 
 def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 HEARTBEAT_S = 15.0
 STALE_S = 300.0  # without a heartbeat for so long, a run on another machine counts as lost
-WANTED, HELD = "wanted", "held"
+REQUESTED, HELD = "wanted", "held"
 LOST = "lost"  # reason of a run whose process vanished
 
 
@@ -53,6 +53,6 @@ def verdict(own: str, others: Sequence[Claim]) -> str:
     CACM 1974).
     """
     others = [other for other in others if other.run_id != own]
-    if any(o.status == "FINISHED" or o.claim != WANTED or o.run_id < own for o in others):
+    if any(o.status == "FINISHED" or o.claim != REQUESTED or o.run_id < own for o in others):
         return "claimed"
     return "wait" if others else HELD

@@ -58,7 +58,7 @@ def shared_settings(
             ]
             alive = [c for c in claims if c.is_alive(time.time(), ownership.STALE_S, is_alive)]
             if not claimed and not alive:
-                client.set_tag(run.run_id, _CLAIM, ownership.WANTED)
+                client.set_tag(run.run_id, _CLAIM, ownership.REQUESTED)
                 claimed = True
                 continue
             verdict = ownership.verdict(run.run_id, alive) if claimed else "claimed"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pepr_mlops.tracking.ownership import HELD, WANTED, Claim, verdict
+from pepr_mlops.tracking.ownership import HELD, REQUESTED, Claim, verdict
 
 
 def _schedules(left: dict[str, int]) -> Iterator[list[str]]:
@@ -32,10 +32,10 @@ def test_in_no_interleaving_do_two_hold_a_job(processes: str) -> None:
             if who in out:
                 continue
             if who not in board:
-                board[who] = Claim(who, "RUNNING", WANTED)
+                board[who] = Claim(who, "RUNNING", REQUESTED)
             elif who not in seen:
                 seen[who] = list(board.values())
-            elif board[who].claim == WANTED:
+            elif board[who].claim == REQUESTED:
                 found = verdict(who, seen.pop(who))
                 if found == HELD:
                     board[who] = Claim(who, "RUNNING", HELD)
@@ -49,13 +49,13 @@ def test_in_no_interleaving_do_two_hold_a_job(processes: str) -> None:
 
 
 def test_who_finished_or_does_it_has_it() -> None:
-    own = Claim("5", "RUNNING", WANTED)
+    own = Claim("5", "RUNNING", REQUESTED)
     assert verdict("5", [own]) == HELD
     assert verdict("5", [own, Claim("9", "FINISHED")]) == "claimed"
     assert verdict("5", [own, Claim("9", "RUNNING", HELD)]) == "claimed"
     assert verdict("5", [own, Claim("9", "RUNNING")]) == "claimed"  # of `pepr train`
-    assert verdict("5", [own, Claim("9", "RUNNING", WANTED)]) == "wait"
-    assert verdict("5", [own, Claim("1", "RUNNING", WANTED)]) == "claimed"
+    assert verdict("5", [own, Claim("9", "RUNNING", REQUESTED)]) == "wait"
+    assert verdict("5", [own, Claim("1", "RUNNING", REQUESTED)]) == "claimed"
 
 
 def test_a_silent_process_elsewhere_is_given_up_and_one_that_is_gone_at_once() -> None:

@@ -96,7 +96,7 @@ def draw(shown: pd.DataFrame, by: str) -> go.Figure:
 
 
 def _cost_words(shown: pd.DataFrame, resources: Sequence[str]) -> list[str]:
-    """`17.5 Wh, 2.02 GB` for each row: the costs that were asked for."""
+    """`17.5 Wh, 2.02 GB` for each row: the costs requested."""
     return [
         ", ".join(
             theme.text(f"{number(row[f'cost {r}'])} {cost_unit(r)}".strip()) for r in resources
@@ -106,17 +106,17 @@ def _cost_words(shown: pd.DataFrame, resources: Sequence[str]) -> list[str]:
 
 
 def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str, Any]:
-    """What the page's sliders score anew: P and R of every model, and the setting asked for."""
+    """What the page's sliders score again: P and R of every model, and the requested setting."""
     question = material.question(comparison_set)
     names = material.resources(comparison_set)
     rows = material.models_of(comparison_set)
-    asked = dict(zip(question.resources, question.weights or (1.0,), strict=False))
+    requested = dict(zip(question.resources, question.weights or (1.0,), strict=False))
     return {
         "models": list(rows["label"]),
         "P": list(rows[PERFORMANCE]),
         "R": {name: list(rows[f"R {name}"]) for name in names},
         "titles": {name: cost_title(name) for name in names},
-        "weights": {name: asked.get(name, 0.0) for name in names},
+        "weights": {name: requested.get(name, 0.0) for name in names},
         "alpha": question.alpha,
         "by": rows["scored_by"].iloc[0],
         "top": top,
