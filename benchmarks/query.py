@@ -255,7 +255,7 @@ def _apart(arm: str, uri: str, runs: int, some: int, kept_in: str) -> dict[str, 
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, "PEPR_KEPT": kept_in},
+        env={**os.environ, "PEPR_CACHE": kept_in},
     )
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     click.echo(f"{arm} {uri.partition(':')[0]}: {found['seconds']:.1f} s", err=True)
@@ -268,7 +268,7 @@ def _check_equal(stores: dict[str, str], n: int) -> None:
 
     sqlite = stores["sqlite"]
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["PEPR_KEPT"] = folder
+        os.environ["PEPR_CACHE"] = folder
         first = read.load_runs("benchmark", tracking_uri=sqlite)
         assert len(first) < cache.FEWEST or list(Path(folder).iterdir())
         assert read.load_runs("benchmark", tracking_uri=sqlite).equals(first)

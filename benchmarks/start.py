@@ -128,7 +128,7 @@ def _readers(results: Path, repeats: int) -> dict[str, Any]:
     """Seconds of the import and of each reader, and the latter over those of `import mlflow`."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/paper.db"
-        environment = {"MLFLOW_TRACKING_URI": uri, "PEPR_KEPT": f"{folder}/kept"}
+        environment = {"MLFLOW_TRACKING_URI": uri, "PEPR_CACHE": f"{folder}/kept"}
         import_s = _wall_s([*_PEPR, "import", "pepr-paper", str(results)], **environment)
         commands = {name: [*_PEPR, *name.split()[1:], *_WHICH] for name in _AT_MOST}
         commands["pepr-report"] = [*_REPORT, *_WHICH, "--out", f"{folder}/report.html"]

@@ -30,19 +30,19 @@ def read_json(path: Path, key: str) -> Any:
 
 
 def cache_folder() -> Path:
-    """Where answers and digests are cached: PEPR_KEPT, or a folder of the user's cache."""
-    given = os.environ.get("PEPR_KEPT")
+    """Where answers and digests are cached: PEPR_CACHE, or a folder of the user's cache."""
+    given = os.environ.get("PEPR_CACHE")
     if given:
         return Path(given)
     try:
         of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     except RuntimeError:
         return Path(os.devnull)  # a user without a home, for whom nothing can be cached
-    return of_user / "pepr_mlops" / "kept"
+    return of_user / "pepr_mlops" / "answers"
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file for its user alone, whole or not at all. Raises `OSError`."""
+    """Write a file for its user alone, completely or not at all. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(f"{path.suffix}.part", dir=path.parent)
     try:

@@ -221,7 +221,7 @@ class RunSpec:
         return {key: as_text(value) for key, value in self.values().items()}
 
     def _telling(self, *without: str) -> dict[str, str]:
-        """The fields that tell jobs apart, as text, but for those named."""
+        """The fields that distinguish jobs, as text, without those named."""
         return {
             key: value
             for key, value in self.as_params().items()
@@ -246,8 +246,8 @@ class Job(RunSpec):
 
     @property
     def fingerprint(self) -> str:
-        """What tells this job from any other: a digest of the settings, the name that its runs are
-        compared under and what its files hold."""
+        """A digest of what distinguishes this job: its settings, the name that its runs are
+        compared under and the content of its files."""
         settings = self._telling(*FILES, "experiment")
         files = {"data": self.data_digest, "weights": as_text(self.weights_digest)}
         return _digest({**settings, "experiment": self.experiment_name, **files})

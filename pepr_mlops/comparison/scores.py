@@ -28,7 +28,7 @@ class Comparison:
 
     | frame | a row is | columns |
     | --- | --- | --- |
-    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what tells rows of one model apart, or empty), `n` (runs averaged), `performance`, `performance_sd`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
+    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes rows of one model, or empty), `n` (runs averaged), `performance`, `performance_sd`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
     | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
     | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
     | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
@@ -234,7 +234,7 @@ def _scored(
 def _scored_by(
     costs: Sequence[str], question: Question
 ) -> list[tuple[str, list[str], list[float]]]:
-    """Name, cost columns and weights of each score that is asked for."""
+    """Name, cost columns and weights of each requested score."""
     if question.weights is None:
         return [(n, [c], [1.0]) for n, c in zip(question.resources, costs, strict=True)]
     return [("+".join(question.resources), list(costs), list(question.weights))]

@@ -185,7 +185,7 @@ def tally(judged: pd.DataFrame) -> str:
 def _comparison_sets(
     runs: pd.DataFrame, costs: Sequence[str], question: Question
 ) -> list[tuple[str, pd.DataFrame, list[str]]]:
-    """Name, runs and notes of each set of one experiment; `variant` tells rows of a model apart."""
+    """Name, runs and notes of each set of one experiment; `variant` names a row of a model."""
     experiment = str(runs["experiment"].iloc[0])
     differ = mixed(runs, comparable(costs))
     if not differ:

@@ -53,8 +53,8 @@ class Batches:
     def order(self, batch_size: int, shuffle: torch.Generator | None) -> list[torch.Tensor]:
         """Indices of each batch; a single image left over joins the batch before it.
 
-        Batch normalisation cannot train on one image, and leaving it out would train on less than
-        was asked.
+        Batch normalisation cannot train on one image, and leaving it out would train on too few
+        images.
         """
         n = len(self)
         indices = torch.arange(n) if shuffle is None else torch.randperm(n, generator=shuffle)

@@ -1,6 +1,6 @@
 """Who may ask the live page for anything.
 
-A browser asks whatever any page tells it to. So that no other page reads or uses this one, it is
+A browser sends whatever request a page makes. So that no other page reads or uses this one, it is
 only answered under names it is known by, which a name that was bound to this machine's address
 later is not, and only to its own scripts. Beyond this machine it also takes the token that is in
 the address which was printed.
@@ -30,9 +30,9 @@ _ENTER = '<!doctype html><meta http-equiv="refresh" content="0;url={}"><title>Pe
 class Guard:
     """What a request must have.
 
-    `names` are hosts the page is known by, `proxies` those of them under which browsers see it
-    while it is asked by another. With `anywhere` it is known by every IP address, else by those of
-    this machine alone. No `token` is asked for where it is None.
+    `names` are the hosts that the page answers to, `proxies` those that browsers may use for it
+    while another one forwards the request. With `anywhere` it answers to every IP address, else
+    only to those of this machine. Without a `token` none is required.
     """
 
     names: frozenset[str]
@@ -51,7 +51,7 @@ class Guard:
         return cls(names | machine, proxies, anywhere=True, token=secrets.token_urlsafe(32))
 
     def check(self) -> Response | None:
-        """The refusal of the request at hand, or None for one that may go on."""
+        """The refusal of the request at hand, or None for one that is allowed."""
         host = request.headers.get("Host", "")
         if not self._knows(host):
             return _refusal(403, "not known by this name; see pepr dashboard --allow-host")

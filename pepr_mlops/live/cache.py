@@ -70,7 +70,7 @@ class Cache:
         self._reading = Lock()
         self._stamp = ""
         self._naming = Lock()
-        self._named = ("", 0.0, 0.0)  # the stamp of `names`, when they were asked for, how long
+        self._named = ("", 0.0, 0.0)  # the stamp of `names`, when they were requested, how long
         self._sources: dict[Experiments, tuple[str, sources.Source]] = {}
         self._troubles: dict[Experiments, str] = {}
         self._prepared: Recent[tuple[dict[str, Prepared], list[str]]] = Recent(8)

@@ -29,7 +29,7 @@ def images(
     """Write each panel in each format of FORMATS into `folder`, light, 170 mm wide.
 
     SVG and PDF are vectors throughout. What only a screen has (buttons, traces that wait for a
-    click) is left out. `done` is told of each file. Raises `WorkFailed` without a Chrome or
+    click) is left out. `done` is called with each file. Raises `WorkFailed` without a Chrome or
     Chromium, and for a folder that cannot be written.
     """
     requested = [

@@ -27,7 +27,7 @@ from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.spending import spent_words
 from pepr_mlops.text import cell
 
-PLOTLY_FILE = "plotly.min.js"  # beside the page with `plotlyjs="directory"`
+PLOTLY_FILE = "plotly.min.js"  # next to the page with `plotlyjs="directory"`
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Missing:
 
 
 def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[Missing]]:
-    """The figures of a dashboard in its order, those of a set once for each set asked for."""
+    """The figures of a dashboard in its order, those of a set once for each requested set."""
     found: list[Panel] = []
     missing = []
     for spec in board.figures:
@@ -99,7 +99,7 @@ def html(
     """The page. `command` makes it again and `made` says when and by which version it was made.
 
     Everything that people named is text in it, never markup or script. With `plotlyjs="directory"`
-    the page expects PLOTLY_FILE beside itself, else it carries it.
+    the page expects PLOTLY_FILE next to it, else it contains it.
     """
     drawn, missing = panels(material, board)
     summary = words.summarise(material, notes)
@@ -193,7 +193,7 @@ def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
 
 
 def _packed(table: pd.DataFrame) -> str:
-    """The table as CSV, compressed and in base64: the page unpacks it when it is asked for."""
+    """The table as CSV, compressed and in base64: the page unpacks it for a download."""
     flat = table.drop(columns="run_id", errors="ignore").map(
         lambda v: float(f"{v:.10g}") if isinstance(v, float) else v
     )

@@ -59,7 +59,7 @@ class Summary:
 
 
 def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
-    """Everything a page says about the comparison sets that were asked for."""
+    """Everything a page says about the requested comparison sets."""
     judged = pd.concat([p.comparison.runs for p in material.parts if p.main])
     spent = cost(material)
     stated = [note for p in material.parts if p.main for note in p.comparison.notes]
@@ -102,7 +102,7 @@ def answer(material: Material, comparison_set: str) -> Answer:
 
 
 def _costs(row: pd.Series, material: Material) -> str:
-    """` for 17.5 Wh, 2.02 GB`: the resources that were asked for."""
+    """` for 17.5 Wh, 2.02 GB`: the requested resources."""
     question = material.question(row["comparison_set"])
     words = ", ".join(_amount(row[f"cost {name}"], name) for name in question.resources)
     about = about_energy([column(material.runs, name) for name in question.resources])

@@ -1,4 +1,4 @@
-"""How figures look: colours that everybody can tell apart, light and dark, on screen and paper."""
+"""How figures look: colours that everybody can distinguish, light and dark, on screen and paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-# M. Okabe, K. Ito, "Color Universal Design", 2008: told apart with every kind of colour vision.
+# M. Okabe, K. Ito, "Color Universal Design", 2008: distinct with every kind of colour vision.
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 RED, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
@@ -54,7 +54,7 @@ def template(dark: bool = False) -> go.layout.Template:
 
 
 def style(i: int) -> dict[str, str]:
-    """Colour and symbol of the marks of the i-th of many, told apart without colour too."""
+    """Colour and symbol of the marks of the i-th of many, distinct without colour, too."""
     return {"color": COLOURS[i % len(COLOURS)], "symbol": SYMBOLS[i % len(SYMBOLS)]}
 
 

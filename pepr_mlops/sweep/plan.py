@@ -77,7 +77,7 @@ def exhaustive(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
 def abandoned(
     runs: pd.DataFrame, now_s: float, stale_s: float, alive: Callable[[str], bool | None]
 ) -> list[str]:
-    """Ids of the RUNNING runs that no process works on, as in `Claim.lives`."""
+    """Ids of the RUNNING runs that no process works on, as in `Claim.is_alive`."""
     running = runs[runs["status"] == "RUNNING"]
     return [
         str(run["run_id"])

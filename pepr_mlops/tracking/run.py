@@ -379,7 +379,7 @@ def _experiment(name: str | None, default: str, here: Mapping[str, str]) -> dict
 
 
 def _while_busy(request: Callable[[], Any]) -> Any:
-    """The answer of a server, which is asked for some minutes where it has too many clients."""
+    """The answer of a server, with retries for some minutes while it has too many clients."""
     from mlflow.exceptions import MlflowException
 
     until = time.monotonic() + _BUSY_S

@@ -193,7 +193,7 @@ def test_a_cache_that_cannot_be_read_or_written_is_done_without(
     for text in nonsense:
         cached.write_text(text)
         assert _of(shapes) == first
-    monkeypatch.setenv("PEPR_KEPT", str(cached / "no folder"))
+    monkeypatch.setenv("PEPR_CACHE", str(cached / "no folder"))
     assert _of(shapes) == first
 
 

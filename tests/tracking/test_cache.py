@@ -56,7 +56,7 @@ def _kept_runs(uri: str, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 def _fresh_runs(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """What the server says now."""
     with monkeypatch.context() as patch:
-        patch.setenv("PEPR_KEPT", str(folder / "nothing kept"))
+        patch.setenv("PEPR_CACHE", str(folder / "nothing kept"))
         found = read.load_runs("derma", tracking_uri=uri)
     shutil.rmtree(folder / "nothing kept", ignore_errors=True)
     return found
@@ -204,7 +204,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(
 ) -> None:
     uri, ids = three
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("PEPR_KEPT", str(tmp_path / "file" / "folder"))
+    monkeypatch.setenv("PEPR_CACHE", str(tmp_path / "file" / "folder"))
     for _ in range(2):
         assert sorted(read.load_runs("derma", tracking_uri=uri)["run_id"]) == sorted(ids)
 
@@ -425,7 +425,7 @@ def test_where_no_intervals_can_be_kept_they_are_drawn(
         raise RuntimeError("Could not determine home directory.")
 
     if why == "there is no home":
-        monkeypatch.delenv("PEPR_KEPT")
+        monkeypatch.delenv("PEPR_CACHE")
         monkeypatch.setattr(Path, "expanduser", homeless)
     else:
         (tmp_path / "kept").write_text("")

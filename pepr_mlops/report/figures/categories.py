@@ -35,9 +35,9 @@ from pepr_mlops.text import number, p_value
 
 @dataclass(frozen=True)
 class Options:
-    """`y` against `x`, each a column of `Material.models` or a metric, told apart `by` category.
+    """`y` against `x`, each a column of `Material.models` or a metric, distinguished `by` category.
 
-    `score` is the main score. Of several `experiments`, by default those asked for, each model's
+    `score` is the main score. Of several `experiments`, by default the requested ones, each model's
     mean is drawn.
     """
 

@@ -65,7 +65,7 @@ TESTS = [
 ]
 _FOUND = ("pretrained", "fraction")
 _COLOURS = (theme.BLUE, theme.ORANGE)
-_WRAP = 34  # characters that fit beside the names on a phone
+_WRAP = 34  # characters that fit next to the names on a phone
 
 
 def pairs(material: Material, options: Options) -> list[Pair]:
@@ -126,8 +126,7 @@ def _condition(name: str, value: str) -> str:
 def data(material: Material, options: Options) -> pd.DataFrame:
     """A row per model and condition, in COLUMNS, of the models that are under both conditions.
 
-    `pair` is `Pair.where`; models are joined by name, with what tells several rows of a model
-    apart. Raises `NothingToDraw` for unknown experiments and quantities and for fewer than 3 models
+    `pair` is `Pair.where`; models are joined by name and variant. Raises `NothingToDraw` for unknown experiments and quantities and for fewer than 3 models
     in common.
     """
     frames, few = [], []

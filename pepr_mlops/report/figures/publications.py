@@ -91,7 +91,7 @@ def data(material: Material) -> pd.DataFrame:
 
 
 def draw(regions: pd.DataFrame) -> go.Figure:
-    """A bar for each year beside the region's name, its number at the end."""
+    """A bar for each year next to the region's name, its number at the end."""
     order = {region: i for i, region in enumerate(regions["region"].unique())}
     figure = go.Figure()
     for i, (year, rows) in enumerate(regions.groupby("year")):

@@ -31,7 +31,7 @@ from pepr_mlops.text import number, p_value
 class Options:
     """`quantities` are columns of `Material.models` or metrics, `score` is the main score.
 
-    `experiments` are by default those asked for.
+    `experiments` are by default the requested ones.
     """
 
     quantities: tuple[str, ...] = (PERFORMANCE, "score")
