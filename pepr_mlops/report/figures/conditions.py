@@ -126,8 +126,8 @@ def _condition(name: str, value: str) -> str:
 def data(material: Material, options: Options) -> pd.DataFrame:
     """A row per model and condition, in COLUMNS, of the models that are under both conditions.
 
-    `pair` is `Pair.where`; models are joined by name and variant. Raises `NothingToDraw` for unknown experiments and quantities and for fewer than 3 models
-    in common.
+    `pair` is `Pair.where`; models are joined by name and variant. Raises `NothingToDraw`
+    for unknown experiments and quantities and for fewer than 3 models in common.
     """
     frames, few = [], []
     for pair in pairs(material, options):
