@@ -173,7 +173,7 @@ def save(comparison: Comparison, path: Path) -> None:
 
 def log(scores: pd.DataFrame, tracking_uri: str | None) -> str:
     """Log the scores to their runs, and report what was done."""
-    from pepr_mlops.tracking import write_scores
+    from pepr_mlops.tracking.score_tags import write_scores
 
     changed, withdrawn = write_scores(scores, tracking_uri)
     removed = f", removed from {withdrawn} that left their set" if withdrawn else ""

@@ -9,7 +9,6 @@ from pepr_mlops.tracking.claims import Attempt, close_lost, identify
 from pepr_mlops.tracking.experiments import has_run, prepare
 from pepr_mlops.tracking.import_runs import import_runs
 from pepr_mlops.tracking.run import Run, active, address_of, fail_inherited, start
-from pepr_mlops.tracking.score_tags import write_scores
 from pepr_mlops.tracking.server import reach
 from pepr_mlops.tracking.shared_autotune import shared_settings
 from pepr_mlops.tracking.unsent import Synced, catch_up, sync
@@ -31,5 +30,4 @@ __all__ = [
     "shared_settings",
     "start",
     "sync",
-    "write_scores",
 ]

@@ -390,7 +390,10 @@ def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
         (["score"], "Missing option '--experiment'"),
         (["score", "--experiment", "derm"], "did you mean 'derma'"),
         (["score", "--experiment", "derma", "--resource", "F"], "F: no run has such a number"),
-        (["score", "--experiment", "derma", "--resource-weights", "1,x"], "not numbers separated"),
+        (
+            ["score", "--experiment", "derma", "--resource-weights", "1,x"],
+            "'x' is not a number",
+        ),
         (["score", "--experiment", "derma", "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
         (["score", "--experiment", "derma", "--country", "XYZ"], "no grid intensity for 'XYZ'"),
         (

@@ -299,7 +299,7 @@ def _forged(path: Path, header: str, body: bytes = b"") -> Path:
             "1,000,000,000,000 bytes and there are 0",
         ),
         ("{1: 2, 'a': 3}", "TypeError"),
-        ("{'descr': '|V0', 'fortran_order': False, 'shape': (1000000,)}", "no numbers"),
+        ("{'descr': '|V0', 'fortran_order': False, 'shape': (1000000,)}", "not numbers"),
     ],
 )
 def test_an_array_that_is_not_there_is_not_made(tmp_path: Path, header: str, said: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odd import damaged, numbers, texts, told, toml_values
 
-from pepr_mlops.cli import options
+from pepr_mlops.cli.options import load_reference, question
 from pepr_mlops.cli.sweep import read
 from pepr_mlops.comparison.pepr import Reference
 from pepr_mlops.errors import WrongUse
@@ -157,7 +157,7 @@ def test_json_is_a_reference_or_is_refused(content: Any) -> None:
 @given(damaged(REFERENCE) | st.sampled_from([b"[" * 9000, b'{"bounds":' * 9000, b"9" * 5000]))
 def test_a_file_is_a_reference_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "reference.json").write_bytes(content)
-    _kept(told(lambda: options.load_reference(folder / "reference.json")))
+    _kept(told(lambda: load_reference(folder / "reference.json")))
 
 
 # The options of `pepr score` ---------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_file_is_a_reference_or_is_refused(folder: Path, content: bytes) -> No
 )
 def test_options_are_a_question_or_are_refused(**options: Any) -> None:
     told(
-        lambda: options.question(
+        lambda: question(
             performance=None, model_param="model", strict=False, country=None, **options
         )
     )

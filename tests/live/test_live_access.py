@@ -265,7 +265,7 @@ def test_the_command_prints_the_address_with_the_token(tmp_path: Path) -> None:
     line = process.stdout.readline()
     process.terminate()
     process.communicate(timeout=60)
-    assert re.fullmatch(r"http://[^/\s]+:\d+/\?token=[\w-]{43} \(Ctrl-C ends it\)\n", line)
+    assert re.fullmatch(r"http://[^/\s]+:\d+/\?token=[\w-]{43} \(Ctrl-C to stop\)\n", line)
     assert "0.0.0.0" not in line
 
 

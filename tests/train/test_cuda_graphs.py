@@ -144,5 +144,5 @@ def test_a_network_that_waits_for_the_gpu_is_refused(shapes: Path) -> None:
 
 
 def test_a_cpu_has_no_graphs(shapes: Path) -> None:
-    with pytest.raises(WrongUse, match=r"launch: graph needs an NVIDIA GPU .* use kernels"):
+    with pytest.raises(WrongUse, match=r"launch: graph needs an NVIDIA GPU, .* use kernels"):
         trainer.check_device(_spec(shapes, launch="graph"), CPU)
