@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.spec import convert
+from pepr_mlops.spec import NONE, convert
 from pepr_mlops.validation import checked
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help has a section for each heading.
 
-    It may be called as `mlflow run` writes its parameters: `--dry_run true`.
+    It may be called as `mlflow run` writes its parameters: `--dry_run true`, and
+    `--budget_wh none` for an option that is not given.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -51,21 +52,30 @@ class Command(click.Command):
         self.context_settings.setdefault("token_normalize_func", _dashed)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        flags = {
-            name: parameter
+        options = {
+            name: (parameter, other)
             for parameter in self.params
-            if isinstance(parameter, click.Option) and parameter.is_flag
-            for name in parameter.opts
+            if isinstance(parameter, click.Option)
+            for names, other in (
+                (parameter.opts, parameter.secondary_opts[:1]),
+                (parameter.secondary_opts, parameter.opts[:1]),
+            )
+            for name in names
         }
         has_arguments = any(isinstance(parameter, click.Argument) for parameter in self.params)
         words: list[str] = []
         for word in args:
-            flag = flags.get(_dashed(words[-1])) if words else None
-            is_value = word.lower() in _TRUTH or not (has_arguments or word.startswith("-"))
-            if flag is None or not is_value:
+            option, other = options.get(_dashed(words[-1]), (None, [])) if words else (None, [])
+            if option is None:
                 words.append(word)
-            elif not checked(bool, word, str(flag.name)):
-                words[-1:] = flag.secondary_opts[:1]
+            elif word.lower() in ("", NONE):  # not given
+                words.pop()
+            elif not option.is_flag or (
+                word.lower() not in _TRUTH and (has_arguments or word.startswith("-"))
+            ):
+                words.append(word)
+            elif not checked(bool, word, str(option.name)):
+                words[-1:] = other
         return super().parse_args(ctx, words)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

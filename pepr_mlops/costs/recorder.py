@@ -20,6 +20,7 @@ from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.costs.totals import LOST, Costs, Window, overall
 from pepr_mlops.names import memory_metric
+from pepr_mlops.process import uninterrupted
 from pepr_mlops.spec import RunSpec
 
 
@@ -45,6 +46,8 @@ class Recorder:
         self._earlier_peaks: dict[str, float] = {}
         self._processes: set[str] | None = None
         self._load: OtherLoad | None = None
+        self._load_tags: dict[str, str] = {}
+        self._open_phase: str | None = None
 
     @classmethod
     def open(cls, spec: RunSpec, device: Device, *, host_is_shared: bool = False) -> Recorder:
@@ -91,40 +94,53 @@ class Recorder:
         self._processes = self.device.other_processes()
         self._load = OtherLoad(earlier)
 
+    def stop_watching(self) -> None:
+        """Count the CPUs' other programs up to now; `closing_tags` does it otherwise."""
+        if self._load is not None:
+            self._load_tags, self._load = self._load.tags(), None
+
     def closing_tags(self, *, failed: bool = False) -> dict[str, str]:
         """What is missing of the energy, and which other programs used the machine.
 
         After a failure the GPU is not queried: it may be gone.
         """
-        tags = self.costs.tags(self.meter.notes)
-        if self._load is not None:
-            tags |= self._load.tags()
+        self.stop_watching()
+        tags = self.costs.tags(self.meter.notes) | self._load_tags
         if not failed:
             tags |= other_processes_tag(self._processes, self.device.other_processes())
         return tags
 
     def begin_window(self, phase: str) -> None:
         """Start to measure one of `names.PHASES`."""
+        self._open_phase = phase
         self.meter.begin(phase)
 
-    def end_window(self, phase: str, where: str) -> Window:
+    def end_window(self, where: str) -> Window:
         """Stop, and count it; `where` names it in reasons, such as `epoch 3`."""
-        window = self.meter.end()
-        self.costs.add(phase, window, where)
+        assert self._open_phase is not None
+        with uninterrupted():  # what was measured is counted
+            window = self.meter.end()
+            self.costs.add(self._open_phase, window, where)
+            self._open_phase = None
         return window
+
+    def end_after_failure(self, where: str) -> None:
+        """Count a window that an error left open; raises where the device no longer answers."""
+        if self._open_phase is not None:
+            self.end_window(where)
 
     @contextmanager
     def phase(self, name: str, where: str) -> Iterator[Phase]:
         """Measure a block of work, which counts when it fails, too."""
         phase = Phase()
-        self.begin_window(name)
         try:
+            self.begin_window(name)
             yield phase
         except BaseException:
             with suppress(Exception):  # the device may be gone: show the first error
-                self.end_window(name, where)
+                self.end_after_failure(where)
             raise
-        phase.window = self.end_window(name, where)
+        phase.window = self.end_window(where)
 
     def metrics(self) -> dict[str, float]:
         """All costs and peaks so far, by the names of `names.METRICS`."""

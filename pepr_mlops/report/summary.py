@@ -82,9 +82,9 @@ def answer(material: Material, comparison_set: str) -> Answer:
     best = rows.sort_values(["rank", PERFORMANCE], ascending=[True, False]).iloc[0]
     top = rows.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
     p = material.performance_name(comparison_set)
-    place = f"rank {best['rank_low']}"
+    place = f"rank {best['rank']}"
     if best["rank_low"] != best["rank_high"]:
-        place += f" to {best['rank_high']}"
+        place = f"rank {best['rank_low']} to {best['rank_high']}"
     equal = int((rows["rank"] == best["rank"]).sum()) - 1
     as_good = int((rows[PERFORMANCE] == top[PERFORMANCE]).sum()) - 1
     interval = f"95 % {best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}"

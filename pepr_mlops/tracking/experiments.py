@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.tracking.server import connect, impatient, translated_errors
+from pepr_mlops.tracking.server import connect, impatient, sqlite_path, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,9 +31,8 @@ def prepare(experiments: Iterable[str], tracking_uri: str | None = None) -> None
 def _artifacts(uri: str, name: str) -> str | None:
     """Where a new experiment's artifacts go: next to a SQLite file with an absolute path, since
     MLflow would put them into the working folder; None leaves it to the server."""
-    kind, _, path = uri.partition(":///")
-    path = path.partition("?")[0]
-    if kind != "sqlite" or not os.path.isabs(path):
+    path = sqlite_path(uri)
+    if path is None or not os.path.isabs(path):
         return None
     readable = re.sub(r"[^\w-]+", "_", name, flags=re.ASCII)[:60]
     digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()

@@ -198,7 +198,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     """
     kind = uri.partition(":")[0].partition("+")[0]
     if kind == "sqlite":
-        with _file_lock(os.path.abspath(uri.removeprefix("sqlite:///"))), uninterrupted():
+        with _file_lock(os.path.abspath(sqlite_path(uri) or uri)), uninterrupted():
             yield
     elif kind in _LOCKS and uri not in _opened:
         with _database_lock(uri, _LOCKS[kind]), uninterrupted():

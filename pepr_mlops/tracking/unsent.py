@@ -30,7 +30,14 @@ from pepr_mlops.tracking.outbox import (
     reason,
     send,
 )
-from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, translated_errors
+from pepr_mlops.tracking.server import (
+    connect,
+    enduring,
+    impatient,
+    resolved,
+    sqlite_path,
+    translated_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,8 +83,8 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
         try:
             if uri in away:
                 raise WorkFailed(away[uri])
-            path = uri.removeprefix(_SQLITE)
-            if _run_of(journal) and uri.startswith(_SQLITE) and not os.path.exists(path):
+            path = sqlite_path(uri)
+            if _run_of(journal) and path is not None and not os.path.exists(path):
                 raise WorkFailed(f"tracking: {path} is not there any more; put it back")
             with enduring():
                 yield _send_rest(journal, connect(uri))

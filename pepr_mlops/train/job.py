@@ -109,6 +109,7 @@ def run(
     opening = recorder.opening_tags(spec.experiment_name, _PERFORMANCE)
     if recorder.device.kind == "cpu" and (caution := thread_caution(opening)):
         shown.note(caution)
+    recorder.restart_memory()
     resumption = Resumption.find(job, checkpoints, opening, recorder, tracking_uri, shown.note)
     attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, resumption.run_id)
     pause = pause_after(until, left_wh, recorder)

@@ -55,7 +55,6 @@ class _Epoch:
     stopped: str | None
     steady: Cost | None
     trained: Window
-    evaluated: Window
     tested_s: float
     val: Evaluation
     test: Evaluation
@@ -112,6 +111,7 @@ def fit(
                 epoch = training.work(number)
         except BaseException:
             with suppress(Exception):  # the device may be gone: show the first error
+                recorder.end_after_failure(f"epoch {number}")  # or its costs are not known
                 training.save_costs()
                 log(recorder.metrics(), number)
             raise
@@ -141,24 +141,23 @@ class _Training:
     once: dict[str, float] = field(default_factory=dict)
 
     def work(self, number: int) -> _Epoch:
-        """Train and evaluate."""
+        """Train and evaluate; the window of the evaluation stays open for `record` to end."""
         trainer, recorder, where = self.trainer, self.recorder, f"epoch {number}"
         with recorder.phase("train", where) as trained:
             loss, images, stopped, steady = trainer.epoch(
                 number, self.progress, recorder, first=self.forecast.empty
             )
-        with recorder.phase("eval", where) as evaluated:
-            val = trainer.evaluate(trainer.val, number, "val")
-            validated_s = recorder.meter.elapsed_s()
-            test = trainer.evaluate(trainer.test, number, "test")
-            tested_s = recorder.meter.elapsed_s() - validated_s
-        return _Epoch(
-            loss, images, stopped, steady, trained.window, evaluated.window, tested_s, val, test
-        )
+        recorder.begin_window("eval")
+        val = trainer.evaluate(trainer.val, number, "val")
+        validated_s = recorder.meter.elapsed_s()
+        test = trainer.evaluate(trainer.test, number, "test")
+        tested_s = recorder.meter.elapsed_s() - validated_s
+        return _Epoch(loss, images, stopped, steady, trained.window, tested_s, val, test)
 
     def record(self, number: int, epoch: _Epoch) -> tuple[dict[str, float], dict[str, float]]:
         """Save and log an epoch; its metrics, and forecasts of all epochs."""
-        forecasts = self._forecasts(number, epoch)
+        evaluated = self.recorder.end_window(f"epoch {number}")
+        forecasts = self._forecasts(number, epoch, evaluated.time_s)
         metrics = epoch.scores() | self._best(epoch) | self.once
         metrics |= {PERFORMANCE: epoch.test.scores["accuracy"], **self.recorder.metrics()}
         self.once = {}
@@ -190,11 +189,10 @@ class _Training:
             self.best = {"val": accuracy, **scores}
         return {name: value for name, value in self.best.items() if name != "val"}
 
-    def _forecasts(self, number: int, epoch: _Epoch) -> dict[str, float]:
+    def _forecasts(self, number: int, epoch: _Epoch, evaluated_s: float) -> dict[str, float]:
         """The costs of all epochs after this one; none once the training has stopped."""
         if epoch.stopped is not None:
             return {}
-        evaluated_s = epoch.evaluated.time_s
         if self.forecast.empty:  # validation came first and included the warm-up
             evaluated_s = epoch.tested_s * (1 + len(self.trainer.val) / len(self.trainer.test))
         self.forecast.add(window_cost(epoch.trained, epoch.steady), evaluated_s)

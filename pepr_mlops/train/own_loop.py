@@ -59,7 +59,7 @@ class Measured:
             self._recorder.begin_window("train")
 
     def _close(self, phase: str) -> None:
-        self._recorder.end_window(phase, f"epoch {self._epoch + 1}")
+        self._recorder.end_window(f"epoch {self._epoch + 1}")
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         self._epoch += 1
@@ -134,6 +134,7 @@ def measure(
         try:
             yield measured
         except BaseException:
+            recorder.stop_watching()
             with suppress(Exception):  # server or device may be gone: show the first error
                 measured._finish(failed=True)
                 run.tag(recorder.closing_tags(failed=True))

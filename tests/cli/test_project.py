@@ -201,3 +201,21 @@ def test_mlflow_run_in_an_environment_of_its_own(store: str, shapes: Path) -> No
     subprocess.run([sys.executable, "-m", *command], check=True, env=environment, timeout=1200)
     (run,) = MlflowClient().search_runs(["0"])
     assert run.info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["--budget_wh", "none", "--top", ""], {"budget_wh": None, "top": 5}),
+        (["--dry_run", "none"], {"dry_run": False}),
+        (["--dry_run", "true"], {"dry_run": True}),
+        (["--checkpoints", "none"], {"checkpoints": None}),
+    ],
+)
+def test_none_and_nothing_are_parameters_that_are_not_given(
+    words: list[str], given: dict[str, object]
+) -> None:
+    from pepr_mlops.cli.sweep import command
+
+    context = command.make_context("sweep", ["--model", "resnet18d", "--dataset", "digits", *words])
+    assert given.items() <= context.params.items()

@@ -62,9 +62,19 @@ class _Monitor:
     def end_window(self, key: str, **_: Any) -> Measurement:
         self.calls.append(("end", key))
         found = self._left.pop(0)
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
+
+
+def test_an_interruption_while_a_counter_is_read_loses_no_energy(long_windows: None) -> None:
+    monitor = _Monitor(KeyboardInterrupt(), Measurement(time=1, gpu_energy={0: 1000.0}))
+    meter = ZeusMeter(monitor, ("gpu",), _wait, {})
+    meter.begin("train")
+    with pytest.raises(KeyboardInterrupt):
+        meter.spent_j()
+    assert meter.end().joules == {"gpu": 1000.0}  # of the part that began with the window
+    assert monitor.calls[-1] == ("end", "train")
 
 
 def test_recorded_joules_are_replayed_and_a_still_counter_is_missing(

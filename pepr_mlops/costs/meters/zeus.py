@@ -47,7 +47,7 @@ class ZeusMeter(Meter):
     def _open(self, name: str) -> None:
         self._name, self._part = name, 0
         self._joules, self._missing = {}, {}
-        self._begin_part()
+        self._begin_part(self._part)
 
     def _close(self, time_s: float, paused_s: float) -> tuple[dict[str, float], dict[str, str]]:
         self._end_part(self._part)
@@ -73,9 +73,9 @@ class ZeusMeter(Meter):
         The next part begins before this one ends, so that no energy is lost between them; a tick
         of the counter within those microseconds counts twice.
         """
-        self._part += 1
-        self._begin_part()
-        self._end_part(self._part - 1)
+        self._begin_part(self._part + 1)
+        self._end_part(self._part)
+        self._part += 1  # last: a signal before it leaves the earlier part to be closed by `end`
         totals = self._totals()
         if totals.keys() != self.sources.keys():
             return None
@@ -91,8 +91,8 @@ class ZeusMeter(Meter):
                 totals[component] = totals.get(component, 0.0) + joules
         return totals
 
-    def _begin_part(self) -> None:
-        key = self._key(self._part)
+    def _begin_part(self, part: int) -> None:
+        key = self._key(part)
         self._try(lambda: self._monitor.begin_window(key, sync_execution=False, restart=True))
 
     def _end_part(self, part: int) -> None:

@@ -1,0 +1,61 @@
+"""A recorder counts every window once, also one that an error left open."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import torch
+
+from pepr_mlops.costs.device import Device
+from pepr_mlops.costs.meters.meter import Meter
+from pepr_mlops.costs.recorder import Recorder
+from pepr_mlops.costs.totals import Window
+
+
+class _Meter(Meter):
+    """Windows of 2 s and 7,200 J, which is 2 Wh; the device is lost when `lost` is set."""
+
+    sources = {"gpu": "measured"}  # noqa: RUF012
+    lost = False
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None, {})
+
+    def end(self) -> Window:
+        if self.lost:
+            raise RuntimeError("CUDA error")
+        return Window(2.0, {"gpu": 7200.0}, {})
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder(Device(torch.device("cpu")), _Meter(), None, 1.0)
+
+
+def test_a_phase_counts_when_it_ends_and_when_it_fails(recorder: Recorder) -> None:
+    with recorder.phase("train", "epoch 1") as phase:
+        pass
+    assert phase.window.time_s == 2.0
+    with suppress(ZeroDivisionError), recorder.phase("train", "epoch 2"):
+        _ = 1 / 0
+    assert recorder.metrics()["energy/train_wh"] == 4.0
+    recorder.end_after_failure("epoch 2")  # nothing is open any more
+    assert recorder.metrics()["energy/train_wh"] == 4.0
+
+
+def test_a_window_that_an_error_left_open_is_counted_after_it(recorder: Recorder) -> None:
+    recorder.begin_window("eval")
+    recorder.end_after_failure("epoch 1")
+    assert recorder.metrics()["energy/eval_wh"] == 2.0
+
+
+def test_costs_of_a_window_that_cannot_be_closed_are_known_to_be_unknown(
+    recorder: Recorder,
+) -> None:
+    recorder.meter.lost = True  # type: ignore[attr-defined]
+    with suppress(ZeroDivisionError), recorder.phase("train", "epoch 1"):
+        _ = 1 / 0
+    assert "energy/train_wh" not in recorder.metrics()
+    with pytest.raises(RuntimeError, match="CUDA error"):  # so that no caller saves such costs
+        recorder.end_after_failure("epoch 1")
