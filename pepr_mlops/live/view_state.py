@@ -176,7 +176,7 @@ def _settings(
         return texts[-1]
 
     def by_name(texts: list[str]) -> dict[str, str]:
-        return {name: number for name, _, number in (text.rpartition("=") for text in texts)}
+        return {name: number for name, _, number in (text.partition("=") for text in texts)}
 
     name = Annotated[str, Field(max_length=_LONGEST, pattern=r"\S")]
     table: dict[str, tuple[str, Any, Callable[[list[str]], Any]]] = {

@@ -206,7 +206,7 @@ def test_mlflow_run_in_an_environment_of_its_own(store: str, shapes: Path) -> No
 @pytest.mark.parametrize(
     ("words", "given"),
     [
-        (["--budget_wh", "none", "--top", ""], {"budget_wh": None, "top": 5}),
+        (["--budget_wh", "none", "--top", ""], {"budget_wh": None, "top": None}),
         (["--dry_run", "none"], {"dry_run": False}),
         (["--dry_run", "true"], {"dry_run": True}),
         (["--checkpoints", "none"], {"checkpoints": None}),
