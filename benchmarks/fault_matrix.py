@@ -306,7 +306,7 @@ def under_mlflow(place: Place, fault: str, number: signal.Signals, whole: bool) 
 
 
 def resumed(place: Place, fault: str) -> Row:
-    """A job that is killed twice and goes on, beside one that is not."""
+    """A job that is killed twice and resumed has the numbers of one that is not killed."""
     (place.folder / "whole").mkdir()
     other = Place(place.folder / "whole")
     other.train().wait()

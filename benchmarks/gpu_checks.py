@@ -300,7 +300,11 @@ class Checks:
             "off_the_gpu_after_s": gone_s,
             "attempts": a["tags"].get("pepr.attempts"),
             "unmeasured_s": a["tags"].get("pepr.unmeasured_s"),
-            "said": [x for x in self.log(name).splitlines() if "goes on" in x or "anew" in x],
+            "said": [
+                x
+                for x in self.log(name).splitlines()
+                if "resumes after" in x or "starts again" in x
+            ],
         }
 
     def terminated(self) -> dict[str, Any]:

@@ -35,9 +35,10 @@ def halving(
 ) -> Found:
     """Successive halving (K. Jamieson, A. Talwalkar, AISTATS 2016) of the first in `order`.
 
-    After 1, 2, 4, … epochs the better half goes on, `objective.top` at least, by accuracy or by
-    PePR score. As many candidates start as fit `budget`, a share of what training all takes; if
-    all do, as much more than the half goes on as fits. Costs need not be measured beforehand.
+    After 1, 2, 4, … epochs the better half is trained further, `objective.top` at least, by
+    accuracy or by PePR score. As many candidates start as fit `budget`, a share of what training
+    all takes; if all do, as much more than the half is trained further as fits. Costs need not be
+    measured beforehand.
     """
     expense = curves.expense.to_numpy(float)
     ranked = (curves.scores(objective.alpha) if by_score else curves.performance).to_numpy(float)
@@ -53,7 +54,7 @@ def halving(
 def _halved(
     ranked: NDArray[np.float64], start: NDArray[np.int64], share: float, objective: Objective
 ) -> NDArray[np.int64]:
-    """Epochs that each candidate is trained for, if this share goes on each time."""
+    """Epochs that each candidate is trained for, if this share is trained further each time."""
     trained = np.zeros(len(ranked), dtype=np.int64)
     kept, epoch = start, 1
     while True:

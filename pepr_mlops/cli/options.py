@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.spec import NONE, convert
+from pepr_mlops.spec import NONE, RunSpec, convert
 from pepr_mlops.validation import checked
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Command(click.Command):
     """A command whose help has a section for each heading.
 
     It may be called as `mlflow run` writes its parameters: `--dry_run true`, and
-    `--budget_wh none` for an option that is not given.
+    `--checkpoints none` for an option that is not given. For a field of `RunSpec` that is a value.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -68,7 +68,7 @@ class Command(click.Command):
             option, other = options.get(_dashed(words[-1]), (None, [])) if words else (None, [])
             if option is None:
                 words.append(word)
-            elif word.lower() in ("", NONE):  # not given
+            elif word.lower() in ("", NONE) and not _takes_none(option):  # not given
                 words.pop()
             elif not option.is_flag or (
                 word.lower() not in _TRUTH and (has_arguments or word.startswith("-"))
@@ -87,6 +87,12 @@ class Command(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def _takes_none(option: click.Option) -> bool:
+    """Whether `none` is a value of the option, which may be right or wrong."""
+    of_spec = option.name in {f.name for f in fields(RunSpec)}  # which are texts and flags
+    return option.required or (of_spec and option.type is not click.FLOAT)
 
 
 def _dashed(word: str) -> str:

@@ -120,9 +120,9 @@ def _without_value(runs: pd.DataFrame, column: str, what: str) -> Iterator[tuple
 def repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that another of the same spec, seed and hardware repeats.
 
-    The newest stays, of those that had CPUs or GPU to themselves and were not stopped if there are
-    any. Runs without a seed are not meant: their repetitions are what seeds are. Nor are those pepr
-    did not log, of which it cannot know.
+    The newest stays; the newest that had CPUs or GPU to itself and was not stopped, if there is
+    one. Runs without a seed do not count: their repetitions stand for seeds. Nor do runs that pepr
+    did not log, since it does not know their spec.
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
     spec = ["seed", "initial_weights", *comparable(), *own_params(rest)]

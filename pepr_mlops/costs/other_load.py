@@ -63,7 +63,7 @@ def _adopt_orphans(adopt: bool) -> bool:
 
 
 def _allowed() -> list[int] | None:
-    """Indices among `psutil`'s CPUs of those that this process may use; None for all."""
+    """Indices, as `psutil` counts, of the CPUs that this process may use; None for all."""
     count = os.cpu_count() or 1
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     known = len(psutil.cpu_times(percpu=True)) == count  # else some are switched off

@@ -1,9 +1,11 @@
 """Records the energy, time, memory and carbon of a run, and what disturbed it.
 
-recorder = Recorder.open(spec, Device.resolve(spec.device))
-with recorder.phase("train", "epoch 3") as phase:
-    ...
-phase.window.time_s
+A block of work is measured so:
+
+    recorder = Recorder.open(spec, Device.resolve(spec.device))
+    with recorder.phase("train", "epoch 3") as phase:
+        ...
+    phase.window.time_s
 """
 
 from __future__ import annotations

@@ -51,10 +51,8 @@ def cautions(tags: Mapping[str, str]) -> list[str]:
     """What disturbed a run, by its tags at the end: a sentence for each."""
     found = []
     used, cpus = float(tags.get("pepr.cpu_others", 0)), float(tags.get("pepr.cpu_others_of", 1))
-    used_all, all_cpus = (
-        float(tags.get("pepr.machine_cpu_others", 0)),
-        float(tags["pepr.cpu_count"]),
-    )
+    used_all = float(tags.get("pepr.machine_cpu_others", 0))
+    all_cpus = float(tags["pepr.cpu_count"])
     if used > BUSY * cpus and tags["pepr.memory"] == memory_metric("cpu"):
         found.append(others_text(used, cpus))
     elif used_all > BUSY * all_cpus and "cpu=" in tags.get("pepr.energy_components", ""):

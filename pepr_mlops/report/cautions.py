@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pepr_mlops.comparison.conditions import energy_is
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.names import DOUBTS
 from pepr_mlops.report.material import Material
@@ -19,7 +20,7 @@ def warnings(material: Material) -> list[str]:
         name = row["comparison_set"]
         runs = material.runs_of(name)
         if material.energy_matters(name):
-            estimated = runs["energy_source"].fillna("").str.contains("estimated")
+            estimated = energy_is(runs, "estimated")
             if estimated.any():
                 found.append(
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} is "

@@ -191,9 +191,8 @@ def _child(
     end = ends_at_once()
     os.environ.clear()  # a forked process has that of the fork server
     os.environ.update(environment)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches the sweep too, which stops its tasks
+    # Ctrl-C reaches the sweep too, which stops its tasks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())

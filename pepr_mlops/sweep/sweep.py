@@ -51,9 +51,9 @@ class Settings:
 def status(specs: Sequence[Job], settings: Settings) -> Status:
     """How far a sweep is, changing nothing."""
     runs = _read(specs, settings)
-    doubts = _doubts(specs, runs, settings.strict)
     matches = match_jobs(specs, runs, settings.tracking_uri)
     runs = matches.added_to(runs)
+    doubts = _doubts(specs, runs, settings.strict)
     table = plan.states(specs, runs, retry=_retry(specs, settings))
     notes = [*doubts, *matches.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
     return Status(table, runs, float(table["energy_wh"].sum()), notes)
@@ -76,11 +76,12 @@ def run(
 
     checkpoints = settings.checkpoints or default_checkpoints()
     runs = _read(specs, settings)
+    matches = match_jobs(specs, runs, settings.tracking_uri)
+    runs = matches.added_to(runs)
     doubts = _doubts(specs, runs, settings.strict)
     tracking.prepare(_experiments(specs), settings.tracking_uri)
-    matches = match_jobs(specs, runs, settings.tracking_uri)
     tracking.identify(matches.fingerprints, settings.tracking_uri)
-    others = _other_runs(specs, matches.added_to(runs), settings.tracking_uri)
+    others = _other_runs(specs, runs, settings.tracking_uri)
     for text in (*doubts, *matches.texts(), *others):
         note(text)
     worker = Worker(

@@ -200,9 +200,8 @@ def _holder(lock: Path) -> tuple[str, float | None]:
     """Which living job holds the lock, and for how many seconds, None if unknown."""
     holders = []
     for path in lock.parent.glob(f"{lock.stem}.*.json"):
-        with suppress(
-            OSError, ValueError, TypeError, KeyError, AttributeError
-        ):  # not written by this package
+        # The file may not be written by this package.
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             held = json.loads(path.read_text()) if path.is_file() else {}
             if is_alive(held["process"]):
                 holders.append((float(held["since_s"]), str(held["job"])))

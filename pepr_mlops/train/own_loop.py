@@ -43,36 +43,45 @@ class Measured:
             raise WrongUse(
                 f"performance: {performance} is not from 0 to 1; give a share, not per cent"
             )
-        self._close("train")
+        self._close()
         self._log(own)
         self._recorder.begin_window("train")
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
         """Code inside counts as evaluation, not as training."""
-        self._close("train")
+        self._close()
         self._recorder.begin_window("eval")
         try:
             yield
         finally:
-            self._close("eval")
+            self._close()
             self._recorder.begin_window("train")
 
-    def _close(self, phase: str) -> None:
-        self._recorder.end_window(f"epoch {self._epoch + 1}")
+    @property
+    def _where(self) -> str:
+        return f"epoch {self._epoch + 1}"
+
+    def _close(self) -> None:
+        self._recorder.end_window(self._where)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         self._epoch += 1
         self._run.log({**metrics, **self._recorder.metrics(), **self._once}, self._epoch)
         self._once = {}
 
-    def _finish(self, failed: bool) -> None:
-        """Code after the last epoch is not counted, unless the code failed or ended no epoch."""
-        if failed or self._epoch == 0:
-            self._close("train")
+    def _finish(self) -> None:
+        """Code after the last epoch is not counted, unless there was no epoch."""
+        if self._epoch == 0:
+            self._close()
             self._log({})
         else:
             self._recorder.meter.end()
+
+    def _fail(self) -> None:
+        """Count all code up to the failure."""
+        self._recorder.end_after_failure(self._where)
+        self._log({})
 
 
 @contextmanager
@@ -135,11 +144,13 @@ def measure(
             yield measured
         except BaseException:
             recorder.stop_watching()
-            with suppress(Exception):  # server or device may be gone: show the first error
-                measured._finish(failed=True)
+            # Server or device may be gone: show the first error.
+            with suppress(Exception):
+                measured._fail()
+            with suppress(Exception):
                 run.tag(recorder.closing_tags(failed=True))
             raise
-        measured._finish(failed=False)
+        measured._finish()
         closing = {**recorder.closing_tags(), **_tags_of_the_code(recorder)}
         run.tag(closing)
     for caution in cautions({**opening, **closing}):

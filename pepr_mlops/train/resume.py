@@ -79,9 +79,8 @@ class Resumption:
         checkpoint = Checkpoint(self.folder, run.run_id, self.machine, self.job.earlier_fingerprint)
         if self.saved is not None:
             run.tag(_unmeasured(self.saved, run.earlier))
-            if not run.has(
-                PERFORMANCE, self.saved.epoch
-            ):  # the attempt ended between saving and logging
+            # The attempt may have ended between saving and logging.
+            if not run.has(PERFORMANCE, self.saved.epoch):
                 run.log(self.saved.metrics, self.saved.epoch)
             try:
                 checkpoint.costs(recorder.state(), clean=False)

@@ -121,7 +121,8 @@ def test_mlflow_run_trains_and_logs(store: str, shapes: Path) -> None:
             "modle=resnet18d",
             "No such option '--modle'. (Did you mean one of: '--compile', '--model', ",
         ),
-        ("epochs=ten", "epochs: 'ten' is not a whole number"),
+        ("epochs=none", "epochs: 'none' is not a whole number"),
+        ("compile=none", "compile: 'none' is not true or false"),
         ("strict=yess", "strict: 'yess' is not true or false"),
     ],
 )
@@ -210,9 +211,10 @@ def test_mlflow_run_in_an_environment_of_its_own(store: str, shapes: Path) -> No
         (["--dry_run", "none"], {"dry_run": False}),
         (["--dry_run", "true"], {"dry_run": True}),
         (["--checkpoints", "none"], {"checkpoints": None}),
+        (["--threads", "none", "--weights", "none"], {"threads": "none", "weights": "none"}),
     ],
 )
-def test_none_and_nothing_are_parameters_that_are_not_given(
+def test_none_is_not_given_but_for_a_field_of_the_spec(
     words: list[str], given: dict[str, object]
 ) -> None:
     from pepr_mlops.cli.sweep import command

@@ -240,7 +240,7 @@ def test_recorded_runs_are_searched_without_training(
             ["sweep", "--replay", "--experiment", "digits", "--budget-wh", "5", "--dry-run"],
             "it reads the runs of --experiment NAME, not budget_wh, dry_run; give only that",
         ),
-        (["sweep", "--replay", "--experiment", "nowhere"], "'nowhere' is neither"),
+        (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
     ],
 )
 def test_what_no_search_can_do_is_one_line(

@@ -22,6 +22,7 @@ import pepr_mlops
 from pepr_mlops.data.digest import of_tree
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import METRICS, TAGS
+from pepr_mlops.tracking import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -256,6 +257,27 @@ def test_the_cost_of_a_failing_loop_is_logged(store: str) -> None:
     assert "diverged" in run.data.tags["pepr.error"]
     assert run.data.metrics["time/train_s"] >= 0.2
     assert run.data.metrics["performance"] == 0.5
+
+
+def test_costs_and_tags_are_logged_when_the_log_of_an_epoch_fails(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*of: object) -> None:
+        raise OSError("no space left")
+
+    def fails() -> None:
+        with pepr_mlops.measure("full", model="x", energy="off", device="cpu") as m:
+            time.sleep(0.2)
+            with monkeypatch.context() as patch:
+                patch.setattr(Run, "log", full)
+                m.epoch(performance=0.5)  # ends its window before it logs
+
+    with pytest.raises(OSError, match="no space left"):
+        fails()
+    run = _only_run("full")
+    assert run.data.metrics["time/train_s"] >= 0.2
+    assert "performance" not in run.data.metrics
+    assert float(run.data.tags["pepr.cpu_others"]) >= 0
 
 
 def test_names_of_the_package_are_what_it_says() -> None:

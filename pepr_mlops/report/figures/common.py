@@ -199,9 +199,8 @@ def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float]
 
     found = stats.spearmanr(x, y)
     p = float(found.pvalue)
-    if (
-        len(x) <= _EXACT
-    ):  # or three in order had p = 0, which they are by chance once in three times
+    # SciPy gives p = 0 to three points in order, which they are by chance once in three times.
+    if len(x) <= _EXACT:
         ranks = stats.rankdata(y)
         p = stats.permutation_test(
             (stats.rankdata(x),),

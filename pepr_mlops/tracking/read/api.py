@@ -27,7 +27,7 @@ _BULK_POINTS = 25_000  # the most points it answers with
 
 @dataclass(frozen=True)
 class Server:
-    """A tracking server; `experiments` are the names by id of those that may be read."""
+    """A tracking server; `experiments` are the readable ones, as names by id."""
 
     client: MlflowClient
     uri: str

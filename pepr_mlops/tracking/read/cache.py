@@ -42,7 +42,7 @@ _SETTLED_S = 2.0  # the coarsest clock of a file system: later writes have anoth
 _PATIENCE_S = 5.0
 _PACKAGE = Path(__file__).parents[2]
 _DIGEST = 32  # bytes
-_MADE_BY = ("*.py", "costs/*.py", "comparison/*.py", "tracking/read/*.py")
+_MADE_BY = ("*.py", "costs/*.py", "comparison/*.py", "tracking/server.py", "tracking/read/*.py")
 
 
 def answer(

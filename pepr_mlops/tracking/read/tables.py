@@ -114,7 +114,7 @@ def _fetched(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Tables:
-    """A database of MLflow; `experiments` are the names by id of those that may be read."""
+    """A database of MLflow; `experiments` are the readable ones, as names by id."""
 
     engine: sa.Engine
     uri: str
