@@ -28,7 +28,7 @@ from pepr_mlops import RunSpec, data
 def main(files: int, kilobytes: int, repeats: int, out: Path | None) -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["PEPR_CACHE"] = f"{folder}/kept"
+        os.environ["PEPR_CACHE"] = f"{folder}/cache"
         root = Path(folder, "images")
         for i in range(files):
             split = "train" if i % 10 < 6 else "val" if i % 10 < 8 else "test"

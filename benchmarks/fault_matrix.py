@@ -3,8 +3,9 @@
     python benchmarks/fault_matrix.py --out benchmarks/results/fault_matrix.json
 
 Each fault is done to real processes as a user would meet it: `pepr train` and `mlflow run`
-on scikit-learn's digits, an `mlflow server`, and a proxy before it that fails as asked.
-Then `pepr sync`, and the store is read: is every epoch that was told there, and is the status true?
+on scikit-learn's digits, an `mlflow server`, and a proxy before it that fails as each fault says.
+Then `pepr sync`, and the store is read: does it hold every epoch that was reported, and is the
+status true?
 """
 
 from __future__ import annotations
@@ -60,15 +61,15 @@ JOB = {
 class Row:
     """What came of a fault.
 
-    `told` epochs were shown as done by the process before it ended and `kept` of them are in
-    MLflow in the end, after `pepr sync`. `ok`: nothing that was told is missing, and the status is
-    what happened.
+    `reported` epochs were shown as done by the process before it ended and `stored` epochs are in
+    MLflow in the end, after `pepr sync`. `ok`: nothing that was reported is missing, and the status
+    is what happened.
     """
 
     fault: str
     status: str
-    told: int
-    kept: int
+    reported: int
+    stored: int
     ok: bool
     note: str = ""
 
@@ -123,17 +124,17 @@ class Place:
         history = MlflowClient(self.store).get_metric_history(run.info.run_id, "performance")
         return sorted(point.step for point in history)
 
-    def row(self, fault: str, told: int, expected: str, note: str = "") -> Row:
+    def row(self, fault: str, reported: int, expected: str, note: str = "") -> Row:
         """The row of the only run here."""
         runs = self.runs()
         if len(runs) != 1:
-            return Row(fault, f"{len(runs)} runs", told, 0, False, note)
+            return Row(fault, f"{len(runs)} runs", reported, 0, False, note)
         status, steps = runs[0].info.status, self.epochs(runs[0])
-        whole = steps == list(range(1, len(steps) + 1)) and len(steps) >= told
+        complete = steps == list(range(1, len(steps) + 1)) and len(steps) >= reported
         if status == "FINISHED":
-            whole = whole and len(steps) == EPOCHS
-        ok = whole and status in expected.split("|") and not list(self.journals())
-        return Row(fault, status, told, len(steps), ok, note)
+            complete = complete and len(steps) == EPOCHS
+        ok = complete and status in expected.split("|") and not list(self.journals())
+        return Row(fault, status, reported, len(steps), ok, note)
 
     def journals(self) -> Iterator[Path]:
         with suppress(FileNotFoundError):
@@ -165,7 +166,7 @@ class Process:
     def text(self) -> str:
         return self.log.read_text()
 
-    def told(self) -> int:
+    def reported(self) -> int:
         return len(re.findall(r"^epoch \d+/", self.text(), re.MULTILINE))
 
     def until(self, done: Callable[[], bool], timeout_s: float = 180) -> None:
@@ -176,7 +177,7 @@ class Process:
             time.sleep(0.002)
 
     def until_epoch(self, epoch: int) -> None:
-        self.until(lambda: self.told() >= epoch)
+        self.until(lambda: self.reported() >= epoch)
 
     def wait(self, timeout_s: float = 300) -> str:
         try:
@@ -273,15 +274,15 @@ def ended(place: Place, fault: str, number: signal.Signals, moment: str) -> Row:
             job.send(number)
         job.popen.wait(300)
         proxy.on_request = lambda path: None
-        told, code = job.told(), job.popen.returncode
+        reported, code = job.reported(), job.popen.returncode
         place.sync()
         if moment == "starting" and not place.runs():
-            return Row(fault, "none", told, 0, not list(place.journals()), f"exit {code}")
+            return Row(fault, "none", reported, 0, not list(place.journals()), f"exit {code}")
         status = "FAILED" if number == signal.SIGKILL else "KILLED"
-        return place.row(fault, told, f"{status}|FINISHED", f"exit status {code}")
+        return place.row(fault, reported, f"{status}|FINISHED", f"exit status {code}")
 
 
-def under_mlflow(place: Place, fault: str, number: signal.Signals, whole: bool) -> Row:
+def under_mlflow(place: Place, fault: str, number: signal.Signals, group: bool) -> Row:
     """`mlflow run` whose job, or all of it, is ended."""
     command = [str(Path(sys.executable).parent / "mlflow"), "run", str(ROOT)]
     command += ["--env-manager", "local"]
@@ -291,7 +292,7 @@ def under_mlflow(place: Place, fault: str, number: signal.Signals, whole: bool) 
     run.until_epoch(2)
     inside = psutil.Process(run.popen.pid).children(recursive=True)
     jobs = [p for p in inside if "-m pepr_mlops train" in " ".join(p.cmdline()[:4])]
-    if whole:
+    if group:
         os.killpg(run.popen.pid, number)
         for process in inside:
             with suppress(psutil.NoSuchProcess):
@@ -300,36 +301,34 @@ def under_mlflow(place: Place, fault: str, number: signal.Signals, whole: bool) 
         jobs[0].send_signal(number)
     run.popen.wait(300)
     psutil.wait_procs(inside, 60)
-    told = run.told()
+    reported = run.reported()
     place.sync()
-    return place.row(fault, told, "FAILED|KILLED")
+    return place.row(fault, reported, "FAILED|KILLED")
 
 
 def resumed(place: Place, fault: str) -> Row:
     """A job that is killed twice and resumed has the numbers of one that is not killed."""
-    (place.folder / "whole").mkdir()
-    other = Place(place.folder / "whole")
+    (place.folder / "uninterrupted").mkdir()
+    other = Place(place.folder / "uninterrupted")
     other.train().wait()
     words = ["--checkpoints", str(place.folder / "checkpoints")]
-    told = 0
+    reported = 0
     for number in (signal.SIGKILL, signal.SIGTERM):
         job = place.train(*words)
         job.until_epoch(1)
         time.sleep(0.1)
         job.send(number)
         job.popen.wait(300)
-        told += job.told()
+        reported += job.reported()
     last = place.train(*words)
     last.wait()
     row = place.row(fault, EPOCHS, "FINISHED")
-    (broken,), (whole,) = place.runs(), other.runs()
-    equal = [_curves(place, broken, m) == _curves(other, whole, m) for m in _SAME]
-    spent = [run.data.metrics["energy/train_wh"] for run in (broken, whole)]
+    (broken,), (unbroken,) = place.runs(), other.runs()
+    equal = [_curves(place, broken, m) == _curves(other, unbroken, m) for m in _SAME]
+    spent = [run.data.metrics["energy/train_wh"] for run in (broken, unbroken)]
     note = f"{sum(equal)} of {len(equal)} metrics equal to the last digit in every epoch; "
-    note += (
-        f"{told} + {last.told()} epochs told in three attempts, energy {spent[0]:.4f} Wh beside "
-    )
-    note += f"{spent[1]:.4f} uninterrupted"
+    note += f"{reported} + {last.reported()} epochs reported in three attempts, energy "
+    note += f"{spent[0]:.4f} Wh, against {spent[1]:.4f} uninterrupted"
     return Row(**{**asdict(row), "ok": row.ok and all(equal), "note": note})
 
 
@@ -374,7 +373,7 @@ def offline(place: Place, fault: str) -> Row:
     job = place.train("--offline", uri=nobody)
     job.wait()
     place.pepr("sync", "--tracking-uri", place.store).wait()
-    return place.row(fault, job.told(), "FINISHED")
+    return place.row(fault, job.reported(), "FINISHED")
 
 
 def away(place: Place, fault: str, mode: str, seconds: float) -> Row:
@@ -384,17 +383,17 @@ def away(place: Place, fault: str, mode: str, seconds: float) -> Row:
         job = place.train("--epochs", str(epochs))
         job.until_epoch(1)
         _fail(proxy, mode)
-        began, before = time.monotonic(), job.told()
+        began, before = time.monotonic(), job.reported()
         job.until(lambda: time.monotonic() - began > seconds, seconds + 60)
-        meanwhile = job.told() - before
+        meanwhile = job.reported() - before
         _mend(proxy, mode)
         job.wait(600 + 5 * seconds)
         place.sync()
-        told = job.told()
-        row = place.row(fault, told, "FINISHED")
-        kept = row.kept == told == epochs
+        reported = job.reported()
+        row = place.row(fault, reported, "FINISHED")
+        stored = row.stored == reported == epochs
         note = f"{meanwhile} epochs trained meanwhile"
-        return Row(**{**asdict(row), "ok": kept and row.status == "FINISHED", "note": note})
+        return Row(**{**asdict(row), "ok": stored and row.status == "FINISHED", "note": note})
 
 
 def away_at_the_end(place: Place, fault: str) -> Row:
@@ -407,7 +406,7 @@ def away_at_the_end(place: Place, fault: str) -> Row:
         began = place.runs()[0].info.status
         proxy.up()
         place.sync()
-        return place.row(fault, job.told(), "FINISHED", f"{began} until `pepr sync`")
+        return place.row(fault, job.reported(), "FINISHED", f"{began} until `pepr sync`")
 
 
 def _fail(proxy: Proxy, mode: str) -> None:
@@ -438,10 +437,10 @@ def full_there(place: Place, fault: str) -> Row:
         _limit(inside, resource.RLIM_INFINITY)
         text = job.wait(600)
         place.sync()
-        row = place.row(fault, job.told(), "FINISHED")
-        said = "does not answer" in text
-        note = "told as away meanwhile" if said else "never noticed"
-        ok = said and row.kept == row.told == 8 and row.status == "FINISHED"
+        row = place.row(fault, job.reported(), "FINISHED")
+        noticed = "does not answer" in text
+        note = "reported as away meanwhile" if noticed else "never noticed"
+        ok = noticed and row.stored == row.reported == 8 and row.status == "FINISHED"
         return Row(**{**asdict(row), "ok": ok, "note": note})
 
 
@@ -455,15 +454,17 @@ def full_here(place: Place, fault: str) -> Row:
     with served(place):
         job = place.train("--checkpoints", str(place.folder / "checkpoints"), limit_bytes=10_000)
         text = job.wait()
-        told = "journal: " in text and "checkpoint: epoch" in text and "cannot be sent" in text
+        reported = (
+            "journal: " in text and "checkpoint: epoch" in text and "cannot be stored" in text
+        )
         place.sync()
         row = place.row(
             fault,
-            job.told(),
+            job.reported(),
             "FINISHED",
-            "each told, with the files it loses" if told else "not told",
+            "each reported, with the files it loses" if reported else "not reported",
         )
-        return Row(**{**asdict(row), "ok": row.ok and told})
+        return Row(**{**asdict(row), "ok": row.ok and reported})
 
 
 # Many at once ------------------------------------------------------------------------
@@ -475,8 +476,8 @@ def several_on_a_fresh_store(place: Place, fault: str, jobs: int = 8) -> Row:
     for job in started:
         job.wait(600)
     runs = place.runs()
-    whole = sum(r.info.status == "FINISHED" and place.epochs(r) == [1] for r in runs)
-    return Row(fault, f"{whole} FINISHED", jobs, whole, whole == jobs == len(runs))
+    complete = sum(r.info.status == "FINISHED" and place.epochs(r) == [1] for r in runs)
+    return Row(fault, f"{complete} FINISHED", jobs, complete, complete == jobs == len(runs))
 
 
 def _write_a_run(uri: str, number: int) -> None:
@@ -508,12 +509,12 @@ def many_writers(place: Place, fault: str, writers: int = 50) -> Row:
         took_s = time.monotonic() - began
         place.sync()
         client, there = MlflowClient(place.store), MlflowClient(place.uri)
-        whole = 0
+        complete = 0
         for run in place.runs():
             number = int(run.info.run_name)
             history = client.get_metric_history(run.info.run_id, "m19")
             points = sorted((p.step, p.value) for p in history)
-            whole += (
+            complete += (
                 run.info.status == "FINISHED"
                 and points == [(e, number + e / 10) for e in range(1, 11)]
                 and len(run.data.params) == 30
@@ -522,7 +523,7 @@ def many_writers(place: Place, fault: str, writers: int = 50) -> Row:
             )
         failed = sum(process.exitcode != 0 for process in processes)
         note = f"{took_s:.0f} s; {failed} processes failed"
-        return Row(fault, f"{whole} FINISHED", writers, whole, whole == writers, note)
+        return Row(fault, f"{complete} FINISHED", writers, complete, complete == writers, note)
 
 
 Fault = Callable[[Place, str], Row]
@@ -538,11 +539,11 @@ def faults(outage_s: float) -> dict[str, Fault]:
         for number in _SIGNALS
     }
     found["SIGKILL of the job under mlflow run"] = partial(
-        under_mlflow, number=signal.SIGKILL, whole=False
+        under_mlflow, number=signal.SIGKILL, group=False
     )
     for number in _SIGNALS:
         found[f"{number.name} of all of mlflow run"] = partial(
-            under_mlflow, number=number, whole=True
+            under_mlflow, number=number, group=True
         )
     return found | {
         "killed and gone on with, twice": resumed,
@@ -587,8 +588,8 @@ def _shown(name: str, fault: Fault) -> Row:
 def main(only: str, outage_s: float, out: Path | None) -> None:
     wanted = {name: f for name, f in faults(outage_s).items() if re.search(only, name)}
     long = next((name for name in wanted if name.startswith("server down for")), None)
-    with ThreadPoolExecutor(1) as beside:  # it mostly waits
-        waiting = {long: beside.submit(_shown, long, wanted[long])} if long else {}
+    with ThreadPoolExecutor(1) as pool:  # it mostly waits
+        waiting = {long: pool.submit(_shown, long, wanted[long])} if long else {}
         found = {name: _shown(name, f) for name, f in wanted.items() if name != long}
         found |= {name: future.result() for name, future in waiting.items()}
     rows = [found[name] for name in wanted]

@@ -52,7 +52,7 @@ def main(
     seed: int,
     out: Path | None,
 ) -> None:
-    asked = {
+    values = {
         "model": ",".join(MODELS[:models]),
         "seed": ",".join(map(str, range(seeds))),
         "dataset": EXPERIMENT,
@@ -65,19 +65,19 @@ def main(
         "device": "cpu",
     }
     with tempfile.TemporaryDirectory() as folder:
-        write({**machine(), **Trial(asked, Path(folder), seed).run(kills)}, out)
+        write({**machine(), **Trial(values, Path(folder), seed).run(kills)}, out)
 
 
 class Trial:
     """A sweep that is killed; everything of it lies in `folder`."""
 
-    def __init__(self, asked: dict[str, str], folder: Path, seed: int) -> None:
-        words = [w for k, v in asked.items() for w in (f"--{k.replace('_', '-')}", v)]
+    def __init__(self, values: dict[str, str], folder: Path, seed: int) -> None:
+        words = [w for k, v in values.items() for w in (f"--{k.replace('_', '-')}", v)]
         self.uri = f"sqlite:///{folder}/mlflow.db"
         self.command = [sys.executable, "-m", "pepr_mlops", "sweep", *words]
         self.command += ["--tracking-uri", self.uri, "--retries", "5"]
         self.command += ["--checkpoints", str(folder / "checkpoints")]
-        self.specs = jobs({k: v.split(",") for k, v in asked.items()})
+        self.specs = jobs({k: v.split(",") for k, v in values.items()})
         self.folder, self.drawn = folder, random.Random(seed)
         self.killed: Counter[str] = Counter()
         self.started = time.perf_counter()
@@ -110,7 +110,7 @@ class Trial:
                 victims = [psutil.Process(sweep.pid)] if what == "sweep" else jobs_of(sweep.pid)
                 for victim in victims[:1]:
                     victim.send_signal(signal.SIGKILL)
-                    self.told(what)
+                    self.show(what)
                 wait(sweep, 3)
             if sweep.poll() is not None:
                 sweep = subprocess.Popen(self.command, stdout=log, stderr=log)
@@ -140,7 +140,7 @@ class Trial:
                 for process in [raylet, *raylet.children(recursive=True), *inside]:
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
-                self.told("ray node")
+                self.show("ray node")
         with suppress(Exception):  # of a node that is gone
             cluster.shutdown()
 
@@ -150,7 +150,7 @@ class Trial:
         pids = {int(p.split()[1]) for p in runs.loc[runs["status"] == "RUNNING", "process"]}
         return [p for p in raylet.children(recursive=True) if p.pid in pids]
 
-    def told(self, what: str) -> None:
+    def show(self, what: str) -> None:
         self.killed[what] += 1
         done = int((self.runs()["status"] == "FINISHED").sum())
         took_s = time.perf_counter() - self.started
@@ -169,25 +169,25 @@ def jobs_of(pid: int) -> list[psutil.Process]:
 def outcome(specs: Sequence[Job], runs: Any, uri: str) -> dict[str, Any]:
     """Whether the runs equal the plan."""
     table = plan.states(specs, runs)
-    whole = runs[runs["status"] == "FINISHED"]
-    epochs = read.load_epochs(list(whole["run_id"]), ["time/train_s"], tracking_uri=uri)
+    finished = runs[runs["status"] == "FINISHED"]
+    epochs = read.load_epochs(list(finished["run_id"]), ["time/train_s"], tracking_uri=uri)
     steps = epochs.groupby("run_id")["step"].apply(list)
     every = list(range(1, specs[0].epochs + 1))
     rest = runs[runs["status"] != "FINISHED"]
     return {
         "jobs": len(specs),
         "runs": len(runs),
-        "finished_runs": len(whole),
-        "jobs_with_exactly_one_finished_run": int((whole["spec"].value_counts() == 1).sum()),
-        "specs_equal_the_plan": set(whole["spec"]) == set(table.index),
+        "finished_runs": len(finished),
+        "jobs_with_exactly_one_finished_run": int((finished["spec"].value_counts() == 1).sum()),
+        "specs_equal_the_plan": set(finished["spec"]) == set(table.index),
         "runs_with_every_epoch_once": int(sum(of == every for of in steps)),
         "runs_still_running": int((runs["status"] == "RUNNING").sum()),
         "runs_killed_before_an_epoch": int(rest["train_time_s"].isna().sum()),
         "other_unfinished_runs": int(rest["train_time_s"].notna().sum()),
-        "continued_runs": int((whole["attempts"] > 1).sum()),
+        "continued_runs": int((finished["attempts"] > 1).sum()),
         "energy_wh": float(table["energy_wh"].sum()),
-        "energy_source": sorted(set(whole["energy_source"])),
-        "unmeasured_s": float(whole["unmeasured_s"].sum()),
+        "energy_source": sorted(set(finished["energy_source"])),
+        "unmeasured_s": float(finished["unmeasured_s"].sum()),
     }
 
 

@@ -103,11 +103,11 @@ def _rows(uri: str) -> list[dict[str, Any]]:
     names = [name for pair in COSTS.values() for name in pair]
     points = load_epochs(list(runs["run_id"]), names, tracking_uri=uri).set_index("step")
     histories = dict(list(points.groupby("run_id")))
-    asked = ["model", "image_size", "batch_size", "fraction", "energy_source"]
+    columns = ["model", "image_size", "batch_size", "fraction", "energy_source"]
     rows = []
     for run in runs.to_dict("records"):
         history = histories[run["run_id"]]
-        rows.append({name: run[name] for name in asked})
+        rows.append({name: run[name] for name in columns})
         for cost, (so_far, ahead) in COSTS.items():
             rows[-1][cost] = _errors(history[so_far], history.loc[1, ahead])
     return rows

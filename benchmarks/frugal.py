@@ -6,7 +6,7 @@ Searches replayed over the measurements released with the PePR paper, 131 models
 experiment; `rivals.rivals` says what is searched by.
 
 The rule has no thresholds. Its form, how a curve is summed up and what an untrained model is taken
-for, was chosen with these curves at hand; the small-subset experiments stand beside those of the
+for, was chosen with these curves at hand; the small-subset experiments stand next to those of the
 paper. Some energies are the same in several experiments, so these are not independent.
 """
 

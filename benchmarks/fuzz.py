@@ -31,15 +31,15 @@ _COUNTS = re.compile(r"- (?P<passing>\d+) passing.*?, (?P<failing>\d+) failing")
 def main(examples: int, out: Path | None) -> None:
     started = time.perf_counter()
     os.environ["PEPR_FUZZ_EXAMPLES"] = str(examples)
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         pytest.main(
             [
                 *(f"--rootdir={ROOT}", "-n", "0", "-W", "ignore", str(ROOT / "tests" / "fuzz")),
                 *("--hypothesis-profile", "long", "--hypothesis-show-statistics"),
             ]
         )
-    if not (found := _counts(said.getvalue())):
-        raise click.ClickException(said.getvalue()[-2000:])
+    if not (found := _counts(printed.getvalue())):
+        raise click.ClickException(printed.getvalue()[-2000:])
     write(
         {
             **machine(),

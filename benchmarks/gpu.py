@@ -166,7 +166,7 @@ class Bench:
                     break
         return _rates(images, taken_s, joules)
 
-    # What is asked -------------------------------------------------------------------------------
+    # What is measured ----------------------------------------------------------------------------
 
     def speed(self, limit_s: float, keep: Callable[[Any], None]) -> list[dict[str, Any]]:
         """Every arm of every shape; what takes long last, and not begun after `limit_s`."""
@@ -259,13 +259,13 @@ class Bench:
                 RunSpec(model="resnet18d", image_size=64, pretrained=False, epochs=1000),
             ),
         ):
-            whole, spied = _Spied(self.meter), _Spied(_meter(self.device))
+            single, spied = _Spied(self.meter), _Spied(_meter(self.device))
             bench = Bench(self.device, seconds, self.count)
             bench.meter = spied
-            whole.begin("train")
+            single.begin("train")
             bench.ours(spec)
-            whole.end()
-            windows.append((f"{name}, one window", whole.windows))
+            single.end()
+            windows.append((f"{name}, one window", single.windows))
             windows.append((f"{name}, epoch by epoch", spied.windows))
         ours.send("stop")
         samples = ours.recv()
@@ -344,7 +344,7 @@ class _Spied:
 
 
 def _sample(theirs: Connection, uuid: str) -> None:
-    """Power every 10 ms until told to stop; first, how often the energy counter moves."""
+    """Power every 10 ms until it is stopped; first, how often the energy counter moves."""
     pynvml.nvmlInit()
     handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
     moved = []
@@ -390,8 +390,8 @@ def _meter(device: torch.device) -> Meter:
     return open_meter("auto", used.kind, used.gpu_uuids, used.synchronize)
 
 
-def _spec(model: str, pixels: int, asked: Mapping[str, Any]) -> RunSpec:
-    return RunSpec(model=model, image_size=pixels, epochs=1000, pretrained=False, **asked)
+def _spec(model: str, pixels: int, fields: Mapping[str, Any]) -> RunSpec:
+    return RunSpec(model=model, image_size=pixels, epochs=1000, pretrained=False, **fields)
 
 
 def _compare(row: dict[str, Any]) -> None:

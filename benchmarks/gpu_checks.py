@@ -4,7 +4,7 @@
 
 Runs `pepr train` and `pepr sweep` on PneumoniaMNIST (real X-rays) in processes of their own, looks
 at what MLflow then has, and prints what was found. Most jobs run side by side, since only what they
-compute is looked at; the first, and what concerns the whole device, has the GPU alone.
+compute is checked; the first, and what concerns the whole device, has the GPU alone.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ COMPILED = [name for name in ARITHMETIC if "compile" in name]
 # A job as another program runs it; `host_memory` is as if the images did not fit on the GPU.
 JOB = """
 import json, pathlib, sys
-asked = json.loads(sys.argv[1])
+fields = json.loads(sys.argv[1])
 from pepr_mlops.train import loop as train
 from pepr_mlops.train.job import run
 from pepr_mlops.train.progress import Printed
 from pepr_mlops.spec import RunSpec
-if asked.pop("host_memory", False):
+if fields.pop("host_memory", False):
     train.fits = lambda splits, device: False
-uri, kept = asked.pop("tracking_uri"), asked.pop("checkpoints", None)
-run(RunSpec(**asked), tracking_uri=uri, progress=Printed, checkpoints=kept and pathlib.Path(kept))
+uri, checkpoints = fields.pop("tracking_uri"), fields.pop("checkpoints", None)
+run(RunSpec(**fields), tracking_uri=uri, progress=Printed,
+    checkpoints=checkpoints and pathlib.Path(checkpoints))
 """
 
 # How far fp32 operations are from double precision, after `prepare`.
@@ -103,7 +104,7 @@ class Checks:
     def __init__(
         self, data_root: Path, folder: Path, device: str, fraction: float, out: Path | None
     ) -> None:
-        self.asked: dict[str, Any] = {
+        self.fields: dict[str, Any] = {
             "model": "resnet18d",
             "dataset": "pneumonia",
             "data_root": str(data_root.resolve()),
@@ -165,11 +166,11 @@ class Checks:
         """`pepr train`, as a person starts it; `env` are environment variables."""
         env = changed.pop("env", None)
         words = [sys.executable, "-m", "pepr_mlops", "train", "--tracking-uri", self.uri(name)]
-        return self.start(words + options({**self.asked, **changed}), name, env)
+        return self.start(words + options({**self.fields, **changed}), name, env)
 
     def job(self, name: str, store: str | None = None, **changed: Any) -> subprocess.Popen[bytes]:
-        asked = {**self.asked, **changed, "tracking_uri": self.uri(store or name)}
-        return self.start([sys.executable, "-c", JOB, json.dumps(asked)], name)
+        fields = {**self.fields, **changed, "tracking_uri": self.uri(store or name)}
+        return self.start([sys.executable, "-c", JOB, json.dumps(fields)], name)
 
     def other(self, seconds: float, left: int = 0) -> subprocess.Popen[bytes]:
         name = f"other {seconds:g} {left}"
@@ -219,7 +220,7 @@ class Checks:
         ).wait()
         run = self.last(name)
         m, t = run["metrics"], run["tags"]
-        kept = {k: v for k, v in t.items() if not k.startswith(("pepr.git", "pepr.process"))}
+        tags = {k: v for k, v in t.items() if not k.startswith(("pepr.git", "pepr.process"))}
         power_w = m["energy/train_gpu_wh"] * 3600 / m["time/train_s"]
         checks = {
             "finished": status == 0 and run["status"] == "FINISHED",
@@ -241,7 +242,7 @@ class Checks:
             "checks": checks,
             "mean_train_power_w": power_w,
             "metrics": m,
-            "tags": kept,
+            "tags": tags,
             "printed": text.splitlines()[-14:],
         }
 
@@ -276,11 +277,11 @@ class Checks:
         return {"ok": all(fine + coarse), "relative_error": error}
 
     def killed(self, model: str) -> dict[str, Any]:
-        """SIGKILL in the third epoch, then on from the checkpoint, beside a run left alone."""
+        """A run that is killed in the third epoch and resumed, against one that is not stopped."""
         same_spec = {"model": model, "epochs": 3, "deterministic": True}
-        name, kept = f"killed {model}", str(self.folder / f"kept {model}")
-        first = self.job(name, checkpoints=kept, **same_spec)
-        whole = self.job(f"whole {model}", **same_spec)
+        name, checkpoints = f"killed {model}", str(self.folder / f"checkpoints {model}")
+        first = self.job(name, checkpoints=checkpoints, **same_spec)
+        unbroken = self.job(f"unbroken {model}", **same_spec)
         self.until(first, lambda: "epoch 2/3" in self.log(name))
         time.sleep(0.3)
         first.send_signal(signal.SIGKILL)
@@ -290,9 +291,9 @@ class Checks:
             time.sleep(0.01)
         gone_s = time.perf_counter() - killed_at
         left = self.last(name)["status"]
-        again = self.job(name, checkpoints=kept, **same_spec).wait()
-        whole.wait()
-        a, b = self.last(name), self.last(f"whole {model}")
+        again = self.job(name, checkpoints=checkpoints, **same_spec).wait()
+        unbroken.wait()
+        a, b = self.last(name), self.last(f"unbroken {model}")
         found = same(a, b)
         found["ok"] = found["ok"] and again == 0 and left == "RUNNING"
         return {
@@ -378,10 +379,10 @@ class Checks:
         busy_s = 18.0
         other = self.other(busy_s)
         until = time.time() + busy_s
-        asked = {**self.asked, "tracking_uri": self.uri(name)}
-        asked["pretrained"] = "false"
+        fields = {**self.fields, "tracking_uri": self.uri(name)}
+        fields["pretrained"] = "false"
         words = [sys.executable, "-m", "pepr_mlops", "sweep"]
-        words += [w for k, v in asked.items() for w in ("--" + k.replace("_", "-"), str(v))]
+        words += [w for k, v in fields.items() for w in ("--" + k.replace("_", "-"), str(v))]
         words += ["--checkpoints", str(self.folder / "checkpoints")]
         both = [
             self.start([*words, "--seed", "0,1"], "sweep 1"),
@@ -416,9 +417,9 @@ class Checks:
         }
 
 
-def options(asked: Mapping[str, Any]) -> list[str]:
+def options(fields: Mapping[str, Any]) -> list[str]:
     words = []
-    for key, value in asked.items():
+    for key, value in fields.items():
         flag = key.replace("_", "-")
         words += (
             [f"--{'' if value else 'no-'}{flag}"]
@@ -465,53 +466,53 @@ def main(data_root: Path, device: str, fraction: float, only: str, out: Path | N
         pynvml.nvmlInit()
     words = [word for word in only.split(",") if word]
 
-    def asked(name: str) -> bool:
+    def chosen(name: str) -> bool:
         return not words or any(word in name for word in words)
 
     with tempfile.TemporaryDirectory() as name:
         checks = Checks(data_root, Path(name), device, fraction, out)
-        if asked("plain"):
+        if chosen("plain"):
             checks.check("plain", checks.plain)
-        beside: dict[str, Callable[[], Mapping[str, Any]]] = {}
+        in_parallel: dict[str, Callable[[], Mapping[str, Any]]] = {}
         for model in MODELS:
-            beside |= {
+            in_parallel |= {
                 f"{model}: {of}": lambda model=model, of=of: checks.arithmetic(model, of)
                 for of in sorted(ARITHMETIC, key=lambda of: of not in COMPILED)
             }
-            beside[f"{model}: killed and continued"] = lambda model=model: checks.killed(model)
-        beside["rounding"] = checks.rounding
-        beside["terminated"] = checks.terminated
+            in_parallel[f"{model}: killed and continued"] = lambda model=model: checks.killed(model)
+        in_parallel["rounding"] = checks.rounding
+        in_parallel["terminated"] = checks.terminated
         uuid = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         with suppress(pynvml.NVMLError):
             uuid = pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(0))
-        beside["GPU by UUID"] = lambda: checks.named(uuid)
-        beside["no GPU visible"] = lambda: checks.refused(
-            "invisible", "is not here", {"CUDA_VISIBLE_DEVICES": ""}
+        in_parallel["GPU by UUID"] = lambda: checks.named(uuid)
+        in_parallel["no GPU visible"] = lambda: checks.refused(
+            "invisible", "was not found", {"CUDA_VISIBLE_DEVICES": ""}
         )
         with ThreadPoolExecutor(max(2, (psutil.cpu_count() or 2) - 4)) as pool:
-            for what, of in beside.items():
-                if asked(what):
+            for what, of in in_parallel.items():
+                if chosen(what):
                     pool.submit(checks.check, what, of)
         for model in MODELS:
             for one in ("deterministic", "deterministic bf16"):
                 two = f"{one} again"
-                if asked(f"{model}: {one}") and asked(f"{model}: {two}"):
+                if chosen(f"{model}: {one}") and chosen(f"{model}: {two}"):
                     checks.check(
                         f"{model}: {one} twice", lambda m=model, o=one, t=two: checks.equal(m, o, t)
                     )
             for what, of in (("images in host memory", "host memory"), ("as a graph", "graph")):
                 other = f"{of}, deterministic"
-                if asked(f"{model}: deterministic") and asked(f"{model}: {other}"):
+                if chosen(f"{model}: deterministic") and chosen(f"{model}: {other}"):
                     checks.check(
                         f"{model}: {what}",
                         lambda m=model, o=other: checks.equal(m, "deterministic", o),
                     )
-        if asked("sweeps"):
+        if chosen("sweeps"):
             checks.check("sweeps", checks.sweeps)
-        if asked("out of memory"):
+        if chosen("out of memory"):
             checks.check("out of memory", checks.out_of_memory)
         for mib in (200, 1200):
-            if asked("full"):
+            if chosen("full"):
                 checks.check(f"full but for {mib} MiB", lambda n=mib: checks.full(n << 20))
         good = sum(bool(of.get("ok")) for of in checks.found.values())
         result = {

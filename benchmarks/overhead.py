@@ -4,7 +4,7 @@
 
 Both arms train the same network on the same images; the order within a pair alternates, and the
 ratio is taken pair by pair, so that a machine that slows down meanwhile weighs on both. Logging
-goes to an MLflow server on this machine. The CPU time of the process is given beside the time,
+goes to an MLflow server on this machine. The CPU time of the process is given with the time,
 since other work on the machine weighs less on it.
 """
 

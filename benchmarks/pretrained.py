@@ -16,7 +16,7 @@ from common import machine, write
 from pepr_mlops import RunSpec, run
 from pepr_mlops.train.progress import Printed
 
-_KEPT = (
+_METRICS = (
     "test/accuracy",
     "test/balanced_accuracy",
     "test/auc",
@@ -54,9 +54,9 @@ def main(seeds: int, out: Path | None, **fields: Any) -> None:
                     layout="channels_last",
                 )
                 outcome = run(spec, tracking_uri=f"sqlite:///{folder}/runs.db", progress=Printed)
-                kept = arms.setdefault(arm, {name: [] for name in _KEPT})
-                for name in _KEPT:
-                    kept[name].append(outcome.result.metrics.get(name))
+                measured = arms.setdefault(arm, {name: [] for name in _METRICS})
+                for name in _METRICS:
+                    measured[name].append(outcome.result.metrics.get(name))
     write(
         {
             **machine(),
@@ -64,18 +64,18 @@ def main(seeds: int, out: Path | None, **fields: Any) -> None:
             "spec": {**fields, "weights": Path(fields["weights"] or "hub").name, "data_root": None},
             "seeds": list(range(seeds)),
             "runs": arms,
-            "mean": {arm: _over(kept, mean) for arm, kept in arms.items()},
-            "standard_deviation": {arm: _over(kept, stdev) for arm, kept in arms.items()},
+            "mean": {arm: _over(measured, mean) for arm, measured in arms.items()},
+            "standard_deviation": {arm: _over(measured, stdev) for arm, measured in arms.items()},
         },
         out,
     )
 
 
-def _over(kept: dict[str, list[float | None]], statistic: Any) -> dict[str, float | None]:
+def _over(measured: dict[str, list[float | None]], statistic: Any) -> dict[str, float | None]:
     """The statistic over the seeds; None where a seed has no value."""
     return {
         name: None if None in values or len(values) < 2 else statistic(values)
-        for name, values in kept.items()
+        for name, values in measured.items()
     }
 
 

@@ -18,7 +18,7 @@ class Proxy:
     """Passes requests on to `upstream` as `mode` says; `down` and `up` take it away for a while.
 
     `hang` never answers, `error` answers 500, `slow` after two seconds, and `lose` lets the server
-    do what it was asked and drops the answer. `on_request` is called with each path beforehand.
+    do what the request says and drops the answer. `on_request` is called with each path first.
     A path that ends as one of `answers` gets that status and body.
     """
 
@@ -81,8 +81,8 @@ def _handler(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
             if proxy.mode == "slow":
                 time.sleep(_SLOW_S)
             upstream = http.client.HTTPConnection(*proxy.upstream, timeout=60)
-            kept = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
-            upstream.request(self.command, self.path, body, kept)
+            headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
+            upstream.request(self.command, self.path, body, headers)
             answer = upstream.getresponse()
             content = answer.read()
             upstream.close()

@@ -1,4 +1,4 @@
-"""How long does it take to read many runs, and again, beside MLflow's own search?
+"""How long does it take to read many runs, and again, against MLflow's own search?
 
     python benchmarks/query.py --runs 10000
     python benchmarks/query.py --growth 1000,10000,100000
@@ -6,7 +6,7 @@
 A store is filled with runs as `pepr train` logs them. Each reading is a process of its own that
 has imported everything, opened the store and read one run before the clock starts; its memory is
 how far the process grew above what it had then. The arms that end in `again` find what the arm
-before them has kept. Frames are compared column by column before anything is reported.
+before them has cached. Frames are compared column by column before anything is reported.
 
 With `--growth` only our own arms run, on stores of so many runs with one epoch each, which is
 filled in minutes; `growth` is the seconds and memory per run of the largest over those of the one
@@ -63,7 +63,7 @@ _POWER_W = 200.0
 @click.command()
 @click.option("--runs", default=10_000)
 @click.option("--epochs", default=10)
-@click.option("--one-by-one", default=100, help="runs whose histories are asked for singly")
+@click.option("--one-by-one", default=100, help="runs whose histories are read one by one")
 @click.option("--growth", metavar="N,N,…", help="sizes to compare our own arms over instead")
 @click.option("--http/--no-http", default=True, help="also through a server")
 @click.option("--out", type=click.Path(path_type=Path))
@@ -152,13 +152,13 @@ def _stores(runs: int, epochs: int, http: bool) -> Iterator[dict[str, str]]:
 def _all(
     arms: dict[str, Callable[[str, int, int], int]], uri: str, runs: int, some: int
 ) -> dict[str, Any]:
-    """Each arm with nothing kept, but for what the one before has kept for its `again`."""
+    """Each arm with an empty cache; its `again` has the cache that it left."""
     found = {}
     for name in arms:
         if not name.endswith(" again"):
             folder = tempfile.mkdtemp()
         elif uri.startswith("http"):
-            continue  # nothing is kept of a server
+            continue  # answers of a server are not cached
         found[name] = _apart(name, uri, runs, some, folder)
     return found
 
@@ -213,7 +213,7 @@ _THEIRS = ("mlflow.search_runs", "get_metric_history")
 
 
 def _ids(uri: str, n: int) -> list[str]:
-    """The run ids, which the benchmark makes and need not be asked for."""
+    """The run ids, which the benchmark makes itself."""
     return [_id(i) for i in range(n)]
 
 
@@ -243,19 +243,19 @@ def _measure(arm: Callable[[str, int, int], int], uri: str, runs: int, some: int
 
 
 def _memory_kb(what: str) -> int:
-    """A size of this process as Linux tells it."""
+    """A size of this process as Linux reports it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
-def _apart(arm: str, uri: str, runs: int, some: int, kept_in: str) -> dict[str, Any]:
+def _apart(arm: str, uri: str, runs: int, some: int, cache_folder: str) -> dict[str, Any]:
     words = ["--arm", arm, "--uri", uri, "--runs", str(runs), "--one-by-one", str(some)]
     done = subprocess.run(
         [sys.executable, __file__, *words],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, "PEPR_CACHE": kept_in},
+        env={**os.environ, "PEPR_CACHE": cache_folder},
     )
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     click.echo(f"{arm} {uri.partition(':')[0]}: {found['seconds']:.1f} s", err=True)
@@ -263,7 +263,7 @@ def _apart(arm: str, uri: str, runs: int, some: int, kept_in: str) -> dict[str, 
 
 
 def _check_equal(stores: dict[str, str], n: int) -> None:
-    """The frames of the stores, what is kept of one, and MLflow's own hold the same values."""
+    """The frames of the stores, the cache of one, and MLflow's own hold the same values."""
     import mlflow
 
     sqlite = stores["sqlite"]

@@ -56,13 +56,13 @@ def _halved(
 ) -> NDArray[np.int64]:
     """Epochs that each candidate is trained for, if this share is trained further each time."""
     trained = np.zeros(len(ranked), dtype=np.int64)
-    kept, epoch = start, 1
+    remaining, epoch = start, 1
     while True:
-        trained[kept] = epoch
+        trained[remaining] = epoch
         if epoch == objective.epochs:
             return trained
-        best = kept[np.argsort(-ranked[kept, epoch - 1], kind="stable")]
-        kept = best[: max(objective.top, int(share * len(kept)))]
+        best = remaining[np.argsort(-ranked[remaining, epoch - 1], kind="stable")]
+        remaining = best[: max(objective.top, int(share * len(remaining)))]
         epoch = min(2 * epoch, objective.epochs)
 
 

@@ -87,11 +87,11 @@ def _settings(folder: Path) -> sweep.Settings:
 
 
 def _sweep(specs: Any, settings: sweep.Settings, strategy: Any) -> tuple[Result, float]:
-    def told(report: Report) -> None:
+    def show(report: Report) -> None:
         click.echo(f"{report.spec.model} {report.reason} {report.error or ''}", err=True)
 
     started = time.perf_counter()
-    ended = sweep.run(specs, settings, lambda status: None, told, strategy)
+    ended = sweep.run(specs, settings, lambda status: None, show, strategy)
     assert not ended.errors, ended.errors
     return ended, time.perf_counter() - started
 

@@ -1,12 +1,12 @@
-"""What the tool costs and how fast it is: measures everything anew and writes the table of it.
+"""What the tool costs and how fast it is: measures everything and writes the table.
 
     python benchmarks/speed.py               # an hour on two cores; nothing else should run
     python benchmarks/speed.py --only start  # one of them
     python benchmarks/speed.py --table       # the table alone, from results/
 
-What was measured on other machines is in the table too, and only measured there, by hand.
-Each row of the table in README.md is what was wanted, what a script measured, and whether that
-suffices; `results/` has the numbers behind it.
+The table has results of other machines too, which are measured there by hand. Each row of the
+table in README.md is a target, what a script measured, and whether that reaches the target;
+`results/` has the numbers behind it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing wanted and measured. `reached` None: there was no wish, the number is told."""
+    """A target and what was measured; `reached` is None where there is no target."""
 
     what: str
     wanted: str
@@ -38,20 +38,20 @@ class Row:
 
 
 def _train(r: Result) -> Iterator[Row]:
-    wishes = {("resnet18d", 64): 1.6, ("mobilenetv2_050", 64): 1.7, ("resnet18d", 224): 2.7}
+    targets = {("resnet18d", 64): 1.6, ("mobilenetv2_050", 64): 1.7, ("resnet18d", 224): 2.7}
     for arm, name in (("auto", "fastest setting"), ("fp32", "fp32")):
         for case in r["speed"]:
-            fastest = 3.0 if "gpu" in r else wishes[case["model"], case["pixels"]]
-            wish = fastest if arm == "auto" else 1.1
+            fastest = 3.0 if "gpu" in r else targets[case["model"], case["pixels"]]
+            target = fastest if arm == "auto" else 1.1
             ratio, (low, high) = case["ratio"][arm], case["ratio_least_greatest"][arm]
             rate = case["images_per_s"]
             yield Row(
                 "`pepr train` against a plain loop, evaluation included: "
                 f"`{case['model']}`, {case['pixels']} px, {name} ({case['chosen'][arm]})",
-                f"≥ {wish:g}×",
+                f"≥ {target:g}×",
                 f"{ratio:.2f}× ({low:.2f} to {high:.2f} over epochs): {_rate(rate['plain'])} → "
                 f"{_rate(rate[arm])} images/s",
-                ratio >= wish,
+                ratio >= target,
             )
     if "learning" not in r:
         return
@@ -100,7 +100,7 @@ def _overhead(r: Result) -> Iterator[Row]:
             "≤ 1 %",
             f"{100 * (of['median'] - 1):.1f} % ({100 * (of['low'] - 1):.1f} to "
             f"{100 * (of['high'] - 1):.1f})" + (", noise: inconclusive" if noise else ""),
-            None if noise else of["high"] <= 1.01,  # or the pairs are too few to tell
+            None if noise else of["high"] <= 1.01,  # or there are too few pairs
         )
     own_s = r["logging_s_per_epoch"] + r["windows_s_per_epoch"]
     share = own_s / r["off_s"] * r["epochs"]
@@ -167,15 +167,15 @@ def _start(r: Result) -> Iterator[Row]:
 
 
 def _query(r: Result) -> Iterator[Row]:
-    for store, name, wish in (("sqlite", "SQLite", 10.0), ("http", "HTTP", 1.0)):
+    for store, name, target in (("sqlite", "SQLite", 10.0), ("http", "HTTP", 1.0)):
         of = r[store]
         yield Row(
             f"{r['runs']:,} runs into a frame against `mlflow.search_runs`, {name}",
-            f"≥ {wish:g}×",
+            f"≥ {target:g}×",
             f"{of['ratio']['runs']:.1f}×: {of['load_runs']['seconds']:.1f} s against "
             f"{of['mlflow.search_runs']['seconds']:.1f}; scored, with the evidence of its "
             f"histories, {of['scored']['seconds']:.1f} s",
-            of["ratio"]["runs"] >= wish,
+            of["ratio"]["runs"] >= target,
         )
         again = of.get("scored again")
         again_s = of["scored"]["seconds"] if again is None else again["seconds"]

@@ -6,7 +6,7 @@ Help: from the start of the process to its end, each command. First step: from t
 `pepr train` to when its first epoch begins.
 Job: what a job of one epoch takes besides training and evaluation, from the start of its process
 to its end, as a task of a sweep and under `mlflow run`; the arms take turns. A sweep forks its jobs
-from one process, and what that takes to begin is told beside (`sweep_begins_s`). Nothing else
+from one process, which takes `sweep_begins_s` to start. Nothing else
 should run meanwhile.
 Readers, with `--data` or PEPR_PAPER, the folder of the paper's results: what their import takes,
 and commands that read its 1,048 runs against `import mlflow`, which took its turn just before
@@ -39,17 +39,17 @@ _ROOT = Path(__file__).parents[1]
 _PEPR = [sys.executable, "-m", "pepr_mlops"]
 _REPORT = [sys.executable, "-c", "from pepr_mlops.cli.report import main; main()"]
 _AT = "first step at "
-# `pepr`, which tells when its first epoch begins: nothing is left then but to take the first step.
-_TOLD = f"""
+# `pepr` that prints when its first epoch begins, just before the first step.
+_TIMED = f"""
 import sys, time
 from pepr_mlops.train import progress
 
-class Told(progress.Printed):
+class Timed(progress.Printed):
     def start_epoch(self, epoch, steps):
         print("{_AT}" + str(time.time()), file=sys.stderr)
         super().start_epoch(epoch, steps)
 
-progress.Printed = Told
+progress.Printed = Timed
 from pepr_mlops.cli import main
 main()
 """
@@ -128,7 +128,7 @@ def _readers(results: Path, repeats: int) -> dict[str, Any]:
     """Seconds of the import and of each reader, and the latter over those of `import mlflow`."""
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/paper.db"
-        environment = {"MLFLOW_TRACKING_URI": uri, "PEPR_CACHE": f"{folder}/kept"}
+        environment = {"MLFLOW_TRACKING_URI": uri, "PEPR_CACHE": f"{folder}/cache"}
         import_s = _wall_s([*_PEPR, "import", "pepr-paper", str(results)], **environment)
         commands = {name: [*_PEPR, *name.split()[1:], *_WHICH] for name in _AT_MOST}
         commands["pepr-report"] = [*_REPORT, *_WHICH, "--out", f"{folder}/report.html"]
@@ -177,14 +177,14 @@ def _first_steps(folder: Path, store: str, repeats: int) -> list[float]:
         uri = f"sqlite:///{folder}/{store}{i if store == 'new' else ''}.db"
         if store == "existing":
             _ = _last_run(uri)  # makes the store
-        words = [sys.executable, "-c", _TOLD, *_train(i)[len(_PEPR) :]]
+        words = [sys.executable, "-c", _TIMED, *_train(i)[len(_PEPR) :]]
         environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
         started = time.time()
         done = subprocess.run(
             words, check=True, cwd=_ROOT, env=environment, capture_output=True, text=True
         )
-        said = next(line for line in done.stderr.splitlines() if line.startswith(_AT))
-        seconds.append(float(said.removeprefix(_AT)) - started)
+        line = next(line for line in done.stderr.splitlines() if line.startswith(_AT))
+        seconds.append(float(line.removeprefix(_AT)) - started)
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""How fast is `pepr train` beside a plain training loop, evaluation and logging included?
+"""How fast is `pepr train` against a plain training loop, evaluation and logging included?
 
     python benchmarks/train.py
 
@@ -74,17 +74,17 @@ def main(seeds: int, only: str, out: Path | None, plain: str | None) -> None:
     cases = {
         f"{case.model}:{case.pixels}": case for case in _SPEED[head["device"].partition(":")[0]]
     }
-    asked = only.split(",") if only else [*cases, "learning"]
+    chosen_cases = only.split(",") if only else [*cases, "learning"]
     found: dict[str, Any] = {**head, "threads": len(os.sched_getaffinity(0))}
     with tempfile.TemporaryDirectory() as folder:
-        found["speed"] = [_speed(cases[n], Path(folder)) for n in asked if n != "learning"]
-        if "learning" in asked:
+        found["speed"] = [_speed(cases[n], Path(folder)) for n in chosen_cases if n != "learning"]
+        if "learning" in chosen_cases:
             found["learning"] = _learning(_LEARNING, seeds, Path(folder))
     write(found, out)
 
 
 def _speed(case: Case, folder: Path) -> dict[str, Any]:
-    """Images/s of each arm, epoch by epoch in turns, and beside the plain loop."""
+    """Images/s of each arm, epoch by epoch in turns, and against the plain loop."""
     images = _images(case, folder)
     arms = {"plain": _plain(case, images, 0)}
     arms |= {name: _pepr(case, images, 0, options, folder) for name, options in _ARMS.items()}
@@ -97,8 +97,8 @@ def _speed(case: Case, folder: Path) -> dict[str, Any]:
                 if epoch > 1:
                     seconds[name].append(took_s)
         for name in _ARMS:
-            chosen[name] = running[name].said(r": (\w+(?:, \w+)+) \(")
-    beside = {
+            chosen[name] = running[name].printed(r": (\w+(?:, \w+)+) \(")
+    ratios_of = {
         name: [a / b for a, b in zip(seconds["plain"], seconds[name], strict=True)]
         for name in _ARMS
     }
@@ -108,8 +108,8 @@ def _speed(case: Case, folder: Path) -> dict[str, Any]:
         "images": case.images,
         "chosen": chosen,
         "images_per_s": {n: case.images[0] / median(times) for n, times in seconds.items()},
-        "ratio": {name: median(ratios) for name, ratios in beside.items()},
-        "ratio_least_greatest": {name: [min(r), max(r)] for name, r in beside.items()},
+        "ratio": {name: median(ratios) for name, ratios in ratios_of.items()},
+        "ratio_least_greatest": {name: [min(r), max(r)] for name, r in ratios_of.items()},
         "seconds": seconds,
     }
     click.echo(f"{case.model} {case.pixels}: {found['ratio']}", err=True)
@@ -125,10 +125,10 @@ def _learning(case: Case, seeds: int, folder: Path) -> dict[str, Any]:
         arms |= {n: _pepr(case, images, seed, options, folder) for n, options in _ARMS.items()}
         for name, words in arms.items():
             done = subprocess.run(words, capture_output=True, text=True, check=True)
-            said = re.search(r"test accuracy\s+([\d.]+)", done.stdout)
-            assert said is not None, done.stdout
-            accuracy[name].append(float(said[1]))
-            click.echo(f"seed {seed}, {name}: {said[1]}", err=True)
+            match = re.search(r"test accuracy\s+([\d.]+)", done.stdout)
+            assert match is not None, done.stdout
+            accuracy[name].append(float(match[1]))
+            click.echo(f"seed {seed}, {name}: {match[1]}", err=True)
     return {
         "model": case.model,
         "pixels": case.pixels,
@@ -179,7 +179,7 @@ def _pepr(case: Case, images: Path, seed: int, options: list[str], folder: Path)
 
 
 class _Turns:
-    """A training that goes on for an epoch when asked to, and is stopped in between."""
+    """A training that runs for one epoch at a time and is stopped in between."""
 
     def __init__(self, words: list[str]) -> None:
         self._process = subprocess.Popen(
@@ -201,7 +201,7 @@ class _Turns:
                 return took_s
         raise AssertionError("".join(self._lines))
 
-    def said(self, pattern: str) -> str:
+    def printed(self, pattern: str) -> str:
         found = re.search(pattern, "".join(self._lines))
         assert found is not None, self._lines
         return found[1]
