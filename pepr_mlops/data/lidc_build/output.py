@@ -34,8 +34,8 @@ Votes = npt.NDArray[np.int8]
 def votes(outlined: Sequence[Outlined], label: Label) -> Votes:
     """The vote of each radiologist on each patch [n, 4]: 1 yes, 0 no, -1 none.
 
-    `malignant`: whether they rated the nodule 4 or 5; who did not mark it has no vote. `marked`:
-    whether they outlined it in this slice; who did not, of the four who read the scan, votes no.
+    `malignant`: whether they rated the nodule 4 or 5; those who did not mark it have no vote.
+    `marked`: whether they outlined it in this slice; all four who read the scan vote.
     """
     found = np.full((len(outlined), RATERS), _NO_VOTE if label == "malignant" else 0, np.int8)
     for row, one in zip(found, outlined, strict=True):
@@ -55,8 +55,8 @@ def manifest(parts: Sequence[Part], label: Label, patch: int, way: Way, seed: in
     `split` and `image` (from 0) say which image of the data set it is; `row` and `column` are the
     first of the square of `patch` pixels in the slice at `z_mm`; `rating_1` to `rating_4` are the
     malignancy from 1 to 5 by each radiologist who marked the nodule, `marked_1` to `marked_4`
-    whether they did in this slice, `vote_1` to `vote_4` those of `votes`. All are missing where a
-    radiologist did not mark the nodule, except votes known to be no.
+    whether they outlined it in this slice, `vote_1` to `vote_4` are `votes`. All are missing where
+    a radiologist did not mark the nodule, except votes known to be no.
     """
     patches = [(part.scan, one) for part in parts for one in part.outlined]
     all_votes = votes([one for _, one in patches], label)
@@ -91,8 +91,8 @@ def write(
 ) -> None:
     """Write the patches of `parts` to `path`, and their `manifest` and `about` next to it.
 
-    Scan by scan, so that they are never all in memory. Existing files are replaced at the end, so
-    that images and manifest always belong together.
+    One scan is in memory at a time. Existing files are replaced at the end, so that images and
+    manifest always belong together.
     """
     all_votes = votes([one for part in parts for one in part.outlined], label)
     unfinished = {end: path.with_suffix(f"{end}.unfinished") for end in (".json", ".csv", ".npz")}

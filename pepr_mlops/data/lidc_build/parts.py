@@ -11,20 +11,18 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from pepr_mlops.data.lidc_build import dicom
 from pepr_mlops.data.lidc_build.dicom import Skipped
 from pepr_mlops.data.lidc_build.nodules import Outlined, Scan
 from pepr_mlops.data.lidc_build.patches import corner, grey
-
-Pixels = npt.NDArray[np.uint8]
+from pepr_mlops.data.splits import Pixels
 
 
 @dataclass(frozen=True)
 class Part:
-    """The patches of a scan in the file `path`: `outlined` of the scan with a patch, in the order
-    of the images in the file, and `skipped` slices without one."""
+    """The patches of a scan, saved in the file `path`: the `outlined` nodules with a patch, in the
+    order of the images in the file, and the `skipped` slices."""
 
     scan: Scan
     path: Path
@@ -47,9 +45,9 @@ class Cutter:
     window_hu: tuple[float, float]
 
     def __call__(self, task: tuple[Scan, Mapping[float, Path]]) -> Part:
-        """Cut the patches of a scan from the files of its slices, by position (mm).
+        """Cut the patches of a scan from its slices, whose files are given by position (mm).
 
-        Patches that an earlier call has cut from the same files are used again.
+        Patches that an earlier call cut from the same files are reused.
         """
         scan, files = task
         path = self.folder / f"{scan.series}.npz"
@@ -82,7 +80,7 @@ class Cutter:
 
 
 def _cut_before(path: Path, files: Mapping[float, Path]) -> list[int] | None:
-    """Indices of the patches that an earlier call has cut from these files, if there are any."""
+    """Indices of the patches that an earlier call cut from these files, None if it did not."""
     try:
         with np.load(path) as arrays:
             same = str(arrays["sources"]) == _states(files.values())

@@ -11,8 +11,8 @@ SIDE = 512  # pixels, of every CT slice of the collection
 
 
 def corner(row: int, column: int, side: int) -> tuple[int, int]:
-    """First row and column of a square of `side` pixels around a pixel of a slice, moved inwards
-    where it would leave the slice, so that every pixel is a real one."""
+    """First row and column of a square of `side` pixels around a pixel of a slice. At an edge the
+    square is moved inwards, so that all its pixels are in the slice."""
     return min(max(row - side // 2, 0), SIDE - side), min(max(column - side // 2, 0), SIDE - side)
 
 
@@ -22,8 +22,8 @@ def grey(
     """A square of Hounsfield units as [size, size] grey levels: 0 up to the lower end of the
     window, 255 from its upper end, which training turns into 0 to 1.
 
-    Windowed before it is resized (bilinearly; averaged when it shrinks) so that bone or metal
-    beside a nodule does not outshine it, and rounded once at the end.
+    It is windowed before it is resized (bilinearly; averaged when it shrinks), so that bone or
+    metal next to a nodule does not outshine it, and rounded once at the end.
     """
     low, high = window_hu
     share = (np.clip(hounsfield, low, high) - low) / (high - low)

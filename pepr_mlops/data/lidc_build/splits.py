@@ -30,9 +30,10 @@ def assign(
 ) -> npt.NDArray[np.str_]:
     """The split of each patch [n]: about 60 % `train`, 20 % `val`, 20 % `test`.
 
-    `patient` keeps all patches of a patient together and the share of each label alike, drawn with
-    `seed`. `paper` cuts the given order at 60 % and 80 %, as the PePR paper did, which puts slices
-    of one nodule on both sides. Raises `WrongUse` for too few.
+    `patient` draws with `seed`: all patches of a patient are in one split, and each split has about
+    the same share of each label. `paper` cuts the given order at 60 % and 80 %, as the PePR paper
+    did, which puts slices of one nodule into two splits. Raises `WrongUse` for too few patients or
+    patches.
     """
     if way == "paper":
         n = len(labels)
@@ -44,8 +45,7 @@ def assign(
 
     folds = StratifiedGroupKFold(_FIFTHS, shuffle=True, random_state=seed)
     found = np.full(len(labels), "train")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about labels with few patches
+    with warnings.catch_warnings(action="ignore"):  # about labels with few patches
         parts = [part for _, part in folds.split(labels, labels, list(patients))]
     found[parts[0]], found[parts[1]] = "test", "val"
     return found
