@@ -47,14 +47,15 @@ class Finding:
 class Audit:
     """The findings about one data set, errors first.
 
-    `images` per split, readable or not. `counts`: `split`, `class`, `images` and `share` of the
-    split's images, from 0 to 1. `shapes`: `height`, `width`, `colour` and how many `images`, most
-    first. `pairs`: the `kind` (leak, conflict, repeat), `split`, `path` and `class` of all images
-    that are identical with another one, and its `other_split`, `other_path` and `other_class`.
+    `images` per split, readable or not, None where they cannot be counted. `counts`: `split`,
+    `class`, `images` and `share` of the split's images, from 0 to 1. `shapes`: `height`, `width`,
+    `colour` and how many `images`, most first. `pairs`: the `kind` (leak, conflict, repeat),
+    `split`, `path` and `class` of each image that is identical with another, and the
+    `other_split`, `other_path` and `other_class` of that one.
     """
 
     source: str
-    images: Mapping[str, int]
+    images: Mapping[str, int | None]
     counts: pd.DataFrame
     shapes: pd.DataFrame
     pairs: pd.DataFrame
@@ -79,7 +80,7 @@ def audit(
     `parts` are the existing ones of train, val and test, in this order; the others are drawn from
     train.
     """
-    images = {part.name: len(part.names) for part in parts}
+    listed = {part.name: len(part.names) for part in parts}
     counts = {
         part.name: per_class(part.labels, len(classes))
         for part in parts
@@ -92,17 +93,17 @@ def audit(
         *_untrained(counts, classes),
         *_imbalance(counts, classes),
         *_few(counts, classes),
-        *(_repetition(one, len(parts)) for one in summarise(pairs, images)),
+        *(_repetition(one, len(parts)) for one in summarise(pairs, listed)),
     ]
     rows = [
-        (split, name, int(n), n / images[split])
+        (split, name, int(n), n / listed[split])
         for split, numbers in counts.items()
         for name, n in zip(classes, numbers, strict=True)
     ]
     shapes = Counter(key[1:] for part in parts for key in part.keys if key is not None)
     return Audit(
         source,
-        images,
+        {part.name: part.images for part in parts},
         pd.DataFrame(rows, columns=["split", "class", "images", "share"]),
         pd.DataFrame(
             [(*shape, n) for shape, n in shapes.most_common()],
@@ -168,10 +169,10 @@ def unequal(parts: Sequence[Part]) -> list[Finding]:
     return [Finding("error", "images", f"images differ between splits: {each}; make them equal")]
 
 
-def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Finding]:
+def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int | None]) -> list[Finding]:
     """Patients in two splits, and rows of the table that do not match the images.
 
-    `manifest` has the text columns `patient` and `split`; `images` counts those of each split.
+    `manifest` has the text columns `patient` and `split`; `images` is that of an `Audit`.
     """
     named = manifest[manifest["patient"] != ""]
     splits = named.groupby("patient")["split"].unique()
@@ -190,7 +191,7 @@ def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int]) -> list[Fi
     different = [
         f"{split} ({rows.get(split, 0):,} rows, {images.get(split, 0):,} images)"
         for split in dict.fromkeys([*images, *rows.index])
-        if rows.get(split, 0) != images.get(split, 0)
+        if images.get(split, 0) not in (None, rows.get(split, 0))
     ]
     message = "the table of patients does not have one row for each image; create it again"
     return findings + listing("error", "manifest", message, different)

@@ -254,12 +254,11 @@ def _arrays(path: Path, arrays: NpzFile) -> Audit:
         part, faults = array_part(split, images, given, columns, len(classes))
         if known and images is not None and given is not None and not faults:
             faults = _medmnist_faults(*known, split, images, given)
-        if part.names or part.labels is not None:  # else it is not even known how many images
-            del images  # before those of the next split are read
+        del images  # before those of the next split are read
         parts.append(part)
         found += faults
     found += unequal(parts)
-    found += _patients(path.with_suffix(".csv"), {part.name: len(part.names) for part in parts})
+    found += _patients(path.with_suffix(".csv"), {part.name: part.images for part in parts})
     return audit(str(path), parts, classes, found)
 
 
@@ -305,7 +304,7 @@ def _names(arrays: NpzFile, found: list[Finding]) -> tuple[str, ...] | None:
     return tuple(map(str, names))
 
 
-def _patients(path: Path, images: Mapping[str, int]) -> list[Finding]:
+def _patients(path: Path, images: Mapping[str, int | None]) -> list[Finding]:
     """Findings on the table of patients next to a file, if there is one."""
     if not path.exists():
         return []

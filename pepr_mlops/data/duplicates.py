@@ -42,6 +42,11 @@ class Part:
     keys: Sequence[ImageKey | None]
     labels: Labels | None
 
+    @property
+    def images(self) -> int | None:
+        """How many there are, None where neither images nor labels can be counted."""
+        return len(self.names) if self.names or self.labels is not None else None
+
 
 class Pair(NamedTuple):
     """Two identical images: a `leak` is in two splits, a `repeat` in one, a `conflict` has two

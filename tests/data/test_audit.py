@@ -385,6 +385,18 @@ def test_a_damaged_array_leaves_the_others_to_be_counted(tmp_path: Path) -> None
     assert found.shapes["images"].sum() == 42
 
 
+def test_a_split_that_cannot_be_counted_has_no_number_of_images(tmp_path: Path) -> None:
+    """None and not 0, also for the table of patients, whose rows are not too many then."""
+    arrays = {k: v for k, v in _arrays().items() if not k.startswith("val")}
+    path = _saved(tmp_path / "mine.npz", arrays)
+    rows = [f"{split}{i},{split}\n" for split in ("train", "val") for i in range(20)]
+    rows += [f"test{i},test\n" for i in range(22)]
+    path.with_suffix(".csv").write_text(f"patient,split\n{''.join(rows)}")
+    found = _audit(path)
+    assert found.images == {"train": 20, "val": None, "test": 22}
+    assert _only(found).message == "the file has no val_images, val_labels; add it"
+
+
 @pytest.mark.parametrize("content", ["empty", "text", "cut", "a single array"])
 def test_what_is_no_npz_file_is_an_error(content: str, tmp_path: Path) -> None:
     path = _saved(tmp_path / "mine.npz", _arrays())
