@@ -1,9 +1,8 @@
-"""What a data set is known by: a digest of its files as they are stored, whatever it is called.
+"""The digest that identifies a data set: of its files as they are stored, whatever it is called.
 
-Every file is read once. Its digest is then cached, and used again while the system says that the
-file was not touched: device, inode, size and the times of the last change of its contents and of
-its entry (mtime, ctime) are the same. A copy keeps the name, the size and often the mtime, but has
-another inode or ctime.
+Every file is read once. Its digest is cached and reused as long as the file was not touched:
+device, inode, size and the times of the last change of its contents and of its entry (mtime,
+ctime) are the same. A copy has the same name, size and often mtime, but another inode or ctime.
 """
 
 from __future__ import annotations
@@ -27,29 +26,28 @@ _LITTER = {
     *("Thumbs.db", "desktop.ini"),
 }
 _DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
-
 _MD5_DIGITS = 32
 
 _Stamp = tuple[int, ...]
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is what systems and editors leave behind."""
+    """Whether systems and editors leave files or folders of this name behind."""
     return name in _LITTER or name.startswith("._")
 
 
 def of_file(path: Path, published_md5: str | None = None) -> str:
     """16 hexadecimal digits that change with the content of a file, whatever it is called.
 
-    They are made from its MD5, which MedMNIST publishes of its files: with it the file is not read
-    and need not be there. Raises `WrongUse` for a file that cannot be read.
+    They are made from its MD5. With `published_md5`, which MedMNIST has for its files, the file is
+    not read and need not exist. Raises `WrongUse` for a file that cannot be read.
     """
     md5 = published_md5 or _md5(path.parent, [path.name])[path.name]
     return hashlib.blake2b(md5.encode(), digest_size=_DIGITS // 2).hexdigest()
 
 
 def of_files(root: Path, names: Sequence[str]) -> str:
-    """16 hexadecimal digits that change with the name and the content of any of the files.
+    """16 hexadecimal digits that change with the name and the content of each file.
 
     `names` are relative to `root`. Reading files for the first time shows progress on a terminal.
     Raises as `of_file`.
@@ -62,10 +60,9 @@ def of_files(root: Path, names: Sequence[str]) -> str:
 
 
 def of_tree(path: Path) -> str:
-    """`of_file` of a file, or `of_files` of all below a folder, also of those in linked folders.
+    """`of_file` for a file; for a folder `of_files` with all files below it and in linked folders.
 
-    What systems and editors leave behind (`_LITTER`) does not count. Raises as they do, and where
-    there is no file.
+    Litter of systems and editors does not count. Raises as they do, and where there is no file.
     """
     if path.is_file():
         return of_file(path)
@@ -76,7 +73,7 @@ def of_tree(path: Path) -> str:
 
 
 def _below(root: Path, folder: str, above: tuple[str, ...]) -> Iterator[str]:
-    """The files below a folder of `root`; a link to a folder that it lies in is not followed."""
+    """The files below a folder of `root`. A link to a folder that contains it is not followed."""
     place = os.path.join(root, folder)
     real = os.path.realpath(place)
     if real in above or not (folder or os.path.isdir(place)):
@@ -99,16 +96,23 @@ def _below(root: Path, folder: str, above: tuple[str, ...]) -> Iterator[str]:
 
 
 def _md5(root: Path, names: Sequence[str]) -> dict[str, str]:
-    """The MD5 of files by name, read or remembered."""
-    cache = _Cache(root)
+    """The MD5 of files by name, read or cached.
+
+    The cache is a file for each folder, of this user alone. It is optional: nothing fails where it
+    cannot be read or written.
+    """
+    folder = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()
+    cache = cache_folder() / f"{folder}.digests"
+    cached = _cached(cache)
     found: dict[str, str] = {}
     unread: list[str] = []
     for name in names:
-        remembered = cache.get(name, _stamp(root, name))
-        if remembered is None:
-            unread.append(name)
-        else:
-            found[name] = remembered
+        stamp = _stamp(root, name)
+        match cached.get(name):
+            case [str(md5), *then] if tuple(then) == stamp and len(md5) == _MD5_DIGITS:
+                found[name] = md5
+            case _:
+                unread.append(name)
     if unread:
         from tqdm import tqdm
 
@@ -121,9 +125,18 @@ def _md5(root: Path, names: Sequence[str]) -> dict[str, str]:
             for name, (md5, stamp) in zip(unread, shown, strict=True):
                 found[name] = md5
                 if begun_ns - max(stamp[-2:]) > _SETTLED_NS:
-                    cache.put(name, stamp, md5)
-        cache.write()
+                    cached[name] = [md5, *stamp]
+        with suppress(OSError):
+            write_private(cache, json.dumps(cached).encode())
     return found
+
+
+def _cached(path: Path) -> dict[str, list[object]]:
+    """MD5 and stamp by the name of the file."""
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(path.read_text())
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def _read(root: Path, name: str) -> tuple[str, _Stamp]:
@@ -154,31 +167,3 @@ def _unreadable(root: Path, name: str, error: OSError) -> WrongUse:
         f"dataset: {root / name} cannot be read ({error.strerror}); make it readable or remove it",
         reason="missing_data",
     )
-
-
-class _Cache:
-    """MD5 and stamp of the files of a folder, on disk for this user alone.
-
-    What cannot be read or written is computed again.
-    """
-
-    def __init__(self, root: Path) -> None:
-        name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()
-        self._path = cache_folder() / f"{name}.digests"
-        self._known: dict[str, list[object]] = {}
-        with suppress(OSError, ValueError, RecursionError):
-            content = json.loads(self._path.read_text())
-            self._known = content if isinstance(content, dict) else {}
-
-    def get(self, name: str, stamp: _Stamp) -> str | None:
-        match self._known.get(name):
-            case [str(md5), *then] if tuple(then) == stamp and len(md5) == _MD5_DIGITS:
-                return md5
-        return None
-
-    def put(self, name: str, stamp: _Stamp, md5: str) -> None:
-        self._known[name] = [md5, *stamp]
-
-    def write(self) -> None:
-        with suppress(OSError):
-            write_private(self._path, json.dumps(self._known).encode())

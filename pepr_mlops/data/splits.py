@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import Task
@@ -135,9 +136,7 @@ def with_channels(splits: Splits, channels: str) -> Splits:
 
 
 def _grey(split: Split) -> Split:
-    """ITU-R 601-2 luma in integers, as Pillow's conversion to mode L computes it."""
     luma = np.empty(split.images.shape[:3], dtype=np.uint8)
-    weights = np.array([19595, 38470, 7471], dtype=np.uint32)
     for i, image in enumerate(split.images):
-        luma[i] = (image @ weights + 0x8000) >> 16
+        luma[i] = np.asarray(Image.fromarray(image).convert("L"))  # ITU-R 601-2 luma
     return replace(split, images=luma)
