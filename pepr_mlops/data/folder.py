@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -42,8 +41,8 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     paths = [p for by_class in files.values() for own in by_class.values() for p in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         heads = list(pool.map(_head, paths))
-    grey = all(head.grey for head in heads)
-    further = sum(head.further_frames for head in heads)
+    grey = all(is_grey for is_grey, _ in heads)
+    further = sum(further_frames for _, further_frames in heads)
     splits = {
         name: _read(root, own, classes, image_size, grey) for name, own in files.items() if own
     }
@@ -71,8 +70,8 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
 def find(root: Path) -> dict[str, dict[str, list[Path]]]:
     """The image files of each split by class, as `files_of`.
 
-    Raises `WrongUse` also for images in folders that are not read, and for a class that has
-    images, but none in train.
+    Raises `WrongUse` as `files_of`, for images in folders that are not read, and for a class that
+    has images, but none in train.
     """
     for place, remedy in misplaced(root).items():
         raise WrongUse(f"dataset: the images in {place} would not be read; {remedy}")
@@ -90,8 +89,8 @@ def find(root: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def misplaced(root: Path) -> dict[Path, str]:
-    """Folders with images that training does not read although they look like it, each with the
-    remedy: a split of another name, images outside the folder of their class, or deeper."""
+    """Folders with images that training would wrongly pass over, each with the remedy: a split of
+    another name, images outside the folder of their class, or deeper."""
     found = {}
     try:
         entries = sorted(root.iterdir()) if root.is_dir() else []
@@ -114,7 +113,7 @@ def misplaced(root: Path) -> dict[Path, str]:
 
 
 def passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is neither image nor class."""
+    """Whether files and folders of this name are neither images nor classes."""
     return name.startswith(".") or is_litter(name)
 
 
@@ -125,7 +124,7 @@ def _is_image(name: str) -> bool:
 def files_of(folder: Path) -> dict[str, list[Path]]:
     """Sorted image files of one split by class name; empty when the folder is absent.
 
-    Raises `WrongUse` where it cannot be listed, or a class has a name that is no text.
+    Raises `WrongUse` where it cannot be listed, or the name of a class is not text.
     """
     try:
         if not folder.is_dir():
@@ -154,8 +153,8 @@ def is_grey(image: Image.Image) -> bool:
 
 
 def as_seen(image: Image.Image, grey: bool) -> Image.Image:
-    """The image as a viewer shows it: turned by its EXIF orientation, and on black where it is
-    transparent, since the colour of transparent pixels is not meant to be seen."""
+    """The image as a viewer shows it: turned by its EXIF orientation, and black where it is
+    transparent, since transparent pixels may have any colour."""
     turned = ImageOps.exif_transpose(image)
     if turned.has_transparency_data:
         black = Image.new("RGBA", turned.size, (0, 0, 0, 255))
@@ -180,15 +179,11 @@ def frames_text(further: int, n: int) -> str:
     return f"{further:,} of {n:,} images have more than one frame; training uses the first"
 
 
-class _Head(NamedTuple):
-    grey: bool
-    further_frames: bool
-
-
-def _head(path: Path) -> _Head:
+def _head(path: Path) -> tuple[bool, bool]:
+    """Whether an image is grey, and whether it has further frames."""
     try:
         with Image.open(path) as image:
-            return _Head(is_grey(image), has_further_frames(image))
+            return is_grey(image), has_further_frames(image)
     except Exception as error:  # Pillow raises any error on damaged files
         raise _unreadable(path, error) from error
 
@@ -208,28 +203,24 @@ def _read(
     images = np.empty((len(paths), *shape), dtype=np.uint8)
 
     def decode(i: int) -> None:
-        images[i] = _decode(paths[i], image_size, grey)
+        try:
+            with Image.open(paths[i]) as opened:
+                # Which grey is white is unknown. Pillow would clip grey and cut off colour.
+                if is_deep(opened):
+                    raise WrongUse(
+                        f"dataset: {paths[i]} has over 8 bits a channel; save it windowed to 8 bits"
+                    )
+                image = as_seen(opened, grey)
+                images[i] = np.asarray(image.resize(shape[:2], Image.Resampling.BILINEAR))
+        except WrongUse:
+            raise
+        except Exception as error:  # as above
+            raise _unreadable(paths[i], error) from error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(decode, range(len(paths))):
             pass
     return Split(images, labels, np.array([path.relative_to(root).as_posix() for path in paths]))
-
-
-def _decode(path: Path, image_size: int, grey: bool) -> np.ndarray:
-    try:
-        with Image.open(path) as opened:
-            # Which grey is white is unknown. Pillow would clip grey and cut off colour.
-            if is_deep(opened):
-                raise WrongUse(
-                    f"dataset: {path} has over 8 bits a channel; save it windowed to 8 bits"
-                )
-            image = as_seen(opened, grey)
-            return np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR))
-    except WrongUse:
-        raise
-    except Exception as error:  # as above
-        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> WrongUse:

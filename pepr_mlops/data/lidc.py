@@ -9,11 +9,12 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from pepr_mlops.data import medmnist
-from pepr_mlops.data.medmnist import Damaged, folder_of, open_file, read
+from pepr_mlops.data.medmnist import Damaged, folder_of, intact, read
 from pepr_mlops.data.splits import SPLITS, Split, Splits
 from pepr_mlops.errors import WrongUse
 
 NAME = "lidc"
+_DAMAGED = ("was not built by `pepr data lidc`", "build it again")  # what else, and the remedy
 
 
 def load(data_root: str | None) -> Splits:
@@ -22,12 +23,9 @@ def load(data_root: str | None) -> Splits:
     Raises `WrongUse` as `find`, and where the file is damaged.
     """
     path = find(data_root)
-    try:
-        with open_file(path) as arrays:
-            classes = _classes(arrays)
-            splits: dict[str, Any] = {name: _split(arrays, name) for name in SPLITS}
-    except Damaged as error:
-        raise _damaged(path, error) from error
+    with intact(path, *_DAMAGED) as arrays:
+        classes = _classes(arrays)
+        splits: dict[str, Any] = {name: _split(arrays, name) for name in SPLITS}
     return Splits(
         name=NAME, source=str(path), task="binary-class", classes=classes, channels=1, **splits
     )
@@ -49,22 +47,11 @@ def find(data_root: str | None) -> Path:
 def outline(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Names of the classes, and by split the shape [n, size, size] of the images, which are not
     read. Raises `WrongUse` for a damaged file."""
-    try:
-        with open_file(path) as arrays:
-            shapes = {name: medmnist.outline(arrays, f"{name}_images").shape for name in SPLITS}
-            if wrong := [shape for shape in shapes.values() if len(shape) != 3]:
-                raise Damaged(f"images have the shape {wrong[0]}")
-            return _classes(arrays), shapes
-    except Damaged as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> WrongUse:
-    return WrongUse(
-        f"dataset: {path} is damaged or was not built by `pepr data lidc` ({str(error)[:100]}); "
-        "build it again",
-        reason="missing_data",
-    )
+    with intact(path, *_DAMAGED) as arrays:
+        shapes = {name: medmnist.outline(arrays, f"{name}_images").shape for name in SPLITS}
+        if wrong := [shape for shape in shapes.values() if len(shape) != 3]:
+            raise Damaged(f"images have the shape {wrong[0]}")
+        return _classes(arrays), shapes
 
 
 def _classes(arrays: NpzFile) -> tuple[str, ...]:

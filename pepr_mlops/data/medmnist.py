@@ -6,6 +6,8 @@ import hashlib
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,17 +38,11 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
 
     info = medmnist.INFO[flag]
     path, _ = fetch(flag, size, data_root)
-    try:
-        with open_file(path) as arrays:
-            splits: dict[str, Any] = {
-                split: _split(arrays, split, flag, size, path) for split in SPLITS
-            }
-    except Damaged as error:
-        raise WrongUse(
-            f"dataset: {path} is damaged or no MedMNIST file ({str(error)[:100]}); delete it to "
-            f"download it again, or fetch {info[f'url{_suffix(size)}']}",
-            reason="missing_data",
-        ) from error
+    remedy = f"delete it to download it again, or fetch {info[f'url{_suffix(size)}']}"
+    with intact(path, "no MedMNIST file", remedy) as arrays:
+        splits: dict[str, Any] = {
+            split: _split(arrays, split, flag, size, path) for split in SPLITS
+        }
     return Splits(
         name=flag,
         source=str(path),
@@ -58,7 +54,7 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
 
 
 def fetch(flag: str, size: int, data_root: str | None) -> tuple[Path, bool]:
-    """The file of `flag` with `size`-pixel images, and whether it had to be downloaded.
+    """The file of `flag` with `size`-pixel images, and whether it was downloaded now.
 
     Raises `WrongUse` as `place` does and `WorkFailed` when the file cannot be downloaded.
     """
@@ -91,7 +87,7 @@ def published_md5(flag: str, size: int) -> str:
 
 
 def place(flag: str, size: int, data_root: str | None) -> Path:
-    """`path_of`, which needs no file there; raises `WrongUse` where its folder is absent."""
+    """`path_of`, where a file need not exist. Raises `WrongUse` if the folder does not."""
     path = path_of(flag, size, data_root)
     if not path.parent.is_dir():
         raise WrongUse(
@@ -102,7 +98,7 @@ def place(flag: str, size: int, data_root: str | None) -> Path:
 
 
 def path_of(flag: str, size: int, data_root: str | None) -> Path:
-    """Where the file of a data set lies or would be put, in `folder_of(data_root)`."""
+    """The path of the file of a data set in `folder_of(data_root)`, downloaded or not."""
     return folder_of(data_root) / f"{flag}{_suffix(size)}.npz"
 
 
@@ -134,16 +130,30 @@ class Outline(NamedTuple):
 
 
 def open_file(path: Path) -> NpzFile:
-    """An .npz file, of which `read` gives the arrays. Raises `Damaged`."""
+    """An .npz file, whose arrays `read` reads. Raises `Damaged`."""
     try:
-        # np.load takes what is no archive for an array or a pickle, and advises to trust it.
+        # np.load takes any other file for an array or a pickle, and advises to trust it.
         return NpzFile(path)  # type: ignore[arg-type]  # it takes a path too
     except Exception as error:  # zipfile's, or a RuntimeError where it looks encrypted or too new
         raise Damaged(one_line(error)) from error
 
 
+@contextmanager
+def intact(path: Path, otherwise: str, remedy: str) -> Iterator[NpzFile]:
+    """The file as `open_file` gives it; `Damaged` becomes `WrongUse`. It says that the file is
+    damaged or `otherwise`."""
+    try:
+        with open_file(path) as arrays:
+            yield arrays
+    except Damaged as error:
+        raise WrongUse(
+            f"dataset: {path} is damaged or {otherwise} ({str(error)[:100]}); {remedy}",
+            reason="missing_data",
+        ) from error
+
+
 def outline(arrays: NpzFile, name: str) -> Outline:
-    """The header of an array that fits the memory and the archive; raises `Damaged`."""
+    """The header of an array. Raises `Damaged` if the array does not fit the archive or memory."""
     try:
         archive, member = arrays.zip, f"{name}.npy"
         assert archive is not None
@@ -167,12 +177,10 @@ def outline(arrays: NpzFile, name: str) -> Outline:
 
 
 def read(arrays: NpzFile, name: str) -> npt.NDArray[Any]:
-    """An array of the file, of the size that `outline` gives; raises `Damaged`."""
+    """An array of the file. Raises `Damaged` as `outline`, and if it cannot be read."""
     outline(arrays, name)
-    assert arrays.zip is not None
     try:
-        with arrays.zip.open(f"{name}.npy") as file:
-            return npy.read_array(file, allow_pickle=False)
+        return arrays[f"{name}.npy"]
     except Exception as error:
         raise Damaged(one_line(error)) from error
 
