@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pepr_mlops.data.duplicates import Duplicates, Part, identical_pairs, image_key, summarise
+from pepr_mlops.data.duplicates import Part, identical_pairs, image_key, summarise
 from pepr_mlops.data.splits import EXAMPLES, LEAST, Splits, per_class, scarce
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import DOUBTS
+
+_TAGS = {"leak": "pepr.data_leak", "conflict": "pepr.data_conflict", "repeat": "pepr.data_repeats"}
+_TRAINED_ON_TEST = ("test", "train")  # the splits of the leaks that spoil a result
 
 
 def doubts(splits: Splits) -> dict[str, str]:
     """The tags of `names.DOUBTS` that apply, each with a sentence that has the counts.
 
-    Images are compared as drawn, in the size in which they were read.
+    It compares the drawn images in the size in which they were read.
     """
     by_name = splits.by_name()
     parts = [
@@ -22,8 +25,9 @@ def doubts(splits: Splits) -> dict[str, str]:
     ]
     images = {name: len(split) for name, split in by_name.items()}
     texts: dict[str, list[str]] = {doubt.tag: [] for doubt in DOUBTS}
-    for duplicates in summarise(identical_pairs(parts, splits.classes), images):
-        texts[_tag(duplicates)].append(duplicates.text)
+    for found in summarise(identical_pairs(parts, splits.classes), images):
+        spoils_val = found.kind == "leak" and (found.split, found.other_split) != _TRAINED_ON_TEST
+        texts["pepr.data_val" if spoils_val else _TAGS[found.kind]].append(found.text)
     for name, tag in (("test", "pepr.data_few"), ("val", "pepr.data_val")):
         few = scarce(per_class(by_name[name].labels, len(splits.classes)), splits.classes, LEAST)
         if few:
@@ -33,13 +37,6 @@ def doubts(splits: Splits) -> dict[str, str]:
                 f"{len(splits.classes):,} classes, {', '.join(few[:EXAMPLES])}{more}"
             )
     return {tag: "; ".join(own) for tag, own in texts.items() if own}
-
-
-def _tag(found: Duplicates) -> str:
-    if found.kind == "leak":
-        tested = (found.split, found.other_split) == ("test", "train")
-        return "pepr.data_leak" if tested else "pepr.data_val"
-    return "pepr.data_conflict" if found.kind == "conflict" else "pepr.data_repeats"
 
 
 def doubt_texts(found: Mapping[str, str]) -> list[str]:

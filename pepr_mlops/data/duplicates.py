@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, compress
+from itertools import combinations, compress, groupby
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,8 +34,8 @@ class ImageKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One split: `names` [n] of the images, `keys` [n] with None where the pixels cannot be used,
-    `labels` class indices [n] or 0/1 [n, labels], None where they cannot be used."""
+    """One split: `names` [n] of the images, `keys` [n] with None for unusable pixels, `labels`
+    class indices [n] or 0/1 [n, labels], None if they are unusable."""
 
     name: str
     names: Sequence[str]
@@ -50,7 +50,7 @@ class Part:
 
 class Pair(NamedTuple):
     """Two identical images: a `leak` is in two splits, a `repeat` in one, a `conflict` has two
-    labels. The `other` comes first in the data set; a label is None where it cannot be used."""
+    labels. The `other` image comes first in the data set. An unusable label is None."""
 
     kind: Kind
     split: str
@@ -89,10 +89,11 @@ def image_key(pixels: Pixels) -> ImageKey:
 def identical_pairs(parts: Sequence[Part], classes: Sequence[str]) -> list[Pair]:
     """All pairs of identical images: leaks, then conflicts, then repeats.
 
-    Each image is paired with the first that has its pixels: in each earlier split, of another
-    label, in its own split. One pair may be a conflict and a leak or a repeat as well.
+    An image is paired with the first identical one of each earlier split (a leak), of those with a
+    label (a conflict, if it is another label) and of its own split (a repeat). Two images may be a
+    conflict and also a leak or a repeat.
     """
-    groups = list(_groups(parts, classes))
+    groups = _groups(parts, classes)
     pairs: list[Pair] = []
     for earlier, later in combinations([part.name for part in parts], 2):
         pairs += _across(groups, "leak", earlier, later)
@@ -109,28 +110,23 @@ def identical_pairs(parts: Sequence[Part], classes: Sequence[str]) -> list[Pair]
 
 
 def summarise(pairs: Sequence[Pair], images: Mapping[str, int]) -> Iterator[Duplicates]:
-    """The pairs by kind and splits; `images` counts those of each split."""
-    for (later, earlier), own in _by_splits(pairs, "leak").items():
-        text = f"{len(own):,} of {images[later]:,} images of {later} are also in {earlier}"
-        yield Duplicates("leak", later, earlier, text, own)
-    if conflicts := [pair for pair in pairs if pair.kind == "conflict"]:
-        images_contradict = "image contradicts" if len(conflicts) == 1 else "images contradict"
-        text = f"{len(conflicts):,} {images_contradict} the label of an earlier identical image"
-        yield Duplicates("conflict", None, None, text, conflicts)
-    for (split, _), own in _by_splits(pairs, "repeat").items():
-        text = f"{len(own):,} of {images[split]:,} images of {split} repeat another of its images"
-        yield Duplicates("repeat", split, split, text, own)
+    """The pairs of `identical_pairs` by kind and splits; `images` counts those of each split."""
+    for kind, same_kind in groupby(pairs, key=lambda pair: pair.kind):
+        if kind == "conflict":
+            conflicts = list(same_kind)
+            contradict = "image contradicts" if len(conflicts) == 1 else "images contradict"
+            text = f"{len(conflicts):,} {contradict} the label of an earlier identical image"
+            yield Duplicates(kind, None, None, text, conflicts)
+            continue
+        by_splits = groupby(same_kind, key=lambda pair: (pair.split, pair.other_split))
+        for (split, other), same_splits in by_splits:
+            own = list(same_splits)
+            found = f"are also in {other}" if kind == "leak" else "repeat another of its images"
+            text = f"{len(own):,} of {images[split]:,} images of {split} {found}"
+            yield Duplicates(kind, split, other, text, own)
 
 
-def _by_splits(pairs: Sequence[Pair], kind: Kind) -> dict[tuple[str, str], list[Pair]]:
-    groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        if pair.kind == kind:
-            groups[pair.split, pair.other_split].append(pair)
-    return groups
-
-
-def _groups(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[list[_Copy]]:
+def _groups(parts: Sequence[Part], classes: Sequence[str]) -> list[list[_Copy]]:
     """The images that share their pixels, two or more of each."""
     counts = Counter(key.digest for part in parts for key in part.keys if key is not None)
     groups: dict[bytes, list[_Copy]] = defaultdict(list)
@@ -139,7 +135,7 @@ def _groups(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[list[_Cop
             if key is not None and counts[key.digest] > 1:
                 copy = _Copy(part.name, part.names[i], _label(part, i, classes))
                 groups[key.digest].append(copy)
-    yield from groups.values()
+    return list(groups.values())
 
 
 def _label(part: Part, i: int, classes: Sequence[str]) -> str | None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import compress
+from statistics import mode
 from typing import NamedTuple
+
+import pandas as pd
 
 _TENTH = 0.1  # of the mistakes of always guessing the largest class
 _BEYOND_CHANCE = 2  # square roots of those mistakes
@@ -13,8 +17,8 @@ _BEYOND_CHANCE = 2  # square roots of those mistakes
 
 class Shortcut(NamedTuple):
     """How many of `n` images are guessed right by a property, and by always naming the largest
-    class; and by value, most images first: how many have it, and its most frequent class with how
-    many of them are of it."""
+    class. `values` are those of the property, those of most images first: value, images, the most
+    frequent class of these images, and how many of them are of it."""
 
     n: int
     right: int
@@ -23,53 +27,35 @@ class Shortcut(NamedTuple):
 
 
 def shortcut(values: Sequence[str], labels: Sequence[str]) -> Shortcut | None:
-    """What the values [n] of a property say about the labels [n], or None where it is not much.
+    """How well the values [n] of a property predict the labels [n], or None if not well enough.
 
-    The class of an image is guessed from the other half of the images, so that a value that no
-    other image has says nothing: the most frequent class of those with its value, or the largest
-    class where there is none. In each class every second image is of the second half. A property
-    predicts the class where it spares a tenth of the mistakes that always naming the largest class
-    makes, and twice their square root, which chance seldom does.
+    Half of the images, every second of each class, serve to guess the classes of the others, and
+    the reverse, so that a value of a single image predicts nothing. The guess is the most frequent
+    class among images of the same value, or the largest class if there is none. A property predicts
+    the class if it spares a tenth of the mistakes of always naming the largest class, and twice
+    their square root, which rarely happens by chance.
     """
-    half = _halves(labels)
+    classes = pd.Series(labels, dtype=object)
+    half = classes.groupby(classes, sort=False).cumcount().to_numpy() % 2
+    images = list(zip(values, labels, strict=True))
     right = right_by_largest = 0
     for own in (0, 1):
-        others = [i for i in range(len(labels)) if half[i] != own]
-        largest = _most_frequent(labels[i] for i in others)
-        by_value: dict[str, list[str]] = defaultdict(list)
-        for i in others:
-            by_value[values[i]].append(labels[i])
-        guess = {value: _most_frequent(of) for value, of in by_value.items()}
-        for i in range(len(labels)):
-            if half[i] == own:
-                right += guess.get(values[i], largest) == labels[i]
-                right_by_largest += largest == labels[i]
+        others = list(compress(images, half != own))
+        largest = mode(label for _, label in others) if others else None
+        guess = {value: label for value, _, label, _ in _by_value(others)}
+        for value, label in compress(images, half == own):
+            right += guess.get(value, largest) == label
+            right_by_largest += largest == label
     mistakes, spared = len(labels) - right_by_largest, right - right_by_largest
     if not mistakes or spared < max(_TENTH * mistakes, _BEYOND_CHANCE * math.sqrt(mistakes)):
         return None
-    return Shortcut(len(labels), right, right_by_largest, _by_value(values, labels))
+    return Shortcut(len(labels), right, right_by_largest, tuple(_by_value(images)))
 
 
-def _halves(labels: Sequence[str]) -> list[int]:
-    """0 or 1 for each image: in turns within its class."""
-    seen: Counter[str] = Counter()
-    halves = []
-    for label in labels:
-        halves.append(seen[label] % 2)
-        seen[label] += 1
-    return halves
-
-
-def _most_frequent(labels: Iterable[str]) -> str | None:
-    """Of several the one that comes first."""
-    return next((label for label, _ in Counter(labels).most_common(1)), None)
-
-
-def _by_value(
-    values: Sequence[str], labels: Sequence[str]
-) -> tuple[tuple[str, int, str, int], ...]:
+def _by_value(images: Iterable[tuple[str, str]]) -> list[tuple[str, int, str, int]]:
+    """The `values` of a `Shortcut`. Of classes that are equally frequent the first counts."""
     by_value: dict[str, Counter[str]] = defaultdict(Counter)
-    for value, label in zip(values, labels, strict=True):
+    for value, label in images:
         by_value[value][label] += 1
-    rows = [(value, of.total(), *of.most_common(1)[0]) for value, of in by_value.items()]
-    return tuple(sorted(rows, key=lambda row: -row[1]))
+    rows = [(value, n.total(), *n.most_common(1)[0]) for value, n in by_value.items()]
+    return sorted(rows, key=lambda row: -row[1])
