@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def check_name(name: str) -> None:
 
 
 def missing(spec: RunSpec) -> str | None:
-    """The file of its data set that a job would have to download, or None."""
+    """The data file that a job has to download, and its folder, or None."""
     flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
     if flag not in medmnist.FLAGS:
         return None
@@ -48,7 +49,7 @@ def missing(spec: RunSpec) -> str | None:
 
 
 def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | None:
-    """The file of a data set and whether it was downloaded now, or None where a library has it.
+    """The file of a data set and whether it was downloaded now, or None if a library has the data.
 
     Published files are verified. Raises `WrongUse` for an unknown name, an absent `data_root` or
     file, or a file that is not the published one, and `WorkFailed` for a download that fails.
@@ -74,7 +75,7 @@ def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | No
 def identify(spec: RunSpec) -> Job:
     """The job of a spec, with digests of its data set and its file of weights.
 
-    A file that MedMNIST publishes and that is not here yet has the digest of its published MD5.
+    A MedMNIST file that has to be downloaded first has the digest of its published MD5.
     Raises `WrongUse` for an unknown name and for files that are missing or cannot be read.
     """
     check_name(spec.dataset)
@@ -86,7 +87,7 @@ def identify(spec: RunSpec) -> Job:
 
 
 def check_file(weights: str) -> None:
-    """Raise `WrongUse` where there is no such file."""
+    """Raise `WrongUse` if there is no such file."""
     if not os.path.isfile(weights):
         raise WrongUse(
             f"weights: there is no file {weights}; give the path of a .safetensors "
@@ -96,15 +97,14 @@ def check_file(weights: str) -> None:
 
 
 def identify_all(specs: Iterable[RunSpec]) -> list[Job]:
-    """The jobs of specs, as `identify`; files that several share are read once."""
+    """The jobs of specs, as `identify`; files that several jobs share are read once."""
     found: dict[tuple[Any, ...], Job] = {}
     jobs = []
     for spec in specs:
         files = tuple(getattr(spec, name) for name in FILES)
         if files not in found:
             found[files] = identify(spec)
-        data, weights = found[files].data_digest, found[files].weights_digest
-        jobs.append(Job(**spec.values(), data_digest=data, weights_digest=weights))
+        jobs.append(replace(found[files], **spec.values()))
     return jobs
 
 
@@ -133,7 +133,7 @@ def load(spec: RunSpec) -> Splits:
 
     A name comes before a folder of the same name; write ./NAME for the folder. Raises `WrongUse`
     for an unknown name or unusable data, and `WorkFailed` for a download that fails and for data
-    that are not those of a `Job`.
+    that have changed since their `Job` was made.
     """
     check_name(spec.dataset)
     name = spec.dataset
@@ -154,7 +154,7 @@ def load(spec: RunSpec) -> Splits:
 
 
 def check_weights(job: Job) -> None:
-    """Raise `WorkFailed` where the file of weights has changed since the job was made."""
+    """Raise `WorkFailed` if the file of weights has changed since the job was made."""
     if job.weights is not None:
         _check(job, "weights", job.weights_digest, digest.of_file(Path(job.weights)))
 

@@ -15,7 +15,6 @@ import pandas as pd
 from pepr_mlops.data.duplicates import (
     Duplicates,
     ImageKey,
-    Pair,
     Part,
     identical_pairs,
     image_key,
@@ -75,10 +74,9 @@ def listing(
 def audit(
     source: str, parts: Sequence[Part], classes: Sequence[str], found: Sequence[Finding] = ()
 ) -> Audit:
-    """The audit of splits that are read; `found` are the findings of reading them.
+    """The audit of splits that were read; `found` are the findings of reading them.
 
-    `parts` are the existing ones of train, val and test, in this order; the others are drawn from
-    train.
+    `parts` are train, val and test, in this order. Those that do not exist are drawn from train.
     """
     listed = {part.name: len(part.names) for part in parts}
     counts = {
@@ -117,13 +115,17 @@ def audit(
 def classes_of(
     labels: Iterable[npt.NDArray[Any] | None], names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], int]:
-    """Classes of label arrays [n, columns] and the columns they should have.
+    """The classes of label arrays [n, columns], and how many columns they should have.
 
     Without names the classes are numbered. A single column then has the classes from 0 up to the
-    first number without an image, so that a number beyond it is a fault and not a new class. Where
-    0 has no image, there are as many classes as different numbers.
+    first number without an image: a larger number is a fault and not a new class. If 0 has no
+    image, there are as many classes as different numbers.
     """
-    usable = [array for array in labels if array is not None and _is_labels(array)]
+    usable = [
+        array
+        for array in labels
+        if array is not None and array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1]
+    ]
     columns = usable[0].shape[1] if usable else 1
     if names is not None:
         return tuple(names), columns if columns == 1 else len(names)
@@ -161,7 +163,7 @@ def array_part(
 
 
 def unequal(parts: Sequence[Part]) -> list[Finding]:
-    """Splits of arrays whose images differ in size or colour; within an array they cannot."""
+    """An error if the images differ in size or colour between arrays; in one array they cannot."""
     shapes = {part.name: part.keys[0] for part in parts if part.keys and part.keys[0]}
     if len({key[1:] for key in shapes.values()}) < 2:
         return []
@@ -220,8 +222,8 @@ def mixture(parts: Sequence[Part]) -> list[Finding]:
 
 
 def shortcuts(properties: Mapping[str, Sequence[str]], labels: Sequence[str]) -> list[Finding]:
-    """Warnings about properties of the files of train that predict the class; `properties` are the
-    values [n] by name, `labels` are the classes [n]."""
+    """Warnings about properties of the training files that predict the class. `properties` are
+    values [n] by name, `labels` the classes [n]."""
     findings = []
     for name, values in properties.items():
         found = shortcut(values, labels)
@@ -239,7 +241,6 @@ def shortcuts(properties: Mapping[str, Sequence[str]], labels: Sequence[str]) ->
 
 
 def _image_faults(split: str, images: npt.NDArray[Any]) -> list[Finding]:
-    """What keeps an array from being uint8 [n, s, s] or [n, s, s, 3]."""
     shape = images.shape
     square = len(shape) in (3, 4) and shape[1] == shape[2] > 0 and shape[3:] in ((), (3,))
     if images.dtype == np.uint8 and square:
@@ -269,10 +270,6 @@ def _label_faults(
     else:
         return []
     return [Finding("error", "labels", f"{wrong}; correct them", tuple(examples))]
-
-
-def _is_labels(array: npt.NDArray[Any]) -> bool:
-    return array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] > 0
 
 
 def _empty(parts: Sequence[Part], classes: Sequence[str]) -> list[Finding]:
@@ -335,21 +332,16 @@ def _few(counts: Mapping[str, Counts], classes: Sequence[str]) -> list[Finding]:
 
 
 def _repetition(found: Duplicates, splits: int) -> Finding:
-    """Identical images. Where some of the splits are drawn from train, copies in train may end up
-    in two splits."""
-    examples = tuple(map(_example, found.pairs[:EXAMPLES]))
+    """Identical images. If a split is drawn from train, copies in train may get into two splits."""
+    shown = found.pairs[:EXAMPLES]
+    if found.kind == "conflict":
+        labelled = tuple(f"{p.path} ({p.label}) = {p.other_path} ({p.other_label})" for p in shown)
+        return Finding("error", "conflict", f"{found.text}; keep the right one", labelled)
+    examples = tuple(f"{pair.path} = {pair.other_path}" for pair in shown)
     if found.kind == "leak":
         message = f"{found.text}; remove them from one of the two"
         return Finding("error", "leakage", message, examples)
-    if found.kind == "conflict":
-        return Finding("error", "conflict", f"{found.text}; keep the right one", examples)
     if found.split == "train" and splits < len(SPLITS):
         message = f"{found.text}, and copies may be drawn into other splits; delete the copies"
         return Finding("error", "duplicates", message, examples)
     return Finding("warning", "duplicates", found.text, examples)
-
-
-def _example(pair: Pair) -> str:
-    if pair.kind == "conflict":
-        return f"{pair.path} ({pair.label}) = {pair.other_path} ({pair.other_label})"
-    return f"{pair.path} = {pair.other_path}"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +36,11 @@ _Array = npt.NDArray[Any]
 
 
 def audit_target(target: str, size: int, data_root: str | None) -> tuple[Audit, ...]:
-    """The audits of a known name, DIR/{train,val,test}/CLASS/*.png, a file in
-    MedMNIST's .npz format, or a folder of such files, each of which is a data set.
+    """The audits of a known name, DIR/{train,val,test}/CLASS/*.png, a file in MedMNIST's .npz
+    format, or a folder of such files, each of which is a data set.
 
-    `size` and `data_root` find the file of a MedMNIST name. Faults of the data are findings;
-    raises `WrongUse` where `target` is not a data set.
+    `size` and `data_root` select the file of a MedMNIST name. Faults of the data are findings.
+    Raises `WrongUse` if `target` is not a data set.
     """
     path = Path(target)
     if target in NAMES:
@@ -94,30 +94,22 @@ class _Image(NamedTuple):
     further_frames: bool
 
 
-class _Unusable(NamedTuple):
-    """Why a file is not an image of 8 bits a channel."""
-
-    kind: Literal["unreadable", "depth"]
-    why: str
-
-
 def _folder(root: Path) -> Audit:
     files = {
         split: [
-            (label, path)
+            (label, str(path.relative_to(root)))
             for label, found in folder.files_of(root / split).items()
             for path in found
         ]
         for split in SPLITS
         if (root / split).is_dir()
     }
-    paths = [path for own in files.values() for _, path in own]
+    names = [name for own in files.values() for _, name in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = tqdm(
-            pool.map(_decoded, paths), total=len(paths), unit="image", leave=False, disable=None
-        )
-        seen = dict(zip(paths, decoded, strict=True))
-    images = {path: image for path, image in seen.items() if isinstance(image, _Image)}
+        reading = pool.map(lambda name: _decoded(root / name), names)
+        shown = tqdm(reading, total=len(names), unit="image", leave=False, disable=None)
+        decoded = dict(zip(names, shown, strict=True))
+    images = {name: image for name, image in decoded.items() if isinstance(image, _Image)}
     classes = sorted(  # also those without images, which training ignores
         {
             entry.name
@@ -130,48 +122,44 @@ def _folder(root: Path) -> Audit:
     parts = [
         Part(
             split,
-            [str(path.relative_to(root)) for _, path in own],
-            [images[path].key if path in images else None for _, path in own],
+            [name for _, name in own],
+            [images[name].key if name in images else None for _, name in own],
             np.array([classes.index(label) for label, _ in own], dtype=np.int64),
         )
         for split, own in files.items()
     ]
-    unusable = {
-        str(path.relative_to(root)): image
-        for path, image in seen.items()
-        if isinstance(image, _Unusable)
-    }
+    misplaced = [
+        Finding("error", "misplaced", f"the images in {place} would not be read; {remedy}")
+        for place, remedy in folder.misplaced(root).items()
+    ]
+    several = [name for name, image in images.items() if image.further_frames]
+    frames = folder.frames_text(len(several), len(images))
     found = [
-        *_misplaced(root),
+        *misplaced,
         *_folders_absent(files),
-        *_unusable(unusable, len(paths)),
-        *_ignored(root, paths),
-        *_further_frames(root, images),
+        *_unusable(decoded),
+        *_ignored(root, names),
+        *listing("warning", "frames", frames, several, EXAMPLES),
         *mixture(parts),
         *_shortcuts(files.get("train", []), images),
     ]
     return audit(str(root), parts, classes, found)
 
 
-def _decoded(path: Path) -> _Image | _Unusable:
-    """The image as training takes it, but at its own size."""
+def _decoded(path: Path) -> _Image | str | None:
+    """The image as training takes it, but at its own size.
+
+    None if it has over 8 bits a channel; why it cannot be read, if it cannot.
+    """
     try:
         with Image.open(path) as image:
             if folder.is_deep(image):
-                return _Unusable("depth", image.mode)
+                return None
             mode, kind = image.mode, str(image.format)
             key = image_key(np.asarray(folder.as_seen(image, folder.is_grey(image))))
             return _Image(key, mode, kind, folder.has_further_frames(image))
     except Exception as error:  # Pillow raises any error on damaged files
-        return _Unusable("unreadable", one_line(error))
-
-
-def _misplaced(root: Path) -> list[Finding]:
-    """Images that look like part of the data set but would not be read."""
-    return [
-        Finding("error", "misplaced", f"the images in {place} would not be read; {remedy}")
-        for place, remedy in folder.misplaced(root).items()
-    ]
+        return one_line(error)
 
 
 def _folders_absent(files: Collection[str]) -> list[Finding]:
@@ -184,29 +172,22 @@ def _folders_absent(files: Collection[str]) -> list[Finding]:
     ]
 
 
-def _unusable(files: Mapping[str, _Unusable], n: int) -> list[Finding]:
-    """Findings on the unusable ones of `n` files."""
-    damaged = [f"{name} ({file.why})" for name, file in files.items() if file.kind == "unreadable"]
-    deep = [name for name, file in files.items() if file.kind == "depth"]
-    text = f"{len(damaged):,} of {n:,} files cannot be read as images; repair or remove them"
-    deep_text = f"over 8 bits a channel in {len(deep):,} of {n:,} files; save them windowed to 8"
+def _unusable(files: Mapping[str, _Image | str | None]) -> list[Finding]:
+    """Findings on the files that `_decoded` could not use."""
+    damaged = [f"{name} ({why})" for name, why in files.items() if isinstance(why, str)]
+    deep = [name for name, image in files.items() if image is None]
+    n = f"{len(files):,}"
+    text = f"{len(damaged):,} of {n} files cannot be read as images; repair or remove them"
+    deep_text = f"over 8 bits a channel in {len(deep):,} of {n} files; save them windowed to 8"
     return [
         *listing("error", "unreadable", text, damaged),
         *listing("error", "depth", deep_text, deep, EXAMPLES),
     ]
 
 
-def _further_frames(root: Path, images: Mapping[Path, _Image]) -> list[Finding]:
-    several = [
-        str(path.relative_to(root)) for path, image in images.items() if image.further_frames
-    ]
-    message = folder.frames_text(len(several), len(images))
-    return listing("warning", "frames", message, several, EXAMPLES)
-
-
-def _shortcuts(files: Sequence[tuple[str, Path]], images: Mapping[Path, _Image]) -> list[Finding]:
-    """Properties of the files of train, given with their classes, that predict the class."""
-    usable = [(label, images[path]) for label, path in files if path in images]
+def _shortcuts(files: Sequence[tuple[str, str]], images: Mapping[str, _Image]) -> list[Finding]:
+    """Properties of the training files (class and name) that predict the class."""
+    usable = [(label, images[name]) for label, name in files if name in images]
     properties = {
         "size in pixels": [image.key.size for _, image in usable],
         "colour mode": [image.mode for _, image in usable],
@@ -215,15 +196,15 @@ def _shortcuts(files: Sequence[tuple[str, Path]], images: Mapping[Path, _Image])
     return shortcuts(properties, [label for label, _ in usable])
 
 
-def _ignored(root: Path, used: Collection[Path]) -> list[Finding]:
+def _ignored(root: Path, used: Iterable[str]) -> list[Finding]:
     """Files that training ignores, except those with a leading dot."""
-    known = set(used)
-    ignored = sorted(
-        str(path.relative_to(root))
+    visible = {
+        str(Path(folder, name).relative_to(root))
         for folder, _, names in os.walk(root)
         for name in names
-        if not name.startswith(".") and (path := Path(folder, name)) not in known
-    )
+        if not name.startswith(".")
+    }
+    ignored = sorted(visible - set(used))
     message = f"{len(ignored):,} files are ignored; only images in DIR/SPLIT/CLASS/ are read"
     return listing("warning", "ignored", message, ignored, EXAMPLES)
 
@@ -242,7 +223,7 @@ def _file(path: Path) -> Audit:
 
 
 def _arrays(path: Path, arrays: NpzFile) -> Audit:
-    """The audit of an open file. Its images are read split by split, since they are large."""
+    """The audit of an open file. Images are large, so one split of them is read at a time."""
     known = medmnist.known_file(path)
     found = _arrays_absent(arrays)
     labels = {split: _read(arrays, f"{split}_labels", found) for split in SPLITS}
@@ -265,7 +246,7 @@ def _arrays(path: Path, arrays: NpzFile) -> Audit:
 def _medmnist_faults(
     flag: str, size: int, split: str, images: _Array, labels: _Array
 ) -> list[Finding]:
-    """Why training refuses a file with a name of MedMNIST."""
+    """Why training refuses a file that has the name of a MedMNIST file."""
     wrong = medmnist.fault(flag, size, split, images, labels)
     if wrong is None:
         return []

@@ -11,15 +11,15 @@ from pepr_mlops.names import Task
 from pepr_mlops.spec import SIZES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A data set: `images` per split, `sizes` in pixels per side and those of them `on_disk`.
+    """A data set: `images` per split, `sizes` in pixels per side, and the sizes `on_disk`.
 
-    One that has to be built first has no `classes`, `images` and `sizes` yet.
+    A data set that has to be built first has no `classes`, `images` and `sizes` yet.
     """
 
     name: str
-    alias: str | None
+    alias: str | None = None
     task: Task
     classes: tuple[str, ...]
     channels: int
@@ -30,7 +30,7 @@ class Entry:
 
 
 def catalogue(data_root: str | None) -> tuple[Entry, ...]:
-    """Every data set, with the files that are in `data_root` or medmnist's own folder.
+    """Every data set, with its files in `data_root` or medmnist's own folder.
 
     Raises `WrongUse` where that folder is absent.
     """
@@ -42,7 +42,6 @@ def _digits() -> Entry:
     size = splits.train.images.shape[1]
     return Entry(
         name=splits.name,
-        alias=None,
         task=splits.task,
         classes=splits.classes,
         channels=splits.channels,
@@ -61,7 +60,6 @@ def _lidc(data_root: str | None) -> Entry:
     sizes = tuple({shape[1] for shape in shapes.values()})
     return Entry(
         name=lidc.NAME,
-        alias=None,
         task="binary-class",
         classes=classes,
         channels=1,

@@ -27,8 +27,8 @@ LEAST = 2  # images of a class that is scored: the recall of a single one is 0 o
 @dataclass(frozen=True)
 class Split:
     """`images` [n, height, width] grey or [n, height, width, 3] RGB, 8 bits per channel; `labels`
-    class indices [n], or 0/1 [n, labels] for a multi-label task. `origins` say where each image is
-    from, [n]: its file below the data set's folder, or its row in the set as published."""
+    class indices [n], or 0/1 [n, labels] for a multi-label task. `origins` [n] are the files of the
+    images, relative to the data set's folder, or their rows in the published data set."""
 
     images: Pixels
     labels: Labels
@@ -53,9 +53,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set as a model is trained on it. `classes` are the names of the classes or labels,
-    `channels` what the model sees: grey images are repeated when it is 3, `notes` about reading
-    its files."""
+    """A data set for training. `classes` are the names of the classes or labels. `channels` is the
+    number of channels that the model sees: grey images are repeated to 3. `notes` are about its
+    files."""
 
     name: str
     source: str
@@ -109,7 +109,7 @@ def scarce(counts: Counts, classes: Sequence[str], least: int) -> list[str]:
 
 
 def check(splits: Splits) -> None:
-    """Raise `WrongUse` where a split is empty or a class has no training image."""
+    """Raise `WrongUse` if a split is empty or a class has no training image."""
     for name in ("val", "test"):
         if len(getattr(splits, name)) == 0:
             raise WrongUse(
