@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 AIR_HU = -850
 INTERCEPT, SLOPE = -1024, 0.5
-SECRET = "Doe^Jane"  # stands in every field that could tell who the patient is
+SECRET = "Doe^Jane"  # stands in every field that could identify the patient
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Scan:
     outlines: tuple[Outline, ...]
 
     def hounsfield(self, z_mm: float) -> npt.NDArray[np.int16]:
-        """A slice [512, 512]: air, and inside each outline a value that tells the slice by its
+        """A slice [512, 512]: air, and inside each outline a value that identifies the slice by its
         place from below, 300 HU brighter where the radiologist suspects cancer."""
         image = Image.fromarray(np.full((512, 512), AIR_HU, np.int32))
         draw = ImageDraw.Draw(image)
@@ -52,12 +52,12 @@ class Scan:
 def scans(database: Path, patients: str = "%") -> Iterator[Scan]:
     """The scans of patients (an SQL pattern), read by SQL of its own."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as db:
-        asked = db.execute(
+        rows = db.execute(
             "SELECT id, patient_id, study_instance_uid, series_instance_uid, pixel_spacing "
             "FROM scans WHERE patient_id LIKE ? ORDER BY patient_id, id",
             [patients],
         )
-        for scan, patient, study, series, spacing in asked.fetchall():
+        for scan, patient, study, series, spacing in rows.fetchall():
             positions = db.execute("SELECT val FROM zvals WHERE scan_id = ? ORDER BY val", [scan])
             outlines = db.execute(
                 "SELECT a.id, c.image_z_position, a.malignancy, c.coords FROM contours c "

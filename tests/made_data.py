@@ -14,7 +14,7 @@ import pytest
 def fake_medmnist(
     path: Path, flag: str, size: int, monkeypatch: pytest.MonkeyPatch, n: int = 12
 ) -> Path:
-    """A file in MedMNIST's format with `n` images per split, which the package is told of."""
+    """A file in MedMNIST's format with `n` images per split, as the patched package expects."""
     import medmnist
 
     info = medmnist.INFO[flag]

@@ -67,7 +67,7 @@ def test_normalised_per_channel() -> None:
     torch.testing.assert_close(x[0, 1], (plain[0, 1] - 0.2) / 0.25)
 
 
-def test_layout_is_as_asked() -> None:
+def test_the_layout_is_that_of_the_settings() -> None:
     x, _ = _all(_batches(_splits(channels=3), layout=torch.channels_last))
     assert x.is_contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""What is doubtful about the images of a training, counted by hand."""
+"""Doubts about the images of a data set, counted by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _splits(**changed: Split) -> Splits:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "expected"),
     [
         ({}, {}),
         (
@@ -74,11 +74,11 @@ def _splits(**changed: Split) -> Splits:
         ),
     ],
 )
-def test_doubts_have_counts(changed: dict[str, Split], said: dict[str, str]) -> None:
-    assert data.doubts(_splits(**changed)) == said
+def test_doubts_have_counts(changed: dict[str, Split], expected: dict[str, str]) -> None:
+    assert data.doubts(_splits(**changed)) == expected
 
 
-def test_several_labels_an_image_are_looked_at_each() -> None:
+def test_all_labels_of_an_image_are_compared() -> None:
     splits = _splits(
         train=_split([1, 2, 3], [[1, 0], [0, 1], [1, 1]]),
         val=_split([11, 12], [[1, 1], [1, 1]]),

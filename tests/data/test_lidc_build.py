@@ -51,7 +51,7 @@ def scans() -> list[collection.Scan]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, scans: list[collection.Scan]) -> Path:
-    """The collection's folder, with what else lies in it."""
+    """The folder of the collection, with its other files."""
     folder = tmp_path_factory.mktemp("LIDC-IDRI")
     for scan in scans:
         collection.write(scan, folder, around=1)
@@ -113,7 +113,7 @@ def test_no_patient_is_in_two_splits(built: Path) -> None:
     assert set(manifest["split"]) == {"train", "val", "test"}
 
 
-def test_what_could_tell_who_the_patient_is_reaches_no_output(root: Path, built: Path) -> None:
+def test_nothing_that_identifies_the_patient_is_in_the_output(root: Path, built: Path) -> None:
     assert collection.SECRET.encode() in _deflated(next(root.rglob("*.dcm")))
     arrays = np.load(built / "lidc.npz")
     everything = b"".join(arrays[name].tobytes() for name in arrays)
@@ -161,7 +161,7 @@ def test_the_file_is_the_same_however_many_processes(
     assert list(tmp_path.glob(".lidc-parts-*")) == []
 
 
-def test_it_trains_like_any_other(built: Path, store: str) -> None:
+def test_the_data_set_trains_like_any_other(built: Path, store: str) -> None:
     from mlflow import MlflowClient
 
     from pepr_mlops.train.job import run
@@ -228,7 +228,7 @@ def damaged(root: Path, scans: list[collection.Scan], tmp_path: Path) -> tuple[P
     return copy, [str(p.relative_to(copy)) for p in (series, patient, modality, half)]
 
 
-def test_what_cannot_be_used_is_listed_and_skipped(
+def test_unusable_files_are_listed_and_skipped(
     damaged: tuple[Path, list[str]],
     built: Path,
     tmp_path: Path,
@@ -250,11 +250,11 @@ def test_what_cannot_be_used_is_listed_and_skipped(
     assert found.skipped["kind"].tolist().count("too_large") == 1
     assert (found.skipped["kind"] == "missing_slice").sum() == 5  # the half one hides its place
     assert (found.expected, found.missing) == (55, 9)
-    said = (tmp_path / "out" / "lidc-skipped.csv").read_text() + "".join(capfd.readouterr())
-    assert collection.SECRET not in said
-    whole = _by_place(built)
+    output_text = (tmp_path / "out" / "lidc-skipped.csv").read_text() + "".join(capfd.readouterr())
+    assert collection.SECRET not in output_text
+    undamaged = _by_place(built)
     for place, image in _by_place(tmp_path / "out").items():
-        assert np.array_equal(image, whole[place])  # the doubled slice is the first one
+        assert np.array_equal(image, undamaged[place])  # the doubled slice is the first one
 
 
 def _by_place(folder: Path) -> dict[tuple[str, float, int], np.ndarray]:
@@ -267,7 +267,7 @@ def _by_place(folder: Path) -> dict[tuple[str, float, int], np.ndarray]:
     }
 
 
-def test_too_much_missing_makes_no_data_set_and_keeps_what_was_cut(
+def test_with_too_many_missing_patches_no_data_set_is_written_and_the_cut_ones_stay(
     damaged: tuple[Path, list[str]], root: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -310,7 +310,7 @@ def test_a_scan_is_not_cut_again_from_the_same_files(
     assert len(cutter((scan, files)).skipped) == 1  # and is tried each time
 
 
-def test_an_interrupted_build_goes_on_to_the_same_file(
+def test_an_interrupted_build_resumes_and_makes_the_same_file(
     root: Path, built: Path, tmp_path: Path
 ) -> None:
     class Interrupted(Exception):
@@ -325,14 +325,14 @@ def test_an_interrupted_build_goes_on_to_the_same_file(
     settings = Settings(root, tmp_path, patients=PATIENTS, size=128, processes=1)
     with pytest.raises(Interrupted):
         build(settings, stops)
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".lidc-parts-*/*.npz")}
-    assert 3 <= len(kept) < 9
+    parts = {path: path.stat().st_mtime_ns for path in tmp_path.glob(".lidc-parts-*/*.npz")}
+    assert 3 <= len(parts) < 9
     with pytest.raises(Interrupted):  # other options do not use those
         build(replace(settings, patch=64), stops)
     assert len(list(tmp_path.glob(".lidc-parts-*"))) == 2
     after: list[int] = []
-    build(settings, lambda items, **_: after.extend(p.stat().st_mtime_ns for p in kept) or items)
-    assert set(after) == set(kept.values())
+    build(settings, lambda items, **_: after.extend(p.stat().st_mtime_ns for p in parts) or items)
+    assert set(after) == set(parts.values())
     assert (tmp_path / "lidc.npz").read_bytes() == (built / "lidc.npz").read_bytes()
 
 
@@ -438,14 +438,14 @@ def test_another_file_of_that_name_is_refused(
         data.load(RunSpec(dataset="lidc", data_root=str(tmp_path)))
 
 
-def test_how_it_was_built_lies_beside_it(built: Path) -> None:
+def test_a_file_next_to_the_data_set_has_its_settings(built: Path) -> None:
     about = json.loads((built / "lidc.json").read_text())
     assert (about["wanted"], about["missing"], about["unclear"]) == (55, 0, 8)
     assert sum(about["patches"].values()) == 55
     assert about["window_hu"] == [-1000, 400]
 
 
-def test_it_is_listed_found_and_sound(built: Path) -> None:
+def test_the_data_set_is_listed_found_and_sound(built: Path) -> None:
     from pepr_mlops.data.audit_files import audit_target
     from pepr_mlops.data.catalogue import catalogue
 

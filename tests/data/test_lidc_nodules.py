@@ -1,4 +1,4 @@
-"""Which annotations are one nodule, and what is known of it in each slice."""
+"""Which annotations are one nodule, and its place and ratings in each slice."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_middle_is_that_of_the_box_around_all_outlines() -> None:
             assert (one.row, one.column) == tuple(middle)
 
 
-def test_nodules_that_more_than_four_annotations_make_up_are_left_out_and_counted() -> None:
+def test_nodules_with_more_than_four_annotations_are_left_out_and_counted() -> None:
     database = nodules.installed()
     (made,) = collection.scans(database, "LIDC-IDRI-0252")
     (scan,) = nodules.read(database, "LIDC-IDRI-0252")
@@ -97,7 +97,7 @@ def test_the_collection_has_1018_series_of_1010_patients() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", None])
-def test_another_file_is_refused_in_a_line(content: bytes | None, tmp_path: Path) -> None:
+def test_another_file_is_refused_in_one_line(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "some thing?.sqlite"
     if content is not None:
         path.write_bytes(content)

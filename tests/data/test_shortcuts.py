@@ -1,4 +1,4 @@
-"""What files say of the class besides what they show, counted by hand."""
+"""Properties of files that predict the class, counted by hand."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pepr_mlops.data.audit_files import audit_target
 from pepr_mlops.data.shortcuts import Shortcut, shortcut
 
 
-def test_a_property_that_tells_two_classes_apart() -> None:
+def test_a_property_predicts_two_classes() -> None:
     """5 and 3 images: naming `a` is right for 5; 3 mistakes, all spared, are below 2 √3."""
     assert shortcut(["PNG"] * 5 + ["JPEG"] * 3, ["a"] * 5 + ["b"] * 3) is None
     found = shortcut(["PNG"] * 6 + ["JPEG"] * 4, ["a"] * 6 + ["b"] * 4)  # 4 mistakes, 2 √4
     assert found == Shortcut(10, 10, 6, (("PNG", 6, "a", 6), ("JPEG", 4, "b", 4)))
 
 
-def test_a_property_of_one_class_of_ten() -> None:
+def test_a_property_predicts_one_class_of_ten() -> None:
     """40 images of each class. Only those of `9` are larger: 40 of 360 mistakes are spared, over a
     tenth and over 2 √360 = 37.9."""
     labels = [str(i) for i in range(10) for _ in range(40)]
@@ -30,7 +30,7 @@ def test_a_property_of_one_class_of_ten() -> None:
     assert found.values == (("small", 360, "0", 40), ("large", 40, "9", 40))
 
 
-def test_a_part_of_the_images_is_enough() -> None:
+def test_a_property_of_some_images_of_a_class_predicts_it() -> None:
     """Of 20 and 20 images the first 12 of `b` are JPEG: 12 of 20 mistakes are spared."""
     values = ["PNG"] * 20 + ["JPEG"] * 12 + ["PNG"] * 8
     found = shortcut(values, ["a"] * 20 + ["b"] * 20)
@@ -41,13 +41,13 @@ def test_a_part_of_the_images_is_enough() -> None:
 
 
 @pytest.mark.parametrize("same", [1, 2, 4, 60])
-def test_what_goes_across_the_classes_predicts_nothing(same: int) -> None:
+def test_a_property_that_does_not_depend_on_the_class_predicts_nothing(same: int) -> None:
     """Sizes that no other image has, that a few have, and that all have."""
     labels = ["a", "b"] * 60
     assert shortcut([str(i // same) for i in range(120)], labels) is None
 
 
-def test_nearly_unique_values_are_not_learned_by_heart() -> None:
+def test_nearly_unique_values_predict_nothing() -> None:
     """Each of 50 values is of one class and of a single image: all are guessed as the largest."""
     assert shortcut([str(i) for i in range(50)], ["a"] * 30 + ["b"] * 20) is None
     assert shortcut([], []) is None
