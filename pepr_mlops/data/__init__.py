@@ -41,8 +41,8 @@ def check_name(name: str) -> None:
 
 def missing(spec: RunSpec) -> str | None:
     """The data file that a job has to download, and its folder, or None."""
-    flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
-    if flag not in medmnist.FLAGS:
+    flag = medmnist.FLAG_OF.get(spec.dataset)
+    if flag is None:
         return None
     path = medmnist.path_of(flag, spec.size, spec.data_root)
     return None if path.exists() else f"{path.name} to {path.parent}"
@@ -65,7 +65,7 @@ def fetch(name: str, size: int, data_root: str | None) -> tuple[Path, bool] | No
         path = lidc.find(data_root)
         lidc.load(data_root)  # or it is damaged
         return path, False
-    flag = medmnist.ALIASES.get(name, name)
+    flag = medmnist.FLAG_OF[name]
     path, new = medmnist.fetch(flag, size, data_root)
     if not new:
         medmnist.verify(flag, size, path)
@@ -109,8 +109,7 @@ def identify_all(specs: Iterable[RunSpec]) -> list[Job]:
 
 
 def _digest(spec: RunSpec) -> str:
-    flag = medmnist.ALIASES.get(spec.dataset, spec.dataset)
-    if flag in medmnist.FLAGS:
+    if flag := medmnist.FLAG_OF.get(spec.dataset):
         path = medmnist.place(flag, spec.size, spec.data_root)
         published = None if path.exists() else medmnist.published_md5(flag, spec.size)
         return digest.of_file(path, published)
@@ -137,12 +136,11 @@ def load(spec: RunSpec) -> Splits:
     """
     check_name(spec.dataset)
     name = spec.dataset
-    flag = medmnist.ALIASES.get(name, name)
     if name == "digits":
         splits = digits.load()
     elif name == lidc.NAME:
         splits = lidc.load(spec.data_root)
-    elif flag in medmnist.FLAGS:
+    elif flag := medmnist.FLAG_OF.get(name):
         splits = medmnist.load(flag, spec.size, spec.data_root)
     else:
         splits = folder.load(name, spec.image_size, spec.seed)

@@ -72,7 +72,7 @@ def _named(name: str, size: int, data_root: str | None) -> Audit:
         return audit(name, parts, splits.classes)
     if name == lidc.NAME:
         return _file(lidc.find(data_root))
-    path = medmnist.place(medmnist.ALIASES.get(name, name), size, data_root)
+    path = medmnist.place(medmnist.FLAG_OF[name], size, data_root)
     if not path.exists():
         raise WrongUse(
             f"dataset: {path} does not exist; download it with pepr data get {name} --size {size}, "

@@ -9,18 +9,18 @@ import torch
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.names import MULTI_LABEL
 
-# Share of a GPU's memory that a data set may take and still leave room for training. Not of the
-# memory that is free: it would then depend on the moment, and the images are part of the peak.
+# Share of a GPU's memory that a data set may take, so that enough is left for training. It is not a
+# share of the free memory, which changes with time: the images count in the measured peak.
 _RESIDENT_SHARE = 0.25
 
 
 class Batches:
-    """One split, given out in batches of float images [n, channels, size, size] and labels.
+    """One split in batches of float images [n, channels, size, size] and labels.
 
-    The images stay 8-bit: on `device` when `resident`, else in the host's memory, copied batch by
-    batch. They become floats in [0, 1], are resized bilinearly (with antialiasing when
-    shrunk) and repeated over the channels on the device. `mean` and `std`, one per channel, then
-    normalise them.
+    The images are stored with 8 bits: on `device` if `resident`, else in the host's memory, from
+    which each batch is copied. On the device they become floats in [0, 1], are resized bilinearly
+    (with antialiasing when they shrink), repeated over the channels, and normalised with a mean and
+    a standard deviation per channel, `normalise`.
     """
 
     def __init__(
@@ -51,10 +51,9 @@ class Batches:
         return len(self.images)
 
     def order(self, batch_size: int, shuffle: torch.Generator | None) -> list[torch.Tensor]:
-        """Indices of each batch; a single image left over joins the batch before it.
+        """Indices of each batch. A last batch of a single image joins the batch before it.
 
-        Batch normalisation cannot train on one image, and leaving it out would train on too few
-        images.
+        Batch normalisation cannot train on one image, and without the image training has too few.
         """
         n = len(self)
         indices = torch.arange(n) if shuffle is None else torch.randperm(n, generator=shuffle)
@@ -96,5 +95,5 @@ def fits(splits: Splits, device: torch.device) -> bool:
     if device.type != "cuda":
         return device.type == "cpu"
     total = torch.cuda.get_device_properties(device).total_memory
-    needed = sum(part.images.nbytes for part in (splits.train, splits.val, splits.test))
+    needed = sum(part.images.nbytes for part in splits.by_name().values())
     return needed <= _RESIDENT_SHARE * total

@@ -40,12 +40,12 @@ def doubts(splits: Splits) -> dict[str, str]:
 
 
 def doubt_texts(found: Mapping[str, str]) -> list[str]:
-    """What the tags of `doubts` mean."""
+    """A sentence for each tag of `doubts`, with its meaning."""
     return [doubt.text(found[doubt.tag]) for doubt in DOUBTS if doubt.tag in found]
 
 
 def refuse_doubts(name: str, found: Mapping[str, str]) -> None:
-    """Raise `WrongUse` where `doubts` found any in the data set of this name."""
+    """Raise `WrongUse` if `doubts` found any in the data set of this name."""
     if found:
         raise WrongUse(
             f"dataset: {name}: {'; '.join(found.values())}. Correct the images that `pepr data "

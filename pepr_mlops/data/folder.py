@@ -24,11 +24,10 @@ _DRAWN_SHARE = 0.2
 
 
 def load(directory: str, image_size: int, seed: int) -> Splits:
-    """The images below `directory`, each resized to `image_size` pixels square.
+    """The images below `directory`, each resized to a square of `image_size` pixels.
 
-    Images are grey when every file is, else RGB. A missing `val` or `test` is drawn from `train`,
-    20 % of it by class with `seed`. Raises `WrongUse` naming the folder or file that cannot be
-    used.
+    Images are grey if all files are, else RGB. A missing `val` or `test` is drawn by class with
+    `seed`: 20 % of `train` for each. Raises `WrongUse` with the folder or file that cannot be used.
     """
     root = Path(directory)
     files = find(root)
@@ -68,7 +67,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
 
 
 def find(root: Path) -> dict[str, dict[str, list[Path]]]:
-    """The image files of each split by class, as `files_of`.
+    """The image files of each split by class, as `files_of` returns them.
 
     Raises `WrongUse` as `files_of`, for images in folders that are not read, and for a class that
     has images, but none in train.

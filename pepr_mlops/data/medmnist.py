@@ -27,6 +27,7 @@ FLAGS = (
     *("bloodmnist", "breastmnist", "chestmnist", "dermamnist", "octmnist", "organamnist"),
     *("organcmnist", "organsmnist", "pathmnist", "pneumoniamnist", "retinamnist", "tissuemnist"),
 )
+FLAG_OF = {flag: flag for flag in FLAGS} | ALIASES  # by name
 
 
 def load(flag: str, size: int, data_root: str | None) -> Splits:

@@ -20,8 +20,8 @@ Counts = npt.NDArray[np.int64]
 Origins = npt.NDArray[np.str_] | npt.NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
-EXAMPLES = 5  # listed by a message
-LEAST = 2  # images of a class that is scored: the recall of a single one is 0 or 1
+EXAMPLES = 5  # that a message lists
+LEAST = 2  # images of each class in val and test: with a single one, its recall is 0 or 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def draw(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Indices (drawn, rest), both sorted: `share` of each class, rounded, drawn with `seed`.
 
-    Several labels per image cannot be stratified one by one; those are drawn from all images.
+    Images with several labels have no class to draw by: they are drawn from all images.
     """
     rng = np.random.default_rng(seed)
     groups = [np.arange(len(labels))]
