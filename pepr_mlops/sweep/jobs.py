@@ -146,11 +146,11 @@ def choose_weights(models: Sequence[str], names: Iterable[str], folder: str) -> 
     """
     by_stem: dict[str, list[str]] = {}
     for name in sorted(names):
-        suffix = next((s for s in SUFFIXES if name.endswith(s)), None)
-        if suffix is not None:
-            stem = name.removesuffix(suffix)
+        stem, suffix = os.path.splitext(name)
+        if suffix in SUFFIXES:
             for model in {stem, stem.partition(".")[0]}:
                 by_stem.setdefault(model, []).append(name)
+    by_stem.pop("", None)  # hidden files, such as those that macOS adds
     files = {
         model: [*by_stem.get(model, []), *by_stem.get(RENAMED.get(model, ""), [])]
         for model in models

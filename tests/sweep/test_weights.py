@@ -40,6 +40,12 @@ def test_two_files_for_a_model_are_an_error() -> None:
         choose_weights(["a"], ["a.t.bin", "a.pth"], "/w")
 
 
+def test_a_hidden_file_is_no_file_of_weights() -> None:
+    """macOS writes `._NAME` next to each file on a disk of another system."""
+    names = [".bin", "._resnet18d.safetensors", "resnet18d.safetensors"]
+    assert choose_weights(["resnet18d"], names, "/w") == {"resnet18d": "resnet18d.safetensors"}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("resnet18d.safetensors", "resnet10t.c3_in1k.pth"):
