@@ -124,8 +124,10 @@ def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Obj
 def default_checkpoints() -> Path:
     """Folder of unfinished trainings: PEPR_CHECKPOINTS, or one in the user's cache."""
     given = os.environ.get("PEPR_CHECKPOINTS")
+    if given:
+        return Path(given)  # also for a user without a home
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(given) if given else cache / "pepr_mlops" / "checkpoints"
+    return cache / "pepr_mlops" / "checkpoints"
 
 
 def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]:
