@@ -16,7 +16,6 @@ No state is kept between calls: the next requests are a function of all observat
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
@@ -126,25 +125,21 @@ def requests(
     outside [0, 1], an epoch that is missing, repeated or beyond the last.
     """
     known = _known(candidates, observed, objective)
-    unmeasured = [name for name in known.names if name not in known.measured]
-    if unmeasured:
-        return [Request(name, 0) for name in unmeasured]
-    if not known.names:
-        return []
+    if known.unmeasured:
+        return [Request(name, 0) for name in known.unmeasured]
     judged = _judge(known, objective)
     live = np.flatnonzero(known.epoch < objective.epochs)
-    if judged.worth is None:
+    if judged.lacking > 0:
         live = live[judged.bound[live] > judged.kth]
         first = live[np.argsort(known.cost[live], kind="stable")][: judged.lacking]
         return [Request(known.names[i], objective.epochs) for i in first]
-    worth = judged.worth
-    best = [i for i in live[np.argsort(-worth[live], kind="stable")] if worth[i] > judged.kth]
-    if best:
+    live = live[np.argsort(-judged.worth[live], kind="stable")]
+    best = live[judged.worth[live] > judged.kth]
+    if len(best):
         return [Request(known.names[i], int(known.epoch[i]) + 1) for i in best[:at_once]]
     if not objective.certify:
         return []
-    possible = live[judged.bound[live] > judged.kth]
-    unproven = possible[np.argsort(-worth[possible], kind="stable")]
+    unproven = live[judged.bound[live] > judged.kth]
     return [Request(known.names[i], objective.epochs) for i in unproven[:at_once]]
 
 
@@ -154,12 +149,11 @@ def verdict(
     """What is found and proven so far, for people. Arguments as `requests`."""
     known = _known(candidates, observed, objective)
     n = len(known.names)
-    complete = n > 0 and len(known.measured) == n
-    judged = _judge(known, objective) if complete else _nothing(n)
+    judged = _judge(known, objective)
+    last = known.curve[np.arange(n), np.maximum(known.epoch - 1, 0)]
     done = known.epoch == objective.epochs
-    worth = np.full(n, np.inf) if judged.worth is None else judged.worth
     possible = ~done & ~(judged.bound <= judged.kth)
-    promising = possible & (worth > judged.kth)
+    promising = possible & (judged.worth > judged.kth)
     states: list[State] = [
         "finished" if d else "discarded" if not p else "waiting" if w else "stopped"
         for d, p, w in zip(done, possible, promising | objective.certify, strict=True)
@@ -167,10 +161,10 @@ def verdict(
     table = pd.DataFrame(
         {
             "epoch": known.epoch,
-            "P": known.last,
+            "P": last,
             "cost": known.cost,
             "R": judged.resource,
-            "score": judged.bound * known.last,
+            "score": judged.bound * last,
             "bound": judged.bound,
             "chance": judged.chance,
             "state": states,
@@ -207,14 +201,8 @@ class _Known:
     spent: float
 
     @property
-    def measured(self) -> set[str]:
-        return {name for name, cost in zip(self.names, self.cost, strict=True) if cost >= 0}
-
-    @property
-    def last(self) -> Floats:
-        """P after the last epoch trained."""
-        column = np.maximum(self.epoch - 1, 0)
-        return self.curve[np.arange(len(self.names)), column]
+    def unmeasured(self) -> list[str]:
+        return [self.names[i] for i in np.flatnonzero(np.isnan(self.cost))]
 
 
 def _known(candidates: Sequence[str], observed: Sequence[Observed], objective: Objective) -> _Known:
@@ -263,31 +251,30 @@ def _check(one: Observed, objective: Objective) -> None:
 @dataclass(frozen=True)
 class _Judged:
     """By candidate: R, the bound, the estimated chance to end above the k-th best score `kth`
-    and the index `worth`, None until `lacking` more candidates are finished."""
+    and the index `worth`. R and bound are NaN until all costs are measured; the chance is NaN and
+    the index infinite until `lacking` more candidates are finished."""
 
     resource: Floats
     bound: Floats
     chance: Floats
-    worth: Floats | None
+    worth: Floats
     kth: float
     lacking: int
 
 
-def _nothing(n: int) -> _Judged:
-    unknown = np.full(n, np.nan)
-    return _Judged(unknown, unknown, unknown, None, -np.inf, n)
-
-
 def _judge(known: _Known, objective: Objective) -> _Judged:
+    n = len(known.names)
+    unknown, infinite = np.full(n, np.nan), np.full(n, np.inf)
+    if n == 0 or known.unmeasured:
+        return _Judged(unknown, unknown, unknown, infinite, -np.inf, lacking=0)
     resource = pepr.normalise(known.cost, pepr.bounds(known.cost, "zero")).to_numpy()
-    best = np.ones(len(resource))
-    bound = pepr.pepr(best, resource, alpha=objective.alpha).to_numpy()
+    bound = pepr.pepr(np.ones(n), resource, alpha=objective.alpha).to_numpy()
     done = known.epoch == objective.epochs
     scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]
     kth = float(scores[objective.top - 1]) if len(scores) >= objective.top else -np.inf
     lacking = max(objective.top, 2) - len(scores)  # two, to know how much P scatters
     if lacking > 0:
-        return _Judged(resource, bound, np.full(len(bound), np.nan), None, kth, lacking)
+        return _Judged(resource, bound, unknown, infinite, kth, lacking)
     outcomes = _outcomes(known, objective) * bound[:, None]
     worth = _index(outcomes, _prices(known, objective, kth), objective.epochs - known.epoch)
     chance = (outcomes > kth).mean(axis=1)
@@ -334,13 +321,8 @@ def _outcomes(known: _Known, objective: Objective) -> Floats:
 def _predicted(values: Floats) -> Floats:
     """Equally probable values of the next one after these of a normal distribution, descending."""
     n = len(values)
-    return np.asarray(values.mean() + values.std(ddof=1) * np.sqrt(1 + 1 / n) * _student(n - 1))
-
-
-@functools.cache
-def _student(freedom: int) -> Floats:
-    """Equally probable values of Student's t, descending."""
-    return np.asarray(stats.t.ppf(1 - _SHARES, freedom))
+    student = stdtrit(n - 1, 1 - _SHARES)  # quantiles of its t distribution
+    return np.asarray(values.mean() + values.std(ddof=1) * np.sqrt(1 + 1 / n) * student)
 
 
 def _index(outcomes: Floats, price: Floats, left: NDArray[np.int64]) -> Floats:
