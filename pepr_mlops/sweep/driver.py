@@ -32,15 +32,10 @@ class Server(Protocol):
         """Mark these runs FAILED, since no process works on them."""
 
 
-class Strategy(Protocol):
-    """Which tasks come next, best first. A function without a memory."""
-
-    def __call__(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
-        """`jobs` are `plan.states` without those given up, `runs` those of the server.
-
-        Tasks that are already running may be among them and are waited for; an empty list ends
-        the sweep.
-        """
+# Which tasks come next, best first: a function without a memory of the jobs (`plan.states` without
+# those given up) and the runs of the server. It may include tasks that are already running, which
+# are waited for; an empty list ends the sweep.
+Strategy = Callable[[pd.DataFrame, pd.DataFrame], list[Task]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ class Result:
 class Driver:
     """Does the tasks of `strategy` on `engine` until there are none, or the budget is used up.
 
-    `retry` as in `plan.states`; `show` is called now and then, `report` for every report.
+    `retry_failed` as in `plan.states`; `show` is called now and then, `report` for every report.
     """
 
     specs: Sequence[Job]
@@ -91,7 +86,7 @@ class Driver:
     limits: Limits
     show: Callable[[Status], None]
     report: Callable[[Report], None]
-    retry: frozenset[str] = frozenset()
+    retry_failed: bool = False
     running: dict[str, Task] = field(default_factory=dict)  # by fingerprint
     failures: Counter[str] = field(default_factory=Counter)  # by fingerprint
     result: Result = field(default_factory=lambda: Result(pd.DataFrame(), pd.DataFrame()))
@@ -165,7 +160,7 @@ class Driver:
         if dead:
             self.server.close(dead)
             runs = self.server.read()
-        self.result.jobs = plan.states(self.specs, runs, retry=self.retry)
+        self.result.jobs = plan.states(self.specs, runs, retry_failed=self.retry_failed)
         self.result.runs = runs
 
     def _submit(self, tasks: Sequence[Task], left_wh: float | None) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PHASES
 from pepr_mlops.spec import SWEEPABLE, Job, RunSpec, as_text
 from pepr_mlops.sweep.engine import FINAL, Task
 from pepr_mlops.tracking.ownership import Claim
+from pepr_mlops.validation import refuse_unknown
 
 _MOST = 100_000  # jobs
 
@@ -31,9 +32,7 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
             raise WrongUse(
                 f"{key}: jobs that end early do not compare; limit the sweep instead (--budget-wh)"
             )
-        if key not in SWEEPABLE:
-            close = nearest(key, SWEEPABLE) or "."
-            raise WrongUse(f"{key}: no such parameter{close} Valid: {', '.join(SWEEPABLE)}")
+    refuse_unknown(grid, SWEEPABLE, "parameter")
     axes = {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
     for key, values in axes.items():
         if not values:
@@ -92,20 +91,18 @@ def abandoned(
     ]
 
 
-def states(
-    specs: Sequence[Job], runs: pd.DataFrame, *, retry: Collection[str] = ()
-) -> pd.DataFrame:
+def states(specs: Sequence[Job], runs: pd.DataFrame, *, retry_failed: bool = False) -> pd.DataFrame:
     """How far each job is: one row per spec, in their order, the index its fingerprint.
 
     `runs` is the frame of `read.load_jobs` after runs without a process were closed. Columns `spec`
     (the Job), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
     `energy_wh`, all phases of all its runs, missing where one's is not known.
-    Failures that the same hardware would repeat stay `failed`, those of a probe too, except for
-    the fingerprints in `retry`; an interrupted job is `pending`.
+    Jobs whose failure the same hardware would repeat are `failed`, also where a probe failed, or
+    `pending` with `retry_failed`; interrupted jobs are `pending`.
     """
-    rows: dict[str, dict[str, Any]] = {
-        spec.fingerprint: {"spec": spec, "state": "pending", "run_id": None}
-        | {"reason": None, "error": None}
+    columns = ["spec", "state", "run_id", "reason", "error"]
+    rows = {
+        spec.fingerprint: {**dict.fromkeys(columns), "spec": spec, "state": "pending"}
         for spec in specs
     }
     own = runs[runs["spec"].isin(list(rows))]
@@ -121,10 +118,9 @@ def states(
                 break
         else:
             row["reason"], row["error"] = _known(last["reason"]), _known(last["error"])
-            if row["reason"] in FINAL and key not in retry:
+            if row["reason"] in FINAL and not retry_failed:
                 row["state"] = "failed"
         row["run_id"] = last["run_id"]
-    columns = ["spec", "state", "run_id", "reason", "error"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
     energies = spent_wh(own).groupby(own["spec"]).agg(lambda e: e.sum(skipna=False))
     return table.assign(energy_wh=energies.reindex(table.index, fill_value=0.0).astype(float))

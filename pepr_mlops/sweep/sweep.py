@@ -16,7 +16,7 @@ from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Driver, Limits, Result, Status, Strategy
-from pepr_mlops.sweep.earlier import match_jobs
+from pepr_mlops.sweep.earlier import Matches, match_jobs
 from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check
@@ -50,13 +50,7 @@ class Settings:
 
 def status(specs: Sequence[Job], settings: Settings) -> Status:
     """How far a sweep is, changing nothing."""
-    runs = _read(specs, settings)
-    matches = match_jobs(specs, runs, settings.tracking_uri)
-    runs = matches.added_to(runs)
-    doubts = _doubts(specs, runs, settings.strict)
-    table = plan.states(specs, runs, retry=_retry(specs, settings))
-    notes = [*doubts, *matches.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
-    return Status(table, runs, float(table["energy_wh"].sum()), notes)
+    return _found(specs, settings)[0]
 
 
 def run(
@@ -75,14 +69,10 @@ def run(
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
-    runs = _read(specs, settings)
-    matches = match_jobs(specs, runs, settings.tracking_uri)
-    runs = matches.added_to(runs)
-    doubts = _doubts(specs, runs, settings.strict)
+    found, matches = _found(specs, settings)
     tracking.prepare(_experiments(specs), settings.tracking_uri)
     tracking.identify(matches.fingerprints, settings.tracking_uri)
-    others = _other_runs(specs, runs, settings.tracking_uri)
-    for text in (*doubts, *matches.texts(), *others):
+    for text in found.notes:
         note(text)
     worker = Worker(
         resolved(settings.tracking_uri),
@@ -100,7 +90,7 @@ def run(
         settings.limits,
         show,
         report,
-        _retry(specs, settings),
+        settings.retry_failed,
     ).run()
 
 
@@ -128,6 +118,17 @@ def default_checkpoints() -> Path:
         return Path(given)  # also for a user without a home
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     return cache / "pepr_mlops" / "checkpoints"
+
+
+def _found(specs: Sequence[Job], settings: Settings) -> tuple[Status, Matches]:
+    """How far a sweep is, with its notes, and the jobs of earlier runs."""
+    runs = _read(specs, settings)
+    matches = match_jobs(specs, runs, settings.tracking_uri)
+    runs = matches.added_to(runs)
+    doubts = _doubts(specs, runs, settings.strict)
+    notes = [*doubts, *matches.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
+    jobs = plan.states(specs, runs, retry_failed=settings.retry_failed)
+    return Status(jobs, runs, float(jobs["energy_wh"].sum()), notes), matches
 
 
 def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]:
@@ -177,10 +178,6 @@ def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | No
             for name in read.experiments_on(digest, tracking_uri=tracking_uri)
         ]
     return notes
-
-
-def _retry(specs: Sequence[Job], settings: Settings) -> frozenset[str]:
-    return frozenset(s.fingerprint for s in specs) if settings.retry_failed else frozenset()
 
 
 def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoints: Path) -> Engine:

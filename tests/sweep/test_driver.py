@@ -72,7 +72,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _drive(
-    server: Server, engine: Engine, again: frozenset[str] = frozenset(), **limits: object
+    server: Server, engine: Engine, *, retry_failed: bool = False, **limits: object
 ) -> driver.Result:
     return driver.Driver(
         SPECS,
@@ -82,7 +82,7 @@ def _drive(
         driver.Limits(**limits),  # type: ignore[arg-type]
         lambda status: None,
         lambda report: None,
-        again,
+        retry_failed,
     ).run()
 
 
@@ -144,8 +144,7 @@ def test_failures_for_good_stay_unless_asked() -> None:
     server.log(SPECS[0], "FAILED", tags={"pepr.reason": "out_of_memory"})
     engine = Engine(_finishes(server))
     assert list(_drive(server, engine).jobs["state"]) == ["failed", "done", "done"]
-    again = frozenset([SPECS[0].fingerprint])
-    assert list(_drive(server, engine, again).jobs["state"]) == ["done"] * 3
+    assert list(_drive(server, engine, retry_failed=True).jobs["state"]) == ["done"] * 3
 
 
 def test_a_run_whose_process_is_gone_is_closed_and_done_again() -> None:

@@ -97,7 +97,7 @@ def test_states_of_jobs() -> None:
     assert list(table["run_id"]) == [None, "run3", "run2", "run0"]
     assert table.loc[C.fingerprint, "error"] == "too big"
     assert list(table["energy_wh"]) == [0.25, 20.0, 5.5, 20.0]
-    again = plan.states([C], runs, retry={C.fingerprint})
+    again = plan.states([C], runs, retry_failed=True)
     assert list(again["state"]) == ["pending"]
     assert [t.spec for t in plan.exhaustive(table, runs)] == [D, B]
 
