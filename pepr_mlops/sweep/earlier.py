@@ -30,8 +30,8 @@ class Matches:
     `unknown` of runs that cannot be checked."""
 
     same: Mapping[str, Job]
-    other: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    other: tuple[str, ...]
+    unknown: tuple[str, ...]
 
     @property
     def fingerprints(self) -> dict[str, tuple[str, str]]:
@@ -117,8 +117,8 @@ def identify_runs(
     runs = read.load_runs(experiments, tracking_uri=tracking_uri)
     runs = runs[_unidentified(runs) & runs["spec"].notna()]
     inputs = read.load_inputs(list(runs["run_id"]), tracking_uri=tracking_uri)
-    where = {"dataset": dataset, "data_root": data_root}
-    moved: dict[str, Any] = {k: v for k, v in where.items() if v is not None}
+    moved: dict[str, Any] = {"dataset": dataset, "data_root": data_root}
+    moved = {name: value for name, value in moved.items() if value is not None}
     by_files: dict[tuple[Any, ...], dict[str, RunSpec]] = {}
     unknown: list[str] = []
     for _, run in runs.iterrows():
@@ -166,13 +166,11 @@ def _match(jobs: Mapping[str, Job], inputs: Mapping[str, Mapping[str, Input]]) -
 
     @cache
     def drawn(job: Job) -> Digests:
-        splits = data.load(job)
-        return {name: split.digest() for name, split in splits.by_name().items()}
+        return {name: split.digest() for name, split in data.load(job).by_name().items()}
 
     logged = {
         run_id: {name: given.digest for name, given in inputs[run_id].items()} for run_id in jobs
     }
     # Jobs that draw the same images have the same key.
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(RunSpec)}
-    irrelevant = {name: value for name, value in defaults.items() if name not in _DRAWN_BY}
-    return match(jobs, logged, lambda job: drawn(replace(job, **irrelevant)))
+    others: dict[str, Any] = {f.name: f.default for f in fields(RunSpec) if f.name not in _DRAWN_BY}
+    return match(jobs, logged, lambda job: drawn(replace(job, **others)))

@@ -12,7 +12,8 @@ from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.names import MEASURED_BY
 from pepr_mlops.spec import AUTO, NONE, TRIED, Job, as_text
 
-COSTS = ("energy_wh", "time_s")
+# The columns of each cost and of its range.
+_COSTS = {cost: [cost, f"{cost}_low", f"{cost}_high"] for cost in ("energy_wh", "time_s")}
 EXTRAPOLATED = "extrapolated"  # start of the basis where the model itself never ran
 
 # What decides the cost of a training besides the model, the data, and what it scales with.
@@ -24,8 +25,6 @@ _ALIKE = (*_CONDITIONS, "threads", "data_digest", "dataset_name", "size")
 _METRICS = {"energy_wh": "metrics.forecast/train_wh", "time_s": "metrics.forecast/train_s"}
 _ENOUGH = 5  # models, to fit a line of cost over parameters
 _BEYOND = 1.5  # factor that widens the range of fewer models
-
-Estimate = tuple[float, float, float]  # a value and its range
 
 
 def forecast(
@@ -44,7 +43,7 @@ def forecast(
     known = _per_epoch(runs)
     probes = known[known["kind"] == "probe"]
     comparable: dict[tuple[object, ...], tuple[pd.DataFrame, str]] = {}
-    estimates: dict[tuple[object, ...], tuple[dict[str, float], int]] = {}
+    estimates: dict[tuple[object, ...], dict[str, float]] = {}
     rows = []
     for spec in specs:
         own = probes[probes["spec"] == spec.fingerprint]
@@ -60,20 +59,22 @@ def forecast(
         if len(basis_runs) and basis_runs["disturbed"].all():
             about += ", disturbed by other programs"
         if len(own):
-            costs, basis, alike = dict(own[list(COSTS)].iloc[-1]), "probe", own
+            costs, basis, alike = dict(own[list(_COSTS)].iloc[-1]), "probe", own
         elif len(same):
-            costs = dict(same[list(COSTS)].mean())
+            costs = dict(same[list(_COSTS)].mean())
             basis = f"{len(same)} {same['kind'].iloc[0]}{'s' * (len(same) > 1)} of it{about}"
         else:
             size = parameters.get(spec.model)
             if (key, size) not in estimates:
-                estimates[key, size] = _extrapolated(alike, size)
-            costs, models = estimates[key, size]
+                estimates[key, size] = {}
+                for cost, names in _COSTS.items():
+                    estimates[key, size] |= zip(names, _by_size(alike, cost, size), strict=True)
+            costs, models = estimates[key, size], alike["model"].nunique()
             basis = f"{EXTRAPOLATED} from {models} other model{'s' * (models != 1)}{about}"
         scale = spec.epochs * spec.fraction
         row = {name: value * scale for name, value in costs.items()}
         rows.append({**row, "basis": basis, "machine": _machine(alike)})
-    columns = [*COSTS, *(f"{cost}_{end}" for cost in COSTS for end in ("low", "high"))]
+    columns = [*_COSTS["energy_wh"], *_COSTS["time_s"]]
     index = [spec.fingerprint for spec in specs]
     table = pd.DataFrame(rows, index=index, columns=[*columns, "basis", "machine"])
     table = table.astype(dict.fromkeys(columns, float))
@@ -92,10 +93,10 @@ def to_come(jobs: pd.DataFrame, runs: pd.DataFrame, parameters: Mapping[str, int
             own = left["run_id"].map(by_run[_METRICS[cost]]).astype(float)
             known = own.notna()
             expected.loc[known, cost] = own[known]
-            expected.loc[known, [f"{cost}_low", f"{cost}_high"]] = np.nan
+            expected.loc[known, _COSTS[cost][1:]] = np.nan
             expected.loc[known, "basis"] = "its first epoch"
-        for name in (cost, f"{cost}_low", f"{cost}_high"):
-            expected[name] = (expected[name] - so_far).clip(lower=0.0)
+        left_over = expected[_COSTS[cost]].sub(so_far, axis="index")
+        expected[_COSTS[cost]] = left_over.clip(lower=0.0)
     return expected
 
 
@@ -153,18 +154,8 @@ def _machine(alike: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
-def _extrapolated(alike: pd.DataFrame, size: int | None) -> tuple[dict[str, float], int]:
-    """Costs per epoch of a model of `size` parameters that never ran, and from how many models."""
-    costs = {
-        f"{cost}{end}": value
-        for cost in COSTS
-        for end, value in zip(("", "_low", "_high"), _by_size(alike, cost, size), strict=True)
-    }
-    return costs, alike["model"].nunique()
-
-
-def _by_size(alike: pd.DataFrame, cost: str, size: int | None) -> Estimate:
-    """The cost of a model of `size` parameters, and a range.
+def _by_size(alike: pd.DataFrame, cost: str, size: int | None) -> tuple[float, float, float]:
+    """The cost per epoch of a model of `size` parameters that never ran, and its range.
 
     From five other models or more it is a straight line through log cost over log parameters with
     its 95 % prediction interval (N. Draper, H. Smith, Applied Regression Analysis, section 3.1).

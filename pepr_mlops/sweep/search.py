@@ -48,10 +48,8 @@ class Search:
         """The next tasks, best first. Raises `WorkFailed` for costs that do not compare."""
         specs = {spec.model: spec for spec in jobs["spec"]}
         observed, epochs = self.observed(jobs, runs), self.objective.epochs
-        return [
-            Task(specs[request.candidate], None if request.epoch == epochs else request.epoch)
-            for request in requests(_candidates(jobs), observed, self.objective, at_once=len(jobs))
-        ]
+        found = requests(_candidates(jobs), observed, self.objective, at_once=len(jobs))
+        return [Task(specs[r.candidate], None if r.epoch == epochs else r.epoch) for r in found]
 
     def verdict(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Verdict:
         """What the search has found so far. Arguments and errors as the search itself."""
@@ -74,7 +72,9 @@ class Search:
         for key, job in jobs.iterrows():
             own: list[Observed] = []
             if key in probes.index:
-                own.append(self._of_probe(job["spec"], probes.loc[key]))
+                run = probes.loc[key]
+                costs = self._costs(run, run.get(_FORECAST_WH), run[_FORECAST_S])
+                own.append(Observed(job["spec"].model, 0, None, *costs, spent=0.0))  # added below
             if key in trained.index:
                 run = trained.loc[key]
                 own += self._of_training(job["spec"], run, steps[steps["run_id"] == run["run_id"]])
@@ -86,10 +86,6 @@ class Search:
                 own[0] = replace(own[0], spent=max(0.0, paid - later))
             found += own
         return found
-
-    def _of_probe(self, spec: Job, run: pd.Series[Any]) -> Observed:
-        cost, expense = self._costs(run, run.get(_FORECAST_WH), run[_FORECAST_S])
-        return Observed(spec.model, 0, None, cost, expense, spent=0.0)  # see `observed`
 
     def _of_training(self, spec: Job, run: pd.Series[Any], steps: pd.DataFrame) -> list[Observed]:
         """The epochs up to those of the run's row; a run in progress may have logged more."""
@@ -117,17 +113,17 @@ class Search:
         if wh is not None and pd.notna(run["carbon_intensity_g_per_kwh"]):
             intensity = Intensity(run["carbon_intensity_g_per_kwh"], "")
             known["carbon_gco2e"] = gco2e(wh, intensity, run["pue"])
-        cost, expense = (known.get(c) for c in (RESOURCES[self.letter].column, self.spending))
-        for name, value in ((RESOURCES[self.letter].column, cost), (self.spending, expense)):
+        costs = []
+        for name in (RESOURCES[self.letter].column, self.spending):
+            value = known.get(name)
             if value is None or np.isnan(value):
                 raise WorkFailed(
                     f"{name}: run {run['run_id']} ({run['model']}) does not have it, which the "
                     "search needs; delete that run so that it is measured again, or search by time "
                     "without energy (--objective pepr-t --energy off)"
                 )
-        assert cost is not None
-        assert expense is not None
-        return float(cost), float(expense)
+            costs.append(float(value))
+        return costs[0], costs[1]
 
 
 def check(specs: Sequence[Job], letter: str) -> None:
