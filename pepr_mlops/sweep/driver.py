@@ -87,7 +87,7 @@ class Driver:
     show: Callable[[Status], None]
     report: Callable[[Report], None]
     retry_failed: bool = False
-    running: dict[str, Task] = field(default_factory=dict)  # by fingerprint
+    running: set[str] = field(default_factory=set)  # fingerprints
     failures: Counter[str] = field(default_factory=Counter)  # by fingerprint
     result: Result = field(default_factory=lambda: Result(pd.DataFrame(), pd.DataFrame()))
 
@@ -169,9 +169,8 @@ class Driver:
                 return
             key = task.spec.fingerprint
             if key not in self.running and self.result.jobs.loc[key, "state"] == "pending":
-                limited = replace(task, left_wh=left_wh)
-                self.engine.submit(limited)
-                self.running[key] = limited
+                self.engine.submit(replace(task, left_wh=left_wh))
+                self.running.add(key)
 
     def _take(self, timeout_s: float) -> list[Report]:
         """Wait for reports, and record which tasks ended and which failed."""
@@ -179,7 +178,7 @@ class Driver:
         for report in reports:
             key = report.spec.fingerprint
             if report.reason != NOTE:
-                self.running.pop(key, None)
+                self.running.discard(key)
                 if report.reason not in ("finished", "paused", "probed", "claimed"):
                     self.result.errors[key] = f"{report.reason}: {report.error}"
                     self.failures[key] += 1 if report.reason in TRANSIENT else 10**6

@@ -13,7 +13,6 @@ from pepr_mlops.spec import Job, RunSpec
 from pepr_mlops.sweep.plan import expand
 from pepr_mlops.train.models import RENAMED
 
-PAPER = "paper"
 SUFFIXES = (".safetensors", ".pth", ".bin")
 _CATEGORIES = {
     "small": ("size", "small"),
@@ -75,7 +74,7 @@ def models(selectors: Iterable[str]) -> list[str]:
     names: list[str] = []
     for selector in selectors:
         kind, _, categories = selector.partition(":")
-        if kind == PAPER:
+        if kind == "paper":
             matching = _of_the_paper(list(filter(None, categories.split("+"))))
         elif _is_glob(selector):
             import timm

@@ -38,21 +38,18 @@ class LocalEngine:
         logs: Path,
         preload: Sequence[str] = (),
     ) -> None:
-        self._work, self._logs = work, logs
-        self._preload = tuple(preload)
+        self._work, self._logs, self._preload = work, logs, tuple(preload)
         self._context: SpawnContext | ForkServerContext | None = None
         self._forking = _fork_server(self._preload) if preload else None
         self._free = [dict(slot) for slot in slots]
-        self._all = len(self._free)
+        self.slots = len(self._free)
         self._running: dict[int, tuple[_Process, Connection, Task, dict[str, str]]] = {}
-
-    @property
-    def slots(self) -> int:
-        return self._all
 
     def submit(self, task: Task) -> None:
         if self._context is None:
-            self._context = self._begin()
+            self._context = multiprocessing.get_context("spawn")
+            if self._forking is not None and _has_loaded(self._forking, self._preload):
+                self._context = self._forking
         slot = self._free.pop(0)
         ours, theirs = self._context.Pipe(duplex=False)
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -65,11 +62,6 @@ class LocalEngine:
             process.start()
             self._running[process.sentinel] = (process, ours, task, slot)
         theirs.close()  # so that ours notices when the other end is gone
-
-    def _begin(self) -> SpawnContext | ForkServerContext:
-        if self._forking is not None and _has_loaded(self._forking, self._preload):
-            return self._forking
-        return multiprocessing.get_context("spawn")
 
     def poll(self, timeout_s: float) -> list[Report]:
         reports = []

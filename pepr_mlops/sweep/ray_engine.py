@@ -16,7 +16,6 @@ from pepr_mlops.errors import WorkFailed, WrongUse, one_line
 from pepr_mlops.sweep.engine import Report, Task, Work
 
 _CONNECT_S = 5.0
-_NOT_FOR_JOBS = "MLFLOW_RUN_ID"  # the run of the sweep itself, under `mlflow run`
 
 
 class RayEngine:
@@ -42,14 +41,11 @@ class RayEngine:
         self._running: dict[Any, tuple[Task, str]] = {}
         self._gone: set[str] = set()  # nodes that lost a task: the cluster notices later
         self._ended: list[Report] = []
-        self._gpus = gpus is True or (
-            gpus is None and any("GPU" in n for n in self._nodes().values())
-        )
-        self._settings = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith("MLFLOW_") and name != _NOT_FOR_JOBS
-        }
+        if gpus is None:
+            gpus = any("GPU" in has for has in self._nodes().values())
+        self._gpus = gpus
+        self._settings = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
+        self._settings.pop("MLFLOW_RUN_ID", None)  # the run of the sweep itself, under `mlflow run`
         if not self._gpus:  # Ray hides GPUs only from tasks that request some
             self._settings["CUDA_VISIBLE_DEVICES"] = ""
         if self.slots == 0:
@@ -70,8 +66,8 @@ class RayEngine:
         nodes = self._nodes()
         free = self._places(nodes)
         free.subtract(node for _, node in self._running.values())
-        (node, places), *_ = [*free.most_common(1), ("", 0)]
-        if places < 1:
+        node = max(free, key=lambda node: free[node], default="")
+        if free[node] < 1:
             self._ended.append(Report(task.spec, "lost", "no node is free"))
             return
         # All CPUs of the node, so that no other task of the cluster runs there meanwhile.

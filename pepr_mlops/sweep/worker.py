@@ -81,11 +81,10 @@ class Worker:
             name = f"{spec.fingerprint[:8]} ({spec.model})"
             with _alone(device, self.busy, name, say):
                 _cool(device, self.cool_c)
-                shared = gpu_count() > 1  # other jobs may run on the others
                 common: dict[str, Any] = {
                     "tracking_uri": self.tracking_uri,
                     "progress": partial(_Forwarded, say=say),
-                    "host_is_shared": shared,
+                    "host_is_shared": gpu_count() > 1,  # jobs may run on the other GPUs
                 }
                 if task.until == 0:
                     job.probe(spec, **common)
@@ -151,13 +150,15 @@ def _alone(
     reported = None
     try:
         while True:
-            if _locked(descriptor):
-                others = device.other_processes() or set()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder, held_s = _holder(path)
+            else:
+                others = device.other_processes()
                 if not others:
                     break
                 holder, held_s = ", ".join(sorted(others)), None
-            else:
-                holder, held_s = _holder(path)
             if busy == "refuse":
                 raise WorkFailed(
                     f"device: {shown} is used by {holder}; wait for it (--busy wait) or free it",
@@ -209,14 +210,6 @@ def _holder(lock: Path) -> tuple[str, float | None]:
         return "another job", None
     since_s, job = max(holders)
     return f"job {job}", max(0.0, time.time() - since_s)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _cool(device: Device, cool_c: float | None) -> None:
