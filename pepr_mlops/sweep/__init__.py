@@ -1,5 +1,5 @@
-"""Sweeps: which jobs there are, which come next, and what works on them.
+"""Sweeps: many jobs, each trained once.
 
-`plan` and `frugal` say what to do next, from what the tracking server holds; `local` and
-`ray_engine` do it; `driver` joins the two.
+`plan` and `frugal` choose the next jobs from the runs on the tracking server, `local_engine` and
+`ray_engine` run them, and `driver` connects the two.
 """

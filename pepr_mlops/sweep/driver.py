@@ -1,4 +1,4 @@
-"""The loop of a sweep: reads the tracking server, asks a strategy what is next, has it done."""
+"""The loop of a sweep: reads the tracking server, and runs the tasks that a strategy chooses."""
 
 from __future__ import annotations
 
@@ -40,8 +40,11 @@ Strategy = Callable[[pd.DataFrame, pd.DataFrame], list[Task]]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop or to give up: `budget_wh` is the energy of all runs of the sweep in all
-    phases, earlier calls included; `retries` of one job after transient failures."""
+    """When to stop or to give up.
+
+    `budget_wh` limits the energy of all runs of the sweep in all phases, also those of earlier
+    calls; `retries` is how often a job may fail for a transient reason and be retried.
+    """
 
     budget_wh: float | None = None
     retries: int = 1
@@ -60,9 +63,9 @@ class Status:
 
 @dataclass
 class Result:
-    """A sweep that ended. `stopped` says why it did before it was done, or is None; `interrupt` is
-    the exception that stopped it, for the caller to raise again. `errors` are those of jobs
-    without a run, by fingerprint, `given_up` the fingerprints of jobs that failed too often."""
+    """A sweep that ended. `stopped` is the reason if it ended early; `interrupt` is the exception
+    that stopped it, for the caller to raise again. `errors` has the last error of each job that
+    failed, by fingerprint; `given_up` has the fingerprints of jobs that failed too often."""
 
     jobs: pd.DataFrame
     runs: pd.DataFrame
@@ -74,9 +77,10 @@ class Result:
 
 @dataclass
 class Driver:
-    """Does the tasks of `strategy` on `engine` until there are none, or the budget is used up.
+    """Runs the tasks of `strategy` on `engine` until there are none, or the budget is used up.
 
-    `retry_failed` as in `plan.states`; `show` is called now and then, `report` for every report.
+    `retry_failed` as in `plan.states`; `show` is called after each reading of the server, `report`
+    for every report.
     """
 
     specs: Sequence[Job]
@@ -92,11 +96,11 @@ class Driver:
     result: Result = field(default_factory=lambda: Result(pd.DataFrame(), pd.DataFrame()))
 
     def run(self) -> Result:
-        """Do the sweep. However it ends, running jobs get the time to close their runs.
+        """Run the sweep. However it ends, running jobs get the time to close their runs.
 
-        While jobs run, a server that does not answer is waited for. Raises `WorkFailed` where it
-        does not answer and no job runs, and where a budget cannot be kept since an energy is not
-        known.
+        While jobs run, it waits for a server that does not answer. Raises `WorkFailed` where the
+        server does not answer and no job runs, and where a budget cannot be kept since the energy
+        of a run is not known.
         """
         try:
             while self._step():
@@ -143,13 +147,13 @@ class Driver:
         return True
 
     def _close(self) -> None:
-        """Let running tasks end soon, and read the server a last time."""
+        """End the running tasks, and read the server a last time."""
         self.engine.stop()
         deadline = time.monotonic() + 60
         while self.running and time.monotonic() < deadline:
             self._take(1.0)
         self.engine.close()
-        with suppress(WorkFailed):  # the server is down: what was read last counts
+        with suppress(WorkFailed):  # the server is down: the last reading counts
             self._read()
 
     def _read(self) -> None:

@@ -1,7 +1,7 @@
-"""Finished runs without `pepr.data_digest`, as logged before there was one, and their data.
+"""The data of finished runs that were logged before `pepr.data_digest` existed.
 
-Such a run has logged a digest of each split as it was drawn and resized. Where the data set that is
-here, drawn and resized in the same way, has the same digests, the run used it.
+Such a run logged a digest of each split as it was drawn and resized. If the data set on this
+machine, drawn and resized in the same way, has the same digests, the run used it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _DRAWN_BY = ("dataset", "size", "data_root", "image_size", "channels", "fraction
 
 @dataclass(frozen=True)
 class Matches:
-    """Run ids: `same` with the job that each run did, `other` of runs that used other data, and
-    `unknown` of runs that cannot be checked."""
+    """Run ids: `same` with the job of each run, `other` of runs that used other data, and `unknown`
+    of runs that cannot be checked."""
 
     same: Mapping[str, Job]
     other: tuple[str, ...]
@@ -46,7 +46,7 @@ class Matches:
         return runs
 
     def texts(self) -> list[str]:
-        """A line for each kind that there is."""
+        """A line for each kind of run."""
         kinds = (
             (
                 self.same,
@@ -66,11 +66,11 @@ class Matches:
 def match(
     jobs: Mapping[str, Job], logged: Mapping[str, Digests], drawn: Callable[[Job], Digests]
 ) -> Matches:
-    """Which runs used the data of the jobs that they would be.
+    """Compare the digests that runs logged with those of the data on this machine.
 
-    `jobs` are by run id; `logged` has the digests that runs logged; `drawn` returns those of the
-    splits that a job trains on here, and may raise `PeprError`. Runs with a file of weights logged
-    only its name, so they stay unknown.
+    `jobs` has the job that each run may have trained, by run id; `logged` has the digests that runs
+    logged; `drawn` returns those of the splits that a job trains on here, and may raise
+    `PeprError`. Runs with a file of weights logged only its name, so they stay unknown.
     """
     same: dict[str, Job] = {}
     other: list[str] = []
@@ -90,7 +90,7 @@ def match(
 
 
 def match_jobs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> Matches:
-    """Which of the finished runs without a digest did one of these jobs."""
+    """Which finished runs without a digest trained one of these jobs."""
     from pepr_mlops.tracking import read
 
     by_name = {spec.earlier_fingerprint: spec for spec in specs}
@@ -106,10 +106,10 @@ def identify_runs(
     data_root: str | None = None,
     tracking_uri: str | None = None,
 ) -> tuple[Matches, list[str]]:
-    """Find out which data earlier runs used, and log their digest where they are here.
+    """Find the data that earlier runs used, and log the digest of those on this machine.
 
-    Returns also the data sets that are not here. `dataset` and `data_root` say where the data are
-    now, None: where the runs had them. Raises `WrongUse` and `WorkFailed` as `read.load_runs`.
+    Returns also the data sets that are missing. `dataset` and `data_root` are the place of the data
+    now; with None it is that of the runs. Raises `WrongUse` and `WorkFailed` as `read.load_runs`.
     """
     from pepr_mlops import data, tracking
     from pepr_mlops.tracking import read
@@ -146,7 +146,7 @@ def identify_runs(
 
 
 def _original_spec(run: pd.Series[Any], inputs: Mapping[str, Input]) -> RunSpec:
-    """The spec of a run with the absolute path of its data set: its working folder was another."""
+    """The spec of a run with the absolute path of its data set: it ran in another folder."""
     from pepr_mlops.data import NAMES
 
     params = {f.name: run.get(f"params.{f.name}") for f in fields(RunSpec)}

@@ -1,4 +1,4 @@
-"""Tasks and reports, and the interface of the engines that do the tasks."""
+"""Tasks and reports, and the interface of the engines that run the tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pepr_mlops.spec import Job
 
 @dataclass(frozen=True)
 class Task:
-    """A job to be done, or a part of it.
+    """A job, or some epochs of it.
 
-    It pauses after the epoch `until`, None for none; 0 only trains a few steps to forecast the
-    cost. It also pauses after the epoch in which it has used `left_wh` in all phases.
+    It pauses after the epoch `until`; with None it trains to the end, and with 0 only a few steps
+    to forecast the cost. It also pauses after the epoch in which it has used `left_wh` in all
+    phases.
     """
 
     spec: Job
@@ -26,8 +27,8 @@ class Task:
 class Report:
     """How a task ended: `reason` is `finished`, `paused`, `probed`, `claimed`, or why it failed.
 
-    `error` is the line for people. Its measurements are on the tracking server. With the reason
-    `NOTE` the task has not ended, and the line is a message of it.
+    `error` is a line for people. The measurements are on the tracking server. With the reason
+    `NOTE` the task still runs, and the line is a message from it.
     """
 
     spec: Job
@@ -37,12 +38,12 @@ class Report:
 
 NOTE = "note"
 
-# Does a task and passes messages on. Pickle may carry it to another process or machine.
+# Runs a task and passes on its messages. It can be pickled for another process or machine.
 Work = Callable[[Task, Callable[[str], None]], Report]
 
-# Failures after which a retry may succeed without help.
+# Failures after which a retry may succeed though nothing was changed.
 TRANSIENT = {"crashed", "lost", "tracking", "sensor_lost"}
-# Failures that a retry on the same hardware repeats.
+# Failures that would happen again on the same hardware.
 FINAL = {
     *("out_of_memory", "non_finite_loss", "not_deterministic", "compile_failed", "graph_failed"),
     "wrong_use",
@@ -50,10 +51,10 @@ FINAL = {
 
 
 class Engine(Protocol):
-    """Does tasks, one in a process of its own on each slot.
+    """Runs one task at a time on each slot, each task in its own process.
 
-    An engine only carries a `Work` to where it runs and its report back. It need not retry, queue
-    or remember anything: the tracking server knows what is done.
+    An engine only takes a `Work` to its process and brings back the report. It need not retry,
+    queue or remember anything: the tracking server knows which jobs are done.
     """
 
     @property
@@ -61,7 +62,7 @@ class Engine(Protocol):
         """How many tasks may run at once, now."""
 
     def submit(self, task: Task) -> None:
-        """Begin a task; there are never more than `slots` of them."""
+        """Begin a task; there are never more than `slots` tasks."""
 
     def poll(self, timeout_s: float) -> list[Report]:
         """The reports of tasks since the last call; waits for one to end until the time-out.
@@ -73,4 +74,4 @@ class Engine(Protocol):
         """Ask all tasks to end soon, leaving their runs KILLED; `poll` still reports them."""
 
     def close(self) -> None:
-        """End all that still runs."""
+        """End all tasks that still run."""

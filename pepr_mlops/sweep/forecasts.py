@@ -1,4 +1,4 @@
-"""What the jobs of a sweep are expected to cost, from what ran before. Pure."""
+"""The expected cost of the jobs of a sweep, from earlier runs. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pepr_mlops.spec import AUTO, NONE, TRIED, Job, as_text
 _COSTS = {cost: [cost, f"{cost}_low", f"{cost}_high"] for cost in ("energy_wh", "time_s")}
 EXTRAPOLATED = "extrapolated"  # start of the basis where the model itself never ran
 
-# What decides the cost of a training besides the model, the data, and what it scales with.
+# Settings that decide the cost of an epoch, in addition to the model and the data.
 _CONDITIONS = (
     *("image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "launch", "compile", "deterministic"),
@@ -30,7 +30,7 @@ _BEYOND = 1.5  # factor that widens the range of fewer models
 def forecast(
     specs: Sequence[Job], runs: pd.DataFrame, parameters: Mapping[str, int]
 ) -> pd.DataFrame:
-    """What each job is expected to cost, from finished runs and probes under its conditions.
+    """The expected cost of each job, from finished runs and probes under its conditions.
 
     One row per spec, the index its fingerprint: `energy_wh` and `time_s`, both missing where
     nothing similar has run yet, `energy_wh_low`, `energy_wh_high` and so on, `basis`, and the
@@ -82,8 +82,8 @@ def forecast(
 
 
 def to_come(jobs: pd.DataFrame, runs: pd.DataFrame, parameters: Mapping[str, int]) -> pd.DataFrame:
-    """What each open job (`plan.states`) still takes: its `forecast`, or that of its own run after
-    the first epoch, less what its run has used."""
+    """The cost that remains for each open job (`plan.states`): its `forecast`, or the one that its
+    run logged after the first epoch, less the cost of that run so far."""
     left = jobs[jobs["state"].isin(["pending", "running"])]
     expected = forecast(list(left["spec"]), runs, parameters)
     by_run = runs[runs["probe"].isna()].drop_duplicates("run_id").set_index("run_id")
