@@ -1,8 +1,8 @@
 """The imports of the process that the tasks of a sweep are forked from.
 
-`multiprocessing`'s fork server preloads this module last: the imports of a job take many times as
-long as forking. Nothing here may initialise CUDA, leave a thread running, or compute with PyTorch,
-none of which survives a fork.
+`multiprocessing`'s fork server preloads this module last, since the imports of a job take many
+times as long as a fork. Nothing here may initialise CUDA, leave a thread running, or compute with
+PyTorch, because none of these survives a fork.
 """
 
 from __future__ import annotations

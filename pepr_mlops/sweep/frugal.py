@@ -1,11 +1,11 @@
-"""Finding the best candidates by PePR without training them all. Pure.
+"""Find the best candidates by PePR without training them all. Pure.
 
 The cost of every candidate is measured on a few steps first, which gives R and a bound of the
 score: αP / (α + R) with P = 1. Candidates whose bound is below the k-th best score are discarded.
 Each of the others is like a closed box: opening it (training it to the end) has a cost and may
 reveal a better score. M. L. Weitzman ("Optimal Search for the Best Alternative", Econometrica 47,
-1979) showed in which order to open boxes and when to stop: by the *index* of a box, the score at
-which opening it is worth just its cost, and once no index exceeds the score in hand.
+1979) showed that the boxes should be opened in the order of their *index*, the score at which
+opening is worth just its cost, until no index exceeds the score in hand.
 
 The cost of opening, in units of score, follows from PePR itself: a search that ends with the k-th
 best score s after spending the share x of training everything is worth αs / (α + x), so spending
@@ -67,12 +67,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Observed:
-    """What is known of `candidate` after `epoch` epochs, 0 for the measurement of its cost.
+    """A candidate after `epoch` epochs, 0 for the measurement of its cost.
 
-    `performance` is P in [0, 1] after that epoch, None with epoch 0. `cost` determines R and
-    `expense` is what the search saves, each for the full training as forecast at that time, in its
-    own unit; they are equal where energy is both. `spent` is what this epoch or measurement took,
-    in the unit of `expense`.
+    `performance` is P in [0, 1] after that epoch, None with epoch 0. `cost` determines R, and
+    `expense` is the resource that the search saves; both are forecasts for the full training, each
+    in its own unit, and equal where both are energy. `spent` is the part of the expense that this
+    epoch or measurement used.
     """
 
     candidate: str
@@ -85,7 +85,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a search has found so far.
+    """The results of a search so far.
 
     `table` has a row per candidate, the index its name: `epoch` (the last one trained), `P` after
     it, `cost` (as observed last), `R`, `score` with that P, `bound` (the score with P = 1),
@@ -93,9 +93,9 @@ class Verdict:
     `finished`, `discarded` (by the bound), `stopped` (no longer worth its cost) or `waiting` (to be
     measured or trained).
     `top` are the best finished candidates, best first; the `proven` ones stay in the top whatever
-    the others reach. `possible` could still reach the top by the bound; of them the `promising`
-    ones are worth training. `spent` and `exhaustive`, the cost of training all candidates to the
-    end, have the unit of `Observed.expense`.
+    the others reach. The `possible` ones could still reach the top by the bound, and the
+    `promising` ones among these are worth training. `spent` and `exhaustive`, the expense of
+    training all candidates to the end, have the unit of `Observed.expense`.
     """
 
     table: pd.DataFrame
@@ -114,15 +114,15 @@ def requests(
     *,
     at_once: int = 1,
 ) -> list[Request]:
-    """What to do next, best first; an empty list ends the search.
+    """The next requests, best first; an empty list ends the search.
 
     `candidates` can still be trained; observations of others, which failed, count as spent. First
-    every cost is measured, then the `objective.top` cheapest are trained to the end, then those
-    worth their cost get one more epoch, `at_once` of them together. Requests of one call do not
-    depend on each other.
+    every cost is measured, then the `objective.top` cheapest candidates are trained to the end,
+    then the candidates worth their cost get one more epoch, `at_once` of them together. The
+    requests of one call do not depend on each other.
 
     Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
-    outside [0, 1], an epoch that is missing, repeated or beyond the last.
+    outside [0, 1], and an epoch that is missing, repeated or beyond the last.
     """
     known = _known(candidates, observed, objective)
     if known.unmeasured:
@@ -146,7 +146,7 @@ def requests(
 def verdict(
     candidates: Sequence[str], observed: Sequence[Observed], objective: Objective
 ) -> Verdict:
-    """What is found and proven so far, for people. Arguments as `requests`."""
+    """The results so far, for people. Arguments as `requests`."""
     known = _known(candidates, observed, objective)
     n = len(known.names)
     judged = _judge(known, objective)

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: from models, data sets and settings to each job once, and its downloads."""
+"""The jobs of a sweep, made from models, data sets and settings, and their downloads."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def _absolute(spec: RunSpec) -> RunSpec:
 def models(selectors: Iterable[str]) -> list[str]:
     """Names of models from names, globs over timm's, and the paper's table, each once.
 
-    `paper` selects all 131 of it, `paper:small+efficient` those of every category named (small,
-    large, efficient, inefficient, cnn, other, or a glob). Raises `WrongUse` for what matches
-    nothing.
+    `paper` selects all 131 models of the paper, and `paper:small+efficient` those in all named
+    categories (small, large, efficient, inefficient, cnn, other, or a glob). Raises `WrongUse` for
+    a selector that matches nothing.
     """
     names: list[str] = []
     for selector in selectors:
@@ -111,7 +111,7 @@ def _of_the_paper(categories: Sequence[str]) -> list[str]:
 
 
 def _with_weights(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
-    """The same jobs; the pretrained ones get the file of their model in the folder."""
+    """The same jobs, where the pretrained ones have the file of their model in the folder."""
     pretrained = list(dict.fromkeys(spec.model for spec in specs if spec.pretrained))
     if not pretrained:
         raise WrongUse(
@@ -139,9 +139,9 @@ def _with_weights(specs: Sequence[RunSpec], folder: Any) -> list[RunSpec]:
 def choose_weights(models: Sequence[str], names: Iterable[str], folder: str) -> dict[str, str]:
     """The file of each model among the `names` of files in `folder`.
 
-    A file is named after its model, with one of `SUFFIXES`. It may have any tag where the model
-    is named without one (`resnet18d.ra2_in1k.safetensors`), and today's name of a model that timm
-    has renamed since the paper. Raises `WrongUse` for models with no file, or with several.
+    A file is named after its model, with one of `SUFFIXES`. For a model without a tag, the file may
+    have any tag (`resnet18d.ra2_in1k.safetensors`); for a model that timm has renamed since the
+    paper, it may have the new name. Raises `WrongUse` for models with no file, or with several.
     """
     by_stem: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -189,7 +189,7 @@ def parameters(specs: Sequence[Job]) -> dict[str, int]:
 
 
 def downloads(specs: Sequence[Job]) -> str:
-    """What these jobs have to download first: weights by size, data sets by name."""
+    """The downloads that these jobs need first: weights by size, data sets by name."""
     from pepr_mlops.data import missing
     from pepr_mlops.train.models import cached_models
 

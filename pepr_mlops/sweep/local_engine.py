@@ -27,8 +27,8 @@ class LocalEngine:
 
     `slots` are the environment variables of each slot, such as the GPU it sees. The output of a
     task goes to `logs/FINGERPRINT.log`. The processes are forked from one that has imported the
-    modules `preload`. They are spawned where none are named or importing fails, and where an
-    earlier engine of this process has named others, since there is only one such process.
+    modules `preload`. They are spawned if no modules are named, if importing them fails, and if an
+    earlier engine of this process named other modules, since there is only one fork server.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LocalEngine:
         for sentinel, (process, ours, task, slot) in list(self._running.items()):
             received = _received(ours)
             reports += received
-            ended = any(report.reason != NOTE for report in received)  # its process is about to
+            ended = any(report.reason != NOTE for report in received)  # its process ends soon
             if not ended and sentinel not in gone:
                 continue
             _end(process)
@@ -125,8 +125,8 @@ def _fork_server(preload: tuple[str, ...]) -> ForkServerContext | None:
 
 @contextmanager
 def _imports_as_here() -> Iterator[None]:
-    """Let a fork server that is started meanwhile find modules where this process finds them, and
-    not in the working folder. Python 3.11 does so for its children only."""
+    """Let a fork server that starts now find modules where this process finds them, and not in the
+    working folder. Python 3.11 does so for its children only."""
     theirs = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     before = {name: os.environ.get(name) for name in theirs}
     os.environ.update(theirs)
@@ -143,7 +143,7 @@ def _imports_as_here() -> Iterator[None]:
 def _has_loaded(context: ForkServerContext, preload: tuple[str, ...]) -> bool:
     """Wait until the fork server has imported, and return whether that succeeded.
 
-    A process of its own checks it, which may be left behind when a signal ends the waiting.
+    A separate process checks it, which may be left behind when a signal ends the waiting.
     """
     check = context.Process(target=_check_loaded, args=(preload,))
     try:

@@ -1,4 +1,4 @@
-"""The jobs of a grid, their order and how far each one is. Pure."""
+"""The jobs of a grid, their order and their states. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
     """The jobs of a grid: every combination of its values, each once, in the grid's order.
 
     `grid` has fields of `RunSpec`, each with one value or a list; absent ones keep their default.
-    Raises `WrongUse` naming the key for anything else, and for a combination that is impossible.
+    Raises `WrongUse` naming the key for any other key or value, and for an impossible combination.
     """
     for key in grid:
         if key in ("budget_wh", "budget_s"):
@@ -51,8 +51,8 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
 
 
 def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """The fields of jobs as text, a row for each; without `weights` where each model has its own
-    file, which then belongs to the model."""
+    """The fields of jobs as text, one row per job; without `weights` if each model has one file,
+    which then belongs to the model."""
     params = pd.DataFrame([spec.as_params() for spec in specs])
     own = (params.groupby("model")["weights"].nunique() == 1).all()
     return params.drop(columns="weights") if own else params
@@ -61,7 +61,7 @@ def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:
 def shuffled(jobs: Sequence[Job], seed: int) -> list[Job]:
     """The jobs in an order drawn with the seed, the same for the same jobs.
 
-    Machine and room warm up: in the order of the list that would affect the models at its end.
+    Machine and room warm up, which would affect only the last models if the order were fixed.
     """
     drawn = sorted(jobs, key=lambda job: job.fingerprint)
     random.Random(seed).shuffle(drawn)
@@ -69,14 +69,14 @@ def shuffled(jobs: Sequence[Job], seed: int) -> list[Job]:
 
 
 def exhaustive(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
-    """The strategy that trains every job to its end, in the order of `jobs` (`states`)."""
+    """The strategy that trains every job to the end, in the order of `jobs` (`states`)."""
     return [Task(spec) for spec in jobs.loc[jobs["state"].isin(["pending", "running"]), "spec"]]
 
 
 def abandoned(
     runs: pd.DataFrame, now_s: float, stale_s: float, alive: Callable[[str], bool | None]
 ) -> list[str]:
-    """Ids of the RUNNING runs that no process works on, as in `Claim.is_alive`."""
+    """Ids of the RUNNING runs that no process works on, by `Claim.is_alive`."""
     running = runs[runs["status"] == "RUNNING"]
     return [
         str(run["run_id"])
@@ -92,11 +92,12 @@ def abandoned(
 
 
 def states(specs: Sequence[Job], runs: pd.DataFrame, *, retry_failed: bool = False) -> pd.DataFrame:
-    """How far each job is: one row per spec, in their order, the index its fingerprint.
+    """The state of each job: one row per spec, in their order, the index its fingerprint.
 
-    `runs` is the frame of `read.load_jobs` after runs without a process were closed. Columns `spec`
-    (the Job), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`, `error`, and
-    `energy_wh`, all phases of all its runs, missing where one's is not known.
+    `runs` is the frame of `read.load_jobs` after runs without a process were closed. The columns
+    are `spec` (the Job), `state` (`done`, `running`, `failed` or `pending`), `run_id`, `reason`,
+    `error` and `energy_wh`, the energy of all phases of all its runs, missing if that of one run is
+    not known.
     Jobs whose failure the same hardware would repeat are `failed`, also where a probe failed, or
     `pending` with `retry_failed`; interrupted jobs are `pending`.
     """
@@ -127,8 +128,8 @@ def states(specs: Sequence[Job], runs: pd.DataFrame, *, retry_failed: bool = Fal
 
 
 def spent_wh(runs: pd.DataFrame) -> pd.Series[float]:
-    """Energy of each run so far, all phases; NaN where a phase took time and its energy is not
-    known, 0 before the first."""
+    """Energy of each run so far, all phases; NaN if a phase took time and its energy is not known,
+    0 before the first phase."""
     missing = pd.Series(np.nan, runs.index)
     total = pd.Series(0.0, runs.index)
     for phase in PHASES:

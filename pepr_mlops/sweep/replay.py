@@ -1,4 +1,4 @@
-"""Searches replayed over recorded learning curves: what would they have found and spent?"""
+"""Searches replayed over recorded learning curves: what they would have found and spent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.sweep.frugal import Objective, Observed, Request
 
 Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]
-MEASURED = 1 / 20  # of an epoch: what measuring the cost takes
+MEASURED = 1 / 20  # of the expense of an epoch, to measure the cost
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) 
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search: `finished` candidates, whether the best of all is among them, how
-    many of the true top are, and the share `spent` of what training all of them takes."""
+    """The outcome of a search: the `finished` candidates, whether the best of all is among them,
+    how many of the true top are (`hits`), and the share `spent` of the expense of training all."""
 
     finished: list[str]
     best: bool
@@ -121,8 +121,8 @@ class Found:
 def replay(curves: Curves, search: Search, objective: Objective) -> Found:
     """Answer the requests of a search from the recorded curves until it has none.
 
-    It never sees P of an epoch it did not request. Measuring the cost takes `MEASURED` of an epoch
-    in addition to the training.
+    The search never sees P of an epoch that it did not request. To measure a cost takes `MEASURED`
+    of an epoch in addition to the training.
     """
     table = curves.performance.to_numpy(float)
     rows = {str(name): i for i, name in enumerate(curves.performance.index)}
@@ -146,7 +146,7 @@ def replay(curves: Curves, search: Search, objective: Objective) -> Found:
 def outcome(
     curves: Curves, objective: Objective, trained: NDArray[np.int64], spent: float
 ) -> Found:
-    """What a search has found that trained the candidates for `trained` epochs.
+    """The outcome of a search that trained each candidate for `trained` epochs.
 
     `spent` is in the unit of `curves.expense`.
     """

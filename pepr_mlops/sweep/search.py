@@ -1,7 +1,7 @@
 """The frugal search as the strategy of a sweep: from runs to observations, from requests to tasks.
 
-A candidate is a job, by the name of its model. Its cost is forecast from a few steps first, and
-from the epochs trained once there are any.
+A candidate is a job, named after its model. Its cost is forecast first from a few steps, and later
+from the epochs it was trained for.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Search:
     """A `driver.Strategy` that searches for the best jobs by `objective`, with the cost `letter`
     (E, C, M or T; D is the same for all).
 
-    The search saves, and counts as spent, `spending`: training energy (`energy_wh`), or training
-    time (`train_time_s`) with `energy=off`. `history` returns epochs of runs as
+    The search saves `spending`, and counts it as spent: training energy (`energy_wh`), or training
+    time (`train_time_s`) with `energy=off`. `history` returns the epochs of runs as
     `read.load_epochs`, with the metrics `HISTORY`.
     """
 
@@ -52,15 +52,15 @@ class Search:
         return [Task(specs[r.candidate], None if r.epoch == epochs else r.epoch) for r in found]
 
     def verdict(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Verdict:
-        """What the search has found so far. Arguments and errors as the search itself."""
+        """The results of the search so far. Arguments and errors as the search itself."""
         return verdict(_candidates(jobs), self.observed(jobs, runs), self.objective)
 
     def observed(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Observed]:
-        """What `runs` show about `jobs` (`plan.states`).
+        """The observations of `jobs` (`plan.states`) in their `runs`.
 
-        All attempts count as spent, except those of unknown energy, and those of a candidate of
-        which nothing else is known yet. Raises `WorkFailed` where the cost of a candidate is not
-        known, or costs were measured under different conditions.
+        All attempts count as spent, except those of unknown energy, and those of a candidate that
+        has no other observation yet. Raises `WorkFailed` if the cost of a candidate is not known,
+        or costs were measured under different conditions.
         """
         runs = runs[runs["spec"].isin(list(jobs.index))]
         timed = runs["run_id"].isin(list(jobs["run_id"].dropna())) & runs["train_time_s"].notna()
@@ -78,7 +78,7 @@ class Search:
             if key in trained.index:
                 run = trained.loc[key]
                 own += self._of_training(job["spec"], run, steps[steps["run_id"] == run["run_id"]])
-            if not own and job["state"] == "failed":  # what it took is spent
+            if not own and job["state"] == "failed":  # its attempts are spent
                 own = [Observed(job["spec"].model, 0, None, 0.0, 0.0, 0.0)]
             if own:
                 paid = float(runs.loc[runs["spec"] == key, self.spending].sum())

@@ -1,4 +1,4 @@
-"""A sweep: reads what is done from the tracking server and trains the rest."""
+"""A sweep: reads from the tracking server which jobs are done, and trains the others."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Settings:
     """How a sweep is carried out.
 
     `checkpoints` is the folder of unfinished trainings, None for the user's cache. `retry_failed`
-    retries also what failed for good, `strict` refuses doubtful images. The other fields are
-    those of `Worker` and `Limits`; `engine` is `local` or `ray`, the latter on the cluster at
-    `address`.
+    retries also the jobs that failed for good, `strict` refuses doubtful images. `engine` is
+    `local`, or `ray` on the cluster at `address`. The other fields are those of `Worker` and
+    `Limits`.
     """
 
     tracking_uri: str | None = None
@@ -49,7 +49,7 @@ class Settings:
 
 
 def status(specs: Sequence[Job], settings: Settings) -> Status:
-    """How far a sweep is, changing nothing."""
+    """Read the state of a sweep, without changing anything."""
     return _found(specs, settings)[0]
 
 
@@ -63,8 +63,8 @@ def run(
 ) -> Result:
     """Train the jobs that are not done yet, each once however many sweeps share them.
 
-    What is done is read from the tracking server alone; `note` receives notes about the images and
-    about earlier runs. Raises `WrongUse` and `WorkFailed` before anything begins, and as `Driver`.
+    Only the tracking server decides which jobs are done; `note` receives notes about the images and
+    about earlier runs. Raises `WrongUse` and `WorkFailed` before a job begins, and as `Driver`.
     """
     from pepr_mlops import tracking
 
@@ -97,8 +97,8 @@ def run(
 def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Objective) -> Search:
     """The strategy that searches for the best of these jobs instead of training them all.
 
-    `letter` is the cost as in `search.Search`; `objective.epochs` becomes that of the jobs.
-    Raises `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
+    `letter` is the cost as in `search.Search`; `objective.epochs` is replaced by the epochs of the
+    jobs. Raises `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
     """
     from pepr_mlops.tracking import read
 
@@ -121,7 +121,7 @@ def default_checkpoints() -> Path:
 
 
 def _found(specs: Sequence[Job], settings: Settings) -> tuple[Status, Matches]:
-    """How far a sweep is, with its notes, and the jobs of earlier runs."""
+    """The state of a sweep, and the jobs of earlier runs."""
     runs = _read(specs, settings)
     matches = match_jobs(specs, runs, settings.tracking_uri)
     runs = matches.added_to(runs)
@@ -132,11 +132,10 @@ def _found(specs: Sequence[Job], settings: Settings) -> tuple[Status, Matches]:
 
 
 def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]:
-    """Notes about the images of the jobs that are left, for each data set as its first job draws
-    it.
+    """Notes about the images of the remaining jobs, for each data set as its first job draws it.
 
-    Data that have to be downloaded first or cannot be read are left to their jobs. Raises
-    `WrongUse` for a doubt if `strict`.
+    Data that must be downloaded first or cannot be read are left to their jobs. Raises `WrongUse`
+    for a doubt if `strict`.
     """
     from pepr_mlops import data
 
@@ -208,7 +207,7 @@ def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoint
 def preloaded(tracking_uri: str) -> list[str]:
     """Modules that the jobs' processes are forked with; none where that would distort memory.
 
-    All jobs import them: what a job does not use would count towards its memory on a CPU.
+    All jobs import them: a module that a job does not use would count as its memory on a CPU.
     """
     if not can_list_pages():
         return []
@@ -227,7 +226,7 @@ class _TrackingServer:
     def read(self) -> pd.DataFrame:
         from pepr_mlops import tracking
 
-        # A job may have ended while the server was down: its own entries come first.
+        # A job may have ended while the server was down: send its entries first.
         tracking.catch_up(self.settings.tracking_uri)
         return _read(self.specs, self.settings)
 

@@ -37,7 +37,7 @@ _COOLING_S = 1800.0  # a device that is still warm then stays warm
 
 
 class _Forwarded(Printed):
-    """Prints to the job's log, and forwards to the sweep what concerns its other jobs too."""
+    """Prints to the job's log, and forwards to the sweep the notes that concern other jobs too."""
 
     def __init__(self, spec: RunSpec, source: str, say: Callable[[str], None]) -> None:
         super().__init__(spec, source)
@@ -51,12 +51,12 @@ class _Forwarded(Printed):
 
 @dataclass(frozen=True)
 class Worker:
-    """Does tasks; can be sent to another process or machine.
+    """Runs tasks; can be sent to another process or machine.
 
-    Where another process computes on the device, `busy` decides: wait for it, or report the task
-    as failed. Before training the device cools down to `cool_c` degrees Celsius. `strict` refuses
-    doubtful images. It ends with its `owner`, the sweep's `process.this_process`, where that is on
-    the same machine.
+    If another process computes on the device, `busy` decides: wait for it, or report the task as
+    failed. Before training the device cools down to `cool_c` degrees Celsius. `strict` refuses
+    doubtful images. The process ends with its `owner`, the sweep's `process.this_process`, if that
+    is on the same machine.
     """
 
     tracking_uri: str | None = field(repr=False)
@@ -68,7 +68,7 @@ class Worker:
     owner: str = field(default_factory=this_process)
 
     def __call__(self, task: Task, say: Callable[[str], None]) -> Report:
-        """Do the task and report how it ended. Runs once per process: it sets signal handlers."""
+        """Run the task and report how it ended. Once per process, since it sets signal handlers."""
         os.environ.pop("MLFLOW_RUN_ID", None)  # the sweep's own run, under `mlflow run`
         _end_with(self.owner)
         spec = task.spec
@@ -138,7 +138,7 @@ def _alone(
     """Reserve the device for one job: energy is measured for the complete device.
 
     Jobs of this package hold a lock, which the system releases when their process ends; other
-    processes are seen on a GPU only. `say` receives what the job waits for, whenever that changes.
+    processes are seen on a GPU only. `say` receives a line for each holder that the job waits for.
     """
     name = device.gpu_uuids[0] if device.kind == "cuda" else "cpu"
     shown = "the CPU" if name == "cpu" else name
@@ -177,8 +177,8 @@ def _alone(
 
 @contextmanager
 def _published(lock: Path, job: str) -> Iterator[None]:
-    """Publish which job holds the lock, in a file next to it: one for each user, since users
-    cannot write each other's files."""
+    """Publish which job holds the lock, in a file next to it: one per user, since users cannot
+    write each other's files."""
     path = lock.with_suffix(f".{os.getuid()}.json")
     held = {"process": this_process(), "job": job, "since_s": time.time()}
     with suppress(OSError):  # a full disk: others wait without a name
