@@ -47,19 +47,13 @@ class Matches:
 
     def texts(self) -> list[str]:
         """A line for each kind of run."""
-        kinds = (
-            (
-                self.same,
-                "used the same images, as the digests they logged show: counted as done, but they "
-                "compare with new runs only by --allow-mixed, since they name no CPUs and threads",
-            ),
-            (self.other, "used other images: not counted as done"),
-            (
-                self.unknown,
-                "may have used other images or weights, which cannot be checked: not counted as "
-                "done",
-            ),
+        texts = (
+            "used the same images, as the digests they logged show: counted as done, but they "
+            "compare with new runs only by --allow-mixed, since they name no CPUs and threads",
+            "used other images: not counted as done",
+            "may have used other images or weights, which cannot be checked: not counted as done",
         )
+        kinds = zip((self.same, self.other, self.unknown), texts, strict=True)
         return [f"{len(r)} earlier run{'s' * (len(r) != 1)} {text}" for r, text in kinds if r]
 
 

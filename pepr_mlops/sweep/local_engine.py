@@ -160,12 +160,10 @@ def _check_loaded(preload: tuple[str, ...]) -> None:
 
 def _received(ours: Connection) -> list[Report]:
     """The reports of a process since the last call."""
-    reports = []
+    reports: list[Report] = []
     with suppress(EOFError):  # it has ended
         while ours.poll():
-            report = ours.recv()
-            assert isinstance(report, Report)
-            reports.append(report)
+            reports.append(ours.recv())
     return reports
 
 

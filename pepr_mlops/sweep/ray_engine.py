@@ -79,8 +79,8 @@ class RayEngine:
     def poll(self, timeout_s: float) -> list[Report]:
         reports, self._ended = self._ended, []
         if self._running:
-            self._ray.wait(list(self._running), timeout=0 if reports else timeout_s)
             every = list(self._running)
+            self._ray.wait(every, timeout=0 if reports else timeout_s)
             ended, _ = self._ray.wait(every, num_returns=len(every), timeout=0)
             reports += [self._report(ref, *self._running.pop(ref)) for ref in ended]
             nodes = self._nodes()  # Ray keeps waiting for a process that has lost its node
@@ -100,8 +100,7 @@ class RayEngine:
     def _report(self, ref: Any, task: Task, node: str) -> Report:
         errors = self._ray.exceptions
         try:
-            report = self._ray.get(ref)
-            assert isinstance(report, Report)
+            report: Report = self._ray.get(ref)
             return report
         except errors.TaskCancelledError:
             return Report(task.spec, "killed", "it received a signal to end")
