@@ -108,27 +108,27 @@ def test_each_job_is_done_once_on_all_slots(slots: int) -> None:
     assert len(engine.submitted) == 3  # nothing is done again
 
 
-def test_a_task_that_waits_for_its_device_keeps_its_place() -> None:
+def test_a_task_that_waits_for_its_device_keeps_its_slot() -> None:
     server = Server()
 
     class Busy(Engine):
         def poll(self, timeout_s: float) -> list[Report]:
             waits = [Report(task.spec, "note", "Waiting for the CPU.") for task in self.running]
-            if len(told) % 2 == 0:
+            if len(reports) % 2 == 0:
                 return waits
             return super().poll(timeout_s)
 
-    engine, told = Busy(_finishes(server)), []
+    engine, reports = Busy(_finishes(server)), []
     none = driver.Limits()
     result = driver.Driver(
-        SPECS, plan.exhaustive, engine, server, none, lambda status: None, told.append
+        SPECS, plan.exhaustive, engine, server, none, lambda status: None, reports.append
     ).run()
-    assert [report.reason for report in told] == ["note", "finished"] * 3
+    assert [report.reason for report in reports] == ["note", "finished"] * 3
     assert [t.spec for t in engine.submitted] == SPECS
     assert not result.errors
 
 
-def test_what_may_pass_is_tried_again_and_what_stays_is_not() -> None:
+def test_transient_failures_are_retried_and_others_are_not() -> None:
     server = Server()
     reasons = {"a": "lost", "b": "out_of_memory", "c": "missing_data"}
     engine = Engine(lambda task: Report(task.spec, reasons[task.spec.model], "so"))
@@ -139,7 +139,7 @@ def test_what_may_pass_is_tried_again_and_what_stays_is_not() -> None:
     assert result.errors[SPECS[1].fingerprint] == "out_of_memory: so"
 
 
-def test_failures_for_good_stay_unless_asked() -> None:
+def test_a_final_failure_is_retried_only_on_request() -> None:
     server = Server()
     server.log(SPECS[0], "FAILED", tags={"pepr.reason": "out_of_memory"})
     engine = Engine(_finishes(server))
@@ -147,7 +147,7 @@ def test_failures_for_good_stay_unless_asked() -> None:
     assert list(_drive(server, engine, retry_failed=True).jobs["state"]) == ["done"] * 3
 
 
-def test_a_run_whose_process_is_gone_is_closed_and_done_again() -> None:
+def test_a_run_without_a_process_is_closed_and_its_job_is_retried() -> None:
     server = Server()
     server.log(SPECS[0], "RUNNING", tags={"pepr.process": "x", "pepr.heartbeat": "0"})
     engine = Engine(_finishes(server))
@@ -156,15 +156,15 @@ def test_a_run_whose_process_is_gone_is_closed_and_done_again() -> None:
     assert list(result.jobs["state"]) == ["done"] * 3
 
 
-def test_what_another_sweep_does_is_waited_for() -> None:
+def test_a_sweep_waits_for_the_jobs_of_another_sweep() -> None:
     server = Server()
-    server.log(SPECS[0], "RUNNING")  # it lives, as far as we know
-    looks = 0
+    server.log(SPECS[0], "RUNNING")  # it is alive, as far as we know
+    calls = 0
 
     def show(status: driver.Status) -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 6:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
             server.runs[0]["status"] = "FINISHED"
 
     engine = Engine(_finishes(server))
@@ -175,7 +175,7 @@ def test_what_another_sweep_does_is_waited_for() -> None:
     assert list(result.jobs["state"]) == ["done"] * 3
 
 
-def test_a_budget_counts_all_runs_and_is_handed_on() -> None:
+def test_a_budget_counts_all_runs_and_limits_each_task() -> None:
     server = Server()
     server.log(SPECS[0], "FINISHED", energy_wh=3.0, metrics={"energy/eval_wh": 1.0})
     engine = Engine(_finishes(server))  # 4 Wh each
@@ -185,7 +185,7 @@ def test_a_budget_counts_all_runs_and_is_handed_on() -> None:
     assert list(result.jobs["state"]) == ["done", "done", "pending"]
 
 
-def test_a_budget_without_an_energy_is_refused() -> None:
+def test_a_budget_is_refused_where_an_energy_is_not_known() -> None:
     server = Server()
     server.log(SPECS[0], "FINISHED", energy_wh=None)
     with pytest.raises(WorkFailed, match=r"energy of run run0 \(a\) is not known"):
@@ -201,20 +201,20 @@ def test_the_run_whose_energy_is_not_known_is_named() -> None:
 
 
 @pytest.mark.parametrize("reason", ["tracking", "failed"])
-def test_a_strategy_that_meets_a_server_that_is_away_waits_too(reason: str) -> None:
+def test_a_strategy_also_waits_for_a_server_that_is_down(reason: str) -> None:
     server = Server()
     engine = Engine(_finishes(server))
-    asked = 0
+    calls = 0
 
     def strategy(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
             raise WorkFailed("no answer", reason=reason)
         return plan.exhaustive(jobs, runs)
 
-    still: list[list[Report]] = [[]]  # the first job goes on meanwhile
-    engine.poll = lambda timeout_s: still.pop() if still else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
+    waiting: list[list[Report]] = [[]]  # the first job continues meanwhile
+    engine.poll = lambda timeout_s: waiting.pop() if waiting else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
     nothing = (lambda status: None, lambda report: None)
     if reason == "tracking":
         result = driver.Driver(SPECS, strategy, engine, server, driver.Limits(), *nothing).run()
@@ -240,24 +240,24 @@ def test_an_interrupt_stops_the_engine_first() -> None:
     assert result.errors == {SPECS[0].fingerprint: "killed: it received a signal to end"}
 
 
-def test_a_server_that_is_away_is_waited_for_while_jobs_run() -> None:
+def test_a_sweep_waits_for_the_server_while_jobs_run() -> None:
     server = Server()
-    away = [False, True, True, False]
+    down = [False, True, True, False]
 
     def read() -> pd.DataFrame:
-        if away and away.pop(0):
+        if down and down.pop(0):
             raise WorkFailed("no answer", reason="tracking")
         return Server.read(server)
 
     server.read = read  # type: ignore[method-assign]
     engine = Engine(_finishes(server))
-    still: list[list[Report]] = [[], [], []]  # the first job goes on meanwhile
-    engine.poll = lambda timeout_s: still.pop() if still else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
+    waiting: list[list[Report]] = [[], [], []]  # the first job continues meanwhile
+    engine.poll = lambda timeout_s: waiting.pop() if waiting else Engine.poll(engine, timeout_s)  # type: ignore[method-assign]
     result = _drive(server, engine)
     assert list(result.jobs["state"]) == ["done"] * 3
 
 
-def test_a_server_that_is_away_from_the_start_is_told() -> None:
+def test_a_server_that_is_down_from_the_start_is_an_error() -> None:
     server = Server()
 
     def read() -> pd.DataFrame:
@@ -270,7 +270,7 @@ def test_a_server_that_is_away_from_the_start_is_told() -> None:
     assert engine.closed
 
 
-def test_without_a_place_left_it_says_so() -> None:
+def test_a_sweep_without_slots_stops_and_names_the_reason() -> None:
     server = Server()
     result = _drive(server, Engine(_finishes(server), slots=0))
     assert result.stopped == "no nodes left to run jobs on"

@@ -1,4 +1,4 @@
-"""Which jobs the runs of before were."""
+"""The jobs of runs that were logged without a digest of their data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pepr_mlops.sweep.earlier import match
 LOGGED = {"train": "a", "val": "b", "test": "c"}
 
 
-def test_a_run_did_the_job_whose_images_it_logged() -> None:
+def test_a_run_matches_the_job_whose_images_it_logged() -> None:
     jobs = {"r1": job(), "r2": job(seed=1), "r3": job(seed=2)}
     drawn = {0: LOGGED, 1: {**LOGGED, "test": "d"}}
-    found = match(jobs, {"r1": LOGGED, "r2": LOGGED, "r3": {}}, lambda wanted: drawn[wanted.seed])
+    found = match(jobs, {"r1": LOGGED, "r2": LOGGED, "r3": {}}, lambda spec: drawn[spec.seed])
     assert found.fingerprints == {"r1": (job().fingerprint, job().data_digest)}
     assert (found.other, found.unknown) == (("r2",), ("r3",))
 
 
-def test_weights_of_before_and_data_that_cannot_be_read_are_not_known() -> None:
+def test_earlier_weights_and_unreadable_data_are_unknown() -> None:
     def drawn(_: object) -> dict[str, str]:
         raise WrongUse("dataset: damaged")
 

@@ -1,4 +1,4 @@
-"""What jobs are expected to cost, and how far that may be off."""
+"""The expected costs of jobs, and how far they may be off."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _run(
     return {**made, "params": spec.as_params()}
 
 
-def test_forecasts_come_from_what_is_nearest() -> None:
+def test_forecasts_come_from_the_most_similar_runs() -> None:
     conditions = {"image_size": 64, "pretrained": False}
 
     def spec(model: str, **changed: object) -> Job:
@@ -47,16 +47,16 @@ def test_forecasts_come_from_what_is_nearest() -> None:
             _run(spec("probed"), "KILLED", energy_wh=0.01, train_time_s=0.1, **probe),
         ]
     )
-    # What trainings themselves forecast is not what they took, and no probe.
+    # The forecast that a training logs is neither its cost nor a probe.
     trained = runs["probe"].isna()
     runs.loc[trained, ["metrics.forecast/train_wh", "metrics.forecast/train_s"]] = 1e6
-    asked = [
+    specs = [
         spec("a", seed=5),
         spec("b", epochs=5, fraction=0.5, seed=1),
         spec("probed"),
         spec("a", image_size=128),
     ]
-    found = forecast(asked, runs, {})
+    found = forecast(specs, runs, {})
     assert list(found["energy_wh"])[:3] == pytest.approx([100, 200 / 4, 70])
     assert list(found["time_s"])[:3] == pytest.approx([200, 400 / 4, 140])
     assert found["energy_wh_low"].isna().all()
@@ -89,7 +89,7 @@ def test_a_line_through_five_other_models_has_a_prediction_interval() -> None:
     assert row["basis"] == "extrapolated from 5 other models"
 
 
-def test_from_fewer_models_it_lies_between_their_costs_and_these_in_proportion() -> None:
+def test_a_forecast_from_few_models_lies_between_their_costs_and_proportional_ones() -> None:
     """Of 10 and 20 Wh at 1 and 4 million, a model of 8 million: 10, 20, 80 and 40 Wh."""
     runs = frame(
         [
@@ -101,7 +101,7 @@ def test_from_fewer_models_it_lies_between_their_costs_and_these_in_proportion()
     assert (row["energy_wh_low"], row["energy_wh_high"]) == pytest.approx((10 / 1.5, 80 * 1.5))
     assert row["energy_wh"] == pytest.approx(np.sqrt(10 * 80))
     assert row["basis"] == "extrapolated from 2 other models"
-    (row,) = forecast([job(model="new")], runs, {}).to_dict("records")  # of a size nobody knows
+    (row,) = forecast([job(model="new")], runs, {}).to_dict("records")  # of unknown size
     assert row["energy_wh"] == 15.0
     assert np.isnan(row["energy_wh_low"])
 
@@ -112,9 +112,9 @@ def test_from_fewer_models_it_lies_between_their_costs_and_these_in_proportion()
 def test_the_ranges_hold_for_the_papers_models(paper_store: str, others: int, least: float) -> None:
     """Any model of `derma` from some others, 150 times."""
     defaults = job().values()
-    unsaid = ("channels", "layout", "launch", "compile", "deterministic", "size", "pretrained")
+    absent = ("channels", "layout", "launch", "compile", "deterministic", "size", "pretrained")
     runs = read.load_runs("derma", tracking_uri=paper_store)
-    runs = runs.assign(**{name: defaults[name] for name in unsaid}, data_digest=DIGEST)
+    runs = runs.assign(**{name: defaults[name] for name in absent}, data_digest=DIGEST)
     runs = runs.assign(**{f"params.{n}": "none" for n in ("threads", "layout", "launch")})
     rng = np.random.default_rng(others)
     held = []
@@ -147,7 +147,7 @@ def test_forecasts_come_from_the_last_probe_and_machine() -> None:
     assert (row["energy_wh"], row["basis"]) == (10.0, "1 run of it")
 
 
-def test_to_come_is_what_the_run_of_a_job_has_not_trained_yet() -> None:
+def test_the_cost_to_come_excludes_the_cost_of_a_run_so_far() -> None:
     paused = {"pepr.reason": "paused"}
     runs = frame(
         [
@@ -165,7 +165,7 @@ def test_to_come_is_what_the_run_of_a_job_has_not_trained_yet() -> None:
     assert pd.isna(found["energy_wh"].iloc[2])
 
 
-def test_a_running_job_is_expected_to_take_what_its_first_epoch_says() -> None:
+def test_a_running_job_is_forecast_from_its_first_epoch() -> None:
     runs = frame(
         [
             _run(B, energy_wh=1.0, train_time_s=10.0),
@@ -185,7 +185,7 @@ def test_a_running_job_is_expected_to_take_what_its_first_epoch_says() -> None:
     assert found["energy_wh_low"].isna().all()
 
 
-def test_a_models_own_disturbed_runs_are_nearer_than_undisturbed_ones_of_another() -> None:
+def test_disturbed_runs_of_a_model_count_before_undisturbed_ones_of_another() -> None:
     busy = {"pepr.memory": "memory/rss_gb", "pepr.cpu_others": "1.5", "pepr.cpu_others_of": "2"}
     runs = frame(
         [
@@ -201,7 +201,7 @@ def test_a_models_own_disturbed_runs_are_nearer_than_undisturbed_ones_of_another
     ]
 
 
-def test_disturbed_runs_are_no_forecast_where_others_are() -> None:
+def test_disturbed_runs_are_ignored_where_others_exist() -> None:
     cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2"}
     busy = _run(A, energy_wh=90.0, tags={**cpu, "pepr.cpu_others": "1.5"})
     alone = _run(job(model="a", seed=1), energy_wh=10.0, tags={**cpu, "pepr.cpu_others": "0"})
@@ -215,8 +215,8 @@ def test_threads_and_data_are_those_of_the_job() -> None:
     one = _run(job(model="a", threads=1), energy_wh=30.0, tags={"pepr.threads": "1"})
     all_ = _run(A, energy_wh=10.0, tags={"pepr.threads": "2"})
     runs = frame([one, all_])
-    asked = [job(model="a", seed=1, threads=1), job(model="a", seed=1), job(model="a", threads=4)]
-    found = forecast(asked, runs, {})
+    specs = [job(model="a", seed=1, threads=1), job(model="a", seed=1), job(model="a", threads=4)]
+    found = forecast(specs, runs, {})
     assert found["energy_wh"].tolist()[:2] == [30.0, 10.0]
     assert found["basis"].tolist()[2] == "not known"
     assert found["machine"].tolist()[0] == "NVIDIA H100, 1 thread"

@@ -1,4 +1,4 @@
-"""Tasks that are forked from a process which has loaded everything: as if each had done so."""
+"""Tasks forked from a process that has loaded everything, as if each had loaded it itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not can_list_pages(), reason="needs Linux")
 
 
 def _work(task: Task, say: Callable[[str], None]) -> Report:
-    """Say what it was born with; the model's name is how it ends."""
+    """Report the state in which it began; the name of the model says how it ends."""
     loaded = sorted({"torch", "timm", "mlflow"} & {*sys.modules})
     resident = psutil.Process().memory_info().rss / psutil.Process(os.getppid()).memory_info().rss
     if task.spec.model == "waits":
@@ -48,7 +48,7 @@ def _work(task: Task, say: Callable[[str], None]) -> Report:
         "torch_threads": torch.get_num_threads(),
         "gradient": float(weights.grad[0, 0]),
         "temporary": tempfile.gettempdir(),
-        "place": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "hidden": os.environ.get("PEPR_HIDDEN"),
         "path": os.environ.get("PYTHONPATH"),
         "ignores_hangup": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
@@ -58,7 +58,7 @@ def _work(task: Task, say: Callable[[str], None]) -> Report:
 
 @pytest.fixture(scope="module")
 def _first_engine() -> Iterator[None]:
-    """Let an engine be the first of this process, which others have had before it."""
+    """Stop the fork server of other tests, so that the engine starts its own."""
     forkserver._forkserver._stop()
     local_engine._served = None
     yield
@@ -68,10 +68,10 @@ def _first_engine() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def engine(_first_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
-    """One for all tests: its nursery imports for ten seconds."""
-    places = [{"CUDA_VISIBLE_DEVICES": "7"}]
+    """One for all tests: its fork server imports for ten seconds."""
+    slots = [{"CUDA_VISIBLE_DEVICES": "7"}]
     logs = tmp_path_factory.mktemp("logs")
-    engine = LocalEngine(_work, places, logs, ["mlflow", "pepr_mlops.sweep.fork_server"])
+    engine = LocalEngine(_work, slots, logs, ["mlflow", "pepr_mlops.sweep.fork_server"])
     yield engine
     engine.close()
 
@@ -82,7 +82,7 @@ def _done(engine: LocalEngine, model: str = "a") -> Report:
     return report
 
 
-def test_a_task_is_born_with_all_that_one_by_itself_would_have(
+def test_a_forked_task_begins_like_one_that_imports_everything_itself(
     engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = json.loads(_done(engine).error or "")
@@ -103,10 +103,12 @@ def test_a_task_is_born_with_all_that_one_by_itself_would_have(
     assert 0.98 < second["resident"] < 1.1
     assert (first["hidden"], second["hidden"]) == (None, "seen")
     assert second["temporary"] == str(tmp_path / "elsewhere")
-    assert first["place"] == "7"
+    assert first["gpu"] == "7"
 
 
-def test_a_signal_to_the_whole_group_ends_tasks_and_not_the_nursery(engine: LocalEngine) -> None:
+def test_a_signal_to_the_process_group_ends_tasks_and_not_the_fork_server(
+    engine: LocalEngine,
+) -> None:
     parent = json.loads(_done(engine).error or "")["parent"]
     assert parent != os.getpid()
     engine.submit(Task(Job(model="waits", data_digest="0")))
@@ -118,7 +120,7 @@ def test_a_signal_to_the_whole_group_ends_tasks_and_not_the_nursery(engine: Loca
     assert json.loads(_done(engine).error or "")["parent"] == parent
 
 
-def test_an_engine_that_needs_other_modules_begins_tasks_from_nothing(
+def test_an_engine_that_needs_other_modules_spawns_its_tasks(
     engine: LocalEngine, tmp_path: Path
 ) -> None:
     assert json.loads(_done(engine).error or "")["parent"] != os.getpid()
@@ -149,7 +151,7 @@ def _path() -> str:
 
 
 def _alone(folder: Path, *preload: str) -> tuple[dict[str, Any], str]:
-    """What a task says, and what is printed besides, in a sweep of its own with two threads."""
+    """The report of a task in a separate sweep with two threads, and what else is printed."""
     script = folder / "code" / "alone.py"
     script.parent.mkdir()
     script.write_text(_ALONE)
@@ -168,32 +170,32 @@ def _alone(folder: Path, *preload: str) -> tuple[dict[str, Any], str]:
     return json.loads(done.stdout), done.stderr
 
 
-def test_a_nursery_imports_what_its_sweep_would_and_ends_with_it_without_a_word(
+def test_a_fork_server_imports_like_its_sweep_and_ends_with_it_silently(
     tmp_path: Path,
 ) -> None:
-    said, printed = _alone(tmp_path, "mlflow", "pepr_mlops.sweep.fork_server")
+    found, printed = _alone(tmp_path, "mlflow", "pepr_mlops.sweep.fork_server")
     assert printed == ""
-    assert said["loaded"] == ["mlflow", "timm", "torch"]
-    assert 0.98 < said["resident"] < 1.1
-    assert said["torch_threads"] == 2  # and none is waited for that was lost by the fork:
-    assert said["gradient"] == 600  # of the sum of W·W: a column's and a row's sum, of ones
-    assert said["path"] == _path()
-    assert said["ignores_hangup"]
+    assert found["loaded"] == ["mlflow", "timm", "torch"]
+    assert 0.98 < found["resident"] < 1.1
+    assert found["torch_threads"] == 2  # no thread is lost by the fork:
+    assert found["gradient"] == 600  # of the sum of W·W: a column's and a row's sum, of ones
+    assert found["path"] == _path()
+    assert found["ignores_hangup"]
     with suppress(psutil.NoSuchProcess):
-        nursery = psutil.Process(said["parent"])
-        psutil.wait_procs([nursery], timeout=30)
-        assert nursery.status() == psutil.STATUS_ZOMBIE  # nobody may be there to ask for it
+        server = psutil.Process(found["parent"])
+        psutil.wait_procs([server], timeout=30)
+        assert server.status() == psutil.STATUS_ZOMBIE  # nobody may be there to wait for it
 
 
-def test_where_importing_fails_each_task_tries_by_itself(tmp_path: Path) -> None:
-    said, printed = _alone(tmp_path, "broken")
+def test_each_task_imports_by_itself_where_the_fork_server_fails(tmp_path: Path) -> None:
+    found, printed = _alone(tmp_path, "broken")
     assert "RuntimeError: no" in printed
-    assert said["gradient"] == 600
+    assert found["gradient"] == 600
 
 
-def test_jobs_are_born_with_the_store_they_log_to_and_no_other() -> None:
+def test_jobs_are_forked_with_the_store_they_log_to_and_no_other() -> None:
     from pepr_mlops.sweep.sweep import (
-        preloaded,  # not for the tasks above, whose memory is looked at
+        preloaded,  # not for the tasks above, whose memory is measured
     )
 
     sql = "mlflow.store.tracking.sqlalchemy_store"

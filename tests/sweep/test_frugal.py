@@ -1,4 +1,4 @@
-"""Finding the best by PePR frugally: the rule by hand, its promises, and the paper's curves."""
+"""The frugal search for the best by PePR: its rule by hand, its promises, the paper's curves."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_all_costs_are_measured_first_and_the_cheapest_are_trained_then() -> Non
     assert requests("abc", THREE, three) == [Request(name, 7) for name in "abc"]
 
 
-def test_what_cannot_reach_the_top_with_perfect_performance_is_discarded() -> None:
+def test_a_candidate_that_cannot_reach_the_top_is_discarded() -> None:
     assert requests("abc", DONE, ONE) == []
     found = verdict("abc", DONE, ONE)
     assert list(found.table["state"]) == ["finished", "finished", "discarded"]
@@ -57,16 +57,16 @@ def test_what_cannot_reach_the_top_with_perfect_performance_is_discarded() -> No
     assert found.exhaustive == 13
 
 
-def test_alpha_makes_the_dear_candidate_possible() -> None:
+def test_alpha_makes_the_expensive_candidate_possible() -> None:
     # with α = 10 c could reach 10 / 11 = 0.909, a has 10 · 0.9 / 10.1 = 0.891
     found = verdict("abc", DONE, dataclasses.replace(ONE, alpha=10))
     assert found.table.loc["c", "bound"] == pytest.approx(10 / 11)
     assert (found.top, found.proven, found.possible) == (["a"], [], ["c"])
 
 
-def test_certify_trains_what_the_rule_does_not_find_worth_its_cost() -> None:
-    # d is a hundred times as dear as a, b and c and likely no better; with P = 1 its score, with
-    # α = 2, were 2 / 3, more than the best, 2 · 0.61 / 2.01 = 0.607
+def test_certify_trains_candidates_that_are_not_worth_their_cost() -> None:
+    # d costs a hundred times as much as a, b or c and is likely no better; with P = 1 and α = 2 its
+    # score would be 2 / 3, more than the best, 2 · 0.61 / 2.01 = 0.607
     costs = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 100.0}
     seen = [probe(name, cost) for name, cost in costs.items()]
     for name, p in zip("abc", (0.60, 0.60, 0.61), strict=True):
@@ -82,14 +82,14 @@ def test_certify_trains_what_the_rule_does_not_find_worth_its_cost() -> None:
     assert verdict("abcd", seen, certify).proven == ["c"]
 
 
-def test_index_is_the_score_at_which_going_on_costs_what_it_brings() -> None:
+def test_the_index_is_the_score_at_which_continuing_is_worth_its_cost() -> None:
     outcomes = np.array([[0.8, 0.4]] * 3)
     price, left = np.array([0.1, 0.3, 0.1]), np.array([1, 1, 3])
     # (0.8 - 0.6) / 2 = 0.1; (0.8 - 0.3 + 0.4 - 0.3) / 2 = 0.3; (0.8 - 0.4 - 0.2) / 2 = 0.1
     assert frugal._index(outcomes, price, left) == pytest.approx([0.6, 0.3, 0.4])
 
 
-def test_an_epoch_is_priced_by_what_it_takes_from_the_searchs_own_score() -> None:
+def test_the_price_of_an_epoch_is_the_score_it_costs_the_search() -> None:
     # of 20 in all 4 are spent; half of c's 14 are 0.35 of them: s · 0.35 / (1 + 0.2)
     objective = Objective(top=1, epochs=2)
     seen = [Observed(n, 0, None, c, c, s) for n, c, s in (("a", 6, 1), ("c", 14, 3))]
@@ -97,7 +97,7 @@ def test_an_epoch_is_priced_by_what_it_takes_from_the_searchs_own_score() -> Non
     assert frugal._prices(known, objective, 0.6)[1] == pytest.approx(0.6 * 0.35 / 1.2)
 
 
-def test_outcomes_are_the_level_and_what_the_finished_gained_on_it() -> None:
+def test_outcomes_are_the_level_plus_the_gain_of_finished_candidates() -> None:
     # after epoch 2 the level is that epoch's P; a and b gained 0.1 and 0.3 on it, c has 0.5
     seen = [*trained("a", 1, 0, 0.4, 0, 0.5), *trained("b", 1, 0, 0.3, 0, 0.6)]
     seen += [*trained("c", 1, 0, 0.5), probe("d", 1)]
@@ -109,8 +109,8 @@ def test_outcomes_are_the_level_and_what_the_finished_gained_on_it() -> None:
     assert points[3] == pytest.approx(np.quantile(points[:3], 1 - frugal._SHARES))
 
 
-def test_what_is_at_hand_at_once_is_the_best_first() -> None:
-    # beside g, that cannot reach them, the others cost next to nothing, f the most of them
+def test_several_requests_are_ordered_best_first() -> None:
+    # except for g, which cannot reach them, all cost next to nothing, f the most
     seen = [*(probe(name, 1 + i / 100) for i, name in enumerate("abcdef")), probe("g", 1000)]
     for one, curve in zip(seen[:3], ((0.5, 0.4), (0.5, 0.6), (0.7, 0.7)), strict=True):
         seen += trained(one.candidate, one.cost, *curve, epochs=2)
@@ -131,8 +131,8 @@ def test_order_of_candidates_and_observations_does_not_matter() -> None:
         assert found.spent == verdict("abc", DONE, ONE).spent
 
 
-def test_a_failed_candidate_is_neither_compared_nor_asked_for_and_was_paid_for() -> None:
-    found = verdict("ab", DONE, ONE)  # c, the dearest, failed: R of b is 1 now
+def test_a_failed_candidate_is_neither_compared_nor_requested_but_counts_as_spent() -> None:
+    found = verdict("ab", DONE, ONE)  # c, the most expensive, failed: R of b is 1 now
     assert list(found.table.index) == ["a", "b"]
     assert list(found.table["R"]) == pytest.approx([0.5, 1])
     assert (found.spent, found.exhaustive) == (pytest.approx(3.13), 3)
@@ -141,7 +141,7 @@ def test_a_failed_candidate_is_neither_compared_nor_asked_for_and_was_paid_for()
     assert verdict("", [], ONE).top == []
 
 
-def test_one_candidate_and_fewer_than_sought() -> None:
+def test_a_search_works_with_fewer_candidates_than_the_top() -> None:
     seen = [probe("a", 3)]
     assert requests("a", seen, ONE) == [Request("a", 1)]
     seen += trained("a", 3, 0.4)
@@ -256,12 +256,12 @@ def test_halving_by_accuracy_and_by_score() -> None:
     # scores 0.8 / 1.5 and 0.9 / 1.75, so b is the best
     assert (found.finished, found.spent, found.best) == (["a", "b"], 0.65, True)
     assert halving(FOUR, top, 1.0, order, by_score=False).spent == 1.0
-    # 0.6 affords no second epoch for two of four; of the first three one goes on: 30 + 5
+    # 0.6 affords no second epoch for two of four; of the first three one continues: 30 + 5
     assert halving(FOUR, top, 0.6, order, by_score=False).spent == pytest.approx(0.35)
     assert halving(FOUR, top, 0.01, order, by_score=False).finished == []
 
 
-def test_random_search_trains_to_the_end_what_it_can_afford() -> None:
+def test_random_search_trains_to_the_end_as_many_as_it_can_afford() -> None:
     found = [random_search(FOUR, Objective(top=1, epochs=2), 0.5, seed) for seed in range(20)]
     assert max(f.spent for f in found) <= 0.5
     assert len({tuple(f.finished) for f in found}) > 3
@@ -269,7 +269,7 @@ def test_random_search_trains_to_the_end_what_it_can_afford() -> None:
 
 def test_every_rival_has_an_outcome_for_each_order() -> None:
     found = rivals(FOUR, Objective(top=1, epochs=2), seeds=3)
-    assert {name: len(of) for name, of in found.items()} == {
+    assert {name: len(outcomes) for name, outcomes in found.items()} == {
         "frugal": 1,
         "certified": 1,
         "random": 3,
@@ -301,8 +301,8 @@ FOUND = {
 
 def recorded(folder: Path, experiment: str, cost: str) -> Curves:
     runs = pd.read_csv(folder / "all_results.csv")
-    of = runs[runs["dataset"] == experiment].set_index("model")
-    return Curves(of[EPOCHS], of[COSTS[cost]], of["energy"])
+    own = runs[runs["dataset"] == experiment].set_index("model")
+    return Curves(own[EPOCHS], own[COSTS[cost]], own["energy"])
 
 
 @pytest.mark.parametrize("cost", COSTS)
@@ -321,7 +321,9 @@ def test_the_papers_best_are_found_for_a_twentieth_of_the_energy(
     assert max(spent) <= 0.08
 
 
-def test_where_dear_models_count_it_beats_halving_at_equal_energy(paper_results: Path) -> None:
+def test_the_search_beats_halving_at_equal_energy_where_expensive_models_count(
+    paper_results: Path,
+) -> None:
     objective = Objective(alpha=2)
     for experiment in FOUND:
         curves = recorded(paper_results, experiment, "E")

@@ -1,4 +1,4 @@
-"""What a sweep consists of and how far it is, counted by hand."""
+"""The jobs of a sweep and their states, counted by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_combination_once_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "words"),
+    ("grid", "message"),
     [
         ({"modle": "a"}, "modle: no such parameter; did you mean 'model'?"),
         ({"seed": []}, "seed: the list is empty"),
@@ -35,12 +35,12 @@ def test_every_combination_once_in_order() -> None:
         ({"pretrained": False, "weights": "w"}, "weights: a file of weights excludes"),
     ],
 )
-def test_a_wrong_grid_is_told(grid: dict[str, object], words: str) -> None:
-    with pytest.raises(WrongUse, match=words):
+def test_a_wrong_grid_is_refused(grid: dict[str, object], message: str) -> None:
+    with pytest.raises(WrongUse, match=message):
         plan.expand(grid)
 
 
-def test_a_job_is_known_by_what_its_files_hold_and_not_by_where_they_lie() -> None:
+def test_a_job_is_identified_by_the_content_of_its_files_and_not_by_their_place() -> None:
     here = job(dataset="/here/clinic", weights="/here/w.safetensors", weights_digest="a")
     there = job(
         **{"dataset": "/there/clinic", "data_root": "/elsewhere", "size": 28},
@@ -58,7 +58,7 @@ def test_a_job_is_known_by_what_its_files_hold_and_not_by_where_they_lie() -> No
     assert named.fingerprint == here.fingerprint
 
 
-def test_a_job_from_before_there_was_an_option_is_the_same_job() -> None:
+def test_a_new_option_at_its_default_leaves_a_job_the_same() -> None:
     assert job().earlier_fingerprint == "3a5cba722b692581"  # as logged before there was `launch`
     assert RunSpec(data_root="/elsewhere").earlier_fingerprint == "3a5cba722b692581"
     assert job(launch="kernels").fingerprint == job().fingerprint
@@ -102,7 +102,7 @@ def test_states_of_jobs() -> None:
     assert [t.spec for t in plan.exhaustive(table, runs)] == [D, B]
 
 
-def test_energy_that_is_not_known_is_not_nothing() -> None:
+def test_unknown_energy_is_missing_and_not_zero() -> None:
     lost = {"pepr.energy_source": "lost", "pepr.energy_components": "gpu=measured"}
     runs = frame(
         [
@@ -115,11 +115,11 @@ def test_energy_that_is_not_known_is_not_nothing() -> None:
     assert np.array_equal(table["energy_wh"], [np.nan, 0.0, np.nan, 0.0], equal_nan=True)
     evaluated = {"pepr.energy_missing": "gpu (eval): no reading"}
     costs = {"time/eval_s": 9.0, "energy/eval_wh": 3.0}
-    of = frame([_run(A, metrics=costs), _run(B, metrics=costs, tags=evaluated)])
-    assert np.array_equal(plan.spent_wh(of), [23.0, np.nan], equal_nan=True)
+    evaluation = frame([_run(A, metrics=costs), _run(B, metrics=costs, tags=evaluated)])
+    assert np.array_equal(plan.spent_wh(evaluation), [23.0, np.nan], equal_nan=True)
 
 
-def test_trials_of_settings_are_part_of_what_was_spent() -> None:
+def test_trials_of_settings_count_as_spent() -> None:
     tried = {"time/trial_s": 4.0, "energy/trial_wh": 0.5}
     before_training = {"energy_wh": None, "train_time_s": None, "status": "RUNNING"}
     runs = frame(
@@ -132,7 +132,7 @@ def test_trials_of_settings_are_part_of_what_was_spent() -> None:
     assert np.array_equal(plan.spent_wh(runs), [20.5, 0.5, np.nan], equal_nan=True)
 
 
-def test_runs_nobody_works_on() -> None:
+def test_runs_without_a_process_are_abandoned() -> None:
     def tags(process: str, beat_s: float) -> dict[str, str]:
         return {"pepr.process": process, "pepr.heartbeat": str(int(beat_s * 1000))}
 

@@ -38,13 +38,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         patch.setenv("MLFLOW_RUN_ID", "of who started the node")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")  # else whatever runs beside the tests goes first
+        patch.setenv("RAY_worker_niceness", "0")  # else all other processes run before the tests
         patch.setenv("OMP_WAIT_POLICY", "passive")  # else idle threads spin
         from ray import cloudpickle
         from ray.cluster_utils import Cluster
 
         cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes need not find it
-        # A node that is gone refuses at once; Ray would ask it five times in 15 s.
+        # A node that is gone refuses at once; Ray would try it five times in 15 s.
         often = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
         head = {"num_cpus": 1, "include_dashboard": False, "_system_config": often}
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a node begun with `&`
@@ -58,7 +58,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def engine(cluster: Any) -> Iterator[Callable[..., RayEngine]]:
-    """Makes an engine of the cluster, once that has heard which of its nodes were removed."""
+    """Makes an engine of the cluster, once the cluster knows which nodes were removed."""
     made: list[RayEngine] = []
 
     def make(work: Work, gpus: bool | None = False) -> RayEngine:
@@ -77,8 +77,8 @@ def add_node(cluster: Any) -> Iterator[Callable[..., Any]]:
     """Adds a node, which the test may remove."""
     added = []
 
-    def add(**what: Any) -> Any:
-        added.append(cluster.add_node(num_cpus=1, **what))
+    def add(**options: Any) -> Any:
+        added.append(cluster.add_node(num_cpus=1, **options))
         return added[-1]
 
     yield add
@@ -97,15 +97,15 @@ def ended(engine: RayEngine, n: int, within_s: float = 60.0) -> list[Report]:
     return reports
 
 
-def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def look_around(task: Task, say: Callable[[str], None]) -> Report:
-    """Takes a second and says where and how it ran."""
+def report_surroundings(task: Task, say: Callable[[str], None]) -> Report:
+    """Takes a second and reports where and how it ran."""
     import ray
 
     began = time.time()
@@ -126,7 +126,7 @@ def raises(task: Task, say: Callable[[str], None]) -> Report:
 
 
 class Lasting:
-    """Work that goes on until it is stopped. What becomes of it is written to `folder`."""
+    """Work that runs until it is stopped, and writes its progress to `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -157,7 +157,7 @@ class Lasting:
         return (self.folder / f"{task.spec.seed}.tidied").exists()
 
 
-def test_each_node_does_one_task_at_a_time_in_a_new_process(
+def test_each_node_runs_one_task_at_a_time_in_a_new_process(
     engine: Callable[..., RayEngine],
     add_node: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -166,7 +166,7 @@ def test_each_node_does_one_task_at_a_time_in_a_new_process(
     monkeypatch.setenv("MLFLOW_RUN_ID", "of the sweep")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "only-for-tests")
     before = signal.getsignal(signal.SIGTERM)
-    two = engine(look_around)
+    two = engine(report_surroundings)
     assert signal.getsignal(signal.SIGTERM) is before
     assert two.slots == 2
     two.submit(JOBS[0])
@@ -195,7 +195,7 @@ def test_work_that_raises_is_reported(engine: Callable[..., RayEngine]) -> None:
     assert one.poll(0) == []
 
 
-def test_a_task_whose_node_or_process_vanishes_is_lost_and_can_go_elsewhere(
+def test_a_task_whose_node_or_process_vanishes_is_lost_and_can_run_elsewhere(
     cluster: Any,
     engine: Callable[..., RayEngine],
     add_node: Callable[..., Any],
@@ -215,7 +215,7 @@ def test_a_task_whose_node_or_process_vanishes_is_lost_and_can_go_elsewhere(
     cluster.remove_node(node, allow_graceful=False)
     (report,) = ended(two, 1, within_s=30.0)
     assert (report.spec, report.reason) == (moved.spec, "lost")
-    assert two.slots == 1  # though the cluster need not have heard of it
+    assert two.slots == 1  # though the cluster may not know it yet
     two.submit(JOBS[2])
     assert two.poll(0) == [Report(JOBS[2].spec, "lost", "no node is free")]
 
@@ -247,13 +247,13 @@ def test_stop_lets_a_task_tidy_up_and_close_ends_it(
     until(lambda: not psutil.pid_exists(pid), within_s=20.0)
 
 
-def test_with_gpus_a_task_has_one(
+def test_a_task_has_one_gpu_where_there_are_any(
     engine: Callable[..., RayEngine], add_node: Callable[..., Any]
 ) -> None:
     with pytest.raises(WrongUse, match=r"no node of the cluster has a GPU .* --device cpu"):
-        engine(look_around, gpus=True)
+        engine(report_surroundings, gpus=True)
     node = add_node(num_gpus=1)
-    one = engine(look_around, gpus=None)
+    one = engine(report_surroundings, gpus=None)
     assert one.slots == 1
     for task in JOBS[:2]:
         one.submit(task)
@@ -263,7 +263,7 @@ def test_with_gpus_a_task_has_one(
         assert ran["settings"] == {"CUDA_VISIBLE_DEVICES": "0"}
 
 
-def test_what_cannot_be_joined_is_one_line(
+def test_a_cluster_that_cannot_be_joined_is_an_error_of_one_line(
     cluster: Any, engine: Callable[..., RayEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = time.monotonic()
@@ -276,7 +276,7 @@ def test_what_cannot_be_joined_is_one_line(
         RayEngine(raises)
 
 
-def test_a_job_goes_on_elsewhere_when_its_node_vanishes(
+def test_a_job_resumes_on_another_node_when_its_node_vanishes(
     cluster: Any,
     add_node: Callable[..., Any],
     store: str,

@@ -1,4 +1,4 @@
-"""The frugal search over runs: what they tell it, and what it asks of a sweep."""
+"""The frugal search over runs: its observations of them, and its tasks for a sweep."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ Steps = dict[str, list[tuple[float, float | None, float]]]  # P, Wh and s after 
 def history(steps: Steps) -> Any:
     rows = [
         (run_id, epoch, *values)
-        for run_id, of in steps.items()
-        for epoch, values in enumerate(of, 1)
+        for run_id, points in steps.items()
+        for epoch, values in enumerate(points, 1)
     ]
     table = pd.DataFrame(rows, columns=["run_id", "step", *HISTORY])
     return lambda run_ids: table[table["run_id"].isin(list(run_ids))]
 
 
 def logged(name: str, status: str, wh: float | None, s: float | None, **changed: Any) -> Any:
-    """A run of a candidate, whose cost so far it has."""
+    """A run of a candidate with its cost so far."""
     tags = {"pepr.spec": SPECS[name].fingerprint, **changed.pop("tags", {})}
     return run(
         name, epochs=EPOCHS, status=status, energy_wh=wh, train_time_s=s, tags=tags, **changed
@@ -57,7 +57,7 @@ def probed(name: str, wh: float, s: float, spent_wh: float) -> Any:
     )
 
 
-def look(runs: Sequence[Any], steps: Steps, **changed: Any) -> tuple[Search, pd.DataFrame, Any]:
+def searched(runs: Sequence[Any], steps: Steps, **changed: Any) -> tuple[Search, pd.DataFrame, Any]:
     found = frame(runs)
     search = Search(OBJECTIVE, "E", "energy_wh", history(steps))
     return replace(search, **changed), plan.states(list(SPECS.values()), found), found
@@ -81,7 +81,7 @@ STEPS: Steps = {"run1": [(0.6, 9.0, 16.0), (0.7, 16.0, 30.0), (0.8, 25.0, 45.0)]
 
 
 def test_costs_are_forecast_from_probes_and_from_the_epochs_trained() -> None:
-    search, jobs, runs = look(RUNS, STEPS)
+    search, jobs, runs = searched(RUNS, STEPS)
     assert search.observed(jobs, runs) == [
         Observed("a", 0, None, 40.0, 40.0, 1.0),
         Observed("a", 1, 0.6, 36.0, 36.0, 9.0),  # 9 Wh · 4 epochs
@@ -91,7 +91,7 @@ def test_costs_are_forecast_from_probes_and_from_the_epochs_trained() -> None:
 
 
 def test_time_memory_and_carbon_are_costs_too() -> None:
-    search, jobs, runs = look(RUNS, STEPS, letter="T")
+    search, jobs, runs = searched(RUNS, STEPS, letter="T")
     assert [o.cost for o in search.observed(jobs, runs)] == [80.0, 64.0, 60.0, 20.0]
     assert [o.expense for o in search.observed(jobs, runs)] == [40.0, 36.0, 32.0, 10.0]
     timed = replace(search, spending="train_time_s").observed(jobs, runs)
@@ -103,10 +103,10 @@ def test_time_memory_and_carbon_are_costs_too() -> None:
     assert [o.cost for o in carbon] == pytest.approx([24.0, 21.6, 19.2, 6.0])  # Wh · 0.6
 
 
-def test_what_other_attempts_took_is_paid_once() -> None:
+def test_other_attempts_count_once_as_spent() -> None:
     earlier = logged("a", "FAILED", 3.0, 6.0, tags={"pepr.reason": "lost"})
     twice = probed("b", 12.0, 24.0, 0.75)
-    search, jobs, runs = look([*RUNS, earlier, {**twice, "start": 1_790_000_000_009}], STEPS)
+    search, jobs, runs = searched([*RUNS, earlier, {**twice, "start": 1_790_000_000_009}], STEPS)
     seen = {(o.candidate, o.epoch): o for o in search.observed(jobs, runs)}
     assert seen["a", 0].spent == 4.0  # the probe and the attempt that was lost
     assert seen["b", 0] == Observed("b", 0, None, 12.0, 12.0, 1.25)  # the later of two probes
@@ -114,15 +114,15 @@ def test_what_other_attempts_took_is_paid_once() -> None:
 
 
 def test_requests_become_tasks() -> None:
-    search, jobs, runs = look(RUNS, STEPS)
+    search, jobs, runs = searched(RUNS, STEPS)
     assert search(jobs, runs) == [Task(SPECS["c"], until=0)]
-    search, jobs, runs = look([*RUNS, probed("c", 400.0, 800.0, 0.5)], STEPS)
+    search, jobs, runs = searched([*RUNS, probed("c", 400.0, 800.0, 0.5)], STEPS)
     assert search(jobs, runs) == [Task(SPECS["b"]), Task(SPECS["a"])]  # two must be finished
     # b reaches at least 0.9 / 1.025, and c at most 1 / 2
     done = [logged(n, "FINISHED", wh, 20.0) for n, wh in (("a", 40.0), ("b", 10.0))]
     steps: Steps = {"run0": [(0.8, 10.0 * e, 5.0 * e) for e in range(1, 5)]}
     steps["run1"] = [(0.9, 2.5 * e, 5.0 * e) for e in range(1, 5)]
-    search, jobs, runs = look([*done, probed("c", 400.0, 800.0, 0.5)], steps)
+    search, jobs, runs = searched([*done, probed("c", 400.0, 800.0, 0.5)], steps)
     assert search(jobs, runs) == []
     found = search.verdict(jobs, runs)
     assert (found.top, found.proven) == (["b"], ["b"])
@@ -130,60 +130,60 @@ def test_requests_become_tasks() -> None:
     assert found.table["score"].iloc[1] == pytest.approx(0.9 / (1 + 10 / 400))
 
 
-def test_what_cannot_be_trained_is_no_candidate_but_was_paid() -> None:
+def test_a_job_that_cannot_be_trained_is_no_candidate_but_counts_as_spent() -> None:
     failed = logged("c", "FAILED", 5.0, 9.0, tags={"pepr.reason": "out_of_memory"})
-    search, jobs, runs = look([*RUNS, failed], {**STEPS, "run3": [(np.nan, 5.0, 9.0)]})
+    search, jobs, runs = searched([*RUNS, failed], {**STEPS, "run3": [(np.nan, 5.0, 9.0)]})
     assert search(jobs, runs) == [Task(SPECS["b"]), Task(SPECS["a"])]
     found = search.verdict(jobs, runs)
     assert list(found.table.index) == ["a", "b"]
     assert found.spent == 17.0 + 0.5 + 5.0
     hopeless = probed("c", 1.0, 1.0, 0.1)
     tags = {**hopeless["tags"], "pepr.reason": "out_of_memory", "pepr.probe": "begun"}
-    search, jobs, runs = look([*RUNS, {**hopeless, "status": "FAILED", "tags": tags}], STEPS)
+    search, jobs, runs = searched([*RUNS, {**hopeless, "status": "FAILED", "tags": tags}], STEPS)
     assert list(jobs["state"]) == ["pending", "pending", "failed"]
 
 
-def test_an_epoch_that_was_broken_off_was_paid() -> None:
-    # 20 Wh in all, 16 of them in two whole epochs
+def test_an_interrupted_epoch_counts_as_spent() -> None:
+    # 20 Wh in all, 16 of them in two complete epochs
     broken = logged("a", "KILLED", 20.0, 40.0, tags={"pepr.reason": "killed"})
     steps: Steps = {"run0": [*STEPS["run1"][:2], (np.nan, 20.0, 40.0)]}
-    search, jobs, runs = look([broken, probed("a", 40.0, 80.0, 1.0)], steps)
+    search, jobs, runs = searched([broken, probed("a", 40.0, 80.0, 1.0)], steps)
     seen = search.observed(jobs, runs)
     assert [(o.epoch, o.spent) for o in seen] == [(0, 5.0), (1, 9.0), (2, 7.0)]
 
 
-def test_a_finished_run_without_all_epochs_is_told() -> None:
-    search, jobs, runs = look([logged("a", "FINISHED", 40.0, 80.0)], STEPS | {"run0": []})
+def test_a_finished_run_without_all_epochs_is_an_error() -> None:
+    search, jobs, runs = searched([logged("a", "FINISHED", 40.0, 80.0)], STEPS | {"run0": []})
     with pytest.raises(WorkFailed, match=r"run run0 \(a\) is finished but has no performance of"):
         search(jobs, runs)
 
 
-def test_costs_that_are_not_known_or_of_two_machines_are_refused() -> None:
+def test_unknown_costs_and_costs_of_two_machines_are_refused() -> None:
     unknown = logged("a", "FINISHED", None, 30.0)
-    search, jobs, runs = look([unknown], {"run0": [(0.6, None, 16.0)]})
+    search, jobs, runs = searched([unknown], {"run0": [(0.6, None, 16.0)]})
     with pytest.raises(WorkFailed, match=r"energy_wh: run run0 \(a\) does not have it"):
         search(jobs, runs)
     # MLflow keeps the last sum of an energy that was lost: the run has none
-    search, jobs, runs = look([unknown], {"run0": [(0.6, 9.0, 16.0)]})
+    search, jobs, runs = searched([unknown], {"run0": [(0.6, 9.0, 16.0)]})
     with pytest.raises(WorkFailed, match=r"energy_wh: run .* does not have it"):
         search(jobs, runs)
-    search, jobs, runs = look(RUNS, STEPS, letter="C")
+    search, jobs, runs = searched(RUNS, STEPS, letter="C")
     with pytest.raises(WorkFailed, match=r"carbon_gco2e: run .* does not have it"):
         search(jobs, runs)
     other = probed("c", 1.0, 1.0, 0.1)
     other["tags"]["pepr.hardware"] = "NVIDIA A40"
-    search, jobs, runs = look([*RUNS, other], STEPS)
+    search, jobs, runs = searched([*RUNS, other], STEPS)
     with pytest.raises(WorkFailed, match=r"hardware: .* NVIDIA H100 and NVIDIA A40"):
         search(jobs, runs)
 
     known = probed("c", 1.0, 1.0, 0.1)
     known["tags"]["pepr.threads"] = "2"
-    search, jobs, runs = look([*RUNS, known], STEPS)
+    search, jobs, runs = searched([*RUNS, known], STEPS)
     with pytest.raises(WorkFailed, match=r"threads: .* measured on not known and 2, which"):
         search(jobs, runs)
 
 
-def test_one_search_is_of_models_under_one_condition() -> None:
+def test_a_search_compares_models_under_one_condition() -> None:
     check(list(SPECS.values()), "E")
     seeds = [job(model=m, seed=s) for m in "ab" for s in (0, 1)]
     with pytest.raises(WrongUse, match=r"differ in seed \(0, 1\); run one search for each"):
@@ -196,7 +196,7 @@ def test_one_search_is_of_models_under_one_condition() -> None:
     check([job(country="DNK")], "C")
 
 
-# A whole search ----------------------------------------------------------------------------------
+# A complete search -------------------------------------------------------------------------------
 
 
 @dataclass
@@ -258,7 +258,7 @@ class Trainer:
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_a_sweep_finds_and_spends_what_the_replay_says(
+def test_a_sweep_finds_and_spends_the_same_as_its_replay(
     slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "_POLL_EVERY_S", 0.0)

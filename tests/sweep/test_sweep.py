@@ -1,4 +1,4 @@
-"""Whole sweeps on this machine: real jobs in real processes, one of them killed."""
+"""Complete sweeps on this machine: real jobs in real processes, one of them killed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_models_and_data_must_exist() -> None:
         jobs({"dataset": ["digits", "digit"]})
 
 
-def test_a_folder_is_the_same_from_everywhere_and_of_one_project(
+def test_a_relative_folder_is_the_same_data_set_as_its_absolute_path(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shapes.parent)
@@ -59,7 +59,9 @@ def test_a_folder_is_the_same_from_everywhere_and_of_one_project(
     assert jobs({"dataset": "digits"})[0].dataset == "digits"
 
 
-def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_counted_before_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pepr_mlops.train.models.cached_models", set)
     specs = jobs(
         {"model": ["resnet18d", "dla46x_c"], "dataset": "derma", "data_root": str(tmp_path)}
@@ -72,7 +74,7 @@ def test_what_is_to_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert downloads(scratch) == "nothing"
 
 
-def test_a_killed_job_goes_on_and_a_second_call_does_nothing(
+def test_a_killed_job_resumes_and_a_second_call_does_nothing(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its process is killed once its first epoch is logged."""
@@ -148,8 +150,8 @@ TINY = {
 }
 
 
-def _as_of_before(client: MlflowClient, store: str) -> str:
-    """Let the only run be one of a version that did not log a digest of the data set; its id."""
+def _make_earlier(client: MlflowClient, store: str) -> str:
+    """Change the only run to one logged before data sets had a digest, and return its id."""
     (run,) = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
     spec = RunSpec.parse({k: v for k, v in run.data.params.items() if not k.startswith("pepr.")})
     client.set_tag(run.info.run_id, "pepr.spec", spec.earlier_fingerprint)
@@ -157,7 +159,7 @@ def _as_of_before(client: MlflowClient, store: str) -> str:
     return str(run.info.run_id)
 
 
-def test_what_is_done_goes_by_what_the_files_hold(
+def test_the_content_of_the_files_decides_which_jobs_are_done(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -181,18 +183,18 @@ def test_what_is_done_goes_by_what_the_files_hold(
         "pending",
         ["shapes has runs on the same images; --experiment shapes counts them as done"],
     )
-    # both in one sweep are two jobs, and a copy is none of its own
+    # both in one sweep are two jobs, and a copy is the same job
     both = jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})
     assert [job.dataset for job in both] == [str(shapes), str(other)]
 
     client = MlflowClient(store)
-    run_id = _as_of_before(client, store)
+    run_id = _make_earlier(client, store)
     same = (
         "1 earlier run used the same images, as the digests they logged show: counted as done, "
         "but they compare with new runs only by --allow-mixed, since they name no CPUs and threads"
     )
     assert state(shapes) == ("done", [same])
-    assert "pepr.data_digest" not in client.get_run(run_id).data.tags  # looking changes nothing
+    assert "pepr.data_digest" not in client.get_run(run_id).data.tags  # reading changes nothing
     (shapes / "test" / "dark" / "00.png").unlink()
     assert state(shapes) == ("pending", ["1 earlier run used other images: not counted as done"])
 
@@ -203,7 +205,7 @@ def test_what_is_done_goes_by_what_the_files_hold(
     assert state(moved) == ("done", [])
 
 
-def test_doubtful_images_are_told_before_a_sweep_and_with_strict_refused(
+def test_doubtful_images_are_noted_before_a_sweep_and_refused_with_strict(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
     for i in range(3):
@@ -225,17 +227,17 @@ def test_doubtful_images_are_told_before_a_sweep_and_with_strict_refused(
     assert sweep.status([sound], strict).notes == []
 
 
-def test_data_of_an_earlier_run_are_found_from_any_folder_or_named(
+def test_data_of_an_earlier_run_are_found_from_any_folder_or_named_as_missing(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shapes.parent)
     pepr_mlops.run(RunSpec(**TINY, dataset=f"./{shapes.name}"))
     monkeypatch.chdir("/")
     client = MlflowClient(store)
-    run_id = _as_of_before(client, store)
+    run_id = _make_earlier(client, store)
     found, absent = identify_runs(["shapes"], tracking_uri=store)
     assert (list(found.same), absent) == ([run_id], [])
-    _as_of_before(client, store)
+    _make_earlier(client, store)
     shapes.rename(tmp_path / "moved")
     found, absent = identify_runs(["shapes"], tracking_uri=store)
     assert (found.unknown, absent) == ((run_id,), [str(shapes)])

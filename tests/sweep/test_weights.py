@@ -12,7 +12,7 @@ from pepr_mlops.sweep.jobs import choose_weights, jobs
 from pepr_mlops.sweep.search import check
 
 
-def test_a_file_is_called_by_its_model_with_or_without_timms_tag() -> None:
+def test_a_file_is_named_after_its_model_with_or_without_timms_tag() -> None:
     names = [
         *("resnet18d.ra2_in1k.safetensors", "resnet10t.pth", "notes.txt"),
         *("resnet50.a1_in1k.bin", "resnet50.tv_in1k.bin", "resnet34.gluon_in1k.safetensors"),
@@ -26,13 +26,13 @@ def test_a_file_is_called_by_its_model_with_or_without_timms_tag() -> None:
     }
 
 
-def test_models_without_a_file_are_named_with_what_was_looked_for() -> None:
+def test_models_without_a_file_are_named_with_the_valid_file_names() -> None:
     with pytest.raises(WrongUse) as refused:
         choose_weights(["a", "b", "c.x"], ["a.safetensors", "bc.pth", "c.pth"], "/w")
-    said = str(refused.value)
-    assert said.startswith("weights_dir: /w has no file for 2 of 3 models: b, c.x; add ")
-    assert "b.safetensors or b.pth or b.bin or b.TAG.safetensors" in said
-    assert "\n" not in said
+    message = str(refused.value)
+    assert message.startswith("weights_dir: /w has no file for 2 of 3 models: b, c.x; add ")
+    assert "b.safetensors or b.pth or b.bin or b.TAG.safetensors" in message
+    assert "\n" not in message
 
 
 def test_two_files_for_a_model_are_an_error() -> None:
@@ -67,14 +67,14 @@ def test_jobs_are_those_of_a_file_given_for_each_model(folder: Path) -> None:
     check([job for job in found if job.seed == 0], "E")  # one search takes models with own files
 
 
-def test_jobs_that_differ_in_weights_alone_are_no_search(folder: Path) -> None:
+def test_jobs_that_differ_only_in_weights_cannot_be_searched(folder: Path) -> None:
     files = [str(path) for path in folder.iterdir()]
     with pytest.raises(WrongUse, match="differ in weights"):
         check(jobs({"model": "resnet18d", "dataset": "digits", "weights": files}), "E")
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "message"),
     [
         ({"pretrained": "false"}, "training from scratch takes no weights"),
         ({"weights": "x.pth"}, "give either weights_dir or weights, not both"),
@@ -83,20 +83,20 @@ def test_jobs_that_differ_in_weights_alone_are_no_search(folder: Path) -> None:
         ({"model": ["resnet18d", "resnet26d"]}, "no file for 1 of 2 models: resnet26d;"),
     ],
 )
-def test_what_cannot_be_is_told_before_the_first_job(
-    folder: Path, grid: dict[str, object], said: str
+def test_impossible_weights_are_refused_before_the_first_job(
+    folder: Path, grid: dict[str, object], message: str
 ) -> None:
-    asked = {"model": "resnet18d", "dataset": "digits", "weights_dir": str(folder), **grid}
-    with pytest.raises(WrongUse, match=said):
-        jobs(asked)
+    full = {"model": "resnet18d", "dataset": "digits", "weights_dir": str(folder), **grid}
+    with pytest.raises(WrongUse, match=message):
+        jobs(full)
 
 
 def test_a_dry_run_with_a_folder_of_weights_downloads_nothing(
     store: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["sweep", "--model", "resnet18d,resnet10t", "--dataset", "digits", "--dry-run"]
+    arguments = ["sweep", "--model", "resnet18d,resnet10t", "--dataset", "digits", "--dry-run"]
     with pytest.raises(SystemExit) as stopped:
-        main([*words, "--weights-dir", str(folder)])
+        main([*arguments, "--weights-dir", str(folder)])
     out = capfd.readouterr().out
     assert not stopped.value.code
     assert out.splitlines()[0].split() == ["model", "state", "energy", "time", "forecast", "from"]

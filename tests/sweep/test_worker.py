@@ -1,4 +1,4 @@
-"""A task in its process: the device for itself, and how it ends."""
+"""A task in its process: how it reserves its device, and how it ends."""
 
 from __future__ import annotations
 
@@ -64,26 +64,26 @@ def test_one_job_has_the_device_until_its_process_ends(tmp_path: Path) -> None:
         pass
 
 
-def test_a_busy_device_is_waited_for(tmp_path: Path) -> None:
+def test_a_job_waits_for_a_busy_device(tmp_path: Path) -> None:
     process = _holder(tmp_path, 1.0)
-    started, said = time.monotonic(), []
-    with worker._alone(CPU, "wait", "b", said.append):
+    started, lines = time.monotonic(), []
+    with worker._alone(CPU, "wait", "b", lines.append):
         assert process.poll() is not None or time.monotonic() - started > 0.5
-    (line, *_) = said
-    words = r"Waiting for the CPU: job 3f2a9c10 \(resnet18d\) has held it for \d\.\d s\."
-    assert re.fullmatch(words, line)
-    assert len(said) <= 2  # once while it has it, not at every look
+    (line, *_) = lines
+    pattern = r"Waiting for the CPU: job 3f2a9c10 \(resnet18d\) has held it for \d\.\d s\."
+    assert re.fullmatch(pattern, line)
+    assert len(lines) <= 2  # once while it has it, not at every poll
     process.wait()
 
 
-def test_what_a_dead_process_or_a_stranger_left_names_no_holder(tmp_path: Path) -> None:
+def test_files_of_dead_processes_and_of_strangers_name_no_holder(tmp_path: Path) -> None:
     lock = tmp_path / "pepr_mlops-cpu.lock"
     process = _holder(tmp_path, 600)
     (left,) = tmp_path.glob("*.json")
     assert left.stat().st_mode & 0o777 == 0o644  # other users wait as well
-    job, lasts = worker._holder(lock)
+    job, held_s = worker._holder(lock)
     assert job == "job 3f2a9c10 (resnet18d)"
-    assert lasts is not None
+    assert held_s is not None
     process.kill()
     process.wait()
     assert left.exists()
@@ -105,10 +105,10 @@ def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.Mo
         worker._alone(device, "refuse", "b", print),
     ):
         pytest.fail("not alone")
-    said: list[str] = []
-    with worker._alone(device, "wait", "b", said.append):
+    lines: list[str] = []
+    with worker._alone(device, "wait", "b", lines.append):
         assert seen == []
-    assert said == ["Waiting for GPU-0/1: 71 python uses it."]
+    assert lines == ["Waiting for GPU-0/1: 71 python uses it."]
 
 
 def test_the_device_cools_down_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_the_device_cools_down_first(monkeypatch: pytest.MonkeyPatch) -> None:
         (SystemExit(143), "killed"),
     ],
 )
-def test_whatever_happens_is_a_report(
+def test_every_outcome_is_a_report(
     store: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,16 +165,16 @@ def test_doubtful_images_are_a_report_that_a_later_call_may_change(
     assert "1 of 17 images of test are also in train" in report.error
 
 
-def test_a_sweep_hears_what_the_server_does_not_take(capfd: pytest.CaptureFixture[str]) -> None:
-    heard: list[str] = []
-    notes = worker._Forwarded(job(), "estimated", heard.append)
+def test_a_sweep_receives_the_notes_about_its_server(capfd: pytest.CaptureFixture[str]) -> None:
+    received: list[str] = []
+    notes = worker._Forwarded(job(), "estimated", received.append)
     notes.note("tracking: spec.json cannot be stored (closed); `pepr sync` tries again")
     notes.note("resnet18d on cpu")
-    assert heard == ["tracking: spec.json cannot be stored (closed); `pepr sync` tries again"]
-    assert capfd.readouterr().err.splitlines() == [*heard, "resnet18d on cpu"]
+    assert received == ["tracking: spec.json cannot be stored (closed); `pepr sync` tries again"]
+    assert capfd.readouterr().err.splitlines() == [*received, "resnet18d on cpu"]
 
 
-def test_it_rests_at_an_epoch_and_at_a_budget_and_goes_on(
+def test_a_job_pauses_at_an_epoch_and_at_a_budget_and_resumes(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
