@@ -1,4 +1,4 @@
-"""Files of the user: settings in TOML and JSON, whatever is in them, and where a cache is."""
+"""Files of the user: settings in TOML and JSON, and the folders for caches and state."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from typing import Any
 from pepr_mlops.errors import WrongUse
 
 _LEAST, _MOST = -(2**63), 2**63 - 1  # what TOML calls an integer
+_XDG = {
+    "XDG_CACHE_HOME": "~/.cache",
+    "XDG_STATE_HOME": "~/.local/state",
+}  # and where they are unset
 
 
 def read_toml(path: Path, key: str) -> dict[str, Any]:
@@ -29,16 +33,21 @@ def read_json(path: Path, key: str) -> Any:
     return _parsed(path, key, "JSON", json.loads)
 
 
-def cache_folder() -> Path:
-    """Where answers and digests are cached: PEPR_CACHE, or a folder of the user's cache."""
-    given = os.environ.get("PEPR_CACHE")
+def user_folder(variable: str, xdg: str, name: str) -> Path:
+    """The folder that `variable` names, or else the package's folder `name` below `xdg`, which is
+    XDG_CACHE_HOME or XDG_STATE_HOME. Raises `RuntimeError` for a user without a home."""
+    given = os.environ.get(variable)
     if given:
         return Path(given)
+    return Path(os.environ.get(xdg) or _XDG[xdg]).expanduser() / "pepr_mlops" / name
+
+
+def cache_folder() -> Path:
+    """Where answers and digests are cached: PEPR_CACHE, or a folder of the user's cache."""
     try:
-        of_user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        return user_folder("PEPR_CACHE", "XDG_CACHE_HOME", "answers")
     except RuntimeError:
         return Path(os.devnull)  # a user without a home, for whom nothing can be cached
-    return of_user / "pepr_mlops" / "answers"
 
 
 def write_private(path: Path, content: bytes) -> None:

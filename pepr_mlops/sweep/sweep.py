@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import pandas as pd
 
 from pepr_mlops.costs.memory import can_list_pages
 from pepr_mlops.errors import PeprError, WrongUse
+from pepr_mlops.files import user_folder
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Driver, Limits, Result, Status, Strategy
@@ -113,11 +113,7 @@ def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Obj
 
 def default_checkpoints() -> Path:
     """Folder of unfinished trainings: PEPR_CHECKPOINTS, or one in the user's cache."""
-    given = os.environ.get("PEPR_CHECKPOINTS")
-    if given:
-        return Path(given)  # also for a user without a home
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "pepr_mlops" / "checkpoints"
+    return user_folder("PEPR_CHECKPOINTS", "XDG_CACHE_HOME", "checkpoints")
 
 
 def _found(specs: Sequence[Job], settings: Settings) -> tuple[Status, Matches]:

@@ -22,6 +22,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pepr_mlops.files import user_folder
+
 _ENTRIES, _SENT, _LOCK = "entries.jsonl", "sent", "lock"
 
 
@@ -107,9 +109,7 @@ class Journal:
 
 def home() -> Path:
     """Where journals are: PEPR_JOURNAL, or a folder of the user's state."""
-    given = os.environ.get("PEPR_JOURNAL")
-    state = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    return Path(given) if given else state / "pepr_mlops" / "journal"
+    return user_folder("PEPR_JOURNAL", "XDG_STATE_HOME", "journal")
 
 
 def unsent() -> Iterator[Journal]:
