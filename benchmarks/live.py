@@ -21,7 +21,7 @@ import numpy as np
 from common import machine, write
 from playwright.sync_api import sync_playwright
 
-from pepr_mlops.names import FinishedRun
+from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.tracking import import_runs
 

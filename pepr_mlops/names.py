@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -265,19 +265,3 @@ COMPARED = (
     *HARDWARE,
     "performance_metric",
 )
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A run that others measured, ready to be logged. `points` are metric, value and step.
-
-    `key` is its identity within its source: importing it again finds it by `source` and `key`.
-    """
-
-    experiment: str
-    name: str
-    source: str
-    key: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    points: tuple[tuple[str, float, int], ...]

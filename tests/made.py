@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.runs import tidy
-from pepr_mlops.names import FinishedRun
+from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.report.material import Material, Part, gather
 from pepr_mlops.spec import Job, RunSpec
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pepr_mlops.imports import pepr_paper, timm_results
-from pepr_mlops.names import FinishedRun
+from pepr_mlops.imports.files import FinishedRun
 
 SOURCES: dict[str, Callable[[Path], list[FinishedRun]]] = {
     "pepr-paper": pepr_paper.read,

@@ -1,4 +1,4 @@
-"""Reads published tables, and refuses missing files and files of another content."""
+"""Reads published tables for runs, and refuses missing files and files with other content."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ class Number:
 
 AMOUNT = Number(1e-12, 1e12)  # of anything that is not nothing
 SHARE = Number(0, 1)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that others measured, ready to be logged. `points` are metric, value and step.
+
+    `key` is its identity within its source: importing it again finds it by `source` and `key`.
+    """
+
+    experiment: str
+    name: str
+    source: str
+    key: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    points: tuple[tuple[str, float, int], ...]
 
 
 def read_csv(

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.imports.files import AMOUNT, SHARE, Number, read_csv
-from pepr_mlops.names import FinishedRun
+from pepr_mlops.imports.files import AMOUNT, SHARE, FinishedRun, Number, read_csv
 
 _WHERE = "https://github.com/saintslab/PePR (folder data)"
 _SOURCE = "PePR paper, all_results.csv"
@@ -51,7 +50,6 @@ _TAGS = {
     "pepr.hardware": "NVIDIA GeForce RTX 3090",
     "pepr.machine_power_limit_w": "1000",
     "pepr.pue": "1",  # it is in the energy
-    "pepr.imported_from": _SOURCE,
 }
 _ACCURACIES = [f"test_{epoch:02d}" for epoch in range(_EPOCHS)]
 _NUMBERS = {
@@ -80,21 +78,19 @@ def read(folder: Path) -> list[FinishedRun]:
 
 def _run(row: dict[Any, Any]) -> FinishedRun:
     experiment, model = row["dataset"], row["model"]
-    accuracies = [float(row[column]) for column in _ACCURACIES]
-    energy_kwh, last = float(row["energy"]), _EPOCHS
     points = [
-        (name, value, epoch)
-        for epoch, value in enumerate(accuracies, start=1)
+        (name, row[column], epoch)
+        for epoch, column in enumerate(_ACCURACIES, start=1)
         for name in ("test/accuracy", "performance")
     ]
-    points += [
-        ("energy/train_wh", energy_kwh * 1000, last),
-        ("carbon/train_gco2e", float(row["co2"]), last),
-        ("memory/reserved_gb", float(row["memR"]), last),
-        ("memory/allocated_gb", float(row["memM"]), last),
-        ("time/last_epoch_s", float(row["train_time"]), last),
-        ("time/train_s", float(row["train_time"]) * _EPOCHS, last),
-    ]
+    totals = {
+        "energy/train_wh": row["energy"] * 1000,
+        "carbon/train_gco2e": row["co2"],
+        "memory/reserved_gb": row["memR"],
+        "memory/allocated_gb": row["memM"],
+        "time/last_epoch_s": row["train_time"],
+        "time/train_s": row["train_time"] * _EPOCHS,
+    }
     return FinishedRun(
         experiment=experiment,
         name=model,
@@ -105,8 +101,8 @@ def _run(row: dict[Any, Any]) -> FinishedRun:
             **_TAGS,
             "pepr.experiment": experiment,
             "pepr.parameters": str(int(row["num_param"])),
-            "pepr.carbon_intensity_g_per_kwh": f"{float(row['co2']) / energy_kwh:.6g}",
+            "pepr.carbon_intensity_g_per_kwh": f"{row['co2'] / row['energy']:.6g}",
             "pepr.carbon_source": "grid when it was trained, by carbontracker",
         },
-        points=tuple(points),
+        points=(*points, *((name, value, _EPOCHS) for name, value in totals.items())),
     )

@@ -14,8 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.imports.files import AMOUNT, Number, read_csv
-from pepr_mlops.names import FinishedRun
+from pepr_mlops.imports.files import AMOUNT, FinishedRun, Number, read_csv
 
 _WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"
 _SOURCE = "timm results-imagenet.csv"
@@ -63,25 +62,24 @@ def _version(path: Path) -> tuple[int, str]:
 
 def _run(row: dict[Any, Any], benchmarks: dict[str, str]) -> FinishedRun:
     model, size = row["model"], int(row["img_size"])
-    points = [
-        ("test/accuracy", row["top1"] / 100, 0),
-        ("performance", row["top1"] / 100, 0),
-        ("test/top5_accuracy", row["top5"] / 100, 0),
-    ]
+    metrics = {
+        "test/accuracy": row["top1"] / 100,
+        "performance": row["top1"] / 100,
+        "test/top5_accuracy": row["top5"] / 100,
+    }
     for column, name in (
         ("infer_samples_per_sec", "inference/ms_per_image"),
         ("train_samples_per_sec", "training/ms_per_image"),
     ):
         if pd.notna(row.get(column)):
-            points.append((name, 1000 / row[column], 0))
+            metrics[name] = 1000 / row[column]
     if pd.notna(row.get("infer_gmacs")):
-        points.append(("inference/gmacs", row["infer_gmacs"], 0))
+        metrics["inference/gmacs"] = row["infer_gmacs"]
     tags = {
         "pepr.experiment": _EXPERIMENT,
         "pepr.performance": "test/accuracy",
         "pepr.energy_source": "none",
         "pepr.parameters": str(round(row["param_count"] * 1e6)),
-        "pepr.imported_from": _SOURCE,
     }
     for kind, file in benchmarks.items():
         tags[f"timm.benchmark_{kind}"] = file
@@ -95,5 +93,5 @@ def _run(row: dict[Any, Any], benchmarks: dict[str, str]) -> FinishedRun:
         key=f"{model}@{size}",
         params={"model": model, "dataset": "imagenet", "image_size": str(size)},
         tags=tags,
-        points=tuple((name, float(value), step) for name, value, step in points),
+        points=tuple((name, value, 0) for name, value in metrics.items()),
     )

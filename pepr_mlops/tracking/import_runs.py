@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pepr_mlops.names import FinishedRun
 from pepr_mlops.text import matches
 from pepr_mlops.tracking.experiments import experiment_id
 from pepr_mlops.tracking.server import all_pages, reach, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from pepr_mlops.imports.files import FinishedRun
 
 
 def import_runs(

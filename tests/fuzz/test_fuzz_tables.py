@@ -17,7 +17,7 @@ from odd import FEW, damaged, numbers, stored, texts, told
 from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.imports import SOURCES
-from pepr_mlops.names import FinishedRun
+from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.read.frames import Page, Point, epochs_frame, raw_frame
 
