@@ -386,8 +386,7 @@ def _instant_w(handle: Any) -> float:
 
 
 def _meter(device: torch.device) -> Meter:
-    used = Device(device)
-    return open_meter("auto", used.kind, used.gpu_uuids, used.synchronize)
+    return open_meter("auto", Device(device))
 
 
 def _spec(model: str, pixels: int, fields: Mapping[str, Any]) -> RunSpec:

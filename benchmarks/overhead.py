@@ -65,14 +65,15 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
             "image_size": image_size,
             "epochs": epochs,
             "pairs": pairs,
-            "energy_source": overall(_meter("auto", device).sources),
+            "energy_source": overall(open_meter("auto", device).sources),
             "off_s": median(seconds["off"]),
             "on_s": median(seconds["on"]),
             "ratio": _ratio(seconds),
             "cpu_ratio": _ratio(cpu_s),
             "logging_s_per_epoch": median(logged_s),
             "logging_s_greatest": max(logged_s),
-            "windows_s_per_epoch": 2 * median(_window_s(_meter("auto", device)) for _ in range(50)),
+            "windows_s_per_epoch": 2
+            * median(_window_s(open_meter("auto", device)) for _ in range(50)),
             "seconds": seconds,
             "cpu_s": cpu_s,
         },
@@ -86,10 +87,6 @@ def _ratio(seconds: Mapping[str, list[float]]) -> dict[str, float]:
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
     return {"median": float(np.median(ratios)), "low": float(low), "high": float(high)}
-
-
-def _meter(energy: str, device: Device) -> Meter:
-    return open_meter(energy, device.kind, device.gpu_uuids, device.synchronize)
 
 
 def _window_s(meter: Meter) -> float:
@@ -115,7 +112,7 @@ def _train(
         image_size=spec.image_size,
         pretrained=False,
     )
-    meter = _meter("off" if run is None else "auto", device)
+    meter = open_meter("off" if run is None else "auto", device)
 
     def record(metrics: Mapping[str, float], epoch: int) -> None:
         if run is not None:

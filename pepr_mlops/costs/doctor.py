@@ -78,7 +78,7 @@ def _no_gpu() -> Check:
 
 def energy(device: Device) -> Iterator[Check]:
     """How the energy of each component would be known for a job on this device."""
-    meter = open_meter("auto", device.kind, device.gpu_uuids, lambda: None)
+    meter = open_meter("auto", device)
     for source in dict.fromkeys(meter.sources.values()):
         parts = " and ".join(c for c in COMPONENTS if meter.sources.get(c) == source)
         if source == "measured":

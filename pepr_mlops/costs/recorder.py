@@ -17,7 +17,7 @@ from typing import Any
 from pepr_mlops.costs import carbon
 from pepr_mlops.costs.device import Device, other_processes_tag
 from pepr_mlops.costs.memory import Memory
-from pepr_mlops.costs.meters import open_meter, source_tags
+from pepr_mlops.costs.meters import open_meter
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.costs.totals import LOST, Costs, Window, overall
@@ -61,10 +61,7 @@ class Recorder:
         """
         grid = carbon.resolve(spec.country, spec.carbon_intensity)
         host = not (host_is_shared and device.kind == "cuda")
-        meter = open_meter(
-            spec.energy, device.kind, device.gpu_uuids, device.synchronize, host=host
-        )
-        return cls(device, meter, grid, spec.pue)
+        return cls(device, open_meter(spec.energy, device, host=host), grid, spec.pue)
 
     @property
     def source(self) -> str:
@@ -79,14 +76,17 @@ class Recorder:
 
     def opening_tags(self, experiment: str, performance: str) -> dict[str, str]:
         """By what the run is compared, how its energy is known, and the machine."""
-        return {
+        tags = {
             "pepr.experiment": experiment,
             "pepr.performance": performance,
             "pepr.memory": memory_metric(self.device.kind),
-            **source_tags(self.meter),
-            **carbon.tags(self._grid, self._pue),
-            **self.device.describe(),
+            "pepr.energy_source": self.source,
+            "pepr.energy_method": self.meter.method,
         }
+        if sources := self.meter.sources:
+            tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in sources.items())
+        tags |= self.meter.details
+        return {**tags, **carbon.tags(self._grid, self._pue), **self.device.describe()}
 
     def watch_others(self, earlier: Mapping[str, str]) -> None:
         """Record from now on which other programs use the machine.

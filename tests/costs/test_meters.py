@@ -36,6 +36,11 @@ def _wait() -> None:
     """Nothing to wait for."""
 
 
+def _device(kind: str, *uuids: str) -> Any:
+    """A device of that kind, with these GPUs."""
+    return SimpleNamespace(kind=kind, gpu_uuids=list(uuids), synchronize=_wait)
+
+
 @pytest.fixture
 def long_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every window were long enough for a counter to have moved."""
@@ -302,7 +307,7 @@ def test_which_meter_answers(
     kind: type,
 ) -> None:
     monkeypatch.setattr(meters, "find_sensors", _zeus_reads(*components))
-    assert type(open_meter(energy, accelerator, [], _wait)) is kind
+    assert type(open_meter(energy, _device(accelerator))) is kind
 
 
 @pytest.mark.parametrize(
@@ -322,7 +327,7 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     monkeypatch.setattr(meters, "find_sensors", _zeus_reads(*components))
     with pytest.raises(WrongUse, match=words):
-        open_meter(energy, accelerator, [], _wait)
+        open_meter(energy, _device(accelerator))
 
 
 def _rapl(root: Path, zones: dict[str, str]) -> None:
@@ -420,11 +425,11 @@ def test_where_the_model_does_not_apply_there_is_no_estimate(
 
     monkeypatch.setattr(RAM, "total_power", no_scontrol)
     monkeypatch.setattr(meters, "find_sensors", _zeus_reads())
-    meter = open_meter("auto", "cpu", [], _wait)
+    meter = open_meter("auto", _device("cpu"))
     assert type(meter) is Meter
     assert "scontrol" in meter.notes["cpu"]
     with pytest.raises(WrongUse, match="estimated is not possible here"):
-        open_meter("estimated", "cpu", [], _wait)
+        open_meter("estimated", _device("cpu"))
 
 
 def test_only_cpu_packages_are_read_of_rapl(
@@ -450,7 +455,7 @@ def test_only_cpu_packages_are_read_of_rapl(
         rapl.RAPLFile, "wraparound_tracker", SimpleNamespace(get_num_wraparounds=int)
     )
     monkeypatch.setattr(zeus_cpu, "_cpus", None)
-    meter = open_meter("measured", "cpu", [], _wait)
+    meter = open_meter("measured", _device("cpu"))
     assert list(meter.sources) == ["cpu", "dram"]
     meter.begin("train")
     for zone, microjoules in (("", 6_000_000), ("/intel-rapl:0:1", 3_000_000)):
@@ -494,8 +499,9 @@ with open({str(tmp_path / "runs")!r}, "a") as file:
 import zeus.device.cpu, zeus.device.cpu.rapl as rapl
 rapl.RAPL_DIR = {str(tmp_path / "rapl")!r}
 zeus.device.cpu.rapl_is_available = rapl.rapl_is_available = lambda: True
+from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters import open_meter
-meter = open_meter("measured", "cpu", [], lambda: None)
+meter = open_meter("measured", Device.resolve("cpu"))
 meter.begin("train")
 print(list(meter.sources))
 """
@@ -557,7 +563,7 @@ def test_zeus_finds_the_gpu_however_cuda_visible_devices_names_it(
     monkeypatch.setattr(zeus.device.gpu, "_gpus", None)
     monkeypatch.setattr(zeus.device.gpu, "nvml_is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
-    meter = open_meter("measured", "cuda", ["GPU-2"], _wait, host=False)
+    meter = open_meter("measured", _device("cuda", "GPU-2"), host=False)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == asked
     meter.begin("train")
     joules |= {0: 11.0, 1: 22.0, 2: 34.0}

@@ -7,45 +7,38 @@ or not known. What could not be read has no value and a reason; it is never zero
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters.codecarbon import EstimateMeter, cpu_name
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.meters.zeus import ZeusMeter, find_sensors
-from pepr_mlops.costs.totals import overall
 from pepr_mlops.errors import WrongUse
 
 IDLE_S = 3.0
 _IDLE_ESTIMATED_S = 0.5  # the model takes the cube of the load, which is next to nothing
 
 
-def open_meter(
-    energy: str,
-    accelerator: str,
-    gpu_uuids: Sequence[str],
-    synchronize: Callable[[], None],
-    *,
-    host: bool = True,
-) -> Meter:
-    """The meter for work on `accelerator` (`cuda`, `mps`, `cpu`).
+def open_meter(energy: str, device: Device, *, host: bool = True) -> Meter:
+    """The meter for work on `device`; `energy` is RunSpec's.
 
-    `gpu_uuids` are the GPUs used, as NVML names them; `synchronize` waits for their work.
-    `energy` is RunSpec's. `measured` raises `WrongUse` where the accelerator has no sensor; `auto`
-    then estimates a CPU machine, but leaves out the energy of a GPU with the reason, since no
-    offline model has it. `estimated` estimates even where there are sensors. Without `host` CPU
-    and memory are not read, since other runs use them too.
+    `measured` raises `WrongUse` where the device has no sensor; `auto` then estimates a CPU
+    machine, but leaves out the energy of a GPU with the reason, since no offline model has it.
+    `estimated` estimates even where there are sensors. Without `host` CPU and memory are not read,
+    since other runs use them too.
     """
+    synchronize = device.synchronize
     if energy == "off":
         return Meter(synchronize, {})
     if energy == "estimated":
-        if accelerator != "cpu":
+        if device.kind != "cpu":
             raise WrongUse(
                 "energy: estimated works for CPU and memory only, not for "
-                f"{accelerator}; use measured, auto or off, or device=cpu"
+                f"{device.kind}; use measured, auto or off, or device=cpu"
             )
         return _estimate(synchronize, "energy=estimated was requested", required=True)
-    monitor, components, notes = find_sensors(gpu_uuids, host)
-    needed = {"cuda": "gpu", "mps": "soc"}.get(accelerator)
+    monitor, components, notes = find_sensors(device.gpu_uuids, host)
+    needed = {"cuda": "gpu", "mps": "soc"}.get(device.kind)
     complete = needed in components if needed else bool(components)
     if complete or "soc" in components:
         return ZeusMeter(monitor, components, synchronize, notes)
@@ -96,11 +89,3 @@ def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
         return {}
     counted_s = window.time_s + (window.paused_s if measured else 0.0)
     return {"pepr.idle_power_w": f"{sum(window.joules.values()) / counted_s:.4g}"}
-
-
-def source_tags(meter: Meter) -> dict[str, str]:
-    """How the energy is known."""
-    tags = {"pepr.energy_source": overall(meter.sources), "pepr.energy_method": meter.method}
-    if meter.sources:
-        tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in meter.sources.items())
-    return tags | dict(meter.details)
