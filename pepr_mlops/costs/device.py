@@ -21,6 +21,7 @@ from pepr_mlops.process import allowed_cpus
 if TYPE_CHECKING:
     import torch
 
+_CPUINFO = Path("/proc/cpuinfo")
 _VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # as Linux calls them
 _PACKAGES = ("pepr_mlops", "torch", "timm", "mlflow", "zeus", "codecarbon", "medmnist", "numpy")
 
@@ -283,25 +284,26 @@ def _git_commit() -> str | None:
     if not (root / ".git").exists():
         return None  # installed; the version says it
     try:
-        commit, changes = (
-            subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-            ).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
+        words = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
+        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.strip() + ("+" if changes.strip() else "")
+    return done.stdout.strip()
+
+
+def cpu_info() -> dict[str, str]:
+    """What Linux reports about a CPU of this machine, such as `flags`; empty on other systems."""
+    try:
+        text = _CPUINFO.read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}
 
 
 def cpu_model() -> str:
     """Its name and widest vector instructions: clouds sell CPUs of unlike speed by one name."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    lines = (line.partition(":") for line in text.splitlines())
-    fields = {key.strip(): value.strip() for key, _, value in lines}
+    fields = cpu_info()
     name = fields.get("model name") or platform.processor() or platform.machine()
     vectors = next((v for v in _VECTORS if v in fields.get("flags", "").split()), None)
     return name if vectors is None else f"{name} ({vectors})"

@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 from pepr_mlops.costs.device import Device, cpu_model, gpu_count, gpu_tags
 from pepr_mlops.costs.meters import open_meter
+from pepr_mlops.costs.meters.sockets import virtual_per_core
 from pepr_mlops.names import COMPONENTS
 from pepr_mlops.process import allowed_cpus, allowed_memory
 
 _RAPL = Path("/sys/class/powercap")
-_CPU_FLAGS = Path("/proc/cpuinfo")
 _CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _GUIDE = "https://ml.energy/zeus/getting_started"
 
@@ -101,11 +101,7 @@ def cpu_remedy() -> str:
             "RAPL is readable by root alone: sudo chmod a+r "
             f"{_RAPL}/intel-rapl:*/energy_uj (until the next start), or run Zeus' daemon ({_GUIDE})"
         )
-    try:
-        virtual = "hypervisor" in _CPU_FLAGS.read_text()
-    except OSError:  # not Linux
-        virtual = False
-    if virtual:
+    if virtual_per_core() is not None:
         return "a virtual machine has no counters; measure on the machine itself"
     if any(path.exists() for path in _CONTAINER):
         return f"start the container with -v {_RAPL}:/zeus_sys/class/powercap:ro ({_GUIDE})"

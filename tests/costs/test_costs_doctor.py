@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pepr_mlops.costs import doctor
+from pepr_mlops.costs import device, doctor
 
 
 def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
@@ -16,7 +16,7 @@ def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 hypervisor\n")
     (tmp_path / "container").write_text("")
     monkeypatch.setattr(doctor, "_RAPL", tmp_path)
-    monkeypatch.setattr(doctor, "_CPU_FLAGS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(device, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(doctor, "_CONTAINER", (tmp_path / "container",))
     assert "virtual machine" in doctor.cpu_remedy()
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2\n")

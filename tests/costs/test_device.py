@@ -73,7 +73,7 @@ def test_cpus_of_one_name_are_distinguished(
     text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "cpuinfo")
     assert hardware.cpu_model() == name
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pepr_mlops.costs import device
 from pepr_mlops.costs.meters import sockets
 from pepr_mlops.costs.meters.sockets import design_power_w, socket_cores, virtual_per_core
 
@@ -70,7 +71,7 @@ def test_a_virtual_machine_is_known_by_its_flags(
     told: str, per_core: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(told)
-    monkeypatch.setattr(sockets, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(device, "_CPUINFO", tmp_path / "cpuinfo")
     assert virtual_per_core() == per_core
-    monkeypatch.setattr(sockets, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(device, "_CPUINFO", tmp_path / "none")
     assert virtual_per_core() is None

@@ -6,9 +6,9 @@ import csv
 import re
 from functools import cache
 from importlib import resources
-from pathlib import Path
 
-_CPUINFO = Path("/proc/cpuinfo")
+from pepr_mlops.costs.device import cpu_info
+
 _THREADS_PER_CORE = 2  # in all x86 servers
 
 
@@ -52,18 +52,11 @@ def virtual_per_core() -> int | None:
     A machine of single cores hides which of its CPUs share a core: they count as threads, as the
     CPUs of most clouds are.
     """
-    try:
-        text = _CPUINFO.read_text()
-    except OSError:
+    fields = cpu_info()
+    if "hypervisor" not in fields.get("flags", "").split():
         return None
-    if not re.search(r"^flags\s*:.*\bhypervisor\b", text, re.MULTILINE):
-        return None
-    threads, cores = (
-        re.search(rf"^{name}\s*: (\d+)", text, re.MULTILINE) for name in ("siblings", "cpu cores")
-    )
-    if threads and cores and int(cores[1]) > 1:
-        return max(1, int(threads[1]) // int(cores[1]))
-    return _THREADS_PER_CORE
+    threads, cores = (int(fields.get(name, 0)) for name in ("siblings", "cpu cores"))
+    return max(1, threads // cores) if cores > 1 else _THREADS_PER_CORE
 
 
 @cache
