@@ -11,10 +11,10 @@ import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 if TYPE_CHECKING:
     import torch
@@ -80,26 +80,19 @@ def map_file_pages(spans: Iterable[tuple[int, int]]) -> None:
     are loaded and not used again.
     """
     for start, size in spans:
-        first_bytes: Any = SimpleNamespace(
-            __array_interface__={
-                "version": 3,
-                "typestr": "|u1",
-                "data": (start, True),
-                "shape": (size // mmap.PAGESIZE,),
-                "strides": (mmap.PAGESIZE,),
-            }
-        )
-        np.asarray(first_bytes).max()  # reads them
+        first_byte = np.frombuffer(memoryview(ctypes.c_ubyte.from_address(start)), np.uint8)
+        shape, strides = (size // mmap.PAGESIZE,), (mmap.PAGESIZE,)
+        as_strided(first_byte, shape, strides).max()  # reads a byte of each page
 
 
 class Memory:
     """Peak memory since `restart`: of a GPU as torch and the driver count it, and of the process.
 
-    With `device` None of the process only. GB are 1e9 bytes.
+    GB are 1e9 bytes.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
-        self._cuda = device if device is not None and device.type == "cuda" else None
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device if device.type == "cuda" else None
         self.restart()
 
     def restart(self) -> None:

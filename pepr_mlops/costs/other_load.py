@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 
-OTHERS, ON, MACHINE = "pepr.cpu_others", "pepr.cpu_others_of", "pepr.machine_cpu_others"
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37  # of prctl(2)
 
 
@@ -42,14 +41,15 @@ class OtherLoad:
         own_s = _own_s() - self._own
         _adopt_orphans(self._adopted_before)
         busy = {
-            MACHINE: _busy_s(None) - self._busy,
-            OTHERS: _busy_s(self._allowed) - self._busy_here,
+            "pepr.machine_cpu_others": _busy_s(None) - self._busy,
+            "pepr.cpu_others": _busy_s(self._allowed) - self._busy_here,
         }
         others = {
             name: f"{max(float(self._earlier.get(name, 0)), (s - own_s) / elapsed_s):.2f}"
             for name, s in busy.items()
         }
-        return {**others, ON: str(len(self._allowed or range(os.cpu_count() or 1)))}
+        others["pepr.cpu_others_of"] = str(len(self._allowed or range(os.cpu_count() or 1)))
+        return others
 
 
 def _adopt_orphans(adopt: bool) -> bool:

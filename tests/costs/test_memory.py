@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from pepr_mlops.costs.memory import Memory, can_list_pages
 
@@ -16,8 +17,10 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs
 
 _FAULTS = """
 import resource
+import torch
 from pepr_mlops.costs.memory import Memory, keep_freed
 
+cpu = torch.device("cpu")
 size = 200_000_000
 
 def faults():
@@ -44,7 +47,7 @@ def test_pages_of_a_freed_tensor_are_cleared_once_only() -> None:
 
 def test_a_peak_begins_without_the_memory_that_was_freed() -> None:
     before, peak, again = _python(
-        "keep_freed(); memory = Memory(); print(memory.metrics()['memory/rss_gb']); faults();"
+        "keep_freed(); memory = Memory(cpu); print(memory.metrics()['memory/rss_gb']); faults();"
         "print(memory.metrics()['memory/rss_gb']); memory.restart();"
         "print(memory.metrics()['memory/rss_gb'])"
     )
@@ -93,7 +96,7 @@ def test_peak_memory_is_that_of_the_run_and_not_of_before() -> None:
     before = bytearray(400_000_000)
     before[::4096] = b"x" * len(before[::4096])
     del before
-    memory = Memory()
+    memory = Memory(torch.device("cpu"))
     resident_gb = psutil.Process().memory_info().rss / 1e9
     assert memory.metrics()["memory/rss_gb"] == pytest.approx(resident_gb, abs=0.1)
     during = bytearray(300_000_000)
