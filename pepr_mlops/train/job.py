@@ -17,7 +17,8 @@ from pepr_mlops.costs.device import (
     thread_caution,
     use_threads,
 )
-from pepr_mlops.costs.meters import idle_tags, prefetch
+from pepr_mlops.costs.meters import idle_tags
+from pepr_mlops.costs.meters.codecarbon import prefetch
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import LOST, cautions
 from pepr_mlops.errors import Paused, WrongUse

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from pepr_mlops.costs.device import Device
-from pepr_mlops.costs.meters.codecarbon import EstimateMeter, cpu_name
+from pepr_mlops.costs.meters.codecarbon import EstimateMeter
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.meters.zeus import ZeusMeter, find_sensors
 from pepr_mlops.errors import WrongUse
@@ -51,11 +51,6 @@ def open_meter(energy: str, device: Device, *, host: bool = True) -> Meter:
     if needed:
         return Meter(synchronize, notes)
     return _estimate(synchronize, why, required=False)
-
-
-def prefetch(energy: str) -> list[Callable[[], object]]:
-    """Work for other threads after which `open_meter` takes less time on a machine without GPUs."""
-    return [cpu_name()] if energy in ("auto", "estimated") else []
 
 
 def _estimate(synchronize: Callable[[], None], why: str, required: bool) -> Meter:

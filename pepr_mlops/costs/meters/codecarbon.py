@@ -77,8 +77,6 @@ class EstimateMeter(Meter):
             "pepr.energy_model": f"cpu {full_w:.3g} W, dram {self._dram_w:g} W",
             "pepr.energy_constant_w": f"{constant_w:.4g}",
         }
-        self._joules: dict[str, float] = {}
-        self._read_s, self._sampled = 0.0, (0.0, 0.0)  # the clock at the last sample, and elapsed_s
         self._sampling = threading.Lock()
         self._halted = threading.Event()
         self._sampler: threading.Thread | None = None
@@ -86,7 +84,8 @@ class EstimateMeter(Meter):
     def begin(self, name: str) -> None:
         self._halt()
         super().begin(name)
-        self._read_s, self._sampled = 0.0, (time.perf_counter(), 0.0)
+        self._read_s = 0.0
+        self._sampled = (time.perf_counter(), 0.0)  # the clock at the last sample, and elapsed_s
         self._halted = threading.Event()
         self._sampler = threading.Thread(target=self._sample, args=(self._halted,), daemon=True)
         with uninterrupted():
@@ -140,15 +139,17 @@ class EstimateMeter(Meter):
                 self._sampler = None
 
 
-def cpu_name() -> Callable[[], object]:
-    """CodeCarbon's call for this CPU's name, which takes a second in another process.
+def prefetch(energy: str) -> list[Callable[[], object]]:
+    """Calls for other threads after which `open_meter` takes less time on a machine without GPUs.
 
-    CodeCarbon caches the answer: an `EstimateMeter` made after the call has it at once.
+    CodeCarbon reads the CPU's name in another process, which takes a second, and caches it.
     """
+    if energy not in ("auto", "estimated"):
+        return []
     with _codecarbon_quiet():
         import cpuinfo  # noqa: F401  # needed by the call, which may be in another thread
         from codecarbon.core.util import detect_cpu_model
-    return detect_cpu_model
+    return [detect_cpu_model]
 
 
 @contextlib.contextmanager

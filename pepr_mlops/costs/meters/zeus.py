@@ -8,7 +8,8 @@ import os
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pepr_mlops.names import COMPONENTS, Source
 
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then is stuck
 _PLAUSIBLE_W = 1000.0  # of one socket; a reading while RAPL wraps around can be 262 kJ too high
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _SHARED = "jobs on other GPUs of this machine share it"
 
 
@@ -46,11 +48,11 @@ class ZeusMeter(Meter):
 
     def _open(self, name: str) -> None:
         self._name, self._part = name, 0
-        self._joules, self._missing = {}, {}
+        self._joules, self._missing = defaultdict(float), {}
         self._begin_part(self._part)
 
     def _close(self, time_s: float, paused_s: float) -> tuple[dict[str, float], dict[str, str]]:
-        self._end_part(self._part)
+        self._end_part()
         counted_s = time_s + paused_s  # counters run on while the process is stopped
         for (component, _), joules in self._joules.items():
             if joules < 0:
@@ -63,8 +65,9 @@ class ZeusMeter(Meter):
                 continue
             self._missing.setdefault(component, why)
         read = {component for component, _ in self._joules}
-        for component in (component for component in self.sources if component not in read):
-            self._missing.setdefault(component, "no reading")
+        for component in self.sources:
+            if component not in read:
+                self._missing.setdefault(component, "no reading")
         return self._totals(), dict(self._missing)
 
     def spent_j(self) -> float | None:
@@ -74,7 +77,7 @@ class ZeusMeter(Meter):
         of the counter within those microseconds counts twice.
         """
         self._begin_part(self._part + 1)
-        self._end_part(self._part)
+        self._end_part()
         self._part += 1  # last: a signal before it leaves the earlier part to be closed by `end`
         totals = self._totals()
         if totals.keys() != self.sources.keys():
@@ -95,8 +98,8 @@ class ZeusMeter(Meter):
         key = self._key(part)
         self._try(lambda: self._monitor.begin_window(key, sync_execution=False, restart=True))
 
-    def _end_part(self, part: int) -> None:
-        key = self._key(part)
+    def _end_part(self) -> None:
+        key = self._key(self._part)
         read = self._try(lambda: self._monitor.end_window(key, sync_execution=False))
         for (component, index), joules in (_readings(read) if read is not None else {}).items():
             if component not in self.sources:
@@ -106,8 +109,7 @@ class ZeusMeter(Meter):
                 continue
             # A part is negative while Zeus has not yet noticed that RAPL wrapped around; the next
             # part makes up for it, and `_close` checks the sum.
-            counter = (component, index)
-            self._joules[counter] = self._joules.get(counter, 0.0) + joules
+            self._joules[component, index] += joules
 
     def _try(self, call: Callable[[], Any]) -> Any:
         """A sensor may vanish at any time: note why for every component, and continue training."""
@@ -154,7 +156,14 @@ def find_sensors(
     with warnings.catch_warnings(action="ignore"):
         notes: dict[str, str] = {}
         gpus: list[int] = []
-        with _helpers_without_main(), _visible(None if gpu_uuids else ""):
+        # Zeus watches RAPL for wrap-arounds in processes that import the main module again: a
+        # script without `if __name__ == "__main__"` would train again in each of them.
+        no_main = types.ModuleType("__main__")
+        # Zeus cannot read UUIDs in CUDA_VISIBLE_DEVICES, and takes CUDA's numbers for NVML's, which
+        # may differ. It reads the GPUs once per process, so it must see all: a later job may use
+        # another one.
+        visible = None if gpu_uuids else ""  # all, or none
+        with _replaced(sys.modules, "__main__", no_main), _replaced(os.environ, _VISIBLE, visible):
             try:
                 gpus = [_zeus_index(uuid) for uuid in gpu_uuids]
             except Exception as error:  # NVML's or Zeus' own
@@ -182,37 +191,21 @@ def find_sensors(
 
 
 @contextlib.contextmanager
-def _helpers_without_main() -> Iterator[None]:
-    """Let Zeus start its helper processes without running the user's script a second time.
-
-    They watch RAPL for wrap-arounds and are started by `spawn`, which imports the main module
-    again: a script without `if __name__ == "__main__"` would train again in each of them.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
+def _replaced(values: MutableMapping[str, Any], name: str, value: object) -> Iterator[None]:
+    """Replace one of the values during the block, or with None remove it."""
+    before = values.get(name)
     try:
+        _set(values, name, value)
         yield
     finally:
-        sys.modules["__main__"] = main
+        _set(values, name, before)
 
 
-@contextlib.contextmanager
-def _visible(gpus: str | None) -> Iterator[None]:
-    """Show Zeus these GPUs, or all of the machine, whatever CUDA_VISIBLE_DEVICES says.
-
-    Zeus cannot read UUIDs there, and takes CUDA's numbers for NVML's, which may differ. It looks
-    once per process, so it must see all GPUs: a later job may use another one.
-    """
-    name = "CUDA_VISIBLE_DEVICES"
-    before = os.environ.pop(name, None)
-    if gpus is not None:
-        os.environ[name] = gpus
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+def _set(values: MutableMapping[str, Any], name: str, value: object) -> None:
+    if value is None:
+        values.pop(name, None)
+    else:
+        values[name] = value
 
 
 def _packages() -> tuple[list[int], bool, str]:
