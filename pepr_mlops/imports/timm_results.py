@@ -7,11 +7,10 @@ not measured that pair, the run has no speed.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.imports.files import AMOUNT, FinishedRun, Number, read_csv
@@ -66,15 +65,10 @@ def _run(row: dict[Any, Any], benchmarks: dict[str, str]) -> FinishedRun:
         "test/accuracy": row["top1"] / 100,
         "performance": row["top1"] / 100,
         "test/top5_accuracy": row["top5"] / 100,
+        "inference/ms_per_image": 1000 / row.get("infer_samples_per_sec", math.nan),
+        "training/ms_per_image": 1000 / row.get("train_samples_per_sec", math.nan),
+        "inference/gmacs": row.get("infer_gmacs", math.nan),
     }
-    for column, name in (
-        ("infer_samples_per_sec", "inference/ms_per_image"),
-        ("train_samples_per_sec", "training/ms_per_image"),
-    ):
-        if pd.notna(row.get(column)):
-            metrics[name] = 1000 / row[column]
-    if pd.notna(row.get("infer_gmacs")):
-        metrics["inference/gmacs"] = row["infer_gmacs"]
     tags = {
         "pepr.experiment": _EXPERIMENT,
         "pepr.performance": "test/accuracy",
@@ -93,5 +87,5 @@ def _run(row: dict[Any, Any], benchmarks: dict[str, str]) -> FinishedRun:
         key=f"{model}@{size}",
         params={"model": model, "dataset": "imagenet", "image_size": str(size)},
         tags=tags,
-        points=tuple((name, value, 0) for name, value in metrics.items()),
+        points=tuple((name, v, 0) for name, v in metrics.items() if not math.isnan(v)),
     )
