@@ -50,7 +50,6 @@ def _metrics() -> Iterator[Metric]:
     for phase in PHASES:
         text = f"energy of {phase} so far, all components"
         yield Metric(f"energy/{phase}_wh", "Wh", "lower", text)
-    for phase in PHASES:
         for part in COMPONENTS:
             text = f"energy of {phase} so far, {part}"
             yield Metric(f"energy/{phase}_{part}_wh", "Wh", "lower", text)

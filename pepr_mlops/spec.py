@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -150,8 +151,7 @@ class RunSpec:
     )
 
     def __post_init__(self) -> None:
-        own = RunSpec.values(self)
-        for name, value in checked(_types(), own, strict=True):
+        for name, value in checked(_types(), self.values(), strict=True):
             # 1 and 1.0, 0.0 and -0.0 are the same, so their job has one fingerprint
             object.__setattr__(self, name, value + 0.0 if isinstance(value, float) else value)
         if self.weights is not None and not self.pretrained:
@@ -165,10 +165,7 @@ class RunSpec:
             raise WrongUse("country: give either country or carbon_intensity, not both")
         if self.budget_wh is not None and self.energy == "off":
             raise WrongUse("budget_wh: energy=off cannot watch a budget; choose another energy")
-        kind, _, index = self.device.partition(":")
-        if kind not in ("auto", "cuda", "mps", "cpu") or (
-            ":" in self.device and not (kind == "cuda" and index.isdecimal())
-        ):
+        if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", self.device):
             raise WrongUse(
                 f"device: {self.device!r} is not one of auto, cuda, cuda:INDEX, mps, cpu"
             )
@@ -210,7 +207,8 @@ class RunSpec:
                 continue
             choices = {str(choice): choice for choice in f.metadata["choices"] or ()}
             values[key] = choices.get(plain, text if value_type(f) is str else plain)
-        return cls(**{key: getattr(checked(_types(), values), key) for key in values})
+        found = checked(_types(), values)
+        return cls(**{key: getattr(found, key) for key in values})
 
     def values(self) -> dict[str, Any]:
         """Every field of `RunSpec` by its name."""
@@ -267,8 +265,7 @@ def as_text(value: object) -> str:
 def value_type(f: Field[Any]) -> type:
     """The type of a RunSpec field when it has a value: str, int, float or bool."""
     hint = _HINTS[f.name]
-    kind = next((k for k in get_args(hint) if k is not type(None)), hint)
-    assert isinstance(kind, type)
+    kind: type = (*get_args(hint), hint)[0]  # the first of `str | None`
     return kind
 
 
@@ -316,4 +313,3 @@ def _storable(text: str) -> str:
 SWEEPABLE = tuple(f.name for f in fields(RunSpec) if f.name not in ("budget_wh", "budget_s"))
 
 _HINTS = get_type_hints(RunSpec)
-assert all(f.default is not MISSING for f in fields(RunSpec))
