@@ -46,7 +46,6 @@ class Device:
         return [_gpu_uuid(self.torch_device)] if self.kind == "cuda" else []
 
     def synchronize(self) -> None:
-        """Wait for the work of the device."""
         import torch
 
         if self.kind == "cuda":
@@ -145,7 +144,7 @@ class Device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Let PyTorch use so many CPU threads in this process; None leaves its own choice."""
+    """Set the CPU threads of PyTorch in this process; None leaves its own choice."""
     if threads is not None:
         import torch
 
@@ -176,7 +175,7 @@ def thread_caution(tags: Mapping[str, str]) -> str | None:
 def load_torch() -> None:
     """Load torch's shared libraries before it is imported.
 
-    This takes half a second without Python's lock: in a thread, while another one imports.
+    Call it in a thread while another one imports: it takes half a second without Python's lock.
     """
     spec = util.find_spec("torch")
     if spec is not None and spec.origin is not None:
@@ -194,7 +193,7 @@ def versions() -> dict[str, str]:
 
 
 def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
-    """What `Device.other_processes` saw at several times, as a tag."""
+    """The processes that `Device.other_processes` found at several times, as a tag."""
     known = [processes for processes in seen if processes is not None]
     text = ", ".join(sorted(set().union(*known))) or "none"
     return {"pepr.gpu_other_processes": text} if known else {}
@@ -215,7 +214,7 @@ def gpu_slots() -> list[dict[str, str]]:
 
 
 def gpu_count() -> int:
-    """GPUs of this machine that the driver reports, whoever may use them."""
+    """How many GPUs the driver reports, including those that this process may not use."""
     import pynvml
 
     try:
@@ -245,8 +244,7 @@ def gpu_tags(device: torch.device) -> dict[str, str]:
 
     name = torch.cuda.get_device_name(device)
     tags = {"pepr.gpu": name, "pepr.gpu_uuid": _gpu_uuid(device)}
-    _, divided, profile = name.partition(" MIG ")
-    tags["pepr.gpu_mig"] = profile if divided else "off"
+    tags["pepr.gpu_mig"] = name.partition(" MIG ")[2] or "off"
     try:
         handle = _nvml_handle(device)
         tags["pepr.gpu_driver"] = str(pynvml.nvmlSystemGetDriverVersion())
@@ -284,8 +282,8 @@ def _git_commit() -> str | None:
     if not (root / ".git").exists():
         return None  # installed; the version says it
     try:
-        words = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+        command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
@@ -302,7 +300,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    """Its name and widest vector instructions: clouds sell CPUs of unlike speed by one name."""
+    """Name and widest vector instructions: clouds sell CPUs of unlike speed under one name."""
     fields = cpu_info()
     name = fields.get("model name") or platform.processor() or platform.machine()
     vectors = next((v for v in _VECTORS if v in fields.get("flags", "").split()), None)

@@ -20,7 +20,7 @@ from pepr_mlops.costs.memory import Memory
 from pepr_mlops.costs.meters import open_meter
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.other_load import OtherLoad
-from pepr_mlops.costs.totals import LOST, Costs, Window, overall
+from pepr_mlops.costs.totals import Costs, Window, overall
 from pepr_mlops.names import memory_metric
 from pepr_mlops.process import uninterrupted
 from pepr_mlops.spec import RunSpec
@@ -44,7 +44,7 @@ class Recorder:
         self.device, self.meter = device, meter
         self.costs = Costs(meter.sources)
         self._grid, self._pue = grid, pue
-        self._memory = Memory(device.torch_device)
+        self.memory = Memory(device.torch_device)
         self._earlier_peaks: dict[str, float] = {}
         self._processes: set[str] | None = None
         self._load: OtherLoad | None = None
@@ -65,17 +65,11 @@ class Recorder:
 
     @property
     def source(self) -> str:
-        """How the energy is known, such as `measured`."""
+        """How the energy is known, such as `measured`; `closing_tags` names one that was lost."""
         return overall(self.meter.sources)
 
-    @property
-    def final_source(self) -> str:
-        """The same at the end of the run: `lost` if a part of the run has no energy."""
-        lost = self.costs.tags({}).get("pepr.energy_source") == LOST
-        return LOST if lost else self.source
-
     def opening_tags(self, experiment: str, performance: str) -> dict[str, str]:
-        """By what the run is compared, how its energy is known, and the machine."""
+        """What the run is compared by, how its energy is known, and the machine."""
         tags = {
             "pepr.experiment": experiment,
             "pepr.performance": performance,
@@ -89,20 +83,17 @@ class Recorder:
         return {**tags, **carbon.tags(self._grid, self._pue), **self.device.describe()}
 
     def watch_others(self, earlier: Mapping[str, str]) -> None:
-        """Record from now on which other programs use the machine.
-
-        `earlier` are the tags of an earlier attempt of the run.
-        """
+        """Record other programs from now on; `earlier` are the tags of an earlier attempt."""
         self._processes = self.device.other_processes()
         self._load = OtherLoad(earlier)
 
     def stop_watching(self) -> None:
-        """Count the CPUs' other programs up to now; `closing_tags` does it otherwise."""
+        """Stop counting the CPUs' other programs; `closing_tags` does it otherwise."""
         if self._load is not None:
             self._load_tags, self._load = self._load.tags(), None
 
     def closing_tags(self, *, failed: bool = False) -> dict[str, str]:
-        """What is missing of the energy, and which other programs used the machine.
+        """Which energy is missing and why, and which other programs used the machine.
 
         After a failure the GPU is not queried: it may be gone.
         """
@@ -118,7 +109,7 @@ class Recorder:
         self.meter.begin(phase)
 
     def end_window(self, where: str) -> Window:
-        """Stop, and count it; `where` names it in reasons, such as `epoch 3`."""
+        """Close and count the window; `where` names it in reasons, such as `epoch 3`."""
         assert self._open_phase is not None
         with uninterrupted():  # what was measured is counted
             window = self.meter.end()
@@ -133,7 +124,7 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str, where: str) -> Iterator[Phase]:
-        """Measure a block of work, which counts when it fails, too."""
+        """Measure a block of work, which also counts if it fails."""
         phase = Phase()
         try:
             self.begin_window(name)
@@ -148,10 +139,6 @@ class Recorder:
         """All costs and peaks so far, by the names of `names.METRICS`."""
         return self.costs.metrics(self._grid, self._pue) | self._peaks()
 
-    def restart_memory(self) -> None:
-        """Forget the peaks of memory so far."""
-        self._memory.restart()
-
     def state(self) -> dict[str, Any]:
         """Costs and peaks so far, for `resume`; numbers and texts only."""
         return {"costs": self.costs.state(), "peaks": self._peaks()}
@@ -162,7 +149,7 @@ class Recorder:
         self._earlier_peaks = dict(state["peaks"])
 
     def _peaks(self) -> dict[str, float]:
-        now = self._memory.metrics()
+        now = self.memory.metrics()
         return {
             name: max(peaks[name] for peaks in (now, self._earlier_peaks) if name in peaks)
             for name in now | self._earlier_peaks

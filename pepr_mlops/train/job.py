@@ -110,7 +110,7 @@ def run(
     opening = recorder.opening_tags(spec.experiment_name, _PERFORMANCE)
     if recorder.device.kind == "cpu" and (caution := thread_caution(opening)):
         shown.note(caution)
-    recorder.restart_memory()
+    recorder.memory.restart()
     resumption = Resumption.find(job, checkpoints, opening, recorder, tracking_uri, shown.note)
     attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, resumption.run_id)
     pause = pause_after(until, left_wh, recorder)
@@ -155,7 +155,7 @@ def probe(
         splits = data.load(job)
         trainer.open_device(spec, recorder.device.torch_device)
         trainer.prepare(spec, recorder.device.torch_device)
-        recorder.restart_memory()
+        recorder.memory.restart()
         network = _network(spec, splits, logged, job)
         shown = progress(spec, recorder.source)
         metrics, steps = loop.probe(spec, splits, network, recorder, shown)
@@ -205,14 +205,15 @@ class _Training:
             raise
         closing = recorder.closing_tags()
         logged.tag(closing)
-        if recorder.final_source == LOST:
+        energy_source = closing.get("pepr.energy_source", recorder.source)
+        if energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
         _log_result(logged, self.spec, splits, result)
         constant_w = self.opening.get("pepr.energy_constant_w")
         return Outcome(
             logged,
             result,
-            recorder.final_source,
+            energy_source,
             memory_metric(recorder.device.kind),
             (*doubts, *cautions({**self.opening, **closing})),
             None if constant_w is None else float(constant_w),
@@ -249,7 +250,7 @@ class _Training:
                 *(self.spec, splits, recorder, self.logged),
                 *(hardware_text(self.opening), self.shown.note),
             )
-            recorder.restart_memory()
+            recorder.memory.restart()
         trainer.prepare(self.spec, device)
         network = _network(self.spec, splits, self.logged, self.job)
         images = " / ".join(f"{len(part):,}" for part in (splits.train, splits.val, splits.test))

@@ -138,7 +138,7 @@ def measure(
         run.params({"model": model, **{k: as_text(v) for k, v in (params or {}).items()}})
         run.tag({**opening, **idle_tags(recorder.meter, required=energy == "measured")})
         recorder.watch_others({})
-        recorder.restart_memory()
+        recorder.memory.restart()
         measured = Measured(run, recorder, time.perf_counter() - started)
         try:
             yield measured

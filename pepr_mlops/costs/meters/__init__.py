@@ -7,7 +7,6 @@ or not known. What could not be read has no value and a reason; it is never zero
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters.codecarbon import EstimateMeter
@@ -27,21 +26,23 @@ def open_meter(energy: str, device: Device, *, host: bool = True) -> Meter:
     `estimated` estimates even where there are sensors. Without `host` CPU and memory are not read,
     since other runs use them too.
     """
-    synchronize = device.synchronize
     if energy == "off":
-        return Meter(synchronize, {})
+        return Meter(device.synchronize, {})
     if energy == "estimated":
         if device.kind != "cpu":
             raise WrongUse(
                 "energy: estimated works for CPU and memory only, not for "
                 f"{device.kind}; use measured, auto or off, or device=cpu"
             )
-        return _estimate(synchronize, "energy=estimated was requested", required=True)
+        try:
+            return EstimateMeter(device.synchronize, "energy=estimated was requested")
+        except LookupError as error:
+            raise WrongUse(f"energy: estimated is not possible here ({error}); use off") from error
     monitor, components, notes = find_sensors(device.gpu_uuids, host)
     needed = {"cuda": "gpu", "mps": "soc"}.get(device.kind)
     complete = needed in components if needed else bool(components)
     if complete or "soc" in components:
-        return ZeusMeter(monitor, components, synchronize, notes)
+        return ZeusMeter(monitor, components, device.synchronize, notes)
     why = "; ".join(f"{component}: {note}" for component, note in notes.items())
     if energy == "measured":
         raise WrongUse(
@@ -49,17 +50,11 @@ def open_meter(energy: str, device: Device, *, host: bool = True) -> Meter:
             "use auto, estimated or off, or see https://ml.energy/zeus/getting_started for access"
         )
     if needed:
-        return Meter(synchronize, notes)
-    return _estimate(synchronize, why, required=False)
-
-
-def _estimate(synchronize: Callable[[], None], why: str, required: bool) -> Meter:
+        return Meter(device.synchronize, notes)
     try:
-        return EstimateMeter(synchronize, why)
+        return EstimateMeter(device.synchronize, why)
     except LookupError as error:
-        if required:
-            raise WrongUse(f"energy: estimated is not possible here ({error}); use off") from error
-        return Meter(synchronize, {"cpu": f"{why}; no estimate: {error}"})
+        return Meter(device.synchronize, {"cpu": f"{why}; no estimate: {error}"})
 
 
 def idle_tags(meter: Meter, required: bool) -> dict[str, str]:
