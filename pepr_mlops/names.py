@@ -96,7 +96,7 @@ def memory_metric(device_type: str) -> str:
 class Doubt:
     """Something doubtful about the images of a run. The value of its tag is a sentence with counts.
 
-    A run whose P it touches is `flagged` in comparisons; others only come with a note.
+    A run is `flagged` in comparisons if it affects P; otherwise the run only gets a note.
     """
 
     tag: str
@@ -243,7 +243,7 @@ HARDWARE = ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_
 ENERGY_OF = ("energy_components", "energy_model", "energy_cpu")
 MEASURED_BY = (*HARDWARE, *ENERGY_OF)
 
-# What runs of one comparison set share; anything of it changes cost or performance.
+# What the runs of one comparison set share: each of these changes cost or performance.
 COMPARED = (
     "dataset",
     "size",

@@ -153,9 +153,9 @@ def importing(*preparations: Callable[[], object]) -> Iterator[None]:
     """Import large libraries in less time, and run `preparations` in threads.
 
     Garbage is not collected: modules stay, and searching their objects again and again takes a
-    fifth of the time. A preparation releases Python's lock, imports nothing large, since two
-    threads may wait for each other's imports, and does what is done later in any case: its errors
-    are ignored.
+    fifth of the time. A preparation must release Python's lock and import nothing large, since two
+    threads may wait for each other's imports. It does early what is done later in any case: its
+    errors are ignored.
     """
     with ThreadPoolExecutor(max(1, len(preparations))) as threads:
         for prepare in preparations:

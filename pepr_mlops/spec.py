@@ -26,7 +26,7 @@ _NO_VALUE = ("", NONE)
 _MOST = 2**63 - 1  # of a whole number, as TOML has it
 AUTO = "auto"  # of a field in TRIED: a trial decides
 TRIED = ("precision", "layout", "launch")
-# Options that came later, and what jobs did before there was the choice: such a job is the same.
+# Options added later, and what jobs did before: with that value a job is the same as then.
 LATER = {"launch": "kernels", "threads": NONE}
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
@@ -187,9 +187,9 @@ class RunSpec:
 
     @property
     def earlier_fingerprint(self) -> str:
-        """What runs carry as `pepr.spec` that do not say what their data set held: a digest of
-        every field but where the data lie."""
-        return _digest(self._telling("data_root"))
+        """The `pepr.spec` of runs without a digest of their data: a digest of every field but the
+        folder of the data."""
+        return _digest(self._identity("data_root"))
 
     @classmethod
     def parse(cls, raw: Mapping[str, str]) -> RunSpec:
@@ -218,7 +218,7 @@ class RunSpec:
         """Every field as text, the inverse of `parse`."""
         return {key: as_text(value) for key, value in self.values().items()}
 
-    def _telling(self, *without: str) -> dict[str, str]:
+    def _identity(self, *without: str) -> dict[str, str]:
         """The fields that distinguish jobs, as text, without those named."""
         return {
             key: value
@@ -227,13 +227,13 @@ class RunSpec:
         }
 
 
-# What of a spec names files, which a `Job` knows by what they hold.
+# The fields that name files, which a `Job` identifies by their content.
 FILES = ("dataset", "size", "data_root", "weights")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(RunSpec):
-    """A `RunSpec` whose files were read: one job, wherever they lie and whatever they are called.
+    """A `RunSpec` with digests of its files: the same job wherever and whatever they are called.
 
     The digests are those of `data.identify`: of the data set as it is stored, before anything is
     drawn with the seed, and of the file `weights`, None without one.
@@ -246,7 +246,7 @@ class Job(RunSpec):
     def fingerprint(self) -> str:
         """A digest of what distinguishes this job: its settings, the name that its runs are
         compared under and the content of its files."""
-        settings = self._telling(*FILES, "experiment")
+        settings = self._identity(*FILES, "experiment")
         files = {"data": self.data_digest, "weights": as_text(self.weights_digest)}
         return _digest({**settings, "experiment": self.experiment_name, **files})
 
@@ -295,7 +295,7 @@ def _types() -> TypeAdapter[Any]:
 
 
 def _storable(text: str) -> str:
-    """The text, if every tracking server takes it and it is read as one again."""
+    """The text, if every tracking server can store it and it does not stand for no value."""
     from pydantic_core import PydanticCustomError
 
     try:
@@ -309,7 +309,7 @@ def _storable(text: str) -> str:
     return text
 
 
-# What the jobs of a sweep may differ in: a budget ends a run early, and such do not compare.
+# The fields that the jobs of a sweep may differ in: runs that a budget ends do not compare.
 SWEEPABLE = tuple(f.name for f in fields(RunSpec) if f.name not in ("budget_wh", "budget_s"))
 
 _HINTS = get_type_hints(RunSpec)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 _LONGEST = 60  # characters of a value in a message
-# What pydantic calls its errors, in words; of types the first word, such as `int` of `int_parsing`.
+# Pydantic's names of errors in words; for types their first part, such as `int` of `int_parsing`.
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -52,33 +52,33 @@ def checked(kind: Any, value: Any, where: str = "", *, strict: bool = False) -> 
 
 
 def wrong_use(error: ValidationError, where: str = "") -> WrongUse:
-    """The first of its errors in one line: the place, the value, what is valid and the nearest."""
+    """Its first error in one line: the place, the value, what is valid and the nearest."""
     first = error.errors(include_url=False)[0]
     value, kind, context = first["input"], first["type"], first.get("ctx", {})
     name, _, problem = kind.partition("_")
     if kind == "literal_error":
         choices = re.findall(r"'.+?'|[^ ,]+", context["expected"].replace(" or ", " "))
         choices = [choice.strip("'") for choice in choices]
-        words = f"is not one of {', '.join(choices)}{nearest(str(value), choices)}"
+        text = f"is not one of {', '.join(choices)}{nearest(str(value), choices)}"
     elif kind in _PROBLEMS:
-        words = _PROBLEMS[kind].format(**context)
+        text = _PROBLEMS[kind].format(**context)
     elif name in _TYPES and problem in ("type", "parsing", "parsing_size", "from_float", "unicode"):
-        words = f"is not {_TYPES[name]}"
+        text = f"is not {_TYPES[name]}"
     else:
-        words = first["msg"].partition(" ")[2]  # without "Input"
+        text = first["msg"].partition(" ")[2]  # without "Input"
     shown = repr(value)
     if len(shown) > _LONGEST:
         shown = f"{shown[:_LONGEST]}…"
     keys = [part for part in first["loc"] if isinstance(part, str)]
     if keys[-1:] == ["[key]"]:  # it is the key that is wrong, which is the value then
         keys = keys[:-2]
-    return WrongUse(": ".join([*([where] if where else []), *keys, f"{shown} {words}"]))
+    return WrongUse(": ".join([*([where] if where else []), *keys, f"{shown} {text}"]))
 
 
 def refuse_unknown(given: Iterable[str], valid: Iterable[str], what: str, where: str = "") -> None:
     """Raise `WrongUse` for the first name that is not valid, with the nearest and the valid.
 
-    `what` is what the names are, such as `parameter`.
+    `what` says what the names stand for, such as `parameter`.
     """
     known = list(valid)
     for name in given:

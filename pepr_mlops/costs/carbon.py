@@ -30,7 +30,7 @@ def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
         return Intensity(g_per_kwh, "given")
     if country is None:
         return None
-    package = find_spec("codecarbon")  # importing it would search for GPUs and print so
+    package = find_spec("codecarbon")  # importing it would search for GPUs and print the result
     assert package is not None
     assert package.origin is not None
     path = Path(package.origin).parent / "data" / "private_infra" / "global_energy_mix.json"

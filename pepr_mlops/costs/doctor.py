@@ -1,4 +1,4 @@
-"""Which devices and energy sensors this machine has, and how to use those that are closed."""
+"""Which devices and energy sensors this machine has, and how to open those that are closed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def energy(device: Device) -> Iterator[Check]:
 
 
 def cpu_remedy() -> str:
-    """What lets Zeus read the energy counters of the CPU, RAPL."""
+    """How to let Zeus read the energy counters of the CPU (RAPL)."""
     zones = sorted(_RAPL.glob("intel-rapl:*/energy_uj"))
     if any(not os.access(zone, os.R_OK) for zone in zones):
         return (

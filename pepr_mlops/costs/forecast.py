@@ -1,4 +1,4 @@
-"""Forecasts what all epochs of a training will cost, from those that are over. Pure.
+"""Forecasts the costs of all epochs of a training from those that are over. Pure.
 
 The first epoch of a process takes longer than the others: its first steps allocate memory and
 choose or compile algorithms, and so does a last batch of another size. Forecasts therefore use the
@@ -26,10 +26,10 @@ class Cost:
 
 
 def window_cost(window: Window, usual: Cost | None = None) -> Cost:
-    """What a window took, or would take if all of it were like `usual`, whose energy, if not known,
-    is that of the mean power of the window.
+    """The cost of a window, or with `usual` what it would cost without its warm-up.
 
-    The energy is not known where a counter has not moved.
+    A `usual` without energy gets the mean power of the window. The energy of a window is not known
+    if a counter has not moved.
     """
     joules = list(window.joules.values())
     known = bool(joules) and not window.missing and all(j > 0 for j in joules)
@@ -51,14 +51,13 @@ class Mark:
 
 
 def steady_steps(steps: int) -> tuple[int, ...]:
-    """After which steps of a first epoch, from 1, the usual steps begin and end; empty where there
-    are too few."""
+    """The steps, from 1, after which the usual steps of a first epoch begin and end, if any."""
     begin, end = min(WARM_STEPS, steps // 2), steps - 1
     return (begin, end) if 0 < begin < end else ()
 
 
 def usual_cost(marks: Sequence[Mark], images: int) -> Cost | None:
-    """What an epoch of `images` takes at the rate between two marks; None without two.
+    """The cost of an epoch of `images` at the rate between two marks; None without two.
 
     Steps draw more power than the warm-up. Their energy is known where the marks are far enough
     apart for counters.
@@ -89,8 +88,7 @@ class Forecast:
         return not self._trained
 
     def add(self, trained: Cost, evaluated_s: float) -> None:
-        """Count the training and the evaluation of an epoch: of the first without its warm-up, if
-        known."""
+        """Count an epoch; `trained` leaves out the warm-up of the first one, if known."""
         self._trained.append(trained)
         self._evaluated_s.append(evaluated_s)
 
@@ -99,7 +97,7 @@ class Forecast:
         `names.METRICS`; nothing after the last.
 
         Each remaining epoch is expected to take the median of those added, at least one. The energy
-        is missing where that so far, or that of every epoch, is not known.
+        is missing if the energy so far, or that of every added epoch, is not known.
         """
         left = self.epochs - done
         if left <= 0:

@@ -53,7 +53,7 @@ class OtherLoad:
 
 
 def _adopt_orphans(adopt: bool) -> bool:
-    """Set whether this process adopts orphans; whether it did before."""
+    """Set whether this process adopts orphans, and return whether it did before."""
     before = ctypes.c_int(0)
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl

@@ -1,4 +1,4 @@
-"""What a run has cost so far: takes windows, returns metrics and tags. Pure."""
+"""The costs of a run so far: takes windows, returns metrics and tags. Pure."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Window:
 
 
 def others_text(used: float, cpus: float) -> str:
-    """Other programs used CPUs that a training ran on."""
+    """For a training whose CPUs other programs used."""
     return f"other programs used {used:.1f} of {cpus:g} CPUs: time and energy are overstated"
 
 
 def machine_text(used: float, cpus: float) -> str:
-    """They used other CPUs of the machine, whose energy counts too."""
+    """For a training on a machine whose other CPUs were used: their energy counts, too."""
     return f"other programs used {used:.1f} of the machine's {cpus:g} CPUs: energy is overstated"
 
 
 def paused_text(paused_s: float, measured: bool) -> str:
-    """A process was stopped; sensors continued to count."""
+    """For a training whose process was stopped; sensors continued to count."""
     left_out = "time leaves that out, measured energy does not" if measured else "left out"
     return f"stopped or asleep for {paused_s:,.0f} s of the training: {left_out}"
 
 
 def cautions(tags: Mapping[str, str]) -> list[str]:
-    """What disturbed a run, by its tags at the end: a sentence for each."""
+    """A sentence for each thing that disturbed a run, from its tags at the end."""
     found = []
     used, cpus = float(tags.get("pepr.cpu_others", 0)), float(tags.get("pepr.cpu_others_of", 1))
     used_all = float(tags.get("pepr.machine_cpu_others", 0))
@@ -85,14 +85,13 @@ class Costs:
     missing: dict[tuple[str, str], str] = field(default_factory=dict)  # by phase and component
 
     def state(self) -> dict[str, Any]:
-        """What `resume` takes, of numbers and texts only."""
+        """The costs so far, for `resume`; numbers and texts only."""
         return {**asdict(self), "missing": [[*key, why] for key, why in self.missing.items()]}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Continue from what earlier attempts at the same training have cost.
+        """Continue from the costs of earlier attempts at the same training.
 
-        Raises `ValueError` where they read other components or from other sources: such energies
-        do not add up.
+        Raises `ValueError` if they read other components or sources: such energies do not add up.
         """
         if state["sources"] != dict(self.sources):
             raise ValueError(f"energy was {state['sources']} and is {dict(self.sources)}")
@@ -149,9 +148,9 @@ class Costs:
         return found
 
     def tags(self, notes: Mapping[str, str]) -> dict[str, str]:
-        """Limits of the costs at the end: why components have no energy, `notes` included; that the
-        energy was lost during the run; how coarse a counter is for short windows; how long the
-        process was stopped during training."""
+        """Limits of the costs at the end: why components have no energy (`notes` has the reasons
+        of those that are not read), whether energy was lost during the run, how coarse a counter is
+        for short windows, and how long the process was stopped during training."""
         tags = {}
         if self.paused_s.get("train"):
             tags["pepr.paused_s"] = f"{self.paused_s['train']:.1f}"

@@ -60,9 +60,9 @@ def read_csv(
 ) -> pd.DataFrame:
     """The named columns of the table at `path`; `where` says where to get it.
 
-    Those of the `numbers` that are `optional` may be absent or have empty cells. Raises `WrongUse`
-    for a file that is missing, unreadable or without the other columns, for rows that lack one of
-    them and for a cell that is not a valid number.
+    The `optional` columns, which are in `numbers`, may be absent or have empty cells. Raises
+    `WrongUse` for a file that is missing, unreadable or without one of the other columns, for a row
+    without one of them, and for a cell that is not a valid number.
     """
     if not path.is_file():
         raise WrongUse(f"import: there is no {path.name} in {path.parent}; get it from {where}")

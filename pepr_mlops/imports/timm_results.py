@@ -1,6 +1,6 @@
-"""timm's results on ImageNet and its speed benchmarks, of the folder `results` of its repository.
+"""timm's results on ImageNet and its speed benchmarks, from the folder `results` of its repository.
 
-A run is a set of weights at an image size, named as timm names it. The benchmarks are of
+A run is a set of weights at an image size, named as timm names it. The benchmarks measure
 architectures, so they are joined on the name before the dot and on the image size; where timm has
 not measured that pair, the run has no speed.
 """
