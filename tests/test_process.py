@@ -125,7 +125,7 @@ def test_a_later_process_of_the_same_number_is_another() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_waits_until_the_block_is_through(number: signal.Signals) -> None:
+def test_a_signal_waits_until_the_block_ends(number: signal.Signals) -> None:
     came: list[int] = []
     before = signal.signal(number, lambda n, _: came.append(n))
     try:
@@ -139,20 +139,20 @@ def test_a_signal_waits_until_the_block_is_through(number: signal.Signals) -> No
         signal.signal(number, before)
 
 
-def test_who_asks_again_after_a_while_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_after_a_while_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pepr_mlops.process._PATIENCE_S", 0.0)
     done: list[str] = []
 
     def hangs() -> None:
         with uninterrupted():
             signal.raise_signal(signal.SIGINT)
-            done.append("asked once")
+            done.append("signalled once")
             signal.raise_signal(signal.SIGINT)
-            done.append("went on")
+            done.append("continued")
 
     with pytest.raises(KeyboardInterrupt):
         hangs()
-    assert done == ["asked once"]
+    assert done == ["signalled once"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -170,7 +170,7 @@ def test_an_interrupt_is_raised_after_the_block() -> None:
     assert done == ["block"]
 
 
-def test_elsewhere_than_in_the_main_thread_nothing_is_changed() -> None:
+def test_other_threads_leave_the_handlers_unchanged() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with ThreadPoolExecutor(1) as pool:
 
@@ -191,7 +191,7 @@ def test_imports_collect_no_garbage_and_preparations_are_done_with_them() -> Non
     with importing(lambda: done.append("done"), fails):
         assert not gc.isenabled()
     assert gc.isenabled()
-    assert gc.get_freeze_count() == 0  # this process goes on
+    assert gc.get_freeze_count() == 0  # this process continues
     assert sorted(done) == ["done", "failed"]
 
 
@@ -206,10 +206,10 @@ import atexit
 from pepr_mlops.process import ends_at_once
 end = ends_at_once()
 atexit.register(print, "registered", end="")
-class Kept:
+class Object:
     def __del__(self):
         print(" taken apart", end="")
-kept = Kept()
+one = Object()
 """
 
 

@@ -19,7 +19,7 @@ def test_defaults_are_the_papers_protocol() -> None:
     assert spec.pue == 1.0
 
 
-def test_text_and_back() -> None:
+def test_a_spec_is_the_same_after_conversion_to_text_and_back() -> None:
     spec = RunSpec(lr=1e-3, weights="w.safetensors", compile=True, budget_s=90.0, country="DNK")
     assert RunSpec.parse(spec.as_params()) == spec
     assert spec.as_params()["budget_wh"] == "none"

@@ -104,9 +104,9 @@ def test_a_server_that_fails_is_reported_without_its_password(
     uri: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(PeprError, match="tracking: ") as told:
+    with pytest.raises(PeprError, match="tracking: ") as refused:
         read.load_runs("x", tracking_uri=uri)
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(refused.value)
     with pytest.raises(PeprError, match="tracking: "):
         tracking.prepare(["x"], uri)
     with pytest.raises(PeprError, match="tracking: "):
@@ -117,11 +117,11 @@ def test_a_server_that_fails_is_reported_without_its_password(
 def test_a_token_that_cannot_be_sent_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "S3cret\nof two lines")
-    with pytest.raises(WorkFailed) as told:
+    with pytest.raises(WorkFailed) as refused:
         read.load_runs("x", tracking_uri="http://127.0.0.1:9")
-    assert "header" in str(told.value)
-    assert SECRET not in str(told.value)
-    assert "two lines" not in str(told.value)
+    assert "header" in str(refused.value)
+    assert SECRET not in str(refused.value)
+    assert "two lines" not in str(refused.value)
 
 
 def test_mlflow_logs_no_password(
@@ -133,12 +133,12 @@ def test_mlflow_logs_no_password(
     monkeypatch.setattr(database, "MAX_RETRY_COUNT", 2)
     monkeypatch.setattr("pepr_mlops.tracking.server._knock", lambda uri: None)  # let MLflow try
     monkeypatch.setattr("pepr_mlops.tracking.server._LOCKS", {})
-    # what follows the first @ is the host, for the library that is asked for it
+    # the library takes what follows the first @ for the host
     with pytest.raises(WorkFailed, match=r"failed to resolve host '\*\*\*'"):
         read.load_runs("x", tracking_uri="postgresql://user:p@S3cret@nowhere.invalid/db")
-    told = capfd.readouterr().err
-    assert "host '***'" in told
-    assert SECRET not in told
+    printed = capfd.readouterr().err
+    assert "host '***'" in printed
+    assert SECRET not in printed
     assert logging.getLogger("mlflow").handlers[0].filters == filters
 
 
@@ -149,10 +149,10 @@ def test_a_crash_and_what_crashed_show_no_password(capfd: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as exit_:
         run_command(crash)
     assert exit_.value.code == 1
-    told = capfd.readouterr().err
-    assert r"ValueError: postgresql://h/db\x1b]0;x\x07" in told
-    assert "in crash" in told
-    assert SECRET not in told
+    printed = capfd.readouterr().err
+    assert r"ValueError: postgresql://h/db\x1b]0;x\x07" in printed
+    assert "in crash" in printed
+    assert SECRET not in printed
     assert SECRET not in repr(Worker(f"http://u:{SECRET}@h", Path()))
 
 

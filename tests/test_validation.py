@@ -40,7 +40,7 @@ class Options:
         (Options, {"axes": "R"}, "it: axes: no such key; did you mean 'axis'? Valid: axis, models"),
     ],
 )
-def test_what_is_wrong_is_one_line(kind: Any, value: Any, words: str) -> None:
+def test_an_invalid_value_is_refused_in_one_line(kind: Any, value: Any, words: str) -> None:
     with pytest.raises(WrongUse) as refused:
         checked(kind, value, "it")
     assert str(refused.value).startswith(words)
@@ -48,12 +48,12 @@ def test_what_is_wrong_is_one_line(kind: Any, value: Any, words: str) -> None:
     assert len(str(refused.value)) < 150
 
 
-def test_what_is_right_is_of_the_type() -> None:
+def test_a_valid_value_is_converted_to_its_type() -> None:
     assert checked(float, "0.5") == 0.5
     assert checked(Options, {"models": ["a", "b"]}) == Options(models=("a", "b"))
 
 
-def test_strictly_a_text_is_no_number() -> None:
+def test_a_strict_check_takes_no_text_for_a_number() -> None:
     with pytest.raises(WrongUse, match="'3' is not a whole number"):
         checked(int, "3", strict=True)
 

@@ -21,7 +21,7 @@ def test_countries_come_from_the_offline_table() -> None:
     assert 30 < denmark.g_per_kwh < 250 < poland.g_per_kwh < 900
 
 
-def test_given_or_nothing() -> None:
+def test_a_given_intensity_is_used_and_none_stays_none() -> None:
     assert carbon.resolve(None, 123.0) == carbon.Intensity(123.0, "given")
     assert carbon.resolve(None, None) is None
     assert carbon.tags(None, 1.0) == {}

@@ -62,7 +62,7 @@ def _costs(train_j: float | None, train_s: float, eval_s: float) -> Costs:
     return costs
 
 
-def test_what_is_done_stays_and_each_epoch_to_come_takes_the_median() -> None:
+def test_past_epochs_keep_their_costs_and_remaining_ones_take_the_median() -> None:
     forecast = Forecast(10)
     assert forecast.empty
     forecast.add(Cost(8.0, 1.0), 2.0)
@@ -73,7 +73,7 @@ def test_what_is_done_stays_and_each_epoch_to_come_takes_the_median() -> None:
         "forecast/eval_s": 5.0 + 9 * 2.0,
     }
     forecast.add(Cost(9.0, None), 2.0)
-    forecast.add(Cost(60.0, 1.5), 30.0)  # something else was going on
+    forecast.add(Cost(60.0, 1.5), 30.0)  # another program was running
     assert forecast.metrics(3, _costs(5 * 3600.0, 90.0, 40.0)) == {
         "forecast/train_s": 90.0 + 7 * 9.0,
         "forecast/train_wh": 5.0 + 7 * 1.25,

@@ -1,4 +1,4 @@
-"""Memory that is kept for the next step, and peaks that begin anew all the same."""
+"""Freed memory that a process reuses for the next step, and peaks that still restart."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def faults():
 
 
 def _python(code: str) -> list[float]:
-    """What the code prints, in a process that has not been told to keep anything yet."""
+    """The numbers that the code prints, in a process with the usual `malloc`."""
     words = [sys.executable, "-c", _FAULTS + code]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return [float(word) for word in done.stdout.split()]
@@ -40,9 +40,9 @@ def _python(code: str) -> list[float]:
 def test_pages_of_a_freed_tensor_are_cleared_once_only() -> None:
     as_it_is = _python("print(faults(), faults())")
     assert min(as_it_is) > 40_000
-    kept = _python("keep_freed(); print(faults(), faults())")
-    assert kept[0] > 40_000
-    assert kept[1] < 1000
+    reused = _python("keep_freed(); print(faults(), faults())")
+    assert reused[0] > 40_000
+    assert reused[1] < 1000
 
 
 def test_a_peak_begins_without_the_memory_that_was_freed() -> None:

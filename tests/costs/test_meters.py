@@ -181,7 +181,7 @@ def test_a_counter_that_ran_on_while_the_process_was_stopped_is_believed(
     assert meter.end() == Window(1.0, {"cpu": 10_000.0}, {}, 39.0)
 
 
-def test_the_power_of_waiting_is_that_of_all_the_time_that_was_counted(
+def test_idle_power_is_over_all_the_time_that_the_counter_ran(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pepr_mlops.costs.meters.IDLE_S", 0.0)
@@ -199,13 +199,13 @@ def test_a_window_shorter_than_the_counters_tick_may_be_zero() -> None:
     assert window.missing == {}
 
 
-def test_following_the_energy_splits_the_window_and_loses_nothing() -> None:
+def test_reading_the_energy_during_a_window_loses_nothing() -> None:
     parts = [Measurement(time=1, gpu_energy={0: joules}) for joules in (10.0, 0.0, 7.0)]
     monitor = _Monitor(*parts)
     meter = ZeusMeter(monitor, ("gpu",), _wait, {})
     meter.begin("train")
     assert meter.spent_j() == 10.0
-    assert meter.spent_j() == 10.0  # no tick between two looks is no fault
+    assert meter.spent_j() == 10.0  # a counter may not tick between two readings
     assert meter.end().joules == {"gpu": 17.0}
     assert monitor.calls[:3] == [("begin", "train"), ("begin", "train+1"), ("end", "train")]
 
@@ -216,7 +216,7 @@ def test_spent_energy_is_unknown_once_a_component_is_lost() -> None:
     assert meter.spent_j() is None
 
 
-def test_the_device_is_waited_for_before_both_readings() -> None:
+def test_both_readings_wait_for_the_device() -> None:
     events: list[str] = []
     monitor = _Monitor(Measurement(time=1, gpu_energy={0: 1.0}))
     begin, end = monitor.begin_window, monitor.end_window
@@ -289,7 +289,7 @@ def _zeus_reads(*components: str) -> Callable[..., Any]:
     [
         ("off", "cuda", ("gpu",), Meter),
         ("auto", "cuda", ("gpu", "cpu"), ZeusMeter),
-        ("auto", "cuda", ("cpu",), Meter),  # a part is not passed off as the whole
+        ("auto", "cuda", ("cpu",), Meter),  # a part is not reported as the total
         ("measured", "cuda", ("gpu",), ZeusMeter),
         ("auto", "cpu", ("cpu", "dram"), ZeusMeter),
         ("auto", "cpu", (), EstimateMeter),
@@ -299,7 +299,7 @@ def _zeus_reads(*components: str) -> Callable[..., Any]:
         ("measured", "cpu", ("soc",), ZeusMeter),
     ],
 )
-def test_which_meter_answers(
+def test_the_meter_fits_the_option_and_the_sensors(
     monkeypatch: pytest.MonkeyPatch,
     energy: str,
     accelerator: str,
@@ -339,7 +339,7 @@ def _rapl(root: Path, zones: dict[str, str]) -> None:
         (folder / "max_energy_range_uj").write_text("262143328850\n")
 
 
-def test_an_estimate_says_what_it_assumes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_names_its_assumptions(monkeypatch: pytest.MonkeyPatch) -> None:
     from codecarbon.core import cpu
     from codecarbon.core.util import count_cpus
 
@@ -370,7 +370,7 @@ def test_an_estimate_of_a_virtual_machine_takes_its_share_of_the_socket(
     )
 
 
-def test_the_load_while_the_process_stood_still_is_not_its_own(
+def test_an_estimate_drops_the_load_during_a_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """3 s at full load, and 8 s of a stop in which the machine was idle."""
@@ -406,7 +406,7 @@ def test_an_estimate_counts_the_memory_that_may_be_used(monkeypatch: pytest.Monk
     assert "memory 10 W (8.59 GB)" in meter.method
 
 
-def test_what_an_estimate_counts_whatever_the_load() -> None:
+def test_an_estimate_counts_a_constant_power_at_any_load() -> None:
     """The memory, and what CodeCarbon's model takes for a CPU that does nothing."""
     meter = EstimateMeter(_wait, "")
     meter._cpu._cpu_load_meter = SimpleNamespace(percent=lambda: 0.0)
@@ -432,7 +432,7 @@ def test_where_the_model_does_not_apply_there_is_no_estimate(
         open_meter("estimated", _device("cpu"))
 
 
-def test_only_cpu_packages_are_read_of_rapl(
+def test_only_the_cpu_packages_of_rapl_are_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`psys` lists as a top zone and holds the package a second time; `core` lies inside it."""
@@ -475,7 +475,7 @@ def test_only_cpu_packages_are_read_of_rapl(
         (OSError(5, "Input/output error"), "OSError: [Errno 5] Input/output error"),
     ],
 )
-def test_the_reason_why_rapl_is_not_read_is_in_words(
+def test_the_reason_for_not_reading_rapl_is_reported(
     error: Exception, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import zeus.device
@@ -488,7 +488,7 @@ def test_the_reason_why_rapl_is_not_read_is_in_words(
 
 
 def test_measuring_rapl_does_not_run_a_script_a_second_time(tmp_path: Path) -> None:
-    """Zeus watches RAPL from spawned processes, which import the main module anew."""
+    """Zeus watches RAPL from spawned processes, which import the main module again."""
     _rapl(tmp_path / "rapl", {"intel-rapl:0": "package-0"})
     script = tmp_path / "unguarded.py"
     script.write_text(
@@ -513,7 +513,7 @@ print(list(meter.sources))
     assert (tmp_path / "runs").read_text() == "run\n"
 
 
-def test_gpus_are_matched_by_uuid_and_visibility_is_zeus_own(
+def test_a_gpu_is_found_by_its_uuid_and_refused_if_divided_by_mig(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import pynvml
@@ -536,9 +536,9 @@ def test_gpus_are_matched_by_uuid_and_visibility_is_zeus_own(
         sensors._zeus_index("GPU-c")
 
 
-@pytest.mark.parametrize("asked", ["2", "GPU-2", "2,0"])
+@pytest.mark.parametrize("visible", ["2", "GPU-2", "2,0"])
 def test_zeus_finds_the_gpu_however_cuda_visible_devices_names_it(
-    monkeypatch: pytest.MonkeyPatch, asked: str
+    monkeypatch: pytest.MonkeyPatch, visible: str
 ) -> None:
     """Zeus itself reads numbers only, and as NVML's where CUDA may count otherwise."""
     import pynvml
@@ -562,9 +562,9 @@ def test_zeus_finds_the_gpu_however_cuda_visible_devices_names_it(
         monkeypatch.setattr(pynvml, name, fake)
     monkeypatch.setattr(zeus.device.gpu, "_gpus", None)
     monkeypatch.setattr(zeus.device.gpu, "nvml_is_available", lambda: True)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", asked)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     meter = open_meter("measured", _device("cuda", "GPU-2"), host=False)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == asked
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
     meter.begin("train")
     joules |= {0: 11.0, 1: 22.0, 2: 34.0}
     assert meter.end().joules == {"gpu": 4.0}

@@ -113,7 +113,7 @@ def _double_forked(stays: bool) -> Callable[[], object]:
     ],
     ids=["persistent", "short-lived", "of a child", "double-forked", "double-forked and ended"],
 )
-def test_what_descendants_take_is_ours_and_a_strangers_is_not(
+def test_the_cpu_time_of_descendants_is_ours_and_a_strangers_is_not(
     work: Callable[[], Callable[[], object]], stranger: psutil.Process
 ) -> None:
     load = OtherLoad()
@@ -164,9 +164,9 @@ def test_cpus_that_may_not_be_used_do_not_slow_it_down() -> None:
     out, _ = confined.communicate("")
     busy.kill()
     busy.wait()
-    of, here, whole = map(float, out.split())
-    assert of == 1
-    assert whole > here + 0.5
+    counted, here, machine = map(float, out.split())
+    assert counted == 1
+    assert machine > here + 0.5
 
 
 def test_of_several_attempts_the_busiest_counts() -> None:

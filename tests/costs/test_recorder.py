@@ -50,7 +50,7 @@ def test_a_window_that_an_error_left_open_is_counted_after_it(recorder: Recorder
     assert recorder.metrics()["energy/eval_wh"] == 2.0
 
 
-def test_costs_of_a_window_that_cannot_be_closed_are_known_to_be_unknown(
+def test_a_window_that_cannot_be_closed_leaves_the_costs_unknown(
     recorder: Recorder,
 ) -> None:
     recorder.meter.lost = True  # type: ignore[attr-defined]

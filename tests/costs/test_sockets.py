@@ -46,7 +46,7 @@ def test_a_machine_has_its_sockets_and_a_virtual_one_a_part() -> None:
     power, about = design_power_w(epyc, 280.0, 1, 2, 2)
     assert power == pytest.approx(280 * 2 / 128)
     assert about == "2 threads; a socket of 280 W has 128"
-    power, about = design_power_w(epyc, 280.0, 1, 2, 1)  # on clouds that give whole cores
+    power, about = design_power_w(epyc, 280.0, 1, 2, 1)  # on clouds that give full cores
     assert power == pytest.approx(280 * 2 / 64)
     assert about == "2 cores; a socket of 280 W has 64"
     # all threads of two sockets, which it may see as any number of sockets
@@ -58,7 +58,7 @@ def test_a_machine_has_its_sockets_and_a_virtual_one_a_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "per_core"),
+    ("cpuinfo", "per_core"),
     [
         ("model name\t: X\nflags\t\t: fpu vme hypervisor avx2\n", 2),
         ("siblings\t: 4\ncpu cores\t: 4\nflags\t\t: fpu hypervisor\n", 1),
@@ -68,9 +68,9 @@ def test_a_machine_has_its_sockets_and_a_virtual_one_a_part() -> None:
     ],
 )
 def test_a_virtual_machine_is_known_by_its_flags(
-    told: str, per_core: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cpuinfo: str, per_core: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "cpuinfo").write_text(told)
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(device, "_CPUINFO", tmp_path / "cpuinfo")
     assert virtual_per_core() == per_core
     monkeypatch.setattr(device, "_CPUINFO", tmp_path / "none")

@@ -27,7 +27,7 @@ print(time.process_time() - began, *watch.stop())
 """
 _COMPUTING = "while time.process_time() - began < 1.5: x += 1"
 _WAITING = "time.sleep(1)"
-# Python's lock is held for seconds, so that no thread can look at a clock.
+# Python's lock is held for seconds, so that no thread can read a clock.
 _HOLDING = "x = pow(3, 3_000_000)\nwhile time.process_time() - began < 3: x * x * x"
 
 
@@ -115,9 +115,9 @@ def test_the_boot_clock_is_the_systems() -> None:
     ("tick_s", "waits", "queued_s", "cpu_s", "stopped"),
     [
         (0.26, 1, 0.0, 0.2, 0.0),  # on time
-        (1.2, 1, 0.0, 0.0, 0.0),  # shorter than what can be told
+        (1.2, 1, 0.0, 0.0, 0.0),  # too short to be noticed
         (10.25, 1, 0.0, 0.0, 10.1195),  # stopped: it waited once
-        (10.25, 1800, 0.0, 10.0, 0.0),  # the lock was held: it looked every 5 ms
+        (10.25, 1800, 0.0, 10.0, 0.0),  # the lock was held: it tried for it every 5 ms
         (10.25, 400, 0.0, 2.0, 7.925),  # both
         (10.25, 1, 9.5, 0.0, 0.0),  # it waited for a CPU
         (10.25, None, 0.0, 9.0, 0.0),  # where waits are not counted: it computed
@@ -126,7 +126,7 @@ def test_the_boot_clock_is_the_systems() -> None:
         (10.25, 1, 0.0, 8.0, 6.25),  # it cannot have computed for so long in less
     ],
 )
-def test_what_a_late_tick_means(
+def test_a_late_tick_is_a_stop_or_another_delay(
     tick_s: float,
     waits: int | None,
     queued_s: float,

@@ -55,7 +55,7 @@ def test_nothing_measured_is_missing_and_not_zero() -> None:
     assert costs.tags({}) == {}
 
 
-def test_time_that_the_process_stood_still_is_counted_apart_over_all_attempts() -> None:
+def test_paused_time_is_counted_separately_over_all_attempts() -> None:
     costs = Costs({"gpu": "measured"})
     costs.add("train", Window(10, {"gpu": 3600}, {}, paused_s=29.5), "epoch 1")
     costs.add("eval", Window(2, {"gpu": 36}, {}, paused_s=5.0), "epoch 1")
@@ -70,7 +70,7 @@ def test_time_that_the_process_stood_still_is_counted_apart_over_all_attempts() 
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "texts"),
     [
         ({}, []),
         (
@@ -103,12 +103,14 @@ def test_time_that_the_process_stood_still_is_counted_apart_over_all_attempts() 
         ),
     ],
 )
-def test_what_disturbed_a_run_is_reported_at_its_end(tags: dict[str, str], said: list[str]) -> None:
+def test_what_disturbed_a_run_is_reported_at_its_end(
+    tags: dict[str, str], texts: list[str]
+) -> None:
     of_the_run = {
         **{"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "16"},
         **{"pepr.energy_source": "estimated", "pepr.energy_components": "cpu=estimated"},
     }
-    assert cautions({**of_the_run, **tags}) == said
+    assert cautions({**of_the_run, **tags}) == texts
 
 
 def test_short_measured_windows_carry_a_caution() -> None:

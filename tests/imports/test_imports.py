@@ -47,7 +47,7 @@ def _rows(path: Path) -> dict[str, list[Any]]:
     """All of a store but ids of runs, times and what lies under them, in a fixed order."""
     run = "e.name || ' ' || r.name"
     of_run = "JOIN runs r USING (run_uuid) JOIN experiments e USING (experiment_id)"
-    asked = {
+    queries = {
         "runs": f"SELECT {run}, source_type, source_name, entry_point_name, user_id, status,"
         " source_version, r.lifecycle_stage, end_time >= start_time, deleted_time,"
         " artifact_uri = artifact_location || '/' || run_uuid || '/artifacts'"
@@ -61,7 +61,8 @@ def _rows(path: Path) -> dict[str, list[Any]]:
     }
     with closing(sqlite3.connect(path)) as database:
         return {
-            name: sorted(database.execute(sql).fetchall(), key=repr) for name, sql in asked.items()
+            name: sorted(database.execute(sql).fetchall(), key=repr)
+            for name, sql in queries.items()
         }
 
 
@@ -111,10 +112,10 @@ def test_unfinished_runs_among_many_do_not_hide_finished_ones(
     client = MlflowClient(store)
     for run_id in read.load_runs(tracking_uri=store)["run_id"].iloc[::3]:
         client.update_run(run_id, status="RUNNING")
-    whole = MlflowClient.search_runs
+    search_runs = MlflowClient.search_runs
 
     def two_at_a_time(self: MlflowClient, *words: object, **options: object) -> object:
-        return whole(self, *words, **{**options, "max_results": 2})  # type: ignore[arg-type]
+        return search_runs(self, *words, **{**options, "max_results": 2})  # type: ignore[arg-type]
 
     monkeypatch.setattr(MlflowClient, "search_runs", two_at_a_time)
     assert import_runs(runs, store) == 2
@@ -152,7 +153,7 @@ def test_imagenet_results_are_joined_on_the_exact_name_and_size(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "there is no all_results.csv in .*get it from https://github.com/saintslab/PePR"),
         ("model,energy\na,1\n", "has no column dataset, num_param"),
@@ -161,11 +162,11 @@ def test_imagenet_results_are_joined_on_the_exact_name_and_size(
 )
 @pytest.mark.parametrize("source", ["pepr-paper"])
 def test_other_files_are_refused(
-    tmp_path: Path, source: str, content: str | None, said: str
+    tmp_path: Path, source: str, content: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / "all_results.csv").write_text(content)
-    with pytest.raises(WrongUse, match=said):
+    with pytest.raises(WrongUse, match=message):
         SOURCES[source](tmp_path)
 
 
