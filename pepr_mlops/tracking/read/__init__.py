@@ -19,7 +19,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.text import address, matches, printable
 from pepr_mlops.tracking.read import cache, tables
 from pepr_mlops.tracking.read.api import Server
-from pepr_mlops.tracking.read.frames import Page, epochs_frame, raw_frame
+from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, epochs_frame, raw_frame
 from pepr_mlops.tracking.read.tables import Tables
 from pepr_mlops.tracking.server import (
     connect,
@@ -33,9 +33,6 @@ from pepr_mlops.tracking.server import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_TAG = "pepr.experiment"
-_ENERGY = "energy/train_wh"
-_SOME = 1000  # runs whose tags are searched for the names of experiments
 Reader = Tables | Server
 
 
@@ -175,9 +172,9 @@ def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list
         found = client.search_runs(
             list(experiment_names(client)),
             f"tags.`pepr.data_digest` {matches(data_digest)} AND attributes.status = 'FINISHED'",
-            max_results=_SOME,
+            max_results=1000,
         )
-    return sorted({run.data.tags[_TAG] for run in found if _TAG in run.data.tags})
+    return sorted({run.data.tags[EXPERIMENT] for run in found if EXPERIMENT in run.data.tags})
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
@@ -198,18 +195,18 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
     def read() -> pd.DataFrame:
         reader = _open(uri)
         with translated_errors(uri):
-            return reader.energies(_ENERGY, low, high, here)
+            return reader.energies(low, high, here)
 
-    elsewhere = cache.answer(uri, ["energies", _ENERGY, low, high, here], read, len(runs))
+    elsewhere = cache.answer(uri, ["energies", low, high, here], read, len(runs))
     energies = pd.concat([known[list(elsewhere.columns)], elsewhere]).drop_duplicates("run_id")
-    epochs = load_epochs(list(known["run_id"]), [_ENERGY], tracking_uri=uri)
+    epochs = load_epochs(list(known["run_id"]), [ENERGY], tracking_uri=uri)
     shared = elsewhere.loc[elsewhere["energy_wh"].isin(known["energy_wh"]), "run_id"]
     twins = runs
     if len(shared):
         reader = _open(uri)
         with translated_errors(uri):
             twins = pd.concat([runs, _tidy(reader, reader.some(list(shared)))])
-    return Evidence(energies, epochs.rename(columns={_ENERGY: "energy_wh"}), twins)
+    return Evidence(energies, epochs.rename(columns={ENERGY: "energy_wh"}), twins)
 
 
 def run_page(tracking_uri: str | None = None) -> str | None:
@@ -246,10 +243,11 @@ def _existing(reader: Reader, name: str) -> pd.DataFrame:
     """The runs of one experiment. Raises `WrongUse` where there is none of this name."""
     runs = _runs_of(reader, name)
     if runs.empty and name not in reader.experiments.values():
-        known = sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
+        known = sorted(reader.names())
         raise WrongUse(
-            f"experiment: {name!r} is neither an MLflow experiment nor the tag {_TAG} of a run "
-            f"on {address(reader.uri)}{nearest(name, known) or '.'} There are: {', '.join(known)}"
+            f"experiment: {name!r} is neither an MLflow experiment nor the tag {EXPERIMENT} of a "
+            f"run on {address(reader.uri)}{nearest(name, known) or '.'} "
+            f"There are: {', '.join(known)}"
         )
     return runs
 
@@ -260,7 +258,7 @@ def _runs_of(reader: Reader, name: str) -> pd.DataFrame:
 
     def pages() -> Iterator[Page]:
         yield from reader.runs(here)
-        yield from reader.runs(elsewhere, tag=(_TAG, name))
+        yield from reader.runs(elsewhere, tagged=name)
 
     runs = _tidy(reader, pages())
     runs["experiment"] = pd.Series(printable(name), runs.index, dtype="str")
@@ -275,7 +273,7 @@ def names(*, tracking_uri: str | None = None) -> list[str]:
     """Names for `load_runs`: those of MLflow's experiments and of the tags of the newest runs."""
     reader = _open(tracking_uri)
     with translated_errors(reader.uri):
-        return sorted({*reader.experiments.values(), *reader.tagged(_TAG, _SOME)})
+        return sorted(reader.names())
 
 
 def stamp(*, tracking_uri: str | None = None) -> str:

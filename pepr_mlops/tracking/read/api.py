@@ -6,15 +6,16 @@ turning it into objects, and the next page is requested while one is processed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from pepr_mlops.text import matches
-from pepr_mlops.tracking.read.frames import Page, Point, raw_frame
+from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, Point, raw_frame
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,19 +38,18 @@ class Server:
     def _http(self) -> bool:
         return self.uri.startswith(("http://", "https://"))
 
-    def runs(
-        self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
-    ) -> Iterator[Page]:
-        """The active runs of the experiments, of those with the tag only, newest first."""
-        if tag is None:
+    def runs(self, experiment_ids: Sequence[str], tagged: str | None = None) -> Iterator[Page]:
+        """The active runs of these experiments, newest first: all, or those with the tag."""
+        if tagged is None:
             return self._search(experiment_ids, "")
-        pages = self._search(experiment_ids, f"tags.`{tag[0]}` {matches(tag[1])}")
-        return (_only(page, tag) for page in pages)
+        pages = self._search(experiment_ids, f"tags.`{EXPERIMENT}` {matches(tagged)}")
+        return (_only(page, tagged) for page in pages)
 
     def some(self, run_ids: Sequence[str]) -> Iterator[Page]:
         """These runs, where they are active."""
         for start in range(0, len(run_ids), _BULK_RUNS):
-            yield from self._some(run_ids[start : start + _BULK_RUNS])
+            ids = ", ".join(map(repr, run_ids[start : start + _BULK_RUNS]))
+            yield from self._search(list(self.experiments), f"attributes.run_id IN ({ids})")
 
     def stamp(self) -> str:
         """Changes when a run begins or ends."""
@@ -60,10 +60,11 @@ class Server:
             newest += [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
         return str(newest)
 
-    def tagged(self, key: str, some: int) -> set[str]:
-        """The values of a tag over the newest `some` runs that have it."""
-        pages = self._search(list(self.experiments), f"tags.`{key}` LIKE '%'", some)
-        return {value for _, name, value in next(pages, Page([])).tags if name == key}
+    def names(self) -> set[str]:
+        """The names of MLflow's experiments, and the tags of the newest runs that have one."""
+        pages = self._search(list(self.experiments), f"tags.`{EXPERIMENT}` LIKE '%'")
+        tags = {value for _, name, value in next(pages, Page([])).tags if name == EXPERIMENT}
+        return tags.union(self.experiments.values())
 
     def epochs(
         self, run_ids: Sequence[str], metrics: Sequence[str] | None
@@ -73,64 +74,48 @@ class Server:
             ids = run_ids[start : start + _BULK_RUNS]
             names = metrics
             if names is None:
-                pages = self._some(ids)
-                names = sorted({name for page in pages for _, name, _ in page.metrics})
+                names = sorted({name for page in self.some(ids) for _, name, _ in page.metrics})
             yield [point for name in names for point in self._histories(ids, name)]
 
-    def energies(
-        self, metric: str, low: float, high: float, without: Collection[str]
-    ) -> pd.DataFrame:
-        """`Evidence.energies` between two values, over all active runs but those in the
-        experiments `without`."""
+    def energies(self, low: float, high: float, without: Collection[str]) -> pd.DataFrame:
+        """`Evidence.energies` from `low` to `high`, of active runs of other experiments."""
         ids = [i for i, name in self.experiments.items() if name not in without]
-        within = f"metrics.`{metric}` >= {float(low)!r} AND metrics.`{metric}` <= {float(high)!r}"
+        within = f"metrics.`{ENERGY}` >= {low!r} AND metrics.`{ENERGY}` <= {high!r}"
         found = raw_frame(self._search(ids, within), self.experiments)
         columns = {
             "run_id": "run_id",
             "params.model": "model",
-            "tags.pepr.experiment": "experiment",
-            f"metrics.{metric}": "energy_wh",
+            f"tags.{EXPERIMENT}": "experiment",
+            f"metrics.{ENERGY}": "energy_wh",
         }
         energies = found.reindex(columns=list(columns)).rename(columns=columns)
         energies["experiment"] = energies["experiment"].fillna(found["mlflow_experiment"])
         return energies
 
-    def _some(self, run_ids: Sequence[str]) -> Iterator[Page]:
-        within = f"attributes.run_id IN ({', '.join(repr(i) for i in run_ids)})"
-        return self._search(list(self.experiments), within)
-
-    def _search(
-        self, experiment_ids: Sequence[str], within: str, size: int = _PAGE
-    ) -> Iterator[Page]:
+    def _search(self, experiment_ids: Sequence[str], within: str) -> Iterator[Page]:
         if not experiment_ids:
             return
-        fetch = self._fetch_json if self._http else self._fetch_entities
+        fetch = partial(self._fetch, list(experiment_ids), within)
         with ThreadPoolExecutor(1) as prefetch:
-            coming = prefetch.submit(fetch, experiment_ids, within, size, None)
+            coming = prefetch.submit(fetch, None)
             while True:
-                answer, token, read = coming.result()
+                answer, token = coming.result()
                 if token:
-                    coming = prefetch.submit(fetch, experiment_ids, within, size, token)
-                yield read(answer)
+                    coming = prefetch.submit(fetch, token)
+                yield _from_json(answer) if self._http else _from_entities(answer)
                 if not token:
                     return
 
-    def _fetch_json(
-        self, experiment_ids: Sequence[str], within: str, size: int, token: str | None
-    ) -> tuple[Any, str | None, Callable[[Any], Page]]:
-        body = {"experiment_ids": experiment_ids, "filter": within, "max_results": size}
+    def _fetch(self, ids: list[str], within: str, token: str | None) -> tuple[Any, str | None]:
+        """The runs of one page as the server sends them, and the token of the next page."""
+        if not self._http:
+            found = self.client.search_runs(ids, within, max_results=_PAGE, page_token=token)
+            return found, found.token
+        body = {"experiment_ids": ids, "filter": within, "max_results": _PAGE}
         if token is not None:
             body["page_token"] = token
         answer = self._request("POST", "/api/2.0/mlflow/runs/search", json=body)
-        return answer.get("runs", []), answer.get("next_page_token") or None, _from_json
-
-    def _fetch_entities(
-        self, experiment_ids: Sequence[str], within: str, size: int, token: str | None
-    ) -> tuple[Any, str | None, Callable[[Any], Page]]:
-        found = self.client.search_runs(
-            list(experiment_ids), within, max_results=size, page_token=token
-        )
-        return found, found.token or None, _from_entities
+        return answer.get("runs", []), answer.get("next_page_token")
 
     def _request(self, method: str, endpoint: str, **content: Any) -> Any:
         from mlflow.utils.credentials import get_default_host_creds
@@ -166,9 +151,9 @@ class Server:
         return points
 
 
-def _only(page: Page, tag: tuple[str, str]) -> Page:
-    """The runs of the page whose tag has exactly the value: some databases ignore case."""
-    ids = {run for run, key, value in page.tags if (key, value) == tag}
+def _only(page: Page, tagged: str) -> Page:
+    """The runs of the page with exactly this tag: some databases ignore case."""
+    ids = {run for run, key, value in page.tags if (key, value) == (EXPERIMENT, tagged)}
     return Page(
         [i for i in page.info if i[0] in ids],
         *([t for t in kind if t[0] in ids] for kind in (page.metrics, page.params, page.tags)),

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from pepr_mlops.comparison.runs import INFINITE
 from pepr_mlops.text import STEERING, printable
 
+EXPERIMENT = "pepr.experiment"  # the tag that names a run's experiment
+ENERGY = "energy/train_wh"
+
 Triple = tuple[str, str, Any]  # run id, name, value
 Point = tuple[str, str, float | None, int]  # run id, metric, value, step
 
@@ -36,8 +39,7 @@ def raw_frame(pages: Iterable[Page], experiments: Mapping[str, str]) -> pd.DataF
     A run that began meanwhile moves the others on, so that one is on two pages: the later counts.
     """
     frames = [_wide(page, experiments) for page in pages if page.info]
-    if not frames:
-        frames = [_wide(Page([]), experiments)]
+    frames = frames or [_wide(Page([]), experiments)]
     return pd.concat(frames).drop_duplicates("run_id", keep="last", ignore_index=True)
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.tracking.read.frames import Page, Point
+from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, Point
 from pepr_mlops.tracking.server import existing, sqlite_path
 
 # Alembic revisions: MLflow 3.17 and 3.18, whose tables that are read here are the same.
@@ -120,15 +120,13 @@ class Tables:
     uri: str
     experiments: dict[str, str]
 
-    def runs(
-        self, experiment_ids: Sequence[str], tag: tuple[str, str] | None = None
-    ) -> Iterator[Page]:
-        """The active runs of the experiments, of those with the tag only, newest first."""
+    def runs(self, experiment_ids: Sequence[str], tagged: str | None = None) -> Iterator[Page]:
+        """The active runs of these experiments, newest first: all, or those with the tag."""
         query = self._active(experiment_ids)
-        if tag is not None:
+        if tagged is not None:
             t = _tags.c
-            tagged = sa.select(t.run_uuid).where(t.key == tag[0], t.value == tag[1])
-            query = query.where(_runs.c.run_uuid.in_(tagged))
+            ids = sa.select(t.run_uuid).where(t.key == EXPERIMENT, t.value == tagged)
+            query = query.where(_runs.c.run_uuid.in_(ids))
         query = query.order_by(_runs.c.start_time.desc(), _runs.c.run_uuid)
         with self.engine.connect() as connection:
             found = connection.execute(query).all()
@@ -177,16 +175,16 @@ class Tables:
         with self.engine.connect() as connection:
             return str(connection.execute(query).all())
 
-    def tagged(self, key: str, some: int) -> set[str]:
-        """The values of a tag over all runs; `some` bounds slower readers only."""
+    def names(self) -> set[str]:
+        """The names of MLflow's experiments, and the tags of all active runs."""
         query = (
             sa.select(_tags.c.value)
             .join(_runs, _runs.c.run_uuid == _tags.c.run_uuid)
-            .where(_tags.c.key == key, _runs.c.lifecycle_stage == _ACTIVE)
+            .where(_tags.c.key == EXPERIMENT, _runs.c.lifecycle_stage == _ACTIVE)
             .distinct()
         )
         with self.engine.connect() as connection:
-            return set(connection.execute(query).scalars())
+            return {*self.experiments.values(), *connection.execute(query).scalars()}
 
     def epochs(
         self, run_ids: Sequence[str], metrics: Sequence[str] | None
@@ -208,22 +206,19 @@ class Tables:
                 of_runs = query.where(run.in_(run_ids[start : start + _PAGE]))
                 yield list(_fetched(connection, of_runs))
 
-    def energies(
-        self, metric: str, low: float, high: float, without: Collection[str]
-    ) -> pd.DataFrame:
-        """`Evidence.energies` between two values, over all active runs but those in the
-        experiments `without`."""
+    def energies(self, low: float, high: float, without: Collection[str]) -> pd.DataFrame:
+        """`Evidence.energies` from `low` to `high`, of active runs of other experiments."""
         left_out = [int(i) for i, name in self.experiments.items() if name in without]
         run, m, p, t = _runs.c, _metrics.c, _params.c, _tags.c
         of_run = (p.run_uuid == run.run_uuid) & (p.key == "model")
-        named = (t.run_uuid == run.run_uuid) & (t.key == "pepr.experiment")
+        named = (t.run_uuid == run.run_uuid) & (t.key == EXPERIMENT)
         query = (
             sa.select(run.run_uuid, p.value, t.value, run.experiment_id, m.value)
             .join(_metrics, m.run_uuid == run.run_uuid)
             .outerjoin(_params, of_run)
             .outerjoin(_tags, named)
             .where(
-                m.key == metric,
+                m.key == ENERGY,
                 m.value.between(low, high),
                 run.lifecycle_stage == _ACTIVE,
                 run.experiment_id.not_in(left_out),
