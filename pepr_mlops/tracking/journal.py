@@ -39,12 +39,11 @@ class Entry:
 class Journal:
     """The journal of one attempt, locked by this process until `release` or `discard`.
 
-    `head` is what `create` was given, with the `id` of the journal.
+    `head` is the argument of `create`, with the `id` of the journal.
     """
 
     def __init__(self, folder: Path, lock: FileLock, head: Mapping[str, Any]) -> None:
-        self.folder, self.head = folder, head
-        self._lock = lock
+        self.folder, self.head, self._lock = folder, head, lock
 
     @classmethod
     def create(cls, head: Mapping[str, Any]) -> Journal:
@@ -81,9 +80,17 @@ class Journal:
                 found[number] = Entry(entry.kind, entry.data, content)
         return found
 
-    def entries(self) -> list[tuple[int, Entry]]:
+    def entries(self) -> Iterator[tuple[int, Entry]]:
         """All entries, without the contents of files."""
-        return list(_entries(self.folder))
+        lines = []
+        with suppress(OSError):
+            lines = (self.folder / _ENTRIES).read_bytes().split(b"\n")
+        for line in lines:
+            try:
+                read = json.loads(line)
+                yield read["number"], Entry(read["kind"], read["data"])
+            except (ValueError, KeyError, TypeError):  # the process or machine died writing it
+                continue
 
     def last_s(self) -> float:
         """When its run last logged, in seconds since 1970."""
@@ -125,25 +132,13 @@ def unsent() -> Iterator[Journal]:
             lock.acquire(timeout=0)
         except (Timeout, OSError):  # its run continues, or it is gone or another user's
             continue
-        first = next(_entries(folder), None)
+        journal = Journal(folder, lock, {})
+        first = next(journal.entries(), None)
         if first is None:  # killed before its first entry: nothing was measured
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
+            journal.discard()
             continue
-        yield Journal(folder, lock, first[1].data)
-
-
-def _entries(folder: Path) -> Iterator[tuple[int, Entry]]:
-    try:
-        lines = (folder / _ENTRIES).read_bytes().split(b"\n")
-    except OSError:
-        return
-    for line in lines:
-        try:
-            read = json.loads(line)
-            yield read["number"], Entry(read["kind"], read["data"])
-        except (ValueError, KeyError, TypeError):  # the process or machine died writing it
-            continue
+        journal.head = first[1].data
+        yield journal
 
 
 def _write(path: Path, content: bytes, flag: int) -> None:
