@@ -40,8 +40,7 @@ class Attempt:
 
 
 class Heartbeat(threading.Thread):
-    """Writes to a run that its process is alive; `taken` once another process closed or continues
-    the run."""
+    """Tags a run as alive; `taken` once another process has closed or continued the run."""
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         super().__init__(daemon=True)
@@ -56,7 +55,7 @@ class Heartbeat(threading.Thread):
                 with translated_errors(self._client):
                     self.poll()
                     if not self.taken:
-                        self._client.set_tag(self._run_id, "pepr.heartbeat", now_ms())
+                        self._client.set_tag(self._run_id, "pepr.heartbeat", str(now_ms()))
                 pause_s = ownership.HEARTBEAT_S
             except Exception:  # the outbox reports a server that is away
                 pause_s = min(_AGAIN_S, ownership.HEARTBEAT_S)
@@ -71,26 +70,19 @@ class Heartbeat(threading.Thread):
         self._ended.set()
 
 
-def now_ms() -> str:
-    return str(int(time.time() * 1000))
+def now_ms() -> int:
+    """Milliseconds since 1970, MLflow's unit of time."""
+    return int(time.time() * 1000)
 
 
 def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> None:
-    """Wait until the run may do its job, or withdraw it and raise `Claimed`.
-
-    A run that was `begun` for this is deleted then; one that is continued is closed.
-    """
+    """Wait until the run may do its job, or withdraw it as `_withdraw` does and raise `Claimed`."""
     of_job = f"tags.`pepr.spec` {matches(job.spec)}"
     while True:
         with translated_errors(client):
-            now_s = time.time()
             runs = client.search_runs(list(experiment_names(client)), of_job, max_results=1000)
             claims = [claim(run) for run in runs if "pepr.probe" not in run.data.tags]
-            others = [
-                c
-                for c in claims
-                if c.status == "FINISHED" or c.is_alive(now_s, job.stale_s, is_alive)
-            ]
+            others = [c for c in claims if _takes_job(c, job.stale_s)]
             found = ownership.verdict(run_id, others)
             if found == ownership.HELD:
                 client.set_tag(run_id, "pepr.claim", ownership.HELD)
@@ -103,8 +95,14 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
         time.sleep(random.uniform(0.2, 0.6))
 
 
+def _takes_job(claim: Claim, stale_s: float) -> bool:
+    """Whether a run has done its job or may be doing it."""
+    return claim.status == "FINISHED" or claim.is_alive(time.time(), stale_s, is_alive)
+
+
 def _withdraw(client: MlflowClient, run_id: str, why: Claimed, *, begun: bool) -> None:
-    """Delete a new run; close one of an earlier attempt, and any that the user may not delete."""
+    """Delete a run that was `begun` for the job; close one that continues an earlier attempt, and
+    any that the user may not delete."""
     from mlflow.exceptions import MlflowException
 
     if begun:
@@ -132,10 +130,7 @@ def claim(run: Any) -> Claim:
 
 
 def close_lost(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
-    """Mark runs FAILED whose process has vanished, but for those that ended meanwhile.
-
-    Their measurements stay.
-    """
+    """Mark runs FAILED whose process has vanished, unless they ended meanwhile."""
     client = connect(tracking_uri)
     with translated_errors(client):
         for run_id in run_ids:
@@ -161,7 +156,7 @@ def job_tags(job: Attempt) -> dict[str, str]:
     tags = {
         "pepr.spec": job.spec,
         "pepr.process": this_process(),
-        "pepr.heartbeat": now_ms(),
+        "pepr.heartbeat": str(now_ms()),
         "pepr.attempts": "1",
     }
     if job.probe:
@@ -186,9 +181,7 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
         if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, but not tagged yet
             process, _, ns = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
             claims.append(Claim(run_id, "RUNNING", None, process, int(ns) / 1e9))
-        if any(
-            c.status == "FINISHED" or c.is_alive(time.time(), job.stale_s, is_alive) for c in claims
-        ):
+        if any(_takes_job(c, job.stale_s) for c in claims):
             raise Claimed(f"sweep: run {run_id} does this job or has done it")
         try:
             client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {time.time_ns()}")

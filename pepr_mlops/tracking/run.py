@@ -60,11 +60,10 @@ class Run:
         """Log the metrics of an epoch; raises `Claimed` as `check_ours`."""
         self.check_ours()
         values = {name: float(value) for name, value in metrics.items()}
-        self.outbox.put("metrics", step=step, time_ms=_now_ms(), values=values)
+        self.outbox.put("metrics", step=step, time_ms=claims.now_ms(), values=values)
 
     def check_ours(self) -> None:
-        """Raise `Claimed` where another process took this one for lost and closed or continued the
-        run."""
+        """Raise `Claimed` where another process has closed or continued the run."""
         if self.heartbeat is not None and self.heartbeat.taken:
             raise Claimed(
                 f"tracking: run {self.run_id} was closed by another process that saw no heartbeat "
@@ -83,11 +82,8 @@ class Run:
         self.outbox.put("tags", values={k: v[:TAG_LIMIT] for k, v in tags.items()})
 
     def params(self, params: Mapping[str, str]) -> None:
-        """Log the parameters that are not there yet.
-
-        `mlflow run` has logged its own as they were typed, and MLflow refuses another form of the
-        same value.
-        """
+        """Log the parameters that are not there yet: `mlflow run` logs its own as the user typed
+        them, and MLflow refuses another form of the same value."""
         self.outbox.put("params", values=dict(params))
 
     def data(self, splits: Splits) -> None:
@@ -137,15 +133,11 @@ class Run:
         self.file("predictions.npz", content.getvalue())
 
     def end(self, status: str) -> None:
-        self.outbox.put("end", status=status, time_ms=_now_ms())
+        self.outbox.put("end", status=status, time_ms=claims.now_ms())
 
     def file(self, name: str, content: bytes) -> None:
         """Log an artifact."""
         self.outbox.put("file", content, name=name)
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _warn(line: str) -> None:
@@ -277,15 +269,13 @@ def active(experiment: str, name: str) -> Iterator[Run]:
     journal = _journal(uri, _warn, run_id=run_id, name=name, ours=False)
     run = Run(uri, run_id, owned.info.experiment_id, Outbox(client, run_id, journal, _warn))
     run.outbox.start()
+    rest_s = _PATIENCE_S
     try:
         yield run
-    except BaseException:
-        _close_outbox(run, _PATIENCE_S, _warn)
-        raise
-    try:
+        rest_s = 0.0
         run.outbox.drain(_PATIENCE_S)
     finally:
-        _close_outbox(run, 0, _warn)
+        _close_outbox(run, rest_s, _warn)
 
 
 def fail_inherited(error: PeprError) -> None:
@@ -319,7 +309,7 @@ def _begin(
         **_experiment(experiment, default, here),
         "name": name,
         "tags": {**resolve_tags(), **({} if job is None else claims.job_tags(job))},
-        "start_ms": _now_ms(),
+        "start_ms": claims.now_ms(),
     }
     if offline:
         journal = _journal(uri, note, **new)

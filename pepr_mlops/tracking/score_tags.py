@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Comparison
+from pepr_mlops.tracking.claims import now_ms
 from pepr_mlops.tracking.experiments import TAG_LIMIT
 from pepr_mlops.tracking.server import reach, translated_errors
 
@@ -33,8 +33,8 @@ def changed_scores(comparison: Comparison, runs: pd.DataFrame) -> pd.DataFrame:
     current = current.drop_duplicates(["run_id", "name"])[_COLUMNS]
     known = runs.drop_duplicates("run_id").set_index("run_id")
     logged = [
-        _get(known, f"tags.pepr.scored.{name}", run) == basis
-        and _get(known, f"metrics.pepr/{name}", run) == value
+        known.get(f"tags.pepr.scored.{name}", {}).get(run) == basis
+        and known.get(f"metrics.pepr/{name}", {}).get(run) == value
         for run, name, value, basis in current.itertuples(index=False)
     ]
     gone = superseded(runs, list(current["name"].unique()), list(comparison.used["run_id"]))
@@ -59,10 +59,6 @@ def metric_name(resource: str) -> str:
     return re.sub(r"[^\w\-./: ]", "_", resource)
 
 
-def _get(runs: pd.DataFrame, column: str, run_id: str) -> object:
-    return runs.at[run_id, column] if column in runs else None
-
-
 def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple[int, int]:
     """Log the rows of `changed_scores`: how many runs got a score, and how many lost theirs.
 
@@ -73,12 +69,12 @@ def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple
     from mlflow.entities import Metric, RunTag
 
     client = reach(tracking_uri)
-    now_ms = int(time.time() * 1000)
+    time_ms = now_ms()
     with translated_errors(client):
         for run_id, rows in scores.groupby("run_id"):
             known = rows.dropna(subset=["score"])
             metrics = [
-                Metric(f"pepr/{name}", score, now_ms, 0)
+                Metric(f"pepr/{name}", score, time_ms, 0)
                 for name, score in zip(known["name"], known["score"], strict=True)
             ]
             tags = [
