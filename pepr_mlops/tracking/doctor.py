@@ -24,10 +24,7 @@ _FILE = "doctor.txt"
 
 
 def checks(tracking_uri: str | None = None) -> Iterator[Check]:
-    """Log a run with an artifact and delete it: what the server and its artifact store allow.
-
-    It is in an experiment of its own, which is deleted too.
-    """
+    """Log a run with an artifact, in an experiment of its own, and delete all three again."""
     with impatient():
         try:
             yield from _try(connect(tracking_uri))

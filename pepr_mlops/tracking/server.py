@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -39,18 +39,16 @@ _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # results go there, and say where to look
 }
-_IMPATIENCE = {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-_ENDURANCE = {**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 
 
 def impatient() -> AbstractContextManager[None]:
     """Give up a server that does not answer after seconds instead of MLflow's minutes."""
-    return _environment(_IMPATIENCE)
+    return _environment({**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"})
 
 
 def enduring() -> AbstractContextManager[None]:
     """Let a server be slow, but report one that is away: the caller tries again."""
-    return _environment(_ENDURANCE)
+    return _environment({**_OURS, "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"})
 
 
 @contextmanager
@@ -77,15 +75,13 @@ def resolved(tracking_uri: str | None) -> str:
 
 
 def _default() -> str:
-    """What MLflow takes where nobody names a store: its import takes seconds."""
+    """MLflow's own choice where nobody names a store, without its import, which takes seconds."""
     runs = Path("mlruns").absolute()
-    try:
+    with suppress(OSError):
         for entry in os.scandir(runs):
             described = os.path.lexists(os.path.join(entry.path, "meta.yaml"))
             if entry.name.isdigit() and entry.is_dir() and described:
                 return runs.as_uri()
-    except OSError:
-        pass
     return f"sqlite:///{quote(os.path.abspath('mlflow.db'))}"
 
 

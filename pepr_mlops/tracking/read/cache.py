@@ -69,17 +69,9 @@ def answer(
 
 
 def intervals(
-    runs: pd.DataFrame,
-    scoring: Scoring,
-    *,
-    error: dict[str, float],
-    draws: int,
-    seed: int,
+    runs: pd.DataFrame, scoring: Scoring, *, error: dict[str, float], draws: int, seed: int
 ) -> pd.DataFrame:
-    """`comparison.intervals.intervals`, cached for the same numbers, settings and code.
-
-    They are cached from `FEWEST` rows.
-    """
+    """As `comparison.intervals.intervals`, cached from `FEWEST` rows by numbers, settings, code."""
     key = _digest_of(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
     if key is None:
         return bootstrap.intervals(runs, scoring, error=error, draws=draws, seed=seed)
@@ -156,10 +148,8 @@ def _load(path: Path, state: str) -> pd.DataFrame | None:
 
 
 def _save(path: Path, found: pd.DataFrame, state: str) -> None:
-    """Write the answer for its user alone, completely or not at all, and delete the oldest others.
-
-    Only if it can be read back as it is, to the type of every column and of the index.
-    """
+    """Write an answer that can be read back with the type of each column and of the index, and
+    delete the oldest others."""
     try:
         content = _written(found, "zstd")
         back = _frame(content)
