@@ -77,10 +77,10 @@ def now_ms() -> int:
 
 def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> None:
     """Wait until the run may do its job, or withdraw it as `_withdraw` does and raise `Claimed`."""
-    of_job = f"tags.`pepr.spec` {matches(job.spec)}"
+    job_filter = f"tags.`pepr.spec` {matches(job.spec)}"
     while True:
         with translated_errors(client):
-            runs = client.search_runs(list(experiment_names(client)), of_job, max_results=1000)
+            runs = client.search_runs(list(experiment_names(client)), job_filter, max_results=1000)
             claims = [claim(run) for run in runs if "pepr.probe" not in run.data.tags]
             others = [c for c in claims if _takes_job(c, job.stale_s)]
             found = ownership.verdict(run_id, others)
@@ -167,8 +167,8 @@ def job_tags(job: Attempt) -> dict[str, str]:
 def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
     """Continue the run of an earlier attempt, which only one process can.
 
-    A parameter is written once: of two that write the same attempt one is refused. Returns MLflow's
-    run as that attempt left it, and the number of this one.
+    MLflow takes a parameter once: of two processes that write the same attempt it refuses one.
+    Returns MLflow's run as that attempt left it, and the number of this one.
     """
     from mlflow.entities import RunTag
     from mlflow.exceptions import MlflowException
@@ -191,12 +191,12 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
             raise Claimed(f"sweep: run {run_id} is being continued by another process") from error
         tags = job_tags(job)
         del tags["pepr.attempts"]
-        # First the new process, then RUNNING, or a sweep that reads in between sees the process of
-        # before and closes the run; and the attempt after that, or the run seems free again.
+        # The new process before RUNNING, or a sweep that reads in between sees the former process
+        # and closes the run; the attempt after RUNNING, or the run seems free in between.
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         client.update_run(run_id, "RUNNING")
         client.set_tag(run_id, "pepr.attempts", str(attempt))
-        for gone in ("pepr.reason", "pepr.error", "pepr.not_stored"):
-            if gone in run.data.tags:
-                client.delete_tag(run_id, gone)
+        for tag in ("pepr.reason", "pepr.error", "pepr.not_stored"):
+            if tag in run.data.tags:
+                client.delete_tag(run_id, tag)
     return run, attempt

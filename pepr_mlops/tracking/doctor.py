@@ -55,7 +55,7 @@ def _try(client: MlflowClient) -> Iterator[Check]:
 
     with translated_errors(client):
         began_s = time.perf_counter()
-        # A new one each time: one that was there before keeps the artifact folder of then.
+        # A new one each time: an existing one has the artifact folder it was created with.
         experiment = experiment_id(client, f"pepr doctor {uuid.uuid4().hex[:8]}")
         run = client.create_run(experiment, run_name="pepr doctor").info
     try:

@@ -36,7 +36,7 @@ BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left,
 OWNERS = ("tags", "untag", "end")  # kinds of entry that only the process of the run may send
 EXTRAS = ("file", "inputs")  # kinds of entry that the results do not depend on
 NOT_STORED = "pepr.not_stored"
-_EXTRAS_PATIENCE_S = 5.0  # that the end of a run waits for extras which a retry may still deliver
+_EXTRAS_PATIENCE_S = 5.0  # at the end of a run, for extras that a retry may still deliver
 _NO_CALL = "ENDPOINT_NOT_FOUND"  # MLflow's code for a 404 without an error of its own server
 _INPUTS_SINCE = "2.4"  # https://mlflow.org/docs/latest/ml/dataset/
 _FOR_GOOD = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}
@@ -72,8 +72,8 @@ class Outbox(threading.Thread):
         self._journal, self._warn, self._heartbeat = journal, note, heartbeat
         self._changed = threading.Condition()
         self._waiting: dict[int, Entry] = {}
-        self._tries: dict[int, int] = {}  # that failed
-        self._again_s = 0.0  # time.monotonic() of the next one
+        self._tries: dict[int, int] = {}  # failed ones of each entry
+        self._again_s = 0.0  # time.monotonic() of the next try
         self._refused_extras: set[int] = set()  # `pepr sync` tries these again
         self._not_stored: dict[str, str] = {}  # name of an extra: why
         self._number = self._sent = 0
@@ -99,7 +99,7 @@ class Outbox(threading.Thread):
         self._raise()
 
     def drain(self, patience_s: float) -> bool:
-        """Wait until the server has everything but refused extras; whether it has these too.
+        """Wait until the server has all but refused extras. Returns whether it has these too.
 
         Gives up after `patience_s` in which the server took nothing (after some seconds where only
         extras wait). Raises `WorkFailed` as `put`.

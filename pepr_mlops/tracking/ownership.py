@@ -46,8 +46,8 @@ class Claim:
 def verdict(own: str, others: Sequence[Claim]) -> str:
     """Whether the run `own`, which claims its job, may have it: `held`, `wait` or `claimed`.
 
-    `others` are the finished runs of the job and the living ones, read after `own` was written.
-    Of two that want it the smaller id goes first, and the other leaves at once. The first waits
+    `others` are the finished runs of the job and those alive, read after `own` was written. Of
+    two that request it the smaller id goes first, and the other leaves at once. The first waits
     until the other has left or holds the job: a run that read before `own` was there saw no rival
     and holds it now (L. Lamport, "A New Solution of Dijkstra's Concurrent Programming Problem",
     CACM 1974).

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 NOT_FRESH = "not_fresh"
-_PATIENCE_S = 5.0  # with a server that takes nothing more, at the end of a run
+_PATIENCE_S = 5.0  # at the end of a run, while the server takes nothing
 _SWEEP_PATIENCE_S = 1800.0  # a sweep cannot begin the next run without the server anyway
-_BUSY_S = 300.0  # tries of a server that has too many clients
+_BUSY_S = 300.0  # of retries while a server has too many clients
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def start(
 
 
 def _close_outbox(run: Run, patience_s: float, note: Callable[[str], None]) -> None:
-    """Send what the server takes soon, and note where the rest is."""
+    """Send what the server takes within `patience_s`, and note where the rest is."""
     if run.heartbeat is not None:
         run.heartbeat.stop()
     with suppress(WorkFailed):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _KNOCK_S = 5.0
-# Each selects true for the one that gets the lock. PostgreSQL's ends with its transaction, so that
-# it holds behind PgBouncer; names of MySQL's have 64 characters at most.
+# Each returns true to the one that gets the lock. PostgreSQL's ends with its transaction, so that
+# it holds behind PgBouncer; MySQL's has a name of 64 characters at most.
 _LOCKS = {
     "postgresql": "SELECT pg_try_advisory_xact_lock(7049302871)",
     "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
@@ -133,11 +133,11 @@ def reach(tracking_uri: str | None = None) -> MlflowClient:
     return client
 
 
-def all_pages(search: Callable[..., Any], *words: Any, **options: Any) -> Iterator[Any]:
+def all_pages(search: Callable[..., Any], *arguments: Any, **options: Any) -> Iterator[Any]:
     """What a search of MLflow's client finds, over all pages."""
     token = None
     while True:
-        page = search(*words, page_token=token, **options)
+        page = search(*arguments, page_token=token, **options)
         yield from page
         token = page.token
         if not token:

@@ -117,8 +117,8 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
 
 
 def _lacks_only_extras(journal: Journal) -> bool:
-    """Whether only extras that could not be stored are missing: these only `pepr sync` tries again,
-    since it can take long and each later start would repeat it."""
+    """Whether only extras that could not be stored are missing. Only `pepr sync` tries these again:
+    it can take long, and each later start would repeat it."""
     entries = [entry for _, entry in journal.entries()]
     named = any(NOT_STORED in entry.data.get("values", {}) for entry in entries)
     ended = any(entry.kind == "end" for entry in entries)
@@ -202,7 +202,7 @@ def _send_and_close(
     ours = _is_of(run, process)
     now = replace(claim(run), process=process)
     stale_s = ownership.STALE_S
-    if now.heartbeat_s is None:  # of own code, which has none
+    if now.heartbeat_s is None:  # an own loop sends none
         now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
     if not ended and ours and now.is_alive(time.time(), stale_s, is_alive):
         raise WorkFailed(f"its process may be running on another machine: {process}")

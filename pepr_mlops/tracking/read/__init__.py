@@ -82,7 +82,7 @@ def store_version(tracking_uri: str | None = None) -> str:
 
 
 def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) -> pd.DataFrame:
-    """The runs of jobs, which have a fingerprint, that are compared under any of these names.
+    """The runs with a fingerprint, those of jobs, that are compared under any of these names.
 
     As `load_runs`, but empty for names that no run has yet and for a missing SQLite store.
     """

@@ -69,7 +69,7 @@ class Server:
     def epochs(
         self, run_ids: Sequence[str], metrics: Sequence[str] | None
     ) -> Iterator[list[Point]]:
-        """Histories of some runs after others: points in the order they were logged in."""
+        """The histories of runs, in batches: points in the order in which they were logged."""
         for start in range(0, len(run_ids), _BULK_RUNS):
             ids = run_ids[start : start + _BULK_RUNS]
             names = metrics
@@ -129,9 +129,9 @@ class Server:
         from mlflow.exceptions import MlflowException
 
         if self._http:
-            words = [("run_id", i) for i in run_ids] + [("metric_key", metric)]
+            parameters = [("run_id", i) for i in run_ids] + [("metric_key", metric)]
             try:
-                answer = self._request("GET", _BULK, params=words)["metrics"]
+                answer = self._request("GET", _BULK, params=parameters)["metrics"]
             except MlflowException as error:
                 if error.get_http_status_code() != 404:
                     raise

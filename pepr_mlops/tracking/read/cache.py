@@ -56,7 +56,7 @@ def answer(
     before = state(uri)
     if before is None:
         return read()
-    # with the working folder, where a data set `.` is
+    # with the working folder, since a data set may be named `.`
     key = json.dumps([os.path.realpath(sqlite_path(uri) or ""), question, _code(), os.getcwd()])
     name = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16)
     path = cache_folder() / f"{name.hexdigest()}.arrow"
@@ -84,7 +84,7 @@ def intervals(
 
 
 def state(uri: str) -> str | None:
-    """A text that changes when anything is written to the database, None where none does.
+    """A text that changes with every write to the database, None where there is no such text.
 
     Times and size are read while SQLite's own read lock keeps writers away: opening and closing the
     file by other means would release the locks that this process has on it. In WAL mode writers do

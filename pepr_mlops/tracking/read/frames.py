@@ -36,7 +36,7 @@ class Page:
 def raw_frame(pages: Iterable[Page], experiments: Mapping[str, str]) -> pd.DataFrame:
     """The input of `comparison.runs.tidy`. Each page becomes columns before the next is fetched.
 
-    A run that began meanwhile moves the others on, so that one is on two pages: the later counts.
+    A run that begins meanwhile shifts the others, so that one is on two pages: the later counts.
     """
     frames = [_wide(page, experiments) for page in pages if page.info]
     frames = frames or [_wide(Page([]), experiments)]
@@ -76,7 +76,7 @@ def _wide(page: Page, experiments: Mapping[str, str]) -> pd.DataFrame:
 def _by_name(
     triples: Sequence[Triple], row: Mapping[str, int]
 ) -> Iterator[tuple[str, NDArray[np.intp], NDArray[np.intp]]]:
-    """For each name, in the order they come in, the rows of its runs and the triples' places."""
+    """Each name in order of appearance, the rows of its runs and the places of its triples."""
     if not triples:
         return
     rows = np.array([row[run_id] for run_id, _, _ in triples])
@@ -92,7 +92,7 @@ def _text(values: Iterable[Any]) -> Any:
 
 
 def _printable(texts: Any) -> Any:
-    """The texts with control characters as escapes: no name is more than text, wherever shown."""
+    """The texts with control characters as escapes, so that none does more than show a name."""
     steers = pd.Series(texts).str.contains(f"[{STEERING}]", na=False).to_numpy()
     if steers.any():
         texts[steers] = [printable(text) for text in texts[steers]]

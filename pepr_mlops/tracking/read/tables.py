@@ -189,7 +189,7 @@ class Tables:
     def epochs(
         self, run_ids: Sequence[str], metrics: Sequence[str] | None
     ) -> Iterator[list[Point]]:
-        """Histories of some runs after others: points in the order they were logged in."""
+        """The histories of runs, in batches: points in the order in which they were logged."""
         names = ("run_uuid", "key", "value", "step", "timestamp", "is_nan")
         columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in names]
         run, key, value, step, timestamp, is_nan = columns
