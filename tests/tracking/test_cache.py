@@ -1,4 +1,4 @@
-"""Answers that are kept: given again while nothing was written, and read anew after anything."""
+"""Cached answers: reused while nothing was written, and read again after any write."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ def _of_few_runs_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def three(store: str) -> tuple[str, list[str]]:
-    """A store with three runs, one of which goes on, and their ids."""
+    """A store with three runs, one of which is still running, and their ids."""
     odd = run("a", metrics={"test/auc": float("nan"), "big": float("inf")}, seed=7)
-    going = run("b", status="RUNNING", energy_wh=None, tags={"note": "Röntgen 肺\x1b"})
-    return store, [logged(store, made, "derma") for made in (odd, going, run("c", fraction=0.5))]
+    running = run("b", status="RUNNING", energy_wh=None, tags={"note": "Röntgen 肺\x1b"})
+    return store, [logged(store, made, "derma") for made in (odd, running, run("c", fraction=0.5))]
 
 
 def _refuse(*_: object) -> None:
-    raise AssertionError("the server was asked")
+    raise AssertionError("the server was read")
 
 
-def _kept_runs(uri: str, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """What is given without asking the server."""
+def _cached_runs(uri: str, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """The runs as cached, without reading the server."""
     with monkeypatch.context() as patch:
         patch.setattr(read, "_open", _refuse)
         return read.load_runs("derma", tracking_uri=uri)
 
 
 def _fresh_runs(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
-    """What the server says now."""
+    """The runs as the server has them now."""
     with monkeypatch.context() as patch:
-        patch.setenv("PEPR_CACHE", str(folder / "nothing kept"))
+        patch.setenv("PEPR_CACHE", str(folder / "empty cache"))
         found = read.load_runs("derma", tracking_uri=uri)
-    shutil.rmtree(folder / "nothing kept", ignore_errors=True)
+    shutil.rmtree(folder / "empty cache", ignore_errors=True)
     return found
 
 
@@ -79,7 +79,7 @@ def test_an_unchanged_store_is_not_read_again(
     assert evidence.energies is not None
     assert again.energies is not None
     assert_frame_equal(again.energies, evidence.energies)
-    with pytest.raises(AssertionError, match="was asked"):  # another question
+    with pytest.raises(AssertionError, match="was read"):  # another question
         read.load_epochs(ids[:1], tracking_uri=uri)
 
 
@@ -116,12 +116,12 @@ def test_after_any_change_the_server_is_read(
 ) -> None:
     uri, ids = three
     before = read.load_runs("derma", tracking_uri=uri)
-    assert_frame_equal(_kept_runs(uri, monkeypatch), before)
+    assert_frame_equal(_cached_runs(uri, monkeypatch), before)
     change(MlflowClient(uri), ids)
     after = read.load_runs("derma", tracking_uri=uri)
     assert not after.equals(before)
     assert_frame_equal(after, _fresh_runs(uri, tmp_path, monkeypatch))
-    assert_frame_equal(_kept_runs(uri, monkeypatch), after)
+    assert_frame_equal(_cached_runs(uri, monkeypatch), after)
 
 
 def test_a_restored_run_is_there_again(
@@ -154,26 +154,26 @@ def test_another_file_at_the_same_path_is_another_store(
     assert set(before["performance"]) == {0.8}
 
 
-def test_a_damaged_answer_is_none(
+def test_a_damaged_answer_is_read_again(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, _ = three
     before = read.load_runs("derma", tracking_uri=uri)
     (path,) = cache_folder().iterdir()
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     for damaged in (
         b"",
-        whole[:100],
-        whole[:-1],
-        whole[: len(whole) // 2]
-        + bytes([whole[len(whole) // 2] ^ 1])
-        + whole[len(whole) // 2 + 1 :],
+        intact[:100],
+        intact[:-1],
+        intact[: len(intact) // 2]
+        + bytes([intact[len(intact) // 2] ^ 1])
+        + intact[len(intact) // 2 + 1 :],
     ):
         path.write_bytes(damaged)
-        with pytest.raises(AssertionError, match="was asked"):
-            _kept_runs(uri, monkeypatch)
+        with pytest.raises(AssertionError, match="was read"):
+            _cached_runs(uri, monkeypatch)
         assert_frame_equal(read.load_runs("derma", tracking_uri=uri), before)
-        assert path.read_bytes() == whole
+        assert path.read_bytes() == intact
 
 
 def test_other_code_makes_its_own_answers(
@@ -182,11 +182,11 @@ def test_other_code_makes_its_own_answers(
     uri, _ = three
     read.load_runs("derma", tracking_uri=uri)
     monkeypatch.setattr(cache, "_code", lambda: "of tomorrow")
-    with pytest.raises(AssertionError, match="was asked"):
-        _kept_runs(uri, monkeypatch)
+    with pytest.raises(AssertionError, match="was read"):
+        _cached_runs(uri, monkeypatch)
 
 
-def test_what_is_kept_is_the_users_alone_and_not_much(
+def test_cached_answers_are_private_and_few(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
@@ -199,7 +199,7 @@ def test_what_is_kept_is_the_users_alone_and_not_much(
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
 
 
-def test_where_nothing_can_be_written_nothing_is_kept(
+def test_where_nothing_can_be_written_nothing_is_cached(
     three: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
@@ -227,9 +227,9 @@ def test_few_runs_a_fresh_write_and_a_log_of_writes_are_not_trusted(
     assert not cache_folder().exists()
 
 
-def test_no_other_store_is_kept(server: str) -> None:
-    logged(server, run("a"), "kept nowhere")
-    read.load_runs("kept nowhere", tracking_uri=server)
+def test_no_other_store_is_cached(server: str) -> None:
+    logged(server, run("a"), "not cached")
+    read.load_runs("not cached", tracking_uri=server)
     assert not cache_folder().exists()
 
 
@@ -237,10 +237,10 @@ def test_a_change_while_it_is_read_is_not_missed(
     three: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = three
-    whole = read._open
+    open_reader = read._open
 
     def changing(uri: str) -> object:
-        reader = whole(uri)
+        reader = open_reader(uri)
         MlflowClient(uri).set_tag(ids[0], "pepr.hardware", "another GPU")
         return reader
 
@@ -265,7 +265,7 @@ def test_processes_share_what_one_has_read(
     ]
     assert [p.communicate()[0].strip() for p in two] == ["3", "3"]
     assert [p.returncode for p in two] == [0, 0]
-    found = _kept_runs(uri, monkeypatch)
+    found = _cached_runs(uri, monkeypatch)
     assert sorted(found["run_id"]) == sorted(ids)
     assert len(list(cache_folder().iterdir())) == 1
 
@@ -282,8 +282,8 @@ ODD = [
     *(run(m, energy_wh=e, tags={"pepr.hardware": "CPU"}) for m, e in (("a", 7.0), ("b", 9.0))),
     run("a", dataset="lidc", tags={"pepr.experiment": "lidc"}, energy_wh=3.0),
 ]
-ASKED = Question(mixed="stratify", draws=20)
-OF_BOTH = replace(ASKED, resources=("E", "M"))
+QUESTION = Question(mixed="stratify", draws=20)
+OF_BOTH = replace(QUESTION, resources=("E", "M"))
 SAVED = compare(frame(ODD[:4]), OF_BOTH).reference
 NARROWER = replace(SAVED, bounds=SAVED.bounds | {"energy_wh": Bounds(12.0, 50.0)})
 
@@ -316,11 +316,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     [
         OF_BOTH,
         replace(OF_BOTH, weights=(0.3, 0.7), alpha=2.0, normalisation="robust", mixed="allow"),
-        replace(ASKED, mixed="allow", normalisation="reference", reference=SAVED),
+        replace(QUESTION, mixed="allow", normalisation="reference", reference=SAVED),
     ],
     ids=["strata", "weights", "reference"],
 )
-def test_kept_intervals_make_the_same_comparison(question: Question, drawn: list[int]) -> None:
+def test_cached_intervals_make_the_same_comparison(question: Question, drawn: list[int]) -> None:
     runs = frame(ODD)
     fresh = compare(runs, question)
     assert intervals.NOT_DRAWN not in set(fresh.scores["no_interval"])
@@ -331,9 +331,9 @@ def test_kept_intervals_make_the_same_comparison(question: Question, drawn: list
     assert drawn == []
 
 
-def test_a_change_of_one_run_has_its_set_drawn_anew(drawn: list[int]) -> None:
+def test_a_change_of_one_run_draws_its_set_again(drawn: list[int]) -> None:
     before = [*ODD[:3], run("b", performance=0.9, energy_wh=50.0)]
-    _scored(frame(before), ASKED)
+    _scored(frame(before), QUESTION)
     for changed, sets in (
         ({"performance": np.nextafter(0.9, 1)}, [4]),
         ({"energy_wh": np.nextafter(50.0, 60)}, [4]),
@@ -345,15 +345,15 @@ def test_a_change_of_one_run_has_its_set_drawn_anew(drawn: list[int]) -> None:
         drawn.clear()
         after = {"model": "b", "performance": 0.9, "energy_wh": 50.0, **changed}  # type: ignore[dict-item]
         runs = frame([*before[:3], run(**after)])
-        found = _scored(runs, ASKED)
+        found = _scored(runs, QUESTION)
         assert drawn == sets, changed
-        _assert_same(found, compare(runs, ASKED))
+        _assert_same(found, compare(runs, QUESTION))
 
 
-def test_another_question_has_them_drawn_anew(drawn: list[int]) -> None:
-    asked = replace(OF_BOTH, weights=(0.5, 0.5))
-    prepared = prepare(frame(ODD[:4]), asked)
-    score_sets(prepared, asked, cache.intervals)
+def test_another_question_draws_the_intervals_again(drawn: list[int]) -> None:
+    question = replace(OF_BOTH, weights=(0.5, 0.5))
+    prepared = prepare(frame(ODD[:4]), question)
+    score_sets(prepared, question, cache.intervals)
     for changed in (
         {"weights": (0.5 - 1e-10, 0.5 + 1e-10)},
         {"alpha": 1.5},
@@ -367,48 +367,48 @@ def test_another_question_has_them_drawn_anew(drawn: list[int]) -> None:
         {"seed": 1},
     ):
         drawn.clear()
-        score_sets(prepared, replace(asked, **changed), cache.intervals)  # type: ignore[arg-type]
+        score_sets(prepared, replace(question, **changed), cache.intervals)  # type: ignore[arg-type]
         assert drawn == [4], changed
     drawn.clear()
-    score_sets(prepared, asked, cache.intervals)
+    score_sets(prepared, question, cache.intervals)
     assert drawn == []
     score_sets(prepared, OF_BOTH, cache.intervals)
     assert drawn == [4, 4]
 
 
 def test_other_code_draws_its_own(drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared = prepare(frame(ODD[:4]), ASKED)
-    score_sets(prepared, ASKED, cache.intervals)
+    prepared = prepare(frame(ODD[:4]), QUESTION)
+    score_sets(prepared, QUESTION, cache.intervals)
     monkeypatch.setattr("scipy.__version__", "of tomorrow")
-    score_sets(prepared, ASKED, cache.intervals)
+    score_sets(prepared, QUESTION, cache.intervals)
     monkeypatch.setattr(cache, "_code", lambda: "of tomorrow")
-    score_sets(prepared, ASKED, cache.intervals)
+    score_sets(prepared, QUESTION, cache.intervals)
     assert drawn == [4, 4]
 
 
-def test_damaged_intervals_and_those_of_others_are_drawn_anew(drawn: list[int]) -> None:
-    prepared = prepare(frame(ODD[:4]), ASKED)
-    fresh = score_sets(prepared, ASKED, cache.intervals)
+def test_damaged_intervals_and_those_of_others_are_drawn_again(drawn: list[int]) -> None:
+    prepared = prepare(frame(ODD[:4]), QUESTION)
+    fresh = score_sets(prepared, QUESTION, cache.intervals)
     (path,) = cache_folder().iterdir()
-    whole = path.read_bytes()
-    score_sets(prepared, replace(ASKED, seed=1), cache.intervals)
+    intact = path.read_bytes()
+    score_sets(prepared, replace(QUESTION, seed=1), cache.intervals)
     (other,) = set(cache_folder().iterdir()) - {path}
-    flipped = bytes([whole[-1] ^ 1])
-    for damaged in (b"", whole[:40], whole[:-1], whole[:-1] + flipped, other.read_bytes()):
+    flipped = bytes([intact[-1] ^ 1])
+    for damaged in (b"", intact[:40], intact[:-1], intact[:-1] + flipped, other.read_bytes()):
         path.write_bytes(damaged)
         drawn.clear()
-        _assert_same(score_sets(prepared, ASKED, cache.intervals), fresh)
+        _assert_same(score_sets(prepared, QUESTION, cache.intervals), fresh)
         assert drawn == [4]
-        assert path.read_bytes() == whole
+        assert path.read_bytes() == intact
 
 
-def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_kept(
+def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_cached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs = frame(ODD[:5])
-    assert _scored(runs, replace(ASKED, draws=0)).scores["ci_low"].isna().all()
+    assert _scored(runs, replace(QUESTION, draws=0)).scores["ci_low"].isna().all()
     monkeypatch.setattr(cache, "FEWEST", 5)  # one of the five has no performance
-    _scored(runs, ASKED)
+    _scored(runs, QUESTION)
     monkeypatch.setattr(cache, "FEWEST", 1)
     numbers = pd.DataFrame({"model": ["a", "b"], "performance": [0.5, 0.7], "energy_wh": [1.0, 2]})
     scoring = intervals.Scoring(["energy_wh"], np.ones(1))  # type: ignore[arg-type]  # JSON has none
@@ -418,7 +418,7 @@ def test_intervals_of_few_runs_without_draws_or_of_no_written_form_are_not_kept(
 
 
 @pytest.mark.parametrize("why", ["a file is in its place", "there is no home"])
-def test_where_no_intervals_can_be_kept_they_are_drawn(
+def test_where_no_intervals_can_be_cached_they_are_drawn(
     why: str, drawn: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def homeless(path: Path) -> Path:
@@ -429,7 +429,7 @@ def test_where_no_intervals_can_be_kept_they_are_drawn(
         monkeypatch.setattr(Path, "expanduser", homeless)
     else:
         (tmp_path / "kept").write_text("")
-    first, second = (_scored(frame(ODD[:4]), ASKED) for _ in range(2))
+    first, second = (_scored(frame(ODD[:4]), QUESTION) for _ in range(2))
     _assert_same(first, second)
     assert drawn == [4, 4]
 
@@ -441,11 +441,11 @@ def test_intervals_do_not_displace_what_was_read(
     monkeypatch.setattr(cache, "_MOST", 1)
     read.load_runs("derma", tracking_uri=uri)
     for seed in (0, 1):
-        _scored(frame(ODD[:4]), replace(ASKED, seed=seed))
+        _scored(frame(ODD[:4]), replace(QUESTION, seed=seed))
     files = sorted(cache_folder().iterdir(), key=lambda path: path.suffix)
     assert [path.suffix for path in files] == [".arrow", ".intervals"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
-    _kept_runs(uri, monkeypatch)
+    _cached_runs(uri, monkeypatch)
 
 
 def test_commands_and_reports_draw_once(
@@ -454,13 +454,13 @@ def test_commands_and_reports_draw_once(
     for i in range(6):
         tags = {"pepr.parameters": str(1000 + i)}
         logged(store, run("abcdef"[i], performance=0.5 + i / 50, energy_wh=1.0 + i, tags=tags))
-    told = []
+    printed = []
     for command in ("score", "score", "select", "stats"):
         with pytest.raises(SystemExit) as left:
             main([command, "--experiment", "derma", "--format", "json"])
         assert not left.value.code
-        told.append(capsys.readouterr())
-    assert told[0] == told[1]
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1]
     source = sources.read(["derma"], tracking_uri=store)
     prepared, _ = sources.sort(source, Question())
     assert len(sources.material(source, prepared, Question()).models) == 6

@@ -1,4 +1,4 @@
-"""Who may do a job: every interleaving of two and three processes, and what lives."""
+"""Who may do a job: every interleaving of two and three processes, and what counts as alive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _schedules(left: dict[str, int]) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("processes", ["ab", "ba", "abc"])
 def test_in_no_interleaving_do_two_hold_a_job(processes: str) -> None:
-    """Steps: write that it is wanted; read; write what was decided. Two looks each."""
+    """Steps: write a request; read; write the decision. Each of two processes reads twice."""
     steps = 3 if len(processes) == 3 else 5
     held_by_someone = 0
     for schedule in _schedules(dict.fromkeys(processes, steps)):
@@ -48,7 +48,7 @@ def test_in_no_interleaving_do_two_hold_a_job(processes: str) -> None:
     assert held_by_someone > 0
 
 
-def test_who_finished_or_does_it_has_it() -> None:
+def test_a_job_belongs_to_the_run_that_finished_or_does_it() -> None:
     own = Claim("5", "RUNNING", REQUESTED)
     assert verdict("5", [own]) == HELD
     assert verdict("5", [own, Claim("9", "FINISHED")]) == "claimed"
@@ -58,15 +58,15 @@ def test_who_finished_or_does_it_has_it() -> None:
     assert verdict("5", [own, Claim("1", "RUNNING", REQUESTED)]) == "claimed"
 
 
-def test_a_silent_process_elsewhere_is_given_up_and_one_that_is_gone_at_once() -> None:
-    def lives(claim: Claim, alive: bool | None = None) -> bool:
+def test_a_silent_process_elsewhere_is_lost_after_a_while_and_one_that_is_gone_at_once() -> None:
+    def counts_as_alive(claim: Claim, alive: bool | None = None) -> bool:
         return claim.is_alive(now_s=1000.0, stale_s=300.0, alive=lambda process: alive)
 
     beating = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 701.0)
     silent = Claim("1", "RUNNING", HELD, "elsewhere 7 1", 700.0)
-    assert lives(beating)
-    assert not lives(beating, alive=False)
-    assert not lives(silent)
-    assert lives(silent, alive=True)  # of this machine: only the server was away
-    assert lives(Claim("1", "RUNNING"))  # it never had a heartbeat
-    assert not lives(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0), alive=True)
+    assert counts_as_alive(beating)
+    assert not counts_as_alive(beating, alive=False)
+    assert not counts_as_alive(silent)
+    assert counts_as_alive(silent, alive=True)  # of this machine: only the server was away
+    assert counts_as_alive(Claim("1", "RUNNING"))  # it never had a heartbeat
+    assert not counts_as_alive(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0), alive=True)

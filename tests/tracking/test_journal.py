@@ -15,29 +15,29 @@ from pepr_mlops.tracking import journal
 from pepr_mlops.tracking.journal import Entry, Journal
 
 
-def _lines(kept: Journal) -> list[tuple[int, str]]:
-    return [(number, entry.kind) for number, entry in kept.entries()]
+def _lines(saved: Journal) -> list[tuple[int, str]]:
+    return [(number, entry.kind) for number, entry in saved.entries()]
 
 
 def test_what_was_sent_is_no_longer_pending() -> None:
-    kept = Journal.create({"uri": "sqlite:///runs.db"})
-    kept.add(1, Entry("metrics", {"step": 1, "values": {"loss": 0.1 + 0.2}}))
-    kept.add(2, Entry("file", {"name": "spec.json"}, b"\x00\n{}"))
-    kept.add(3, Entry("end", {"status": "FINISHED"}))
-    assert list(kept.pending()) == [1, 2, 3]
-    assert kept.pending()[1].data["values"] == {"loss": 0.30000000000000004}
-    assert kept.pending()[2].content == b"\x00\n{}"
-    kept.sent(2)
-    assert {n: e.kind for n, e in kept.pending().items()} == {3: "end"}
-    assert _lines(kept) == [(0, "begin"), (1, "metrics"), (2, "file"), (3, "end")]
-    kept.discard()
+    saved = Journal.create({"uri": "sqlite:///runs.db"})
+    saved.add(1, Entry("metrics", {"step": 1, "values": {"loss": 0.1 + 0.2}}))
+    saved.add(2, Entry("file", {"name": "spec.json"}, b"\x00\n{}"))
+    saved.add(3, Entry("end", {"status": "FINISHED"}))
+    assert list(saved.pending()) == [1, 2, 3]
+    assert saved.pending()[1].data["values"] == {"loss": 0.30000000000000004}
+    assert saved.pending()[2].content == b"\x00\n{}"
+    saved.sent(2)
+    assert {n: e.kind for n, e in saved.pending().items()} == {3: "end"}
+    assert _lines(saved) == [(0, "begin"), (1, "metrics"), (2, "file"), (3, "end")]
+    saved.discard()
     assert list(journal.home().iterdir()) == []
 
 
-def test_only_one_process_has_it() -> None:
-    kept = Journal.create({"uri": "x"})
+def test_a_journal_belongs_to_one_process_at_a_time() -> None:
+    saved = Journal.create({"uri": "x"})
     assert list(journal.unsent()) == []
-    kept.release()
+    saved.release()
     (found,) = journal.unsent()
     assert found.head["uri"] == "x"
     assert list(journal.unsent()) == []
@@ -45,41 +45,41 @@ def test_only_one_process_has_it() -> None:
     assert len(list(journal.unsent())) == 1
 
 
-def test_nobody_else_can_read_it() -> None:
-    kept = Journal.create({"uri": "x"})
-    kept.add(1, Entry("file", {"name": "a"}, b"1"))
-    for path in [kept.folder, *kept.folder.glob("[!l]*")]:
+def test_no_other_user_can_read_a_journal() -> None:
+    saved = Journal.create({"uri": "x"})
+    saved.add(1, Entry("file", {"name": "a"}, b"1"))
+    for path in [saved.folder, *saved.folder.glob("[!l]*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-def test_a_line_that_was_cut_off_is_left_out_and_the_next_is_whole() -> None:
-    kept = Journal.create({"uri": "x"})
-    kept.add(1, Entry("tags", {"values": {"a": "1"}}))
-    with (kept.folder / "entries.jsonl").open("ab") as file:
+def test_a_line_that_was_cut_off_is_skipped_and_the_next_is_complete() -> None:
+    saved = Journal.create({"uri": "x"})
+    saved.add(1, Entry("tags", {"values": {"a": "1"}}))
+    with (saved.folder / "entries.jsonl").open("ab") as file:
         file.write(b'{"number": 2, "kind": "tags", "da')
-    kept.add(3, Entry("end", {"status": "FAILED"}))
-    assert _lines(kept) == [(0, "begin"), (1, "tags"), (3, "end")]
+    saved.add(3, Entry("end", {"status": "FAILED"}))
+    assert _lines(saved) == [(0, "begin"), (1, "tags"), (3, "end")]
 
 
 def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path: Path) -> None:
-    kept = Journal.create({"uri": "x"})
-    kept.add(1, Entry("tags", {"values": {"a": "1"}}))
+    saved = Journal.create({"uri": "x"})
+    saved.add(1, Entry("tags", {"values": {"a": "1"}}))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))  # stands in for the end of a disk
     try:
         with pytest.raises(OSError, match=r"File too large|No space left"):
-            kept.add(2, Entry("tags", {"values": {"a": "x" * 1000}}))
+            saved.add(2, Entry("tags", {"values": {"a": "x" * 1000}}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    kept.add(3, Entry("tags", {"values": {"a": "3"}}))
-    assert _lines(kept) == [(0, "begin"), (1, "tags"), (3, "tags")]
+    saved.add(3, Entry("tags", {"values": {"a": "3"}}))
+    assert _lines(saved) == [(0, "begin"), (1, "tags"), (3, "tags")]
 
 
 def _write_until_killed(folder: Path, ready: object) -> None:
     os.environ["PEPR_JOURNAL"] = str(folder)
-    kept = Journal.create({"uri": "x"})
+    saved = Journal.create({"uri": "x"})
     for number in range(1, 10**6):
-        kept.add(number, Entry("metrics", {"step": number, "values": {"loss": 1 / number}}))
+        saved.add(number, Entry("metrics", {"step": number, "values": {"loss": 1 / number}}))
         if number == 20:
             ready.set()  # type: ignore[attr-defined]
 
@@ -95,17 +95,19 @@ def test_a_kill_at_any_moment_leaves_every_entry_but_the_last(tmp_path: Path) ->
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        (kept,) = journal.unsent()
-        numbers = [number for number, _ in kept.entries()]
+        (saved,) = journal.unsent()
+        numbers = [number for number, _ in saved.entries()]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= 20
-        assert all(e.data["values"]["loss"] == 1 / n for n, e in kept.pending().items())
-        kept.discard()
+        assert all(e.data["values"]["loss"] == 1 / n for n, e in saved.pending().items())
+        saved.discard()
 
 
-def test_one_that_was_killed_while_it_was_deleted_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Journal.create({"uri": "x"})
-    kept.add(1, Entry("metrics", {"step": 1, "values": {"loss": 0.5}}))
+def test_a_journal_whose_deletion_was_killed_counts_as_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saved = Journal.create({"uri": "x"})
+    saved.add(1, Entry("metrics", {"step": 1, "values": {"loss": 0.5}}))
 
     def killed(*given: object, **more: object) -> None:
         raise KeyboardInterrupt
@@ -113,8 +115,8 @@ def test_one_that_was_killed_while_it_was_deleted_is_none(monkeypatch: pytest.Mo
     with monkeypatch.context() as patched:
         patched.setattr("pepr_mlops.tracking.journal.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            kept.discard()
-    kept.release()
+            saved.discard()
+    saved.release()
     assert list(journal.unsent()) == []
     assert list(journal.home().iterdir()) == []
 

@@ -60,11 +60,11 @@ def test_two_runs_show_and_compare_without_a_gap(
             image_size=32,
             epochs=2,
             pretrained=False,
-            experiment="looked at",
+            experiment="viewed",
         )
         run = pepr_mlops.run(spec, tracking_uri=server).run
         names[f"{model} 0 from scratch"] = run.run_id
-    experiment = client.get_experiment_by_name("looked at").experiment_id
+    experiment = client.get_experiment_by_name("viewed").experiment_id
 
     together = _curves(page, f"{server}/#/experiments/{experiment}/runs?compareRunsMode=CHART", 2)
     for name, run_id in names.items():

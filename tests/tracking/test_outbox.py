@@ -63,7 +63,7 @@ def test_a_server_that_fails_meanwhile_has_everything_in_the_end(
         began = time.monotonic()
         for epoch in (2, 3, 4):
             run.log({"test/accuracy": epoch / 10}, epoch)
-        assert time.monotonic() - began < 10  # the training goes on
+        assert time.monotonic() - began < 10  # training continues
         if fault != "slow":
             time.sleep(0.5)
             assert "does not answer" in notes[0]
@@ -188,13 +188,13 @@ def test_a_late_refusal_fails_the_run(store: str, late: None, fails: bool) -> No
 
 @pytest.mark.parametrize(("status", "away"), [(413, False), (403, True), (503, True)])
 def test_a_file_is_refused_as_anything_else_is(status: int, away: bool) -> None:
-    """A proxy that takes no large files says 413, in an error that is not MLflow's."""
+    """A proxy that takes no large files answers 413, in an error that is not MLflow's."""
     answer = requests.Response()
     answer.status_code = status
     assert outbox.is_away(requests.HTTPError(response=answer)) is away
 
 
-def test_a_late_refusal_is_told_to_the_owner_of_the_run(store: str, late: None) -> None:
+def test_a_late_refusal_is_reported_to_the_owner_of_the_run(store: str, late: None) -> None:
     with (
         mlflow.start_run(),
         pytest.raises(WorkFailed, match="Names may only contain"),
@@ -231,7 +231,7 @@ def test_a_run_that_somebody_deletes_meanwhile_is_an_error(store: str) -> None:
         work()
 
 
-def test_without_a_journal_it_is_told_and_logged_all_the_same(
+def test_a_run_without_a_journal_is_logged_with_a_note(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -244,7 +244,7 @@ def test_without_a_journal_it_is_told_and_logged_all_the_same(
     assert "cannot be written (Not a directory)" in notes[0]
 
 
-def test_a_disk_that_fills_up_is_told_and_the_server_has_all(
+def test_a_disk_that_fills_up_is_reported_and_the_server_has_everything(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: object) -> None:
@@ -344,9 +344,9 @@ def test_artifacts_that_cannot_be_written_hold_up_nothing_else(
         pass
     assert notes == []  # no later start tries again what a person has to see to
 
-    (kept,) = tracking.sync()
-    assert (kept.run_id, kept.entries, kept.status) == (run.run_id, 0, "FINISHED")
-    assert kept.problem == lacking
+    (synced,) = tracking.sync()
+    assert (synced.run_id, synced.entries, synced.status) == (run.run_id, 0, "FINISHED")
+    assert synced.problem == lacking
     blocked.unlink()
     (sent,) = tracking.sync()
     assert (sent.entries, sent.status, sent.problem) == (2, "FINISHED", None)
@@ -364,16 +364,16 @@ def test_an_offline_run_ends_though_its_artifacts_are_refused(
     with tracking.start(name, name, "n", server, offline=True) as run:
         run.spec({"model": "x"})
         run.log({"test/accuracy": 0.5}, 1)
-    (kept,) = tracking.sync()
-    assert kept.run_id is not None
-    found = MlflowClient(server).get_run(kept.run_id)
+    (synced,) = tracking.sync()
+    assert synced.run_id is not None
+    found = MlflowClient(server).get_run(synced.run_id)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})
     assert found.data.tags["pepr.not_stored"].startswith("spec.json (")
     blocked.unlink()
     assert [left.problem for left in tracking.sync()] == [None]
 
 
-def test_a_server_of_before_dataset_inputs_has_all_else(
+def test_a_server_older_than_dataset_inputs_has_all_else(
     store: str, server: str, proxy: Proxy
 ) -> None:
     """MLflow 2.0 to 2.3 answer so; tried with the real 2.0.1 and 2.3.0."""

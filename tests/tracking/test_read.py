@@ -1,4 +1,4 @@
-"""Reading runs from real tracking servers, against what MLflow itself says."""
+"""Reading runs from real tracking servers, compared with MLflow's own answers."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_one_row_per_run_typed_and_named(anywhere: str) -> None:
     assert row["end_time"] == pd.Timestamp(made["start"] + 9, unit="ms", tz="UTC")
 
 
-def test_a_run_from_before_there_was_an_option_did_as_all_did(store: str) -> None:
+def test_a_run_older_than_an_option_has_its_former_default(store: str) -> None:
     for name, without in (("old", ["launch"]), ("new", []), ("theirs", ["launch", "compile"])):
         made = run(name, launch="graph")
         made["params"] = {k: v for k, v in made["params"].items() if k not in without}
@@ -285,16 +285,16 @@ def test_histories_come_in_bulk_over_http(server: str, monkeypatch: pytest.Monke
     expected = query.load_epochs(ids, tracking_uri=server)
 
     def one_by_one(*_: object) -> None:
-        raise AssertionError("asked for one run's history")
+        raise AssertionError("requested one run's history")
 
     monkeypatch.setattr(MlflowClient, "get_metric_history", one_by_one)
     pd.testing.assert_frame_equal(query.load_epochs(ids, tracking_uri=server), expected)
-    # cut off after four points, it asks for fewer runs at a time
-    whole = Server._request
+    # cut off after four points, it requests fewer runs at a time
+    request = Server._request
     monkeypatch.setattr("pepr_mlops.tracking.read.api._BULK_POINTS", 4)
 
     def cut(self: Server, method: str, endpoint: str, **content: object) -> object:
-        answer = whole(self, method, endpoint, **content)
+        answer = request(self, method, endpoint, **content)
         if "bulk" in endpoint:
             answer["metrics"] = answer["metrics"][:4]
         return answer
@@ -333,7 +333,7 @@ def test_energies_that_are_no_numbers_are_no_evidence(anywhere: str) -> None:
     assert found.energies["energy_wh"].tolist() == [27.18281828]
 
 
-def test_evidence_from_the_whole_server(anywhere: str) -> None:
+def test_evidence_comes_from_all_runs_of_the_server(anywhere: str) -> None:
     mine = logged(anywhere, run("a", energy_wh=31.415926), "mine")
     far = {"pepr.experiment": "evidence-far"}
     other = logged(anywhere, run("a", energy_wh=31.415926, tags=far), "far")
@@ -370,7 +370,7 @@ def test_two_experiments_read_together_know_of_each_other(anywhere: str) -> None
 # Servers -----------------------------------------------------------------------------------------
 
 
-def test_a_server_that_asks_who_is_there(
+def test_a_server_that_requires_a_login(
     guarded_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # who checks passwords takes a while
@@ -384,7 +384,7 @@ def test_a_server_that_asks_who_is_there(
     assert len(query.load_epochs([run_id], tracking_uri=guarded_server)) == 3
 
 
-def test_the_password_in_an_address_works_and_is_kept_nowhere(
+def test_the_password_in_an_address_works_and_is_stored_nowhere(
     guarded_server: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     password = "only-for-tests"
@@ -408,16 +408,21 @@ def test_the_password_in_an_address_works_and_is_kept_nowhere(
         mlflow.set_tracking_uri(before)
     (failed,) = begun
     client = MlflowClient(uri)
-    kept = client.get_run(failed.run_id)
-    assert kept.data.tags["pepr.error"] == f"ValueError: cannot reach {guarded_server}"
+    stored = client.get_run(failed.run_id)
+    assert stored.data.tags["pepr.error"] == f"ValueError: cannot reach {guarded_server}"
     artifact = client.download_artifacts(failed.run_id, "spec.json")
-    seen = [str(kept), Path(artifact).read_text(), tracking.address_of(failed), *capfd.readouterr()]
+    seen = [
+        str(stored),
+        Path(artifact).read_text(),
+        tracking.address_of(failed),
+        *capfd.readouterr(),
+    ]
     assert not [text for text in seen if password in text]
     assert tracking.address_of(failed).startswith(f"{guarded_server}/#/experiments/")
     assert query.run_page(uri) == f"{guarded_server}/#/runs/"
-    with pytest.raises(WrongUse) as told:
+    with pytest.raises(WrongUse) as refused:
         query.load_runs("no such", tracking_uri=uri)
-    assert f"on {guarded_server}. There" in str(told.value)
+    assert f"on {guarded_server}. There" in str(refused.value)
 
 
 def test_a_server_that_is_down_and_a_store_that_is_not_there(tmp_path: Path) -> None:

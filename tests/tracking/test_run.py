@@ -1,4 +1,4 @@
-"""What MLflow holds afterwards, read back with MLflow's own client."""
+"""What MLflow has of a run afterwards, read with MLflow's own client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _get(run: tracking.Run) -> mlflow.entities.Run:
     return MlflowClient().get_run(run.run_id)
 
 
-def test_a_run_is_whole_and_finished(store: str) -> None:
+def test_a_run_is_complete_and_finished(store: str) -> None:
     splits = data.load(RunSpec(dataset="digits"))
     with tracking.start(None, "digits", "resnet18d 0") as run:
         run.params({"lr": "0.0005"})
@@ -60,7 +60,7 @@ def test_a_run_is_whole_and_finished(store: str) -> None:
         assert stored["probabilities"].shape == (2, 2)
 
 
-def test_artifacts_lie_beside_a_database_that_is_named_by_its_whole_path(
+def test_artifacts_are_next_to_a_database_that_is_named_by_its_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, elsewhere = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "elsewhere"
@@ -74,7 +74,7 @@ def test_artifacts_lie_beside_a_database_that_is_named_by_its_whole_path(
     assert list(elsewhere.iterdir()) == []
     there = MlflowClient(uri).download_artifacts(run.run_id, "spec.json", str(elsewhere))
     assert json.loads(Path(there).read_text()) == {"model": "resnet18d"}
-    with tracking.start("e", "e", "n", "sqlite:///beside.db") as run:  # relative: as MLflow does
+    with tracking.start("e", "e", "n", "sqlite:///relative.db") as run:  # relative: as MLflow does
         run.spec({"model": "resnet18d"})
     assert list((elsewhere / "mlruns").rglob("spec.json"))
 
@@ -114,7 +114,7 @@ def _start_and_raise(begun: list[tracking.Run], error: BaseException) -> None:
         (SystemExit(143), "KILLED", "killed"),
     ],
 )
-def test_the_status_is_the_truth(
+def test_the_status_is_that_of_the_failure(
     store: str, error: BaseException, status: str, reason: str
 ) -> None:
     begun = []
@@ -137,14 +137,16 @@ def test_a_signal_while_the_run_is_made_finds_it_made(
 
     monkeypatch.setattr(MlflowClient, "create_run", interrupted)
     with pytest.raises(KeyboardInterrupt), tracking.start("e", "e", "n"):
-        pytest.fail("it went on")
+        pytest.fail("the run continued")
     client = MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
     assert (run.info.status, run.data.tags["pepr.reason"]) == ("KILLED", "killed")
     assert not list(journal.home().iterdir())
 
 
-def test_an_inherited_run_keeps_what_was_typed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inherited_run_has_its_parameters_as_typed(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = MlflowClient()
     begun = client.create_run("0")
     client.log_param(begun.info.run_id, "lr", "5e-4")
@@ -167,7 +169,7 @@ def test_mlflows_own_variables_name_the_experiment(
 
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     assert logged_to(None, "derma", "n") == "mine"
-    assert logged_to("asked for", "derma", "n") == "asked for"
+    assert logged_to("requested", "derma", "n") == "requested"
     assert logged_to(None, "derma", "n", store) == "derma"  # the variables are of another server
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
@@ -189,7 +191,7 @@ def test_a_run_that_was_measured_before_is_not_mixed_with_another(
     assert _get(run).info.status == "FINISHED"
 
 
-def test_a_failure_is_told_even_when_the_server_is_gone(
+def test_a_failure_is_reported_even_when_the_server_is_gone(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(*given: object) -> None:
@@ -240,7 +242,7 @@ def test_a_store_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
         tracking.reach(f"sqlite:///{tmp_path}/file/new.db")
 
 
-def test_a_server_that_is_down_is_told_in_seconds(store: str) -> None:
+def test_a_server_that_is_down_is_reported_in_seconds(store: str) -> None:
     started = time.monotonic()
     with (
         pytest.raises(
@@ -256,7 +258,7 @@ def test_a_server_that_is_down_is_told_in_seconds(store: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["postgresql://u:p@127.0.0.1:9/db", "mysql+pymysql://127.0.0.1:9/db"]
 )
-def test_a_database_that_is_down_is_told_in_seconds(store: str, uri: str) -> None:
+def test_a_database_that_is_down_is_reported_in_seconds(store: str, uri: str) -> None:
     started = time.monotonic()
     with pytest.raises(WorkFailed, match="Connection refused"):
         tracking.reach(uri)
@@ -284,7 +286,7 @@ def test_a_new_run_is_active_meanwhile(store: str) -> None:
     assert mlflow.active_run() is None
 
 
-# Jobs that several processes want --------------------------------------------------------------
+# Jobs that several processes request -----------------------------------------------------------
 
 
 def _job(**changed: Any) -> tracking.Attempt:
@@ -300,7 +302,7 @@ def _attempt(done: list[str], claimed: list[str], i: int) -> None:
         claimed.append(str(error))
 
 
-def test_of_several_that_want_a_job_one_does_it(store: str) -> None:
+def test_of_several_processes_that_request_a_job_one_does_it(store: str) -> None:
     done: list[str] = []
     claimed: list[str] = []
     threads = [threading.Thread(target=_attempt, args=(done, claimed, i)) for i in range(5)]
@@ -350,61 +352,61 @@ def test_a_continued_run_is_the_same_one(store: str) -> None:
     assert found.data.tags["pepr.attempts"] == "2"
 
 
-def test_a_continued_run_never_says_running_of_the_process_before(
+def test_a_continued_run_is_never_running_under_its_former_process(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sweep that looked just then would close it."""
+    """A sweep that read it just then would close it."""
     run_id = _interrupted(WorkFailed("no connection", reason="tracking"))
     MlflowClient().set_tag(run_id, "pepr.process", "machine/boot/1 7 1")
     seen: list[tuple[str, str, str]] = []
     update = MlflowClient.update_run
 
-    def looked_at(self: MlflowClient, *given: Any, **named: Any) -> None:
+    def observed(self: MlflowClient, *given: Any, **named: Any) -> None:
         update(self, *given, **named)
         found = self.get_run(run_id)
         tags = found.data.tags
         seen.append((found.info.status, tags["pepr.process"], tags["pepr.attempts"]))
 
-    monkeypatch.setattr(MlflowClient, "update_run", looked_at)
+    monkeypatch.setattr(MlflowClient, "update_run", observed)
     with tracking.start("e", "e", "n", job=_job(continues=run_id)) as run:
         assert _get(run).data.tags["pepr.attempts"] == "2"
     assert seen[0] == ("RUNNING", this_process(), "1")
 
 
-def test_a_paused_run_is_killed_and_says_so(store: str) -> None:
+def test_a_paused_run_is_killed_with_that_reason(store: str) -> None:
     client = MlflowClient()
     found = client.get_run(_interrupted(Paused("paused after epoch 1")))
     assert found.info.status == "KILLED"
     assert found.data.tags["pepr.reason"] == "paused"
 
 
-def test_of_several_that_go_on_with_a_run_one_does(store: str) -> None:
+def test_of_several_processes_that_continue_a_run_one_does(store: str) -> None:
     run_id = _interrupted(KeyboardInterrupt())
-    went_on: list[int] = []
+    attempts: list[int] = []
     claimed: list[str] = []
     ready = threading.Barrier(4)
 
-    def go_on() -> None:
+    def continue_run() -> None:
         ready.wait()
         try:
             with tracking.start("e", "e", "n", job=_job(continues=run_id)) as run:
-                went_on.append(run.attempt)
+                attempts.append(run.attempt)
                 time.sleep(1)
         except Claimed as error:
             claimed.append(str(error))
 
-    threads = [threading.Thread(target=go_on) for _ in range(4)]
+    threads = [threading.Thread(target=continue_run) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert went_on == [2]
+    assert attempts == [2]
     assert len(claimed) == 3
     assert MlflowClient().get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_run_that_ended_before_its_process_did_is_not_given_up(store: str) -> None:
-    """Whoever gives it up has seen it RUNNING, and only then that its process is gone."""
+def test_a_run_that_ended_before_its_process_did_is_not_lost(store: str) -> None:
+    """A sweep has read it as RUNNING, and only then found its process gone."""
     with tracking.start("e", "e", "n", job=_job()) as run:
         run.log({"test/accuracy": 0.5}, 1)
     tracking.close_lost([run.run_id])
@@ -423,7 +425,7 @@ def _log_until_taken(begun: list[tracking.Run]) -> None:
             time.sleep(0.05)
 
 
-def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
+def test_a_process_taken_for_lost_logs_nothing_more_once_another_continues(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pepr_mlops.tracking.ownership.HEARTBEAT_S", 0.05)
@@ -439,7 +441,7 @@ def test_who_was_given_up_while_another_goes_on_logs_nothing_more(
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
-def test_who_was_given_up_does_not_end_the_run_of_another(
+def test_a_process_taken_for_lost_does_not_end_the_run_of_another(
     store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException | None
 ) -> None:
     monkeypatch.setattr("pepr_mlops.tracking.ownership.HEARTBEAT_S", 0.05)
@@ -466,7 +468,9 @@ def test_who_was_given_up_does_not_end_the_run_of_another(
     assert "pepr.reason" not in found.data.tags
 
 
-def test_who_was_given_up_logs_nothing_more(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_taken_for_lost_logs_nothing_more(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pepr_mlops.tracking.ownership.HEARTBEAT_S", 0.05)
     begun: list[tracking.Run] = []
     with pytest.raises(Claimed, match="closed by another"):

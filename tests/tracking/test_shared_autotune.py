@@ -20,7 +20,7 @@ def _start(stack: ExitStack) -> tracking.Run:
     return stack.enter_context(tracking.start("e", "e", "n", job=tracking.Attempt("0123")))
 
 
-MANY = 16  # so many that some of them always look while others write
+MANY = 16  # so many that some always read while others write
 
 
 def test_one_of_many_chooses_and_the_others_wait_for_it(

@@ -1,5 +1,5 @@
 """Runs on the stores that groups have: databases that several jobs share, and a server in front of
-PostgreSQL and S3 that asks who is there."""
+PostgreSQL and S3 that requires a login."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_database_that_restarts_loses_nothing_and_prints_no_traceback(
     uri, notes = database.create("restarts"), list[str]()
     with tracking.start("e", "e", "n", uri, tracking.Attempt("01"), note=notes.append) as run:
         run.log({"test/accuracy": 0.1}, 1)
-        capfd.readouterr()  # what MLflow says of new tables
+        capfd.readouterr()  # what MLflow prints about new tables
         database.stop()
         try:
             run.log({"test/accuracy": 0.2}, 2)

@@ -1,4 +1,4 @@
-"""What is made of the journals of runs whose process has ended."""
+"""How the journals of runs whose process has ended are sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pepr_mlops.tracking.journal import Entry, Journal
 
 
 def _killed(uri: str, moment: str, pipe: Any) -> None:
-    """A process that is killed at the moment: after an epoch, or once the end is kept."""
+    """A process that is killed after an epoch, or after one more that the server lacks."""
     with tracking.start("e", "e", "n", uri, tracking.Attempt("0123")) as run:
         run.params({"lr": "0.0005"})
         run.log({"test/accuracy": 0.5}, 1)
@@ -68,7 +68,7 @@ def test_the_next_start_closes_it_as_well(store: str) -> None:
     assert MlflowClient().get_run(run_id).info.status == "FAILED"
 
 
-def test_a_run_that_another_process_goes_on_with_is_left_to_it(store: str) -> None:
+def test_a_run_that_another_process_continues_is_left_to_it(store: str) -> None:
     run_id = _kill(store, "away")
     client = MlflowClient()
     client.set_tag(run_id, "pepr.process", "elsewhere 7 1")
@@ -77,15 +77,15 @@ def test_a_run_that_another_process_goes_on_with_is_left_to_it(store: str) -> No
     assert [p.step for p in client.get_metric_history(run_id, "test/accuracy")] == [1, 2]
 
 
-def test_a_run_of_a_machine_that_may_be_at_work_is_left_alone(store: str) -> None:
+def test_a_run_whose_machine_may_still_work_on_it_is_left_alone(store: str) -> None:
     run_id = _kill(store, "epoch")
-    (kept,) = journal.unsent()
-    lines = (kept.folder / "entries.jsonl").read_text().replace(this_process().split()[0], "other")
-    (kept.folder / "entries.jsonl").write_text(lines)
+    (saved,) = journal.unsent()
+    lines = (saved.folder / "entries.jsonl").read_text().replace(this_process().split()[0], "other")
+    (saved.folder / "entries.jsonl").write_text(lines)
     client = MlflowClient()
     process = client.get_run(run_id).data.tags["pepr.process"]
     client.set_tag(run_id, "pepr.process", process.replace(this_process().split()[0], "other"))
-    kept.release()
+    saved.release()
     (synced,) = tracking.sync()
     assert synced.problem is not None
     assert "another machine" in synced.problem
@@ -95,18 +95,18 @@ def test_a_run_of_a_machine_that_may_be_at_work_is_left_alone(store: str) -> Non
     assert synced.status == "FAILED"
 
 
-def test_own_code_of_before_a_power_cut_is_closed_after_a_day(store: str) -> None:
-    """It has no heartbeat, and processes of before look like those of another machine."""
+def test_an_own_loop_that_a_power_cut_ended_is_closed_after_a_day(store: str) -> None:
+    """It has no heartbeat, and after a restart its process looks like that of another machine."""
     begun = MlflowClient().create_run("0").info
     head = {"uri": store, "process": "machine/boot/1 7 1", "run_id": begun.run_id, "name": "n"}
-    kept = Journal.create(head)
+    saved = Journal.create(head)
     point = {"step": 1, "time_ms": begun.start_time, "values": {"test/accuracy": 0.5}}
-    kept.add(1, Entry("metrics", point))
-    kept.release()
+    saved.add(1, Entry("metrics", point))
+    saved.release()
     (synced,) = tracking.sync()
     assert "another machine" in str(synced.problem)
     before_s = int(time.time()) - 90_000
-    os.utime(kept.folder / "entries.jsonl", (before_s, before_s))
+    os.utime(saved.folder / "entries.jsonl", (before_s, before_s))
     (synced,) = tracking.sync()
     assert (synced.problem, synced.status) == (None, "FAILED")
     found = MlflowClient().get_run(begun.run_id)
@@ -114,7 +114,7 @@ def test_own_code_of_before_a_power_cut_is_closed_after_a_day(store: str) -> Non
     assert found.info.end_time == before_s * 1000
 
 
-def test_a_run_that_is_gone_on_with_while_it_is_sent_is_not_closed(
+def test_a_run_that_is_continued_while_it_is_sent_is_not_closed(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = _kill(store, "away")
@@ -130,7 +130,7 @@ def test_a_run_that_is_gone_on_with_while_it_is_sent_is_not_closed(
     assert "pepr.reason" not in MlflowClient().get_run(run_id).data.tags
 
 
-def test_a_run_kept_offline_becomes_the_run_it_would_have_been(store: str) -> None:
+def test_an_offline_run_becomes_the_run_it_would_have_been(store: str) -> None:
     with tracking.start("e", "e", "n", job=tracking.Attempt("0123"), offline=True) as run:
         run.params({"lr": "0.0005"})
         run.log({"test/accuracy": 0.5}, 1)
@@ -168,13 +168,13 @@ def test_an_interrupted_sync_makes_no_second_run(
         patched.setattr("pepr_mlops.tracking.unsent.send", cut_off)
         with pytest.raises(KeyboardInterrupt):
             list(tracking.sync())
-    # as if it had been killed before it could keep the run's name, too
-    (kept,) = journal.unsent()
-    lines = (kept.folder / "entries.jsonl").read_text().splitlines()
-    (kept.folder / "entries.jsonl").write_text(
+    # as if it had been killed before it could save the id of the run, too
+    (saved,) = journal.unsent()
+    lines = (saved.folder / "entries.jsonl").read_text().splitlines()
+    (saved.folder / "entries.jsonl").write_text(
         "\n".join(line for line in lines if '"begun"' not in line) + "\n"
     )
-    kept.release()
+    saved.release()
     (synced,) = tracking.sync()
     client = MlflowClient()
     experiment = client.get_experiment_by_name("e")
@@ -212,7 +212,7 @@ def test_offline_runs_go_where_they_are_sent(store: str, tmp_path: Path) -> None
     assert (synced.status, (tmp_path / "new.db").exists()) == ("FINISHED", True)
 
 
-def test_a_store_that_is_gone_is_not_made_anew(store: str, tmp_path: Path) -> None:
+def test_a_store_that_is_gone_is_not_made_again(store: str, tmp_path: Path) -> None:
     run_id = _kill(store, "epoch")
     (tmp_path / "mlflow.db").rename(tmp_path / "moved.db")
     (synced,) = tracking.sync()
@@ -224,7 +224,7 @@ def test_a_store_that_is_gone_is_not_made_anew(store: str, tmp_path: Path) -> No
     assert (synced.run_id, synced.status) == (run_id, "FAILED")
 
 
-def test_a_journal_keeps_no_password_and_uses_the_one_that_is_given(
+def test_a_journal_stores_no_password_and_uses_the_one_that_is_given(
     store: str, guarded_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = guarded_server.replace("://", "://admin:only-for-tests@")
@@ -238,7 +238,7 @@ def test_a_journal_keeps_no_password_and_uses_the_one_that_is_given(
     assert (synced.status, synced.uri) == ("FINISHED", guarded_server)
 
 
-def test_one_entry_that_is_refused_keeps_only_its_own_run(store: str) -> None:
+def test_one_entry_that_is_refused_holds_back_only_its_own_run(store: str) -> None:
     for name in ("bad", "good"):
         with tracking.start("e", "e", name, offline=True) as run:
             run.log({"a;b\n" if name == "bad" else "test/accuracy": 0.5}, 1)
@@ -250,7 +250,7 @@ def test_one_entry_that_is_refused_keeps_only_its_own_run(store: str) -> None:
     assert len(list(journal.home().iterdir())) == 1
 
 
-def test_a_full_disk_here_does_not_keep_it_from_the_server(
+def test_a_full_disk_here_does_not_stop_the_sending(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tracking.start("e", "e", "n", offline=True) as run:
@@ -270,22 +270,22 @@ def test_what_was_sent_and_is_sent_again_empties_no_file(store: str) -> None:
     """As after a power cut that took the newest write."""
     with tracking.start("e", "e", "n", offline=True) as run:
         run.spec({"model": "x"})
-    (kept,) = journal.unsent()
-    (kept.folder / "1").unlink()
-    kept.release()
+    (saved,) = journal.unsent()
+    (saved.folder / "1").unlink()
+    saved.release()
     (synced,) = tracking.sync()
     assert (synced.problem, synced.status) == (None, "FINISHED")
     assert MlflowClient().list_artifacts(synced.run_id) == []
 
 
 def test_an_entry_is_the_same_after_the_disk(store: str) -> None:
-    kept = Journal.create({"uri": store, "process": this_process()})
+    saved = Journal.create({"uri": store, "process": this_process()})
     values = {"a/b": 1e-300, "c": 0.1, "d": float("inf")}
-    kept.add(1, Entry("metrics", {"step": 3, "time_ms": 5, "values": values}))
-    assert kept.pending()[1].data["values"] == values
+    saved.add(1, Entry("metrics", {"step": 3, "time_ms": 5, "values": values}))
+    assert saved.pending()[1].data["values"] == values
 
 
-def test_a_damaged_journal_is_told_and_stops_nobody(store: str) -> None:
+def test_a_damaged_journal_is_reported_and_stops_no_other_run(store: str) -> None:
     damaged = Journal.create({"uri": store, "process": this_process(), "run_id": 7})
     damaged.add(1, Entry("metrics", {"step": 1}))
     damaged.release()
@@ -298,7 +298,7 @@ def test_a_damaged_journal_is_told_and_stops_nobody(store: str) -> None:
     assert synced.problem is not None
 
 
-def test_an_address_that_is_none_keeps_only_its_own_run(store: str) -> None:
+def test_an_invalid_address_holds_back_only_its_own_run(store: str) -> None:
     for name, uri in (("bad", "http://host:no-port"), ("good", store)):
         with tracking.start("e", "e", name, uri, offline=True):
             pass
@@ -313,53 +313,53 @@ def test_a_file_that_was_only_not_sent_yet_goes_with_the_next_start(store: str) 
     with tracking.start("e", "e", "n") as run:
         pass
     head = {"uri": store, "process": this_process(), "run_id": run.run_id, "name": "n"}
-    kept = Journal.create(head)
-    kept.add(1, Entry("file", {"name": "predictions.npz"}, b"numbers"))
-    kept.add(2, Entry("end", {"status": "FINISHED"}))
-    kept.sent(2, but=[1])
-    kept.release()
+    saved = Journal.create(head)
+    saved.add(1, Entry("file", {"name": "predictions.npz"}, b"numbers"))
+    saved.add(2, Entry("end", {"status": "FINISHED"}))
+    saved.sent(2, but=[1])
+    saved.release()
     with tracking.start("e", "e", "next"):
         pass
     assert [f.path for f in MlflowClient().list_artifacts(run.run_id)] == ["predictions.npz"]
     assert not list(journal.home().iterdir())
 
 
-def test_the_next_start_takes_away_a_journal_that_owes_nothing(store: str) -> None:
+def test_the_next_start_deletes_a_journal_with_nothing_left_to_send(store: str) -> None:
     """Its process was killed between the last entry and the end of the journal."""
     with tracking.start("e", "e", "n") as run:
         pass
     head = {"uri": store, "process": this_process(), "run_id": run.run_id, "name": "n"}
-    kept = Journal.create(head)
-    kept.add(1, Entry("tags", {"values": {"pepr.not_stored": "spec.json (closed)"}}))
-    kept.add(2, Entry("end", {"status": "FINISHED"}))
-    kept.sent(2)
-    kept.release()
+    saved = Journal.create(head)
+    saved.add(1, Entry("tags", {"values": {"pepr.not_stored": "spec.json (closed)"}}))
+    saved.add(2, Entry("end", {"status": "FINISHED"}))
+    saved.sent(2)
+    saved.release()
     with tracking.start("e", "e", "next"):
         pass
     assert not list(journal.home().iterdir())
 
 
-def test_a_damaged_journal_keeps_no_later_job_from_starting(store: str) -> None:
-    kept = Journal.create({"uri": store, "process": this_process(), "run_id": "x", "name": "n"})
-    kept.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
-    kept.add(2, Entry("end", {"status": "FINISHED"}))
-    (kept.folder / "1").unlink()
-    (kept.folder / "1").mkdir()
-    kept.release()
+def test_a_damaged_journal_stops_no_later_job(store: str) -> None:
+    saved = Journal.create({"uri": store, "process": this_process(), "run_id": "x", "name": "n"})
+    saved.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
+    saved.add(2, Entry("end", {"status": "FINISHED"}))
+    (saved.folder / "1").unlink()
+    (saved.folder / "1").mkdir()
+    saved.release()
     notes: list[str] = []
     with tracking.start("e", "e", "next", note=notes.append):
         pass
     assert "cannot be read (IsADirectoryError" in notes[0]
 
 
-def test_what_an_earlier_attempt_lacks_says_nothing_of_a_later_one(store: str) -> None:
+def test_what_an_earlier_attempt_lacks_does_not_tag_a_later_one(store: str) -> None:
     with tracking.start("e", "e", "n") as run:
         run.tag({"pepr.process": "elsewhere 7 1", "pepr.not_stored": "predictions.npz (closed)"})
     head = {"uri": store, "process": this_process(), "run_id": run.run_id, "name": "n"}
-    kept = Journal.create(head)
-    kept.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
-    kept.add(2, Entry("end", {"status": "FINISHED"}))
-    kept.release()
+    saved = Journal.create(head)
+    saved.add(1, Entry("file", {"name": "spec.json"}, b"{}"))
+    saved.add(2, Entry("end", {"status": "FINISHED"}))
+    saved.release()
     (synced,) = tracking.sync()
     assert synced.problem is None
     tags = MlflowClient().get_run(run.run_id).data.tags
