@@ -136,6 +136,18 @@ def test_memory_has_no_curve_and_no_history_no_figure(shown: Material) -> None:
         curves.panel(shown, curves.Options(models=("zzz",)), "derma")
 
 
+def test_a_named_model_without_a_history_is_left_out() -> None:
+    epochs = _history().query("run_id == 'run0'")
+    found = material(RUNS, epochs=epochs)
+    for module in (curves, energy):
+        panel = module.panel(found, module.Options(models=("b", "a")), "derma")
+        assert set(panel.table["label"]) == {"a"}
+    with pytest.raises(NothingToDraw, match=r"none of b, .* has a history of epochs"):
+        curves.panel(found, curves.Options(models=("b",)), "derma")
+    with pytest.raises(NothingToDraw, match="none of b, which the option models names, has known"):
+        energy.panel(found, energy.Options(models=("b",)), "derma")
+
+
 def test_runs_of_a_model_are_averaged_epoch_by_epoch() -> None:
     runs = [run("a", seed=s, energy_wh=e) for s, e in ((0, 10.0), (1, 30.0))]
     epochs = pd.DataFrame(

@@ -74,6 +74,22 @@ def chosen_sets(material: Material, experiments: Sequence[str]) -> list[str]:
     return material.sets_of(list(dict.fromkeys(experiments)))
 
 
+def chosen_models(
+    models: Sequence[str], ranked: pd.Series[str], known: pd.Series[str], top: int, what: str
+) -> list[str]:
+    """The labels of an option `models`, by default the `top` ones, that are `known`; best first.
+
+    `ranked` are the labels of a set. Raises `NothingToDraw` where none of `models` has `what`.
+    """
+    there = ranked[ranked.isin(known)]
+    found = list(there[there.isin(models)] if models else there[:top])
+    if not found:
+        raise NothingToDraw(
+            f"none of {', '.join(models)}, which the option models names, has {what}"
+        )
+    return found
+
+
 def averaged(material: Material, sets: Sequence[str], names: Iterable[str]) -> pd.DataFrame:
     """`names` of the models in comparison sets of one experiment, or their means over several.
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import SPREAD, Count, Panel, in_sentence
+from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models, in_sentence
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 
 
@@ -154,13 +154,11 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         (n for n in material.resources(comparison_set) if n in ("E", "C", "T")), "E"
     )
     every = data(material, comparison_set, resource)
-    rows = material.models_of(comparison_set)
-    chosen = [m for m in rows["label"] if m in options.models] if options.models else (
-        list(rows["label"][rows["label"].isin(every["label"])][: options.top])
-    )  # fmt: skip
-    points = every.set_index("label").loc[chosen].reset_index() if chosen else every[:0]
-    if points.empty:
-        raise NothingToDraw(f"none of {', '.join(options.models)} has a history of epochs")
+    ranked = material.models_of(comparison_set)["label"]
+    chosen = chosen_models(
+        options.models, ranked, every["label"], options.top, "a history of epochs"
+    )
+    points = every.set_index("label").loc[chosen].reset_index()
     tops = peaks(points)
     best = tops.loc[tops["score"].idxmax()]
     return Panel(

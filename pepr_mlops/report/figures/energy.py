@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.common import SPREAD, Count, Panel
+from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number
 
@@ -158,12 +158,8 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     table = split(material, comparison_set) if divided else history(material, comparison_set)
     if options.show == "epochs" and table["estimated"].all():
         raise NothingToDraw("only the energy of full runs is known, not that of their epochs")
-    labels = material.models_of(comparison_set).sort_values("rank")["label"]
-    order = [m for m in labels if m in set(table["label"]) and m in (options.models or {m})]
-    if not options.models:
-        order = order[: options.top]
-    if not order:
-        raise NothingToDraw(f"none of {', '.join(options.models)} has known energy")
+    ranked = material.models_of(comparison_set)["label"]
+    order = chosen_models(options.models, ranked, table["label"], options.top, "known energy")
     if divided:
         parts = table[table["label"].isin(order)]
         title, caption = "Energy by component and phase", _shares(table)
