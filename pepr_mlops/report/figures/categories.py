@@ -15,21 +15,17 @@ from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
     NEITHER,
-    STYLES,
     WORDS,
     Panel,
     averaged,
+    by_category,
     chosen_sets,
+    classified,
     correlation,
     in_sentence,
-    marker,
     quantity_title,
-    short,
 )
-from pepr_mlops.report.material import (
-    Material,
-    NothingToDraw,
-)
+from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number, p_value
 
 
@@ -62,7 +58,7 @@ def data(material: Material, options: Options) -> pd.DataFrame:
         raise NothingToDraw("y names nothing to draw")
     rows = averaged(material, chosen_sets(material, options.experiments), names)
     rows["size"] = sizes(rows["parameters"])
-    rows["category"] = rows[options.by].map(WORDS[options.by]).fillna(NEITHER)
+    rows["category"] = classified(rows, options.by)
     rows = rows.dropna(subset=names)
     if rows.empty:
         raise NothingToDraw(f"no model has all of {', '.join(names)}")
@@ -74,33 +70,16 @@ def draw(points: pd.DataFrame, options: Options, titles: Mapping[str, str]) -> g
     figure = make_subplots(
         rows=len(options.y), cols=1, shared_xaxes=True, vertical_spacing=0.16 / len(options.y)
     )
-    names = [*WORDS[options.by].values(), NEITHER]
     for i, y in enumerate(options.y, 1):
-        for rank, name in reversed(list(enumerate(names))):  # what is not classified lies beneath
-            rows = points[points["category"] == name]
-            if rows.empty:
-                continue
-            figure.add_scatter(
-                x=short(rows[options.x]),
-                y=short(rows[y]),
-                text=theme.texts(rows["label"]),
-                ids=list(rows["run_id"]),
-                mode="markers",
-                marker=marker(STYLES[rank]),
-                name=name,
-                legendgroup=name,
-                legendrank=rank + 1,
-                showlegend=i == 1,
-                hovertemplate="<b>%{text}</b><br>%{y:.4g} at %{x:.4s}"
-                "<extra>%{fullData.name}</extra>",
-                row=i,
-                col=1,
-            )
+        for trace in by_category(points, options.by, options.x, y, "%{y:.4g} at %{x:.4s}"):
+            trace.update(legendgroup=trace.name, showlegend=i == 1)
+            figure.add_trace(trace, row=i, col=1)
         figure.update_yaxes(
             title={"text": theme.text(titles[y]), "font": {"size": 13}}, row=i, col=1
         )
     figure.update_xaxes(title=theme.text(titles[options.x]), row=len(options.y), col=1)
-    if options.x != "rank" and _wide(points[options.x]):
+    least, greatest = points[options.x].min(), points[options.x].max()
+    if options.x != "rank" and 0 < _MAGNITUDES * least < greatest:
         figure.update_xaxes(type="log", dtick=1)
     if len(options.y) > 1:
         figure.update_layout(height=90 + 230 * len(options.y))
@@ -111,23 +90,18 @@ def panel(material: Material, options: Options) -> Panel:
     points = data(material, options)
     sets = chosen_sets(material, options.experiments)
     titles = {name: quantity_title(material, sets, name) for name in (options.x, *options.y)}
-    experiments = list(material.sets.set_index("comparison_set").loc[sets, "experiment"].unique())
     return Panel(
         title=f"{', '.join(in_sentence(titles[y]) for y in options.y)} against "
         f"{in_sentence(titles[options.x])} by {_BY[options.by]}",
         caption=" ".join(
             [
-                _origin(points, experiments, material, sets),
+                _origin(points, material, sets),
                 *_correlations(material, sets, points, options, titles),
                 f"Medians of {in_sentence(titles[options.y[0]])}: "
                 f"{_medians(points, options.by, options.y[0])}.",
             ]
         ),
-        figure=draw(
-            points,
-            options,
-            titles,
-        ),
+        figure=draw(points, options, titles),
         table=points,
         sets=tuple(sets),
     )
@@ -136,9 +110,8 @@ def panel(material: Material, options: Options) -> Panel:
 _BY = {"efficient": "efficiency", "kind": "kind of network", "size": "size"}
 
 
-def _origin(
-    points: pd.DataFrame, experiments: Sequence[str], material: Material, sets: Sequence[str]
-) -> str:
+def _origin(points: pd.DataFrame, material: Material, sets: Sequence[str]) -> str:
+    experiments = material.sets.set_index("comparison_set").loc[sets, "experiment"].unique()
     every = material.models.loc[material.models["comparison_set"].isin(sets), "label"]
     if len(experiments) > 1:
         left = every.nunique() - len(points)
@@ -190,7 +163,3 @@ def _medians(points: pd.DataFrame, by: str, y: str) -> str:
     return ", ".join(
         f"{number(groups.loc[n, 'median'])} {n} (n = {groups.loc[n, 'size']})" for n in names
     )
-
-
-def _wide(numbers: pd.Series[float]) -> bool:
-    return bool(numbers.min() > 0 and numbers.max() > _MAGNITUDES * numbers.min())

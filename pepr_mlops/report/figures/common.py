@@ -33,11 +33,15 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "size": {"small": "small", "large": "large"},
 }
 NEITHER = "not classified"
-STYLES: tuple[Mapping[str, Any] | None, ...] = (  # of both values and of neither
-    {"color": theme.ORANGE, "symbol": "diamond", "line": {"width": 0.7, "color": theme.RED}},
-    {"color": theme.SKY, "symbol": "circle", "line": {"width": 0.7, "color": theme.BLUE}},
-    None,
-)
+# Points of both values of a category, and faint crosses for neither.
+_MARKERS: tuple[Mapping[str, Any], ...] = (
+    {"color": theme.ORANGE, "symbol": "diamond", "line": {"width": 0.7, "color": theme.RED},
+     "size": 8, "opacity": 0.85},
+    {"color": theme.SKY, "symbol": "circle", "line": {"width": 0.7, "color": theme.BLUE},
+     "size": 8, "opacity": 0.85},
+    {"color": theme.NEUTRAL, "symbol": "x-thin-open", "line": {"width": 1, "color": theme.NEUTRAL},
+     "size": 6, "opacity": 0.75},
+)  # fmt: skip
 # Numbers of `Material.models` that make sense as an axis, and what resources add to them.
 _COLUMNS = (PERFORMANCE, "performance_sd", "score", "R", "rank", "parameters")
 _OF_RESOURCES = ("cost ", "R ", "PePR-")
@@ -107,7 +111,8 @@ def averaged(material: Material, sets: Sequence[str], names: Iterable[str]) -> p
     rows = rows[texts].join(numbers)
     if rows["experiment"].nunique() == 1:
         if len(sets) > 1:
-            rows["label"] += " " + rows["comparison_set"].map(_own_part)
+            # `[image_size=224]` of `imagenet [image_size=224]`
+            rows["label"] += " [" + rows["comparison_set"].str.partition(" [")[2]
         return rows.drop(columns=["comparison_set", "experiment"]).reset_index(drop=True)
     split = rows.groupby("experiment")["comparison_set"].nunique()
     if split.max() > 1:
@@ -152,11 +157,6 @@ def _columns(rows: pd.DataFrame) -> list[str]:
 def _metrics(runs: pd.DataFrame) -> list[str]:
     names = [c for c in runs if c.startswith("metrics.") and runs[c].notna().any()]
     return [c.removeprefix("metrics.") for c in names if c != f"metrics.{PERFORMANCE}"]
-
-
-def _own_part(comparison_set: str) -> str:
-    """`[image_size=224]` of `imagenet [image_size=224]`."""
-    return f"[{comparison_set.partition(' [')[2].removesuffix(']')}]"
 
 
 def quantity_title(material: Material, sets: Sequence[str], name: str) -> str:
@@ -228,9 +228,36 @@ def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float]
     return float(found.statistic), float(p)
 
 
-def marker(style: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Points of a category, faint crosses for none."""
-    if style is None:
-        cross = {"symbol": "x-thin-open", "line": {"width": 1, "color": theme.NEUTRAL}}
-        return {**cross, "color": theme.NEUTRAL, "size": 6, "opacity": 0.75}
-    return {**style, "size": 8, "opacity": 0.85}
+def classified(rows: pd.DataFrame, by: str) -> pd.Series[str]:
+    """The category of each row in the words of the legend."""
+    return rows[by].map(WORDS[by]).fillna(NEITHER)
+
+
+def by_category(
+    points: pd.DataFrame, by: str, x: str, y: str, hover: str, details: Sequence[str] = ()
+) -> list[go.Scatter]:
+    """A trace for each value of the column `category`; what is not classified lies beneath.
+
+    `hover` is the template of the text of a point, for which `details` are its custom data.
+    """
+    traces = []
+    for rank, name in reversed(list(enumerate([*WORDS[by].values(), NEITHER]))):
+        rows = points[points["category"] == name]
+        if rows.empty:
+            continue
+        custom = np.array([short(rows[c]) for c in details], dtype=float).T
+        traces.append(
+            go.Scatter(
+                x=short(rows[x]),
+                y=short(rows[y]),
+                text=theme.texts(rows["label"]),
+                ids=list(rows["run_id"]),
+                customdata=custom if details else None,
+                mode="markers",
+                marker=_MARKERS[rank],
+                name=name,
+                legendrank=rank + 1,
+                hovertemplate=f"<b>%{{text}}</b><br>{hover}<extra>%{{fullData.name}}</extra>",
+            )
+        )
+    return traces

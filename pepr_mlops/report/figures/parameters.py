@@ -12,15 +12,7 @@ from pydantic import StrictBool
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import (
-    NEITHER,
-    STYLES,
-    WORDS,
-    Panel,
-    correlation,
-    marker,
-    short,
-)
+from pepr_mlops.report.figures.common import Panel, by_category, classified, correlation
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 from pepr_mlops.text import number, p_value
 
@@ -77,26 +69,13 @@ def draw(points: pd.DataFrame, middle: float, *, resource: str, log: bool) -> go
             text=word, x=x, y=0.995, xref="x domain", yref="y domain", xanchor=side, yanchor="top",
             showarrow=False,
         )  # fmt: skip
-    names = points["efficient"].map(WORDS["efficient"]).fillna(NEITHER)
-    # What is not classified lies beneath.
-    for rank, name in reversed(list(enumerate([*WORDS["efficient"].values(), NEITHER]))):
-        rows = points[names == name]
-        if rows.empty:
-            continue
-        figure.add_scatter(
-            x=short(rows["parameters"]),
-            y=short(rows["cost"]),
-            text=theme.texts(rows["label"]),
-            ids=list(rows["run_id"]),
-            mode="markers",
-            marker=marker(STYLES[rank]),
-            name=name,
-            legendrank=rank + 1,
-            customdata=np.array([short(rows[c]) for c in ("P", "R", "score")], dtype=float).T,
-            hovertemplate="<b>%{text}</b><br>%{x:.4s} parameters<br>%{y:.4g} "
-            f"{theme.text(cost_unit(resource))}<br>score %{{customdata[2]}}<br>P %{{customdata[0]}}"
-            "<br>R %{customdata[1]}<extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+    points = points.assign(category=classified(points, "efficient"))
+    hover = (
+        f"%{{x:.4s}} parameters<br>%{{y:.4g}} {theme.text(cost_unit(resource))}"
+        "<br>score %{customdata[2]}<br>P %{customdata[0]}<br>R %{customdata[1]}"
+    )
+    details = ("P", "R", "score")
+    figure.add_traces(by_category(points, "efficient", "parameters", "cost", hover, details))
     figure.update_layout(
         xaxis={"title": "parameters", "type": "log", "range": list(np.log10([low, high]))},
         yaxis={"title": theme.text(cost_title(resource)), "type": "log" if log else "linear",
@@ -116,12 +95,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     return Panel(
         title=f"Parameters and {cost_title(resource).split(' (')[0]}: {comparison_set}",
         caption=_caption(points, len(material.models_of(comparison_set)), middle, resource),
-        figure=draw(
-            points,
-            middle,
-            resource=resource,
-            log=options.log,
-        ),
+        figure=draw(points, middle, resource=resource, log=options.log),
         table=points,
     )
 
