@@ -10,8 +10,9 @@ import pandas as pd
 
 from pepr_mlops.comparison import Comparison, Question, means, pepr
 from pepr_mlops.comparison.conditions import about_energy, comparable, mixed
-from pepr_mlops.comparison.runs import column, label, unit
+from pepr_mlops.comparison.runs import column, label
 from pepr_mlops.comparison.significance import sizes
+from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
 from pepr_mlops.paper_models import paper_models
 
@@ -101,15 +102,14 @@ class Material:
         names = [c.removeprefix("R ") for c in rows if c.startswith("R ")]
         return [n for n in names if rows[f"R {n}"].notna().all()]
 
-    def bounds(self, comparison_set: str, resource: str) -> pepr.Bounds:
-        """What R of a resource of `resources` is 0 and 1 at in the set."""
+    def bounds(self, comparison_set: str, resource: str) -> pepr.Bounds | None:
+        """The costs of the set at which R is 0 and 1, None where R is of several costs."""
+        if resource not in self.resources(comparison_set):
+            return None
         costs = self.models_of(comparison_set)[f"cost {resource}"]
-        by = self.sets.set_index("comparison_set").at[comparison_set, "bounds"]
         name = column(self.runs, resource)
-        if name in by:
-            found: pepr.Bounds = by[name]
-            return found
-        return _bounds(costs, name, self.question(comparison_set))
+        by_name = self.sets.set_index("comparison_set").at[comparison_set, "bounds"]
+        return by_name.get(name) or _bounds(costs, name, self.question(comparison_set))
 
     def energy_matters(self, comparison_set: str) -> bool:
         """Whether a cost of the set is made of energy."""
@@ -177,10 +177,8 @@ def also(comparison: Comparison, question: Question) -> list[str]:
 
 def cost_title(name: str) -> str:
     """A resource as the title of an axis, with its unit."""
-    if name in RESOURCES:
-        resource = RESOURCES[name]
-        return f"{resource.help} ({resource.unit})" if resource.unit != "1" else resource.help
-    return f"{label(name)} ({unit(name)})" if unit(name) else label(name)
+    title = RESOURCES[name].help if name in RESOURCES else label(name)
+    return f"{title} ({cost_unit(name)})" if cost_unit(name) else title
 
 
 def _labels(rows: pd.DataFrame) -> pd.Series[str]:
@@ -208,12 +206,8 @@ def _models(part: Part) -> pd.DataFrame:
         table[f"PePR-{name}"] = pepr.pepr(
             table[PERFORMANCE], table[f"R {name}"], alpha=question.alpha
         )
-    newest = (
-        found.used.sort_values("start_time", kind="stable")
-        .groupby(KEYS, sort=False)[["run_id", "experiment", "parameters"]]
-        .last()
-        .reset_index()
-    )
+    by_row = found.used.sort_values("start_time", kind="stable").groupby(KEYS, as_index=False)
+    newest = by_row[["run_id", "experiment", "parameters"]].last()
     table = table.merge(newest, on=KEYS, validate="one_to_one")
     known = {m.model: m for m in paper_models()}
     paper = [known.get(m) or known.get(m.split(".")[0]) for m in table["model"]]

@@ -13,7 +13,7 @@ from pydantic import StrictBool
 
 from pepr_mlops.comparison import pepr, selection
 from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.names import PERFORMANCE, RESOURCES
+from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
 from pepr_mlops.report.figures.common import Panel
@@ -52,16 +52,13 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
 
 def paths(material: Material, comparison_set: str) -> pd.DataFrame:
     """`curves.data` of the best models by the main resource, empty where that has no history."""
-    by = material.models_of(comparison_set)["scored_by"].iloc[0]
-    best = material.models_of(comparison_set).nsmallest(_MOST_PATHS, "rank")["label"]
-    none = pd.DataFrame(columns=curves.COLUMNS)
-    if by not in RESOURCES:
-        return none
+    rows = material.models_of(comparison_set)
+    by = rows["scored_by"].iloc[0]
     try:
         every = curves.data(material, comparison_set, by, material.bounds(comparison_set, by))
     except NothingToDraw:
-        return none
-    return every[every["label"].isin(best)]
+        return pd.DataFrame(columns=curves.COLUMNS)
+    return every[every["label"].isin(rows.nsmallest(_MOST_PATHS, "rank")["label"])]
 
 
 def draw(
@@ -72,7 +69,7 @@ def draw(
     performance: str,
     bounds: pepr.Bounds | None,
     options: Options,
-    alpha: float = 1.0,
+    alpha: float,
 ) -> go.Figure:
     """Isolines of αP/(α+R) under the models, the Pareto set joined, the knee and the best named.
 
@@ -242,11 +239,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
             paths(material, comparison_set),
             by=by,
             performance=material.performance_name(comparison_set),
-            bounds=(
-                material.bounds(comparison_set, by)
-                if by in material.resources(comparison_set)
-                else None
-            ),
+            bounds=material.bounds(comparison_set, by),
             options=options,
             alpha=material.question(comparison_set).alpha,
         ),
