@@ -79,13 +79,12 @@ def sort(
     prepared = {}
     notes = [f"{name} is not on this server, so it is not shown" for name in source.missing]
     for name, runs in source.runs.items():
-        requested = (
-            question if name in source.main else _companion_question(question, companions[name])
-        )
+        main = name in source.main
+        requested = question if main else _of_companion(question, companions[name])
         try:
             prepared[name] = prepare(runs, requested, source.evidence[name])
         except PeprError as error:
-            if name in source.main:
+            if main:
                 raise
             notes.append(f"{name} is not shown: {error}")
     return prepared, notes
@@ -101,22 +100,21 @@ def material(
     parts = []
     for name, sorted_ in prepared.items():
         main = name in source.main
-        requested = question if main else replace(
-            question, resources=sorted_.question.resources, weights=None, reference=None,
-            normalisation=sorted_.question.normalisation, mixed=sorted_.question.mixed)  # fmt: skip
+        as_sorted = Companion(sorted_.question.resources, sorted_.question.mixed)
+        requested = question if main else _of_companion(question, as_sorted)
         scored = score_sets(sorted_, requested, cache.intervals)
         parts.append(Part(scored, requested, source.runs[name], main))
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 
 
-def _companion_question(question: Question, companion: Companion) -> Question:
+def _of_companion(question: Question, companion: Companion) -> Question:
     """The question for an experiment that is shown with the requested ones."""
-    by = "minmax" if question.normalisation == "reference" else question.normalisation
+    reference = question.normalisation == "reference"
     return replace(
         question,
         resources=companion.resources or question.resources,
         weights=None,
         reference=None,
-        normalisation=by,
+        normalisation="minmax" if reference else question.normalisation,
         mixed=companion.mixed or question.mixed,
     )
