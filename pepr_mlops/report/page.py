@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 from typing import Any, Literal
@@ -30,24 +30,18 @@ from pepr_mlops.text import cell
 PLOTLY_FILE = "plotly.min.js"  # next to the page with `plotlyjs="directory"`
 
 
-@dataclass(frozen=True)
-class Missing:
-    """A figure of the dashboard that these runs have no data for, and why."""
+def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[tuple[str, str]]]:
+    """The figures of a dashboard in its order, those of a set once for each requested set.
 
-    kind: str
-    reason: str
-
-
-def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[Missing]]:
-    """The figures of a dashboard in its order, those of a set once for each requested set."""
-    found: list[Panel] = []
-    missing = []
+    Second, the title or kind of each figure that these runs have no data for, and why.
+    """
+    found, missing = [], []
     for spec in board.figures:
         for name in material.main_sets if spec.kind in OF_A_SET else [None]:
             try:
                 found.append(panel(material, spec, name))
             except NothingToDraw as nothing:
-                missing.append(Missing(spec.title or spec.kind, f"{nothing}"))
+                missing.append((spec.title or spec.kind, str(nothing)))
     return found, list(dict.fromkeys(missing))
 
 
