@@ -57,9 +57,6 @@ class Dashboard:
     experiments: Mapping[str, Companion] = field(default_factory=dict)
 
 
-_KEYS = ("title", "resources", "normalisation", "experiments", "figure")
-
-
 def shipped() -> dict[str, Path]:
     """The dashboards that come with the package, by name."""
     inside = Path(str(files("pepr_mlops"))) / "dashboards"  # in a wheel
@@ -84,7 +81,8 @@ def load(name: str) -> Dashboard:
 def parse(content: Mapping[str, Any], where: str) -> Dashboard:
     """A dashboard from the content of a TOML file. Raises `WrongUse` naming the file and key."""
     where = f"dashboard: {where}"
-    refuse_unknown(content, _KEYS, "key", where)
+    keys = ("title", "resources", "normalisation", "experiments", "figure")
+    refuse_unknown(content, keys, "key", where)
     given = checked(list[Any], content.get("figure", []), f"{where}: figure")
     if not given:
         raise WrongUse(f"{where} has no [[figure]]; valid kinds: {', '.join(KINDS)}")

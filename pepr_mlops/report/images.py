@@ -53,10 +53,9 @@ async def _write(
         async with kaleido.Kaleido(n=1, mathjax=False) as browser:
             for figure, form, path in requested:
                 scale = _PNG_SCALE if form == "png" else 1
-                layout = {"format": form, "width": _WIDTH, "height": figure.layout.height}
-                await browser.write_fig(
-                    figure, path, {**layout, "scale": scale}, cancel_on_error=True
-                )
+                size = {"width": _WIDTH, "height": figure.layout.height, "scale": scale}
+                options = {"format": form, **size}
+                await browser.write_fig(figure, path, options, cancel_on_error=True)
                 done(path)
     except (ChromeNotFoundError, BrowserDepsError, BrowserFailedError) as error:
         raise WorkFailed(

@@ -137,24 +137,21 @@ def _correlations(
     rows = material.models[material.models["comparison_set"].isin(sets)]
     if rows.duplicated(["experiment", "model"]).any():
         return ["Some models appear more than once, so no correlation is given."]
-    x_name = in_sentence(titles[options.x])
-    return [
-        _correlated(points[options.x], points[y], x_name, in_sentence(titles[y])) for y in options.y
-    ]
-
-
-def _correlated(x: pd.Series[float], y: pd.Series[float], x_name: str, y_name: str) -> str:
-    found = correlation(x, y)
-    if found is None:
-        return f"The rank correlation of {y_name} with {x_name} is not defined."
-    strength, p = found
-    moves = (
-        "shows no correlation with" if p >= 0.05 else "rises with" if strength > 0 else "falls with"
-    )
-    return (
-        f"{y_name} {moves} {x_name} (Spearman's rank correlation {strength:.2f}, "
-        f"{p_value(p)}, n = {len(x)})."
-    )
+    x = in_sentence(titles[options.x])
+    sentences = []
+    for name in options.y:
+        y = in_sentence(titles[name])
+        found = correlation(points[options.x], points[name])
+        if found is None:
+            sentences.append(f"The rank correlation of {y} with {x} is not defined.")
+            continue
+        strength, p = found
+        moves = "rises with" if strength > 0 else "falls with"
+        sentences.append(
+            f"{y} {moves if p < 0.05 else 'shows no correlation with'} {x} (Spearman's rank "
+            f"correlation {strength:.2f}, {p_value(p)}, n = {len(points)})."
+        )
+    return sentences
 
 
 def _medians(points: pd.DataFrame, by: str, y: str) -> str:

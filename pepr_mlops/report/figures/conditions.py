@@ -65,6 +65,7 @@ TESTS = [
 ]
 _FOUND = ("pretrained", "fraction")
 _COLOURS = (theme.BLUE, theme.ORANGE)
+_PAPERS = " (the paper's)"  # the unpaired t test
 _WRAP = 34  # characters that fit next to the names on a phone
 
 
@@ -220,9 +221,8 @@ def draw(points: pd.DataFrame, tested: pd.DataFrame, title: str) -> go.Figure:
 
 def _header(pair: str, tested: pd.DataFrame) -> list[str]:
     """The lines above a pair."""
-    names = [f"<b>{line}</b>" for line in theme.texts(textwrap.wrap(pair, _WRAP))]
     return [
-        *names,
+        *(f"<b>{line}</b>" for line in theme.texts(textwrap.wrap(pair, _WRAP))),
         f"n = {tested['n_a'].iloc[0]} models under both",
         *(
             f"{row['test']}{_PAPERS if row['test'] == 'unpaired t' else ''}: {p_value(row['p'])}, "
@@ -232,15 +232,19 @@ def _header(pair: str, tested: pd.DataFrame) -> list[str]:
     ]
 
 
-_PAPERS = " (the paper's)"
-
-
 def panel(material: Material, options: Options) -> Panel:
     points = data(material, options)
     tested = tests(points)
     drawn = [p for p in pairs(material, options) if p.where in set(points["pair"])]
     sets = tuple(dict.fromkeys(s for pair in drawn for s in (*pair.a, *pair.b)))
     title = quantity_title(material, sets, options.quantity)
+    corrected = []
+    if len(drawn) > 1:
+        hold = (tested["p_holm"] < 0.05).groupby(tested["test"]).sum()
+        corrected = [
+            f"Corrected for the {len(drawn)} pairs (Holm), the difference is significant (0.05) in "
+            f"{hold['paired t']} by paired t and in {hold['Wilcoxon']} by Wilcoxon."
+        ]
     return Panel(
         title=f"{in_sentence(title)} of the same models under two conditions",
         caption=" ".join(
@@ -250,7 +254,7 @@ def panel(material: Material, options: Options) -> Panel:
                 *(_finding(rows) for _, rows in tested.groupby("pair", sort=False)),
                 "Since the models are the same, rely on the paired tests; the unpaired t test is "
                 "the one of the paper.",
-                *_corrected(tested),
+                *corrected,
             ]
         ),
         figure=draw(points, tested, title),
@@ -270,14 +274,3 @@ def _finding(rows: pd.DataFrame) -> str:
         f"{number(row['median_b'], 3)} ({row['b']}), mean difference "
         f"{number(row['difference'], 3)}, n = {row['n_a']} ({tests})."
     )
-
-
-def _corrected(tested: pd.DataFrame) -> list[str]:
-    n = tested["pair"].nunique()
-    if n == 1:
-        return []
-    hold = (tested["p_holm"] < 0.05).groupby(tested["test"]).sum()
-    return [
-        f"Corrected for the {n} pairs (Holm), the difference is significant (0.05) in "
-        f"{hold['paired t']} by paired t and in {hold['Wilcoxon']} by Wilcoxon."
-    ]

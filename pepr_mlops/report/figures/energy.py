@@ -52,21 +52,17 @@ def split(material: Material, comparison_set: str) -> pd.DataFrame:
     where there is none.
     """
     runs = material.runs_of(comparison_set)
-    means = pd.concat({phase: _means(runs, phase) for phase in PHASES})
-    found = means.stack().dropna()
-    if found.empty:
+    means = pd.concat({phase: _means(runs, phase) for phase in PHASES}, axis=1)
+    known = means.stack([0, 1]).dropna()
+    if known.empty:
         raise NothingToDraw("no run has its energy")
-    found = found.rename_axis(["phase", "label", "component"]).rename("energy_wh").reset_index()
-    order = {"label": list(runs["label"].drop_duplicates()), "phase": list(PHASES)}
-    places = {name: {value: i for i, value in enumerate(order[name])} for name in order}
-    found = found.sort_values([*order], key=lambda c: c.map(places[c.name]), kind="stable")
-    known = runs.drop_duplicates("label").set_index("label")["energy_components"]
+    found = known.rename_axis(["label", "phase", "component"]).reset_index(name="energy_wh")
+    components = runs.drop_duplicates("label").set_index("label")["energy_components"]
     found["source"] = [
-        _source(known[label], part)
+        _source(components[label], part)
         for label, part in zip(found["label"], found["component"], strict=True)
     ]
-    columns = ["label", "phase", "component", "energy_wh", "source"]
-    return found[columns].reset_index(drop=True)
+    return found
 
 
 def _means(runs: pd.DataFrame, phase: str) -> pd.DataFrame:
@@ -92,8 +88,8 @@ def _source(components: object, part: str) -> str | None:
 def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure:
     """A line per model: energy over the epochs, or P over the energy."""
     figure = go.Figure()
+    bought = show == "bought"
     for i, (label, rows) in enumerate(points.groupby("label", sort=False)):
-        bought = show == "bought"
         figure.add_scatter(
             x=rows["energy_wh"] if bought else rows["step"],
             y=rows["P"] if bought else rows["energy_wh"],
@@ -106,7 +102,7 @@ def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure
             "P %{customdata[2]:.4f}, %{customdata[3]:.3g} per Wh in it"
             "<extra>%{fullData.name}</extra>",
         )
-    if show == "bought":
+    if bought:
         figure.update_layout(
             xaxis={"title": "training energy so far (Wh)", "type": "log"},
             yaxis={"title": f"P: {theme.text(performance)}"},

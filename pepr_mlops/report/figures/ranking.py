@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,16 +95,6 @@ def draw(shown: pd.DataFrame, by: str) -> go.Figure:
     return figure
 
 
-def _cost_words(shown: pd.DataFrame, resources: Sequence[str]) -> list[str]:
-    """`17.5 Wh, 2.02 GB` for each row: the costs requested."""
-    return [
-        ", ".join(
-            theme.text(f"{number(row[f'cost {r}'])} {cost_unit(r)}".strip()) for r in resources
-        )
-        for row in shown.to_dict("records")
-    ]
-
-
 def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str, Any]:
     """What the page's sliders score again: P and R of every model, and the requested setting."""
     question = material.question(comparison_set)
@@ -127,7 +117,13 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     table = data(material, comparison_set)
     shown = listed(table, options.top)
     rows = material.models_of(comparison_set).set_index("label")
-    costs = _cost_words(shown, material.question(comparison_set).resources)
+    resources = material.question(comparison_set).resources
+    costs = [  # `17.5 Wh, 2.02 GB`
+        theme.text(
+            ", ".join(f"{number(row[f'cost {r}'])} {cost_unit(r)}".strip() for r in resources)
+        )
+        for row in shown.to_dict("records")
+    ]
     by = rows["scored_by"].iloc[0]
     return Panel(
         title=f"Ranking by PePR-{by}: {comparison_set}",

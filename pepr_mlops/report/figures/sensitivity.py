@@ -76,13 +76,8 @@ def draw(points: pd.DataFrame, resources: tuple[str, ...]) -> go.Figure:
             )
     figure.update_yaxes(range=[points["rank"].max() * 1.05 + 0.5, 0.3])
     figure.update_yaxes(title="rank", row=1, col=1)
-    figure.update_xaxes(
-        title="α: resources count less →",
-        type="log",
-        tickvals=[1, 2, 5, 10, 20, 50, 100],
-        row=1,
-        col=1,
-    )
+    ticks = [1, 2, 5, 10, 20, 50, 100]
+    figure.update_xaxes(title="α: resources count less →", type="log", tickvals=ticks, row=1, col=1)
     if both:
         a, b = map(theme.text, resources)
         figure.update_xaxes(title=f"weight of {b} (rest: {a})", row=1, col=2)

@@ -56,7 +56,8 @@ def data(material: Material, options: Options) -> pd.DataFrame:
     for quantity in dict.fromkeys(options.quantities):
         for name in chosen_sets(material, options.experiments):
             members = material.models_of(name)
-            if not members["model"].is_unique or not _enough(members["size"]):
+            counts = members["size"].value_counts().reindex(GROUPS, fill_value=0)
+            if not members["model"].is_unique or counts.min() < significance.FEWEST:
                 continue
             numbers = values(material, members, quantity)
             groups = {g: numbers[members["size"] == g].dropna() for g in GROUPS}
@@ -70,10 +71,6 @@ def data(material: Material, options: Options) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["p_holm"] = significance.holm(table["p"])
     return table
-
-
-def _enough(size: pd.Series[str]) -> bool:
-    return all(int((size == g).sum()) >= significance.FEWEST for g in GROUPS)
 
 
 def _row(groups: Mapping[str, pd.Series[float]]) -> dict[str, float]:
