@@ -24,6 +24,7 @@ _VERSIONS = {
     "timm": "tags.pepr.version.timm",
     "GPU driver": "tags.pepr.gpu_driver",
 }
+ESTIMATE_ERROR = "40 % and more"  # of an estimated energy
 _ALIKE = 0.05  # of the power of models, a difference less than which is none
 
 
@@ -35,8 +36,8 @@ def notes_on(
     estimated = energy_is(used, "estimated")
     if about_energy(costs) and estimated.any():
         notes.append(
-            f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by 40 % and "
-            f"more{constant_text(used)}; intervals take {question.energy_error:.0%} "
+            f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by "
+            f"{ESTIMATE_ERROR}{constant_text(used)}; intervals take {question.energy_error:.0%} "
             "(--energy-error)"
         )
     imported = used["imported_from"].dropna().unique()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pepr_mlops.comparison.conditions import energy_is
-from pepr_mlops.comparison.notes import constant_text
+from pepr_mlops.comparison.notes import ESTIMATE_ERROR, constant_text
 from pepr_mlops.names import DOUBTS
 from pepr_mlops.report.material import Material
 
+ENERGY_ESTIMATED = "energy ESTIMATED"
 _DISTURBED = {"busy_cpu", "busy_machine", "other_processes"}
 
 
@@ -24,23 +25,23 @@ def warnings(material: Material) -> list[str]:
             if estimated.any():
                 found.append(
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} is "
-                    f"estimated, which can be wrong by 40 % and more{constant_text(runs)}"
+                    f"estimated, which can be wrong by {ESTIMATE_ERROR}{constant_text(runs)}"
                 )
         if "T" in material.resources(name) and (runs["time_source"] == "estimated").any():
             found.append(f"ESTIMATED: the training time of some runs of {name} is estimated")
         rows = material.models_of(name)
-        disturbed = rows["codes"].map(lambda codes: not _DISTURBED.isdisjoint(codes))
-        if disturbed.any():
+        disturbed = sum(not _DISTURBED.isdisjoint(codes) for codes in rows["codes"])
+        if disturbed:
             found.append(
-                f"DISTURBED: other programs were running while {disturbed.sum()} of {len(rows)} "
-                f"models of {name} trained, so their time and energy may be overstated. Train them "
-                "again on an idle machine"
+                f"DISTURBED: other programs were running while {disturbed} of {len(rows)} models "
+                f"of {name} trained, so their time and energy may be overstated. Train them again "
+                "on an idle machine"
             )
-        paused = rows["codes"].map(lambda codes: "paused" in codes)
-        if paused.any():
+        paused = sum("paused" in codes for codes in rows["codes"])
+        if paused:
             found.append(
-                f"PAUSED: training of {paused.sum()} of {len(rows)} models of {name} was suspended "
-                "for a while (Ctrl-Z, docker pause, sleep). Their time excludes the pause, their "
+                f"PAUSED: training of {paused} of {len(rows)} models of {name} was suspended for a "
+                "while (Ctrl-Z, docker pause, sleep). Their time excludes the pause, their "
                 "measured energy includes it. Train them again"
             )
         for doubt in DOUBTS:
@@ -63,10 +64,9 @@ def stamps(material: Material, sets: Sequence[str]) -> str:
     rows = material.sets[material.sets["comparison_set"].isin(sets)]
     words = []
     for row in rows.to_dict("records"):
-        estimated = "estimated" in str(row["energy_source"])
-        if estimated and material.energy_matters(row["comparison_set"]):
-            words.append("energy ESTIMATED")
         name = row["comparison_set"]
+        if "estimated" in str(row["energy_source"]) and material.energy_matters(name):
+            words.append(ENERGY_ESTIMATED)
         times = material.runs_of(name)["time_source"]
         if "T" in material.question(name).resources and (times == "estimated").any():
             words.append("time ESTIMATED")

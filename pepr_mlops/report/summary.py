@@ -13,7 +13,7 @@ from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PERFORMANCE, RESOURCES
-from pepr_mlops.report.cautions import warnings
+from pepr_mlops.report.cautions import ENERGY_ESTIMATED, warnings
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.spending import Spent, cost, spent_words
 from pepr_mlops.text import number
@@ -107,7 +107,7 @@ def _costs(row: pd.Series, material: Material) -> str:
     words = ", ".join(_amount(row[f"cost {name}"], name) for name in question.resources)
     about = about_energy([column(material.runs, name) for name in question.resources])
     if about and "estimated" in str(row["energy_source"]):
-        words += " (energy ESTIMATED)"
+        words += f" ({ENERGY_ESTIMATED})"
     codes = [code.replace("_", " ") for code in row["codes"] if code != "estimated"]
     return f" for {words}" + (f"; doubtful: {', '.join(codes)}" if codes else "")
 
@@ -166,19 +166,21 @@ def facts(material: Material) -> list[tuple[str, str]]:
             for key, word in _FACTS.items()
             if shared.get(key, NOT_KNOWN) != NOT_KNOWN
         ]
-        found.append((f"Compared in {name}", _counted(material, name, row["runs"])))
-        found.append(("Conditions", "; ".join(words)))
         components = sorted(runs["energy_components"].dropna().unique())
         energy = row["energy_source"] + (f" ({'; '.join(components)})" if components else "")
-        methods = _energy_methods(runs)
-        found.append(("Energy", energy + (f", by {'; '.join(methods[:3])}" if methods else "")))
+        methods = _energy_methods(runs)[:3]
         question = material.question(name)
         score = (
             f"{_formula(question.alpha)}, R of {_weighted(question)}, "
             f"{_NORMALISED[question.normalisation]} ({question.normalisation}); set "
             f"{row['fingerprint']}"
         )
-        found.append(("Score", score))
+        found += [
+            (f"Compared in {name}", _counted(material, name, row["runs"])),
+            ("Conditions", "; ".join(words)),
+            ("Energy", f"{energy}, by {'; '.join(methods)}" if methods else energy),
+            ("Score", score),
+        ]
     return found
 
 

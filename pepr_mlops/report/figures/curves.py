@@ -93,10 +93,8 @@ def data(
 
 def peaks(points: pd.DataFrame) -> pd.DataFrame:
     """The maximum of each curve, `pepr.peak`: `label`, `R`, `P`, `score`."""
-    rows = []
-    for label, curve in points.groupby("label", sort=False):
-        top = pepr.peak(curve)
-        rows.append((label, top.resource, top.performance, top.score))
+    tops = {label: pepr.peak(curve) for label, curve in points.groupby("label", sort=False)}
+    rows = [(label, top.resource, top.performance, top.score) for label, top in tops.items()]
     return pd.DataFrame(rows, columns=["label", "R", "P", "score"])
 
 
@@ -143,7 +141,7 @@ def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
                 hoverinfo="skip",
             )
     figure.update_layout(
-        xaxis={"title": f"R, normalised {name.rpartition(' (')[0] or name}", "rangemode": "tozero"},
+        xaxis={"title": f"R, normalised {in_sentence(name)}", "rangemode": "tozero"},
         yaxis={"title": "PePR score"},
     )
     return figure

@@ -58,10 +58,8 @@ def split(material: Material, comparison_set: str) -> pd.DataFrame:
         raise NothingToDraw("no run has its energy")
     found = known.rename_axis(["label", "phase", "component"]).reset_index(name="energy_wh")
     components = runs.drop_duplicates("label").set_index("label")["energy_components"]
-    found["source"] = [
-        _source(components[label], part)
-        for label, part in zip(found["label"], found["component"], strict=True)
-    ]
+    of_run = found["label"].map(components)
+    found["source"] = [_source(c, p) for c, p in zip(of_run, found["component"], strict=True)]
     return found
 
 
@@ -102,17 +100,12 @@ def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure
             "P %{customdata[2]:.4f}, %{customdata[3]:.3g} per Wh in it"
             "<extra>%{fullData.name}</extra>",
         )
+    energy = {"title": "training energy so far (Wh)"}
     if bought:
-        figure.update_layout(
-            xaxis={"title": "training energy so far (Wh)", "type": "log"},
-            yaxis={"title": f"P: {theme.text(performance)}"},
-        )
+        x, y = {**energy, "type": "log"}, {"title": f"P: {theme.text(performance)}"}
     else:
-        figure.update_layout(
-            xaxis={"title": "epoch"},
-            yaxis={"title": "training energy so far (Wh)", "rangemode": "tozero"},
-        )
-    return figure
+        x, y = {"title": "epoch"}, {**energy, "rangemode": "tozero"}
+    return figure.update_layout(xaxis=x, yaxis=y)
 
 
 _HATCHED = {"train": "", "eval": "/", "trial": "x"}

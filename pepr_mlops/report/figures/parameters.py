@@ -56,14 +56,9 @@ def draw(points: pd.DataFrame, middle: float, *, resource: str, log: bool) -> go
     low, high = points["parameters"].min() / 1.25, points["parameters"].max() * 1.25
     figure = go.Figure()
     for start, end, fill in ((low, middle, _SMALL), (middle, high, _LARGE)):
-        figure.add_shape(
-            type="rect", x0=start, x1=end, y0=0, y1=1, yref="y domain", fillcolor=fill,
-            line={"width": 0}, layer="below",
-        )  # fmt: skip
-    figure.add_shape(
-        type="line", x0=middle, x1=middle, y0=0, y1=1, yref="y domain", layer="below",
-        line={"color": theme.NEUTRAL, "width": 1.5, "dash": "dash"},
-    )  # fmt: skip
+        figure.add_vrect(x0=start, x1=end, fillcolor=fill, line={"width": 0}, layer="below")
+    line = {"color": theme.NEUTRAL, "width": 1.5, "dash": "dash"}
+    figure.add_vline(x=middle, line=line, layer="below")
     for word, x, side in (("small", 0.01, "left"), ("large", 0.99, "right")):
         figure.add_annotation(
             text=word, x=x, y=0.995, xref="x domain", yref="y domain", xanchor=side, yanchor="top",

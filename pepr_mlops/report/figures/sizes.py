@@ -38,7 +38,6 @@ class Options:
     experiments: tuple[str, ...] = ()
 
 
-GROUPS = ("small", "large")
 _STYLES = {"small": (theme.GREEN, "diamond", -0.16), "large": (theme.RED, "square", 0.16)}
 
 
@@ -56,11 +55,11 @@ def data(material: Material, options: Options) -> pd.DataFrame:
     for quantity in dict.fromkeys(options.quantities):
         for name in chosen_sets(material, options.experiments):
             members = material.models_of(name)
-            counts = members["size"].value_counts().reindex(GROUPS, fill_value=0)
+            counts = members["size"].value_counts().reindex(_STYLES, fill_value=0)
             if not members["model"].is_unique or counts.min() < significance.FEWEST:
                 continue
             numbers = values(material, members, quantity)
-            groups = {g: numbers[members["size"] == g].dropna() for g in GROUPS}
+            groups = {g: numbers[members["size"] == g].dropna() for g in _STYLES}
             if min(map(len, groups.values())) >= significance.FEWEST:
                 rows.append({"comparison_set": name, "quantity": quantity, **_row(groups)})
     if not rows:
