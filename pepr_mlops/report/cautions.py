@@ -60,7 +60,7 @@ def warnings(material: Material) -> list[str]:
 
 
 def stamps(material: Material, sets: Sequence[str]) -> str:
-    """What every figure of these sets must say, or an empty text."""
+    """The warnings that belong into every figure of these sets, or an empty text."""
     rows = material.sets[material.sets["comparison_set"].isin(sets)]
     words = []
     for row in rows.to_dict("records"):

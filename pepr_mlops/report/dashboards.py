@@ -65,7 +65,7 @@ def shipped() -> dict[str, Path]:
 
 
 def load(name: str) -> Dashboard:
-    """The dashboard of a name or in a file. Raises `WrongUse` for what is none, saying where."""
+    """The dashboard with this name or in this file. Raises `WrongUse`, naming file and key."""
     known = shipped()
     path = known.get(name) or Path(name)
     try:

@@ -68,7 +68,7 @@ async def _write(
 
 
 def printed(figure: go.Figure) -> go.Figure:
-    """The figure as it stands on paper."""
+    """The figure for print."""
     paper = go.Figure([t for t in figure.data if t.visible != "legendonly"], figure.layout)
     paper.update_layout(template=theme.template(), height=figure.layout.height or _HEIGHT)
     paper.layout.updatemenus = ()

@@ -59,7 +59,7 @@ def panel(material: Material, spec: FigureSpec, comparison_set: str | None) -> P
 
 
 def stamped(panel: Panel, warning: str) -> Panel:
-    """The panel with what must not be overlooked written into its figure and caption."""
+    """The panel with the warning, if any, in its figure and caption."""
     if not warning:
         return panel
     panel.figure.add_annotation(

@@ -19,10 +19,10 @@ CAR_G_PER_KM = 107.5
 class Spent:
     """What all runs of the requested experiments cost, also those left out.
 
-    `energy_kwh` is of training over the `known` of `runs` that have one, of evaluation over the
-    `evaluated` of these and of the trial of settings over `tried` of all; None where none has.
-    There was a trial of unknown energy in `untold`. `co2e_kg` likewise under `intensity` (words),
-    of `co2e_known` of the `counted` runs that have any energy, `car_km` the same as a drive.
+    `energy_kwh` adds up training of the `known` runs, evaluation of the `evaluated` ones of these
+    and the trial of settings of the `tried` runs; None where no run has any energy. The energy of
+    the trial is missing in `unknown_trials`. `co2e_kg` is that of `co2e_known` of the `counted`
+    runs that have any energy, at `intensity` (words), and `car_km` is the same as a drive.
     """
 
     runs: int
@@ -30,7 +30,7 @@ class Spent:
     known: int
     evaluated: int
     tried: int
-    untold: int
+    unknown_trials: int
     energy_kwh: float | None
     co2e_kg: float | None
     co2e_known: int
@@ -52,7 +52,6 @@ def cost(material: Material) -> Spent:
     nothing = pd.Series(None, runs.index, dtype="object")
     had_trial = runs.get("tags.pepr.tried", nothing).notna()
     had_trial |= runs.get("metrics.time/trial_s", nothing).notna()
-    known = int(energy.notna().sum())
     question = next(p for p in material.parts if p.main).question
     pue = runs["pue"].fillna(1.0)
     if question.intensity is not None:
@@ -66,10 +65,10 @@ def cost(material: Material) -> Spent:
     return Spent(
         runs=len(runs),
         counted=int(total_kwh.notna().sum()),
-        known=known,
+        known=int(energy.notna().sum()),
         evaluated=int(evaluation.notna().sum()),
         tried=int(trial.notna().sum()),
-        untold=int((had_trial & trial.isna()).sum()),
+        unknown_trials=int((had_trial & trial.isna()).sum()),
         energy_kwh=float(total_kwh.sum()) if total_kwh.notna().any() else None,
         co2e_kg=co2e_kg,
         co2e_known=int(kg.notna().sum()),
@@ -104,8 +103,8 @@ def spent_words(spent: Spent) -> str:
         words += ", and for " if spent.tried else ""
     if spent.tried:
         words += f"trying settings in {spent.tried}"
-    if spent.untold:
-        words += f", without the unknown energy of trying settings in {spent.untold}"
+    if spent.unknown_trials:
+        words += f", without the unknown energy of trying settings in {spent.unknown_trials}"
     if spent.known < spent.runs:
         words += f" ({spent.runs - spent.known} more have no energy reading)"
     if spent.co2e_kg is None or spent.car_km is None:

@@ -76,7 +76,7 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
 
 
 def answer(material: Material, comparison_set: str) -> Answer:
-    """Best by score, best by performance (the cheaper of equals), and what lies between them."""
+    """Best by score, best by performance (the cheaper of equals), and their difference."""
     rows = material.models_of(comparison_set)
     by = rows["scored_by"].iloc[0]
     best = rows.sort_values(["rank", PERFORMANCE], ascending=[True, False]).iloc[0]
@@ -231,7 +231,7 @@ def methods(material: Material, spent: Spent) -> str:
 
 
 def _intervals(material: Material, comparison_set: str) -> str:
-    """What the intervals of the main score hold; nothing where they hold nothing."""
+    """What the intervals of the main score account for; empty where it has none."""
     question, rows = material.question(comparison_set), material.models_of(comparison_set)
     names = question.resources if question.weights else question.resources[:1]
     held = []
@@ -278,7 +278,7 @@ def _clauses(shared: Mapping[str, str]) -> str:
 
 
 def references(material: Material, spent: Spent) -> tuple[str, ...]:
-    """What a text that takes over `methods` has to cite."""
+    """What to cite in a text that uses `methods`."""
     runs = pd.concat([p.found for p in material.parts if p.main])
     tools = " ".join(_energy_methods(runs)).lower()
     found = [_REFERENCES[0]]
@@ -291,7 +291,7 @@ def references(material: Material, spent: Spent) -> tuple[str, ...]:
 
 
 def _energy_methods(runs: pd.DataFrame) -> list[str]:
-    """What read or estimated the energy, without why it was not something else."""
+    """What read or estimated the energy, without why components were not measured."""
     known = runs.get("tags.pepr.energy_method", pd.Series(dtype=str)).dropna()
     return sorted({re.split(r"[;,]? not measured", text)[0] for text in known})
 

@@ -100,8 +100,8 @@ def test_models_are_averaged_over_the_experiments_that_all_have_them() -> None:
 
 def test_several_points_of_a_model_are_no_models() -> None:
     runs = frame([run("a"), run("b"), run("c"), run("a", precision="bf16", energy_wh=9.0)])
-    asked = Question(mixed="allow", draws=0)
-    mixed = gather([Part(compare(runs, asked), asked, runs)])
+    question = Question(mixed="allow", draws=0)
+    mixed = gather([Part(compare(runs, question), question, runs)])
     panel = categories.panel(mixed, categories.Options(y=("performance", "score")))
     assert len(panel.table) == 4
     assert panel.caption.count("so no correlation is given") == 1
@@ -169,9 +169,9 @@ def test_metrics_of_the_runs_are_averaged_and_missing_where_one_is() -> None:
 
 
 def test_a_number_missing_in_one_experiment_is_missing_in_the_mean() -> None:
-    told = {"metrics": {"test/auc": 0.6}}
-    one = [run("a", **told), run("b", **told)]
-    two = [run("a", **told), run("b")]
+    measured = {"metrics": {"test/auc": 0.6}}
+    one = [run("a", **measured), run("b", **measured)]
+    two = [run("a", **measured), run("b")]
     for made in two:
         made["tags"]["pepr.experiment"] = "two"
     options = categories.Options(x="test/auc", y=("performance",))
@@ -180,12 +180,12 @@ def test_a_number_missing_in_one_experiment_is_missing_in_the_mean() -> None:
 
 
 def test_models_without_parameters_are_left_out_where_those_are_drawn() -> None:
-    material = _material(_runs("one", {**ONE, "untold": 0.4}))
+    material = _material(_runs("one", {**ONE, "unknown": 0.4}))
     assert len(categories.data(material, categories.Options())) == 3
-    untold = _material(_runs("one", {"untold": 0.4, "unsaid": 0.5}))
-    assert len(categories.data(untold, categories.Options(x="cost E", by="kind"))) == 2
+    unknown = _material(_runs("one", {"unknown": 0.4, "also_unknown": 0.5}))
+    assert len(categories.data(unknown, categories.Options(x="cost E", by="kind"))) == 2
     with pytest.raises(NothingToDraw, match=r"no number 'parameters'; valid: .*performance"):
-        categories.data(untold, categories.Options())
+        categories.data(unknown, categories.Options())
 
 
 def test_a_model_in_several_sets_of_one_experiment_is_a_point_in_each() -> None:
@@ -216,7 +216,9 @@ def test_a_model_in_several_sets_of_one_experiment_is_a_point_in_each() -> None:
         (categories.Options(x="performance_sd"), "no number 'performance_sd'"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(options: categories.Options, reason: str) -> None:
+def test_a_figure_that_cannot_be_drawn_has_a_reason(
+    options: categories.Options, reason: str
+) -> None:
     with pytest.raises(NothingToDraw, match=reason):
         categories.panel(_material(_runs("one", ONE)), options)
 

@@ -111,11 +111,11 @@ def test_sets_of_one_split_experiment_are_a_pair() -> None:
 
 
 def test_what_is_not_known_is_no_condition() -> None:
-    told, untold = _runs("told", TUNED), _runs("untold", SCRATCH)
-    for made in untold:
+    known, unknown = _runs("known", TUNED), _runs("unknown", SCRATCH)
+    for made in unknown:
         del made["params"]["pretrained"]
     with pytest.raises(NothingToDraw, match="differ only in pretrained or fraction"):
-        conditions.panel(_material(told, untold), conditions.Options())
+        conditions.panel(_material(known, unknown), conditions.Options())
 
 
 def test_mixed_sets_are_no_condition() -> None:
@@ -193,7 +193,9 @@ def test_p_is_corrected_over_the_pairs() -> None:
         (conditions.Options(a=("one",), b=("few",)), "2 models in common; a test needs 3"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(options: conditions.Options, reason: str) -> None:
+def test_a_figure_that_cannot_be_drawn_has_a_reason(
+    options: conditions.Options, reason: str
+) -> None:
     material = _material(
         _runs("one", TUNED),
         _runs("two", SCRATCH, pretrained=False),

@@ -1,4 +1,4 @@
-"""Dashboards as code: what they say, and what is said of a wrong one."""
+"""Dashboards as code: how they are read, and why a wrong one is refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('titel = "x"', r"titel: no such key; did you mean 'title'\? Valid: title, resources"),
         ("", "has no \\[\\[figure\\]\\]; valid kinds: ranking, plane"),
@@ -65,11 +65,11 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_key_is_named_with_the_file_and_the_valid_ones(
-    tmp_path: Path, text: str, said: str
+    tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "own.toml"
     path.write_text(text)
-    with pytest.raises(WrongUse, match=said) as error:
+    with pytest.raises(WrongUse, match=message) as error:
         dashboards.load(str(path))
     assert "own.toml" in str(error.value)
 

@@ -21,7 +21,7 @@ RUNS = [
 ]
 
 
-def _history(whole_only: bool = False) -> pd.DataFrame:
+def _history(total_only: bool = False) -> pd.DataFrame:
     """Two epochs of each run: half the energy and 0.1 less P after the first."""
     rows = []
     for i, made in enumerate(RUNS):
@@ -32,7 +32,7 @@ def _history(whole_only: bool = False) -> pd.DataFrame:
                     "step": step,
                     "performance": made["metrics"]["performance"] - (0.1 if step == 1 else 0),
                     "energy/train_wh": np.nan
-                    if whole_only and step == 1
+                    if total_only and step == 1
                     else made["metrics"]["energy/train_wh"] * step / 2,
                 }
             )
@@ -116,8 +116,8 @@ def test_returns_diminish_beyond_the_greatest_score(shown: Material) -> None:
     assert list(beyond.x) == b.loc[b["R"] >= 0.2 - 1e-9, "R"].tolist()
 
 
-def test_a_cost_known_of_the_whole_run_only_is_spread_and_said_to_be() -> None:
-    found = material(RUNS, epochs=_history(whole_only=True))
+def test_a_cost_known_only_for_the_full_run_is_spread_and_marked() -> None:
+    found = material(RUNS, epochs=_history(total_only=True))
     points = curves.data(found, "derma", "E").set_index(["label", "step"])
     assert points["estimated"].all()
     assert points.loc[("b", 1), "cost"] == 10
@@ -180,13 +180,13 @@ def test_ranking_has_table_1s_columns_and_the_best_by_performance(shown: Materia
 
 
 def test_the_rankings_caption_claims_no_more_than_is_known(shown: Material) -> None:
-    said = ranking.panel(shown, ranking.Options(), "derma").caption
-    assert "(95 % interval 0." in said
-    assert "could rank first" in said or "ranks first" in said
+    caption = ranking.panel(shown, ranking.Options(), "derma").caption
+    assert "(95 % interval 0." in caption
+    assert "could rank first" in caption or "ranks first" in caption
     alone = material([run("a")], question=Question(resources=("M",), draws=50))
-    said = ranking.panel(alone, ranking.Options(), "derma").caption
+    caption = ranking.panel(alone, ranking.Options(), "derma").caption
     why = "(no interval: one run, no error of its cost)"
-    assert said.startswith(f"a has the best score, 0.8000 {why}. P is ")
+    assert caption.startswith(f"a has the best score, 0.8000 {why}. P is ")
 
 
 def test_ranking_draws_the_intervals_of_the_scores(shown: Material) -> None:
@@ -273,7 +273,7 @@ def test_without_energy_there_is_nothing_to_split() -> None:
         energy.split(material(runs, question=Question(resources=("T",), draws=50)), "derma")
 
 
-# What was asked for ----------------------------------------------------------------------------
+# What was requested ----------------------------------------------------------------------------
 
 
 def test_another_performance_is_drawn_from_its_own_history() -> None:
@@ -291,7 +291,7 @@ def test_another_performance_is_drawn_from_its_own_history() -> None:
     assert path["P"].xs(2, level="step").to_dict() == pytest.approx({"a": 0.5, "b": 0.6, "c": 0.7})
 
 
-def test_carbon_so_far_is_under_the_intensity_that_was_asked_for() -> None:
+def test_carbon_so_far_is_under_the_requested_intensity() -> None:
     question = Question(resources=("C",), intensity=Intensity(100.0, "given"), draws=20)
     epochs = _history().assign(**{"carbon/train_gco2e": 7.0})
     found = material(RUNS, epochs=epochs, question=question)

@@ -18,7 +18,7 @@ THREE = [
 ]
 
 
-def test_every_resource_that_all_runs_have_is_beside_the_one_asked_for() -> None:
+def test_every_resource_that_all_runs_have_is_shown_with_the_requested_one() -> None:
     found = material(THREE)
     assert found.main_sets == ["derma"]
     assert found.resources("derma") == ["E", "M", "T"]  # no run has CO2e
@@ -37,7 +37,7 @@ def test_a_resource_some_run_lacks_is_not_shown() -> None:
     assert found.resources("derma") == ["E", "T"]
 
 
-def test_memory_of_two_kinds_is_not_shown_beside_energy() -> None:
+def test_memory_of_two_kinds_is_not_shown_with_energy() -> None:
     other = run(
         "d", energy_wh=30.0, tags={"pepr.memory": "memory/rss_gb"}, metrics={"memory/rss_gb": 9.0}
     )
@@ -81,9 +81,9 @@ def test_carbon_under_one_intensity() -> None:
     assert np.allclose(rows["R C"], rows["R E"])
 
 
-def test_experiments_beside_the_main_one_are_their_own_sets() -> None:
-    beside = [run(m, tags={"pepr.experiment": "other"}) for m in ("a", "b")]
-    found = material(THREE, beside)
+def test_companions_of_the_main_experiment_are_their_own_sets() -> None:
+    companion = [run(m, tags={"pepr.experiment": "other"}) for m in ("a", "b")]
+    found = material(THREE, companion)
     assert found.main_sets == ["derma"]
     assert found.sets_of(["other", "absent"]) == ["other"]
     assert found.models.groupby("comparison_set").size().to_dict() == {"derma": 3, "other": 2}

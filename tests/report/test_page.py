@@ -67,7 +67,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def tab(browser: Any, shown: Material, tmp_path: Path) -> Iterator[Page]:
-    """The page, drawn; whatever it asks of a network, complains of or pops up fails the test."""
+    """The page, drawn; a request to a network, a warning or a dialog fails the test."""
     yield from _open(browser, _written(shown, tmp_path))
 
 
@@ -97,7 +97,7 @@ def _ranking(tab: Page) -> list[list[str]]:
     ]
 
 
-def test_every_figure_is_drawn_and_what_is_not_is_told(tab: Page) -> None:
+def test_every_figure_is_drawn_or_listed_with_a_reason(tab: Page) -> None:
     assert tab.locator(".plot .main-svg").count() >= 4
     kinds = tab.locator("section.figure").evaluate_all("s => s.map(x => x.dataset.kind)")
     assert kinds == ["ranking", "plane", "sensitivity", "space"]
@@ -142,7 +142,7 @@ def test_a_browser_runs_no_script_but_the_pages_own(
     assert refused == [None, "script-src-elem", "script-src-attr", "connect-src"]
 
 
-def test_sliders_score_anew_as_the_library_does(tab: Page) -> None:
+def test_sliders_score_again_as_the_library_does(tab: Page) -> None:
     assert [row[1] for row in _ranking(tab)] == ["b", "a", "c", HOSTILE]
     before = tab.locator("table.ranking tbody").inner_html()
     for name, value in (("E", 0.25), ("M", 0.75), ("alpha", 3)):
@@ -174,7 +174,7 @@ def test_sliders_score_anew_as_the_library_does(tab: Page) -> None:
     assert tab.locator("table.ranking tbody").inner_html() == before
 
 
-def test_odd_weights_come_back_as_they_were_asked_for(browser: Any, tmp_path: Path) -> None:
+def test_odd_weights_come_back_as_they_were_requested(browser: Any, tmp_path: Path) -> None:
     question = Question(resources=("E", "M"), weights=(0.62, 0.38), alpha=30.25, draws=20)
     for tab in _open(browser, _written(material(RUNS, question=question), tmp_path)):
         before = tab.locator("table.ranking tbody").inner_html()
@@ -238,7 +238,7 @@ def test_estimates_stand_on_the_page_and_in_every_figure(browser: Any, tmp_path:
             assert "energy ESTIMATED" in (svg or ""), i
 
 
-def test_plotly_js_beside_the_page(browser: Any, shown: Material, tmp_path: Path) -> None:
+def test_plotly_js_may_be_next_to_the_page(browser: Any, shown: Material, tmp_path: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     path = _written(shown, tmp_path, plotlyjs="directory")

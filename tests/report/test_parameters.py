@@ -20,8 +20,8 @@ from pepr_mlops.tracking import read
 
 
 def _run(model: str, parameters: int | None, **changed: Any) -> dict[str, Any]:
-    told = None if parameters is None else str(parameters)
-    return run(model, tags={"pepr.parameters": told}, **changed)
+    tag = None if parameters is None else str(parameters)
+    return run(model, tags={"pepr.parameters": tag}, **changed)
 
 
 def _part(runs: pd.DataFrame, question: Question) -> Part:
@@ -37,7 +37,7 @@ FOUR = [
     _run("ghostnet_100", 5_000_000, energy_wh=10.0),
     _run("resnet18d", 12_000_000, energy_wh=30.0),
     _run("<script>mine", 40_000_000, energy_wh=20.0),
-    _run("untold", None, energy_wh=99.0),
+    _run("unknown", None, energy_wh=99.0),
 ]
 
 
@@ -68,7 +68,7 @@ def test_the_figure_has_a_trace_for_each_category_and_no_markup() -> None:
     assert "<script>" not in str(panel.figure.to_dict())
 
 
-def test_the_caption_tells_the_median_and_who_is_left_out() -> None:
+def test_the_caption_has_the_median_and_who_is_left_out() -> None:
     spec = FigureSpec("space", space.Options())
     panel = page.panel(_material(FOUR), spec, "derma")
     assert "one of 3 models" in panel.caption
@@ -110,7 +110,7 @@ def test_another_resource_and_a_logarithmic_axis() -> None:
         ),
     ],
 )
-def test_what_cannot_be_drawn_is_said(
+def test_a_figure_that_cannot_be_drawn_has_a_reason(
     runs: list[dict[str, Any]], options: space.Options, reason: str
 ) -> None:
     pages = "pages" in runs[0]["metrics"]

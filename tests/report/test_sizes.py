@@ -96,8 +96,10 @@ def test_sets_that_are_too_small_are_left_out() -> None:
 
 
 def test_models_whose_size_is_not_known_are_in_neither_group() -> None:
-    untold = run("untold", tags={"pepr.experiment": "one", "pepr.parameters": None})
-    table = sizes.data(_material([*_runs("one", FALLING), untold]), sizes.Options(("performance",)))
+    unknown = run("unknown", tags={"pepr.experiment": "one", "pepr.parameters": None})
+    table = sizes.data(
+        _material([*_runs("one", FALLING), unknown]), sizes.Options(("performance",))
+    )
     assert (table["n_small"][0], table["n_large"][0]) == (3, 3)
 
 
@@ -108,7 +110,7 @@ def test_rows_of_one_model_are_no_models_of_their_own() -> None:
         sizes.panel(material, sizes.Options())
 
 
-def test_unknown_names_are_told_with_the_valid_ones() -> None:
+def test_unknown_names_are_refused_with_the_valid_ones() -> None:
     material = _material(_runs("one", FALLING))
     with pytest.raises(NothingToDraw, match=r"no number 'PePR-X'.*PePR-E"):
         sizes.panel(material, sizes.Options(("PePR-X",)))

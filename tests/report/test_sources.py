@@ -20,7 +20,7 @@ def two(store: str) -> str:
     return store
 
 
-def test_what_is_asked_for_and_what_is_beside_it(two: str) -> None:
+def test_requested_experiments_are_read_with_their_companions(two: str) -> None:
     source = sources.read(["derma"], ["old", "absent", "derma"], tracking_uri=two)
     assert list(source.runs) == ["derma", "old"]
     assert source.missing == ("absent",)
@@ -44,7 +44,7 @@ def test_weights_and_alpha_need_no_new_sorting(two: str) -> None:
         assert rows.set_index("model")["score"].to_dict() == pytest.approx(expected)
 
 
-def test_only_what_was_asked_for_may_fail(two: str) -> None:
+def test_only_a_requested_experiment_may_fail(two: str) -> None:
     logged(two, run("c", precision="bf16", tags={"pepr.experiment": "old"}), "old")
     source = sources.read(["derma"], ["old"], tracking_uri=two)
     prepared, notes = sources.sort(source, Question(), {"old": Companion()})

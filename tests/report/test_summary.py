@@ -1,4 +1,4 @@
-"""What a report says in words: numbers one can check by hand."""
+"""The words of a report, with numbers that one can check by hand."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
     ]
     spent = summarise(material(runs)).spent
     assert spent.energy_kwh == pytest.approx(0.082)
-    assert (spent.known, spent.tried, spent.untold) == (3, 2, 1)
+    assert (spent.known, spent.tried, spent.unknown_trials) == (3, 2, 1)
     assert spent_words(spent).startswith(
         "82 Wh for training 3 runs, evaluation not known, and for trying settings in 2, without "
         "the unknown energy of trying settings in 1 (1 more have no energy reading)"
@@ -100,7 +100,7 @@ def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
     assert "trying" not in spent_words(summarise(material(RUNS)).spent)
 
 
-def test_a_trial_alone_is_told_without_a_training() -> None:
+def test_a_trial_without_training_is_reported_alone() -> None:
     tried = {"energy/trial_wh": 0.5, "time/trial_s": 4.0}
     unknown = {"time/trial_s": 4.0}
     runs = [
@@ -110,7 +110,7 @@ def test_a_trial_alone_is_told_without_a_training() -> None:
     ]
     question = Question(resources=("T",), draws=0)
     spent = summarise(material(runs, question=question)).spent
-    assert (spent.counted, spent.known, spent.tried, spent.untold) == (2, 0, 2, 1)
+    assert (spent.counted, spent.known, spent.tried, spent.unknown_trials) == (2, 0, 2, 1)
     words = spent_words(spent)
     assert words.startswith("1 Wh for trying settings in 2, without the unknown energy of")
     assert "0.323 g of CO2e (of 1 of these runs) at 430 g/kWh" in words  # 0.5 Wh × 430 × 1.5
@@ -128,12 +128,12 @@ def test_methods_name_the_setting_and_what_was_mixed() -> None:
     assert "Conditions were MIXED: the runs differ in precision, layout." in mixed
     saved = compare(frame(RUNS), Question()).reference
     others = [run(m, tags={"pepr.hardware": "A100"}, energy_wh=e) for m, e in (("a", 9), ("b", 8))]
-    asked = Question(mixed="allow", normalisation="reference", reference=saved)
-    text = summarise(material(others, question=asked)).methods
+    question = Question(mixed="allow", normalisation="reference", reference=saved)
+    text = summarise(material(others, question=question)).methods
     assert "Conditions were MIXED: the reference is of other ones." in text
 
 
-def test_models_that_shared_their_cpus_are_told_of_at_the_top() -> None:
+def test_models_that_shared_their_cpus_are_named_at_the_top() -> None:
     cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2", "pepr.cpu_others": "0.9"}
     found = summarise(material([*RUNS[:2], run("c", tags=cpu, metrics={"memory/rss_gb": 1.0})]))
     (warning,) = found.warnings
@@ -156,8 +156,8 @@ def test_models_that_stood_still_are_named_at_the_top() -> None:
 
 def test_settings_of_one_model_are_no_models() -> None:
     runs = [*RUNS, run("a", precision="bf16", performance=0.7, energy_wh=9.0)]
-    asked = Question(mixed="allow", draws=20)
-    found = summarise(material(runs, question=asked))
+    question = Question(mixed="allow", draws=20)
+    found = summarise(material(runs, question=question))
     assert (
         "We compared 3 models, some of them in several settings (4 runs) on derma" in found.methods
     )
@@ -172,7 +172,7 @@ def test_one_intensity_for_all_runs() -> None:
     assert spent.intensity == "100 g/kWh (given)"
 
 
-def test_what_is_not_known_is_said_to_be() -> None:
+def test_unknown_carbon_and_evaluation_are_reported_as_unknown() -> None:
     spent = summarise(material(RUNS)).spent
     assert (spent.co2e_kg, spent.car_km) == (None, None)
     assert "CO2e is not known: no run has a grid intensity" in spent_words(spent)
@@ -194,7 +194,7 @@ def test_estimates_and_mixtures_cannot_be_overlooked() -> None:
     assert cautions.stamps(material(RUNS), ["derma"]) == ""
 
 
-def test_a_doubtful_answer_is_said_to_be_one() -> None:
+def test_a_doubtful_answer_is_marked_as_doubtful() -> None:
     (answer,) = summarise(material([*RUNS, run("f", performance=0.5, energy_wh=20.0)])).answers
     assert answer.best.endswith("for 20 Wh; doubtful: same energy")
 
@@ -213,7 +213,7 @@ def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
     assert cautions.stamps(material(runs), ["derma"]) == ""
 
 
-def test_what_the_methods_rest_on_is_cited_and_nothing_else() -> None:
+def test_only_what_the_methods_use_is_cited() -> None:
     method = "CodeCarbon 3.3.2 model: CPU X; memory 20 W; not measured: cpu: ZeusCPUInitError"
     runs = [{**r, "tags": {**r["tags"], **GRID, "pepr.energy_method": method}} for r in RUNS]
     found = material(runs)
@@ -243,7 +243,7 @@ def test_what_was_left_out_and_what_is_doubtful() -> None:
     assert doubts["runs"].to_dict() == {"same energy": 2}
 
 
-def test_methods_tell_the_protocol_and_nothing_unknown() -> None:
+def test_the_methods_have_the_protocol_and_nothing_unknown() -> None:
     text = summarise(material(RUNS)).methods
     for words in (
         "3 models (3 runs) on derma",

@@ -18,7 +18,7 @@ from pepr_mlops.report.figures import (
 )
 
 # Those of one comparison set have `panel(material, options, comparison_set)`, the others, which
-# look across experiments, `panel(material, options)`. Both raise `NothingToDraw`.
+# compare experiments, `panel(material, options)`. Both raise `NothingToDraw`.
 OF_A_SET: dict[str, ModuleType] = {
     "ranking": ranking,
     "plane": plane,

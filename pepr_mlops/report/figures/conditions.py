@@ -70,9 +70,9 @@ _WRAP = 34  # characters that fit next to the names on a phone
 
 
 def pairs(material: Material, options: Options) -> list[Pair]:
-    """What is compared with what.
+    """The pairs of conditions to compare.
 
-    Raises `NothingToDraw` where there is nothing, where half is named, and for unknown experiments.
+    Raises `NothingToDraw` without a pair, where `a` or `b` is missing, and for unknown experiments.
     """
     if options.a or options.b or options.names:
         if not (options.a and options.b) or len(options.names) not in (0, 2):

@@ -79,7 +79,7 @@ def _means(runs: pd.DataFrame, phase: str) -> pd.DataFrame:
 
 
 def _source(components: object, part: str) -> str | None:
-    """How a component is known, from `cpu=measured,gpu=measured`."""
+    """The source of a component, from `cpu=measured,gpu=measured`."""
     return dict(word.split("=", 1) for word in str(components).split(",") if "=" in word).get(part)
 
 
@@ -150,9 +150,8 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     ranked = material.models_of(comparison_set)["label"]
     order = chosen_models(options.models, ranked, table["label"], options.top, "known energy")
     if divided:
-        parts = table[table["label"].isin(order)]
         title, caption = "Energy by component and phase", _shares(table)
-        figure = draw_split(parts, order)
+        figure = draw_split(table[table["label"].isin(order)], order)
     else:
         table = table.set_index("label").loc[order].reset_index()
         bought = options.show == "bought"
@@ -163,7 +162,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
 
 
 def _shares(parts: pd.DataFrame) -> str:
-    """How the energy divides, over the models of which that is known."""
+    """Shares of the energy, over the models for which they are known."""
     wide = parts.pivot_table(index="label", columns="phase", values="energy_wh", aggfunc="sum")
     both = wide.reindex(columns=["train", "eval"]).dropna()
     words = "Evaluation is not part of E; its energy is not known for any model."

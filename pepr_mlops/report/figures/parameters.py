@@ -19,7 +19,7 @@ from pepr_mlops.text import number, p_value
 
 @dataclass(frozen=True)
 class Options:
-    """`resource` lies upwards, the set's main one by default; `log` makes its axis logarithmic."""
+    """`resource` is on the y axis, by default the set's main one; `log` makes it logarithmic."""
 
     resource: str = ""
     log: StrictBool = False
@@ -35,8 +35,8 @@ _SMALL, _LARGE = "rgba(0,158,115,0.10)", "rgba(213,94,0,0.08)"
 def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
     """A row per model that says how many parameters it has, in COLUMNS, the smallest first.
 
-    `size` is that of `stats.sizes`, `efficient` as the paper has it, missing for models that are
-    not the paper's. Raises `NothingToDraw` for a resource that not every model has a cost of, and
+    `size` is that of `significance.sizes`, `efficient` as the paper has it, missing for other
+    models. Raises `NothingToDraw` for a resource that not every model has a cost of, and
     where no model says its parameters.
     """
     known = material.resources(comparison_set)

@@ -22,7 +22,7 @@ from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 
 @dataclass(frozen=True)
 class Options:
-    """`axis` is what lies to the right at first, `paths` shows each model's epochs at first."""
+    """`axis` is the x axis at first; with `paths` each model's epochs are visible at first."""
 
     axis: Literal["R", "cost"] = "R"
     paths: StrictBool = False

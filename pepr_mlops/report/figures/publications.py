@@ -133,7 +133,7 @@ def panel(material: Material, options: Options) -> Panel:
 
 def _caption(regions: pd.DataFrame) -> str:
     wide = regions.pivot(index="region", columns="year", values="per_million")
-    last = wide.columns.max()
+    first, last = wide.columns.min(), wide.columns.max()
     of_last = wide[last].dropna()
     top, bottom = of_last.idxmax(), of_last.idxmin()
     words = (
@@ -141,7 +141,6 @@ def _caption(regions: pd.DataFrame) -> str:
         f"per million inhabitants, {number(of_last[top], 3)}, and {bottom} the fewest, "
         f"{number(of_last[bottom], 3)}"
     )
-    first = wide.columns.min()
     if of_last[bottom] > 0:
         words += f": {number(of_last[top] / of_last[bottom], 2)} times fewer"
     if first != last and wide.loc[bottom, first] > 0 and wide.loc[top, first] > 0:

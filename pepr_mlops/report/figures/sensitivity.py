@@ -18,7 +18,7 @@ from pepr_mlops.report.material import Material, NothingToDraw
 
 @dataclass(frozen=True)
 class Options:
-    """The `top` models now are followed; `resources` are the two that are weighed."""
+    """The `top` models are drawn; `resources` are the two whose weights change."""
 
     top: Count = 6
     resources: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def data(material: Material, comparison_set: str, resources: tuple[str, ...]) ->
 
 
 def draw(points: pd.DataFrame, resources: tuple[str, ...]) -> go.Figure:
-    """Rank over α, and over the weight where two resources are weighed; the first place on top."""
+    """Rank over α, and over the weight where two resources are weighted; the first place on top."""
     both = "weight" in set(points["setting"])
     figure = make_subplots(rows=1, cols=1 + both, shared_yaxes=True, horizontal_spacing=0.06)
     for i, (label, rows) in enumerate(points.groupby("label", sort=False)):
