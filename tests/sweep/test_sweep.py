@@ -129,17 +129,6 @@ def test_a_killed_job_resumes_and_a_second_call_does_nothing(
     assert mlflow.get_tracking_uri() == store
 
 
-def test_a_named_folder_of_checkpoints_needs_no_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def homeless(path: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "expanduser", homeless)
-    monkeypatch.setenv("PEPR_CHECKPOINTS", str(tmp_path))
-    assert sweep.default_checkpoints() == tmp_path
-
-
 TINY = {
     "model": "test_resnet",
     "image_size": 32,
