@@ -20,35 +20,27 @@ def explained(spec: RunSpec, epoch: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        failure = _translated(error, spec, epoch)
-        if failure is None:
-            raise
-        raise failure from error
-
-
-def _translated(error: BaseException, spec: RunSpec, epoch: int) -> WorkFailed | None:
-    """The failure to show instead of an error, or None."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
-    ):
-        return WorkFailed(
-            f"memory: out of memory {f'in epoch {epoch}' if epoch else 'before the first epoch'} "
-            f"with batch_size={spec.batch_size} and image_size={spec.image_size}; "
-            f"{max(0, epoch - 1)} epochs were completed; reduce either, use bf16"
-            f"{' or launch=kernels' if spec.launch == 'graph' else ''}, or choose a device with "
-            "more free memory",
-            reason="out_of_memory",
-        )
-    if isinstance(error, RuntimeError) and "deterministic" in str(error):
-        return WorkFailed(
-            f"deterministic: {spec.model} uses an operation that has no deterministic "
-            f"implementation here ({str(error).splitlines()[0][:120]}); train without it",
-            reason="not_deterministic",
-        )
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return WorkFailed(
-            f"compile: torch.compile failed on {spec.model} "
-            f"({str(error).strip().splitlines()[0][:160]}); train without it",
-            reason="compile_failed",
-        )
-    return None
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+            isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+        ):
+            when = f"in epoch {epoch}" if epoch else "before the first epoch"
+            raise WorkFailed(
+                f"memory: out of memory {when} with batch_size={spec.batch_size} and "
+                f"image_size={spec.image_size}; {max(0, epoch - 1)} epochs were completed; reduce "
+                f"either, use bf16{' or launch=kernels' if spec.launch == 'graph' else ''}, or "
+                "choose a device with more free memory",
+                reason="out_of_memory",
+            ) from error
+        if isinstance(error, RuntimeError) and "deterministic" in str(error):
+            raise WorkFailed(
+                f"deterministic: {spec.model} uses an operation that has no deterministic "
+                f"implementation here ({str(error).splitlines()[0][:120]}); train without it",
+                reason="not_deterministic",
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise WorkFailed(
+                f"compile: torch.compile failed on {spec.model} "
+                f"({str(error).strip().splitlines()[0][:160]}); train without it",
+                reason="compile_failed",
+            ) from error
+        raise
