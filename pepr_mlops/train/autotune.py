@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -41,21 +41,12 @@ if TYPE_CHECKING:
 Setting = tuple[str, ...]  # what each field of TRIED is
 Steps = Callable[[int], float]  # trains so many steps and returns the seconds they took
 
-_BLOCK_S = (
-    0.1  # of steps timed together; in less, the clock and the device's latency weigh too much
-)
+# Seconds of steps timed together; in less, the clock and the device's latency weigh too much.
+_BLOCK_S = 0.1
 _TURNS, _ENOUGH_S = 5, 4.0  # a trial ends when both are reached, ...
 _FEW_TURNS, _TOO_LONG_S = 3, 12.0  # ... or both of these, where steps are long
 _TOO_SLOW = 1.5  # times the fastest: dropped from later turns
 _GAIN = 0.97  # of the other setting's time; a smaller gain may be chance
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The spec with the fastest setting, and a text with the time of a step in each."""
-
-    spec: RunSpec
-    report: str
 
 
 def settle(
@@ -89,7 +80,7 @@ def settle(
     note(f"{spec.model}: tries which setting is fastest on {recorder.device}")
     try:
         with recorder.phase("trial", "trial") as tried:
-            trial = fastest(spec, splits, recorder.device.torch_device)
+            spec, report = fastest(spec, splits, recorder.device.torch_device)
     except BaseException:
         with suppress(Exception):  # server or device may be gone: show the first error
             logged.log(recorder.costs.metrics(None, 1.0), 0)
@@ -97,18 +88,17 @@ def settle(
         raise
     took = window_cost(tried.window)
     logged.log(recorder.costs.metrics(None, 1.0), 0)
-    energy = energy_text(took.energy_wh, recorder.source)
-    report = f"{trial.report}; took {took.time_s:.1f} s, energy {energy}"
-    note(f"{spec.model}: {', '.join(words(trial.spec))} ({report})")
-    chosen = {f"pepr.{name}": getattr(trial.spec, name) for name in names}
-    logged.tag({**chosen, "pepr.tried": report})
-    return trial.spec
+    report += f"; took {took.time_s:.1f} s, energy {energy_text(took.energy_wh, recorder.source)}"
+    note(f"{spec.model}: {', '.join(words(spec))} ({report})")
+    logged.tag({**{f"pepr.{name}": getattr(spec, name) for name in names}, "pepr.tried": report})
+    return spec
 
 
-def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
+def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> tuple[RunSpec, str]:
     """Choose what `spec` leaves to a trial: its precision, layout and launch, or some of them.
 
-    All settings train on the first images of `splits.train` in turns, and `chosen` decides. Raises
+    All settings train on the first images of `splits.train` in turns, and `chosen` decides. The
+    text has the time of a step in each, and the settings too noisy to decide on. Raises
     `WrongUse` as `models.build`, and `WorkFailed` as `loop.fit` where no setting can be trained.
     """
     network = models.build(
@@ -151,7 +141,7 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> Trial:
     if noisy:
         unsure = ", ".join(" ".join(words(_with(spec, other))) for other in noisy)
         report += f"; too noisy to decide on {unsure}"
-    return Trial(_with(spec, setting), report)
+    return _with(spec, setting), report
 
 
 def key(spec: RunSpec, splits: Splits, machine: str) -> str:

@@ -172,7 +172,7 @@ def test_seeds_of_a_model_train_with_the_choice_of_the_first(
 ) -> None:
     fastest, tried = autotune.fastest, []
 
-    def counted(*given: object) -> autotune.Trial:
+    def counted(*given: object) -> tuple[RunSpec, str]:
         tried.append(given)
         return fastest(*given)  # type: ignore[arg-type]
 
@@ -206,9 +206,9 @@ def test_a_trial_that_decides_nothing_says_so(
 ) -> None:
     monkeypatch.setattr(autotune, "chosen", lambda step_s: (PLAIN, [LAST]))
     spec = _spec(shapes, layout="auto")
-    trial = autotune.fastest(spec, data.load(spec), CPU)
-    assert trial.spec.layout == "contiguous"
-    assert trial.report.endswith("for 8 images; too noisy to decide on fp32 channels_last")
+    chosen, report = autotune.fastest(spec, data.load(spec), CPU)
+    assert chosen.layout == "contiguous"
+    assert report.endswith("for 8 images; too noisy to decide on fp32 channels_last")
 
 
 def test_a_continued_training_keeps_what_was_chosen(
@@ -322,9 +322,9 @@ def test_what_runs_out_of_memory_is_not_chosen(
 
     monkeypatch.setattr(trainer.Trainer, "train_on", short_of_memory)
     spec = _spec(shapes, layout="auto")
-    trial = autotune.fastest(spec, data.load(spec), CPU)
-    assert trial.spec == dataclasses.replace(spec, layout="channels_last")
-    assert "fp32 contiguous out_of_memory" in trial.report
+    chosen, report = autotune.fastest(spec, data.load(spec), CPU)
+    assert chosen == dataclasses.replace(spec, layout="channels_last")
+    assert "fp32 contiguous out_of_memory" in report
     left = {PLAIN: lambda n: n * 0.5, LAST: lambda n: _out_of_memory()}
     impossible: dict[autotune.Setting, WorkFailed] = {}
     assert list(autotune.compare(left, impossible)) == [PLAIN]
@@ -371,9 +371,9 @@ def test_what_cannot_be_a_graph_is_tried_kernel_by_kernel(
         return lambda n: n * (0.1 if spec.layout == "channels_last" else 0.2)
 
     monkeypatch.setattr(autotune, "_steps", steps)
-    trial = autotune.fastest(spec, data.load(spec), CPU)
-    assert trial.spec == dataclasses.replace(spec, layout="channels_last", launch="kernels")
-    assert trial.report == (
+    chosen, report = autotune.fastest(spec, data.load(spec), CPU)
+    assert chosen == dataclasses.replace(spec, layout="channels_last", launch="kernels")
+    assert report == (
         "fp32 contiguous 200 ms, fp32 channels_last 100 ms, fp32 contiguous graph graph_failed "
         "for 8 images"
     )
