@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 import zipfile
 from collections.abc import Mapping
@@ -87,7 +86,7 @@ def load(folder: Path) -> Saved | None:
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums
+        with zipfile.ZipFile(path) as archive:  # torch does not check the checksums
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} in it is damaged")
         saved = Saved(**torch.load(path, map_location="cpu", weights_only=True))
@@ -108,8 +107,3 @@ def of_other_files(folder: Path, name: str) -> list[Path]:
             if path.parent != folder and path.read_text() == name:
                 found.append(path.parent)
     return sorted(found)
-
-
-def discard(folder: Path) -> None:
-    """Delete the training of a folder."""
-    shutil.rmtree(folder, ignore_errors=True)

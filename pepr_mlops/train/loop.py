@@ -59,17 +59,6 @@ class _Epoch:
     val: Evaluation
     test: Evaluation
 
-    def scores(self) -> dict[str, float]:
-        """Loss, speed and the scores of both splits, by the names of `names.METRICS`."""
-        parts = {"val": self.val, "test": self.test}
-        return {
-            "train/loss": self.loss,
-            "time/images_per_s": self.images / self.trained.time_s,
-            **{
-                f"{part}/{k}": v for part, scored in parts.items() for k, v in scored.scores.items()
-            },
-        }
-
 
 def fit(
     spec: RunSpec,
@@ -158,8 +147,16 @@ class _Training:
         """Save and log an epoch; its metrics, and forecasts of all epochs."""
         evaluated = self.recorder.end_window(f"epoch {number}")
         forecasts = self._forecasts(number, epoch, evaluated.time_s)
-        metrics = epoch.scores() | self._best(epoch) | self.once
-        metrics |= {PERFORMANCE: epoch.test.scores["accuracy"], **self.recorder.metrics()}
+        metrics = {
+            "train/loss": epoch.loss,
+            "time/images_per_s": epoch.images / epoch.trained.time_s,
+            **{f"val/{name}": value for name, value in epoch.val.scores.items()},
+            **{f"test/{name}": value for name, value in epoch.test.scores.items()},
+            **self._best(epoch),
+            **self.once,
+            PERFORMANCE: epoch.test.scores["accuracy"],
+            **self.recorder.metrics(),
+        }
         self.once = {}
         if number == 1:  # the only forecast that is logged, for comparison with the costs
             metrics |= forecasts

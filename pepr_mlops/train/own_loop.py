@@ -78,11 +78,6 @@ class Measured:
         else:
             self._recorder.meter.end()
 
-    def _fail(self) -> None:
-        """Count all code up to the failure."""
-        self._recorder.end_after_failure(self._where)
-        self._log({})
-
 
 @contextmanager
 def measure(
@@ -145,8 +140,9 @@ def measure(
         except BaseException:
             recorder.stop_watching()
             # Server or device may be gone: show the first error.
-            with suppress(Exception):
-                measured._fail()
+            with suppress(Exception):  # all code up to the failure counts
+                recorder.end_after_failure(measured._where)
+                measured._log({})
             with suppress(Exception):
                 run.tag(recorder.closing_tags(failed=True))
             raise

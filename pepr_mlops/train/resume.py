@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.spec import Job
 from pepr_mlops.tracking.ownership import HEARTBEAT_S
 from pepr_mlops.tracking.server import impatient
-from pepr_mlops.train.checkpoint import Checkpoint, Saved, discard, load, of_other_files
+from pepr_mlops.train.checkpoint import Checkpoint, Saved, load, of_other_files
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ class Resumption:
         if checkpoints is None:
             return cls(job, None, machine, None)
         folder = _writable(checkpoints) / job.fingerprint
-        saved = None
         try:
             saved = load(folder)
             if saved is None:
@@ -94,7 +94,7 @@ class Resumption:
     def discard(self) -> None:
         """Delete what was saved."""
         if self.folder is not None:
-            discard(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _writable(folder: Path) -> Path:
