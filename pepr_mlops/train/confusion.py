@@ -5,9 +5,9 @@ Pillow draws in milliseconds on any node; a Plotly page takes 5 MB, and a pictur
 
 from __future__ import annotations
 
-import csv
 import io
 
+import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from pepr_mlops.names import MULTI_LABEL, Task
@@ -27,26 +27,20 @@ _GAP, _LINE = 8, 20  # pixels
 def table(counts: Ints, classes: tuple[str, ...], task: Task) -> str:
     """CSV of `metrics.confusion`: a row for each true class, a column for each predicted one;
     for a multi-label task a row for each label, a column for each outcome."""
-    columns = _OUTCOMES if task == MULTI_LABEL else classes
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    lines.writerow([_titles(task)[0], *map(safe_cell, columns)])
-    lines.writerows(
-        [safe_cell(name), *row] for name, row in zip(classes, counts.tolist(), strict=True)
-    )
-    return file.getvalue()
+    title, _, columns = _axes(classes, task)
+    rows, heads = (list(map(safe_cell, names)) for names in (classes, columns))
+    return str(pd.DataFrame(counts, rows, heads).to_csv(index_label=title, lineterminator="\n"))
 
 
 def picture(counts: Ints, classes: tuple[str, ...], task: Task, title: str) -> bytes:
     """PNG of the same numbers, each cell coloured by its share of the row."""
-    columns = _OUTCOMES if task == MULTI_LABEL else classes
+    rows_title, columns_title, columns = _axes(classes, task)
     cell = min(_CELL[1], max(_CELL[0], _WIDEST // max(len(classes), len(columns))))
     font, title = ImageFont.load_default(13), printable(title)
     rows, heads = (
         [_short(name) if cell >= _ROOM_FOR_NAME else "" for name in names]
         for names in (classes, columns)
     )
-    rows_title, columns_title = _titles(task)
     left = 2 * _GAP + max(_width(text, font) for text in (*rows, rows_title))
     top = 2 * _GAP + 2 * _LINE + max(_width(text, font) for text in heads)
     width = left + max(cell * len(columns), _width(columns_title, font)) + _GAP
@@ -75,9 +69,11 @@ def picture(counts: Ints, classes: tuple[str, ...], task: Task, title: str) -> b
     return content.getvalue()
 
 
-def _titles(task: Task) -> tuple[str, str]:
-    """What rows and columns are."""
-    return ("label", "outcome") if task == MULTI_LABEL else ("true class", "predicted class")
+def _axes(classes: tuple[str, ...], task: Task) -> tuple[str, str, tuple[str, ...]]:
+    """What rows and columns are, and the names of the columns."""
+    if task == MULTI_LABEL:
+        return "label", "outcome", _OUTCOMES
+    return "true class", "predicted class", classes
 
 
 def _short(name: str) -> str:
