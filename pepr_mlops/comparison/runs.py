@@ -28,7 +28,7 @@ import pandas as pd
 
 from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.names import DOUBTS, METRICS, PERFORMANCE, PHASES, RESOURCES
+from pepr_mlops.names import DOUBTS, PERFORMANCE, PHASES, RESOURCES
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
 # Columns and the tags that they are read from.
@@ -107,9 +107,9 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     # of a folder its own name, wherever it is
     own["dataset"] = own["dataset"].map(lambda d: os.path.basename(os.path.abspath(d)), "ignore")
     own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}
-    own |= {column: _parsed(raw, f"tags.{tag}") for column, tag in _NUMBERS.items()}
+    own |= {column: _number(raw, f"tags.{tag}") for column, tag in _NUMBERS.items()}
     # the tag is there only with an intensity
-    own["pue"] = own["pue"].fillna(_parsed(raw, "params.pue"))
+    own["pue"] = own["pue"].fillna(_number(raw, "params.pue"))
     own[PERFORMANCE] = _number(raw, f"metrics.{PERFORMANCE}")
     for resource in RESOURCES.values():
         if resource.metric is not None:
@@ -139,13 +139,7 @@ def column(runs: pd.DataFrame, name: str) -> str:
         return f"metrics.{name}"
     if "." not in name and name in runs and pd.api.types.is_numeric_dtype(runs[name].dtype):
         return name
-    numbers = [
-        c
-        for c in runs
-        if pd.api.types.is_numeric_dtype(runs[c].dtype)
-        and not pd.api.types.is_bool_dtype(runs[c].dtype)
-        and c not in (PERFORMANCE, "seed")
-    ]
+    numbers = runs.select_dtypes("number").columns.difference([PERFORMANCE, "seed"], sort=False)
     known = [*RESOURCES, *(c for c in numbers if "." not in c), *metrics(runs)]
     raise WrongUse(
         f"{name}: no run has such a number{nearest(name, known) or '.'} "
@@ -163,26 +157,11 @@ def label(name: str) -> str:
     return name.removeprefix("metrics.")
 
 
-def unit(name: str) -> str:
-    """Unit of a column, empty where it is not known or is a share."""
-    for resource in RESOURCES.values():
-        if name == resource.column:
-            return "" if resource.unit == "1" else resource.unit
-    metric = METRICS.get(label(name))
-    return "" if metric is None or metric.unit == "1" else metric.unit
-
-
 def _get(raw: pd.DataFrame, name: str) -> pd.Series[Any]:
-    if name in raw:
-        return raw[name]
-    return pd.Series(None, raw.index, dtype="str")
+    return raw[name] if name in raw else pd.Series(None, raw.index, dtype="str")
 
 
 def _number(raw: pd.DataFrame, name: str) -> pd.Series[float]:
-    return raw[name] if name in raw else pd.Series(np.nan, raw.index, dtype="float64")
-
-
-def _parsed(raw: pd.DataFrame, name: str) -> pd.Series[float]:
     return pd.to_numeric(_get(raw, name), errors="coerce").astype("float64")
 
 

@@ -9,20 +9,23 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
-from pepr_mlops.comparison.runs import unit
-from pepr_mlops.names import RESOURCES
+from pepr_mlops.comparison.runs import label
+from pepr_mlops.names import METRICS, RESOURCES
 from pepr_mlops.text import number
 
 
 def cost_unit(name: str) -> str:
-    """Unit of a resource, empty where it has none."""
-    return unit(RESOURCES[name].column if name in RESOURCES else name)
+    """Unit of a resource or of any column, empty where it is not known or is a share."""
+    units = {key: r.unit for r in RESOURCES.values() for key in (r.letter, r.column)}
+    metric = METRICS.get(label(name))
+    unit = units.get(name, metric.unit if metric else "")
+    return "" if unit == "1" else unit
 
 
 def with_unit(resource: str) -> str:
     """`E (Wh)`: a resource as a heading."""
-    words = cost_unit(resource)
-    return f"{resource} ({words})" if words else resource
+    unit = cost_unit(resource)
+    return f"{resource} ({unit})" if unit else resource
 
 
 def _words(value: Any) -> str:
