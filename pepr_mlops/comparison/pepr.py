@@ -8,6 +8,7 @@ Image Analysis", NLDL 2025.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -130,9 +131,7 @@ def pepr(
     weights that do not sum to 1, α < 1, shapes that do not fit and an empty set.
     """
     p = _unit("performance", performance)
-    given = resources if isinstance(resources, pd.DataFrame) else _as_series(resources).to_frame()
-    if isinstance(resources, np.ndarray) and resources.ndim == 2:
-        given = pd.DataFrame(resources)
+    given = pd.DataFrame(resources if np.ndim(resources) == 2 else _as_series(resources))
     if len(given) != len(p):
         raise WrongUse(f"resources: {len(given)} rows for {len(p)} of performance")
     if isinstance(performance, pd.Series) and isinstance(resources, pd.Series | pd.DataFrame):
@@ -200,31 +199,29 @@ def _as_series(values: Any) -> pd.Series[Any]:
 
 
 def _costs(cost: ArrayLike) -> pd.Series[float]:
-    costs = _as_series(cost).astype(float)
-    if costs.empty:
-        raise WrongUse("cost: there are no models to normalise; the set is empty")
-    bad = ~(np.isfinite(costs) & (costs >= 0))
-    if bad.any():
-        raise WrongUse(_row("cost", costs, bad, "a finite number from 0"))
-    return costs
+    return _numbers("cost", cost, "normalise", sys.float_info.max, "a finite number from 0")
 
 
 def _unit(what: str, values: ArrayLike) -> pd.Series[float]:
+    hint = "; give a share, not per cent" if what == "performance" else ""
+    return _numbers(what, values, "score", 1.0, f"in [0, 1]{hint}")
+
+
+def _numbers(
+    what: str, values: ArrayLike, purpose: str, most: float, valid: str
+) -> pd.Series[float]:
+    """Numbers from 0 to `most`. Raises `WrongUse` with the first bad row, by the label of its
+    index."""
     numbers = _as_series(values).astype(float)
     if numbers.empty:
-        raise WrongUse(f"{what}: there are no models to score; the set is empty")
-    bad = ~numbers.between(0, 1)
+        raise WrongUse(f"{what}: there are no models to {purpose}; the set is empty")
+    bad = ~numbers.between(0, most)
     if bad.any():
-        hint = "; give a share, not per cent" if what == "performance" else ""
-        raise WrongUse(_row(what, numbers, bad, f"in [0, 1]{hint}"))
+        first = bad.to_numpy().argmax()
+        more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
+        row = f"{numbers.iloc[first]:g} of {numbers.index[first]!r}{more}"
+        raise WrongUse(f"{what}: {row} is not {valid}")
     return numbers
-
-
-def _row(what: str, values: pd.Series[float], bad: pd.Series[bool], valid: str) -> str:
-    """The first bad row, by the label of its index."""
-    first = bad.to_numpy().argmax()
-    more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
-    return f"{what}: {values.iloc[first]:g} of {values.index[first]!r}{more} is not {valid}"
 
 
 def _listed(values: Sequence[float]) -> str:
