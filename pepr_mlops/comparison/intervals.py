@@ -86,7 +86,14 @@ def intervals(
         ranks, [tail, 1 - tail], axis=0, method="closest_observation"
     ).astype(int)
     varies = high - low > _ROUNDING * high
-    erring = any(error.get(c) for c in scoring.costs)
+    counts = np.bincount(model)
+    if counts.max() > 1:
+        alone = "one run, and the runs of other models do not differ"
+    elif any(error.get(c) for c in scoring.costs):  # which moves no R that is held at 0 or 1
+        alone = "one run, R fixed by the scale"
+    else:
+        alone = "one run, no error of its cost"
+    why_none = np.where(counts == 1, alone, "its runs give one score")
     return pd.DataFrame(
         {
             "ci_low": np.where(varies, low, np.nan),
@@ -94,7 +101,7 @@ def intervals(
             "rank_low": rank_low,
             "rank_high": rank_high,
             "top_share": (ranks <= top).mean(axis=0),
-            "no_interval": np.where(varies, "", _why_none(np.bincount(model), erring)),
+            "no_interval": np.where(varies, "", why_none),
         },
         index=pd.Index(models, name="model"),
     )
@@ -176,18 +183,6 @@ def _as_others(
     wider = np.sqrt(freedom / rng.chisquare(freedom, shape[0]))
     drawn = rng.standard_normal((*shape, len(spread))) @ root.T
     return np.asarray(drawn * wider[:, None, None])
-
-
-def _why_none(counts: NDArray[np.intp], erring: bool) -> list[str]:
-    """Why the score of a model with so many runs does not vary, if it does not.
-
-    `erring`: whether costs have an error, which moves no R that the scale holds at 0 or 1.
-    """
-    if counts.max() > 1:
-        alone = "one run, and the runs of other models do not differ"
-    else:
-        alone = "one run, R fixed by the scale" if erring else "one run, no error of its cost"
-    return [alone if n == 1 else "its runs give one score" for n in counts]
 
 
 def interval_texts(rows: pd.DataFrame) -> tuple[list[str], list[str]]:

@@ -50,7 +50,7 @@ def compare(
     runs: pd.DataFrame,
     question: Question,
     evidence: Evidence | None = None,
-    intervals: Intervals | None = None,
+    intervals: Intervals = bootstrap.intervals,
 ) -> Comparison:
     """Score runs of `load_runs`, each experiment by itself.
 
@@ -69,19 +69,21 @@ def compare(
 
 
 def score_sets(
-    prepared: Prepared, question: Question, intervals: Intervals | None = None
+    prepared: Prepared, question: Question, intervals: Intervals = bootstrap.intervals
 ) -> Comparison:
     """Score what was prepared for the same resources, by this weighting and normalisation."""
     if question.resources != prepared.question.resources:
         raise ValueError("the runs were prepared for other resources")
     costs, judged, notes = prepared.costs, prepared.judged, list(prepared.notes)
+    if question.weights is None:
+        scored_by = [(n, [c], [1.0]) for n, c in zip(question.resources, costs, strict=True)]
+    else:
+        scored_by = [("+".join(question.resources), costs, list(question.weights))]
     scores, parts, sets = [], [], []
     for name, members in prepared.members.items():
         rows = _averaged(members, costs, question)
         notes += [f"{name}: {note}" for note in _clipped(rows, question)]
-        scored = pd.concat(
-            _scored(rows, *by, question, intervals) for by in _scored_by(costs, question)
-        )
+        scored = pd.concat(_scored(rows, *by, question, intervals) for by in scored_by)
         scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
         parts += [
             rows.by(resource).assign(cost=rows.mean[c], cost_sd=rows.spread[c], R=rows.relative[c])
@@ -199,7 +201,7 @@ def _scored(
     costs: list[str],
     weights: list[float],
     question: Question,
-    intervals: Intervals | None,
+    intervals: Intervals,
 ) -> pd.DataFrame:
     """Rows of `Comparison.scores` by the score that is called `by`, best first."""
     alone = costs[0] if len(costs) == 1 else None
@@ -224,20 +226,10 @@ def _scored(
         rows.bounds if question.reference is not None else None,
     )
     error = {c: question.energy_error for c in costs if about_energy([c])}
-    draw = intervals or bootstrap.intervals
-    found = draw(rows.values, scoring, error=error, draws=question.draws, seed=question.seed)
+    found = intervals(rows.values, scoring, error=error, draws=question.draws, seed=question.seed)
     table = table.join(found.set_index(table.index))
     table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
     return table.sort_values(["rank", "performance"], ascending=[True, False])
-
-
-def _scored_by(
-    costs: Sequence[str], question: Question
-) -> list[tuple[str, list[str], list[float]]]:
-    """Name, cost columns and weights of each requested score."""
-    if question.weights is None:
-        return [(n, [c], [1.0]) for n, c in zip(question.resources, costs, strict=True)]
-    return [("+".join(question.resources), list(costs), list(question.weights))]
 
 
 def _with_flags(scored: pd.DataFrame, members: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
