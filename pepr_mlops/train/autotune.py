@@ -1,7 +1,6 @@
 """Chooses the fastest precision, memory layout and launch by a trial of training steps in each.
 
-The trial discards what it has trained: the training after it is that of a spec which names the
-chosen setting.
+The trial discards what it trained; the training that follows is of a spec that names the setting.
 """
 
 from __future__ import annotations
@@ -57,11 +56,10 @@ def settle(
     machine: str,
     note: Callable[[str], None],
 ) -> RunSpec:
-    """The spec with the setting that a trial chooses, which is logged.
+    """Choose the setting by a trial, log it, and return the spec that names it.
 
-    A trial is made once for a model on one kind of `machine` (`device.hardware_text`) in an
-    experiment; other runs use its choice. Its costs are logged apart from those of training, also
-    when it fails.
+    In an experiment one trial chooses for all runs of a model on one kind of `machine`
+    (`device.hardware_text`). Its costs are logged apart from those of training, also when it fails.
     """
     names = [name for name in TRIED if getattr(spec, name) == AUTO]
     earlier, why = None, "the run is offline"
@@ -145,8 +143,8 @@ def fastest(spec: RunSpec, splits: Splits, device: torch.device) -> tuple[RunSpe
 
 
 def key(spec: RunSpec, splits: Splits, machine: str) -> str:
-    """A digest of all that decides how long a step takes, the `machine` (`device.hardware_text`)
-    included, and of the experiment: runs that share it train with one choice."""
+    """A digest of the experiment and of what decides the time of a step, such as the `machine`
+    (`device.hardware_text`): runs that share it train with one choice."""
     settings = ("model", "image_size", "batch_size", "intensities", "deterministic", *TRIED)
     shared = [machine, spec.experiment_name, splits.channels, *(getattr(spec, s) for s in settings)]
     return hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:16]
@@ -158,9 +156,9 @@ def words(spec: RunSpec) -> list[str]:
 
 
 def settings(spec: RunSpec, device: torch.device) -> list[Setting]:
-    """The settings to try that the hardware has, the plainest first.
+    """The settings to try on this hardware, the plainest first.
 
-    Where graphs are possible only the plainest setting is also tried without: a graph is no slower.
+    Where graphs are possible, only the plainest is also tried without: a graph is no slower.
     """
     graph = device.type == "cuda"
     choices = {

@@ -112,7 +112,8 @@ def run(
         shown.note(caution)
     recorder.memory.restart()
     resumption = Resumption.find(job, checkpoints, opening, recorder, tracking_uri, shown.note)
-    attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, resumption.run_id)
+    earlier_run = None if resumption.saved is None else resumption.saved.run_id
+    attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, earlier_run)
     pause = pause_after(until, left_wh, recorder)
     with tracking.start(
         *(spec.experiment, spec.experiment_name, _name(spec), tracking_uri, attempt),

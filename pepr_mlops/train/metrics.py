@@ -55,9 +55,8 @@ def scores(labels: Ints, probabilities: Floats, task: Task) -> dict[str, float]:
     }
     present = truth.any(axis=0) & ~truth.all(axis=0)
     if present.all():
-        result["auc"] = float(
-            np.mean([_auc(truth[:, i] == 1, score[:, i]) for i in range(truth.shape[1])])
-        )
+        areas = [_auc(t == 1, s) for t, s in zip(truth.T, score.T, strict=True)]
+        result["auc"] = float(np.mean(areas))
     return result
 
 

@@ -21,17 +21,12 @@ from pepr_mlops.train.checkpoint import Checkpoint, Saved, load, of_other_files
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a job is saved after each epoch, if anywhere, and what it resumes from, if anything."""
+    """The folder in which a job saves its training, and the training it resumes; None if none."""
 
     job: Job
     folder: Path | None
     machine: str
     saved: Saved | None
-
-    @property
-    def run_id(self) -> str | None:
-        """The run to resume."""
-        return None if self.saved is None else self.saved.run_id
 
     @classmethod
     def find(

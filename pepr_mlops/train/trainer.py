@@ -53,12 +53,10 @@ def check_device(spec: RunSpec, device: torch.device) -> None:
 
 
 def open_device(spec: RunSpec, device: torch.device) -> None:
-    """Make it torch's own device, before anything runs on it.
-
-    Raises `WorkFailed` where others have its memory.
-    """
+    """Make it torch's current device, before anything runs on it. Raises `WorkFailed` where other
+    programs use its memory."""
     if device.type == "cuda":
-        with explained(spec, 0):  # others may have left too little memory even for that
+        with explained(spec, 0):  # others may leave too little memory even for that
             torch.cuda.set_device(device)  # or pinning memory would wake the first GPU
 
 
@@ -72,9 +70,10 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
     if spec.deterministic:  # cuBLAS reads it when it starts; elsewhere it would change the memory
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     precision = "tf32" if spec.precision == "tf32" else "ieee"
-    backends: Any = torch.backends  # its types lack the precisions; not every torch hands them on
-    for of in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
-        of.fp32_precision = precision
+    backends: Any = torch.backends  # its types lack the precisions
+    # Some versions of torch do not pass the first one on to the others.
+    for backend in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        backend.fp32_precision = precision
     torch.use_deterministic_algorithms(spec.deterministic)
     torch.manual_seed(spec.seed)
     if device.type == "cpu":
@@ -129,11 +128,9 @@ class Trainer:
             capturable=graphs,
         )
         self._scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
-        self._criterion: torch.nn.Module = (
-            torch.nn.BCEWithLogitsLoss()
-            if self._task == MULTI_LABEL
-            else torch.nn.CrossEntropyLoss()
-        )
+        several = self._task == MULTI_LABEL
+        loss = torch.nn.BCEWithLogitsLoss if several else torch.nn.CrossEntropyLoss
+        self._criterion: torch.nn.Module = loss()
         self._weights = network
         self._network: Any = torch.compile(network) if spec.compile else network
         self._step: Callable[..., torch.Tensor] = self._train_step
