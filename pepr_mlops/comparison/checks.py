@@ -35,7 +35,7 @@ _MOST_W = {
     "gpu": 1500.0,  # NVIDIA B300: 1,400 W
     "cpu": 1200.0,  # two packages of AMD EPYC 9005: 500 W each
     "dram": 300.0,
-    "soc": 400.0,  # Apple M3 Ultra with its supply: 480 W for the whole machine
+    "soc": 400.0,  # Apple M3 Ultra with its supply: 480 W for the full machine
 }
 _OVER = 1.1  # limits hold on the average of seconds; counters are exact to a few per cent
 _LEAST_W = {"gpu": 3.0, "cpu": 1.0}  # idling takes more
@@ -67,7 +67,7 @@ class Row:
         return self._lists[name][self.place]
 
 
-# Columns, which rows of them are meant, and the text for such a row.
+# Columns, the rows of them that are concerned, and the text for each of these.
 Case = tuple[pd.DataFrame | Mapping[str, Any], "pd.Series[bool]", Callable[[Row], str]]
 
 
@@ -159,32 +159,32 @@ def _on_shared_gpu(runs: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _measured_while_paused(runs: pd.DataFrame) -> pd.Series[bool]:
-    """Whether sensors counted on while the process stood still."""
+    """Whether the sensors counted while the process was paused."""
     return (runs["paused_s"] > 0) & energy_is(runs, "measured")
 
 
 def disturbed(runs: pd.DataFrame) -> pd.Series[bool]:
-    """Whether other programs were at work on the device of a run, or it stood still while its
-    sensors measured on: its costs are overstated."""
+    """Whether other programs used the device of a run, or its sensors counted while it was paused:
+    its costs are overstated."""
     return _on_busy_cpus(runs) | _on_shared_gpu(runs) | _measured_while_paused(runs)
 
 
 def _with_energy_of_others(runs: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the energy of the CPUs, which is the whole machine's, is also that of others."""
+    """Whether other programs used a part of the CPU energy, which is that of the full machine."""
     counts_cpu = runs["energy_components"].fillna("").str.contains("cpu=")
     others = runs["machine_cpu_others"].fillna(runs["cpu_others"])
     return counts_cpu & (others > BUSY * runs["cpu_count"]) & ~_on_busy_cpus(runs)
 
 
 def _known(row: Row, name: str, otherwise: str) -> Any:
-    """A number, or where it is not known another."""
+    """The number in one column or, where it is missing, in another."""
     return row[otherwise] if np.isnan(row[name]) else row[name]
 
 
 def _power(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
     """Energies that mean more power than a part can draw, or less than it takes to idle."""
     time_s = runs["train_time_s"].where(runs["train_time_s"] > 0)
-    counted_s = time_s + runs["paused_s"].fillna(0.0)  # sensors may have counted on
+    counted_s = time_s + runs["paused_s"].fillna(0.0)  # in which sensors may have counted
     joules, most = runs["energy_wh"] * J_PER_WH, runs["machine_power_limit_w"]
     idle_w = runs["idle_power_w"] * _UNDER_IDLE
     bounds = [
@@ -216,7 +216,7 @@ def _power(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
 
 
 def _alike(known: pd.DataFrame, columns: Sequence[str]) -> dict[str, tuple[dict[Any, Any], int]]:
-    """For each run that agrees with another in all columns: the first other, how many there are."""
+    """For each run that equals others in all columns: the first of them, and how many there are."""
     known = known.drop_duplicates("run_id")
     known = known[known.duplicated(list(columns), keep=False)]
     groups: dict[int, list[dict[Any, Any]]] = {}
@@ -270,7 +270,7 @@ def _same_numbers(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
 
 
 def _impossible_accuracy(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
-    """Runs whose P is a count of other images than that of the others on the same data set."""
+    """Runs whose P is no count of the images that the other runs on their data set counted."""
     known = runs[np.isfinite(runs["performance"])]
     by = ["dataset", "size", "data_digest", "performance_metric"]
     for _, alike in known.groupby(by, dropna=False):
@@ -326,7 +326,7 @@ def _of_run(
     rows: Callable[[pd.DataFrame], pd.Series[bool]],
     text: Callable[[Row], str],
 ) -> Rule:
-    """The rule of a flag that a run shows by itself."""
+    """A rule that needs no evidence besides the run."""
     return Rule(code, concerns, lambda runs, _: [(runs, rows(runs), text)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 
@@ -121,12 +121,12 @@ def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
 
 def listed(names: pd.Series[str]) -> str:
     """Groups and how many runs each has, the largest first."""
-    counts: Mapping[str, int] = names.value_counts().to_dict()
-    return "; ".join(f"{name}: {n} run{'s' * (n != 1)}" for name, n in counts.items())
+    counts = names.value_counts().items()
+    return "; ".join(f"{name}: {n} run{'s' * (n != 1)}" for name, n in counts)
 
 
 def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
-    """A column of `conditions`: for each run the place of its text among the different ones."""
+    """A column of `conditions`: for each run the index of its text, and the different texts."""
     values = runs[name]
     logged = runs.get(f"params.{name}") if name != "threads" else None  # there the requested number
     if logged is not None and values.isna().any():

@@ -3,7 +3,7 @@
 An accuracy on n images is a multiple of 1/n. One that is none comes from other images or from
 another computation: the GRIM test (N. Brown, J. Heathers, "The GRIM Test", Social Psychological and
 Personality Science 2017). Here n is what the others of the set agree on: it need not be that of the
-test set, since some programs average over whole batches only.
+test set, since some programs average over full batches only.
 """
 
 from __future__ import annotations

@@ -37,11 +37,10 @@ class Scoring:
             values = costs[column]
             if self.reference is None:
                 low, high = limits(values, self.method, self.quantiles)
-                low, high = low[..., None], high[..., None]
+                total += weight * scale(values, low[..., None], high[..., None])
             else:
                 bounds = self.reference[column]
-                low, high = np.array(bounds.low), np.array(bounds.high)
-            total += weight * scale(values, low, high)
+                total += weight * scale(values, bounds.low, bounds.high)
         return self.alpha * performance / (self.alpha + total)
 
 
@@ -171,7 +170,7 @@ def pooled_spread(
 def _as_others(
     spread: Floats, freedom: int, shape: tuple[int, int], rng: np.random.Generator
 ) -> Floats:
-    """What single runs may be off their model's mean by, [draws, models, columns of `spread`].
+    """Drawn distances of single runs from their model's mean, [draws, models, columns of `spread`].
 
     Multivariate t: where all models spread alike and normally, a run less its mean over the pooled
     standard deviation has Student's t distribution with the pooled degrees of freedom (G. Box,

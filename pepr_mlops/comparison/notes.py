@@ -25,7 +25,7 @@ _VERSIONS = {
     "GPU driver": "tags.pepr.gpu_driver",
 }
 ESTIMATE_ERROR = "40 % and more"  # of an estimated energy
-_ALIKE = 0.05  # of the power of models, a difference less than which is none
+_ALIKE = 0.05  # relative; models whose power differs by less draw the same
 
 
 def notes_on(
@@ -134,8 +134,8 @@ def _carbon_notes(used: pd.DataFrame, question: Question) -> list[str]:
         )
     pue = used["pue"].fillna(1.0)
     if pue.nunique() > 1:
-        unsaid = int(used["pue"].isna().sum())
-        taken = f" (taken as 1 for {unsaid} of {len(pue)} runs)" if unsaid else ""
+        missing = int(used["pue"].isna().sum())
+        taken = f" (taken as 1 for {missing} of {len(pue)} runs)" if missing else ""
         notes.append(
             f"CO2e mixes buildings of a PUE from {pue.min():g} to {pue.max():g}{taken} with the "
             "models' cost; compare by energy (E), which has no PUE in it"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -67,8 +67,7 @@ def normalise(cost: ArrayLike, bounds: Bounds) -> pd.Series[float]:
     non-finite cost, naming the row.
     """
     costs = _costs(cost)
-    low, high = np.array(bounds.low), np.array(bounds.high)
-    return pd.Series(scale(costs.to_numpy(), low, high), costs.index, name="R")
+    return pd.Series(scale(costs.to_numpy(), bounds.low, bounds.high), costs.index, name="R")
 
 
 def limits(
@@ -95,14 +94,14 @@ def check_quantiles(quantiles: tuple[float, float]) -> None:
         raise WrongUse(f"quantiles: {_listed(quantiles)} are not two shares, the lower first")
 
 
-def scale(costs: Floats, low: Floats, high: Floats) -> Floats:
+def scale(costs: Floats, low: Floats | float, high: Floats | float) -> Floats:
     """R of costs between bounds that broadcast, clipped; with equal bounds R is 0 up to them."""
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.clip((costs - low) / (high - low), 0.0, 1.0)
     return np.where(_equal(low, high), (costs > high * (1 + _EQUAL)).astype(float), shares)
 
 
-def _equal(low: Floats, high: Floats) -> NDArray[np.bool_]:
+def _equal(low: Floats | float, high: Floats | float) -> NDArray[np.bool_]:
     return np.asarray(high - low <= _EQUAL * high)
 
 
@@ -158,9 +157,6 @@ def _weights(weights: Sequence[float] | None, n: int) -> list[float]:
     return list(weights)
 
 
-# The PePR curve ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Peak:
     """The greatest score of a PePR curve: the smallest R at which it is reached, P and score."""
@@ -189,9 +185,6 @@ def peak(points: pd.DataFrame) -> Peak:
     """
     best = points.loc[points["score"].idxmax()]  # the first of equals
     return Peak(float(best["R"]), float(best["P"]), float(best["score"]))
-
-
-# Checks ----------------------------------------------------------------------------------------
 
 
 def _as_series(values: Any) -> pd.Series[Any]:
@@ -228,9 +221,6 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{v:g}" for v in values)
 
 
-# References ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Reference:
     """Bounds saved for later scores, by the column of the cost, and their origin.
@@ -243,10 +233,7 @@ class Reference:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            "bounds": {c: {"low": b.low, "high": b.high} for c, b in self.bounds.items()},
-            "origin": dict(self.origin),
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Any) -> Reference:

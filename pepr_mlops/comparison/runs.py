@@ -7,8 +7,8 @@ and `tags.NAME` are what MLflow has, under the names of `mlflow.search_runs`.
 | --- | --- |
 | `run_id`, `run_name`, `status`, `start_time`, `end_time` | as MLflow has them, times in UTC |
 | `experiment`, `mlflow_experiment` | the name it is compared under, and where it is logged |
-| `logged_by_pepr` | whether it says all of the below, or is anyone's |
-| the fields of `RunSpec` | typed; missing where a run does not say or says something else |
+| `logged_by_pepr` | whether pepr logged it: others may lack all of the below |
+| the fields of `RunSpec` | typed; missing where a run has no value or one of another type |
 | `performance`, `performance_metric` | P and the metric it is |
 | `energy_wh`, `carbon_gco2e`, `memory_gb`, `train_time_s` | costs; `memory_metric` names M |
 | `parameters` | weights of the model |
@@ -196,15 +196,15 @@ def _marked(raw: pd.DataFrame) -> pd.DataFrame:
 def _without_partial_energy(raw: pd.DataFrame) -> pd.DataFrame:
     """An energy that was lost during the run is missing, of which MLflow has the last sum."""
     missing = _get(raw, "tags.pepr.energy_missing").fillna("")
-    lost = {phase: missing.str.contains(f"({phase})", regex=False) for phase in PHASES}
-    lost["train"] = _get(raw, "tags.pepr.energy_source") == LOST
+    lost = {
+        f"metrics.energy/{phase}_": missing.str.contains(f"({phase})", regex=False)
+        for phase in PHASES
+    }
+    training = _get(raw, "tags.pepr.energy_source") == LOST
+    lost |= {"metrics.energy/train_": training, "metrics.carbon/": training}
     if not any(rows.any() for rows in lost.values()):
         return raw
     raw = raw.copy()
-    for name in raw.columns:
-        for phase, rows in lost.items():
-            if name.startswith(f"metrics.energy/{phase}_"):
-                raw.loc[rows, name] = np.nan
-        if name.startswith("metrics.carbon/"):
-            raw.loc[lost["train"], name] = np.nan
+    for prefix, rows in lost.items():
+        raw.loc[rows, raw.columns.str.startswith(prefix)] = np.nan
     return raw

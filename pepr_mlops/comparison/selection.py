@@ -89,7 +89,7 @@ def _best_first(models: pd.DataFrame, by: str) -> pd.DataFrame:
 def pareto(models: pd.DataFrame, objectives: Mapping[str, Direction]) -> NDArray[np.bool_]:
     """Which rows no other row beats: as good in every objective and better in one.
 
-    `objectives` are two or more columns and which direction is better. Equal rows are all kept.
+    `objectives` are two or more columns and which direction is better. Equal rows all stay.
     Raises `WrongUse` for fewer objectives and for missing values.
     """
     if len(objectives) < 2:

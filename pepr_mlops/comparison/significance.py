@@ -124,7 +124,7 @@ def _test(
 
 
 def _with_ties(values: Floats, largest: float) -> Floats:
-    """For ranks: values over the largest, with those equal that only rounding sets apart."""
+    """Values over the largest, rounded so that they tie where only rounding errors differ."""
     return np.asarray(np.round(values / largest, 12)) if largest else values
 
 
@@ -198,11 +198,11 @@ def _groups(
         rows = rows.droplevel("comparison_set")
         used = comparison.used[comparison.used["comparison_set"] == name]
         parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
-        known = [table.get(model) for model in rows.index]
-        efficient = [m and ("yes" if m.efficient else "no") for m in known]
+        paper = [table.get(model) for model in rows.index]
+        efficient = [m and ("yes" if m.efficient else "no") for m in paper]
         members = {
             "size": sizes(parameters),
-            "kind": pd.Series([m and m.kind for m in known], rows.index),
+            "kind": pd.Series([m and m.kind for m in paper], rows.index),
             "efficient": pd.Series(efficient, rows.index),
         }
         for group, (a, b) in GROUPS.items():
