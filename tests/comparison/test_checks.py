@@ -1,4 +1,4 @@
-"""Which runs are left out or doubtful, and what they say about it."""
+"""Which runs are left out or flagged, and the texts that explain it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import WrongUse
 
 
-def _said(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
+def _texts(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
     return {
         str(run_id): list(zip(rows["reason"], rows["text"], strict=True))
         for run_id, rows in found.groupby("run_id")
@@ -52,7 +52,7 @@ def test_a_run_that_cannot_be_compared_says_why(
     assert found["text"].iloc[0].startswith(text)
 
 
-def test_energy_that_does_not_count_is_not_asked_for() -> None:
+def test_energy_is_not_required_where_it_is_no_cost() -> None:
     runs = frame([run(energy_wh=None), run(model="b", memory_gb=None)])
     assert left_out(runs, ["train_time_s"]).empty
     assert left_out(runs, ["memory_gb"])["run_id"].tolist() == ["run1"]
@@ -70,22 +70,22 @@ def test_a_newer_run_of_the_same_spec_replaces_the_older() -> None:
             run(start=1_000, tags={"pepr.weights": "mine.safetensors"}),  # other weights
         ]
     )
-    said = _said(repeated(runs))
-    assert said.keys() == {"run0", "run2"}
-    assert said["run0"] == [("duplicate", "run run1 repeats it later")]
+    found = _texts(repeated(runs))
+    assert found.keys() == {"run0", "run2"}
+    assert found["run0"] == [("duplicate", "run run1 repeats it later")]
 
 
 def test_of_repetitions_the_newest_that_was_alone_on_its_device_stays() -> None:
     cpu = {"pepr.memory": "memory/rss_gb", "pepr.cpu_count": "2"}
-    alone, beside = ({**cpu, "pepr.cpu_others": n} for n in ("0.1", "1.0"))
+    alone, busy = ({**cpu, "pepr.cpu_others": n} for n in ("0.1", "1.0"))
     shared = {"pepr.gpu_other_processes": "4711 python"}
     runs = frame(
         [
             run("a", start=1, tags=alone),
             run("a", start=2, tags=alone),
-            run("a", start=3, tags=beside),
-            run("b", start=1, tags=beside),
-            run("b", start=2, tags=beside),
+            run("a", start=3, tags=busy),
+            run("b", start=1, tags=busy),
+            run("b", start=2, tags=busy),
             run("c", start=1),
             run("c", start=2, tags=shared),
             run("d", start=1),
@@ -93,7 +93,7 @@ def test_of_repetitions_the_newest_that_was_alone_on_its_device_stays() -> None:
         ]
     )
     again, alike = "repeats it later", "did the same undisturbed"
-    assert {run_id: text for run_id, ((_, text),) in _said(repeated(runs)).items()} == {
+    assert {run_id: text for run_id, ((_, text),) in _texts(repeated(runs)).items()} == {
         "run0": f"run run1 {again}",
         "run2": f"run run1 {alike}",
         "run3": f"run run4 {again}",
@@ -131,7 +131,7 @@ ON_GPU_ALONE = {**ON_GPU, "pepr.energy_components": "gpu=measured"}
     [
         {**ON_CPU, "pepr.cpu_others": "1.59"},  # a tenth would be 1.6
         {**ON_GPU_ALONE, "pepr.cpu_others": "9"},
-        ON_CPU,  # of a version that did not look
+        ON_CPU,  # of a version that did not check
         {**ON_CPU, "pepr.paused_s": "30.0", "pepr.energy_source": "none"},  # no energy is counted
     ],
 )
@@ -251,7 +251,7 @@ def test_a_clean_run_is_not_doubted() -> None:
 )
 def test_a_doubtful_run_says_why(made: dict[str, object], reason: str, text: str) -> None:
     found = flagged(frame([run(model="other", energy_wh=21.0), made]), ["energy_wh"])
-    assert _said(found) == {"run1": [(reason, text)]}
+    assert _texts(found) == {"run1": [(reason, text)]}
 
 
 def test_images_that_the_test_does_not_depend_on_are_noted_and_no_doubt() -> None:
@@ -292,7 +292,7 @@ def test_energy_of_another_run_to_the_last_digit() -> None:
         }
     )
     assert flagged(runs, ["energy_wh"]).empty
-    found = _said(flagged(runs, ["energy_wh"], Evidence(energies=elsewhere)))
+    found = _texts(flagged(runs, ["energy_wh"], Evidence(energies=elsewhere)))
     assert found == {
         "run0": [
             (
@@ -349,11 +349,11 @@ def test_a_counter_that_stood_still_in_one_epoch() -> None:
         {
             "run_id": ["run0"] * 3 + ["run1"] * 3,
             "step": [1, 2, 3, 3, 2, 1],
-            "energy_wh": [1.0, 1.0, 2.0, 3.0, 2.0, 1.0],  # the second is told backwards
+            "energy_wh": [1.0, 1.0, 2.0, 3.0, 2.0, 1.0],  # the second is in reverse order
         }
     )
     runs = frame([run(energy_wh=2.0), run(model="b", energy_wh=3.0)])
-    found = _said(flagged(runs, ["energy_wh"], Evidence(epochs=epochs)))
+    found = _texts(flagged(runs, ["energy_wh"], Evidence(epochs=epochs)))
     assert found == {
         "run0": [("still_counter", "its energy did not grow in epoch 2: a counter stood still")]
     }

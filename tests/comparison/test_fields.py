@@ -68,7 +68,7 @@ def _row(**other: Any) -> None:
 
 
 def _averaged(**other: Any) -> None:
-    """Runs that differ in it only are repetitions, and their spread is kept."""
+    """Runs that differ in it only are repetitions, and their spread remains."""
     rows = compare(frame([run("a", seed=0), run("a", **other)]), ENERGY).scores
     assert rows["n"].tolist() == [2]
     assert rows["cost_sd"].notna().all()
@@ -104,7 +104,7 @@ def _name_of_files(**other: Any) -> None:
             compare(frame(made), ENERGY)
 
 
-# field: another value of it, and how such runs are kept apart
+# field: another value of it, and the check of how runs that differ in it are compared
 TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
     "model": ("b", _row),
     "dataset": ("other", _name_of_files),
@@ -142,15 +142,15 @@ TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
 
 def test_the_table_has_every_setting_and_every_condition() -> None:
     assert list(TABLE) == [f.name for f in fields(RunSpec)]
-    by_name = {name for name, (_, kept_apart) in TABLE.items() if kept_apart is _condition}
+    by_name = {name for name, (_, check) in TABLE.items() if check is _condition}
     by_tag = {*HARDWARE, "dataset", "size", "data_digest", "performance_metric"}
     assert {*COMPARED} == by_name | by_tag
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_runs_that_differ_in_a_setting_are_kept_apart_or_it_is_said(name: str) -> None:
-    value, kept_apart = TABLE[name]
-    kept_apart(**{name: value})
+def test_runs_that_differ_in_a_setting_are_separated_or_noted(name: str) -> None:
+    value, check = TABLE[name]
+    check(**{name: value})
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -58,7 +58,7 @@ def test_the_costs_of_one_run_err_together() -> None:
     pd.testing.assert_frame_equal(intervals.intervals(runs, both, error=error), one)
 
 
-def test_intervals_cover_what_they_promise() -> None:
+def test_intervals_cover_the_true_score_as_often_as_promised() -> None:
     """Over repeated measurements, 95 % intervals of energy's error hold the true score."""
     rng = np.random.default_rng(2)
     p, cost = np.array([0.7, 0.8, 0.85]), np.array([20.0, 60.0, 100.0])
@@ -110,7 +110,7 @@ def test_pooled_spread_by_hand() -> None:
     assert spread == pytest.approx(np.array(expected))
 
 
-def test_the_interval_of_one_run_covers_what_it_promises() -> None:
+def test_the_interval_of_one_run_covers_the_true_score_as_often_as_promised() -> None:
     """Four models with three seeds each and one with one seed, measured again and again."""
     rng = np.random.default_rng(3)
     p, cost = np.linspace(0.7, 0.8, 5), np.linspace(20.0, 100.0, 5)

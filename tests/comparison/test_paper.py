@@ -111,7 +111,7 @@ def test_every_row_is_a_run_with_its_history(
 def test_copied_rows_and_accuracies_on_other_images_are_named(
     paper_store: str, runs: pd.DataFrame
 ) -> None:
-    """Facts about the file that were counted by hand; whole batches of 1,984 of 2,005 images."""
+    """Facts about the file that were counted by hand; full batches of 1,984 of 2,005 images."""
     copied = {
         *("hardcorenas_a", "dla46_c", "mobilevitv2_050"),
         *("semnasnet_075", "spnasnet_100", "resnet18d"),

@@ -48,7 +48,7 @@ def test_several_resources_are_weighted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("performance", "resource", "options", "said"),
+    ("performance", "resource", "options", "message"),
     [
         ({"a": 0.5, "b": 1.2}, [0, 0], {}, "performance: 1.2 of 'b' is not in [0, 1]"),
         ({"a": 0.5, "b": np.nan}, [0, 0], {}, "performance: nan of 'b'"),
@@ -61,11 +61,11 @@ def test_several_resources_are_weighted() -> None:
         ({}, [], {}, "performance: there are no models"),
     ],
 )
-def test_what_cannot_be_scored_names_the_row(
-    performance: dict[str, float], resource: list[float], options: dict[str, object], said: str
+def test_a_value_that_cannot_be_scored_is_refused_with_its_row(
+    performance: dict[str, float], resource: list[float], options: dict[str, object], message: str
 ) -> None:
     p = pd.Series(performance, dtype=float)
-    with pytest.raises(WrongUse, match=re.escape(said)):
+    with pytest.raises(WrongUse, match=re.escape(message)):
         pepr(p, np.array(resource, dtype=float), **options)  # type: ignore[arg-type]
 
 
@@ -157,7 +157,7 @@ def test_anything_else_is_no_reference(content: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "said"),
+    ("cost", "message"),
     [
         ({}, "the set is empty"),
         ({"a": 1.0, "b": -2.0}, "cost: -2 of 'b' is not a finite number from 0"),
@@ -165,10 +165,10 @@ def test_anything_else_is_no_reference(content: object) -> None:
         ({"a": 1.0, "b": np.nan}, "cost: nan of 'b'"),
     ],
 )
-def test_impossible_costs_name_the_row(cost: dict[str, float], said: str) -> None:
+def test_impossible_costs_name_the_row(cost: dict[str, float], message: str) -> None:
     series = pd.Series(cost, dtype=float)
     for work in (lambda: bounds(series), lambda: normalise(series, Bounds(0, 1))):
-        with pytest.raises(WrongUse, match=re.escape(said)):
+        with pytest.raises(WrongUse, match=re.escape(message)):
             work()
 
 
@@ -177,7 +177,7 @@ def test_bounds_must_be_a_range() -> None:
         Bounds(3, 2)
 
 
-def test_a_missing_reference_and_an_unknown_method_are_told() -> None:
+def test_a_missing_reference_and_an_unknown_method_are_refused() -> None:
     with pytest.raises(WrongUse, match="reference takes saved bounds"):
         bounds([1.0, 2.0], "reference")
     with pytest.raises(WrongUse, match="'max' is not one of minmax, zero, robust, reference"):

@@ -1,4 +1,4 @@
-"""From runs to scores: what is compared with what, and what is said about it."""
+"""From runs to scores: what is compared with what, and what is noted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_seeds_are_averaged_and_fewer_are_flagged() -> None:
     assert _by_model(found, "codes")["b"] == ["fewer_seeds"]
 
 
-def test_what_is_left_out_is_not_scored_and_does_not_set_the_scale() -> None:
+def test_a_run_that_is_left_out_is_not_scored_and_does_not_set_the_scale() -> None:
     runs = [*THREE, run("huge", performance=0.95, energy_wh=500.0, status="FAILED")]
     found = compare(frame(runs), Question())
     assert _by_model(found, "score")["large"] == pytest.approx(0.45)
@@ -86,7 +86,7 @@ def test_doubtful_runs_are_shown_and_left_out_when_strict() -> None:
     assert reasons == ["strict: other processes used its GPU: 9 python"]
 
 
-def test_nothing_left_is_told_with_the_counts() -> None:
+def test_without_a_usable_run_the_error_counts_the_reasons() -> None:
     runs = frame([run(status="FAILED"), run("b", status="FAILED"), run("c", energy_wh=None)])
     with pytest.raises(
         WorkFailed, match=r"3 found, 3 left out \(2 not finished, 1 no cost\); `pepr runs`"
@@ -166,9 +166,9 @@ def test_runs_whose_data_are_not_known_compare_with_each_other_with_a_note() -> 
     unknown = {"pepr.data_digest": None}
     found = compare(frame([run(m, tags=unknown) for m in ("a", "b")]), Question(draws=0))
     assert found.scores["n"].tolist() == [1, 1]
-    said = "2 of 2 runs do not say what their data set contained: they are compared by its name"
-    assert said in found.notes
-    assert said not in compare(frame(THREE), Question(draws=0)).notes
+    expected = "2 of 2 runs do not say what their data set contained: they are compared by its name"
+    assert expected in found.notes
+    assert expected not in compare(frame(THREE), Question(draws=0)).notes
 
 
 def test_unknown_data_of_two_places_are_no_repetitions_and_named() -> None:
@@ -187,7 +187,7 @@ def test_unknown_data_of_two_places_are_no_repetitions_and_named() -> None:
     ) in found.notes
 
 
-def test_the_cpu_beside_a_gpu_is_a_condition_where_its_energy_counts() -> None:
+def test_the_cpu_next_to_a_gpu_is_a_condition_where_its_energy_counts() -> None:
     cpus = [{"pepr.cpu": name} for name in ("AMD EPYC (avx2)", "Intel Xeon (avx512)")]
     runs = frame([run("a", i, tags=tags) for i, tags in enumerate(cpus)])
     with pytest.raises(WrongUse, match="derma mixes energy_cpu"):
@@ -232,7 +232,7 @@ def test_runs_with_a_flag_are_left_out_where_all_are_estimates() -> None:
         Question(drop=("busy",))
 
 
-def test_runs_of_several_versions_of_a_library_are_said_to_be() -> None:
+def test_several_versions_of_a_library_are_noted() -> None:
     versions = [{"pepr.version.torch": version} for version in ("2.15.0", "2.16.1")]
     found = compare(frame([run("a", i, tags=t) for i, t in enumerate(versions)]), Question(draws=0))
     assert "runs used several versions: torch 2.15.0, 2.16.1" in found.notes
@@ -240,15 +240,15 @@ def test_runs_of_several_versions_of_a_library_are_said_to_be() -> None:
     assert not any("versions" in note for note in alike.notes)
 
 
-def test_a_reference_of_before_is_of_data_that_are_not_known() -> None:
+def test_the_data_of_a_reference_without_a_digest_are_not_known() -> None:
     saved = compare(frame(THREE), Question()).reference
     of_before = {k: v for k, v in saved.origin["shared"].items() if k != "data_digest"}
     earlier = replace(saved, origin={**saved.origin, "shared": of_before})
-    asked = Question(normalisation="reference", reference=earlier)
+    question = Question(normalisation="reference", reference=earlier)
     with pytest.raises(WrongUse, match="data_digest not known there, 0123456789abcdef here"):
-        compare(frame(THREE), asked)
+        compare(frame(THREE), question)
     unknown = [run(m, tags={"pepr.data_digest": None}) for m in ("a", "b")]
-    compare(frame(unknown), asked)
+    compare(frame(unknown), question)
 
 
 def test_unlike_runs_are_scored_apart_when_stratified() -> None:
@@ -270,7 +270,7 @@ def test_unlike_runs_are_scored_apart_when_stratified() -> None:
     assert "derma is split by hardware" in found.notes
 
 
-def test_a_set_of_one_model_is_told() -> None:
+def test_a_set_of_one_model_is_noted() -> None:
     runs = frame([*THREE, run("small", precision="bf16")])
     notes = compare(runs, Question(mixed="stratify")).notes
     assert "1 of 2 sets have one model, whose R is 0 for lack of others" in notes
@@ -328,7 +328,7 @@ def test_settings_of_ones_own_code_are_no_repetitions() -> None:
     assert found.scores["n"].tolist() == [1, 1]
 
 
-def test_settings_that_are_no_numbers_are_told_apart_as_said() -> None:
+def test_settings_that_are_no_numbers_are_compared_as_text() -> None:
     runs = [run("a", 0), run("a", 1)]
     for one, epochs in zip(runs, ("until 0.9", "until 0.8"), strict=True):
         one["params"]["epochs"] = epochs
@@ -418,7 +418,7 @@ def test_a_reference_of_the_same_data_under_another_name_serves() -> None:
     assert len(compare(frame(moved), question).scores) == 3
 
 
-def test_a_reference_of_other_conditions_is_told_everywhere_when_allowed() -> None:
+def test_an_allowed_reference_of_other_conditions_is_marked_everywhere() -> None:
     saved = compare(frame(THREE), Question()).reference
     other = frame([run(m, precision="bf16") for m in ("a", "b")])
     found = compare(other, Question(normalisation="reference", reference=saved, mixed="allow"))
@@ -427,17 +427,17 @@ def test_a_reference_of_other_conditions_is_told_everywhere_when_allowed() -> No
 
 
 @pytest.mark.parametrize(
-    ("performance", "cost", "said"),
+    ("performance", "cost", "message"),
     [
         ((1.4, 0.4), (1.0, 2.0), r"performance: 1.4 of run run0 \(A\) is not in \[0, 1\]"),
         ((0.4, 0.6), (-5.0, 25.0), r"seconds: -5 of run run0 \(A\) is not a cost from 0"),
     ],
 )
 def test_no_mean_over_seeds_hides_an_impossible_run(
-    performance: tuple[float, float], cost: tuple[float, float], said: str
+    performance: tuple[float, float], cost: tuple[float, float], message: str
 ) -> None:
     runs = frame([_foreign("A", p, c) for p, c in zip(performance, cost, strict=True)])
-    with pytest.raises(WrongUse, match=said):
+    with pytest.raises(WrongUse, match=message):
         compare(runs, THEIRS)
 
 
@@ -449,13 +449,13 @@ def test_a_reference_of_mixed_runs_is_of_several_conditions() -> None:
 
 
 def test_a_reference_of_carbon_knows_its_grid() -> None:
-    def asked(g_per_kwh: float, **options: object) -> Question:
+    def question(g_per_kwh: float, **options: object) -> Question:
         grid = Intensity(g_per_kwh, "given")
         return Question(resources=("C",), intensity=grid, **options)  # type: ignore[arg-type]
 
-    saved = compare(frame(THREE), asked(300.0)).reference
+    saved = compare(frame(THREE), question(300.0)).reference
     with pytest.raises(WrongUse, match="carbon_intensity_g_per_kwh 300 there, 400 here"):
-        compare(frame(THREE), asked(400.0, normalisation="reference", reference=saved))
+        compare(frame(THREE), question(400.0, normalisation="reference", reference=saved))
 
 
 def test_the_buildings_overhead_counts_without_a_logged_intensity() -> None:
@@ -504,7 +504,7 @@ def test_runs_of_anyone_can_be_scored() -> None:
     assert note.startswith("2 of 2 runs were not logged by pepr: their dataset, ")
 
 
-def test_names_that_are_missing_are_told_with_those_there_are() -> None:
+def test_a_missing_name_is_reported_with_the_existing_ones() -> None:
     runs = frame([_foreign("unet", 0.8, 10.0)])
     with pytest.raises(WorkFailed, match=r"1 no model\).*--model-param names the model: arch"):
         compare(runs, Question(performance="val_acc", resources=("seconds",)))
@@ -513,7 +513,7 @@ def test_names_that_are_missing_are_told_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "said"),
+    ("question", "message"),
     [
         (Question(performance="val_ac", resources=("seconds",)), "did you mean 'val_acc'"),
         (Question(performance="val_acc", resources=("second",)), "did you mean 'seconds'"),
@@ -523,13 +523,13 @@ def test_names_that_are_missing_are_told_with_those_there_are() -> None:
         ),
     ],
 )
-def test_misspelt_names_are_told(question: Question, said: str) -> None:
-    with pytest.raises(WrongUse, match=said):
+def test_misspelt_names_are_refused_with_the_nearest(question: Question, message: str) -> None:
+    with pytest.raises(WrongUse, match=message):
         compare(frame([_foreign("unet", 0.8, 10.0)]), question)
 
 
 @pytest.mark.parametrize(
-    ("question", "said"),
+    ("question", "message"),
     [
         (Question(performance="E"), "performance: no run has the metric 'E'"),
         (Question(performance="pretrained"), "no run has the metric 'pretrained'"),
@@ -538,8 +538,10 @@ def test_misspelt_names_are_told(question: Question, said: str) -> None:
         (Question(resources=("run_name",)), "run_name: no run has such a number"),
     ],
 )
-def test_what_is_no_performance_or_no_cost_is_refused(question: Question, said: str) -> None:
-    with pytest.raises(WrongUse, match=said):
+def test_a_metric_that_is_no_performance_or_no_cost_is_refused(
+    question: Question, message: str
+) -> None:
+    with pytest.raises(WrongUse, match=message):
         compare(frame(THREE), question)
 
 
@@ -571,7 +573,7 @@ def _estimated(model: str, watts: float, seconds: float, constant_w: str = "20.8
     return run(model, energy_wh=energy_wh, train_time_s=seconds, tags=tags)
 
 
-def test_what_of_an_estimate_is_the_same_whatever_is_computed_is_said() -> None:
+def test_the_constant_share_of_an_estimate_is_noted() -> None:
     """20.8 W of 26 and of 25.2 W, over 100 and 300 s: 8,320 of 10,160 J."""
     found = compare(
         frame([_estimated("a", 26, 100), _estimated("b", 25.2, 300)]), Question(draws=0)
@@ -582,31 +584,31 @@ def test_what_of_an_estimate_is_the_same_whatever_is_computed_is_said() -> None:
     assert not any("whatever the load" in n for n in measured.notes)
 
 
-def test_a_share_of_some_estimates_is_not_said_of_all() -> None:
+def test_a_constant_share_of_some_estimates_names_their_number() -> None:
     earlier = _estimated("b", 25.2, 300)
     del earlier["tags"]["pepr.energy_constant_w"]
     found = compare(frame([_estimated("a", 26, 100), earlier]), Question(draws=0))
-    said = "80% of it is counted whatever the load (known of 1 of 2 runs)"
-    assert any(said in note for note in found.notes)
+    expected = "80% of it is counted whatever the load (known of 1 of 2 runs)"
+    assert any(expected in note for note in found.notes)
 
 
-def test_a_pue_that_is_not_said_is_not_passed_off_as_said() -> None:
+def test_a_missing_pue_is_noted() -> None:
     made = [run("a", tags=GRID), run("b", tags={**GRID, "pepr.pue": "1.5"})]
     made[0]["params"].pop("pue")
     for one in made:
         one["metrics"]["carbon/train_gco2e"] = 10.0
     found = compare(frame(made), Question(resources=("C",), draws=0))
-    said = "buildings of a PUE from 1 to 1.5 (taken as 1 for 1 of 2 runs) with"
-    assert any(said in note for note in found.notes)
+    expected = "buildings of a PUE from 1 to 1.5 (taken as 1 for 1 of 2 runs) with"
+    assert any(expected in note for note in found.notes)
 
 
 def test_an_estimate_that_can_only_rank_as_time_does_says_so() -> None:
     alike = frame([_estimated("a", 25.2, 100), _estimated("b", 26, 300)])
-    said = (
+    expected = (
         "derma: the estimate gives all models between 25.2 and 26 W, so that their energy ranks "
         "them as their time does; compare by time (T), or measure"
     )
-    assert said in compare(alike, Question(draws=0)).notes
+    assert expected in compare(alike, Question(draws=0)).notes
     assert not any("ranks" in n for n in compare(alike, Question(resources=("T",), draws=0)).notes)
     unlike = frame([_estimated("a", 22, 100), _estimated("b", 28, 300)])
     assert not any("ranks them" in n for n in compare(unlike, Question(draws=0)).notes)
@@ -626,7 +628,7 @@ def test_estimates_of_machines_with_other_memory_do_not_mix() -> None:
     compare(runs, Question(resources=("T",), draws=0))
 
 
-def test_estimated_energy_is_said_aloud() -> None:
+def test_estimated_energy_is_noted() -> None:
     runs = [
         run(m, energy_wh=e, tags={"pepr.energy_source": "estimated"})
         for m, e in (("a", 1.0), ("b", 2.0))
@@ -638,7 +640,7 @@ def test_estimated_energy_is_said_aloud() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"resources": ()}, "resource: name one or more"),
         ({"resources": ("E", "E")}, "names one twice"),
@@ -649,8 +651,8 @@ def test_estimated_energy_is_said_aloud() -> None:
         ({"energy_error": 1.0}, "energy_error: 1 is not a relative error"),
     ],
 )
-def test_impossible_questions_are_refused(options: dict[str, object], said: str) -> None:
-    with pytest.raises(WrongUse, match=said):
+def test_impossible_questions_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(WrongUse, match=message):
         Question(**options)  # type: ignore[arg-type]
 
 

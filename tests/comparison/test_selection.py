@@ -44,7 +44,7 @@ def test_nothing_fits() -> None:
     assert pd.isna(row["gain"])  # there is nothing to gain over
 
 
-def test_an_unknown_column_is_told_with_its_match() -> None:
+def test_an_unknown_column_is_refused_with_the_nearest() -> None:
     with pytest.raises(WrongUse, match="energy_w: no such column; did you mean 'energy_wh'"):
         select(MODELS, [Budget("energy_w", "max", 1)])
 
@@ -55,8 +55,8 @@ def test_a_limit_must_be_finite() -> None:
 
 
 def test_the_pareto_set_of_two_objectives() -> None:
-    kept = pareto(MODELS, {"performance": "higher", "energy_wh": "lower"})
-    assert kept.tolist() == [True, True, True, True, False]
+    front = pareto(MODELS, {"performance": "higher", "energy_wh": "lower"})
+    assert front.tolist() == [True, True, True, True, False]
 
 
 def test_the_pareto_set_of_three_objectives_keeps_equals() -> None:

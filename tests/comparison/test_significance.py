@@ -70,7 +70,7 @@ def test_unpaired_tests_and_their_effects() -> None:
     assert u.effect == pytest.approx(larger - smaller)
 
 
-def test_groups_that_are_too_small_are_told() -> None:
+def test_groups_that_are_too_small_are_refused() -> None:
     with pytest.raises(WrongUse, match="2 and 3 models"):
         significance.unpaired([1, 2], [1, 2, 3])
 

@@ -46,7 +46,7 @@ def test_the_fastest_is_chosen_turn_by_turn() -> None:
     assert autotune.chosen(drifting) == (LAST, [])
 
 
-def test_a_gain_that_may_be_chance_is_left() -> None:
+def test_a_gain_that_may_be_chance_is_ignored() -> None:
     assert autotune.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.98, 0.98, 0.98]}) == (PLAIN, [])
     assert autotune.chosen({PLAIN: [1.0, 1.0, 1.0], LAST: [0.96, 0.96, 0.96]}) == (LAST, [])
     # Twice as fast once, in the turn in which the first was held up, is nothing.
@@ -76,7 +76,7 @@ def test_runs_share_a_choice_where_all_that_decides_the_time_of_a_step_is_the_sa
     assert len({mine, *others}) == 1 + len(others)
 
 
-def test_what_is_too_noisy_to_decide_stays_the_default() -> None:
+def test_noisy_times_choose_the_default() -> None:
     """As on a busy machine, where four of six seeds took bf16 and two fp32."""
     noisy = {PLAIN: [1.0, 1.0, 0.5, 1.0, 1.0], HALF: [0.6, 0.7, 0.8, 0.6, 0.7]}
     assert autotune.chosen(noisy) == (PLAIN, [HALF])
@@ -100,7 +100,7 @@ def test_a_setting_far_behind_is_tried_three_times_and_no_more() -> None:
         {PLAIN: taking(PLAIN, 0.05), LAST: taking(LAST, 0.04), HALF: taking(HALF, 2.0)}, {}
     )
     assert len(step_s[HALF]) == 3
-    # Blocks are of 0.1 s or more, that is 2 and 3 steps; the first look was one step of each.
+    # Blocks are of 0.1 s or more, that is 2 and 3 steps; the first timing was one step of each.
     turns = len(step_s[PLAIN])
     assert (called[PLAIN], called[LAST], called[HALF]) == (1 + 2 * turns, 1 + 3 * turns, 1 + 3)
     assert step_s[LAST] == pytest.approx([0.04] * turns)
@@ -160,11 +160,11 @@ def test_auto_trains_as_its_choice_by_name_would(
     columns = ["precision", "layout"]
     assert runs.loc[auto.run.run_id, columns].tolist() == ["bf16", "channels_last"]
     of_two = runs.reset_index().query("run_id != @named.run.run_id")
-    asked = comparison.Question(resources=("train_time_s",), draws=0)
+    question = comparison.Question(resources=("train_time_s",), draws=0)
     with pytest.raises(
         WrongUse, match=r"mixes precision, layout .*precision=bf16, layout=channels_last: 1 run"
     ):
-        comparison.prepare(of_two, asked)
+        comparison.prepare(of_two, question)
 
 
 def test_seeds_of_a_model_train_with_the_choice_of_the_first(
@@ -211,13 +211,13 @@ def test_a_trial_that_decides_nothing_says_so(
     assert report.endswith("for 8 images; too noisy to decide on fp32 channels_last")
 
 
-def test_a_continued_training_keeps_what_was_chosen(
+def test_a_resumed_training_uses_the_setting_it_began_with(
     store: str, shapes: Path, tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(shapes, layout="auto")
     monkeypatch.setattr(autotune, "chosen", lambda step_s: (LAST, []))
     with pytest.raises(Paused):
-        run(spec, checkpoints=tmp_path / "kept", until=1)
+        run(spec, checkpoints=tmp_path / "checkpoints", until=1)
     monkeypatch.setattr(autotune, "fastest", lambda *given: pytest.fail("it tries again"))
     trained: list[str] = []
     prepare = trainer.prepare
@@ -227,7 +227,7 @@ def test_a_continued_training_keeps_what_was_chosen(
         prepare(spec, device)
 
     monkeypatch.setattr(trainer, "prepare", prepared)
-    run(spec, checkpoints=tmp_path / "kept")
+    run(spec, checkpoints=tmp_path / "checkpoints")
     assert trained == ["channels_last"]
 
 
@@ -268,14 +268,18 @@ def test_the_cost_of_a_trial_is_logged_apart_from_that_of_training(
 def test_a_trial_is_no_part_of_a_trainings_own_budget(
     store: str, shapes: Path, short: None, recorded: Callable[..., None]
 ) -> None:
-    parts = (("train", 1800.0), ("train+1", 0.5), ("eval", 90.0))  # the budget looks at the end
+    parts = (
+        ("train", 1800.0),
+        ("train+1", 0.5),
+        ("eval", 90.0),
+    )  # the budget is checked at the end
     recorded(("idle", 5.0), ("trial", 3600.0), *parts, *parts)
     outcome = run(_spec(shapes, layout="auto", energy="measured", batch_size=32, budget_wh=1.5))
     assert outcome.result.stopped is None
     assert outcome.result.metrics["energy/train_wh"] == pytest.approx(1.0, rel=1e-3)
 
 
-def test_a_trial_that_fails_has_its_energy_all_the_same(
+def test_the_energy_of_a_failed_trial_is_logged(
     store: str,
     shapes: Path,
     short: None,
@@ -291,7 +295,7 @@ def test_a_trial_that_fails_has_its_energy_all_the_same(
     assert run_.data.tags["pepr.reason"] == "out_of_memory"
 
 
-def test_a_trial_is_part_of_what_a_sweep_has_left(
+def test_a_trial_counts_against_the_budget_of_a_sweep(
     store: str, shapes: Path, tmp_path: Path, short: None, recorded: Callable[..., None]
 ) -> None:
     epoch = (("train", 1800.0), ("eval", 90.0))
@@ -299,7 +303,7 @@ def test_a_trial_is_part_of_what_a_sweep_has_left(
     with pytest.raises(Paused):  # 0.1 Wh and 0.525 of the first epoch reach it, 0.525 do not
         run(
             _spec(shapes, layout="auto", energy="measured", batch_size=32),
-            checkpoints=tmp_path / "kept",
+            checkpoints=tmp_path / "checkpoints",
             left_wh=0.6,
         )
     runs = read.load_runs("shapes")
@@ -310,7 +314,7 @@ def _out_of_memory() -> float:
     raise WorkFailed("memory: out of memory", reason="out_of_memory")
 
 
-def test_what_runs_out_of_memory_is_not_chosen(
+def test_a_setting_that_runs_out_of_memory_is_not_chosen(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = trainer.Trainer.train_on
@@ -350,14 +354,14 @@ def test_a_forecast_of_auto_is_of_runs_that_chose_themselves(
     runs = read.load_jobs(["shapes"])
     parameters = {"test_resnet": models.count_parameters("test_resnet")}
     layouts = ("auto", "channels_last", "contiguous")
-    wanted = data.identify_all([_spec(shapes, layout=name) for name in layouts])
-    expected = forecasts.forecast(wanted, runs, parameters)["time_s"]
+    requested = data.identify_all([_spec(shapes, layout=name) for name in layouts])
+    expected = forecasts.forecast(requested, runs, parameters)["time_s"]
     took_s = outcome.result.metrics["time/train_s"]
     assert expected.tolist()[:2] == pytest.approx([took_s, took_s])
     assert expected.isna().tolist() == [False, False, True]
 
 
-def test_what_cannot_be_a_graph_is_tried_kernel_by_kernel(
+def test_a_step_that_cannot_be_a_graph_is_tried_kernel_by_kernel(
     shapes: Path, short: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _spec(shapes, layout="auto", launch="auto")

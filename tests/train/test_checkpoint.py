@@ -115,7 +115,7 @@ def _learned(metrics: Mapping[str, float]) -> dict[str, float]:
 
 @pytest.mark.parametrize("at", [1, 3])
 def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
-    whole, log = _fit(shapes)
+    uninterrupted, log = _fit(shapes)
     first: Log = []
     with pytest.raises(Paused, match=f"paused after epoch {at} of 4"):
         _fit(shapes, tmp_path / "c", pause=lambda epoch, metrics: epoch == at, log=first)
@@ -125,7 +125,7 @@ def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
     result, second = _fit(shapes, tmp_path / "c", saved)
     assert [epoch for epoch, _ in first + second] == [1, 2, 3, 4]
     assert [_learned(m) for _, m in first + second] == [_learned(m) for _, m in log]
-    assert np.array_equal(result.probabilities, whole.probabilities)
+    assert np.array_equal(result.probabilities, uninterrupted.probabilities)
     assert second[-1][1]["energy/train_wh"] == pytest.approx(4 * 36 / 3600)
     assert second[-1][1]["time/train_s"] == 8.0
 
@@ -133,7 +133,7 @@ def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
 def test_a_signal_while_an_epoch_is_saved_waits_until_it_is_logged(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, log = _fit(shapes)
+    uninterrupted, log = _fit(shapes)
     save = Checkpoint.save
 
     def interrupted(self: Checkpoint, epoch: int, *given: Any) -> None:
@@ -153,7 +153,7 @@ def test_a_signal_while_an_epoch_is_saved_waits_until_it_is_logged(
     assert saved.epoch == 2
     result, second = _fit(shapes, tmp_path / "c", saved)
     assert [_learned(m) for _, m in first + second] == [_learned(m) for _, m in log]
-    assert np.array_equal(result.probabilities, whole.probabilities)
+    assert np.array_equal(result.probabilities, uninterrupted.probabilities)
 
 
 def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
@@ -222,7 +222,7 @@ def test_energy_of_an_epoch_that_is_done_again_counts_twice(shapes: Path, tmp_pa
 
 
 def test_a_death_without_a_word_leaves_the_last_epoch(shapes: Path, tmp_path: Path) -> None:
-    """As of SIGKILL while the third epoch is logged: it is kept, and not known to be logged."""
+    """As of SIGKILL while the third epoch is logged: it is saved, but may not be logged."""
 
     def dies(metrics: Mapping[str, float], epoch: int) -> None:
         if epoch == 3:
@@ -243,13 +243,13 @@ def test_a_death_without_a_word_leaves_the_last_epoch(shapes: Path, tmp_path: Pa
 def test_after_the_last_epoch_only_the_predictions_are_made_again(
     shapes: Path, tmp_path: Path
 ) -> None:
-    whole, log = _fit(shapes, tmp_path / "c")
+    uninterrupted, log = _fit(shapes, tmp_path / "c")
     saved = checkpoint.load(tmp_path / "c")
     assert saved is not None
     result, again = _fit(shapes, tmp_path / "c", saved)
     assert again == []
     assert result.metrics == log[-1][1]
-    assert np.array_equal(result.probabilities, whole.probabilities)
+    assert np.array_equal(result.probabilities, uninterrupted.probabilities)
 
 
 def test_costs_of_other_sensors_do_not_add_up(shapes: Path, tmp_path: Path) -> None:

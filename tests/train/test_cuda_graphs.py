@@ -76,34 +76,34 @@ def test_a_graph_comes_to_the_same_numbers_to_the_last_bit(shapes: Path, precisi
     for name, weights in one["network"].items():
         assert torch.equal(weights, two["network"][name])
     assert torch.equal(one["random_cuda"], two["random_cuda"])
-    # ... and so do the next six epochs, which begin from what was kept.
+    # ... and so do the next six epochs, which begin from the saved state.
     kernels, _ = _losses(_spec(shapes, precision=precision), _Drops(), one)
     graph, _ = _losses(_spec(shapes, precision=precision, launch="graph"), _Drops(), two)
     assert graph == kernels
 
 
-class _Keeps(_Drops):
-    """Keeps what it computed of its weights from one evaluation to the next, and then no longer."""
+class _Caches(_Drops):
+    """Caches a value computed from its weights during evaluation, and drops it for training."""
 
-    kept: torch.Tensor | None = None
+    cached: torch.Tensor | None = None
 
-    def train(self, mode: bool = True) -> _Keeps:
-        self.kept = None
+    def train(self, mode: bool = True) -> _Caches:
+        self.cached = None
         return super().train(mode)  # type: ignore[return-value]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = super().forward(x)
         if self.training:
             return out
-        if self.kept is None:
-            self.kept = self[-1].weight.sum(dim=1) * 10
-        return out + self.kept
+        if self.cached is None:
+            self.cached = self[-1].weight.sum(dim=1) * 10
+        return out + self.cached
 
 
 @needs_gpu
-def test_what_a_network_caches_for_evaluation_is_computed_again(shapes: Path) -> None:
-    kernels, _ = _losses(_spec(shapes), _Keeps())
-    graph, _ = _losses(_spec(shapes, launch="graph"), _Keeps())
+def test_values_that_a_network_caches_for_evaluation_are_computed_again(shapes: Path) -> None:
+    kernels, _ = _losses(_spec(shapes), _Caches())
+    graph, _ = _losses(_spec(shapes, launch="graph"), _Caches())
     assert graph == kernels
 
 

@@ -1,4 +1,4 @@
-"""A whole job into the embedded store, and the one that fails."""
+"""A full job into the embedded store, and the one that fails."""
 
 from __future__ import annotations
 
@@ -109,14 +109,14 @@ def test_test_images_also_in_train_are_reported_before_and_after_and_refused_if_
         **{"pretrained": False, "energy": "off", "device": "cpu"},
     )
     leaked = "4 of 20 images of test are also in train"
-    said = f"{leaked}: part of the test set was in the training set"
+    text = f"{leaked}: part of the test set was in the training set"
     outcome = run(spec, progress=Printed)
     lines = capfd.readouterr().err.splitlines()
     before = [line.partition(":")[0] for line in lines]
     assert "1 of 65 images have more than one frame; training uses the first" in lines
-    assert lines.index(f"caution: {said}") < before.index("epoch 1/1")
-    assert outcome.cautions[0] == said
-    assert f"caution: {said}" in summary(outcome).splitlines()
+    assert lines.index(f"caution: {text}") < before.index("epoch 1/1")
+    assert outcome.cautions[0] == text
+    assert f"caution: {text}" in summary(outcome).splitlines()
     done = MlflowClient().get_run(outcome.run.run_id)
     assert done.data.tags["pepr.data_leak"] == leaked
     assert "pepr.data_val" not in done.data.tags
@@ -133,7 +133,7 @@ def test_test_images_also_in_train_are_reported_before_and_after_and_refused_if_
 def test_recorded_energy_is_logged_to_the_joule(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole job whose sensor is Zeus' replay of a recording."""
+    """A full job whose sensor is Zeus' replay of a recording."""
     from zeus.utils.testing import ReplayZeusMonitor
 
     recording = tmp_path / "recorded.csv"
@@ -217,7 +217,7 @@ def test_a_failure_after_the_start_is_in_mlflow(store: str, shapes: Path) -> Non
         {"precision": "tf32", "device": "cpu"},
     ],
 )
-def test_what_is_known_to_be_impossible_makes_no_run(store: str, fields: dict[str, str]) -> None:
+def test_an_impossible_spec_makes_no_run(store: str, fields: dict[str, str]) -> None:
     with pytest.raises(WrongUse):
         pepr_mlops.run(RunSpec(**{"dataset": "digits", **fields}))  # type: ignore[arg-type]
     assert [e.name for e in MlflowClient().search_experiments()] == ["Default"]
@@ -249,11 +249,11 @@ def test_a_training_does_not_resume_on_other_images(
     )
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "c", until=1)
-    (kept,) = (tmp_path / "c").iterdir()
+    (saved,) = (tmp_path / "c").iterdir()
     (shapes / "train" / "dark" / "00.png").rename(shapes / "train" / "light" / "99.png")
     outcome = run(spec, checkpoints=tmp_path / "c", progress=Printed)
-    said = f"starts from the beginning: images or weights changed since {kept} was saved"
-    assert said in capsys.readouterr().err
+    note = f"starts from the beginning: images or weights changed since {saved} was saved"
+    assert note in capsys.readouterr().err
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
     assert len(runs) == 2

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 class _Meter:
-    """36 J of GPU energy for every window, and per look 18 J more."""
+    """36 J of GPU energy for every window, and 18 J more for each poll."""
 
     sources = {"gpu": "measured"}  # noqa: RUF012
     method = "fake"
@@ -198,14 +198,14 @@ def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
 def test_operations_get_the_precision_of_their_spec(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch 2.11 leaves convolutions in TF32 when only told what holds for all."""
+    """torch 2.11 leaves convolutions in TF32 unless each of them is set."""
     cuda = SimpleNamespace(matmul=SimpleNamespace())
     cudnn = SimpleNamespace(conv=SimpleNamespace(), rnn=SimpleNamespace())
     monkeypatch.setattr(torch, "backends", SimpleNamespace(cuda=cuda, cudnn=cudnn))
-    for asked, meant in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
-        trainer.prepare(_spec(shapes, precision=asked), CPU)
-        for of in (torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn):
-            assert of.fp32_precision == meant
+    for requested, meant in (("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")):
+        trainer.prepare(_spec(shapes, precision=requested), CPU)
+        for backend in (torch.backends, cuda.matmul, cudnn.conv, cudnn.rnn):
+            assert backend.fp32_precision == meant
 
 
 def test_a_checkpoint_of_an_unfused_adam_resumes_fused(shapes: Path) -> None:
@@ -216,13 +216,13 @@ def test_a_checkpoint_of_an_unfused_adam_resumes_fused(shapes: Path) -> None:
     begun.train_on(begun.train.order(8, None))
     state = copy.deepcopy(begun.state())
     (group,) = state["optimiser"]["param_groups"]
-    group |= {"fused": None, "capturable": False}  # as it was kept by earlier versions
-    going_on = trainer.Trainer(spec, splits, _Small(), CPU)
-    going_on.restore(state)
+    group |= {"fused": None, "capturable": False}  # as earlier versions saved it
+    resumed = trainer.Trainer(spec, splits, _Small(), CPU)
+    resumed.restore(state)
     order = begun.train.order(8, None)
-    assert going_on.train_on(order) == begun.train_on(order) == 32
+    assert resumed.train_on(order) == begun.train_on(order) == 32
     for one, other in zip(
-        begun.state()["network"].values(), going_on.state()["network"].values(), strict=True
+        begun.state()["network"].values(), resumed.state()["network"].values(), strict=True
     ):
         assert torch.equal(one, other)
 
@@ -261,7 +261,7 @@ def test_a_non_finite_loss_stops_with_epoch_and_step(shapes: Path) -> None:
             time.perf_counter(),
         )
     assert failed.value.reason == "non_finite_loss"
-    ((epoch, metrics),) = logged  # what the unfinished epoch took is kept
+    ((epoch, metrics),) = logged  # the cost of the unfinished epoch is logged
     assert epoch == 1
     assert metrics["energy/train_wh"] == pytest.approx(0.01)
     assert "test/accuracy" not in metrics
@@ -373,10 +373,10 @@ class _Clocked:
 
 class _Shown(Silent):
     def __init__(self) -> None:
-        self.ahead: list[dict[str, float]] = []
+        self.forecasts: list[dict[str, float]] = []
 
     def end_epoch(self, metrics: Mapping[str, float]) -> None:
-        self.ahead.append({k: v for k, v in metrics.items() if k.startswith("forecast/")})
+        self.forecasts.append({k: v for k, v in metrics.items() if k.startswith("forecast/")})
 
 
 def _forecasts(
@@ -397,7 +397,7 @@ def _forecasts(
         shown,
         0.0,
     )
-    return shown.ahead, logged
+    return shown.forecasts, logged
 
 
 def test_a_forecast_leaves_out_the_warm_up_and_follows_the_epochs(
@@ -405,7 +405,7 @@ def test_a_forecast_leaves_out_the_warm_up_and_follows_the_epochs(
 ) -> None:
     # 8 steps of 4 images: three of warm-up, four of 1 s, a slow last one. 20 s, or 8 s without.
     first, second, third = [6.0, 3.0, 2.0, 1, 1, 1, 1, 5.0], [1.25] * 8, [1.0] * 8
-    ahead, logged = _forecasts(
+    shown, logged = _forecasts(
         shapes, monkeypatch, [*first, *second, *third], epochs=3, batch_size=4
     )
     one = {
@@ -418,15 +418,15 @@ def test_a_forecast_leaves_out_the_warm_up_and_follows_the_epochs(
         "forecast/train_wh": pytest.approx(390 / 3600),
         "forecast/eval_s": 6.75 + 1.75,
     }
-    assert ahead == [one, two, {}]
+    assert shown == [one, two, {}]
     assert logged == [one, {}, {}]
 
 
 def test_an_epoch_of_two_steps_stands_for_the_others_as_it_was(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ahead, _ = _forecasts(shapes, monkeypatch, [2.0, 1.0] * 3, epochs=3, batch_size=16)
-    assert [of.get("forecast/train_s") for of in ahead] == [9.0, 9.0, None]
+    shown, _ = _forecasts(shapes, monkeypatch, [2.0, 1.0] * 3, epochs=3, batch_size=16)
+    assert [epoch.get("forecast/train_s") for epoch in shown] == [9.0, 9.0, None]
 
 
 @pytest.mark.parametrize("fields", [{"epochs": 1}, {"epochs": 3, "budget_s": 3.0}])
@@ -450,10 +450,10 @@ def test_an_energy_budget_stops_after_the_step_that_crosses_it(
 
 def test_an_energy_budget_is_polled_more_often_the_less_is_left(shapes: Path) -> None:
     clock = SimpleNamespace(now=0.0)
-    looks: list[float] = []
+    polls: list[float] = []
 
     def spent_j() -> float:  # 100 W from the start
-        looks.append(clock.now)
+        polls.append(clock.now)
         return 100 * clock.now
 
     meter: Any = SimpleNamespace(
@@ -466,10 +466,10 @@ def test_an_energy_budget_is_polled_more_often_the_less_is_left(shapes: Path) ->
         step += 1
         clock.now = step / 100
         stopped = budget.crossed(1, step, 1_000_000)
-    assert looks[0] == 0.1
+    assert polls[0] == 0.1
     assert 36.0 <= clock.now < 36.1 + 0.01
-    assert len(looks) < 45  # 360 at a look every 0.1 s
-    assert np.diff(looks).max() < 1.0 + 0.02
+    assert len(polls) < 45  # 360 at a poll every 0.1 s
+    assert np.diff(polls).max() < 1.0 + 0.02
 
 
 def test_an_energy_budget_counts_the_epochs_before(
@@ -477,7 +477,7 @@ def test_an_energy_budget_counts_the_epochs_before(
 ) -> None:
     monkeypatch.setattr(budget, "_POLL_ENERGY_S", (0.0, 0.0))
     monkeypatch.setattr(trainer, "steady_steps", lambda steps: ())  # no readings for the forecast
-    # epoch 1 takes 4 looks of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
+    # epoch 1 takes 4 polls of 18 J = 72 J < 80 J and is closed at 36 J; 36 + 3 * 18 = 90 J >= 80 J
     result, _, _ = _fit(_spec(shapes, budget_wh=80 / 3600))
     assert result.stopped is not None
     assert "epoch 2 of 3, step 3 of 4" in result.stopped

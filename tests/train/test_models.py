@@ -196,7 +196,7 @@ def test_an_unreachable_hub_is_an_error_that_says_what_to_do(
     assert "Retry" not in capfd.readouterr().err
 
 
-def test_a_model_without_published_weights_is_not_trained_from_scratch_unasked() -> None:
+def test_a_model_without_published_weights_is_never_trained_from_scratch_instead() -> None:
     with pytest.raises(WrongUse, match="no pretrained weights"):
         models.build("botnet50ts_256", classes=2, channels=3, image_size=64, pretrained=True)
 

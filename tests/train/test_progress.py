@@ -59,15 +59,15 @@ def _line(capsys: pytest.CaptureFixture[str], **more: float) -> str:
     return capsys.readouterr().err
 
 
-def test_a_line_says_what_energy_and_time_are_of(capsys: pytest.CaptureFixture[str]) -> None:
-    ahead = {"forecast/train_s": 90.0, "forecast/eval_s": 18.0}
+def test_a_line_names_the_epochs_of_its_energy_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    forecast = {"forecast/train_s": 90.0, "forecast/eval_s": 18.0}
     energy = {"energy/train_wh": 0.25, "energy/eval_wh": 7.0, "forecast/train_wh": 2.25}
-    assert _line(capsys, **energy, **ahead) == (
+    assert _line(capsys, **energy, **forecast) == (
         "epoch 1/10: loss 0.5000, val accuracy 0.7500, 100 images/s, training energy 0.25 Wh "
         "(measured) so far; forecast of 10 epochs: training 2.25 Wh, 90.0 s, with evaluation "
         "108.0 s\n"
     )
-    assert _line(capsys, **ahead).endswith(
+    assert _line(capsys, **forecast).endswith(
         "training energy not known; forecast of 10 epochs: training 90.0 s, with evaluation "
         "108.0 s\n"
     )
@@ -84,10 +84,10 @@ def test_a_job_from_python_shows_a_bar_and_a_line_on_a_terminal(
     with os.fdopen(terminal, "w", buffering=1) as shown, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", shown)
         run(DIGITS)
-        said = os.read(ours, 65536).decode()
+        printed = os.read(ours, 65536).decode()
     os.close(ours)
-    assert "epoch 1/1:   0%|" in said  # a bar
-    assert "epoch 1/1: loss " in said  # the line after it
+    assert "epoch 1/1:   0%|" in printed  # a bar
+    assert "epoch 1/1: loss " in printed  # the line after it
 
 
 def test_a_job_from_python_is_silent_without_a_terminal(
