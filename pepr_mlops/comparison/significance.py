@@ -198,7 +198,7 @@ def _groups(
         rows = rows.droplevel("comparison_set")
         used = comparison.used[comparison.used["comparison_set"] == name]
         parameters = used.groupby("model")["parameters"].first().reindex(rows.index)
-        paper = [table.get(model) for model in rows.index]
+        paper = [table.get(model) or table.get(model.split(".")[0]) for model in rows.index]
         efficient = [m and ("yes" if m.efficient else "no") for m in paper]
         members = {
             "size": sizes(parameters),

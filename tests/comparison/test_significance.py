@@ -11,6 +11,7 @@ from scipy import stats as scipy_stats
 from pepr_mlops.comparison import Question, compare, significance
 from pepr_mlops.comparison.significance import differences
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.paper_models import paper_models
 
 
 def test_paired_tests_join_by_model() -> None:
@@ -98,6 +99,18 @@ def test_sizes_of_a_data_set_are_tested_although_each_is_a_file_of_its_own() -> 
     tested = table[(table["quantity"] == "performance") & (table["test"] == "paired t")]
     assert tested["by"].tolist() == ["dataset_size"]
     assert (tested["a"].item(), tested["b"].item()) == ("224", "28")
+
+
+def test_a_model_named_with_its_weights_is_in_the_groups_of_the_paper() -> None:
+    """As in reports: `NAME.WEIGHTS` is timm's name for a model with certain weights."""
+    efficient = [m.model for m in paper_models() if m.efficient][:3]
+    others = [m.model for m in paper_models() if not m.efficient][:3]
+    runs = [
+        run(f"{model}.in1k", performance=0.5 + i / 20)
+        for i, model in enumerate([*efficient, *others])
+    ]
+    table = differences(compare(frame(runs), Question(draws=0)), by=["efficient"])
+    assert table["n_a"].unique().tolist() == table["n_b"].unique().tolist() == [3]
 
 
 def test_mixed_runs_are_tested_where_each_model_has_one_row() -> None:
