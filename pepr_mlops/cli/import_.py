@@ -9,24 +9,22 @@ import click
 from pepr_mlops.cli.options import tracking_uri
 from pepr_mlops.cli.output import say
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr import pepr-paper ./PePR/data
-      pepr import timm ./pytorch-image-models/results --tracking-uri sqlite:///mlflow.db
-"""
 
-
-@click.command(
-    help="Log published results as finished MLflow runs, marked as imported.\n\n"
-    "pepr-paper: DIR holds all_results.csv of the PePR paper, 131 models in 8 experiments. timm: "
-    "DIR holds results-imagenet.csv and speed benchmarks. Runs that exist are left alone.\n"
-    + _EXAMPLE
-)
+@click.command
 @click.argument("source", type=click.Choice(["pepr-paper", "timm"]))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @tracking_uri
 def command(source: str, folder: Path, tracking_uri: str | None) -> None:
+    """Log published results as finished MLflow runs, marked as imported.
+
+    pepr-paper: DIR holds all_results.csv of the PePR paper, 131 models in 8 experiments. timm: DIR
+    holds results-imagenet.csv and speed benchmarks. Runs that exist are left alone.
+
+    \b
+    Examples:
+      pepr import pepr-paper ./PePR/data
+      pepr import timm ./pytorch-image-models/results --tracking-uri sqlite:///mlflow.db
+    """
     from tqdm import tqdm
 
     from pepr_mlops.imports import SOURCES

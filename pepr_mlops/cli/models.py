@@ -8,20 +8,10 @@ import click
 
 from pepr_mlops.cli.output import render, say
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr models --kind CNN --efficient --size small
-      pepr models --name 'resnet*' --format csv
-"""
 _COLUMNS = ("model", "parameters", "kind", "efficient", "size", "cached")
 
 
-@click.command(
-    help="List the 131 models of the PePR paper (its Table A.1); any other timm name can be "
-    "trained as well.\n\nParameters include the 1,000-class head of ImageNet; models up to the "
-    "median number of parameters are small.\n" + _EXAMPLE
-)
+@click.command
 @click.option("--name", default="*", help="glob the name must match, such as 'resnet*'")
 @click.option("--kind", type=click.Choice(["CNN", "Other"], case_sensitive=False))
 @click.option("--efficient/--not-efficient", default=None, help="designed for efficiency, or not")
@@ -31,6 +21,17 @@ _COLUMNS = ("model", "parameters", "kind", "efficient", "size", "cached")
 def command(
     name: str, kind: str | None, efficient: bool | None, size: str | None, cached: bool, form: str
 ) -> None:
+    """List the 131 models of the PePR paper (its Table A.1); any other timm name can be trained as
+    well.
+
+    Parameters include the 1,000-class head of ImageNet; models up to the median number of
+    parameters are small.
+
+    \b
+    Examples:
+      pepr models --kind CNN --efficient --size small
+      pepr models --name 'resnet*' --format csv
+    """
     from pepr_mlops.paper_models import select
     from pepr_mlops.train.models import cached_models
 

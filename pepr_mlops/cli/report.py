@@ -31,24 +31,8 @@ IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
 FORMATS = ("html", *IMAGES, *TABLES)
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr report --experiment derma
-      pepr report --experiment derma_pt --dashboard paper --out derma_pt.html
-      pepr report --experiment derma --format html,pdf,latex --out report/derma.html
-      pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
-"""
 
-
-@click.command(
-    cls=Command,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Write the results of an experiment as one HTML page that opens without a network.\n\n"
-    "Prints the page's path and the answer: best by PePR, best by performance, and what the "
-    "difference costs. Images and tables of every figure go into a folder next to the page.\n"
-    + _EXAMPLE,
-)
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @run_options
 @score_options
 @option(
@@ -104,6 +88,18 @@ def command(
     where: tuple[str, ...],
     **options: Any,
 ) -> None:
+    """Write the results of an experiment as one HTML page that opens without a network.
+
+    Prints the page's path and the answer: best by PePR, best by performance, and what the
+    difference costs. Images and tables of every figure go into a folder next to the page.
+
+    \b
+    Examples:
+      pepr report --experiment derma
+      pepr report --experiment derma_pt --dashboard paper --out derma_pt.html
+      pepr report --experiment derma --format html,pdf,latex --out report/derma.html
+      pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
+    """
     from pepr_mlops.report import dashboards, page, sources, summary
     from pepr_mlops.report.figures import publications as papers
 

@@ -10,19 +10,8 @@ import click
 from pepr_mlops.cli.options import Command, load_request, option, output_options, run_options
 from pepr_mlops.cli.output import note, render, say_or_write
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr runs --experiment derma
-      pepr runs --experiment derma --resource E,T --strict --format csv --out runs.csv
-      pepr runs --experiment derma --all
-"""
 
-
-@click.command(
-    cls=Command,
-    help="List the runs that `pepr score` leaves out or finds doubtful, and why.\n" + _EXAMPLE,
-)
+@click.command(cls=Command)
 @run_options
 @output_options
 @option("Output", "--all", "list all runs, in tables", name="every", is_flag=True)
@@ -34,6 +23,14 @@ def command(
     every: bool,
     **options: Any,
 ) -> None:
+    """List the runs that `pepr score` leaves out or finds doubtful, and why.
+
+    \b
+    Examples:
+      pepr runs --experiment derma
+      pepr runs --experiment derma --resource E,T --strict --format csv --out runs.csv
+      pepr runs --experiment derma --all
+    """
     from pepr_mlops.comparison import inspect, tally
 
     request = load_request(experiments, tracking_uri, **options)

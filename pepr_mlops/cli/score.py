@@ -26,23 +26,8 @@ if TYPE_CHECKING:
 
     from pepr_mlops.comparison import Comparison, Question
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr score --experiment derma
-      pepr score --experiment derma --resource E,M,T --normalisation zero --top 10
-      pepr score --experiment derma --resource E,M --resource-weights 0.7,0.3 --alpha 2
-      pepr score --experiment derma --resource C --country DNK --format csv --out scores.csv
-      pepr score --experiment their-runs --performance val_acc --resource train_s --model-param arch
-"""
 
-
-@click.command(
-    cls=Command,
-    help="Score the models of one or several experiments by PePR = P / (1 + R).\n\n"
-    "Seeds are averaged per model. R is the cost normalised over the models of one comparison set: "
-    "runs of an experiment with the same data, training and hardware.\n" + _EXAMPLE,
-)
+@click.command(cls=Command)
 @run_options
 @score_options
 @output_options
@@ -66,6 +51,19 @@ def command(
     save_reference: Path | None,
     **options: Any,
 ) -> None:
+    """Score the models of one or several experiments by PePR = P / (1 + R).
+
+    Seeds are averaged per model. R is the cost normalised over the models of one comparison set:
+    runs of an experiment with the same data, training and hardware.
+
+    \b
+    Examples:
+      pepr score --experiment derma
+      pepr score --experiment derma --resource E,M,T --normalisation zero --top 10
+      pepr score --experiment derma --resource E,M --resource-weights 0.7,0.3 --alpha 2
+      pepr score --experiment derma --resource C --country DNK --format csv --out scores.csv
+      pepr score --experiment their-runs --performance val_acc --resource train_s --model-param arch
+    """
     from pepr_mlops.comparison import tally
     from pepr_mlops.tracking.score_tags import changed_scores, metric_name, superseded
 

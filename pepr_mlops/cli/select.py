@@ -22,22 +22,8 @@ if TYPE_CHECKING:
     from pepr_mlops.comparison import Comparison
     from pepr_mlops.comparison.selection import Budget
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr select --experiment derma --max memory_gb=4 --max energy_wh=20
-      pepr select --experiment derma --max energy_wh=20 --min test/accuracy=0.8 --by score
-      pepr select --experiment derma --resource E,M --max parameters=1e7 --format json
-"""
 
-
-@click.command(
-    cls=Command,
-    help="The best model within budgets, the runners-up, and what each budget excludes.\n\n"
-    "A budget names P, a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any "
-    "metric, averaged over seeds. Also the Pareto set of P against the resources, and its knee.\n"
-    + _EXAMPLE,
-)
+@click.command(cls=Command)
 @run_options
 @score_options
 @option("Essentials", "--max", "at most this value", multiple=True, metavar="NAME=LIMIT")
@@ -71,6 +57,17 @@ def command(
     out: Path | None,
     **options: Any,
 ) -> None:
+    """The best model within budgets, the runners-up, and what each budget excludes.
+
+    A budget names P, a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any metric,
+    averaged over seeds. Also the Pareto set of P against the resources, and its knee.
+
+    \b
+    Examples:
+      pepr select --experiment derma --max memory_gb=4 --max energy_wh=20
+      pepr select --experiment derma --max energy_wh=20 --min test/accuracy=0.8 --by score
+      pepr select --experiment derma --resource E,M --max parameters=1e7 --format json
+    """
     from pepr_mlops.comparison import tally
 
     budgets = [*(_budget(word, "max") for word in max), *(_budget(word, "min") for word in min)]

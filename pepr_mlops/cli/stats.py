@@ -17,15 +17,6 @@ from pepr_mlops.cli.options import (
 )
 from pepr_mlops.cli.output import note, render, say_or_write
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr stats --experiment derma
-      pepr stats --experiment derma --experiment derma_pt --by pretrained
-      pepr stats --experiment derma --by size --by kind --resource E,M --format csv
-"""
-
-
 _COLUMNS = {
     **{name: name for name in ("by", "where", "groups")},
     "quantity": "of",
@@ -34,14 +25,7 @@ _COLUMNS = {
 }
 
 
-@click.command(
-    cls=Command,
-    help="Test differences of P and PePR: small and large models, CNN and others, efficient or "
-    "not, and the same models pretrained or not, on fractions of the data, …\n\n"
-    "Different models: t and Mann-Whitney test; the same models under two conditions: paired t "
-    "and Wilcoxon. Effects compare the first group with the second. p is also corrected over all "
-    "rows of a test (Holm).\n" + _EXAMPLE,
-)
+@click.command(cls=Command)
 @run_options
 @score_options
 @output_options
@@ -60,6 +44,19 @@ def command(
     by: tuple[str, ...],
     **options: Any,
 ) -> None:
+    """Test differences of P and PePR: small and large models, CNN and others, efficient or not, and
+    the same models pretrained or not, on fractions of the data, …
+
+    Different models: t and Mann-Whitney test; the same models under two conditions: paired t and
+    Wilcoxon. Effects compare the first group with the second. p is also corrected over all rows of
+    a test (Holm).
+
+    \b
+    Examples:
+      pepr stats --experiment derma
+      pepr stats --experiment derma --experiment derma_pt --by pretrained
+      pepr stats --experiment derma --by size --by kind --resource E,M --format csv
+    """
     from pepr_mlops.comparison import tally
     from pepr_mlops.comparison.significance import differences
 

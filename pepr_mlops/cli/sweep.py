@@ -20,32 +20,6 @@ if TYPE_CHECKING:
     from pepr_mlops.sweep.frugal import Objective
     from pepr_mlops.sweep.sweep import Settings
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
-      pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
-      pepr sweep --model paper:small --dataset ./my_images --strict
-      pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
-      pepr sweep --model paper --dataset derma --weights-dir /shared/weights
-      pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
-      pepr sweep --replay --experiment derma_pt --objective pepr-e
-"""  # noqa: E501
-
-_HELP = """Train every combination of models, data sets, seeds and any other option of `pepr train`.
-
-Name them in FILE (TOML) and in the options, with commas between values; options override the file.
-A model may be a glob over timm's names, `paper`, or `paper:small+efficient` (small, large,
-efficient, inefficient, cnn, other).
-
-Jobs that the tracking server has are not trained again: stop the sweep and start it again as you
-like.
-
-The strategy `frugal` searches for the best models by PePR and trains the others as little as
-possible; `--replay` shows what it would have found and spent in an experiment that is trained
-already.
-"""
-
 
 def _grid(command: Callable[..., int]) -> Callable[..., int]:
     """An option for each field of RunSpec that a sweep may vary."""
@@ -60,7 +34,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-@click.command(cls=Command, help=_HELP + _EXAMPLE)
+@click.command(cls=Command)
 @click.argument("file", type=FILE, required=False)
 @_grid
 @option(
@@ -157,6 +131,29 @@ def command(
     certify: bool,
     **given: Any,
 ) -> int:
+    """Train every combination of models, data sets, seeds and any other option of `pepr train`.
+
+    Name them in FILE (TOML) and in the options, with commas between values; options override the
+    file. A model may be a glob over timm's names, `paper`, or `paper:small+efficient` (small,
+    large, efficient, inefficient, cnn, other).
+
+    Jobs that the tracking server has are not trained again: stop the sweep and start it again as
+    you like.
+
+    The strategy `frugal` searches for the best models by PePR and trains the others as little as
+    possible; `--replay` shows what it would have found and spent in an experiment that is trained
+    already.
+
+    \b
+    Examples:
+      pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
+      pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
+      pepr sweep --model paper:small --dataset ./my_images --strict
+      pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
+      pepr sweep --model paper --dataset derma --weights-dir /shared/weights
+      pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
+      pepr sweep --replay --experiment derma_pt --objective pepr-e
+    """  # noqa: E501
     grid = read(file) | {k: split(k, v) for k in SWEEPABLE if (v := given.pop(k)) is not None}
     if weights_dir is not None:
         grid["weights_dir"] = weights_dir

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import click
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr sync
-      pepr train --dataset digits --no-pretrained --image-size 32 --offline && pepr sync
-"""
 
-
-@click.command(
-    help="Send what the tracking server does not have yet.\n\n"
-    "Runs keep their log entries on this disk until the server has them. This sends the entries of "
-    "runs whose process has ended: runs of --offline, runs that ended while the server was down, "
-    "and killed runs, which become FAILED.\n" + _EXAMPLE
-)
+@click.command
 @click.option(
     "--tracking-uri",
     help="server for runs that no server knows yet [default: the one they were started for]",
 )
 def command(tracking_uri: str | None) -> int:
+    """Send what the tracking server does not have yet.
+
+    Runs keep their log entries on this disk until the server has them. This sends the entries of
+    runs whose process has ended: runs of --offline, runs that ended while the server was down, and
+    killed runs, which become FAILED.
+
+    \b
+    Examples:
+      pepr sync
+      pepr train --dataset digits --no-pretrained --image-size 32 --offline && pepr sync
+    """
     from pepr_mlops.cli.output import say
     from pepr_mlops.tracking import sync
     from pepr_mlops.tracking.journal import home

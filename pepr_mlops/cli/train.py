@@ -18,15 +18,6 @@ from pepr_mlops.spec import RunSpec, as_text, value_type
 if TYPE_CHECKING:
     from pepr_mlops.train.job import Outcome
 
-_EXAMPLE = """
-    \b
-    Examples:
-      pepr train --model resnet18d --dataset digits --image-size 32 --no-pretrained
-      pepr train --model mobilenetv2_050 --dataset derma --country DNK
-      pepr train --dataset ./my_images --weights resnet18d.safetensors --precision bf16
-      pepr train --dataset ./my_images --strict
-"""
-
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for each field of RunSpec, in its order."""
@@ -44,10 +35,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(
-    cls=Command,
-    help="Train one model, log what it cost to MLflow, and print a summary.\n" + _EXAMPLE,
-)
+@click.command(cls=Command)
 @_options
 @tracking_uri
 @option("Data", "--strict", "refuse doubtful images, such as test images in train", is_flag=True)
@@ -66,6 +54,15 @@ def command(
     checkpoints: Path | None,
     **given: str | bool | None,
 ) -> None:
+    """Train one model, log what it cost to MLflow, and print a summary.
+
+    \b
+    Examples:
+      pepr train --model resnet18d --dataset digits --image-size 32 --no-pretrained
+      pepr train --model mobilenetv2_050 --dataset derma --country DNK
+      pepr train --dataset ./my_images --weights resnet18d.safetensors --precision bf16
+      pepr train --dataset ./my_images --strict
+    """
     if offline and checkpoints is not None:
         raise WrongUse(
             "offline: a run that no server knows cannot be resumed; leave out --checkpoints"

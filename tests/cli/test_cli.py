@@ -49,6 +49,7 @@ def test_every_command_has_a_runnable_example(
 ) -> None:
     status, out, _ = _run(capfd, *words, "--help")
     assert status == 0
+    assert "\n  Examples:\n    pepr " in out
     examples = re.findall(r"^ +pepr (.+)$", out, flags=re.M)
     assert examples
     for example in examples:
