@@ -102,9 +102,20 @@ def _dashed(word: str) -> str:
 def option(
     heading: str, flag: str, help: str, *, name: str | None = None, **settings: Any
 ) -> Callable[[F], F]:
-    """`click.option` under a heading; `name` is its parameter where that is not the flag's."""
+    """`click.option` under a heading, which shows its default; `name` is its parameter where that
+    is not the flag's."""
     names = [flag] if name is None else [flag, name]
+    settings["show_default"] = settings.get("default") != ""
     return click.option(*names, cls=Option, heading=heading, help=help, **settings)
+
+
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for add in reversed(options):
+            command = add(command)
+        return command
+
+    return decorate
 
 
 def tracking_uri(command: F) -> F:
@@ -113,7 +124,8 @@ def tracking_uri(command: F) -> F:
     return option("Tracking", "--tracking-uri", help)(command)
 
 
-_RUNS = (
+# Which runs, and which of their costs.
+run_options = _together(
     option(
         "Essentials",
         "--experiment",
@@ -131,7 +143,6 @@ _RUNS = (
         "costs: energy, CO2e, memory, time, data or any metric; a score for each",
         name="resources",
         default="E",
-        show_default=True,
         metavar="E|C|M|T|D|METRIC[,…]",
     ),
     option(
@@ -161,14 +172,14 @@ _RUNS = (
         "Score", "--carbon-intensity", "CO2e of all runs at this gCO2e/kWh", type=float, metavar="G"
     ),
 )
-_SCORES = (
+score_options = _together(
     option(
         "Score",
         "--resource-weights",
         "combine all resources into one score with these weights, which sum to 1",
         metavar="w[,…]",
     ),
-    option("Score", "--alpha", "αP/(α+R); from 1, R counts less", default=1.0, show_default=True),
+    option("Score", "--alpha", "αP/(α+R); from 1, R counts less", default=1.0),
     option(
         "Score",
         "--normalisation",
@@ -176,14 +187,7 @@ _SCORES = (
         "[default: minmax, or reference with --reference]",
         type=click.Choice(["minmax", "zero", "robust", "reference"]),
     ),
-    option(
-        "Score",
-        "--quantiles",
-        "for robust",
-        default="0.05,0.95",
-        show_default=True,
-        metavar="LOW,HIGH",
-    ),
+    option("Score", "--quantiles", "for robust", default="0.05,0.95", metavar="LOW,HIGH"),
     option(
         "Score",
         "--reference",
@@ -203,11 +207,10 @@ _SCORES = (
         "--energy-error",
         "relative error of a measured energy, for the intervals",
         default=0.05,
-        show_default=True,
         metavar="SHARE",
     ),
 )
-_OUTPUT = (
+output_options = _together(
     option(
         "Output",
         "--format",
@@ -215,24 +218,9 @@ _OUTPUT = (
         name="form",
         type=click.Choice(FORMATS),
         default="table",
-        show_default=True,
     ),
     option("Output", "--out", "write the result to this file", type=FILE, metavar="FILE"),
 )
-
-
-def _decorator(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    def decorate(command: F) -> F:
-        for add in reversed(options):
-            command = add(command)
-        return command
-
-    return decorate
-
-
-run_options = _decorator(_RUNS)  # which runs, and which of their costs
-score_options = _decorator(_SCORES)
-output_options = _decorator(_OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -293,18 +281,23 @@ def question(
     if stratify and allow_mixed:
         raise WrongUse("stratify: give either --stratify or --allow-mixed, not both")
     return Question(
-        resources=tuple(filter(None, map(str.strip, resources.split(",")))),
+        resources=names(resources),
         weights=None
         if resource_weights is None
         else checked(tuple[float, ...], resource_weights.split(","), "resource_weights"),
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=checked(tuple[float, float], quantiles.split(","), "quantiles"),
         reference=None if reference is None else load_reference(reference),
-        drop=tuple(filter(None, map(str.strip, drop.split(",")))),
+        drop=names(drop),
         mixed="stratify" if stratify else "allow" if allow_mixed else "refuse",
         intensity=carbon.resolve(country, carbon_intensity),
         **others,
     )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names between commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def command_line(context: click.Context, program: str) -> str:

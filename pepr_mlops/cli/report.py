@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -12,6 +12,7 @@ from pepr_mlops.cli.options import (
     FILE,
     Command,
     command_line,
+    names,
     option,
     pairs,
     question,
@@ -23,9 +24,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
-    from pepr_mlops.report.dashboards import Dashboard
     from pepr_mlops.report.figures.common import Panel
-    from pepr_mlops.report.material import Material
 
 IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -40,7 +39,6 @@ FORMATS = ("html", *IMAGES, *TABLES)
     "--dashboard",
     "which figures: default, paper, budget, or a TOML file of your own",
     default="default",
-    show_default=True,
     metavar="NAME|FILE",
 )
 @option(
@@ -49,7 +47,6 @@ FORMATS = ("html", *IMAGES, *TABLES)
     f"any of {', '.join(FORMATS)}",
     name="forms",
     default="html",
-    show_default=True,
     metavar="FORM[,…]",
 )
 @option(
@@ -65,7 +62,6 @@ FORMATS = ("html", *IMAGES, *TABLES)
     "plotly.js in the page (5 MB), or in a file next to it that several pages share",
     type=click.Choice(["inside", "directory"]),
     default="inside",
-    show_default=True,
 )
 @option(
     "Output",
@@ -83,7 +79,7 @@ def command(
     dashboard: str,
     forms: str,
     out: Path | None,
-    plotlyjs: str,
+    plotlyjs: Literal["inside", "directory"],
     publications: Path | None,
     where: tuple[str, ...],
     **options: Any,
@@ -100,10 +96,17 @@ def command(
       pepr report --experiment derma --format html,pdf,latex --out report/derma.html
       pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
     """
+    from plotly.offline import get_plotlyjs
+
     from pepr_mlops.report import dashboards, page, sources, summary
     from pepr_mlops.report.figures import publications as papers
 
-    requested = _forms(forms)
+    requested = names(forms)
+    for form in requested:
+        if form not in FORMATS:
+            raise WrongUse(f"format: {form!r} is not one of {', '.join(FORMATS)}")
+    if not requested:
+        raise WrongUse(f"format: name one or more of {', '.join(FORMATS)}")
     board = dashboards.load(dashboard)
     if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
         options["resources"] = ",".join(board.resources)
@@ -127,12 +130,14 @@ def command(
     folder = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-files")
     if "html" in requested:
         say("drawing the page …", err=True)
-        made_with = command_line(context, "pepr report")
-        _write_page(path, material, board, notes, made_with, plotlyjs)
+        made_with = {"command": command_line(context, "pepr report"), "made": page.made_now()}
+        write(path, page.html(material, board, notes, **made_with, plotlyjs=plotlyjs))
+        if plotlyjs == "directory":
+            write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
     if set(requested) - {"html"}:
         panels, _ = page.panels(material, board)
-        _write_images(panels, [form for form in requested if form in IMAGES], folder)
-        _write_tables(panels, [form for form in requested if form in TABLES], folder)
+        _write_images(panels, [form for form in IMAGES if form in requested], folder)
+        _write_tables(panels, [form for form in TABLES if form in requested], folder)
     found = summary.summarise(material, notes)
     note(*found.warnings, *found.notes)
     say(path if "html" in requested else folder)
@@ -140,42 +145,6 @@ def command(
         if len(found.answers) > 1:
             say(f"\n{answer.comparison_set}")
         say(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
-
-
-def _write_page(
-    path: Path,
-    material: Material,
-    board: Dashboard,
-    notes: list[str],
-    made_with: str,
-    plotlyjs: str,
-) -> None:
-
-    from plotly.offline import get_plotlyjs
-
-    from pepr_mlops.report import page
-
-    text = page.html(
-        material,
-        board,
-        notes,
-        command=made_with,
-        made=page.made_now(),
-        plotlyjs=plotlyjs,  # type: ignore[arg-type]
-    )
-    write(path, text)
-    if plotlyjs == "directory":
-        write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
-
-
-def _forms(text: str) -> list[str]:
-    forms = [word.strip() for word in text.split(",") if word.strip()]
-    for form in forms:
-        if form not in FORMATS:
-            raise WrongUse(f"format: {form!r} is not one of {', '.join(FORMATS)}")
-    if not forms:
-        raise WrongUse(f"format: name one or more of {', '.join(FORMATS)}")
-    return list(dict.fromkeys(forms))
 
 
 def _file_name(experiments: tuple[str, ...]) -> str:

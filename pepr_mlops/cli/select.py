@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     "rank models by this; score is PePR by the first resource",
     type=click.Choice(["performance", "score"]),
     default="performance",
-    show_default=True,
 )
 @option(
     "Output",
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     "how many runners-up to list",
     type=click.IntRange(min=1),
     default=5,
-    show_default=True,
     metavar="N",
 )
 @output_options

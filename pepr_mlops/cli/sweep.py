@@ -69,7 +69,6 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     "--retries",
     "retries after a transient failure: a crash, a lost machine or server",
     default=1,
-    show_default=True,
     type=click.IntRange(0),
 )
 @option("Sweep", "--retry-failed", "retry jobs that failed for good before", is_flag=True)
@@ -80,17 +79,15 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     "when other programs use the GPU",
     type=click.Choice(["wait", "refuse"]),
     default="wait",
-    show_default=True,
 )
 @option("Sweep", "--cool-to", "let the device cool before each job", type=float, metavar="°C")
-@option("Sweep", "--order-seed", "seed of the order of the jobs", default=0, show_default=True)
+@option("Sweep", "--order-seed", "seed of the order of the jobs", default=0)
 @option(
     "Machine",
     "--engine",
     "run jobs on this machine or on a Ray cluster",
     type=click.Choice(["local", "ray"]),
     default="local",
-    show_default=True,
 )
 @option("Machine", "--address", "Ray cluster, such as auto; one on this machine if none")
 @option(
@@ -106,7 +103,6 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     "seconds without a heartbeat before a run on another machine counts as lost",
     name="stale_s",
     default=STALE_S,
-    show_default=True,
     metavar="SECONDS",
 )
 @tracking_uri
