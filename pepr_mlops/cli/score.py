@@ -107,15 +107,20 @@ def _about_intervals(comparison: Comparison, question: Question) -> list[str]:
 
 def rendered(comparison: Comparison, form: str, top: int | None) -> str:
     """The scores in a form."""
+    from pepr_mlops.comparison.table import column, readable
+
     if form in ("csv", "json"):
         return render(comparison.scores, form)
     blocks = []
+    sets = comparison.sets.set_index("comparison_set")
     for name, scores in comparison.scores.groupby("comparison_set", sort=False):
-        rows, columns = _one_row_per_model(scores)
-        blocks += [
-            caption(_title(comparison, str(name)), form),
-            render(rows.head(top) if top else rows, form, columns),
-        ]
+        about = sets.loc[name]
+        title = f"{name}: {about['models']} models, {about['runs']} runs, "
+        title += f"energy {about['energy_source']}, set {about['fingerprint']}"
+        rows, keys = _one_row_per_model(scores)
+        cells = readable(rows.assign(codes=rows["codes"].str.join(", ")), keys)
+        headings = {key: column(key).heading for key in keys} | {"n": "n"}
+        blocks += [caption(title, form), render(cells.head(top) if top else cells, form, headings)]
         counts = Counter(code for codes in rows["codes"] for code in codes).most_common()
         if counts:
             flags = "\n".join(f"{code}: {n} of {len(rows)} models" for code, n in counts)
@@ -123,19 +128,8 @@ def rendered(comparison: Comparison, form: str, top: int | None) -> str:
     return "\n\n".join(blocks)
 
 
-def _title(comparison: Comparison, name: str) -> str:
-    s = comparison.sets.set_index("comparison_set").loc[name]
-    return (
-        f"{name}: {s['models']} models, {s['runs']} runs, energy {s['energy_source']}, "
-        f"set {s['fingerprint']}"
-    )
-
-
-def _one_row_per_model(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Models by the rank of the first score, and the columns to show with their headings."""
-    from pepr_mlops.comparison.intervals import interval_texts
-    from pepr_mlops.comparison.table import column
-
+def _one_row_per_model(scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Models by the rank of the first score, and the columns to show (`comparison.table`)."""
     names = list(dict.fromkeys(scores["resource"]))
     scores = scores.rename(columns={"performance": "P", "performance_sd": "P_sd"})
     rows = scores[scores["resource"] == names[0]].copy()
@@ -153,11 +147,10 @@ def _one_row_per_model(scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, st
             f"{w} {name}" for w in ("cost", "R", "score") if w != "cost" or own[w].notna().any()
         ]
     if len(names) == 1:
-        rows["interval"], rows["ranks"] = interval_texts(rows)
         keys += ["interval", "ranks"]
     if rows["codes"].str.len().any():
         keys.append("codes")
-    return rows, {key: column(key).heading for key in keys} | {"n": "n"}
+    return rows, keys
 
 
 def save(comparison: Comparison, path: Path) -> None:
