@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +14,7 @@ from pepr_mlops.spec import SIZES, RunSpec
 from pepr_mlops.text import printable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pepr_mlops.data.audit import Audit, Finding
+    from pepr_mlops.data.audit import Audit
 
 _SHOWN = 5  # shapes of images in a table, and pairs of identical ones
 
@@ -181,28 +178,19 @@ def check(target: str, size: int, data_root: str | None, form: str, out: Path | 
       pepr data check ./my_images --out pairs.csv
       pepr data check ./medmnist --format json
     """
+    import pandas as pd
+
     from pepr_mlops.data.audit_files import audit_target
 
     audits = audit_target(target, size, data_root)
     if out is not None:
-        say_or_write(render(_pairs(audits), "csv"), out)
+        pairs = pd.concat([audit.pairs.assign(source=audit.source) for audit in audits])
+        say_or_write(render(pairs[["source", *audits[0].pairs]], "csv"), out)
     if form == "json":
-        say(as_json([vars(audit) | {"findings": _dicts(audit.findings)} for audit in audits]))
+        say(as_json([vars(a) | {"findings": [vars(f) for f in a.findings]} for a in audits]))
     else:
         say("\n\n".join(map(_text, audits)))
     return int(any(audit.of("error") for audit in audits))
-
-
-def _dicts(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    return [vars(finding) for finding in findings]
-
-
-def _pairs(audits: Sequence[Audit]) -> pd.DataFrame:
-    """The pairs of identical images of all data sets, with the column `source`."""
-    import pandas as pd
-
-    frames = [audit.pairs.assign(source=audit.source) for audit in audits]
-    return pd.concat(frames)[["source", *audits[0].pairs]]
 
 
 def _text(audit: Audit) -> str:

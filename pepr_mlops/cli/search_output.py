@@ -53,7 +53,7 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
             epoch=["" if pd.isna(e) else f"{e:.0f}/{epochs}" for e in rows["epoch"]],
             **{c: ["" if pd.isna(v) else f"{v:.4f}" for v in rows[c]] for c in _SCORES},
             chance=["" if pd.isna(c) else f"{c:.0%}" for c in rows["chance"]],
-            energy_wh=["" if pd.isna(wh) else f"{wh:.4g} Wh" for wh in rows["energy_wh"]],
+            energy_wh=energies(rows),
         )
         columns = {"model": "model", "state": "state", "epoch": "epochs", "P": "P", "R": "R"}
         columns |= {"score": f"PePR-{search.letter}", "bound": "at most", "chance": "chance"}
@@ -132,6 +132,11 @@ def _spent(verdict: Verdict, spending: str) -> str:
         text += f", {verdict.spent / verdict.exhaustive:.1%} of about "
         text += f"{_amount(verdict.exhaustive, spending)} that training all takes"
     return text
+
+
+def energies(jobs: pd.DataFrame) -> list[str]:
+    """The energy of each job with its unit; empty where it is not known."""
+    return ["" if pd.isna(wh) else f"{wh:.4g} Wh" for wh in jobs["energy_wh"]]
 
 
 def _amount(value: float, spending: str) -> str:

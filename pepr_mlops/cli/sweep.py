@@ -17,8 +17,9 @@ from pepr_mlops.spec import NONE, SWEEPABLE, RunSpec, value_type
 from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
-    from pepr_mlops.sweep.frugal import Objective
     from pepr_mlops.sweep.sweep import Settings
+
+_OF_SEARCH = ("objective", "top", "alpha", "certify")
 
 
 def _grid(command: Callable[..., int]) -> Callable[..., int]:
@@ -58,7 +59,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 )
 @option("Search", "--top", "how many models to find [default: 5]", type=click.IntRange(1))
 @option("Search", "--alpha", "α of αP / (α + R), the weight of P [default: 1]", type=float)
-@option("Search", "--certify", "search until the top is proven", is_flag=True)
+@option("Search", "--certify", "search until the top is proven", is_flag=True, default=None)
 @option("Search", "--replay", "search among the recorded runs of --experiment", is_flag=True)
 @option(
     "Essentials", "--dry-run", "show the jobs and their expected cost; train nothing", is_flag=True
@@ -121,10 +122,6 @@ def command(
     form: str,
     strategy: str | None,
     replay: bool,
-    objective: str | None,
-    top: int | None,
-    alpha: float | None,
-    certify: bool,
     **given: Any,
 ) -> int:
     """Train every combination of models, data sets, seeds and any other option of `pepr train`.
@@ -153,30 +150,26 @@ def command(
     grid = read(file) | {k: split(k, v) for k in SWEEPABLE if (v := given.pop(k)) is not None}
     if weights_dir is not None:
         grid["weights_dir"] = weights_dir
+    chosen = {name: v for name in _OF_SEARCH if (v := given.pop(name)) is not None}
     settings = _settings(**given)
-    is_search = replay or strategy == "frugal"
-    chosen = {"objective": objective, "top": top, "alpha": alpha, "certify": certify or None}
-    target: dict[str, Any] = {name: v for name, v in chosen.items() if v is not None}
-    if target and not is_search:
+    target = None
+    if replay or strategy == "frugal":
+        from pepr_mlops.sweep.frugal import Objective
+
+        letter = chosen.pop("objective", "pepr-e").removeprefix("pepr-").upper()
+        target = letter, Objective(**chosen)
+    elif chosen:
         raise WrongUse(
-            f"{next(iter(target))}: it is an option of a search; add --strategy frugal or --replay"
+            f"{next(iter(chosen))}: it is an option of a search; add --strategy frugal or --replay"
         )
-    search = _target(**target) if is_search else None
-    if replay and search is not None:
+    if replay and target is not None:
         from pepr_mlops.cli import search_output
 
         experiments = _recorded(grid, [*given, "dry_run"])
-        return search_output.replay(experiments, *search, form, settings.tracking_uri)
+        return search_output.replay(experiments, *target, form, settings.tracking_uri)
     from pepr_mlops.cli import sweep_output
 
-    return (sweep_output.dry_run if dry_run else sweep_output.run)(grid, settings, form, search)
-
-
-def _target(objective: str = "pepr-e", **given: Any) -> tuple[str, Objective]:
-    """The letter of the cost, and the objective of the search."""
-    from pepr_mlops.sweep.frugal import Objective
-
-    return objective.removeprefix("pepr-").upper(), Objective(**given)
+    return (sweep_output.dry_run if dry_run else sweep_output.run)(grid, settings, form, target)
 
 
 def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:

@@ -110,7 +110,7 @@ def summary(
     elif form != "table":
         say(render(rows.reset_index(names="spec"), form))
     else:
-        energy = [_energy(wh) for wh in rows["energy_wh"]]
+        energy = search_output.energies(rows)
         cells = rows[[*_varied(specs), "state"]].assign(energy=energy, why=rows["error"])
         say(render(cells, form))
     # A search leaves jobs untrained on purpose.
@@ -182,8 +182,7 @@ class Progress:
         line = self._line(now)
         if on_terminal:
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"{_ERASE}{printable(line)[:width]}")
-            sys.stderr.flush()
+            print(f"{_ERASE}{printable(line)[:width]}", end="", file=sys.stderr, flush=True)
         else:
             say(line, err=True)
 
@@ -208,19 +207,16 @@ class Progress:
 
     def close(self) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(_ERASE)
-            sys.stderr.flush()
+            print(_ERASE, end="", file=sys.stderr, flush=True)
 
     def _line(self, now: Status) -> str:
-        elapsed = time.monotonic() - self._started
+        seconds = time.monotonic()
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
-        line += seconds_text(elapsed)
+        line += seconds_text(seconds - self._started)
         if self._search is not None:
             return f"{line}; {search_output.line(self._search, now)}"
-        if (
-            time.monotonic() - self._forecast_at >= _SHOW_EVERY_S
-        ):  # forecasting takes time from the jobs
-            self._forecast_at = time.monotonic()
+        if seconds - self._forecast_at >= _SHOW_EVERY_S:  # forecasting takes time from the jobs
+            self._forecast_at = seconds
             self._outlook = self._forecast(now)
         return line + self._outlook
 
@@ -281,10 +277,6 @@ def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
     own = runs[runs["spec"].isin(list(jobs.index))]
     known = sorted(set(own["energy_source"].dropna()) - {"none"})
     return (" and ".join(known) or "no energy known") + constant_text(own)
-
-
-def _energy(wh: float) -> str:
-    return "" if pd.isna(wh) else f"{wh:.4g} Wh"
 
 
 def _amount(value: float, name: str) -> str:

@@ -68,28 +68,25 @@ def command(
             "offline: a run that no server knows cannot be resumed; leave out --checkpoints"
         )
     spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
+    if sys.stderr.isatty():
+        say("loading PyTorch, timm and MLflow …", err=True)
     try:
-        train_and_print(
+        from pepr_mlops.train.job import run
+        from pepr_mlops.train.progress import Printed
+
+        outcome = run(
             spec,
             tracking_uri=tracking_uri,
             strict=strict,
             offline=offline,
             checkpoints=checkpoints,
+            progress=Printed,
         )
+        say(summary(outcome))
     except (KeyboardInterrupt, SystemExit):  # by a signal
         if checkpoints is not None:
             say("the same command resumes after the last complete epoch, if there is one", err=True)
         raise
-
-
-def train_and_print(spec: RunSpec, **options: Any) -> None:
-    """Train with progress on standard error and print the summary; `options` are `job.run`'s."""
-    if sys.stderr.isatty():
-        say("loading PyTorch, timm and MLflow …", err=True)
-    from pepr_mlops.train.job import run
-    from pepr_mlops.train.progress import Printed
-
-    say(summary(run(spec, progress=Printed, **options)))
 
 
 def summary(outcome: Outcome) -> str:
