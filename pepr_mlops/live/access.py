@@ -1,9 +1,9 @@
-"""Who may ask the live page for anything.
+"""Who may use the live page.
 
-A browser sends whatever request a page makes. So that no other page reads or uses this one, it is
-only answered under names it is known by, which a name that was bound to this machine's address
-later is not, and only to its own scripts. Beyond this machine it also takes the token that is in
-the address which was printed.
+A browser sends the requests of every page that is open in it. So that no other page reads or uses
+this one, it answers only its own scripts, and only under names that it knows: not under a name that
+somebody pointed at this machine later. Other machines also need the token, which is in the printed
+address.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from urllib.parse import urlencode, urlsplit
 
 from flask import Request, Response, request
 
-_OWN = ("same-origin", "none")  # whose wish a request is: our own page's, or the person's
-# The cookie is not sent along where a link of another page led to the answer that set it, and is
-# when this page then asks by itself.
+_OWN = ("same-origin", "none")  # a request was made by our own page, or by the person
+# After a link from another page the browser does not send the cookie that the answer sets. It does
+# once this page loads the live page by itself.
 _ENTER = '<!doctype html><meta http-equiv="refresh" content="0;url={}"><title>PePR</title>'
 
 
@@ -30,9 +30,10 @@ _ENTER = '<!doctype html><meta http-equiv="refresh" content="0;url={}"><title>Pe
 class Guard:
     """What a request must have.
 
-    `names` are the hosts that the page answers to, `proxies` those that browsers may use for it
-    while another one forwards the request. With `anywhere` it answers to every IP address, else
-    only to those of this machine. Without a `token` none is required.
+    `names` are the host names that the page answers under. `proxies` are those among them that a
+    browser may use while the proxy forwards the request under another. With `anywhere` the page
+    answers under every IP address, else only under those of this machine. Without a `token` none is
+    required.
     """
 
     names: frozenset[str]
@@ -42,7 +43,7 @@ class Guard:
 
     @classmethod
     def of(cls, host: str, allowed: Sequence[str] = ()) -> Guard:
-        """For a page that listens on `host`: with a new token if others can reach it there."""
+        """For a page that listens on `host`, with a new token if other machines can reach it."""
         proxies = frozenset(name.lower() for name in allowed)
         names = proxies | {"localhost", host.lower()}
         if _is_here(host):
@@ -51,7 +52,7 @@ class Guard:
         return cls(names | machine, proxies, anywhere=True, token=secrets.token_urlsafe(32))
 
     def check(self) -> Response | None:
-        """The refusal of the request at hand, or None for one that is allowed."""
+        """The refusal of the current request, or None if it is allowed."""
         host = request.headers.get("Host", "")
         if not self._knows(host):
             return _refusal(403, "not known by this name; see pepr dashboard --allow-host")
@@ -70,7 +71,7 @@ class Guard:
         return self.anywhere or address.is_loopback or name in self.names
 
     def _is_own(self, request: Request, host: str) -> bool:
-        """Whether the request is of this page, or a person's who follows a link to it."""
+        """Whether this page made the request, or a person who follows a link to it."""
         headers = request.headers
         origin = headers.get("Origin")
         if origin is not None:
@@ -81,7 +82,7 @@ class Guard:
         return link or headers.get("Sec-Fetch-Site", "none") in _OWN
 
     def _admit(self, token: str) -> Response | None:
-        """Ask for the token; one in the address becomes a cookie and leaves it."""
+        """Require the token; one in the address moves into a cookie."""
         cookie = f"pepr-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
         given = request.args.get("token")
         if given is None:
@@ -112,7 +113,7 @@ def _is_here(host: str) -> bool:
 
 
 def _name(host: str) -> str | None:
-    """The host's name without its port; None for what is no host."""
+    """The name of the host without its port; None if it is not a host."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

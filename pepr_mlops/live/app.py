@@ -23,8 +23,7 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'none'; base-uri 'none'"
 )
-_HERE = "127.0.0.1"
-_MOST_BYTES = 4 * 2**20  # of a request; what a page knows of 5,000 experiments takes 1 MB
+_MOST_BYTES = 4 * 2**20  # of a request; one that lists 5,000 experiments takes 1 MB
 
 
 def create(
@@ -35,17 +34,17 @@ def create(
     tracking_uri: str | None = None,
     guard: Guard | None = None,
 ) -> Dash:
-    """The application. `name` is what the dashboard is called on the command line.
+    """The application. `name` is the dashboard's on the command line.
 
-    It answers this machine only unless `guard` is that of another place to listen on.
+    Without a `guard` the page answers this machine only.
     """
     server = Flask(__name__, static_folder=None)
     server.config["MAX_CONTENT_LENGTH"] = _MOST_BYTES
-    server.before_request((guard or Guard.of(_HERE)).check)  # before anything of Dash's
+    server.before_request((guard or Guard.of("127.0.0.1")).check)  # before anything of Dash's
     app = Dash(
         __name__,
         server=server,  # type: ignore[arg-type]  # a Flask, as its documentation says
-        title="PePR",  # Dash puts it into the page as markup: no name of people's
+        title="PePR",  # Dash puts it into the page as markup, so no name that people gave
         update_title="",
         assets_folder=str(Path(__file__).parent / "assets"),
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"},
@@ -55,14 +54,22 @@ def create(
     )  # fmt: skip
     Callbacks(dashboard, name, tuple(experiments), tracking_uri).connect(app)
     policy = _POLICY.format(scripts=" ".join(app.csp_hashes()))
-    server.after_request(lambda response: _limited(response, policy))
+
+    @server.after_request
+    def limit(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
     return app
 
 
 def listen(app: Dash, host: str, port: int) -> BaseWSGIServer:
     """A server that is ready for `serve_forever`, on any free port for 0.
 
-    Raises `WrongUse` where the address cannot be had.
+    Raises `WrongUse` for an address that it cannot listen on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -76,11 +83,3 @@ def listen(app: Dash, host: str, port: int) -> BaseWSGIServer:
         return make_server(
             host, taken.getsockname()[1], app.server, threaded=True, fd=taken.fileno()
         )
-
-
-def _limited(response: Response, policy: str) -> Response:
-    response.headers["Content-Security-Policy"] = policy
-    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response

@@ -1,7 +1,7 @@
-"""What all pages know of one tracking server, so that a control recomputes only what it changes.
+"""Caches what all pages show of one tracking server: a control recomputes only what it changes.
 
-Reading is slow, sorting less so, scoring the least; the newest results of each step are cached. A
-check of a server without news costs one small request.
+Reading is slow, sorting is faster, scoring is fastest; the newest results of each step are cached.
+Checking a server that has nothing new takes one small request.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recent(Generic[V]):
-    """The last few results by what they were made from."""
+    """The newest results by what they were made from."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -59,7 +59,7 @@ class Recent(Generic[V]):
 class Cache:
     """Reads, sorts and scores for any number of pages at once.
 
-    `names` are those of the experiments at the last reading.
+    `names` are the experiments of the server when it was last read.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Cache:
         self._reading = Lock()
         self._stamp = ""
         self._naming = Lock()
-        self._named = ("", 0.0, 0.0)  # the stamp of `names`, when they were requested, how long
+        self._named = ("", 0.0, 0.0)  # stamp, time and duration in s of the last reading of `names`
         self._sources: dict[Experiments, tuple[str, sources.Source]] = {}
         self._troubles: dict[Experiments, str] = {}
         self._prepared: Recent[tuple[dict[str, Prepared], list[str]]] = Recent(8)
@@ -80,7 +80,7 @@ class Cache:
     def check(self, experiments: Experiments) -> None:
         """Read what is new on the server; never raises.
 
-        Returns at once where another page is being served so: what that finds is for all.
+        Returns at once while another page checks: all pages share what it reads.
         """
         for lock, step in ((self._reading, self._read), (self._naming, self._name)):
             if lock.acquire(blocking=False):
@@ -102,7 +102,7 @@ class Cache:
         return "" if known is None else known[0]
 
     def source(self, experiments: Experiments) -> sources.Source:
-        """What was read of the experiments, now if it is the first time. Raises `PeprError`."""
+        """The runs of the experiments; the first call reads them. Raises `PeprError`."""
         known = self._sources.get(experiments)
         if known is None:
             with self._reading:
@@ -121,9 +121,9 @@ class Cache:
         self._troubles.pop(experiments, None)
 
     def _name(self, _: Experiments) -> None:
-        """Read the names again if there is anything new, for a tenth of the time at most.
+        """Read the names again if there is anything new.
 
-        A server with many runs takes long to find them.
+        A server with many runs takes long to find them, so this takes a tenth of the time at most.
         """
         stamp, checked_s, took = self._named
         now = time.monotonic()
@@ -134,9 +134,9 @@ class Cache:
         self._named = (stamp, now, time.monotonic() - now)
 
     def material(self, view: View, *, thorough: bool = True) -> tuple[Material, list[str]]:
-        """What there is to show for a view, and notes. Raises `PeprError`.
+        """What a view shows, and notes. Raises `PeprError`.
 
-        Without `thorough` it comes at once: without companions and intervals.
+        Without `thorough` it is fast: it leaves out companions and intervals.
         """
         source = self.source(view.experiments)
         question = view_state.question(view, DRAWS)
@@ -162,9 +162,7 @@ class Cache:
     ) -> tuple[dict[str, Prepared], list[str]]:
         """The runs of the requested experiments, or of their companions."""
         runs = {name: rows for name, rows in source.runs.items() if (name in source.main) == main}
-        part = replace(source, runs=runs, missing=()) if main else replace(
-            source, runs=runs, main=()
-        )  # fmt: skip
+        part = replace(source, runs=runs, missing=() if main else source.missing)
         key = (view.experiments, self.version(view.experiments), main,
                question.resources, question.strict, question.mixed,
                None if main else question.normalisation)  # fmt: skip
@@ -172,7 +170,7 @@ class Cache:
 
 
 def _safely(step: Callable[[Experiments], None], experiments: Experiments) -> None:
-    """Raises `PeprError` for whatever a server answers: a page must outlive it."""
+    """Turn every error of a server into a `PeprError`, which a page outlives."""
     try:
         step(experiments)
     except PeprError:

@@ -1,8 +1,8 @@
-"""Which function of the live page answers which control.
+"""The functions that answer the controls of the live page.
 
 A changed control is answered in two steps: first what is fast, the ranking without intervals and
 the main figure; then the intervals and the other figures, one request after another, so that the
-next change need not wait. The requests stop when the view has changed meanwhile.
+next change need not wait. The later requests stop as soon as the view changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIMPLE = ("experiments", "alpha", "normalisation", "mixed", "strict", "least", 
 
 
 class Callbacks:
-    """The callbacks of one application and what they share, of the dashboard called `name`."""
+    """The callbacks of one application, and their state. `name` is the dashboard's."""
 
     def __init__(
         self,
@@ -58,8 +58,7 @@ class Callbacks:
         self._cache = Cache(tracking_uri, dashboard.experiments)
 
     def connect(self, app: Any) -> None:
-        """Give a `Dash`, whose callbacks are not typed, its layout, and say which function answers
-        to what."""
+        """Give `app`, a `Dash`, whose callbacks are not typed, its layout and its callbacks."""
         app.layout = lambda: layout.page(self._dashboard, self._default, self._offered)
         indices = range(len(self._offered))
         controls: dict[str, Any] = {name: Input(name, "value") for name in _SIMPLE}
@@ -131,7 +130,7 @@ class Callbacks:
         }  # fmt: skip
 
     def _line(self, app: Any) -> None:
-        """The requests that follow one another: each begins when the one before is done."""
+        """The later requests: each starts when the one before has ended."""
         app.callback(
             output={"late": Output("late", "data"), "done": Output("done", "data")},
             inputs={"turn": Input("seen", "data")},
@@ -208,7 +207,7 @@ class Callbacks:
         )  # fmt: skip
 
     def _options(self, experiments: Sequence[str]) -> list[dict[str, str]]:
-        """Experiments to choose from; one that is chosen is there even if it is gone."""
+        """Experiments to choose from, among them the chosen ones even if the server lost them."""
         names = dict.fromkeys([*self._cache.names, *experiments])
         return [{"label": name, "value": name} for name in names]
 
@@ -220,7 +219,7 @@ class Callbacks:
         options: list[Any] | None,
         trouble: str | None,
     ) -> dict[str, Any]:
-        """Report news of the server, at each tick until the page shows them."""
+        """Report that the server has news, at each tick until the page shows them."""
         chosen = tuple(experiments or ())
         self._cache.check(chosen)
         now = self._cache.trouble(chosen)
@@ -346,7 +345,8 @@ class Callbacks:
         spec = self._dashboard.figures[index]
 
         def draw(turn: Any, now: dict[str, Any] | None, digest: Any) -> dict[str, Any]:
-            if turn is None or now is None or _turn(turn) != now:
+            # `_thorough` passes the turn on as it is, a figure together with its digest.
+            if turn is None or now is None or turn.get("turn", turn) != now:
                 raise PreventUpdate
             view, _ = view_state.parse(now["search"], self._default, self._offered)
             try:
@@ -385,7 +385,7 @@ class Callbacks:
 def _ranked(
     material: Material, ranking: content.Ranking, view: view_state.View, notes: Sequence[str]
 ) -> dict[str, Any]:
-    """What of an answer changes when the intervals are found."""
+    """The parts of an answer that change when the intervals are found."""
     return {
         "headline": content.headline(ranking),
         "ranking": layout.table(content.table(ranking, material, view)),
@@ -410,7 +410,7 @@ def _nothing(why: str) -> dict[str, Any]:
 
 
 def _drawn(make: Callable[[], Panel], dark: bool, before: str | None) -> dict[str, Any]:
-    """A figure in its place; one that looks as before is not sent again."""
+    """A figure in its place; one that has not changed is not sent again."""
     try:
         panel = make()
     except NothingToDraw as nothing:
@@ -429,13 +429,8 @@ def _drawn(make: Callable[[], Panel], dark: bool, before: str | None) -> dict[st
 
 
 def _known(experiments: Sequence[str], version: str) -> dict[str, Any]:
-    """Which experiments a page shows, as they were at which reading."""
+    """Which experiments a page shows, and the version of their runs."""
     return {"experiments": list(experiments), "version": version}
-
-
-def _turn(value: dict[str, Any]) -> Any:
-    """Whose turn it is, as the first or the one before passed it on."""
-    return value.get("turn", value)
 
 
 def _mark(value: dict[str, Any] | None) -> str | None:

@@ -33,8 +33,8 @@ _MOST_FLAGS = 60  # characters of a cell
 class Ranking:
     """The models of one comparison set that are within the budgets, best first.
 
-    `fitting` are rows of `Material.models`, `models` is how many there are of the set, `limits`
-    are the budgets in words.
+    `fitting` are rows of `Material.models`, `models` is how many models the set has, `limits` are
+    the budgets in words.
     """
 
     comparison_set: str
@@ -50,7 +50,7 @@ def shown_set(material: Material, view: View) -> str:
 
 
 def ranking(material: Material, view: View) -> Ranking:
-    """The ranking under the budgets. Raises `WrongUse` for a budget of what no run has."""
+    """The ranking under the budgets. Raises `WrongUse` for a budget for a cost of no run."""
     name = shown_set(material, view)
     rows = material.models_of(name)
     budgets = [Budget(f"cost {r}", "max", limit) for r, limit in view.at_most]
@@ -67,7 +67,7 @@ def ranking(material: Material, view: View) -> Ranking:
 
 
 def _with_costs(material: Material, rows: pd.DataFrame, resources: Sequence[str]) -> pd.DataFrame:
-    """The rows with the costs that budgets name and no score is made of."""
+    """The rows with the costs that budgets limit although no score uses them."""
     name = rows["comparison_set"].iloc[0]
     known = material.resources(name)  # a column may be there for another set alone
     absent = [r for r in resources if r not in known]
@@ -116,7 +116,7 @@ class Table:
 def table(shown: Ranking, material: Material, view: View) -> Table:
     """The first rows of the ranking; intervals that are still being found are an ellipsis."""
     rows = named(shown.fitting.head(view.rows))
-    rows["codes"] = rows["codes"].map(_cut)
+    rows["codes"] = [c if len(c) <= _MOST_FLAGS else f"{c[:_MOST_FLAGS]}…" for c in rows["codes"]]
     known = [*view.resources, *(r for r, _ in view.at_most), *("E", "M", "T")]
     costs = [
         r for r in dict.fromkeys(known) if f"cost {r}" in rows and rows[f"cost {r}"].notna().any()
@@ -136,10 +136,6 @@ def table(shown: Ranking, material: Material, view: View) -> Table:
     )
 
 
-def _cut(words: str) -> str:
-    return words if len(words) <= _MOST_FLAGS else f"{words[:_MOST_FLAGS]}…"
-
-
 def panel(material: Material, spec: FigureSpec, view: View) -> Panel:
     """One figure of a dashboard. Raises `NothingToDraw`."""
     name = shown_set(material, view) if spec.kind in OF_A_SET else None
@@ -147,7 +143,7 @@ def panel(material: Material, spec: FigureSpec, view: View) -> Panel:
 
 
 def plane(material: Material, spec: FigureSpec, view: View, shown: Ranking) -> Panel:
-    """The figure of cost and performance with what is outside the budgets grey, groups in colour.
+    """The figure of cost and performance: models outside the budgets grey, groups in colour.
 
     The best within the budgets is ringed, and the budgets are lines where the axes are theirs.
     """
@@ -212,7 +208,7 @@ def _colour(figure: go.Figure, within: set[str] | None, groups: pd.Series[str] |
 
 
 def known(sources: Sequence[pd.DataFrame], resources: Sequence[str]) -> list[str]:
-    """Those of the resources that a run of every frame has a number of."""
+    """The resources that at least one run of every frame has a number of."""
 
     def has(runs: pd.DataFrame, resource: str) -> bool:
         with suppress(WrongUse):

@@ -1,4 +1,4 @@
-"""The parts of the live page. Names of people go in as children, which Dash shows as text."""
+"""The parts of the live page. Names that people gave are children, which Dash shows as text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WORDS = {
 
 
 def page(dashboard: Dashboard, view: View, offered: Sequence[str]) -> html.Div:
-    """The whole page before anything is known."""
+    """The page before anything is read."""
     main = main_figure(dashboard)
     return html.Div(
         [
@@ -84,7 +84,7 @@ def main_figure(dashboard: Dashboard) -> int | None:
 
 
 def others(dashboard: Dashboard) -> list[tuple[int, Any]]:
-    """The figures that follow after it, with their places in the dashboard."""
+    """All figures but the main one, with their places in the dashboard."""
     return [(i, f) for i, f in enumerate(dashboard.figures) if i != main_figure(dashboard)]
 
 
@@ -175,7 +175,7 @@ def _resource(i: int, name: str) -> list[Any]:
 
 
 def resource_class(known: bool, used: bool) -> str:
-    """How the row of a resource looks."""
+    """The class in CSS of the row of a resource."""
     return "name" + (" used" if used else "") + ("" if known else " unknown")
 
 
@@ -207,25 +207,21 @@ def table(content: Table) -> list[Any]:
     """The rows of the ranking."""
     classes = ["number" if right else None for right in content.right]
     heads = [html.Th(h, className=c) for h, c in zip(content.headings, classes, strict=True)]
-    rows = [
-        html.Tr([html.Td(_cell(i, cell, page), className=classes[i]) for i, cell in enumerate(row)])
-        for row, page in zip(content.rows, content.pages, strict=True)
-    ]
+    rows = []
+    for texts, page in zip(content.rows, content.pages, strict=True):
+        cells: list[Any] = list(texts)
+        if page is not None:  # the model leads to its run
+            cells[1] = html.A(cells[1], href=page, target="_blank", rel="noopener")
+        rows.append(html.Tr([html.Td(c, className=k) for c, k in zip(cells, classes, strict=True)]))
     return [html.Thead(html.Tr(heads)), html.Tbody(rows)]
 
 
 def notes(material: Material, more: Sequence[str]) -> list[Any]:
-    """What a reader must know about all of it."""
+    """The notes on all comparisons that are shown, each once."""
     stated = [note for part in material.parts if part.main for note in part.comparison.notes]
     return [html.Li(note) for note in dict.fromkeys([*stated, *more])]
 
 
-def _cell(i: int, cell: str, address: str | None) -> Any:
-    if i == 1 and address is not None:
-        return html.A(cell, href=address, target="_blank", rel="noopener")
-    return cell
-
-
 def height(figure: Any) -> dict[str, str]:
-    """How tall a figure is on the page: as it says itself, else like the others."""
+    """How tall a figure is on the page: its own height, else that of most."""
     return {"height": f"{figure.layout.height or 440}px"}

@@ -1,4 +1,4 @@
-"""What the controls of the live page say, as a query string, a question and a command. Pure."""
+"""The settings of the live page's controls, as a query string, a question and a command. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qs, urlencode
 
 from pydantic import Field, TypeAdapter
 
@@ -23,21 +23,23 @@ COLOURS = ("none", "kind", "efficient", "size")
 AXES = ("R", "cost")
 MOST_ALPHA = 10.0
 MOST_ROWS = 2000
+WEIGHT = 0.5  # where a slider stands that nobody moved
 _MOST_FIELDS = 100
 _LONGEST = 300  # characters of a name; MLflow takes 250 for keys
 
 
 @dataclass(frozen=True)
 class View:
-    """A view. `weights` are by resource as the sliders stand, not summing to 1.
+    """The settings of all controls. `weights` are where the sliders of the resources stand; they
+    need not sum to 1.
 
-    `at_most` are budgets by resource, `at_least` one for P. `chosen_set` is the comparison set
-    that is shown where there are several, empty for the first. `rows` are those of the table.
+    `at_most` are budgets by resource, `at_least` is one for P. `chosen_set` is the comparison set
+    to show where there are several, empty for the first. `rows` is how many the table has.
     """
 
     experiments: tuple[str, ...] = ()
     resources: tuple[str, ...] = ("E",)
-    weights: tuple[float, ...] = (0.5,)
+    weights: tuple[float, ...] = (WEIGHT,)
     alpha: float = 1.0
     normalisation: str = "minmax"
     mixed: str = "refuse"
@@ -50,11 +52,9 @@ class View:
     rows: int = 25
 
 
-WEIGHT = 0.5  # where a slider stands that nobody moved
-
-
 def question(view: View, draws: int) -> Question:
-    """What the view asks of the runs; several resources have one score by their weights."""
+    """The question that the view shows the answer to; several resources have one score by their
+    weights."""
     return Question(
         resources=view.resources,
         weights=shares(view) if len(view.resources) > 1 else None,
@@ -67,7 +67,7 @@ def question(view: View, draws: int) -> Question:
 
 
 def shares(view: View) -> tuple[float, ...]:
-    """The weights as they count: summing to 1, equal where all sliders stand at 0."""
+    """The weights scaled to a sum of 1; equal ones where all sliders stand at 0."""
     total = math.fsum(view.weights)
     if total <= 0:
         return (1 / len(view.weights),) * len(view.weights)
@@ -75,7 +75,7 @@ def shares(view: View) -> tuple[float, ...]:
 
 
 def written(view: View, default: View) -> str:
-    """The query string of a view, without what is as by default; `parse` undoes it."""
+    """The query string of a view, without its default values; `parse` reads it."""
     fields: list[tuple[str, str]] = [("experiment", name) for name in view.experiments]
     if view.resources != default.resources:
         fields += [("resource", name) for name in view.resources]
@@ -89,25 +89,22 @@ def written(view: View, default: View) -> str:
     fields += [("max", f"{name}={_plain(limit)}") for name, limit in view.at_most]
     if view.at_least is not None:
         fields.append(("min", f"{PERFORMANCE}={_plain(view.at_least)}"))
-    for key, name in (("colour", "colour"), ("axis", "axis"), ("set", "chosen_set"),
-                      ("rows", "rows")):  # fmt: skip
+    for name in ("colour", "axis", "chosen_set", "rows"):
         if getattr(view, name) != getattr(default, name):
+            key = "set" if name == "chosen_set" else name
             fields.append((key, _plain(getattr(view, name))))
     return "?" + urlencode(fields) if fields else ""
 
 
 def parse(search: str, default: View, offered: Sequence[str]) -> tuple[View, list[str]]:
-    """The view of a query string, and what of it is not understood, where the default is taken.
+    """The view of a query string, and a message for each setting in it that is wrong and ignored.
 
-    `offered` are the resources there are controls for.
+    `offered` are the resources that have controls.
     """
     try:
-        pairs = parse_qsl(search.removeprefix("?"), max_num_fields=_MOST_FIELDS)
+        given = parse_qs(search.removeprefix("?"), max_num_fields=_MOST_FIELDS)
     except ValueError:
         return default, [f"the address has more than {_MOST_FIELDS} settings; all are ignored"]
-    given: dict[str, list[str]] = {}
-    for key, value in pairs:
-        given.setdefault(key, []).append(value)
     messages: list[str] = []
     values: dict[str, Any] = {}
     settings = _settings(tuple(offered))
@@ -201,7 +198,7 @@ def _settings(
 
 
 def offered(more: Sequence[str] = ()) -> tuple[str, ...]:
-    """The resources that have controls: the letters, and what a dashboard names besides."""
+    """The resources that have controls: the letters, and `more` that a dashboard names."""
     return tuple(dict.fromkeys([*RESOURCES, *more]))
 
 
