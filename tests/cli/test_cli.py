@@ -61,7 +61,7 @@ def test_every_command_has_a_runnable_example(
         assert all(name in help_text for name in names), example
 
 
-def test_a_run_no_server_knows_has_no_checkpoints(
+def test_checkpoints_are_refused_for_an_offline_run(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     status, _, error = _run(capfd, "train", "--offline", "--checkpoints", str(tmp_path))
@@ -81,7 +81,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["trian"], "No such command 'trian'"),
         (["train", "--modle", "x"], "No such option '--modle'"),
@@ -101,12 +101,12 @@ def test_help_needs_no_heavy_library() -> None:
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
-    capfd: pytest.CaptureFixture[str], store: str, words: list[str], said: str
+    capfd: pytest.CaptureFixture[str], store: str, words: list[str], message: str
 ) -> None:
     status, out, err = _run(capfd, *words)
     assert status == 2
     assert out == ""
-    assert said in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
 
 
@@ -179,14 +179,14 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def test_a_job_that_is_told_to_stop_is_killed_in_mlflow(
+def test_a_job_that_a_signal_stops_is_killed_in_mlflow(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
     """Three programs, forked from one that has imported what takes long; each has its own seed."""
     stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     words = ["--model", "test_resnet", "--dataset", str(shapes), "--image-size", "32"]
     words += ["--epochs", "10000", "--no-pretrained", "--tracking-uri", store]
-    words += ["--checkpoints", str(tmp_path / "kept")]
+    words += ["--checkpoints", str(tmp_path / "checkpoints")]
     seeds = ",".join(str(stop.value) for stop in stops)
     command = [sys.executable, "-c", _JOBS, str(tmp_path), seeds, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as programs:
@@ -270,7 +270,7 @@ def test_output_that_nobody_reads_is_no_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_interrupting_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

@@ -263,7 +263,7 @@ def test_mixed_runs_are_refused_split_or_marked(
     assert "derma [precision=fp32]: 3 models" in out
 
 
-def test_all_around_a_latex_table_is_a_comment(
+def test_text_around_a_latex_table_is_a_comment(
     capfd: pytest.CaptureFixture[str], derma: dict[str, str]
 ) -> None:
     for words in (["score"], ["select", "--max", "E=100"]):
@@ -291,7 +291,7 @@ def test_the_best_under_budgets(capfd: pytest.CaptureFixture[str], derma: dict[s
     assert {r["model"] for r in answer["pareto"]} == {"small", "middle", "large"}
 
 
-def test_a_number_that_is_none_is_in_no_budget(
+def test_a_metric_that_is_nan_is_within_no_budget(
     capfd: pytest.CaptureFixture[str], store: str, derma: dict[str, str]
 ) -> None:
     logged(store, run("best", performance=0.95, metrics={"test/auc": float("nan")}))
@@ -304,7 +304,9 @@ def test_a_budget_on_the_score(capfd: pytest.CaptureFixture[str], derma: dict[st
     assert "Best by performance: middle" in _run(capfd, *words)[1]
 
 
-def test_a_budget_nothing_meets(capfd: pytest.CaptureFixture[str], derma: dict[str, str]) -> None:
+def test_a_budget_that_no_model_meets_fails(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str]
+) -> None:
     status, out, err = _run(capfd, "select", "--experiment", "derma", "--max", "E=5")
     assert status == 1
     assert "no model is within all budgets" in err
@@ -312,7 +314,7 @@ def test_a_budget_nothing_meets(capfd: pytest.CaptureFixture[str], derma: dict[s
     assert re.search(r"^E ≤ 5 +3 +3 +large +50\.0000", out, re.M)
 
 
-def test_differences(capfd: pytest.CaptureFixture[str], store: str) -> None:
+def test_stats_prints_tests_of_differences(capfd: pytest.CaptureFixture[str], store: str) -> None:
     for i in range(4):
         for pretrained in (True, False):
             made = run(
@@ -371,7 +373,9 @@ def test_runs_say_why_they_are_left_out(
     assert by_id[derma["small"]]["reasons"] == []
 
 
-def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
+def test_runs_that_pepr_did_not_log_are_scored(
+    capfd: pytest.CaptureFixture[str], store: str
+) -> None:
     for name, accuracy, seconds in (("unet", 0.8, 10.0), ("deeplab", 0.9, 30.0)):
         made = run()
         made |= {"params": {"arch": name}, "tags": {}}
@@ -385,7 +389,7 @@ def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["score"], "Missing option '--experiment'"),
         (["score", "--experiment", "derm"], "did you mean 'derma'"),
@@ -417,11 +421,11 @@ def test_runs_of_anyone(capfd: pytest.CaptureFixture[str], store: str) -> None:
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
-    capfd: pytest.CaptureFixture[str], derma: dict[str, str], words: list[str], said: str
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str], words: list[str], message: str
 ) -> None:
     status, out, err = _run(capfd, *words)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
 
 
@@ -438,7 +442,7 @@ def test_the_paper_is_imported_once(
     assert {r["energy_source"] for r in json.loads(out)} == {"imported"}
 
 
-def test_table_1_as_a_person_asks_for_it(
+def test_score_prints_table_1_of_the_paper(
     capfd: pytest.CaptureFixture[str], paper_store: str
 ) -> None:
     words = ["--experiment", "derma_pt", "--normalisation", "zero", "--tracking-uri", paper_store]

@@ -50,7 +50,7 @@ def test_the_list_is_the_same_in_each_format(
     assert entries[0]["alias"] is None
 
 
-def test_a_file_is_downloaded_once_and_its_path_printed(
+def test_a_file_is_downloaded_once_and_its_path_is_printed(
     capfd: pytest.CaptureFixture[str],
     downloads: tuple[Path, str],
     tmp_path: Path,
@@ -94,7 +94,7 @@ def test_digits_need_no_download(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["get", "dermaa"], "did you mean 'derma'"),
         (["get", "derma", "--size", "32"], "'32' is not one of"),
@@ -110,12 +110,12 @@ def test_wrong_use_is_one_line_and_status_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, out, err = _run(capfd, *words)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 
@@ -163,9 +163,9 @@ def test_all_pairs_of_identical_images_are_in_a_file_and_in_json(
         shutil.copy(shapes / f"train/dark/{i:02d}.png", shapes / f"test/dark/copy{i}.png")
     shutil.copy(shapes / "val/dark/00.png", shapes / "val/light/=cmd.png")
     out = tmp_path / "pairs.csv"
-    status, said, err = _run(capfd, "check", str(shapes), "--out", str(out))
+    status, printed, err = _run(capfd, "check", str(shapes), "--out", str(out))
     assert (status, err) == (1, f"written to {out}\n")
-    assert "all 8 pairs of identical images: --out pairs.csv" in said.splitlines()
+    assert "all 8 pairs of identical images: --out pairs.csv" in printed.splitlines()
     rows = list(csv.reader(out.open()))
     assert rows[0] == [
         *("source", "kind", "split", "path", "class"),
@@ -184,8 +184,8 @@ def test_all_pairs_of_identical_images_are_in_a_file_and_in_json(
         ["repeat", *twice],
     ]
     assert {row[0] for row in rows[1:]} == {str(shapes)}
-    _, said, _ = _run(capfd, "check", str(shapes), "--format", "json")
-    (found,) = json.loads(said)
+    _, printed, _ = _run(capfd, "check", str(shapes), "--format", "json")
+    (found,) = json.loads(printed)
     assert [list(pair.values()) for pair in found["pairs"]] == [row[1:] for row in rows[1:]]
     assert list(found["pairs"][0]) == rows[0][1:]
 

@@ -15,7 +15,7 @@ from pepr_mlops.tracking.journal import Journal
 
 
 def _doctor(*words: str) -> tuple[int, dict[tuple[str, str], dict[str, Any]], str]:
-    """Exit status, checks by part and name, and the whole text."""
+    """Exit status, checks by part and name, and the complete output."""
     result = CliRunner().invoke(command, [*words, "--format", "json"], standalone_mode=False)
     assert result.exception is None, result.output
     checks = json.loads(result.stdout)["checks"]
@@ -97,7 +97,7 @@ def test_a_server_that_is_away_fails_and_the_rest_is_checked(
     assert "free" in {what for _, what in found}
 
 
-def test_a_store_that_is_not_there_is_not_made(
+def test_a_store_that_does_not_exist_is_not_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status, found, _ = _doctor("--tracking-uri", f"sqlite:///{tmp_path}/none.db")

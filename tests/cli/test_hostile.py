@@ -55,12 +55,12 @@ def test_nothing_that_is_printed_steers_a_terminal(
     assert len(table.splitlines()) == 2 + len(NAMES)
     with pytest.raises(SystemExit):
         main(["score", "--experiment", EXPERIMENT[:-1]])
-    told = capfd.readouterr().err
-    assert SHOWN in told  # among the names there are
-    assert not STEERING.search(told)
+    printed = capfd.readouterr().err
+    assert SHOWN in printed  # among the valid names
+    assert not STEERING.search(printed)
 
 
-def test_a_name_is_in_every_form_what_it_was(
+def test_a_name_is_unchanged_in_every_format(
     capfd: pytest.CaptureFixture[str], hostile: str
 ) -> None:
     found = json.loads(_run(capfd, "score", "--format", "json")[0])
@@ -79,7 +79,7 @@ def test_a_name_is_in_every_form_what_it_was(
     assert markdown.startswith(r"../x'&lt;b&gt; \`id\` \\x1b\]0;owned")
 
 
-def test_files_of_a_report_stay_where_they_are_to_be(
+def test_files_of_a_report_stay_in_their_folder(
     capfd: pytest.CaptureFixture[str], hostile: str, tmp_path: Path
 ) -> None:
     _run(capfd, "report", "--format", "html,csv,latex,markdown", "--plotlyjs", "directory")

@@ -53,15 +53,15 @@ def test_every_field_of_the_spec_is_a_parameter_with_its_default() -> None:
     ]
 
 
-def test_conda_and_pip_install_what_pyproject_asks_for() -> None:
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+def test_conda_and_pip_install_what_pyproject_requires() -> None:
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     conda = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     assert pip[0] == "-c constraints.txt"
     pinned = {r.name: r for r in map(Requirement, pip[1:])}
-    assert set(pinned) == {Requirement(text).name for text in asked}
+    assert set(pinned) == {Requirement(text).name for text in required}
     pins = _pins()
-    for text in asked:
+    for text in required:
         requirement = Requirement(text)
         version = str(pinned[requirement.name].specifier).removeprefix("==")
         assert requirement.specifier.contains(version), text
@@ -139,9 +139,9 @@ def test_a_wrong_parameter_is_one_line_and_a_failed_run(
     given = {"dataset": "digits", name: value}
     with pytest.raises(ExecutionException, match="failed"):
         mlflow.projects.run(str(ROOT), parameters=given, env_manager="local")
-    said = capfd.readouterr().err
-    assert words in said
-    assert "Traceback" not in said
+    printed = capfd.readouterr().err
+    assert words in printed
+    assert "Traceback" not in printed
     (run,) = MlflowClient().search_runs(["0"])
     assert run.info.status == "FAILED"
     assert words in run.data.tags["pepr.error"]
@@ -214,7 +214,7 @@ def test_mlflow_run_in_an_environment_of_its_own(store: str, shapes: Path) -> No
         (["--threads", "none", "--weights", "none"], {"threads": "none", "weights": "none"}),
     ],
 )
-def test_none_is_not_given_but_for_a_field_of_the_spec(
+def test_none_means_not_given_except_for_a_field_of_the_spec(
     words: list[str], given: dict[str, object]
 ) -> None:
     from pepr_mlops.cli.sweep import command

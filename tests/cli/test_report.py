@@ -50,7 +50,7 @@ def test_a_page_and_the_answer_in_three_lines(
     assert len(page) > 4_000_000  # plotly.js is in it
 
 
-def test_tables_and_plotly_beside_the_page(
+def test_tables_and_plotly_are_written_next_to_the_page(
     capfd: pytest.CaptureFixture[str], derma: str, tmp_path: Path
 ) -> None:
     words = ["--format", "html,csv,latex,markdown", "--plotlyjs", "directory", "--out", "x/r.html"]
@@ -68,7 +68,7 @@ def test_tables_and_plotly_beside_the_page(
     assert "| b " in Path("x/r/02-ranking.md").read_text()
 
 
-def test_a_name_that_is_no_file_name(
+def test_an_experiment_whose_name_is_no_file_name_is_reported(
     capfd: pytest.CaptureFixture[str], store: str, tmp_path: Path
 ) -> None:
     name = "../<script>alert(1)</script> ü"
@@ -83,7 +83,7 @@ def test_a_name_that_is_no_file_name(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--format", "docx"], "format: 'docx' is not one of html, png, svg, pdf, csv"),
         (["--dashboard", "nope"], "dashboard: 'nope' is neither a file"),
@@ -93,13 +93,13 @@ def test_a_name_that_is_no_file_name(
     ],
 )
 def test_mistakes_are_one_line(
-    capfd: pytest.CaptureFixture[str], derma: str, words: list[str], said: str
+    capfd: pytest.CaptureFixture[str], derma: str, words: list[str], message: str
 ) -> None:
     Path("file").write_text("in the way")
     status, out, err = _run(capfd, "report", "--experiment", "derma", *words)
     assert status in (1, 2)
     assert out == ""
-    assert said in err.strip().splitlines()[-1]
+    assert message in err.strip().splitlines()[-1]
     assert "Traceback" not in err
 
 

@@ -59,8 +59,8 @@ class Engine:
             self.reports.append(Report(task.spec, "lost", "its process was killed by SIGKILL"))
             return
         if model == self.broken:
-            told = {"pepr.reason": "out_of_memory", "pepr.error": "too large"}
-            MlflowClient(self.uri).set_terminated(self._begin(task, told), "FAILED")
+            tags = {"pepr.reason": "out_of_memory", "pepr.error": "too large"}
+            MlflowClient(self.uri).set_terminated(self._begin(task, tags), "FAILED")
             self.reports.append(Report(task.spec, "out_of_memory", "too large"))
             return
         if model not in self.run_ids:
@@ -146,7 +146,7 @@ def test_a_frugal_search_from_the_first_probe_to_the_verdict(
 
     status, out, _ = _run(capfd, *FRUGAL, "--certify")
     assert status == 0
-    assert engine.tasks[6:] == [("resnet18d", None)]  # it goes on where it was
+    assert engine.tasks[6:] == [("resnet18d", None)]  # it resumes where it was
     assert re.search(r"^top 2 by PePR-E +resnet18d, resnet10t$", out, flags=re.M)
     assert re.search(r"^proven of them +all$", out, flags=re.M)
     assert re.search(r"^could still be in it +none$", out, flags=re.M)
@@ -160,7 +160,7 @@ def test_a_frugal_search_from_the_first_probe_to_the_verdict(
     assert found["resnet34d"]["energy_wh"] == 2.0
 
 
-def test_a_candidate_that_fails_is_left_out_and_told(
+def test_a_candidate_that_fails_is_left_out_and_reported(
     capfd: pytest.CaptureFixture[str], engine: Engine
 ) -> None:
     engine.broken = "resnet10t"
@@ -229,7 +229,7 @@ def test_recorded_runs_are_searched_without_training(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (WORDS, "top: it is an option of a search; add --strategy frugal or --replay"),
         ([*FRUGAL, "--seed", "0,1"], "differ in seed (0, 1)"),
@@ -243,17 +243,17 @@ def test_recorded_runs_are_searched_without_training(
         (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
     ],
 )
-def test_what_no_search_can_do_is_one_line(
-    capfd: pytest.CaptureFixture[str], engine: Engine, words: list[str], said: str
+def test_a_search_that_is_impossible_is_one_line(
+    capfd: pytest.CaptureFixture[str], engine: Engine, words: list[str], message: str
 ) -> None:
     status, out, err = _run(capfd, *words)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
     assert engine.tasks == []
 
 
-def test_jobs_that_choose_for_themselves_may_not_compare(
+def test_a_sweep_warns_that_auto_settings_may_not_compare(
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:
     words = ["sweep", "--model", "resnet10t,tinynet_e", "--dataset", "digits", "--dry-run"]
@@ -265,7 +265,7 @@ def test_jobs_that_choose_for_themselves_may_not_compare(
     assert "tries once" not in _run(capfd, *words, *seeds)[2]  # its seeds share a choice
 
 
-def test_a_forecast_of_models_that_never_ran_is_a_range_and_said_to_be_extrapolated(
+def test_a_forecast_for_models_that_never_ran_is_a_range_marked_as_extrapolated(
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:
     """From 1 and 3 Wh of two models of other sizes."""

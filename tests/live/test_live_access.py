@@ -39,7 +39,7 @@ def here() -> FlaskClient:
 
 
 @pytest.mark.parametrize("path", EVERY)
-def test_it_is_answered_under_its_own_names_only(here: FlaskClient, path: str) -> None:
+def test_the_page_answers_only_under_its_own_names(here: FlaskClient, path: str) -> None:
     for host in ("127.0.0.1:8050", "localhost:9", "LOCALHOST", "[::1]:8050", "127.8.8.8"):
         assert here.get(path, headers={"Host": host}).status_code == 200, host
     for host in ("evil.example", "evil.example:8050", "10.0.0.1:8050", "localhost.evil.example",
@@ -55,8 +55,8 @@ def test_other_names_are_those_that_were_allowed() -> None:
     assert proxied.get("/", headers={"Host": "other.lab.example"}).status_code == 403
 
 
-ASKED = {"output": "dark.data", "outputs": {"id": "dark", "property": "data"}, "inputs": [],
-         "changedPropIds": []}  # fmt: skip
+REQUEST = {"output": "dark.data", "outputs": {"id": "dark", "property": "data"}, "inputs": [],
+           "changedPropIds": []}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -78,16 +78,16 @@ def test_scripts_of_other_pages_change_nothing(
     here: FlaskClient, headers: dict[str, str], answered: bool
 ) -> None:
     answer = here.post(
-        "/_dash-update-component", json=ASKED, headers={"Host": "localhost:8050", **headers}
+        "/_dash-update-component", json=REQUEST, headers={"Host": "localhost:8050", **headers}
     )
     assert (answer.status_code != 403) == answered
 
 
-def test_a_proxy_asks_under_another_name_than_the_browser() -> None:
+def test_a_proxy_forwards_under_another_name_than_the_browser() -> None:
     proxied = _client(Guard.of("127.0.0.1", ["pepr.lab.example"]))
     for origin, refused in (("https://pepr.lab.example", False), ("https://evil.example", True)):
         answer = proxied.post(
-            "/_dash-update-component", json=ASKED,
+            "/_dash-update-component", json=REQUEST,
             headers={"Host": "127.0.0.1:8050", "Origin": origin},
         )  # fmt: skip
         assert (answer.status_code == 403) == refused
@@ -116,7 +116,7 @@ def test_every_answer_says_what_a_browser_may_do(here: FlaskClient) -> None:
             assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
-def test_a_request_has_a_most_size_and_an_error_shows_no_code(here: FlaskClient) -> None:
+def test_a_large_request_is_refused_and_an_error_shows_no_code(here: FlaskClient) -> None:
     large = here.post("/_dash-update-component", data=b"x" * (4 * 2**20 + 1),
                       content_type="application/json")  # fmt: skip
     assert large.status_code == 413
@@ -130,13 +130,13 @@ def test_a_request_has_a_most_size_and_an_error_shows_no_code(here: FlaskClient)
 
 
 @pytest.mark.parametrize(
-    ("host", "is_asked"),
+    ("host", "needs_token"),
     [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("::", True),
      ("10.1.2.3", True), ("", True), ("no.such.host.invalid", True)],
 )  # fmt: skip
-def test_what_others_can_reach_asks_for_a_token(host: str, is_asked: bool) -> None:
+def test_a_page_that_others_can_reach_requires_a_token(host: str, needs_token: bool) -> None:
     token = Guard.of(host).token
-    assert (token is not None) == is_asked
+    assert (token is not None) == needs_token
     if token is not None:
         assert len(token) == 43  # 256 bits
         assert token != Guard.of(host).token
@@ -153,7 +153,7 @@ def open_() -> tuple[FlaskClient, str]:
 def test_without_the_token_nothing_is_answered(open_: tuple[FlaskClient, str], path: str) -> None:
     client, token = open_
     assert client.get(path).status_code == 401
-    assert client.post(path, json=ASKED).status_code == 401
+    assert client.post(path, json=REQUEST).status_code == 401
     for wrong in ("", "x", token[:-1], token + "x", token.lower(), "ü"):
         assert client.get(path, query_string={"token": wrong}).status_code == 403
         assert client.get(path, headers={"Authorization": f"Bearer {wrong}"}).status_code == 403
@@ -186,7 +186,7 @@ def test_the_token_becomes_a_cookie(open_: tuple[FlaskClient, str]) -> None:
 def served(store: str, downloads: tuple[Path, str]) -> Iterator[Served]:
     """Address without and with the token of a page that others can reach, and a foreign page.
 
-    Last come its answers: whose wish they were, and their status.
+    Last come its answers: the Sec-Fetch-Site of each request, and the status.
     """
     for model in ("a", "b"):
         logged(store, run(model), "derma")
@@ -273,11 +273,11 @@ def test_the_page_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = "http://user:S3cret@127.0.0.1:9"
     page = Callbacks(BOARD, "default", ("derma",), uri)
-    told = page._tick(0, ["derma"], None, [], "")
-    assert "http://127.0.0.1:9 refused" in told["trouble"]
+    reported = page._tick(0, ["derma"], None, [], "")
+    assert "http://127.0.0.1:9 refused" in reported["trouble"]
     view = View(experiments=("derma",))
     command = page._empty(view, "")["command"]
     assert "--tracking-uri http://127.0.0.1:9 " in command
     with pytest.raises(WorkFailed) as refused:
         page._cache.material(view)
-    assert "S3cret" not in f"{told} {command} {refused.value}"
+    assert "S3cret" not in f"{reported} {command} {refused.value}"

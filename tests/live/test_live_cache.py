@@ -48,7 +48,7 @@ def test_names_are_those_that_can_be_read(filled: str) -> None:
         read.load_runs(name, tracking_uri=filled)
 
 
-def test_what_a_control_does_not_change_is_not_done_again(
+def test_a_control_repeats_only_the_steps_that_it_changes(
     filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -71,11 +71,11 @@ def test_what_a_control_does_not_change_is_not_done_again(
     assert done[3:] == ["material"]
     known.material(replace(state, at_least=0.5, colour="kind"), thorough=False)
     assert done[4:] == []
-    whole, _ = known.material(state)
-    assert done[4:] == ["sort", "material"]  # of those beside, of which there are none
-    assert NOT_DRAWN not in set(whole.models["no_interval"])
-    assert known.material(state, thorough=False)[0] is whole  # intervals that are known stay
-    assert list(whole.models["score"]) == list(quick.models["score"])
+    complete, _ = known.material(state)
+    assert done[4:] == ["sort", "material"]  # of the companions, which do not exist
+    assert NOT_DRAWN not in set(complete.models["no_interval"])
+    assert known.material(state, thorough=False)[0] is complete  # intervals that are known stay
+    assert list(complete.models["score"]) == list(quick.models["score"])
 
 
 def test_a_new_run_is_read_at_the_next_check(filled: str) -> None:
@@ -92,7 +92,7 @@ def test_a_new_run_is_read_at_the_next_check(filled: str) -> None:
     assert "newcomer" in set(known.material(state)[0].models["model"])
 
 
-def test_a_store_that_goes_and_comes_back(filled: str, tmp_path: Path) -> None:
+def test_a_store_may_disappear_and_return(filled: str, tmp_path: Path) -> None:
     known = Cache(filled)
     known.check(DERMA)
     path = tmp_path / "mlflow.db"
@@ -115,7 +115,7 @@ def test_an_experiment_that_is_gone_is_one_line(filled: str) -> None:
     assert known.trouble(DERMA) == ""
 
 
-def test_whatever_a_server_answers_a_check_does_not_raise(
+def test_a_check_never_raises_whatever_the_server_answers(
     filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(**_: object) -> str:
@@ -127,7 +127,7 @@ def test_whatever_a_server_answers_a_check_does_not_raise(
     assert "KeyError" in known.trouble(DERMA)
 
 
-def test_only_the_last_few_are_kept() -> None:
+def test_only_the_newest_results_are_cached() -> None:
     recent: Recent[int] = Recent(2)
     for key in (1, 2, 1, 3):
         recent.get(key, lambda key=key: key)  # type: ignore[misc]

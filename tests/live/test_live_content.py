@@ -74,10 +74,10 @@ def test_models_outside_the_budgets_leave_the_ranking_and_the_best_within_is_nam
     assert "2 of 4 models fit" in words
 
 
-def test_a_budget_of_a_metric_that_no_score_is_made_of() -> None:
+def test_a_budget_may_limit_a_resource_that_no_score_uses() -> None:
     view = replace(VIEW, at_most=(("D", 0.5),))
     ranking = content.ranking(_material(view), view)
-    assert ranking.fitting.empty  # all runs are of the whole training set
+    assert ranking.fitting.empty  # all runs are of the full training set
     assert "none of the 4 models" in content.headline(ranking)
     assert content.table(ranking, _material(view), view).rows == ()
     content.plane(_material(view), PLANE, view, ranking)
@@ -85,7 +85,7 @@ def test_a_budget_of_a_metric_that_no_score_is_made_of() -> None:
         content.ranking(_material(VIEW), replace(VIEW, at_most=(("no/such", 1.0),)))
 
 
-def test_intervals_that_are_not_there_yet_are_not_made_up() -> None:
+def test_intervals_that_are_not_drawn_yet_are_an_ellipsis() -> None:
     material = _material(VIEW)
     blank = material.models.assign(no_interval=NOT_DRAWN)
     ranking = content.ranking(replace(material, models=blank), VIEW)

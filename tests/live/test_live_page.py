@@ -82,7 +82,7 @@ def browser() -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(browser: BrowserContext, address: str) -> Iterator[Page]:
-    """An empty page; at its end nothing was asked of others and no script complained."""
+    """An empty page; at its end it has requested nothing from others and no script complained."""
     page = browser.new_page()
     wrong: list[str] = []
     page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:"))
@@ -180,7 +180,7 @@ def test_an_address_brings_back_its_view(page: Page, address: str) -> None:
         assert words in command
 
 
-def test_a_budget_that_is_typed_is_kept(page: Page, address: str) -> None:
+def test_a_typed_budget_filters_the_ranking_and_is_in_the_address(page: Page, address: str) -> None:
     _open(page, address)
     page.locator("#limit-0").fill("25")
     page.locator("#limit-0").press("Enter")
@@ -189,7 +189,7 @@ def test_a_budget_that_is_typed_is_kept(page: Page, address: str) -> None:
     assert set(_column(page, "model")) == {"resnet18d", "ghostnet_100"}
 
 
-def test_nonsense_in_the_address_is_told_and_harmless(page: Page, address: str) -> None:
+def test_nonsense_in_the_address_is_reported_and_harmless(page: Page, address: str) -> None:
     _open(page, address, f"?experiment=derma&alpha={EVIL}&{EVIL}=1&rows=-3")
     messages = page.locator("#messages p")
     expect(messages).to_have_count(3)
@@ -218,7 +218,7 @@ def test_a_run_that_is_logged_meanwhile_appears(page: Page, address: str, folder
     expect(page.locator("#ranking")).to_contain_text("newcomer", timeout=60_000)
 
 
-def test_a_store_that_is_away_is_told_and_comes_back(
+def test_a_store_that_is_missing_is_reported_until_it_returns(
     page: Page, address: str, folder: Path
 ) -> None:
     _open(page, address)
@@ -231,7 +231,7 @@ def test_a_store_that_is_away_is_told_and_comes_back(
     expect(page.locator("#trouble")).to_be_empty(timeout=60_000)
 
 
-def test_a_page_that_is_opened_while_the_store_is_away_fills_itself(
+def test_a_page_that_is_opened_while_the_store_is_missing_fills_itself(
     browser: BrowserContext, folder: Path
 ) -> None:
     page = browser.new_page()
@@ -282,7 +282,7 @@ def test_it_follows_the_browsers_colours_and_fits_a_phone(page: Page, address: s
     assert not page.locator("#controls").evaluate("element => element.open")
 
 
-def test_nothing_else_may_be_loaded(page: Page, address: str) -> None:
+def test_the_page_loads_nothing_from_elsewhere(page: Page, address: str) -> None:
     answer = page.request.get(address)
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert "https://" not in answer.text()
@@ -295,7 +295,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
             app.listen(app.create(BOARD), "127.0.0.1", port)
 
 
-def test_the_command_says_where_it_is_and_ends_by_an_interrupt(tmp_path: Path) -> None:
+def test_the_command_prints_its_address_and_ends_on_an_interrupt(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[[figure]]\nkind = "plane"\n')
     default = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a child inherits what nohup ignores
     try:
@@ -308,6 +308,6 @@ def test_the_command_says_where_it_is_and_ends_by_an_interrupt(tmp_path: Path) -
     assert process.stdout is not None
     assert process.stdout.readline().startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, printed = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "Traceback" not in told
+    assert "Traceback" not in printed

@@ -48,7 +48,7 @@ def test_a_view_comes_back_from_its_address(view: View) -> None:
     assert view_state.parse(view_state.written(view, DEFAULT), DEFAULT, OFFERED) == (view, [])
 
 
-def test_what_is_as_by_default_is_not_in_the_address() -> None:
+def test_default_values_are_not_in_the_address() -> None:
     assert view_state.written(View(), View()) == ""
     assert view_state.written(DEFAULT, DEFAULT) == "?experiment=derma"
 
@@ -122,7 +122,7 @@ def test_the_command_makes_the_report_of_the_view() -> None:
     ]
 
 
-def test_its_weights_are_ones_that_the_command_line_takes() -> None:
+def test_the_command_line_accepts_the_weights_of_the_view() -> None:
     view = View(resources=("E", "M", "T"), weights=(0.1, 0.1, 0.1))
     words = shlex.split(view_state.command(view, "default", None))
     weights = [float(w) for w in words[words.index("--resource-weights") + 1].split(",")]
