@@ -101,12 +101,7 @@ def command(
     from pepr_mlops.report import dashboards, page, sources, summary
     from pepr_mlops.report.figures import publications as papers
 
-    requested = names(forms)
-    for form in requested:
-        if form not in FORMATS:
-            raise WrongUse(f"format: {form!r} is not one of {', '.join(FORMATS)}")
-    if not requested:
-        raise WrongUse(f"format: name one or more of {', '.join(FORMATS)}")
+    requested = _forms(forms)
     board = dashboards.load(dashboard)
     if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
         options["resources"] = ",".join(board.resources)
@@ -145,6 +140,16 @@ def command(
         if len(found.answers) > 1:
             say(f"\n{answer.comparison_set}")
         say(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    forms = names(text)
+    for form in forms:
+        if form not in FORMATS:
+            raise WrongUse(f"format: {form!r} is not one of {', '.join(FORMATS)}")
+    if not forms:
+        raise WrongUse(f"format: name one or more of {', '.join(FORMATS)}")
+    return forms
 
 
 def _file_name(experiments: tuple[str, ...]) -> str:
