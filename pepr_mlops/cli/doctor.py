@@ -19,7 +19,7 @@ from pepr_mlops.errors import PeprError
 from pepr_mlops.text import without_password
 
 _MARKS = {"ok": "ok", "note": "--", "fails": "!!"}
-_SCARCE_GB = 5.0  # less than a few checkpoints and the weights of a large model take
+_SCARCE_GB = 5.0  # a few checkpoints and the weights of a large model take more
 
 
 @click.command

@@ -25,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FORMATS = ("table", "csv", "json", "latex", "markdown")
 FILE = click.Path(path_type=Path)
 
-# In the order of the help; the last one has what no heading was given for, such as --help.
+# In the order of the help; options without a heading, such as --help, are under the last one.
 HEADINGS = (
     *("Essentials", "Model", "Data", "Recipe", "Machine", "Measuring", "Search", "Sweep"),
     *("Runs", "Score", "Tracking", "Output", "Other"),
@@ -44,7 +44,7 @@ class Command(click.Command):
     """A command whose help has a section for each heading.
 
     It may be called as `mlflow run` writes its parameters: `--dry_run true`, and
-    `--checkpoints none` for an option that is not given. For a field of `RunSpec` that is a value.
+    `--checkpoints none` for an option that is not given. For fields of `RunSpec` `none` is a value.
     """
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -91,7 +91,7 @@ class Command(click.Command):
 
 def _takes_none(option: click.Option) -> bool:
     """Whether `none` is a value of the option, which may be right or wrong."""
-    of_spec = option.name in {f.name for f in fields(RunSpec)}  # which are texts and flags
+    of_spec = option.name in {f.name for f in fields(RunSpec)}  # they are texts and flags
     return option.required or (of_spec and option.type is not click.FLOAT)
 
 
@@ -225,7 +225,7 @@ output_options = _together(
 
 @dataclass(frozen=True)
 class Request:
-    """A question, the runs it is about, and what else is known of them."""
+    """A question, the runs to answer it from, and the evidence about them."""
 
     runs: pd.DataFrame
     question: Question
@@ -242,7 +242,7 @@ class Request:
 def load_request(
     experiments: Sequence[str], tracking_uri: str | None, where: Sequence[str], **options: Any
 ) -> Request:
-    """The options as a question, and the runs it is about."""
+    """The options as a question, with the runs that they name and their evidence."""
     from pepr_mlops.cli.output import note
     from pepr_mlops.comparison import conditions
     from pepr_mlops.tracking import read
@@ -330,7 +330,7 @@ def pairs(where: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def load_reference(path: Path) -> Reference:
-    """Bounds that `pepr score --save-reference` wrote. Raises `WrongUse` where they are not."""
+    """Bounds that `pepr score --save-reference` wrote. Raises `WrongUse` for other files."""
     from pepr_mlops.comparison.pepr import Reference
     from pepr_mlops.files import read_json
 

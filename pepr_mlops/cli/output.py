@@ -42,7 +42,7 @@ def say_or_write(text: str, out: Path | None) -> None:
 
 
 def write(path: Path, text: str, option: str = "out") -> None:
-    """Write a file and its folder. Raises `WorkFailed` naming the option that led there."""
+    """Write a file and make its folder. Raises `WorkFailed`, which begins with `option`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -72,7 +72,7 @@ def command(
     try:
         comparison = request.compare()
     except WorkFailed:
-        if write:  # scored runs are no longer in a comparison set
+        if write:  # runs that were scored before are no longer in a comparison set
             names = ["+".join(question.resources)] if question.weights else question.resources
             outdated = superseded(request.runs, [metric_name(name) for name in names])
             say(log(outdated, tracking_uri), err=True)
@@ -91,7 +91,7 @@ def command(
 
 
 def _about_intervals(comparison: Comparison, question: Question) -> list[str]:
-    """What the intervals cover, where that is little."""
+    """A note where the intervals cover few of the errors, or none."""
     from pepr_mlops.comparison.conditions import about_energy
     from pepr_mlops.comparison.runs import column
 

@@ -1,18 +1,18 @@
 window.dash_clientside = Object.assign({}, window.dash_clientside, {
   live: {
-    // How the browser wants to look, and again when it changes its mind.
+    // Whether the browser prefers dark colours, now and whenever that changes.
     dark: function () {
-      const wish = window.matchMedia("(prefers-color-scheme: dark)");
+      const preference = window.matchMedia("(prefers-color-scheme: dark)");
       if (!window.peprWatches) {
         window.peprWatches = true;
-        wish.addEventListener("change", (event) => {
+        preference.addEventListener("change", (event) => {
           window.dash_clientside.set_props("dark", { data: event.matches });
         });
         if (window.innerWidth < 800) {
           window.dash_clientside.set_props("controls", { open: false });
         }
       }
-      return wish.matches;
+      return preference.matches;
     },
     // The view in the address bar, without loading it or filling the history with every change.
     address: function (search) {
