@@ -182,7 +182,8 @@ class Progress:
         line = self._line(now)
         if on_terminal:
             width = shutil.get_terminal_size().columns - 1
-            print(f"{_ERASE}{printable(line)[:width]}", end="", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{_ERASE}{printable(line)[:width]}")
+            sys.stderr.flush()
         else:
             say(line, err=True)
 
@@ -207,7 +208,8 @@ class Progress:
 
     def close(self) -> None:
         if sys.stderr.isatty():
-            print(_ERASE, end="", file=sys.stderr, flush=True)
+            sys.stderr.write(_ERASE)
+            sys.stderr.flush()
 
     def _line(self, now: Status) -> str:
         seconds = time.monotonic()
