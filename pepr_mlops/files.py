@@ -13,10 +13,8 @@ from typing import Any
 from pepr_mlops.errors import WrongUse
 
 _LEAST, _MOST = -(2**63), 2**63 - 1  # what TOML calls an integer
-_XDG = {
-    "XDG_CACHE_HOME": "~/.cache",
-    "XDG_STATE_HOME": "~/.local/state",
-}  # and where they are unset
+# The folders that these variables stand for if they are unset.
+_XDG = {"XDG_CACHE_HOME": "~/.cache", "XDG_STATE_HOME": "~/.local/state"}
 
 
 def read_toml(path: Path, key: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def memory_metric(device_type: str) -> str:
 class Doubt:
     """Something doubtful about the images of a run. The value of its tag is a sentence with counts.
 
-    A run is `flagged` in comparisons if it affects P; otherwise the run only gets a note.
+    A run is `flagged` in comparisons if the doubt affects P; otherwise it only gets a note.
     """
 
     tag: str

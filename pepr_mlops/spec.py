@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
@@ -233,7 +233,7 @@ FILES = ("dataset", "size", "data_root", "weights")
 
 @dataclass(frozen=True, kw_only=True)
 class Job(RunSpec):
-    """A `RunSpec` with digests of its files: the same job wherever and whatever they are called.
+    """A `RunSpec` with digests of its files: one job wherever they are.
 
     The digests are those of `data.identify`: of the data set as it is stored, before anything is
     drawn with the seed, and of the file `weights`, None without one.
@@ -265,7 +265,7 @@ def as_text(value: object) -> str:
 def value_type(f: Field[Any]) -> type:
     """The type of a RunSpec field when it has a value: str, int, float or bool."""
     hint = _HINTS[f.name]
-    kind: type = (*get_args(hint), hint)[0]  # the first of `str | None`
+    kind: type = next((k for k in get_args(hint) if k is not type(None)), hint)
     return kind
 
 
@@ -313,3 +313,4 @@ def _storable(text: str) -> str:
 SWEEPABLE = tuple(f.name for f in fields(RunSpec) if f.name not in ("budget_wh", "budget_s"))
 
 _HINTS = get_type_hints(RunSpec)
+assert all(f.default is not MISSING for f in fields(RunSpec))

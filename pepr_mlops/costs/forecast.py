@@ -26,10 +26,10 @@ class Cost:
 
 
 def window_cost(window: Window, usual: Cost | None = None) -> Cost:
-    """The cost of a window, or with `usual` what it would cost without its warm-up.
+    """The cost of a window; with `usual` its cost if all steps were like these, without a warm-up.
 
-    A `usual` without energy gets the mean power of the window. The energy of a window is not known
-    if a counter has not moved.
+    If `usual` has no energy, it gets the mean power of the window. The energy is None if a counter
+    of the window has not moved.
     """
     joules = list(window.joules.values())
     known = bool(joules) and not window.missing and all(j > 0 for j in joules)

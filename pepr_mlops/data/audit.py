@@ -159,7 +159,7 @@ def array_part(
     if images is not None and not wrong_images:
         keys = [image_key(image) for image in images]
     names = [f"{split}/{i}" for i in range(len(keys))]
-    return Part(split, names, keys, usable), [*wrong_images, *wrong_labels]
+    return Part(split, names, keys, usable, n), [*wrong_images, *wrong_labels]
 
 
 def unequal(parts: Sequence[Part]) -> list[Finding]:

@@ -125,6 +125,7 @@ def _folder(root: Path) -> Audit:
             [name for _, name in own],
             [images[name].key if name in images else None for _, name in own],
             np.array([classes.index(label) for label, _ in own], dtype=np.int64),
+            len(own),
         )
         for split, own in files.items()
     ]

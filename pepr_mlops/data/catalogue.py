@@ -13,7 +13,7 @@ from pepr_mlops.spec import SIZES
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A data set: `images` per split, `sizes` in pixels per side, and the sizes `on_disk`.
+    """A data set: `images` per split, `sizes` in pixels per side, and which of them are `on_disk`.
 
     A data set that has to be built first has no `classes`, `images` and `sizes` yet.
     """

@@ -19,11 +19,17 @@ def doubts(splits: Splits) -> dict[str, str]:
     It compares the drawn images in the size in which they were read.
     """
     by_name = splits.by_name()
+    images = {name: len(split) for name, split in by_name.items()}
     parts = [
-        Part(name, [name] * len(split), [image_key(image) for image in split.images], split.labels)
+        Part(
+            name,
+            [name] * images[name],
+            list(map(image_key, split.images)),
+            split.labels,
+            images[name],
+        )
         for name, split in by_name.items()
     ]
-    images = {name: len(split) for name, split in by_name.items()}
     texts: dict[str, list[str]] = {doubt.tag: [] for doubt in DOUBTS}
     for found in summarise(identical_pairs(parts, splits.classes), images):
         spoils_val = found.kind == "leak" and (found.split, found.other_split) != _TRAINED_ON_TEST

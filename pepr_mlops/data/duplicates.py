@@ -35,17 +35,14 @@ class ImageKey(NamedTuple):
 @dataclass(frozen=True)
 class Part:
     """One split: `names` [n] of the images, `keys` [n] with None for unusable pixels, `labels`
-    class indices [n] or 0/1 [n, labels], None if they are unusable."""
+    class indices [n] or 0/1 [n, labels], None if they are unusable. `images` is n, or None if
+    neither images nor labels can be counted."""
 
     name: str
     names: Sequence[str]
     keys: Sequence[ImageKey | None]
     labels: Labels | None
-
-    @property
-    def images(self) -> int | None:
-        """How many there are, None where neither images nor labels can be counted."""
-        return len(self.names) if self.names or self.labels is not None else None
+    images: int | None
 
 
 class Pair(NamedTuple):

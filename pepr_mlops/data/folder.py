@@ -40,7 +40,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     paths = [p for by_class in files.values() for own in by_class.values() for p in own]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         heads = list(pool.map(_head, paths))
-    grey = all(is_grey for is_grey, _ in heads)
+    grey = all(one_is_grey for one_is_grey, _ in heads)
     further = sum(further_frames for _, further_frames in heads)
     splits = {
         name: _read(root, own, classes, image_size, grey) for name, own in files.items() if own

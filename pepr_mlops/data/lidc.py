@@ -14,7 +14,7 @@ from pepr_mlops.data.splits import SPLITS, Split, Splits
 from pepr_mlops.errors import WrongUse
 
 NAME = "lidc"
-_DAMAGED = ("was not built by `pepr data lidc`", "build it again")  # what else, and the remedy
+_OTHERWISE, _REMEDY = "was not built by `pepr data lidc`", "build it again"
 
 
 def load(data_root: str | None) -> Splits:
@@ -23,7 +23,7 @@ def load(data_root: str | None) -> Splits:
     Raises `WrongUse` as `find`, and where the file is damaged.
     """
     path = find(data_root)
-    with intact(path, *_DAMAGED) as arrays:
+    with intact(path, _OTHERWISE, _REMEDY) as arrays:
         classes = _classes(arrays)
         splits: dict[str, Any] = {name: _split(arrays, name) for name in SPLITS}
     return Splits(
@@ -47,7 +47,7 @@ def find(data_root: str | None) -> Path:
 def outline(path: Path) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     """Names of the classes, and by split the shape [n, size, size] of the images, which are not
     read. Raises `WrongUse` for a damaged file."""
-    with intact(path, *_DAMAGED) as arrays:
+    with intact(path, _OTHERWISE, _REMEDY) as arrays:
         shapes = {name: medmnist.outline(arrays, f"{name}_images").shape for name in SPLITS}
         if wrong := [shape for shape in shapes.values() if len(shape) != 3]:
             raise Damaged(f"images have the shape {wrong[0]}")

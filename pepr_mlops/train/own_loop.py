@@ -139,8 +139,8 @@ def measure(
             yield measured
         except BaseException:
             recorder.stop_watching()
-            # Server or device may be gone: show the first error.
-            with suppress(Exception):  # all code up to the failure counts
+            # All code up to the failure counts. Server or device may be gone: show the first error.
+            with suppress(Exception):
                 recorder.end_after_failure(measured._where)
                 measured._log({})
             with suppress(Exception):

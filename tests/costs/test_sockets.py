@@ -64,6 +64,8 @@ def test_a_machine_has_its_sockets_and_a_virtual_one_a_part() -> None:
         ("siblings\t: 4\ncpu cores\t: 4\nflags\t\t: fpu hypervisor\n", 1),
         ("siblings\t: 4\ncpu cores\t: 2\nflags\t\t: fpu hypervisor\n", 2),
         ("siblings\t: 1\ncpu cores\t: 1\nflags\t\t: fpu hypervisor\n", 2),
+        ("cpu cores\t: 4\nflags\t\t: fpu hypervisor\n", 2),
+        ("siblings\t:\ncpu cores\t:\nflags\t\t: fpu hypervisor\n", 2),
         ("siblings\t: 4\ncpu cores\t: 2\nmodel name\t: hypervisor\nflags\t\t: fpu\n", None),
     ],
 )

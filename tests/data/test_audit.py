@@ -223,6 +223,10 @@ def test_a_split_that_cannot_be_counted_has_no_number_of_images(tmp_path: Path) 
     found = audit_of(path)
     assert found.images == {"train": 20, "val": None, "test": 22}
     assert only(found).message == "the file has no val_images, val_labels; add it"
+    arrays["val_images"] = np.zeros((0, 6, 6), dtype=np.uint8)
+    found = audit_of(saved(path, arrays))
+    assert found.images["val"] == 0
+    assert "the table of patients does not have one row for each image" in str(found.findings)
 
 
 def test_patients_are_compared_if_a_table_is_next_to_the_file(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class EstimateMeter(Meter):
             "pepr.energy_model": f"cpu {full_w:.3g} W, dram {self._dram_w:g} W",
             "pepr.energy_constant_w": f"{constant_w:.4g}",
         }
+        self._joules: dict[str, float] = {}
+        self._read_s, self._sampled = 0.0, (0.0, 0.0)  # the clock at the last sample, and elapsed_s
         self._sampling = threading.Lock()
         self._halted = threading.Event()
         self._sampler: threading.Thread | None = None
@@ -84,8 +86,7 @@ class EstimateMeter(Meter):
     def begin(self, name: str) -> None:
         self._halt()
         super().begin(name)
-        self._read_s = 0.0
-        self._sampled = (time.perf_counter(), 0.0)  # the clock at the last sample, and elapsed_s
+        self._read_s, self._sampled = 0.0, (time.perf_counter(), 0.0)
         self._halted = threading.Event()
         self._sampler = threading.Thread(target=self._sample, args=(self._halted,), daemon=True)
         with uninterrupted():

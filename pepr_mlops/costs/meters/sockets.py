@@ -55,8 +55,10 @@ def virtual_per_core() -> int | None:
     fields = cpu_info()
     if "hypervisor" not in fields.get("flags", "").split():
         return None
-    threads, cores = (int(fields.get(name, 0)) for name in ("siblings", "cpu cores"))
-    return max(1, threads // cores) if cores > 1 else _THREADS_PER_CORE
+    threads, cores = fields.get("siblings", ""), fields.get("cpu cores", "")
+    if not (threads.isdecimal() and cores.isdecimal() and int(cores) > 1):
+        return _THREADS_PER_CORE
+    return max(1, int(threads) // int(cores))
 
 
 @cache
