@@ -114,6 +114,14 @@ def number(value: float, digits: int = 4) -> str:
     return written
 
 
+def decimals(value: float) -> str:
+    """A number for a column of a table: four decimals, or four digits of the very small and large;
+    empty if missing."""
+    if value != value:
+        return ""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+
+
 def p_value(p: float) -> str:
     """A p value as papers print it; NaN, where nothing varies, is not defined."""
     if p != p:

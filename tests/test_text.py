@@ -15,7 +15,16 @@ from pepr_mlops.cli import run_command
 from pepr_mlops.cli.options import command_line
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, one_line, trace
 from pepr_mlops.sweep.worker import Worker
-from pepr_mlops.text import address, cell, file_name, matches, printable, secrets, without_password
+from pepr_mlops.text import (
+    address,
+    cell,
+    decimals,
+    file_name,
+    matches,
+    printable,
+    secrets,
+    without_password,
+)
 from pepr_mlops.tracking import read
 
 PACKAGE = Path(__file__).parents[1] / "pepr_mlops"
@@ -235,3 +244,10 @@ def test_commands_print_by_the_one_function_that_is_safe() -> None:
         }
         assert not calls & {"print", "click.secho"}, path
         assert "click.echo" not in calls or path.name == "output.py", path
+
+
+def test_a_column_shows_small_numbers_too() -> None:
+    """Two R that differ 150-fold are not both 0.0000."""
+    numbers = [0.0, 0.5, 0.001, 2.308e-06, 1.5380e-08, 12345.678, float("nan")]
+    shown = ["0.0000", "0.5000", "0.0010", "2.308e-06", "1.538e-08", "1.235e+04", ""]
+    assert [decimals(n) for n in numbers] == shown

@@ -56,11 +56,11 @@ class Command(click.Command):
             name: (parameter, other)
             for parameter in self.params
             if isinstance(parameter, click.Option)
-            for names, other in (
+            for flags, other in (
                 (parameter.opts, parameter.secondary_opts[:1]),
                 (parameter.secondary_opts, parameter.opts[:1]),
             )
-            for name in names
+            for name in flags
         }
         has_arguments = any(isinstance(parameter, click.Argument) for parameter in self.params)
         words: list[str] = []
@@ -104,9 +104,9 @@ def option(
 ) -> Callable[[F], F]:
     """`click.option` under a heading, which shows its default; `name` is its parameter where that
     is not the flag's."""
-    names = [flag] if name is None else [flag, name]
-    settings["show_default"] = settings.get("default") != ""
-    return click.option(*names, cls=Option, heading=heading, help=help, **settings)
+    declared = [flag] if name is None else [flag, name]
+    settings.setdefault("show_default", settings.get("default") != "")
+    return click.option(*declared, cls=Option, heading=heading, help=help, **settings)
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.text import cell, printable
+from pepr_mlops.text import cell, decimals, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,6 +136,12 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
+def energies(jobs: pd.DataFrame) -> list[str]:
+    """The energy of each job with its unit; empty where it is not known."""
+    texts = jobs["energy_wh"].map(lambda wh: f"{wh:.4g} Wh", na_action="ignore")
+    return list(texts.fillna(""))
+
+
 def _csv_cell(value: Any) -> Any:
     if isinstance(value, list):
         return cell("; ".join(map(str, value)))
@@ -143,11 +149,8 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    """Four decimals, or four digits of the very small and large; nothing for what is missing."""
+    """A number as `text.decimals`; nothing for what is missing."""
     value = _plain(value) if not isinstance(value, list) else ", ".join(map(str, value))
     if value is None:
         return ""
-    if isinstance(value, float):
-        readable = value == 0 or 1e-3 <= abs(value) < 1e4
-        return f"{value:.4f}" if readable else f"{value:.4g}"
-    return printable(str(value))
+    return decimals(value) if isinstance(value, float) else printable(str(value))

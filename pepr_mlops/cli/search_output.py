@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from pepr_mlops.cli.output import render, say, table
+from pepr_mlops.cli.output import energies, render, say, table
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict, requests
 from pepr_mlops.sweep.replay import Found, Recorded, recorded
@@ -132,11 +132,6 @@ def _spent(verdict: Verdict, spending: str) -> str:
         text += f", {verdict.spent / verdict.exhaustive:.1%} of about "
         text += f"{_amount(verdict.exhaustive, spending)} that training all takes"
     return text
-
-
-def energies(jobs: pd.DataFrame) -> list[str]:
-    """The energy of each job with its unit; empty where it is not known."""
-    return ["" if pd.isna(wh) else f"{wh:.4g} Wh" for wh in jobs["energy_wh"]]
 
 
 def _amount(value: float, spending: str) -> str:

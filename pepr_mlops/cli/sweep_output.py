@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.cli import search_output
-from pepr_mlops.cli.output import note, render, say, table
+from pepr_mlops.cli.output import energies, note, render, say, table
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.spec import AUTO, TRIED, Job
@@ -110,7 +110,7 @@ def summary(
     elif form != "table":
         say(render(rows.reset_index(names="spec"), form))
     else:
-        energy = search_output.energies(rows)
+        energy = energies(rows)
         cells = rows[[*_varied(specs), "state"]].assign(energy=energy, why=rows["error"])
         say(render(cells, form))
     # A search leaves jobs untrained on purpose.

@@ -233,7 +233,8 @@ class Reference:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        bounds = {name: asdict(own) for name, own in self.bounds.items()}
+        return {"bounds": bounds, "origin": dict(self.origin)}
 
     @classmethod
     def from_dict(cls, content: Any) -> Reference:

@@ -11,7 +11,7 @@ import pandas as pd
 from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
 from pepr_mlops.comparison.runs import label
 from pepr_mlops.names import METRICS, RESOURCES
-from pepr_mlops.text import number
+from pepr_mlops.text import decimals, number
 
 
 def cost_unit(name: str) -> str:
@@ -32,10 +32,6 @@ def _words(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
-def _share(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.4f}"
-
-
 @dataclass(frozen=True)
 class Column:
     """A column: its heading, its cells as text, and whether they are set flush right."""
@@ -50,11 +46,11 @@ _COLUMNS = {
     "model": Column("model", right=False),
     "variant": Column("variant", right=False),
     "n": Column("runs"),
-    "P": Column("P", _share),
-    "P_sd": Column("± P", _share),
+    "P": Column("P", decimals),
+    "P_sd": Column("± P", decimals),
     "cost": Column("cost", number),
-    "R": Column("R", _share),
-    "score": Column("PePR", _share),
+    "R": Column("R", decimals),
+    "score": Column("PePR", decimals),
     "interval": Column("95 % interval"),
     "ranks": Column("ranks"),
     "parameters_m": Column("parameters (millions)", number),

@@ -103,7 +103,8 @@ class Material:
         return [n for n in names if rows[f"R {n}"].notna().all()]
 
     def bounds(self, comparison_set: str, resource: str) -> pepr.Bounds | None:
-        """The costs of the set at which R is 0 and 1, None where R is of several costs."""
+        """The costs of the set at which R is 0 and 1; None for a name that is not in `resources`,
+        such as that of a weighted score."""
         if resource not in self.resources(comparison_set):
             return None
         costs = self.models_of(comparison_set)[f"cost {resource}"]

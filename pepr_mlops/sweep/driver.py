@@ -63,9 +63,10 @@ class Status:
 
 @dataclass
 class Result:
-    """A sweep that ended. `stopped` is the reason if it ended early; `interrupt` is the exception
-    that stopped it, for the caller to raise again. `errors` has the last error of each job that
-    failed, by fingerprint; `given_up` has the fingerprints of jobs that failed too often."""
+    """A sweep that ended. `stopped` is the reason if it ended early, else None; `interrupt` is the
+    exception that stopped it, for the caller to raise again. `errors` has the last error of each
+    job that failed, by fingerprint; `given_up` has the fingerprints of jobs that failed too
+    often."""
 
     jobs: pd.DataFrame
     runs: pd.DataFrame
@@ -79,8 +80,8 @@ class Result:
 class Driver:
     """Runs the tasks of `strategy` on `engine` until there are none, or the budget is used up.
 
-    `retry_failed` as in `plan.states`; `show` is called after each reading of the server, `report`
-    for every report.
+    `retry_failed` as in `plan.states`; `show` is called after each reading of the server while
+    tasks run, `report` for every report.
     """
 
     specs: Sequence[Job]

@@ -266,7 +266,7 @@ def _judge(known: _Known, objective: Objective) -> _Judged:
     n = len(known.names)
     unknown, infinite = np.full(n, np.nan), np.full(n, np.inf)
     if n == 0 or known.unmeasured:
-        return _Judged(unknown, unknown, unknown, infinite, -np.inf, lacking=0)
+        return _Judged(unknown, unknown, unknown, infinite, -np.inf, lacking=n)
     resource = pepr.normalise(known.cost, pepr.bounds(known.cost, "zero")).to_numpy()
     bound = pepr.pepr(np.ones(n), resource, alpha=objective.alpha).to_numpy()
     done = known.epoch == objective.epochs

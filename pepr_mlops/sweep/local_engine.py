@@ -47,9 +47,10 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         if self._context is None:
-            self._context = multiprocessing.get_context("spawn")
             if self._forking is not None and _has_loaded(self._forking, self._preload):
                 self._context = self._forking
+            else:
+                self._context = multiprocessing.get_context("spawn")
         slot = self._free.pop(0)
         ours, theirs = self._context.Pipe(duplex=False)
         self._logs.mkdir(parents=True, exist_ok=True)

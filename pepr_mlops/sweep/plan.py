@@ -61,7 +61,7 @@ def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:
 def shuffled(jobs: Sequence[Job], seed: int) -> list[Job]:
     """The jobs in an order drawn with the seed, the same for the same jobs.
 
-    Machine and room warm up, which would affect only the last models if the order were fixed.
+    Machine and room warm up, which in a fixed order would always affect the same models.
     """
     drawn = sorted(jobs, key=lambda job: job.fingerprint)
     random.Random(seed).shuffle(drawn)

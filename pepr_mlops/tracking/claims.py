@@ -80,9 +80,10 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
     job_filter = f"tags.`pepr.spec` {matches(job.spec)}"
     while True:
         with translated_errors(client):
+            now_s = time.time()  # before the server answers: an answer may take minutes
             runs = client.search_runs(list(experiment_names(client)), job_filter, max_results=1000)
             claims = [claim(run) for run in runs if "pepr.probe" not in run.data.tags]
-            others = [c for c in claims if _takes_job(c, job.stale_s)]
+            others = [c for c in claims if _takes_job(c, now_s, job.stale_s)]
             found = ownership.verdict(run_id, others)
             if found == ownership.HELD:
                 client.set_tag(run_id, "pepr.claim", ownership.HELD)
@@ -95,9 +96,9 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
         time.sleep(random.uniform(0.2, 0.6))
 
 
-def _takes_job(claim: Claim, stale_s: float) -> bool:
+def _takes_job(run: Claim, now_s: float, stale_s: float) -> bool:
     """Whether a run has done its job or may be doing it."""
-    return claim.status == "FINISHED" or claim.is_alive(time.time(), stale_s, is_alive)
+    return run.status == "FINISHED" or run.is_alive(now_s, stale_s, is_alive)
 
 
 def _withdraw(client: MlflowClient, run_id: str, why: Claimed, *, begun: bool) -> None:
@@ -130,7 +131,8 @@ def claim(run: Any) -> Claim:
 
 
 def close_lost(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
-    """Mark runs FAILED whose process has vanished, unless they ended meanwhile."""
+    """Mark runs FAILED whose process has vanished, unless they ended meanwhile. Their measurements
+    stay."""
     client = connect(tracking_uri)
     with translated_errors(client):
         for run_id in run_ids:
@@ -181,7 +183,7 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
         if attempt > 1 + int(run.data.tags.get("pepr.attempts", "1")):  # begun, but not tagged yet
             process, _, ns = run.data.params[f"{_ATTEMPT}{attempt - 1}"].rpartition(" ")
             claims.append(Claim(run_id, "RUNNING", None, process, int(ns) / 1e9))
-        if any(_takes_job(c, job.stale_s) for c in claims):
+        if any(_takes_job(c, time.time(), job.stale_s) for c in claims):
             raise Claimed(f"sweep: run {run_id} does this job or has done it")
         try:
             client.log_param(run_id, f"{_ATTEMPT}{attempt}", f"{this_process()} {time.time_ns()}")

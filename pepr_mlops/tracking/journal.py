@@ -107,7 +107,7 @@ class Journal:
         self._lock.release()
 
     def discard(self) -> None:
-        """Delete it: the server has everything."""
+        """Delete it, once the server has everything or if there is nothing to send."""
         with suppress(OSError):  # first, or a kill during the next line would leave entries
             (self.folder / _ENTRIES).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)

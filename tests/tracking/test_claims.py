@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
+from pepr_mlops.errors import Claimed
+from pepr_mlops.tracking import claims
 from pepr_mlops.tracking.ownership import HELD, REQUESTED, Claim, verdict
 
 
@@ -70,3 +74,25 @@ def test_a_silent_process_elsewhere_is_lost_after_a_while_and_one_that_is_gone_a
     assert counts_as_alive(silent, alive=True)  # of this machine: only the server was away
     assert counts_as_alive(Claim("1", "RUNNING"))  # it never had a heartbeat
     assert not counts_as_alive(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0), alive=True)
+
+
+def test_a_slow_answer_does_not_make_a_rival_look_silent(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat was 10 s old when the server was called; it answers after 100 s."""
+    clock_s = [1000.0]
+    monkeypatch.setattr(claims.time, "time", lambda: clock_s[0])
+    client = MlflowClient(store)
+    tags = {"pepr.spec": "0123456789abcdef", "pepr.process": "elsewhere 7 1"}
+    rival = client.create_run("0", tags={**tags, "pepr.claim": HELD, "pepr.heartbeat": "990000"})
+    own = client.create_run("0", tags={**tags, "pepr.claim": REQUESTED})
+    search = client.search_runs
+
+    def slow_search(*arguments: Any, **options: Any) -> Any:
+        clock_s[0] += 100
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(client, "search_runs", slow_search)
+    job = claims.Attempt(tags["pepr.spec"], exclusive=True, stale_s=100.0)
+    with pytest.raises(Claimed, match=rival.info.run_id):
+        claims.hold(client, own.info.run_id, job, begun=True)

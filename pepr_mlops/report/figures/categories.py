@@ -49,8 +49,8 @@ _MAGNITUDES = 30  # times the least of x that the greatest must be for a logarit
 def data(material: Material, options: Options) -> pd.DataFrame:
     """A row per model: `label`, `category` (in the words of the legend), `run_id`, x and every y.
 
-    `run_id` is missing where several experiments are averaged. Small and large
-    are relative to the models of the same experiments. Rows that miss a number are left out.
+    `run_id` is missing where several experiments are averaged. Small and large are relative to the
+    models of the same experiments. Rows that miss a number are left out.
     Raises `NothingToDraw` for unknown experiments and names, and where no row is left.
     """
     names = list(dict.fromkeys([options.x, *options.y]))

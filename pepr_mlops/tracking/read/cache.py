@@ -148,8 +148,10 @@ def _load(path: Path, state: str) -> pd.DataFrame | None:
 
 
 def _save(path: Path, found: pd.DataFrame, state: str) -> None:
-    """Write an answer that can be read back with the type of each column and of the index, and
-    delete the oldest others."""
+    """Write the answer for its user alone, completely or not at all, and delete the oldest others.
+
+    An answer that would change when it is read back, in a value or a type, is not written.
+    """
     try:
         content = _written(found, "zstd")
         back = _frame(content)
