@@ -249,8 +249,8 @@ def ended(place: Place, fault: str, number: signal.Signals, moment: str) -> Row:
         job = place.train("--checkpoints", str(place.folder / "checkpoints"))
         seen = [0]
 
-        def strike(path: str, wanted: str, after: int) -> None:
-            if path.endswith(wanted):
+        def strike(path: str, ending: str, after: int) -> None:
+            if path.endswith(ending):
                 seen[0] += 1
                 if seen[0] == after + 1:
                     job.send(number)
@@ -386,7 +386,7 @@ def away(place: Place, fault: str, mode: str, seconds: float) -> Row:
         began, before = time.monotonic(), job.reported()
         job.until(lambda: time.monotonic() - began > seconds, seconds + 60)
         meanwhile = job.reported() - before
-        _mend(proxy, mode)
+        _restore(proxy, mode)
         job.wait(600 + 5 * seconds)
         place.sync()
         reported = job.reported()
@@ -416,7 +416,7 @@ def _fail(proxy: Proxy, mode: str) -> None:
         proxy.mode = mode
 
 
-def _mend(proxy: Proxy, mode: str) -> None:
+def _restore(proxy: Proxy, mode: str) -> None:
     if mode == "down":
         proxy.up()
     proxy.mode = "pass"
@@ -586,13 +586,13 @@ def _shown(name: str, fault: Fault) -> Row:
 @click.option("--outage-s", default=300.0, show_default=True, help="of the long outage")
 @click.option("--out", type=click.Path(path_type=Path))
 def main(only: str, outage_s: float, out: Path | None) -> None:
-    wanted = {name: f for name, f in faults(outage_s).items() if re.search(only, name)}
-    long = next((name for name in wanted if name.startswith("server down for")), None)
+    chosen = {name: f for name, f in faults(outage_s).items() if re.search(only, name)}
+    long = next((name for name in chosen if name.startswith("server down for")), None)
     with ThreadPoolExecutor(1) as pool:  # it mostly waits
-        waiting = {long: pool.submit(_shown, long, wanted[long])} if long else {}
-        found = {name: _shown(name, f) for name, f in wanted.items() if name != long}
+        waiting = {long: pool.submit(_shown, long, chosen[long])} if long else {}
+        found = {name: _shown(name, f) for name, f in chosen.items() if name != long}
         found |= {name: future.result() for name, future in waiting.items()}
-    rows = [found[name] for name in wanted]
+    rows = [found[name] for name in chosen]
     print(tabulate([asdict(row) for row in rows], headers="keys"), file=sys.stderr)
     fell_short = [row.fault for row in rows if not row.ok]
     result = {"faults": len(rows), "survived": len(rows) - len(fell_short)}

@@ -108,8 +108,8 @@ def _rows(uri: str) -> list[dict[str, Any]]:
     for run in runs.to_dict("records"):
         history = histories[run["run_id"]]
         rows.append({name: run[name] for name in columns})
-        for cost, (so_far, ahead) in COSTS.items():
-            rows[-1][cost] = _errors(history[so_far], history.loc[1, ahead])
+        for cost, (so_far, forecast) in COSTS.items():
+            rows[-1][cost] = _errors(history[so_far], history.loc[1, forecast])
     return rows
 
 

@@ -261,7 +261,7 @@ class Checks:
             "scores": scores(m),
         }
         if not good:
-            found |= {"said": self.log(store)[-1500:], "tags": run["tags"]}
+            found |= {"printed": self.log(store)[-1500:], "tags": run["tags"]}
         return found
 
     def equal(self, model: str, one: str, two: str) -> dict[str, Any]:
@@ -301,7 +301,7 @@ class Checks:
             "off_the_gpu_after_s": gone_s,
             "attempts": a["tags"].get("pepr.attempts"),
             "unmeasured_s": a["tags"].get("pepr.unmeasured_s"),
-            "said": [
+            "printed": [
                 x
                 for x in self.log(name).splitlines()
                 if "resumes after" in x or "starts again" in x
@@ -336,8 +336,11 @@ class Checks:
     def refused(self, name: str, words: str, env: Mapping[str, str], **changed: Any) -> Any:
         """Exit status 2 with one line that has these words."""
         status = self.train(name, env=env, **changed).wait()
-        said = self.log(name).strip()
-        return {"ok": status == 2 and words in said and "Traceback" not in said, "said": said}
+        printed = self.log(name).strip()
+        return {
+            "ok": status == 2 and words in printed and "Traceback" not in printed,
+            "printed": printed,
+        }
 
     def out_of_memory(self) -> dict[str, Any]:
         name = "out of memory"
@@ -355,7 +358,7 @@ class Checks:
             "status": run["status"],
             "reason": t.get("pepr.reason"),
             "metrics": m,
-            "said": text[-700:],
+            "printed": text[-700:],
         }
 
     def full(self, left: int) -> dict[str, Any]:
@@ -368,10 +371,10 @@ class Checks:
             other.kill()
             other.wait()
         runs = self.runs(name)
-        said = self.log(name)
+        printed = self.log(name)
         reason = runs[0]["tags"].get("pepr.reason") if runs else None
-        good = status == 1 and "Traceback" not in said and reason in (None, "out_of_memory")
-        return {"ok": good, "exit_status": status, "reason": reason, "said": said[-1500:]}
+        good = status == 1 and "Traceback" not in printed and reason in (None, "out_of_memory")
+        return {"ok": good, "exit_status": status, "reason": reason, "printed": printed[-1500:]}
 
     def sweeps(self) -> dict[str, Any]:
         """Two sweeps on one store while a foreign process has the GPU."""
@@ -413,7 +416,7 @@ class Checks:
             "others": [run["tags"].get("pepr.gpu_other_processes") for run in runs],
             "waited": waited,
             "statuses": [run["status"] for run in runs],
-            "said": self.log("sweep 1")[-600:],
+            "printed": self.log("sweep 1")[-600:],
         }
 
 

@@ -86,11 +86,11 @@ def main(
         sizes = [int(n) for n in growth.split(",")]
         write({**machine(), "epochs": 1, "metrics": len(_LOGGED), **_grown(sizes, http)}, out)
     else:
-        result = _beside(runs, epochs, one_by_one, http)
+        result = _compared(runs, epochs, one_by_one, http)
         write({**machine(), "runs": runs, "epochs": epochs, "metrics": len(_LOGGED), **result}, out)
 
 
-def _beside(runs: int, epochs: int, one_by_one: int, http: bool) -> dict[str, Any]:
+def _compared(runs: int, epochs: int, one_by_one: int, http: bool) -> dict[str, Any]:
     """Our arms and MLflow's by store."""
     result = {}
     with _stores(runs, epochs, http) as stores:

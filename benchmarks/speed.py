@@ -32,7 +32,7 @@ class Row:
     """A target and what was measured; `reached` is None where there is no target."""
 
     what: str
-    wanted: str
+    target: str
     found: str
     reached: bool | None
 
@@ -297,7 +297,7 @@ def table() -> str:
         for row in of.rows(json.loads(_result(name).read_text())):
             reached = {True: "yes", False: "**no**", None: ""}[row.reached]
             what = row.what if of.on is None else f"{of.on}: {row.what}"
-            lines.append(f"| {what} | {row.wanted} | {row.found} | {reached} | {link} |")
+            lines.append(f"| {what} | {row.target} | {row.found} | {reached} | {link} |")
             link = ""
     return "\n".join(lines) + "\n"
 

@@ -19,10 +19,11 @@ RETIRED = {
 LONGEST_FUNCTION, LONGEST_MODULE = 60, 450
 
 
-def _files() -> Iterator[tuple[str, ast.Module, str]]:
-    for path in PACKAGE.rglob("*.py"):
-        text = path.read_text()
-        yield str(path.relative_to(PACKAGE)), ast.parse(text), text
+def _files(*folders: str) -> Iterator[tuple[str, ast.Module, str]]:
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text()
+            yield str(path.relative_to(ROOT)), ast.parse(text), text
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
@@ -39,7 +40,7 @@ def _names(tree: ast.AST) -> Iterator[str]:
 
 def test_no_name_is_a_retired_word() -> None:
     found = {}
-    for path, tree, _ in _files():
+    for path, tree, _ in _files("pepr_mlops", "tests", "benchmarks", "docs"):
         names = {*_names(tree), *re.split(r"[/.]", path)}
         retired = {name for name in names if RETIRED & set(name.lower().strip("_").split("_"))}
         if retired:
@@ -50,7 +51,7 @@ def test_no_name_is_a_retired_word() -> None:
 def test_functions_and_modules_are_short() -> None:
     """Without its docstring a function has 60 lines, unless it is a table."""
     long = {}
-    for path, tree, text in _files():
+    for path, tree, text in _files("pepr_mlops"):
         if (n := text.count("\n")) > LONGEST_MODULE:
             long[path] = n
         for node in ast.walk(tree):

@@ -110,10 +110,10 @@ def test_without_a_seed_repetitions_are_what_seeds_are() -> None:
 
 
 def test_runs_of_others_and_other_settings_are_no_repetitions() -> None:
-    swept = [run(start=s) for s in (1, 2)]
-    for one, dropout in zip(swept, ("0.1", "0.5"), strict=True):
+    repeats = [run(start=s) for s in (1, 2)]
+    for one, dropout in zip(repeats, ("0.1", "0.5"), strict=True):
         one["params"]["dropout"] = dropout
-    assert repeated(frame(swept)).empty
+    assert repeated(frame(repeats)).empty
     theirs = [run(start=s, tags={"pepr.experiment": None}) for s in (1, 2)]
     assert repeated(frame(theirs)).empty
 

@@ -18,8 +18,8 @@ FEW = settings(max_examples=max(1, settings().max_examples // 4))
 FEWER = settings(max_examples=max(1, settings().max_examples // 20))
 
 
-def told(work: Callable[[], T]) -> T | None:
-    """What the work gives, or None where it refuses in one line. Any other error is a bug."""
+def unless_refused(work: Callable[[], T]) -> T | None:
+    """The result of the work, or None if it refuses in one line. Any other error is a bug."""
     try:
         return work()
     except PeprError as error:
@@ -75,9 +75,9 @@ def toml_values() -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+def damaged(draw: st.DrawFn, intact: bytes) -> bytes:
     """A file that was cut, overwritten or stretched in some places."""
-    content = bytearray(whole)
+    content = bytearray(intact)
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(content)))
         some = draw(st.binary(max_size=8) | st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f" * 8]))

@@ -276,11 +276,11 @@ def _scored(
         shares = [relative(of[key], *by) for of, by in zip(costs, between, strict=True)]
         few = {"fewer_seeds"} if len(runs) < most else set()
         if weights is None:
-            asked = [(name, [i], [Fraction(1)]) for i, name in enumerate(resources)]
+            scored_by = [(name, [i], [Fraction(1)]) for i, name in enumerate(resources)]
         else:
             every = list(range(len(resources)))
-            asked = [("+".join(resources), every, [Fraction(w) for w in weights])]
-        for name, which, parts in asked:
+            scored_by = [("+".join(resources), every, [Fraction(w) for w in weights])]
+        for name, which, parts in scored_by:
             r = sum((w * shares[i] for i, w in zip(which, parts, strict=True)), Fraction(0))
             table[(name, *key)] = Row(
                 len(runs),

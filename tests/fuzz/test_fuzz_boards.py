@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import material, run
-from odd import FEW, damaged, texts, told, toml_values
+from odd import FEW, damaged, texts, toml_values, unless_refused
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.errors import WrongUse
@@ -87,12 +87,12 @@ def _board(draw: st.DrawFn) -> dict[str, Any]:
 @given(_board())
 @FEW
 def test_a_dashboard_is_drawn_or_refused(shown: Material, content: dict[str, Any]) -> None:
-    wanted = told(lambda: dashboards.parse(content, "board.toml"))
-    if wanted is None:
+    board = unless_refused(lambda: dashboards.parse(content, "board.toml"))
+    if board is None:
         return
-    drawn = told(lambda: panels(shown, wanted))
+    drawn = unless_refused(lambda: panels(shown, board))
     if drawn is not None:
-        assert {panel.kind for panel in drawn[0]} <= {figure.kind for figure in wanted.figures}
+        assert {panel.kind for panel in drawn[0]} <= {figure.kind for figure in board.figures}
         assert drawn[0] or drawn[1]
         for panel in drawn[0]:
             assert panel.figure.to_json()
@@ -105,7 +105,7 @@ PAPER = dashboards.shipped()["paper"].read_bytes()
 @given(damaged(PAPER))
 def test_the_file_of_a_dashboard_is_one_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "board.toml").write_bytes(content)
-    told(lambda: dashboards.load(str(folder / "board.toml")))
+    unless_refused(lambda: dashboards.load(str(folder / "board.toml")))
 
 
 # What was found -----------------------------------------------------------------------------------

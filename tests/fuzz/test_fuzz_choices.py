@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from odd import numbers, told
+from odd import numbers, unless_refused
 from scipy import stats as scipy_stats
 
 from pepr_mlops.comparison import pepr, selection, significance
@@ -40,12 +40,12 @@ def _dominates(a: dict[str, float], b: dict[str, float]) -> bool:
 
 @given(_models(odd=True))
 def test_the_pareto_set_is_what_no_other_beats(models: pd.DataFrame) -> None:
-    kept = told(lambda: selection.pareto(models, BETTER))  # type: ignore[arg-type]
+    front = unless_refused(lambda: selection.pareto(models, BETTER))  # type: ignore[arg-type]
     rows = models.to_dict("records")
     finite = all(math.isfinite(row[c]) for row in rows for c in BETTER)
-    assert (kept is not None) == (finite and len(rows) > 0)
-    if kept is not None:
-        assert kept.tolist() == [not any(_dominates(b, a) for b in rows) for a in rows]
+    assert (front is not None) == (finite and len(rows) > 0)
+    if front is not None:
+        assert front.tolist() == [not any(_dominates(b, a) for b in rows) for a in rows]
 
 
 _BUDGETS = st.lists(
@@ -56,10 +56,10 @@ _BUDGETS = st.lists(
 
 @given(_models(odd=True), _BUDGETS)
 def test_the_best_under_budgets_is_what_brute_force_finds(
-    models: pd.DataFrame, asked: list[tuple[str, Any, float]]
+    models: pd.DataFrame, limits: list[tuple[str, Any, float]]
 ) -> None:
-    budgets = told(lambda: [selection.Budget(*budget) for budget in asked])
-    assert (budgets is not None) == all(math.isfinite(limit) for *_, limit in asked)
+    budgets = unless_refused(lambda: [selection.Budget(*budget) for budget in limits])
+    assert (budgets is not None) == all(math.isfinite(limit) for *_, limit in limits)
     if budgets is None:
         return
     found = selection.select(models, budgets)
@@ -67,7 +67,7 @@ def test_the_best_under_budgets_is_what_brute_force_finds(
     def met(row: dict[str, float], but: int | None = None, only: int | None = None) -> bool:
         return all(
             row[c] <= limit if kind == "max" else row[c] >= limit
-            for i, (c, kind, limit) in enumerate(asked)
+            for i, (c, kind, limit) in enumerate(limits)
             if i != but and only in (None, i)
         )
 
@@ -75,19 +75,19 @@ def test_the_best_under_budgets_is_what_brute_force_finds(
     fitting = [r for r in rows if met(r) and not math.isnan(r["performance"])]
     fitting.sort(key=lambda r: -r["performance"])
     assert found.fitting["model"].tolist() == [r["model"] for r in fitting]
-    for i, told_of in enumerate(found.budgets.to_dict("records")):
-        column, kind, limit = asked[i]
+    for i, row in enumerate(found.budgets.to_dict("records")):
+        column, kind, limit = limits[i]
         outside = [
             r for r in rows if not (r[column] <= limit if kind == "max" else r[column] >= limit)
         ]
-        assert told_of["excluded"] == len(outside)
-        assert told_of["only"] == sum(met(r, i) for r in outside)
+        assert row["excluded"] == len(outside)
+        assert row["only"] == sum(met(r, i) for r in outside)
         without = [r for r in rows if met(r, i) and not math.isnan(r["performance"])]
         best = max((r["performance"] for r in without), default=None)
         gains = best is not None and (not fitting or best > fitting[0]["performance"])
-        assert pd.notna(told_of["best"]) == gains
+        assert pd.notna(row["best"]) == gains
         if gains and fitting:
-            assert told_of["gain"] == best - fitting[0]["performance"]
+            assert row["gain"] == best - fitting[0]["performance"]
 
 
 @given(_models(odd=False))
@@ -120,13 +120,13 @@ _SAMPLE = st.lists(
 )
 
 
-def _close(found: float, wanted: float) -> bool:
-    return bool(np.isclose(found, wanted, rtol=1e-6, atol=1e-9, equal_nan=True))
+def _close(found: float, expected: float) -> bool:
+    return bool(np.isclose(found, expected, rtol=1e-6, atol=1e-9, equal_nan=True))
 
 
 @given(_SAMPLE, _SAMPLE)
 def test_groups_are_tested_as_scipy_does(a: list[float], b: list[float]) -> None:
-    found = told(lambda: significance.unpaired(a, b))
+    found = unless_refused(lambda: significance.unpaired(a, b))
     assert (found is None) == (min(len(a), len(b)) < 3)
     if found is None:
         return
@@ -138,9 +138,9 @@ def test_groups_are_tested_as_scipy_does(a: list[float], b: list[float]) -> None
     if len({*a}) == 1 and len({*b}) == 1:
         assert math.isnan(t.effect)
         return
-    wanted = scipy_stats.ttest_ind(a, b)
-    assert _close(t.statistic, wanted.statistic)
-    assert _close(t.p, wanted.pvalue)
+    expected = scipy_stats.ttest_ind(a, b)
+    assert _close(t.statistic, expected.statistic)
+    assert _close(t.p, expected.pvalue)
     assert abs(t.effect) < 1e8
 
 
@@ -148,7 +148,7 @@ def test_groups_are_tested_as_scipy_does(a: list[float], b: list[float]) -> None
 def test_pairs_are_tested_as_scipy_does(pairs: list[tuple[int, int]]) -> None:
     # of whole numbers differences are exact, and those of their tenths are not
     a, b = (pd.Series([pair[i] / 10 for pair in pairs], dtype=float) for i in (0, 1))
-    found = told(lambda: significance.paired(a, b))
+    found = unless_refused(lambda: significance.paired(a, b))
     assert (found is None) == (len(pairs) < 3)
     if found is None:
         return
@@ -159,9 +159,9 @@ def test_pairs_are_tested_as_scipy_does(pairs: list[tuple[int, int]]) -> None:
         assert math.isnan(t.effect)
         assert math.isnan(t.p)
         return
-    wanted = scipy_stats.ttest_1samp(change, 0)
-    assert _close(t.statistic, wanted.statistic)
-    assert _close(t.p, wanted.pvalue)
+    expected = scipy_stats.ttest_1samp(change, 0)
+    assert _close(t.statistic, expected.statistic)
+    assert _close(t.p, expected.pvalue)
     assert t.effect == pytest.approx(change.mean() / change.std(ddof=1))
     ranks = scipy_stats.rankdata(np.abs(change[change != 0]))
     signs = np.sign(change[change != 0])
@@ -188,7 +188,7 @@ def test_holm_is_never_below_p_and_never_above_its_number_of_tests(p: list[float
 @given(st.lists(st.tuples(numbers(0, 1), numbers(0, 1)), max_size=6))
 def test_a_curve_is_that_of_its_points_or_is_refused(points: list[tuple[float, float]]) -> None:
     p, r = [p for p, _ in points], [r for _, r in points]
-    found = told(lambda: pepr.curve(p, r))
+    found = unless_refused(lambda: pepr.curve(p, r))
     valid = all(0 <= v <= 1 for v in [*p, *r]) and len(points) > 0
     assert (found is not None) == valid
     if found is not None:
@@ -198,7 +198,7 @@ def test_a_curve_is_that_of_its_points_or_is_refused(points: list[tuple[float, f
 # What was found -----------------------------------------------------------------------------------
 
 
-def test_differences_that_rounding_alone_tells_apart_are_ties() -> None:
+def test_differences_within_rounding_are_ties() -> None:
     # 0.3 - 0.1, 0.5 - 0.3, 0.9 - 0.7: three numbers in a computer, one to everybody else
     a, b = pd.Series([0.3, 0.5, 0.9, 0.1]), pd.Series([0.1, 0.3, 0.7, 0.3])
     t, w = significance.paired(a, b)

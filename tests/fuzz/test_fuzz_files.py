@@ -19,7 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from made_data import fake_medmnist
-from odd import FEW, damaged, told
+from odd import FEW, damaged, unless_refused
 from PIL import Image
 from safetensors.torch import save
 
@@ -117,8 +117,8 @@ def _npz(draw: st.DrawFn) -> bytes:
                     length = struct.pack("<H" if version == b"\1\0" else "<I", len(header))
                     raw = b"\x93NUMPY" + version + length + header + bytes(50)
                 archive.writestr(f"{split}_{kind}{'' if form == 'bare' else '.npy'}", raw)
-    whole = content.getvalue()
-    return draw(st.sampled_from([whole] * 3) | damaged(whole))
+    intact = content.getvalue()
+    return draw(st.sampled_from([intact] * 3) | damaged(intact))
 
 
 @given(_npz())
@@ -127,7 +127,7 @@ def test_a_file_of_arrays_is_loaded_or_refused_and_the_audit_agrees(
 ) -> None:
     path = place / "pneumoniamnist.npz"
     path.write_bytes(content)
-    splits = told(lambda: files.load("pneumoniamnist", 28, str(place)))
+    splits = unless_refused(lambda: files.load("pneumoniamnist", 28, str(place)))
     (audit,) = audit_files.audit_target(str(path), 28, None)
     if splits is None:
         assert audit.of("error")
@@ -135,8 +135,8 @@ def test_a_file_of_arrays_is_loaded_or_refused_and_the_audit_agrees(
         _sound(splits)
         assert splits.train.images.shape == (N, 28, 28)
     path.rename(place / "lidc.npz")
-    told(lambda: lidc.load(str(place)))
-    told(lambda: lidc.outline(place / "lidc.npz"))
+    unless_refused(lambda: lidc.load(str(place)))
+    unless_refused(lambda: lidc.outline(place / "lidc.npz"))
     audit_files.audit_target(str(place / "lidc.npz"), 28, None)
 
 
@@ -172,13 +172,13 @@ _SIZES = st.sampled_from([(60_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 5), (1, 
 
 @st.composite
 def _image(draw: st.DrawFn) -> bytes:
-    whole = draw(st.sampled_from(IMAGES))
+    intact = draw(st.sampled_from(IMAGES))
     how = draw(st.integers(0, 5))
     if how == 0:
         return draw(st.binary(max_size=60))
-    if how == 1 and whole.startswith(b"\x89PNG"):  # says that it is huge
-        return whole[:16] + struct.pack(">II", *draw(_SIZES)) + whole[24:]
-    return draw(damaged(whole))
+    if how == 1 and intact.startswith(b"\x89PNG"):  # says that it is huge
+        return intact[:16] + struct.pack(">II", *draw(_SIZES)) + intact[24:]
+    return draw(damaged(intact))
 
 
 @given(_image(), st.sampled_from(["png", "jpg", "tif", "gif", "webp", "bmp"]))
@@ -195,7 +195,7 @@ def test_an_image_is_read_or_named_and_the_audit_agrees(
     odd = root / "train" / "dark" / f"odd.{suffix}"
     odd.write_bytes(content)
     try:
-        splits = told(lambda: folder.load(str(root), 8, 0))
+        splits = unless_refused(lambda: folder.load(str(root), 8, 0))
         (audit,) = audit_files.audit_target(str(root), 28, None)
         if splits is None:
             assert {f.kind for f in audit.of("error")} <= {"unreadable", "depth"}
@@ -231,8 +231,8 @@ WEIGHTS = {
 @st.composite
 def _weights(draw: st.DrawFn) -> tuple[str, bytes]:
     suffix = draw(st.sampled_from(list(WEIGHTS)))
-    whole = draw(st.sampled_from(WEIGHTS[suffix]))
-    return suffix, draw(damaged(whole) | st.binary(max_size=40))
+    intact = draw(st.sampled_from(WEIGHTS[suffix]))
+    return suffix, draw(damaged(intact) | st.binary(max_size=40))
 
 
 @given(_weights())
@@ -240,7 +240,7 @@ def _weights(draw: st.DrawFn) -> tuple[str, bytes]:
 def test_weights_fit_or_are_refused(place: Path, given_: tuple[str, bytes]) -> None:
     path = place / f"weights.{given_[0]}"
     path.write_bytes(given_[1])
-    network = told(
+    network = unless_refused(
         lambda: models.build(
             "test_resnet", classes=2, channels=3, image_size=32, pretrained=True, weights=str(path)
         )
@@ -291,7 +291,7 @@ def _forged(path: Path, header: str, body: bytes = b"") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("{'descr': '|u1', 'fortran_order': False, 'shape': (10**12,)}", "ValueError"),
         (
@@ -302,9 +302,9 @@ def _forged(path: Path, header: str, body: bytes = b"") -> Path:
         ("{'descr': '|V0', 'fortran_order': False, 'shape': (1000000,)}", "not numbers"),
     ],
 )
-def test_an_array_that_is_not_there_is_not_made(tmp_path: Path, header: str, said: str) -> None:
+def test_an_array_that_is_not_there_is_not_made(tmp_path: Path, header: str, message: str) -> None:
     arrays = files.open_file(_forged(tmp_path / "a.npz", header))
-    with arrays, pytest.raises(files.Damaged, match=said):
+    with arrays, pytest.raises(files.Damaged, match=message):
         files.read(arrays, "a")
 
 
@@ -329,7 +329,7 @@ def test_images_of_no_pixel_are_found(tmp_path: Path) -> None:
     assert "images" in {finding.kind for finding in audit.of("error")}
 
 
-def test_what_pillow_raises_beside_its_own_is_told(
+def test_an_error_of_pillow_that_is_not_its_own_is_a_refusal(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
@@ -343,8 +343,8 @@ def test_what_pillow_raises_beside_its_own_is_told(
 
 
 def test_a_bit_of_a_checkpoint_that_turned_is_seen(tmp_path: Path) -> None:
-    kept = checkpoint.Checkpoint(tmp_path, "abc", "CPU", "job")
-    kept.save(1, {"weights": torch.full((50,), 1.5)}, {}, {})
+    checkpoints = checkpoint.Checkpoint(tmp_path, "abc", "CPU", "job")
+    checkpoints.save(1, {"weights": torch.full((50,), 1.5)}, {}, {})
     path = tmp_path / "state.pt"
     content = bytearray(path.read_bytes())
     content[content.find(b"\0\0\xc0\x3f" * 3) + 2] ^= 1  # 1.5 as a float of 4 bytes

@@ -59,7 +59,7 @@ def _page(runs: list[Run]) -> Page:
     return page
 
 
-# Runs, and what is asked of them -----------------------------------------------------------------
+# Runs, and questions about them -----------------------------------------------------------------
 
 
 def _mostly(usual: Any, *others: Any) -> st.SearchStrategy[Any]:
@@ -125,7 +125,7 @@ def _wild(low: float, high: float) -> st.SearchStrategy[float | None]:
 
 
 @st.composite
-def _asked(draw: st.DrawFn) -> dict[str, Any]:
+def _settings(draw: st.DrawFn) -> dict[str, Any]:
     resources = draw(st.sampled_from(RESOURCE_SETS))
     found: dict[str, Any] = {
         "resources": resources,
@@ -145,22 +145,24 @@ def _asked(draw: st.DrawFn) -> dict[str, Any]:
     return found
 
 
-def _question(asked: dict[str, Any], **more: Any) -> Question:
-    reference = asked.get("reference")
+def _question(settings: dict[str, Any], **more: Any) -> Question:
+    reference = settings.get("reference")
     return Question(
-        resources=asked["resources"],
-        weights=asked.get("weights"),
-        alpha=asked["alpha"],
-        normalisation=asked["method"],
-        quantiles=asked["quantiles"],
+        resources=settings["resources"],
+        weights=settings.get("weights"),
+        alpha=settings["alpha"],
+        normalisation=settings["method"],
+        quantiles=settings["quantiles"],
         reference=None
         if reference is None
         else Reference(
             {RESOURCES[r].column: Bounds(*b) for r, b in reference.items()}, {"shared": {}}
         ),
-        strict=asked["strict"],
-        mixed=asked["mixed"],
-        intensity=None if asked["intensity"] is None else Intensity(asked["intensity"], "given"),
+        strict=settings["strict"],
+        mixed=settings["mixed"],
+        intensity=None
+        if settings["intensity"] is None
+        else Intensity(settings["intensity"], "given"),
         **more,
     )
 
@@ -174,9 +176,9 @@ def check(found: Comparison, expected: list[Table]) -> None:
     assert len(sets) == len(expected)
     todo = list(expected)
     for rows in sets:
-        wanted = next((t for t in todo if _like(rows, t)), None)
-        assert wanted is not None, (rows, todo)
-        todo.remove(wanted)
+        match = next((t for t in todo if _like(rows, t)), None)
+        assert match is not None, (rows, todo)
+        todo.remove(match)
 
 
 def _like(rows: pd.DataFrame, table: Table) -> bool:
@@ -224,15 +226,17 @@ def _same(row: dict[str, Any], slow: Row) -> bool:
 
 
 @FEW
-@given(_runs(), _asked())
-def test_the_table_is_the_slow_one_or_there_is_none(runs: list[Run], asked: dict[str, Any]) -> None:
+@given(_runs(), _settings())
+def test_the_table_is_the_slow_one_or_there_is_none(
+    runs: list[Run], settings: dict[str, Any]
+) -> None:
     try:
-        expected = tables(runs, **asked)
+        expected = tables(runs, **settings)
     except Refused:
         with pytest.raises(PeprError):
-            compare(frame(runs), _question(asked, draws=0))
+            compare(frame(runs), _question(settings, draws=0))
         return
-    found = compare(frame(runs), _question(asked, draws=0))
+    found = compare(frame(runs), _question(settings, draws=0))
     check(found, expected)
 
 
@@ -244,10 +248,10 @@ def test_the_table_of_100_000_runs_is_the_slow_one() -> None:
         Run(f"run{i}", f"m{i % 1000}", i // 1000, P=float(p), costs={"M": float(100 * m)})
         for i, (p, m) in enumerate(numbers_)
     ]
-    asked = {"resources": ("M",), "alpha": 1.0, "method": "robust", "quantiles": (0.05, 0.95),
+    settings = {"resources": ("M",), "alpha": 1.0, "method": "robust", "quantiles": (0.05, 0.95),
              "strict": False, "mixed": "refuse", "intensity": None}  # fmt: skip
-    found = compare(frame(runs, at_once=2000), _question(asked, draws=0))
-    check(found, tables(runs, **asked))
+    found = compare(frame(runs, at_once=2000), _question(settings, draws=0))
+    check(found, tables(runs, **settings))
 
 
 # What was found -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd import damaged, numbers, texts, told, toml_values
+from odd import damaged, numbers, texts, toml_values, unless_refused
 
 from pepr_mlops.cli.options import load_reference, question
 from pepr_mlops.cli.sweep import read
@@ -41,7 +41,7 @@ def _options(draw: st.DrawFn) -> dict[str, str]:
 def test_options_are_a_spec_that_can_be_written_down_or_are_refused(
     options: dict[str, str],
 ) -> None:
-    spec = told(lambda: RunSpec.parse(options))
+    spec = unless_refused(lambda: RunSpec.parse(options))
     if spec is not None:
         again = RunSpec.parse(spec.as_params())
         assert again == spec
@@ -64,7 +64,7 @@ _VALUES = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(NAMES), _VALUES, max_size=3))
 def test_specs_made_in_python_come_back_from_text_as_they_are(values: dict[str, Any]) -> None:
-    spec = told(lambda: RunSpec(**values))
+    spec = unless_refused(lambda: RunSpec(**values))
     if spec is not None:
         assert RunSpec.parse(spec.as_params()).earlier_fingerprint == spec.earlier_fingerprint
         assert spec == RunSpec.parse(spec.as_params())
@@ -81,7 +81,7 @@ def test_specs_made_in_python_come_back_from_text_as_they_are(values: dict[str, 
     )
 )
 def test_a_grid_is_every_combination_once_or_is_refused(grid: dict[str, Any]) -> None:
-    specs = told(lambda: plan.expand(grid))
+    specs = unless_refused(lambda: plan.expand(grid))
     if specs is not None:
         assert len(set(specs)) == len(specs) >= 1
         sizes = [len(v) for v in grid.values() if isinstance(v, list)]
@@ -115,9 +115,9 @@ _TOML = st.one_of(
 @given(_TOML)
 def test_a_file_of_a_sweep_is_a_grid_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "grid.toml").write_bytes(content)
-    grid = told(lambda: read(folder / "grid.toml"))
+    grid = unless_refused(lambda: read(folder / "grid.toml"))
     if grid is not None:
-        told(lambda: plan.expand(grid))
+        unless_refused(lambda: plan.expand(grid))
 
 
 # References --------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ _JSON = st.recursive(
 )
 
 
-def _kept(reference: Reference | None) -> None:
+def _survives_json(reference: Reference | None) -> None:
     if reference is not None:
         for bounds in reference.bounds.values():
             assert 0 <= bounds.low <= bounds.high < math.inf
@@ -151,13 +151,13 @@ def _kept(reference: Reference | None) -> None:
 
 @given(_JSON)
 def test_json_is_a_reference_or_is_refused(content: Any) -> None:
-    _kept(told(lambda: Reference.from_dict(content)))
+    _survives_json(unless_refused(lambda: Reference.from_dict(content)))
 
 
 @given(damaged(REFERENCE) | st.sampled_from([b"[" * 9000, b'{"bounds":' * 9000, b"9" * 5000]))
 def test_a_file_is_a_reference_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "reference.json").write_bytes(content)
-    _kept(told(lambda: load_reference(folder / "reference.json")))
+    _survives_json(unless_refused(lambda: load_reference(folder / "reference.json")))
 
 
 # The options of `pepr score` ---------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_a_file_is_a_reference_or_is_refused(folder: Path, content: bytes) -> No
     drop=texts("", "busy_cpu", "busy_cpu,paused"),
 )
 def test_options_are_a_question_or_are_refused(**options: Any) -> None:
-    told(
+    unless_refused(
         lambda: question(
             performance=None, model_param="model", strict=False, country=None, **options
         )
@@ -189,13 +189,13 @@ _FIELD = st.tuples(
 
 
 @given(st.lists(_FIELD, max_size=6) | st.text(max_size=60))
-def test_an_address_is_a_view_that_can_be_asked_for(given_: list[tuple[str, str]] | str) -> None:
+def test_an_address_is_a_view_with_a_question(given_: list[tuple[str, str]] | str) -> None:
     if isinstance(given_, list):
         given_ = "?" + urlencode(given_, errors="replace")
     offered = view_state.offered(["inference/gmacs"])
     default = view_state.View(experiments=("derma",))
     view, _ = view_state.parse(given_, default, offered)
-    view_state.question(view, draws=0)  # raises for a view that cannot be asked for
+    view_state.question(view, draws=0)  # raises for a view without an answer
     assert math.fsum(view_state.shares(view)) == pytest.approx(1)
     again, messages = view_state.parse(view_state.written(view, default), default, offered)
     assert messages == []
@@ -207,7 +207,7 @@ def test_an_address_is_a_view_that_can_be_asked_for(given_: list[tuple[str, str]
 # What was found -----------------------------------------------------------------------------------
 
 
-def test_a_whole_number_beyond_any_float_is_refused() -> None:
+def test_an_integer_beyond_any_float_is_refused() -> None:
     with pytest.raises(WrongUse, match=r"epochs: .1000.* is not a number up to"):
         RunSpec.parse({"epochs": "1" + "0" * 400})
     with pytest.raises(WrongUse, match=r"lr: 1000.* is not a number"):
@@ -236,7 +236,7 @@ def test_a_text_that_no_server_stores_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a = " + "[" * 3000, "is not TOML that can be read (nested too deep)"),
         ("seed = " + "9" * 5000, "is not TOML (Exceeds the limit"),
@@ -244,12 +244,12 @@ def test_a_text_that_no_server_stores_is_refused(text: str) -> None:
     ],
 )
 def test_toml_that_only_python_would_take_is_refused(
-    tmp_path: Path, content: str, said: str
+    tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "grid.toml").write_text(content)
     with pytest.raises(WrongUse) as refused:
         read(tmp_path / "grid.toml")
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_more_combinations_than_a_sweep_can_hold_are_refused() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd import FEW, damaged, numbers, stored, texts, told
+from odd import FEW, damaged, numbers, stored, texts, unless_refused
 
 from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.errors import WrongUse
@@ -81,7 +81,7 @@ def _sound(runs: list[FinishedRun] | None) -> None:
 @given(_table(PAPER))
 def test_the_papers_table_is_runs_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "all_results.csv").write_bytes(content)
-    _sound(told(lambda: SOURCES["pepr-paper"](folder)))
+    _sound(unless_refused(lambda: SOURCES["pepr-paper"](folder)))
 
 
 @given(_table(TIMM), _table(INFER))
@@ -89,7 +89,7 @@ def test_the_papers_table_is_runs_or_is_refused(folder: Path, content: bytes) ->
 def test_timms_tables_are_runs_or_are_refused(folder: Path, results: bytes, speeds: bytes) -> None:
     (folder / "results-imagenet.csv").write_bytes(results)
     (folder / "benchmark-infer-amp-nhwc-pt240-rtx3090.csv").write_bytes(speeds)
-    _sound(told(lambda: SOURCES["timm"](folder)))
+    _sound(unless_refused(lambda: SOURCES["timm"](folder)))
 
 
 # Raw pages of MLflow ------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def _page(draw: st.DrawFn) -> Page:
 
 @given(st.lists(_page(), max_size=3))
 @FEW
-def test_pages_are_one_row_for_each_run_with_what_was_said_last(pages: list[Page]) -> None:
+def test_pages_make_one_row_per_run_with_its_last_values(pages: list[Page]) -> None:
     raw = raw_frame(iter(pages), {"0": "theirs"})
     runs = tidy(raw).set_index("run_id")
     last = {info[0]: (page, info) for page in pages for info in page.info}
@@ -168,15 +168,15 @@ def test_of_several_points_of_an_epoch_the_last_counts(pages: list[list[Point]])
     assert len(found) == len({key[:2] for key in points})
     table = found.set_index(["run_id", "step"])
     for (run, step, name), value in points.items():
-        kept = table.loc[(run, step), name]
-        assert (pd.isna(kept)) if value is None or value != value else kept == value
+        stored_value = table.loc[(run, step), name]
+        assert (pd.isna(stored_value)) if value is None or value != value else stored_value == value
 
 
 # What was found -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"test_09": "0,850"}, "test_09 of row 2 of .* is '0,850', not a number from 0 to 1;"),
         ({"test_03": "85"}, "test_03 of row 2 of .* is '85', not a number from 0 to 1;"),
@@ -187,10 +187,10 @@ def test_of_several_points_of_an_epoch_the_last_counts(pages: list[list[Point]])
     ],
 )
 def test_a_cell_that_is_no_such_number_is_named(
-    tmp_path: Path, changed: dict[str, str], said: str
+    tmp_path: Path, changed: dict[str, str], message: str
 ) -> None:
     (tmp_path / "all_results.csv").write_bytes(_csv([{**PAPER, **changed}]))
-    with pytest.raises(WrongUse, match=said):
+    with pytest.raises(WrongUse, match=message):
         SOURCES["pepr-paper"](tmp_path)
 
 

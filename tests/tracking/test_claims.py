@@ -76,7 +76,7 @@ def test_a_silent_process_elsewhere_is_lost_after_a_while_and_one_that_is_gone_a
     assert not counts_as_alive(Claim("1", "FAILED", HELD, "elsewhere 7 1", 999.0), alive=True)
 
 
-def test_a_slow_answer_does_not_make_a_rival_look_silent(
+def test_a_slow_answer_does_not_count_a_rival_as_silent(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heartbeat was 10 s old when the server was called; it answers after 100 s."""
