@@ -135,7 +135,7 @@ DOUBTS = (
     ),
     Doubt(
         *("pepr.data_repeats", False, "images that are more than once in a split"),
-        "they count more than once",
+        "such images count more than once",
     ),
 )
 

@@ -25,9 +25,9 @@ _TYPES = {
     "dataclass": "a table",
 }
 _PROBLEMS = {
-    "greater_than": "is not a number above {gt:g}",
-    "greater_than_equal": "is not a number from {ge:g}",
-    "less_than_equal": "is not a number up to {le:g}",
+    "greater_than": "is not above {gt:g}",
+    "greater_than_equal": "is not {ge:g} or more",
+    "less_than_equal": "is not {le:g} or less",
     "finite_number": "is not a finite number",
     "missing": "has too few values",
     "too_long": "has too many values",

@@ -189,12 +189,12 @@ def check(target: str, size: int, data_root: str | None, form: str, out: Path | 
     if form == "json":
         say(as_json([vars(a) | {"findings": [vars(f) for f in a.findings]} for a in audits]))
     else:
-        say("\n\n".join(map(_text, audits)))
+        say("\n\n".join(_text(audit, advise=out is None) for audit in audits))
     return int(any(audit.of("error") for audit in audits))
 
 
-def _text(audit: Audit) -> str:
-    """Class balance, shapes and findings, errors first."""
+def _text(audit: Audit, *, advise: bool) -> str:
+    """Class balance, shapes and findings, errors first; `advise` adds how to list all pairs."""
     from pepr_mlops.data.audit import STRICT
 
     lines = [audit.source, ""]
@@ -214,7 +214,7 @@ def _text(audit: Audit) -> str:
     for finding in audit.findings:
         lines.append(printable(f"{finding.severity}: {finding.message}"))
         lines += [f"    {printable(example)}" for example in finding.examples]
-    if len(audit.pairs) > _SHOWN:
+    if advise and len(audit.pairs) > _SHOWN:
         lines.append(f"all {len(audit.pairs):,} pairs of identical images: --out pairs.csv")
     if any(finding.kind in STRICT for finding in audit.findings):
         lines.append("--strict refuses to train on leaks, conflicts, repeats and single images")

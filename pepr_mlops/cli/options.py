@@ -179,7 +179,7 @@ score_options = _together(
         "combine all resources into one score with these weights, which sum to 1",
         metavar="w[,…]",
     ),
-    option("Score", "--alpha", "αP/(α+R); from 1, R counts less", default=1.0),
+    option("Score", "--alpha", "αP/(α+R); 1 or more: the higher, the less R counts", default=1.0),
     option(
         "Score",
         "--normalisation",

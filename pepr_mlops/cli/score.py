@@ -95,7 +95,7 @@ def _about_intervals(comparison: Comparison, question: Question) -> list[str]:
     from pepr_mlops.comparison.conditions import about_energy
     from pepr_mlops.comparison.runs import column
 
-    if comparison.scores["n"].max() > 1:
+    if comparison.scores["n"].max() > 1 or comparison.scores["ci_low"].isna().all():
         return []
     if not about_energy([column(comparison.used, name) for name in question.resources]):
         return ["with one run per model the intervals cover no error of these costs; add seeds"]
@@ -115,16 +115,17 @@ def rendered(comparison: Comparison, form: str, top: int | None) -> str:
     sets = comparison.sets.set_index("comparison_set")
     for name, scores in comparison.scores.groupby("comparison_set", sort=False):
         about = sets.loc[name]
-        title = f"{name}: {about['models']} models, {about['runs']} runs, "
+        counts = [f"{about[n]} {n[:-1] if about[n] == 1 else n}" for n in ("models", "runs")]
+        title = f"{name}: {', '.join(counts)}, "
         title += f"energy {about['energy_source']}, set {about['fingerprint']}"
         rows, keys = _one_row_per_model(scores)
         cells = readable(rows.assign(codes=rows["codes"].str.join(", ")), keys)
         headings = {key: column(key).heading for key in keys} | {"n": "n"}
         blocks += [caption(title, form), render(cells.head(top) if top else cells, form, headings)]
-        counts = Counter(code for codes in rows["codes"] for code in codes).most_common()
-        if counts:
-            flags = "\n".join(f"{code}: {n} of {len(rows)} models" for code, n in counts)
-            blocks.append(caption(flags, form))
+        flags = Counter(code for codes in rows["codes"] for code in codes).most_common()
+        if flags:
+            lines = "\n".join(f"{code}: {n} of {len(rows)} models" for code, n in flags)
+            blocks.append(caption(lines, form))
     return "\n\n".join(blocks)
 
 

@@ -180,8 +180,8 @@ def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:
     source = click.get_current_context().get_parameter_source
     others = [n for n in given if n != "tracking_uri" and source(n) is ParameterSource.COMMANDLINE]
     if experiments is None or grid or others:
-        extra = ", not " + ", ".join([*grid, *others]) if grid or others else ""
-        raise WrongUse(f"replay: it reads the runs of --experiment NAME{extra}; give only that")
+        extra = f" and not {', '.join([*grid, *others])}" if grid or others else ""
+        raise WrongUse(f"replay: give --experiment NAME{extra}; its runs are replayed")
     return [str(e) for e in (experiments if isinstance(experiments, list) else [experiments])]
 
 
@@ -197,7 +197,7 @@ def _settings(
 
     for name, value in (("budget_wh", budget_wh), ("stale_after", stale_s)):
         if value is not None and not 0 < value < float("inf"):
-            raise WrongUse(f"{name}: {value:g} is not a number above 0")
+            raise WrongUse(f"{name}: {value:g} is not above 0")
     return Settings(limits=Limits(budget_wh, retries, stale_s), cool_c=cool_to, **same)
 
 

@@ -200,7 +200,9 @@ class Progress:
                 say(str(report.error), err=True)
             return
         words = {"paused": "paused", "claimed": "is done by another process"}
-        line = f"{report.spec.model} {report.spec.seed} {words.get(report.reason, report.reason)}"
+        line = (
+            f"{report.spec.model} seed {report.spec.seed} {words.get(report.reason, report.reason)}"
+        )
         if report.error is not None and report.reason not in words and report.reason != "probed":
             line += f": {report.error}"
         self.close()
@@ -214,7 +216,7 @@ class Progress:
     def _line(self, now: Status) -> str:
         seconds = time.monotonic()
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
-        line += seconds_text(seconds - self._started)
+        line += f"{seconds_text(seconds - self._started)} elapsed"
         if self._search is not None:
             return f"{line}; {search_output.line(self._search, now)}"
         if seconds - self._forecast_at >= _SHOW_EVERY_S:  # forecasting takes time from the jobs
@@ -227,8 +229,8 @@ class Progress:
         text = ""
         expected = forecasts.to_come(now.jobs, now.runs, self._parameters)
         if expected["time_s"].notna().any():
-            text += f"; to come {_sum(expected, 'energy_wh')}, "
-            text += f"{_sum(expected, 'time_s')} of training"
+            text += f"; training to come: {_sum(expected, 'energy_wh')}, "
+            text += _sum(expected, "time_s")
         best = best_so_far(now.runs, list(now.jobs["spec"]))
         return text + (f"; best {best}" if best else "")
 
@@ -310,4 +312,5 @@ def _sum(expected: pd.DataFrame, name: str) -> str:
         text += f" ({_amount(low, name)} to {_amount(high, name)}, {guessed} of {len(values)} jobs "
         text += "extrapolated)"
     unknown = len(values) - len(known)
-    return text + (f", and {unknown} jobs without a forecast" if unknown else "")
+    jobs = "1 job" if unknown == 1 else f"{unknown} jobs"
+    return text + (f" and {jobs} without a forecast" if unknown else "")

@@ -378,7 +378,7 @@ RULES = (
     _of_run(
         "estimated",
         ENERGY_COST,
-        lambda runs: energy_is(runs, "estimated"),
+        lambda runs: energy_is(runs, "estimated") & runs["energy_wh"].notna(),
         lambda r: "its energy is an estimate",
     ),
     _of_run(

@@ -24,7 +24,7 @@ _VERSIONS = {
     "timm": "tags.pepr.version.timm",
     "GPU driver": "tags.pepr.gpu_driver",
 }
-ESTIMATE_ERROR = "40 % and more"  # of an estimated energy
+ESTIMATE_ERROR = "40 % or more"  # of an estimated energy
 _ALIKE = 0.05  # relative; models whose power differs by less draw the same
 
 

@@ -137,7 +137,7 @@ def pepr(
         given = given.reindex(p.index)  # join on the key, never on the position
     share = _weights(weights, given.shape[1])
     if not alpha >= 1 or not math.isfinite(alpha):
-        raise WrongUse(f"alpha: {alpha:g} is not a number from 1")
+        raise WrongUse(f"alpha: {alpha:g} is not 1 or more")
     total = np.zeros(len(p))
     for weight, (name, column) in zip(share, given.items(), strict=True):
         label = f"R of {name}" if given.shape[1] > 1 else "R"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -72,7 +72,11 @@ class Question:
         for flag in self.drop:
             if flag not in FLAGS:
                 close = nearest(flag, FLAGS) or "."
-                raise WrongUse(f"drop: {flag!r} is no flag{close} Valid: {', '.join(FLAGS)}")
+                raise WrongUse(f"drop: {flag!r} is not a flag{close} Valid: {', '.join(FLAGS)}")
+        ways = get_args(Mixed)
+        if self.mixed not in ways:
+            close = nearest(str(self.mixed), ways)
+            raise WrongUse(f"mixed: {self.mixed!r} is not one of {', '.join(ways)}{close}")
         pepr.check_quantiles(self.quantiles)
         pepr.pepr(
             np.ones(1), np.zeros((1, len(self.resources))), weights=self.weights, alpha=self.alpha

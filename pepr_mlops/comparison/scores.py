@@ -105,7 +105,8 @@ def score_sets(
     alone = int((described["models"] == 1).sum())
     if alone and question.reference is None:
         notes.append(
-            f"{alone} of {len(described)} sets have one model, whose R is 0 for lack of others"
+            f"{alone} of {len(described)} sets {'has' if alone == 1 else 'have'} a single model, "
+            "whose R is 0 since there is no other"
         )
     return Comparison(
         pd.concat(scores).reset_index(drop=True),

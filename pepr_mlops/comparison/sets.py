@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from pepr_mlops.comparison.runs import Evidence, label, metrics
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, PERFORMANCE
 from pepr_mlops.spec import LATER, TRIED
+
+_MOST_NAMED = 4  # conditions in a message
 
 
 @dataclass(frozen=True)
@@ -191,10 +194,9 @@ def _comparison_sets(
     if not differ:
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     if question.mixed == "refuse":
-        one = conditions(runs, [differ[0]])[differ[0]].mode()[0]
         raise WrongUse(
             f"experiment: {_mixes(runs, differ)}; choose --stratify for a score set of each, "
-            f"--where '{differ[0]}={one}' for one of them, or --allow-mixed to score them together"
+            f"{_of_largest(runs, differ)} for the largest, or --allow-mixed to score them together"
         )
     if question.mixed == "stratify":
         note = f"{experiment} is split by {', '.join(differ)}{_data(runs)}"
@@ -208,9 +210,23 @@ def _comparison_sets(
 
 
 def _mixes(runs: pd.DataFrame, differ: Sequence[str]) -> str:
-    """In what the runs of an experiment differ, with the groups and their sizes."""
-    names = listed(groups(runs, differ))
-    return f"{runs['experiment'].iloc[0]} mixes {', '.join(differ)} ({names}){_data(runs)}"
+    """The first conditions in which the runs of an experiment differ, and how many share each."""
+    shown, more = differ[:_MOST_NAMED], len(differ) - _MOST_NAMED
+    names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    sizes = listed(groups(runs, shown))
+    return f"{runs['experiment'].iloc[0]} mixes {names} ({sizes}){_data(runs)}"
+
+
+def _of_largest(runs: pd.DataFrame, differ: Sequence[str]) -> str:
+    """The options that choose the largest group."""
+    rows = conditions(runs, differ).astype("str")
+    largest = rows.value_counts().index[0]
+    options = []
+    for name, value in zip(differ, largest, strict=True):
+        if rows[name].nunique() > 1:  # the options so far leave several groups
+            rows = rows[rows[name] == value]
+            options.append(f"--where {shlex.quote(f'{name}={value}')}")
+    return " ".join(options)
 
 
 def _data(runs: pd.DataFrame) -> str:

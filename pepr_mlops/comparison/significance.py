@@ -160,7 +160,7 @@ def differences(comparison: Comparison, by: Sequence[str] = ()) -> pd.DataFrame:
     for name in by:
         if name not in (*GROUPS, *CONDITIONS):
             valid = ", ".join((*GROUPS, *CONDITIONS))
-            raise WrongUse(f"by: {name!r} is no grouping; valid: {valid}")
+            raise WrongUse(f"by: {name!r} is not a grouping; valid: {valid}")
     quantities = _wide(comparison)
     rows = [*_groups(comparison, quantities, by), *_conditions(comparison, quantities, by)]
     if not rows:

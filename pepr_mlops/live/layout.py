@@ -134,7 +134,7 @@ def _controls(view: View, offered: Sequence[str]) -> html.Div:
                 className="resources",
             ),
             _field(
-                "α: from 1, resources count less",
+                "α: the higher, the less resources count",
                 _slider("alpha", 1, view_state.MOST_ALPHA, 0.1, view.alpha),
             ),
             _choice("R is normalised from", "normalisation", view_state.NORMALISATIONS),

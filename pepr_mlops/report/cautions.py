@@ -27,8 +27,12 @@ def warnings(material: Material) -> list[str]:
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} is "
                     f"estimated, which can be wrong by {ESTIMATE_ERROR}{constant_text(runs)}"
                 )
-        if "T" in material.resources(name) and (runs["time_source"] == "estimated").any():
-            found.append(f"ESTIMATED: the training time of some runs of {name} is estimated")
+        times = int((runs["time_source"] == "estimated").sum())
+        if "T" in material.resources(name) and times:
+            found.append(
+                f"ESTIMATED: the training time of {times} of {len(runs)} runs of {name} is "
+                "estimated"
+            )
         rows = material.models_of(name)
         disturbed = sum(not _DISTURBED.isdisjoint(codes) for codes in rows["codes"])
         if disturbed:

@@ -97,7 +97,7 @@ def answer(material: Material, comparison_set: str) -> Answer:
     )
     second = f"{top['label']} performs best: {p} {top[PERFORMANCE]:.4f}{_costs(top, material)}"
     if as_good:
-        second += f", the cheapest of {as_good + 1} models with that performance"
+        second += f"; the cheapest of {as_good + 1} models with that performance"
     return Answer(comparison_set, first, second, _difference(best, top, material, p))
 
 

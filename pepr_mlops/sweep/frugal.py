@@ -53,7 +53,7 @@ class Objective:
             if getattr(self, name) < 1:
                 raise WrongUse(f"{name}: {getattr(self, name)} is too few; give a number from 1")
         if not 1 <= self.alpha < np.inf:
-            raise WrongUse(f"alpha: {self.alpha:g} is not a number from 1")
+            raise WrongUse(f"alpha: {self.alpha:g} is not 1 or more")
 
 
 @dataclass(frozen=True)

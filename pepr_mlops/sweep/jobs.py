@@ -103,7 +103,7 @@ def _of_the_paper(categories: Sequence[str]) -> list[str]:
         key, value = _CATEGORIES.get(category.lower(), ("name", category))
         if key == "name" and not _is_glob(category):
             raise WrongUse(
-                f"model: paper:{category} is none of {', '.join(_CATEGORIES)} and no glob"
+                f"model: paper:{category} is not one of {', '.join(_CATEGORIES)} or a glob"
             )
         if conditions.setdefault(key, value) != value:
             return []

@@ -157,7 +157,7 @@ def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]
 
 def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> list[str]:
     """Notes about finished runs that do not count as done: of the same experiments on other
-    images, and of other experiments on these images where the requested ones have none."""
+    images, and of these jobs in other experiments where the requested ones have none."""
     from pepr_mlops.tracking import read
 
     done = runs[(runs["status"] == "FINISHED") & runs["data_digest"].notna()]
@@ -167,10 +167,11 @@ def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | No
         for name, n in other.groupby("experiment").size().items()
     ]
     if done.empty:
+        elsewhere = read.count_done(specs, tracking_uri=tracking_uri)
         notes += [
-            f"{name} has runs on the same images; --experiment {name} counts them as done"
-            for digest in dict.fromkeys(spec.data_digest for spec in specs)
-            for name in read.experiments_on(digest, tracking_uri=tracking_uri)
+            f"{name} has {n} of these jobs done: --experiment {name} does not train "
+            f"{'it' if n == 1 else 'them'} again"
+            for name, n in sorted(elsewhere.items())
         ]
     return notes
 

@@ -83,7 +83,7 @@ def test_help_needs_no_heavy_library() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "No such command 'trian'"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
         (["train", "--modle", "x"], "No such option '--modle'"),
         (["train", "--lr", "fast"], "lr: 'fast' is not a number"),
         (["train", "--model", "resnet18dd"], "did you mean 'resnet18d'"),
@@ -94,7 +94,7 @@ def test_help_needs_no_heavy_library() -> None:
         (["sweep", "--epochs", "1,ten", "--dataset", "digits"], "epochs: 'ten' is not a whole"),
         (
             ["sweep", "--dataset", "digits", "--budget-wh", "0"],
-            "budget_wh: 0 is not a number",
+            "budget_wh: 0 is not above 0",
         ),
         (["sweep", "nowhere.toml"], "sweep: nowhere.toml cannot be read"),
         (["sweep", "--dataset", "digits", "--device", "cuda:1"], "a sweep assigns the GPUs"),

@@ -259,7 +259,7 @@ def test_mixed_runs_are_refused_split_or_marked(
     assert status == 2
     assert "in MLflow mixed scores would look like any other" in err
     _, out, _ = _run(capfd, "score", "--experiment", "derma", "--stratify")
-    assert "derma [precision=bf16]: 1 models" in out
+    assert "derma [precision=bf16]: 1 model, 1 run," in out
     assert "derma [precision=fp32]: 3 models" in out
 
 
@@ -398,7 +398,7 @@ def test_runs_that_pepr_did_not_log_are_scored(
             ["score", "--experiment", "derma", "--resource-weights", "1,x"],
             "'x' is not a number",
         ),
-        (["score", "--experiment", "derma", "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
+        (["score", "--experiment", "derma", "--alpha", "0.5"], "alpha: 0.5 is not 1 or more"),
         (["score", "--experiment", "derma", "--country", "XYZ"], "no grid intensity for 'XYZ'"),
         (
             ["score", "--experiment", "derma", "--country", "DNK", "--carbon-intensity", "1"],
@@ -415,7 +415,7 @@ def test_runs_that_pepr_did_not_log_are_scored(
         ),
         (["select", "--experiment", "derma", "--max", "memory"], "'memory' is not NAME=NUMBER"),
         (["select", "--experiment", "derma", "--max", "memry_gb=3"], "did you mean 'memory_gb'"),
-        (["stats", "--experiment", "derma", "--by", "colour"], "'colour' is no grouping"),
+        (["stats", "--experiment", "derma", "--by", "colour"], "'colour' is not a grouping"),
         (["import", "pepr-paper", "nowhere"], "there is no all_results.csv in nowhere"),
         (["import", "kaggle", "."], "'kaggle' is not one of"),
     ],

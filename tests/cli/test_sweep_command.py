@@ -233,12 +233,15 @@ def test_recorded_runs_are_searched_without_training(
     [
         (WORDS, "top: it is an option of a search; add --strategy frugal or --replay"),
         ([*FRUGAL, "--seed", "0,1"], "differ in seed (0, 1)"),
-        ([*FRUGAL, "--alpha", "0.5"], "alpha: 0.5 is not a number from 1"),
+        ([*FRUGAL, "--alpha", "0.5"], "alpha: 0.5 is not 1 or more"),
         ([*FRUGAL, "--objective", "pepr-c"], "give --country or --carbon-intensity"),
-        ([*WORDS, "--replay"], "it reads the runs of --experiment NAME, not model, dataset"),
+        (
+            [*WORDS, "--replay"],
+            "give --experiment NAME and not model, dataset, epochs, pretrained, device; its runs",
+        ),
         (
             ["sweep", "--replay", "--experiment", "digits", "--budget-wh", "5", "--dry-run"],
-            "it reads the runs of --experiment NAME, not budget_wh, dry_run; give only that",
+            "give --experiment NAME and not budget_wh, dry_run; its runs are replayed",
         ),
         (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
     ],

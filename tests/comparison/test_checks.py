@@ -279,6 +279,8 @@ def test_doubts_about_energy_do_not_touch_other_costs() -> None:
     assert flagged(frame([made]), ["memory_gb"]).empty
     assert flagged(frame([made]), ["train_time_s"])["reason"].tolist() == ["estimated_time"]
     assert flagged(frame([made]), ["carbon_gco2e"])["reason"].tolist() == ["estimated"]
+    without = frame([made]).assign(energy_wh=float("nan"))  # such as a job that failed at its start
+    assert flagged(without, ["energy_wh"]).empty
 
 
 def test_energy_of_another_run_to_the_last_digit() -> None:

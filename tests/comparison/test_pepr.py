@@ -54,7 +54,7 @@ def test_several_resources_are_weighted() -> None:
         ({"a": 0.5, "b": np.nan}, [0, 0], {}, "performance: nan of 'b'"),
         ({"a": -0.1, "b": -0.2}, [0, 0], {}, "performance: -0.1 of 'a' (and 1 more rows)"),
         ({"a": 0.5, "b": 0.5}, [0, 2], {}, "R: 2 of 'b' is not in [0, 1]"),
-        ({"a": 0.5}, [0], {"alpha": 0.5}, "alpha: 0.5 is not a number from 1"),
+        ({"a": 0.5}, [0], {"alpha": 0.5}, "alpha: 0.5 is not 1 or more"),
         ({"a": 0.5}, [0], {"weights": [0.5]}, "weights: 0.5 sum to 0.5; make it 1"),
         ({"a": 0.5}, [0], {"weights": [0.5, 0.5]}, "weights: 2 for 1 resources"),
         ({"a": 0.5}, [0, 0], {}, "resources: 2 rows for 1 of performance"),

@@ -151,6 +151,25 @@ def test_unlike_runs_are_refused_with_groups_and_sizes(
     assert "\n" not in str(caught.value)
 
 
+def test_a_refusal_names_the_first_conditions_only() -> None:
+    other = run("b", epochs=2, precision="bf16", fraction=0.5, batch_size=8, image_size=32)
+    with pytest.raises(WrongUse) as caught:
+        compare(frame([run("a"), other]), Question())
+    assert " and 1 more (" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_proposed_conditions_choose_one_set() -> None:
+    """The largest: 3 runs in bf16 for one epoch, 2 in fp32 for two, 1 in fp32 for one."""
+    settings = [("bf16", 1)] * 3 + [("fp32", 2)] * 2 + [("fp32", 1)]
+    made = [run(f"m{i}", precision=p, epochs=e, layout="auto") for i, (p, e) in enumerate(settings)]
+    with pytest.raises(WrongUse, match="--where epochs=1 --where precision=bf16 for the largest"):
+        compare(frame(made), Question())
+    # one condition is enough where it leaves a single set
+    with pytest.raises(WrongUse, match="--stratify for a score set of each, --where epochs=2 for"):
+        compare(frame(made[2:5]), Question())
+
+
 def test_runs_on_two_data_sets_of_one_name_are_no_seeds_and_no_repetitions() -> None:
     """Two hospitals with a folder of the same name, each with one seed of the same model."""
     there = {"pepr.data_digest": "feed"}
@@ -228,7 +247,7 @@ def test_runs_with_a_flag_are_left_out_where_all_are_estimates() -> None:
     assert found.runs["reasons"].tolist()[1] == [
         "dropped: other processes used its GPU: 4711 python"
     ]
-    with pytest.raises(WrongUse, match="drop: 'busy' is no flag"):
+    with pytest.raises(WrongUse, match="drop: 'busy' is not a flag"):
         Question(drop=("busy",))
 
 
@@ -273,7 +292,7 @@ def test_unlike_runs_are_scored_apart_when_stratified() -> None:
 def test_a_set_of_one_model_is_noted() -> None:
     runs = frame([*THREE, run("small", precision="bf16")])
     notes = compare(runs, Question(mixed="stratify")).notes
-    assert "1 of 2 sets have one model, whose R is 0 for lack of others" in notes
+    assert "1 of 2 sets has a single model, whose R is 0 since there is no other" in notes
 
 
 def test_unlike_runs_are_scored_together_when_allowed_and_every_row_says_so() -> None:
@@ -579,7 +598,7 @@ def test_the_constant_share_of_an_estimate_is_noted() -> None:
         frame([_estimated("a", 26, 100), _estimated("b", 25.2, 300)]), Question(draws=0)
     )
     (note,) = [n for n in found.notes if "ESTIMATED" in n]
-    assert "off by 40 % and more, and 82% of it is counted whatever the load; intervals" in note
+    assert "off by 40 % or more, and 82% of it is counted whatever the load; intervals" in note
     measured = compare(frame(THREE), Question(draws=0))
     assert not any("whatever the load" in n for n in measured.notes)
 
@@ -649,6 +668,10 @@ def test_estimated_energy_is_noted() -> None:
         ({"alpha": 0.1}, "alpha: 0.1"),
         ({"normalisation": "reference"}, "reference and the saved bounds .* go together"),
         ({"energy_error": 1.0}, "energy_error: 1 is not a relative error"),
+        (
+            {"mixed": "startify"},
+            "mixed: 'startify' is not one of refuse, stratify, allow; did you mean 'stratify'?",
+        ),
     ],
 )
 def test_impossible_questions_are_refused(options: dict[str, object], message: str) -> None:

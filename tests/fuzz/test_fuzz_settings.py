@@ -208,9 +208,9 @@ def test_an_address_is_a_view_with_a_question(given_: list[tuple[str, str]] | st
 
 
 def test_an_integer_beyond_any_float_is_refused() -> None:
-    with pytest.raises(WrongUse, match=r"epochs: .1000.* is not a number up to"):
+    with pytest.raises(WrongUse, match=r"epochs: .1000.* is not .* or less"):
         RunSpec.parse({"epochs": "1" + "0" * 400})
-    with pytest.raises(WrongUse, match=r"lr: 1000.* is not a number"):
+    with pytest.raises(WrongUse, match=r"lr: 1000.* is not"):
         RunSpec(lr=10**400)
 
 

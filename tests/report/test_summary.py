@@ -43,7 +43,7 @@ def test_of_equal_performance_the_cheaper_performs_best() -> None:
 def test_models_that_share_a_place_are_counted() -> None:
     (answer,) = summarise(material([run(m, energy_wh=5.0) for m in ("a", "b", "c")])).answers
     assert answer.best.endswith("; 2 more with the same score")
-    assert answer.performer.endswith(", the cheapest of 3 models with that performance")
+    assert answer.performer.endswith("; the cheapest of 3 models with that performance")
 
 
 def test_intervals_are_described_by_what_they_hold() -> None:
@@ -207,7 +207,7 @@ def test_no_interval_is_claimed_where_none_is_known() -> None:
 
 def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.time_source": "estimated"}} for r in RUNS]
-    assert "ESTIMATED: the training time of some runs" in summarise(material(runs)).warnings[0]
+    assert "ESTIMATED: the training time of 3 of 3 runs" in summarise(material(runs)).warnings[0]
     timed = material(runs, question=Question(resources=("T",), draws=20))
     assert cautions.stamps(timed, ["derma"]) == "time ESTIMATED"
     assert cautions.stamps(material(runs), ["derma"]) == ""

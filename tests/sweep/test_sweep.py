@@ -170,7 +170,7 @@ def test_the_content_of_the_files_decides_which_jobs_are_done(
     shutil.copytree(moved, renamed)
     assert state(renamed) == (
         "pending",
-        ["shapes has runs on the same images; --experiment shapes counts them as done"],
+        ["shapes has 1 of these jobs done: --experiment shapes does not train it again"],
     )
     # both in one sweep are two jobs, and a copy is the same job
     both = jobs({**TINY, "dataset": [str(shapes), str(other), str(moved)]})

@@ -101,7 +101,7 @@ def test_a_real_counter_is_coarser_than_the_steps_between_calls(
     [
         ({"device": "gpu"}, "device: 'gpu' is not one of"),
         ({"energy": "guess"}, "energy: 'guess' is not one of"),
-        ({"pue": 0.5}, "pue: 0.5 is not a number from 1"),
+        ({"pue": 0.5}, "pue: 0.5 is not 1 or more"),
         ({"carbon_intensity": -1.0}, "carbon_intensity: -1.0 is not"),
     ],
 )

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,8 @@ from pepr_mlops.tracking.server import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from pepr_mlops.spec import Job
 
 Reader = Tables | Server
 
@@ -159,22 +162,33 @@ def _place(source: str) -> str | None:
     return None
 
 
-def experiments_on(data_digest: str, *, tracking_uri: str | None = None) -> list[str]:
-    """The names that finished runs on this data set are compared under; none without a store."""
+def count_done(jobs: Sequence[Job], *, tracking_uri: str | None = None) -> dict[str, int]:
+    """How many of the jobs are done under the name of each other experiment; none without a store.
+    Of the runs on a data set only the latest 1,000 are read."""
     uri = resolved(tracking_uri)
     try:
         client = _client(uri)
     except WrongUse as error:
         if error.reason != tables.NO_STORE:
             raise
-        return []
-    with translated_errors(uri):
-        found = client.search_runs(
-            list(experiment_names(client)),
-            f"tags.`pepr.data_digest` {matches(data_digest)} AND attributes.status = 'FINISHED'",
-            max_results=1000,
-        )
-    return sorted({run.data.tags[EXPERIMENT] for run in found if EXPERIMENT in run.data.tags})
+        return {}
+    done = defaultdict(set)
+    for digest in {job.data_digest for job in jobs}:
+        with translated_errors(uri):
+            found = client.search_runs(
+                list(experiment_names(client)),
+                f"tags.`pepr.data_digest` {matches(digest)} AND attributes.status = 'FINISHED'",
+                max_results=1000,
+            )
+        for run in found:
+            tags = run.data.tags
+            if EXPERIMENT in tags and "pepr.probe" not in tags:
+                done[tags[EXPERIMENT]].add(tags.get("pepr.spec"))
+    counts = {
+        name: sum(replace(job, experiment=name).fingerprint in specs for job in jobs)
+        for name, specs in done.items()
+    }
+    return {name: n for name, n in counts.items() if n}
 
 
 def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
