@@ -114,7 +114,7 @@ def test_the_file_of_a_dashboard_is_one_or_is_refused(folder: Path, content: byt
 @pytest.mark.parametrize("kind", ["energy", "curves", "ranking", "sensitivity"])
 @pytest.mark.parametrize("top", [0, -1, True])
 def test_none_to_show_is_refused(kind: str, top: object) -> None:
-    with pytest.raises(WrongUse, match=r"top: .* is not a (whole number|number above 0)"):
+    with pytest.raises(WrongUse, match=r"top: .* is not (a whole number|above 0)"):
         dashboards.parse({"figure": [{"kind": kind, "top": top}]}, "board.toml")
 
 
