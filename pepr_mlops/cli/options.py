@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.spec import NONE, RunSpec, convert
+from pepr_mlops.spec import NONE, RunSpec, as_text, convert, value_type
 from pepr_mlops.validation import checked
 
 if TYPE_CHECKING:
@@ -107,6 +107,13 @@ def option(
     declared = [flag] if name is None else [flag, name]
     settings.setdefault("show_default", settings.get("default") != "")
     return click.option(*declared, cls=Option, heading=heading, help=help, **settings)
+
+
+def of_field(f: Field[Any]) -> tuple[str, str]:
+    """The help and the metavar of the option for a field of `RunSpec`."""
+    choices = f.metadata["choices"]
+    kind = "|".join(map(str, choices)) if choices else value_type(f).__name__.upper()
+    return f"{f.metadata['help']} [default: {as_text(f.default)}]", kind
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.options import FILE, Command, option, tracking_uri
+from pepr_mlops.cli.options import FILE, Command, of_field, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
 from pepr_mlops.names import RESOURCES
@@ -26,8 +26,8 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     """An option for each field of RunSpec that a sweep may vary."""
     for f in reversed([f for f in fields(RunSpec) if f.name in SWEEPABLE]):
         flag = "--" + f.name.replace("_", "-")
-        heading, help = f.metadata["heading"], f.metadata["help"]
-        command = option(heading, flag, help, name=f.name, metavar="VALUE[,…]")(command)
+        heading, (help, metavar) = f.metadata["heading"], of_field(f)
+        command = option(heading, flag, help, name=f.name, metavar=f"{metavar}[,…]")(command)
         if value_type(f) is bool:
             no = f"--no-{flag[2:]}"
             off = option(heading, no, f"{flag} false", name=f.name, flag_value="false")
@@ -54,7 +54,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @option(
     "Search",
     "--objective",
-    "what a frugal search maximises: PePR by energy, time, memory or CO2e [default: pepr-e]",
+    "what a frugal search maximises: PePR by energy, CO2e, memory or time [default: pepr-e]",
     type=click.Choice([f"pepr-{letter.lower()}" for letter in RESOURCES if letter != "D"]),
 )
 @option("Search", "--top", "how many models to find [default: 5]", type=click.IntRange(1))

@@ -49,10 +49,13 @@ def dry_run(
         say(render(rows.reset_index(names="spec"), form))
         return 0
     cells = rows[[*_varied(specs), "state"]].assign(
-        energy=[_forecast(row, "forecast_wh") for _, row in rows.iterrows()],
-        time=[_forecast(row, "forecast_s") for _, row in rows.iterrows()],
+        **{
+            "training energy": [_forecast(row, "forecast_wh") for _, row in rows.iterrows()],
+            "training time": [_forecast(row, "forecast_s") for _, row in rows.iterrows()],
+            "forecast from": rows["basis"],
+        }
     )
-    say(render(cells.assign(**{"forecast from": rows["basis"]}), form) + "\n")
+    say(render(cells, form) + "\n")
     left = rows[rows["state"].isin(["pending", "running"])]
     limit = "" if target is None else " at most"
     machines = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
@@ -110,8 +113,8 @@ def summary(
     elif form != "table":
         say(render(rows.reset_index(names="spec"), form))
     else:
-        energy = energies(rows)
-        cells = rows[[*_varied(specs), "state"]].assign(energy=energy, why=rows["error"])
+        costs = {"energy, all phases": energies(rows)}
+        cells = rows[[*_varied(specs), "state"]].assign(**costs, why=rows["error"])
         say(render(cells, form))
     # A search leaves jobs untrained on purpose.
     left = rows["state"] != "done" if search is None else failed | (result.stopped is not None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.options import Command, option, tracking_uri
+from pepr_mlops.cli.options import Command, of_field, option, tracking_uri
 from pepr_mlops.cli.output import say, table
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec, as_text, value_type
@@ -23,14 +23,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     """An option for each field of RunSpec, in its order."""
     for f in reversed(fields(RunSpec)):
         flag = "--" + f.name.replace("_", "-")
-        help = f"{f.metadata['help']} [default: {as_text(f.default)}]"
+        help, metavar = of_field(f)
         settings: dict[str, Any] = {"default": None}
         if value_type(f) is bool:
             flag = f"{flag}/--no-{flag[2:]}"
         else:
-            choices = f.metadata["choices"]
-            type_name = value_type(f).__name__.upper()
-            settings["metavar"] = "|".join(map(str, choices)) if choices else type_name
+            settings["metavar"] = metavar
         command = option(f.metadata["heading"], flag, help, name=f.name, **settings)(command)
     return command
 
@@ -84,8 +82,13 @@ def command(
         )
         say(summary(outcome))
     except (KeyboardInterrupt, SystemExit):  # by a signal
-        if checkpoints is not None:
-            say("the same command resumes after the last complete epoch, if there is one", err=True)
+        say(
+            "a run that had begun is marked KILLED and keeps its costs so far; with --checkpoints "
+            "DIR it could be resumed"
+            if checkpoints is None
+            else "the same command resumes after the last complete epoch, if there is one",
+            err=True,
+        )
         raise
 
 
