@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import ndtr, stdtr
 
 from pepr_mlops.comparison import Comparison
 from pepr_mlops.comparison.pepr import Floats
@@ -34,6 +35,9 @@ COLUMNS = [
 ]
 FEWEST = 3  # observations that a test needs
 _ROUNDING = 1e-12  # relative; smaller differences are rounding errors
+
+Found = tuple[float, float]  # the statistic of a test and its two-sided p
+_NONE: Found = (np.nan, np.nan)  # of samples that do not vary
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,6 @@ def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
     sample has are left out, and without any spread there is no t. Raises
     `WrongUse` for an index with duplicates and fewer than 3 pairs.
     """
-    from scipy import stats  # takes a second to import
-
     for sample in (a, b):
         if not sample.index.is_unique:
             twice = sample.index[sample.index.duplicated()][0]
@@ -73,21 +75,23 @@ def paired(a: pd.Series[float], b: pd.Series[float]) -> list[Test]:
     if len(both) < FEWEST:
         raise WrongUse(f"pairs: {len(both)} models in common; a test needs {FEWEST}")
     x, y = both["a"].to_numpy(float), both["b"].to_numpy(float)
-    n = (len(both), len(both))
+    n = len(both)
     change = np.where(np.isclose(x, y, rtol=_ROUNDING, atol=0), 0, x - y)
     largest = max(np.abs(x).max(), np.abs(y).max())
     mean, spread = float(change.mean()), float(change.std(ddof=1))
-    t = stats.ttest_1samp(change, 0) if spread > _ROUNDING * largest else None
-    tests = [_test("paired t", n, t, mean, mean / spread if t else np.nan, "d_z")]
+    t, effect = _NONE, np.nan
+    if spread > _ROUNDING * largest:
+        t, effect = _t(mean, spread / np.sqrt(n), n - 1), mean / spread
+    tests = [_test("paired t", (n, n), t, mean, effect, "d_z")]
     change = _with_ties(change, largest)
     moved = change[change != 0]
     if not len(moved):
-        return [*tests, Test("Wilcoxon", *n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
-    ranks = stats.rankdata(np.abs(moved))
+        return [*tests, Test("Wilcoxon", n, n, 0.0, 1.0, 0.0, 0.0, "rank-biserial")]
+    ranks = _ranks(np.abs(moved))
     balance = (np.sign(moved) * ranks).sum() / ranks.sum()
     median = np.median(x) - np.median(y)
-    signed = stats.wilcoxon(change)
-    return [*tests, _test("Wilcoxon", n, signed, median, balance, "rank-biserial")]
+    signed = _wilcoxon(change, ranks)
+    return [*tests, _test("Wilcoxon", (n, n), signed, median, balance, "rank-biserial")]
 
 
 def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
@@ -97,8 +101,6 @@ def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
     Mann-Whitney U test with Cliff's delta (the chance that one of `a` exceeds one of `b`, minus
     the reverse). Raises `WrongUse` for a group of fewer than 3.
     """
-    from scipy import stats
-
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     n, m = len(x), len(y)
     if min(n, m) < FEWEST:
@@ -106,21 +108,72 @@ def unpaired(a: ArrayLike, b: ArrayLike) -> list[Test]:
     pooled = np.sqrt(((n - 1) * x.var(ddof=1) + (m - 1) * y.var(ddof=1)) / (n + m - 2))
     difference = x.mean() - y.mean()
     largest = max(np.abs(x).max(), np.abs(y).max())
-    t = stats.ttest_ind(x, y) if pooled > _ROUNDING * largest else None
-    u = stats.mannwhitneyu(_with_ties(x, largest), _with_ties(y, largest))
-    median, delta = np.median(x) - np.median(y), 2 * u.statistic / (n * m) - 1
+    t, effect = _NONE, np.nan
+    if pooled > _ROUNDING * largest:
+        t = _t(difference, pooled * np.sqrt(1 / n + 1 / m), n + m - 2)
+        effect = difference / pooled
+    u = _mann_whitney(_with_ties(x, largest), _with_ties(y, largest))
+    median, delta = np.median(x) - np.median(y), 2 * u[0] / (n * m) - 1
     return [
-        _test("t", (n, m), t, difference, difference / pooled if t else np.nan, "d"),
+        _test("t", (n, m), t, difference, effect, "d"),
         _test("Mann-Whitney", (n, m), u, median, delta, "Cliff's delta"),
     ]
 
 
 def _test(
-    name: str, n: tuple[int, int], found: Any, difference: float, effect: float, effect_name: str
+    name: str, n: tuple[int, int], found: Found, difference: float, effect: float, effect_name: str
 ) -> Test:
-    """A test from what SciPy found, None where the samples do not vary."""
-    statistic, p = (found.statistic, found.pvalue) if found else (np.nan, np.nan)
-    return Test(name, *n, float(statistic), float(p), float(difference), float(effect), effect_name)
+    statistic, p = map(float, found)
+    return Test(name, *n, statistic, p, float(difference), float(effect), effect_name)
+
+
+# The tests as SciPy computes them. Its module `stats` takes a second to import, so only samples so
+# small that p is exact or permuted go there.
+
+
+def _t(difference: float, error: float, freedom: int) -> Found:
+    t = difference / error
+    return t, 2 * stdtr(freedom, -abs(t))
+
+
+def _mann_whitney(x: Floats, y: Floats) -> Found:
+    """As `scipy.stats.mannwhitneyu`: U of `x`, and p by the normal distribution (with corrections
+    for ties and continuity) unless a sample has up to 8 values and there are no ties."""
+    n, m, both = len(x), len(y), np.concatenate([x, y])
+    ties = np.unique(both, return_counts=True)[1]
+    if min(n, m) <= 8 and ties.max() == 1:
+        from scipy import stats
+
+        found = stats.mannwhitneyu(x, y)
+        return found.statistic, found.pvalue
+    u = _ranks(both)[:n].sum() - n * (n + 1) / 2
+    if len(ties) == 1:
+        return u, 1.0
+    total = n + m
+    variance = n * m / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
+    z = (max(u, n * m - u) - n * m / 2 - 0.5) / np.sqrt(variance)
+    return u, min(1.0, 2 * ndtr(-z))
+
+
+def _wilcoxon(change: Floats, ranks: Floats) -> Found:
+    """As `scipy.stats.wilcoxon`: the lesser of the two rank sums, and p by the normal distribution
+    for over 50 pairs, or over 13 with ties or equal pairs. `ranks` are those of the changes other
+    than 0."""
+    n, ties = len(ranks), np.unique(ranks, return_counts=True)[1]
+    if len(change) <= (50 if ties.max() == 1 and n == len(change) else 13):
+        from scipy import stats
+
+        found = stats.wilcoxon(change)
+        return found.statistic, found.pvalue
+    positive = ranks[change[change != 0] > 0].sum()
+    variance = (n * (n + 1) * (2 * n + 1) - (ties**3 - ties).sum() / 2) / 24
+    z = (positive - n * (n + 1) / 4) / np.sqrt(variance)
+    return min(positive, ranks.sum() - positive), 2 * ndtr(-abs(z))
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1, the mean rank for ties."""
+    return np.asarray(pd.Series(values).rank(), dtype=float)
 
 
 def _with_ties(values: Floats, largest: float) -> Floats:

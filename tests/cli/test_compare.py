@@ -58,28 +58,24 @@ finally:
 """
 
 
-@pytest.mark.parametrize(
-    ("words", "imported"),
-    [("score", ""), ("select --max energy_wh=50", ""), ("runs", ""), ("stats", "scipy.stats")],
-)
+@pytest.mark.parametrize("words", ["score", "select --max energy_wh=50", "runs", "stats"])
 def test_a_known_database_is_read_without_mlflow(
     words: str,
-    imported: str,
     capfd: pytest.CaptureFixture[str],
     derma: dict[str, str],
     store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It takes longer to import than all else; what is printed is the same."""
-    for i in range(3):
-        size = {"pepr.parameters": str(10**i)}
+    """It and SciPy's tests take longer to import than all else; what is printed is the same."""
+    for i in range(20):
+        size = {"pepr.parameters": str(10**6 * (i + 1))}
         logged(store, run(f"m{i}", performance=0.6 + i / 100, energy_wh=30.0 + i, tags=size))
     command = [*words.split(), "--experiment", "derma", "--tracking-uri", store]
     done = subprocess.run(
         [sys.executable, "-c", _IMPORTS, *command], capture_output=True, text=True, check=True
     )
     *notes, loaded = done.stderr.splitlines()
-    assert loaded == imported
+    assert loaded == ""
     monkeypatch.setattr(tables, "KNOWN_SCHEMAS", set())
     _, out, err = _run(capfd, *command)
     assert done.stdout == out

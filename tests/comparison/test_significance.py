@@ -21,7 +21,7 @@ def test_paired_tests_join_by_model() -> None:
     b = a.sample(frac=1, random_state=1) + rng.normal(0.05, 0.02, 20)
     t, wilcoxon = significance.paired(a, b)
     ordered = b[models]
-    assert t.p == scipy_stats.ttest_rel(a, ordered).pvalue
+    assert t.p == pytest.approx(scipy_stats.ttest_rel(a, ordered).pvalue, rel=1e-12)
     assert wilcoxon.p == scipy_stats.wilcoxon(a, ordered).pvalue
     assert (t.n_a, t.n_b) == (20, 20)
     assert t.difference == pytest.approx((a - ordered).mean())
@@ -62,13 +62,34 @@ def test_unpaired_tests_and_their_effects() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(0, 1, 30), rng.normal(0.5, 2, 20)
     t, u = significance.unpaired(x, y)
-    assert t.p == scipy_stats.ttest_ind(x, y).pvalue
-    assert u.p == scipy_stats.mannwhitneyu(x, y).pvalue
+    assert t.p == pytest.approx(scipy_stats.ttest_ind(x, y).pvalue, rel=1e-12)
+    assert u.p == pytest.approx(scipy_stats.mannwhitneyu(x, y).pvalue, rel=1e-12)
     pooled = np.sqrt((29 * x.var(ddof=1) + 19 * y.var(ddof=1)) / 48)
     assert t.effect == pytest.approx((x.mean() - y.mean()) / pooled)
     larger = np.mean([[a > b for b in y] for a in x])
     smaller = np.mean([[a < b for b in y] for a in x])
     assert u.effect == pytest.approx(larger - smaller)
+
+
+@pytest.mark.parametrize("n", [3, 8, 9, 13, 14, 50, 51, 131])
+@pytest.mark.parametrize("decimals", [9, 1, 0])  # without ties, with some, with many and zeros
+def test_tests_of_every_size_agree_with_scipy(n: int, decimals: int) -> None:
+    rng = np.random.default_rng(n)
+    for _ in range(10):
+        # at most 2, so that dividing by the largest keeps the ties
+        x, y = (np.clip(rng.normal(m, 1, n), -2, 2).round(decimals) for m in (0.3, 0.0))
+        x[0] = 2.0
+        t, u = significance.unpaired(x, y)
+        expected = scipy_stats.ttest_ind(x, y)
+        assert (t.statistic, t.p) == pytest.approx(tuple(expected), rel=1e-9)
+        expected = scipy_stats.mannwhitneyu(x, y)
+        assert (u.statistic, u.p) == pytest.approx(tuple(expected), rel=1e-9)
+        models = [f"m{i}" for i in range(n)]
+        t, w = significance.paired(pd.Series(x, models), pd.Series(y, models))
+        expected = scipy_stats.ttest_rel(x, y)
+        assert (t.statistic, t.p) == pytest.approx(tuple(expected), rel=1e-9)
+        expected = scipy_stats.wilcoxon((x - y).round(9))
+        assert (w.statistic, w.p) == pytest.approx(tuple(expected), rel=1e-9)
 
 
 def test_groups_that_are_too_small_are_refused() -> None:
