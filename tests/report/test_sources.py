@@ -63,6 +63,6 @@ def test_only_a_requested_experiment_may_fail(two: str) -> None:
 
 
 def test_a_run_has_a_page_where_the_server_has_pages(server: str) -> None:
-    logged(server, run("a", tags={"pepr.experiment": "paged"}), "paged")
-    source = sources.read(["paged"], tracking_uri=server)
+    logged(server, run("a", tags={"pepr.experiment": "with_a_page"}), "with_a_page")
+    source = sources.read(["with_a_page"], tracking_uri=server)
     assert source.run_page == f"{server}/#/runs/"
