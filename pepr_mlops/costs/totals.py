@@ -148,9 +148,9 @@ class Costs:
         return found
 
     def tags(self, notes: Mapping[str, str]) -> dict[str, str]:
-        """Limits of the costs at the end: why components have no energy (`notes` has the reasons
-        of those that are not read), whether energy was lost during the run, how coarse a counter is
-        for short windows, and how long the process was stopped during training."""
+        """Limits of the costs at the end: why components have no energy (`notes`: why some are not
+        read), whether energy was lost during the run, how coarse a counter is for short windows,
+        and how long the process was stopped during training."""
         tags = {}
         if self.paused_s.get("train"):
             tags["pepr.paused_s"] = f"{self.paused_s['train']:.1f}"
