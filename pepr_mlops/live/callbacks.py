@@ -240,8 +240,9 @@ class Callbacks:
         digest: str | None,
     ) -> dict[str, Any]:
         """The first answer: headline, ranking and main figure of a view."""
-        if dark is None:
-            raise PreventUpdate  # called again when the browser has reported its colours
+        # None before the browser has reported its colours. Dash does not always call again when it
+        # has, and the page would stay empty.
+        dark = bool(dark)
         view = self._view(controls)
         address = view_state.written(view, self._default)
         answer = self._empty(view, address)
