@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
 PHASES = ("train", "eval", "trial")  # a run measures each; a trial of settings comes first
@@ -15,6 +15,7 @@ Direction = Literal["higher", "lower"]
 # MedMNIST's names for the tasks of data sets.
 Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label, binary-class"]
 MULTI_LABEL: Task = "multi-label, binary-class"
+TASKS: tuple[Task, ...] = get_args(Task)
 
 PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
 
@@ -36,6 +37,17 @@ _SCORES = {
     "auc": "area under the ROC curve, one class against the rest, mean over classes (MedMNIST's)",
 }
 
+# After the last epoch only. One class against the rest, mean over classes; thresholds are chosen on
+# validation.
+_CLINICAL: dict[str, tuple[Direction, str]] = {
+    "average_precision": ("higher", "area under the precision-recall curve, mean over classes"),
+    "sensitivity": ("higher", "share of positive images found, at the validation threshold"),
+    "specificity": ("higher", "share of negative images passed, at the validation threshold"),
+    "sensitivity_at_90_specificity": ("higher", "greatest sensitivity at a specificity of 0.9"),
+    "brier": ("lower", "mean squared error of the probabilities, in [0, 1]"),
+    "ece": ("lower", "expected calibration error over 15 equal bins of the confidence"),
+}
+
 
 def _metrics() -> Iterator[Metric]:
     yield Metric(PERFORMANCE, "1", "higher", "P of PePR: the metric that pepr.performance names")
@@ -44,6 +56,8 @@ def _metrics() -> Iterator[Metric]:
         yield Metric(f"{split}/loss", "nat", "lower", "mean loss over the full split")
         for name, text in _SCORES.items():
             yield Metric(f"{split}/{name}", "1", "higher", text)
+        for name, (better, text) in _CLINICAL.items():
+            yield Metric(f"{split}/{name}", "1", better, text)
     for name in _SCORES:
         text = f"test {name} after the epoch of highest validation accuracy so far"
         yield Metric(f"best_val/{name}", "1", "higher", text)

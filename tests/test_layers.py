@@ -29,7 +29,6 @@ PURE = (
         "validation",
         "costs/totals",
         "costs/forecast",
-        "train/metrics",
     ),
     *("data/audit", "data/duplicates", "data/doubtful", "data/shortcuts", "tracking/ownership"),
     *(f"comparison/{path.stem}" for path in (PACKAGE / "comparison").glob("*.py")),

@@ -28,9 +28,9 @@ from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, t
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from pepr_mlops.comparison.metrics import Floats, Ints
     from pepr_mlops.data import Splits
     from pepr_mlops.data.splits import Origins
-    from pepr_mlops.train.metrics import Floats, Ints
 
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 NOT_FRESH = "not_fresh"

@@ -10,10 +10,10 @@ import io
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from pepr_mlops.comparison.metrics import Ints
 from pepr_mlops.names import MULTI_LABEL, Task
 from pepr_mlops.text import cell as safe_cell
 from pepr_mlops.text import printable
-from pepr_mlops.train.metrics import Ints
 
 _OUTCOMES = ("true negative", "false positive", "false negative", "true positive")
 _WIDEST = 900  # pixels of all cells together; with many classes cells are small

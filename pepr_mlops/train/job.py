@@ -317,8 +317,8 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
 
 def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
     """Log what no metric has: why it stopped early, and the predictions on the test set."""
+    from pepr_mlops.comparison.metrics import confusion
     from pepr_mlops.train.confusion import picture, table
-    from pepr_mlops.train.metrics import confusion
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pepr_mlops.comparison.metrics import Floats, Ints
 from pepr_mlops.costs.forecast import WARM_STEPS, Cost, Forecast, window_cost
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import Window
@@ -24,7 +25,6 @@ from pepr_mlops.spec import RunSpec
 from pepr_mlops.train.budget import Pause
 from pepr_mlops.train.checkpoint import Checkpoint, Saved
 from pepr_mlops.train.failures import explained
-from pepr_mlops.train.metrics import Floats, Ints
 from pepr_mlops.train.progress import Silent
 from pepr_mlops.train.trainer import Evaluation, Trainer
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pepr_mlops.comparison.metrics import Floats, Ints, scores
 from pepr_mlops.costs.forecast import Cost, Mark, steady_steps, usual_cost
 from pepr_mlops.costs.memory import keep_freed
 from pepr_mlops.costs.recorder import Recorder
@@ -25,7 +26,6 @@ from pepr_mlops.spec import TRIED, RunSpec
 from pepr_mlops.train.budget import Budget
 from pepr_mlops.train.cuda_graphs import Graphs
 from pepr_mlops.train.failures import explained
-from pepr_mlops.train.metrics import Floats, Ints, scores
 from pepr_mlops.train.progress import Silent
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pepr_mlops.names import MULTI_LABEL, Task
 from pepr_mlops.train import confusion
-from pepr_mlops.train.metrics import MULTI_LABEL, Task
 
 COUNTS = np.array([[3, 1], [0, 4]])
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pepr_mlops import data
+from pepr_mlops.comparison.metrics import scores
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.recorder import Recorder
@@ -24,7 +25,6 @@ from pepr_mlops.names import METRICS
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.train import budget, loop, models, trainer
 from pepr_mlops.train.budget import Budget
-from pepr_mlops.train.metrics import scores
 from pepr_mlops.train.progress import Silent
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 from medmnist.evaluator import getACC, getAUC
 from sklearn import metrics
 
+from pepr_mlops.comparison.metrics import confusion, scores
 from pepr_mlops.names import MULTI_LABEL
-from pepr_mlops.train.metrics import confusion, scores
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,369 @@
+"""Performance of a set of predictions, each metric defined once. Pure.
+
+Most metrics are means of ratios of sums over images (`Ratios`), so that a bootstrap over images is
+a product of matrices: the weights of the images by draw, times what each image contributes. The
+others need the images in the order of their probabilities. All are computed here, since
+importing scikit-learn would cost every job a second; tests compare them with it.
+
+`labels` are class indices [n], or 0/1 [n, labels] for a multi-label task; `probabilities` are
+[n, classes] (two columns for a binary task) or [n, labels].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pepr_mlops.names import MULTI_LABEL, Task
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+Bools = npt.NDArray[np.bool_]
+Weighted = Callable[[Floats], Floats]  # a metric under each row of weights, [draws, images]
+
+_BINS = 15  # of the calibration error, as C. Guo et al. 2017 have them
+_SPECIFICITY = 0.9  # at which `sensitivity_at_90_specificity` is taken
+SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The predictions of one model for the images of one split. `thresholds` are chosen on
+    validation (`thresholds_of`), one for each column of `one_vs_rest`, or None."""
+
+    labels: Ints
+    probabilities: Floats
+    task: Task
+    thresholds: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """A metric as a mean over classes, each the sum of its `offset` and ratios Σwa / Σwb over the
+    images.
+
+    `above` and `below` are a and b, [classes, ratios, images], where `below` may have length 1 in
+    place of classes and ratios. `offset` is [classes]. Weights that leave a denominator empty leave
+    out the class.
+    """
+
+    above: Floats
+    below: Floats
+    offset: Floats | float = 0.0
+
+    def at(self, weights: Floats) -> Floats:
+        """The metric under each row of `weights`, [draws, images]; NaN where no class is left."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = _sums(weights, self.above) / _sums(weights, self.below)
+            classes = ratios.sum(axis=-1) + self.offset
+            known = np.isfinite(classes)
+            return np.asarray(np.where(known, classes, 0).sum(axis=-1) / known.sum(axis=-1))
+
+
+def _sums(weights: Floats, parts: Floats) -> Floats:
+    """Weighted sums, [draws, classes, ratios], of parts [classes, ratios, images]."""
+    flat = parts.reshape(-1, parts.shape[-1]).astype(weights.dtype, copy=False)
+    return np.asarray(weights @ flat.T).reshape(len(weights), *parts.shape[:2])
+
+
+def scores(labels: Ints, probabilities: Floats, task: Task) -> dict[str, float]:
+    """Accuracy, balanced accuracy, macro F1 and AUC of one split.
+
+    Accuracy and AUC follow `medmnist.evaluator`: accuracy per label and averaged when there are
+    several labels, AUC one class against the rest and averaged. Balanced accuracy of several labels
+    is averaged alike. A score the split does not determine (AUC where a class is absent) is left
+    out of the result.
+    """
+    if len(labels) == 0 or len(labels) != len(probabilities):
+        raise ValueError(f"{len(labels)} labels for {len(probabilities)} predictions")
+    return _values(Predicted(labels, probabilities, task), SCORES)
+
+
+def clinical(predicted: Predicted) -> dict[str, float]:
+    """The other metrics of `METRICS`, one class against the rest and averaged where there are
+    several; those that the split does not determine are left out."""
+    return _values(predicted, [name for name in METRICS if name not in SCORES])
+
+
+def _values(predicted: Predicted, names: tuple[str, ...] | list[str]) -> dict[str, float]:
+    found = {name: value(name, predicted) for name in names}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def value(name: str, predicted: Predicted) -> float | None:
+    """The metric `name` of `METRICS`, None where the split does not determine it."""
+    weighted = METRICS[name](predicted)
+    if weighted is None:
+        return None
+    found = float(weighted(np.ones((1, len(predicted.labels))))[0])
+    return found if np.isfinite(found) else None
+
+
+def one_vs_rest(predicted: Predicted) -> tuple[Bools, Floats]:
+    """For each class or label, a column, whether an image is of it and its probability; of a binary
+    task the second class alone."""
+    labels, chances = predicted.labels, predicted.probabilities
+    if predicted.task == MULTI_LABEL:
+        return labels == 1, chances
+    truth = labels[:, None] == np.arange(chances.shape[1])
+    columns = slice(1, None) if predicted.task == "binary-class" else slice(None)
+    return truth[:, columns], chances[:, columns]
+
+
+def thresholds_of(predicted: Predicted) -> Floats | None:
+    """For each column of `one_vs_rest` the probability from which an image counts as positive: the
+    one of the greatest sensitivity + specificity (W. J. Youden 1950), halfway to the next lower
+    probability; None where a class is absent."""
+    truth, score = one_vs_rest(predicted)
+    if not _determined(truth):
+        return None
+    found = []
+    for positive, chance in zip(truth.T, score.T, strict=True):
+        levels, tp, fp = _curve(positive, chance, np.ones((1, len(chance))))
+        best = int(np.argmax(tp[0] / tp[0, -1] - fp[0] / fp[0, -1]))
+        following = levels[best + 1] if best + 1 < len(levels) else 0.0
+        found.append((float(levels[best]) + float(following)) / 2)
+    return np.array(found)
+
+
+def confusion(labels: Ints, probabilities: Floats, task: Task) -> Ints:
+    """Counts [true class, predicted class]; for a multi-label task [label, 4]: true negatives,
+    false positives, false negatives, true positives."""
+    classes = _named(probabilities, task)
+    if task == MULTI_LABEL:
+        columns = zip(labels.T, classes.T, strict=True)
+        return np.array([np.bincount(2 * true + named, minlength=4) for true, named in columns])
+    n = probabilities.shape[1]
+    return np.bincount(n * labels + classes, minlength=n * n).reshape(n, n)
+
+
+def _named(probabilities: Floats, task: Task) -> Ints:
+    """Class indices [n], or 0/1 per label [n, labels] at threshold 0.5 for a multi-label task."""
+    if task == MULTI_LABEL:
+        return (probabilities > 0.5).astype(np.int64)
+    return np.asarray(np.argmax(probabilities, axis=1))
+
+
+# Ratios of sums over images ---------------------------------------------------------------------
+
+
+def _accuracy(predicted: Predicted) -> Ratios:
+    right = predicted.labels == _named(predicted.probabilities, predicted.task)
+    return _mean(right.reshape(len(right), -1).mean(axis=1))
+
+
+def _balanced_accuracy(predicted: Predicted) -> Ratios:
+    labels, named = predicted.labels, _named(predicted.probabilities, predicted.task)
+    if predicted.task == MULTI_LABEL:
+        of_class = np.stack([labels == 0, labels == 1]).transpose(2, 0, 1).astype(float)
+        right = (labels == named).T[:, None]
+    else:
+        of_class = (labels == np.unique(labels)[:, None])[:, None].astype(float)
+        right = (labels == named)[None, None]
+    seen = of_class.any(axis=-1, keepdims=True)
+    above = of_class * right / seen.sum(axis=1, keepdims=True)
+    return Ratios(above, np.where(seen, of_class, 1.0))
+
+
+def _macro_f1(predicted: Predicted) -> Ratios:
+    labels, named = predicted.labels, _named(predicted.probabilities, predicted.task)
+    if predicted.task == MULTI_LABEL:
+        true, called = labels.T == 1, named.T == 1
+    else:
+        classes = np.union1d(labels, named)[:, None]
+        true, called = labels == classes, named == classes
+    total = true.astype(float) + called
+    # F1 of a label that no image has or gets is 0, as scikit-learn has it
+    below = np.where(total.any(axis=1, keepdims=True), total, 1.0)
+    return Ratios(2.0 * (true & called)[:, None], below[:, None])
+
+
+def _auc(predicted: Predicted) -> Ratios | None:
+    """The chance that a positive image ranks above a negative one, ties counting half.
+
+    To first order in the weights, by the placements of E. R. DeLong et al. 1988: of each positive
+    the share of negatives below it, and of each negative the share of positives above it. The
+    variance over weights is DeLong's.
+    """
+    truth, score = one_vs_rest(predicted)
+    if not _determined(truth):
+        return None
+    above = np.zeros((truth.shape[1], 2, len(truth)))
+    for column, (positive, chance) in enumerate(zip(truth.T, score.T, strict=True)):
+        ranks, p = _ranks(chance), int(positive.sum())
+        own_p, own_n = _ranks(chance[positive]), _ranks(chance[~positive])
+        above[column, 0, positive] = (ranks[positive] - own_p) / (len(chance) - p)
+        above[column, 1, ~positive] = 1 - (ranks[~positive] - own_n) / p
+    below = np.stack([truth.T, ~truth.T], axis=1).astype(float)
+    return Ratios(above, below, -(above[:, 0].sum(axis=1) / below[:, 0].sum(axis=1)))
+
+
+def _sensitivity(predicted: Predicted) -> Ratios | None:
+    return _recall(predicted, lambda truth, called: (truth, called))
+
+
+def _specificity(predicted: Predicted) -> Ratios | None:
+    return _recall(predicted, lambda truth, called: (~truth, ~called))
+
+
+def _recall(
+    predicted: Predicted, chosen: Callable[[Bools, Bools], tuple[Bools, Bools]]
+) -> Ratios | None:
+    truth, score = one_vs_rest(predicted)
+    if predicted.thresholds is None or not _determined(truth):
+        return None
+    of_kind, right = chosen(truth, score >= predicted.thresholds)
+    return Ratios((of_kind & right).T[:, None].astype(float), of_kind.T[:, None].astype(float))
+
+
+def _brier(predicted: Predicted) -> Ratios:
+    """Mean squared error of the probabilities, halved over all classes so that it is in [0, 1] and,
+    of a binary task, that of the second class; averaged over labels."""
+    labels, chances = predicted.labels, predicted.probabilities.astype(float)
+    if predicted.task == MULTI_LABEL:
+        return _mean(((chances - labels) ** 2).mean(axis=1))
+    truth = labels[:, None] == np.arange(chances.shape[1])
+    return _mean(((chances - truth) ** 2).sum(axis=1) / 2)
+
+
+def _mean(of_images: Floats) -> Ratios:
+    return Ratios(of_images[None, None].astype(float), np.ones((1, 1, len(of_images))))
+
+
+def _determined(truth: Bools) -> bool:
+    """Whether every column has images of both kinds."""
+    return bool((truth.any(axis=0) & ~truth.all(axis=0)).all())
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1, the mean rank for ties."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
+
+
+# Metrics of the images in order -----------------------------------------------------------------
+
+
+def _curve(positive: Bools, score: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """The different scores, descending, and the weights [draws, scores] of the positive and of the
+    negative images with at least that score."""
+    order = np.argsort(-score, kind="stable")
+    ordered = score[order]
+    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    taken = weights[:, order]
+    tp = np.cumsum(taken * positive[order], axis=1)[:, last]
+    fp = np.cumsum(taken * ~positive[order], axis=1)[:, last]
+    return ordered[last], tp, fp
+
+
+def _average_precision(positive: Bools, score: Floats, weights: Floats) -> Floats:
+    """Precision at each score, weighted by the recall that it adds (as scikit-learn)."""
+    _, tp, fp = _curve(positive, score, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
+        return np.asarray((np.diff(tp, axis=1, prepend=0) * precision).sum(axis=1) / tp[:, -1])
+
+
+def _sensitivity_at(positive: Bools, score: Floats, weights: Floats) -> Floats:
+    """The greatest sensitivity of a threshold with at least this specificity."""
+    _, tp, fp = _curve(positive, score, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        false_alarms = fp / fp[:, -1:]
+        allowed = false_alarms <= 1 - _SPECIFICITY + 1e-12
+        found = np.where(allowed, tp, 0).max(axis=1) / tp[:, -1]
+    return np.asarray(np.where(fp[:, -1] > 0, found, np.nan))
+
+
+def _over_classes(
+    of_class: Callable[[Bools, Floats, Floats], Floats],
+) -> Callable[[Predicted], Weighted | None]:
+    """A metric of one class against the rest, averaged over the classes."""
+
+    def metric(predicted: Predicted) -> Weighted | None:
+        truth, score = one_vs_rest(predicted)
+        if not _determined(truth):
+            return None
+        columns = list(zip(truth.T, score.T, strict=True))
+
+        def at(weights: Floats) -> Floats:
+            classes = np.array([of_class(*column, weights) for column in columns])
+            known = np.isfinite(classes)
+            with np.errstate(invalid="ignore"):
+                return np.asarray(np.where(known, classes, 0).sum(axis=0) / known.sum(axis=0))
+
+        return at
+
+    return metric
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence and accuracy in equal bins of the confidence: `count`, mean `confidence` and
+    `accuracy`, [bins], NaN in empty ones."""
+
+    count: Ints
+    confidence: Floats
+    accuracy: Floats
+
+
+def reliability(predicted: Predicted) -> Reliability:
+    """The reliability curve of the named class, of several labels of all together."""
+    confidence, right = _confidence(predicted)
+    place = _bin(confidence).ravel()
+    count = np.bincount(place, minlength=_BINS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = [
+            np.bincount(place, values.ravel().astype(float), _BINS) / count
+            for values in (confidence, right)
+        ]
+    return Reliability(count, *means)
+
+
+def _confidence(predicted: Predicted) -> tuple[Floats, Bools]:
+    """The probability of what was named, and whether it is right, [images, labels]."""
+    chances = predicted.probabilities.astype(float)
+    named = _named(predicted.probabilities, predicted.task)
+    right = (named == predicted.labels).reshape(len(chances), -1)
+    if predicted.task == MULTI_LABEL:
+        return np.where(named == 1, chances, 1 - chances), right
+    return np.take_along_axis(chances, named[:, None], axis=1), right
+
+
+def _bin(confidence: Floats) -> Ints:
+    """The bins are open below, so that 1 is in the last."""
+    return np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+
+
+def _calibration_error(predicted: Predicted) -> Weighted:
+    """Expected calibration error (M. P. Naeini et al. 2015; C. Guo et al. 2017): the distance of
+    confidence and accuracy in each bin, averaged over the images."""
+    confidence, right = _confidence(predicted)
+    place, gap = _bin(confidence), (right - confidence) / confidence.shape[1]
+    parts = np.array([np.where(place == b, gap, 0).sum(axis=1) for b in range(_BINS)])[None]
+    return lambda weights: np.abs(_sums(weights, parts)).sum(axis=(1, 2)) / weights.sum(axis=1)
+
+
+def _ratios(made: Callable[[Predicted], Ratios | None]) -> Callable[[Predicted], Weighted | None]:
+    def metric(predicted: Predicted) -> Weighted | None:
+        found = made(predicted)
+        return None if found is None else found.at
+
+    return metric
+
+
+# Each by its name without the split: what computes it from predictions under weights of the images.
+METRICS: dict[str, Callable[[Predicted], Weighted | None]] = {
+    "accuracy": _ratios(_accuracy),
+    "balanced_accuracy": _ratios(_balanced_accuracy),
+    "macro_f1": _ratios(_macro_f1),
+    "auc": _ratios(_auc),
+    "average_precision": _over_classes(_average_precision),
+    "sensitivity": _ratios(_sensitivity),
+    "specificity": _ratios(_specificity),
+    "sensitivity_at_90_specificity": _over_classes(_sensitivity_at),
+    "brier": _ratios(_brier),
+    "ece": _calibration_error,
+}
