@@ -18,6 +18,7 @@ MULTI_LABEL: Task = "multi-label, binary-class"
 TASKS: tuple[Task, ...] = get_args(Task)
 
 PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
+COMPLEMENT = "1 - "  # before the name of a metric that is better when lower, as P
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ TAGS = {
     "pepr.energy_components": "cpu=measured,gpu=measured",
     "pepr.hardware": "NVIDIA H100",
     "pepr.parameters": "11708744",
+    "pepr.test_images": "500",
 }
 
 

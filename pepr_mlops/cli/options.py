@@ -216,6 +216,28 @@ score_options = _together(
         default=0.05,
         metavar="SHARE",
     ),
+    option(
+        "Score",
+        "--estimate-error",
+        "relative errors of an estimated energy: common to all models of a machine, and of each",
+        default="0.2,0.1",
+        metavar="COMMON,OWN",
+    ),
+    option(
+        "Score",
+        "--seed-sd",
+        "standard deviation of P between runs of a model, where no model has several "
+        "[default: that of other experiments, else 0.01]",
+        type=float,
+        metavar="SD",
+    ),
+    option(
+        "Score",
+        "--test-images",
+        "number of test images, for runs that logged neither it nor predictions",
+        type=int,
+        metavar="N",
+    ),
 )
 output_options = _together(
     option(
@@ -239,11 +261,10 @@ class Request:
     evidence: Evidence
 
     def compare(self) -> Comparison:
-        """The answer; the intervals of many runs are cached."""
+        """The answer."""
         from pepr_mlops.comparison import compare
-        from pepr_mlops.tracking.read import cache
 
-        return compare(self.runs, self.question, self.evidence, cache.intervals)
+        return compare(self.runs, self.question, self.evidence)
 
 
 def load_request(
@@ -273,6 +294,7 @@ def question(
     normalisation: str | None = None,
     quantiles: str = "0.05,0.95",
     reference: Path | None = None,
+    estimate_error: str = "0.2,0.1",
     stratify: bool = False,
     allow_mixed: bool = False,
     **others: Any,
@@ -294,6 +316,7 @@ def question(
         else checked(tuple[float, ...], resource_weights.split(","), "resource_weights"),
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=checked(tuple[float, float], quantiles.split(","), "quantiles"),
+        estimate_error=checked(tuple[float, float], estimate_error.split(","), "estimate_error"),
         reference=None if reference is None else load_reference(reference),
         drop=names(drop),
         mixed="stratify" if stratify else "allow" if allow_mixed else "refuse",

@@ -24,7 +24,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pepr_mlops.comparison import Comparison, Question
+    from pepr_mlops.comparison import Comparison
 
 
 @click.command(cls=Command)
@@ -83,26 +83,10 @@ def command(
         )
     if save_reference is not None:
         save(comparison, save_reference)
-    about = _about_intervals(comparison, question)
-    note(f"runs: {tally(comparison.runs)}", *comparison.notes, *about)
+    note(f"runs: {tally(comparison.runs)}", *comparison.notes)
     say_or_write(rendered(comparison, form, top), out)
     if write:
         say(log(changed_scores(comparison, request.runs), tracking_uri), err=True)
-
-
-def _about_intervals(comparison: Comparison, question: Question) -> list[str]:
-    """A note where the intervals cover few of the errors, or none."""
-    from pepr_mlops.comparison.conditions import about_energy
-    from pepr_mlops.comparison.runs import column
-
-    if comparison.scores["n"].max() > 1 or comparison.scores["ci_low"].isna().all():
-        return []
-    if not about_energy([column(comparison.used, name) for name in question.resources]):
-        return ["with one run per model the intervals cover no error of these costs; add seeds"]
-    return [
-        f"with one run per model the intervals cover a {question.energy_error:.0%} energy error "
-        "(--energy-error) but not run-to-run variation; add seeds"
-    ]
 
 
 def rendered(comparison: Comparison, form: str, top: int | None) -> str:
@@ -134,7 +118,7 @@ def _one_row_per_model(scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     names = list(dict.fromkeys(scores["resource"]))
     scores = scores.rename(columns={"performance": "P", "performance_sd": "P_sd"})
     rows = scores[scores["resource"] == names[0]].copy()
-    keys = ["rank", "model", "variant", "n", "P", "P_sd"]
+    keys = ["rank", "model", "variant", "n", "P", "P_sd", "p_interval"]
     if not (rows["variant"] != "").any():
         keys.remove("variant")
     if not (rows["n"] > 1).any():

@@ -1,9 +1,10 @@
-"""`pepr select`: the best model under budgets."""
+"""`pepr select`: the cheapest model that is good enough, or the best one, under budgets."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -19,22 +20,37 @@ from pepr_mlops.cli.output import as_json, caption, note, render, say_or_write
 from pepr_mlops.errors import WorkFailed, WrongUse
 
 if TYPE_CHECKING:
-    from pepr_mlops.comparison import Comparison
-    from pepr_mlops.comparison.selection import Budget
+    import pandas as pd
+
+    from pepr_mlops.comparison import Comparison, Question
+    from pepr_mlops.comparison.answer import Answer, Choices, Terms
+    from pepr_mlops.comparison.selection import Budget, Selection
+
+_P_NAMES = ("P", "performance")
+# What each choice maximises; budgets are weighed by it.
+_ORDERS = {"cost": "decided", "performance": "decided", "score": "decided_score"}
 
 
 @click.command(cls=Command)
 @run_options
 @score_options
+@option("Essentials", "--margin", "P below the best that is good enough", default=0.01)
 @option("Essentials", "--max", "at most this value", multiple=True, metavar="NAME=LIMIT")
 @option("Essentials", "--min", "at least this value", multiple=True, metavar="NAME=LIMIT")
 @option(
     "Essentials",
     "--by",
-    "rank models by this; score is PePR by the first resource",
-    type=click.Choice(["performance", "score"]),
-    default="performance",
+    "the cheapest good-enough model by the first resource, or the best by P or PePR",
+    type=click.Choice(["cost", "performance", "score"]),
+    default="cost",
 )
+@option(
+    "Essentials",
+    "--decide-on",
+    "the split that models are chosen by [default: val where runs logged its predictions]",
+    type=click.Choice(["val", "test"]),
+)
+@option("Score", "--confidence", "of the claim that a model is good enough", default=0.95)
 @option(
     "Output",
     "--top",
@@ -47,6 +63,9 @@ if TYPE_CHECKING:
 def command(
     experiments: tuple[str, ...],
     tracking_uri: str | None,
+    margin: float,
+    confidence: float,
+    decide_on: str | None,
     max: tuple[str, ...],
     min: tuple[str, ...],
     by: str,
@@ -55,33 +74,42 @@ def command(
     out: Path | None,
     **options: Any,
 ) -> None:
-    """The best model within budgets, the runners-up, and what each budget excludes.
+    """Which model is good enough, and what it saves.
+
+    A model is good enough if its P is surely no more than the margin below the best one's. Of these
+    the cheapest is chosen, on validation where runs logged its predictions; the P reported is that
+    of the test set. --by performance and --by score choose the best instead.
 
     A budget names P, a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any metric,
     averaged over seeds. Also the Pareto set of P against the resources, and its knee.
 
     \b
     Examples:
-      pepr select --experiment derma --max memory_gb=4 --max energy_wh=20
-      pepr select --experiment derma --max energy_wh=20 --min test/accuracy=0.8 --by score
+      pepr select --experiment derma
+      pepr select --experiment derma --margin 0.02 --max memory_gb=4
+      pepr select --experiment derma --by performance --max energy_wh=20 --min P=0.8
       pepr select --experiment derma --resource E,M --max parameters=1e7 --format json
     """
     from pepr_mlops.comparison import tally
+    from pepr_mlops.comparison.answer import Terms
 
+    terms = Terms(margin, confidence, decide_on)  # type: ignore[arg-type]
     budgets = [*(_budget(word, "max") for word in max), *(_budget(word, "min") for word in min)]
     request = load_request(experiments, tracking_uri, **options)
-    comparison, resources = request.compare(), request.question.resources
-    answers = [
-        _answer(comparison, str(name), budgets, resources, by, top)
+    comparison = request.compare()
+    selected = [
+        _Selected.of(comparison, request.question, str(name), terms, budgets, by)
         for name in comparison.sets["comparison_set"]
     ]
     note(f"runs: {tally(comparison.runs)}", *comparison.notes)
     if form == "json":
-        for_programs = [{k: v for k, v in a.items() if k != "columns"} for a in answers]
-        say_or_write(as_json(for_programs), out)
+        say_or_write(as_json([one.for_programs(top) for one in selected]), out)
+    elif form == "csv":
+        rows = [row for one in selected for row in one.models.to_dict("records")]
+        say_or_write(render(rows, form), out)
     else:
-        say_or_write("\n\n".join(_rendered(answer, form) for answer in answers), out)
-    if not any(a["fitting"] for a in answers):
+        say_or_write("\n\n".join(one.rendered(form, top) for one in selected), out)
+    if all(one.answer is None for one in selected):
         raise WorkFailed(
             "select: no model is within all budgets; the table shows what each excludes"
         )
@@ -97,73 +125,147 @@ def _budget(word: str, kind: str) -> Budget:
         limit = float("nan")
     if not equals or not name or limit != limit:
         raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, such as energy_wh=20")
-    return Budget("performance" if name == "P" else name, kind, limit)  # type: ignore[arg-type]
+    return Budget("decided" if name in _P_NAMES else name, kind, limit)  # type: ignore[arg-type]
 
 
-def _answer(
-    comparison: Comparison,
-    name: str,
-    budgets: list[Budget],
-    resources: tuple[str, ...],
-    by: str,
-    top: int,
-) -> dict[str, Any]:
-    """The answer for one comparison set."""
-    from pepr_mlops.comparison import means, selection
-    from pepr_mlops.comparison.runs import column
-    from pepr_mlops.comparison.table import with_unit
+@dataclass(frozen=True)
+class _Selected:
+    """The answer for one comparison set, None where no model is within the budgets.
 
-    scores = comparison.scores[comparison.scores["comparison_set"] == name]
-    scored_by = scores["resource"].iloc[0]
-    keys = ["comparison_set", "model", "variant"]
-    own = ["performance", "score", "n", "energy_source", "flags", "codes"]
-    models = scores.loc[scores["resource"] == scored_by, [*keys, *own]]
-    limited = dict.fromkeys(b.column for b in budgets if b.column not in ("performance", "score"))
-    for taken in {*keys, *own} & limited.keys():
-        raise WrongUse(f"{taken}: a budget cannot have this name; the answer has such a column")
-    costs = {k: column(comparison.used, k) for k in [*limited, *resources]}
-    models = models.merge(means(comparison, costs), on=keys)
-    models["model"] += models["variant"].map(lambda v: f" ({v})" if v else "")
-    chosen = selection.select(models, budgets, by)
-    objectives = {"performance": "higher", **dict.fromkeys(resources, "lower")}
-    front = models[selection.pareto(models, objectives)].sort_values(  # type: ignore[arg-type]
-        "performance", ascending=False
-    )
-    knee = selection.knee(models, "performance", resources[0])
-    shown = [k for k, v in costs.items() if k in limited or v not in map(costs.get, limited)]
-    return {
-        "comparison_set": name,
-        "by": by,
-        "best": None if chosen.fitting.empty else chosen.fitting.iloc[0].to_dict(),
-        "runners_up": chosen.fitting.iloc[1 : 1 + top],
-        "fitting": len(chosen.fitting),
-        "models": len(models),
-        "budgets": chosen.budgets,
-        "objectives": objectives,
-        "pareto": front,
-        "knee": None if knee is None else models.loc[knee, "model"],
-        "columns": {"model": "model", "performance": "P", "score": f"PePR-{scored_by}"}
-        | {k: with_unit(k) for k in shown}
-        | {"energy_source": "energy", "codes": "flags"},
-    }
+    `models` are those within the budgets, the best by `by` first.
+    """
 
+    found: Choices
+    limits: list[str]
+    by: str
+    answer: Answer | None
+    models: pd.DataFrame
+    selection: Selection
+    front: pd.DataFrame
+    knee: str | None
 
-def _rendered(answer: dict[str, Any], form: str) -> str:
-    """An answer for people."""
-    columns, by, pareto = answer["columns"], answer["by"], answer["pareto"]["model"]
-    fit = f"{answer['comparison_set']}: {answer['fitting']} of {answer['models']} models fit"
-    blocks = [caption(fit, form)]
-    if answer["best"] is None:
-        blocks.append(caption("No model is within all budgets.", form))
-    else:
-        models = [answer["best"], *answer["runners_up"].to_dict("records")]
-        blocks.append(caption(f"Best by {by}: {answer['best']['model']}", form))
-        blocks.append(render(models, form, columns))
-    if len(answer["budgets"]):
-        headings = {"budget": "budget", "excluded": "excludes", "only": "alone"}
-        headings |= {"best": "without it", "needed": "needs", "gain": f"gain in {by}"}
-        blocks.append(render(answer["budgets"], form, headings))
-    _, *costs = answer["objectives"]
-    front = f"Pareto set of all models, P against {', '.join(costs)} ({len(pareto)}): "
-    front += ", ".join(pareto) + (f"; knee: {answer['knee']}" if answer["knee"] else "")
-    return "\n\n".join([*blocks, caption(front, form)])
+    @classmethod
+    def of(
+        cls,
+        comparison: Comparison,
+        question: Question,
+        name: str,
+        terms: Terms,
+        budgets: list[Budget],
+        by: str,
+    ) -> _Selected:
+        from pepr_mlops.comparison import answer, selection
+
+        limits = dict.fromkeys(b.column for b in budgets if b.column != "decided")
+        others = [n for n in limits if n not in question.resources]
+        found = answer.choices(comparison, question, name, terms, others)
+        table = found.table
+        selected = selection.select(table, budgets, _ORDERS[by])
+        answered, models = None, selected.fitting
+        if len(models):
+            within = table[table.index.isin(models.index)]
+            answered = answer.answer(found, None if len(within) == len(table) else within)
+            models = answered.models
+            if by != "cost":
+                models = models.sort_values(_ORDERS[by], ascending=False, kind="stable")
+        objectives = {"decided": "higher", **dict.fromkeys(question.resources, "lower")}
+        front = table[selection.pareto(table, objectives)]  # type: ignore[arg-type]
+        knee = selection.knee(table, "decided", question.resources[0])
+        return cls(
+            *(found, others, by, answered, models, selected),
+            front.sort_values("decided", ascending=False),
+            None if knee is None else str(table.at[knee, "label"]),
+        )
+
+    @property
+    def chosen(self) -> str | None:
+        """The label of the chosen model, None where there is none."""
+        if self.answer is None:
+            return None
+        return self.answer.choice if self.by == "cost" else str(self.models["label"].iloc[0])
+
+    def for_programs(self, top: int) -> dict[str, Any]:
+        """All numbers, as JSON has them."""
+        answer, models = self.answer, self.models
+        row = None if self.chosen is None else models[models["label"] == self.chosen].iloc[0]
+        rest = models[models["label"] != self.chosen]
+        from pepr_mlops.comparison.good_enough import Verdict
+
+        found: dict[str, Any] = {
+            "comparison_set": self.found.comparison_set,
+            "by": self.by,
+            "margin": self.found.terms.margin,
+            "confidence": self.found.terms.level,
+            "decided_on": self.found.split,
+            "best": None if row is None else row.to_dict(),
+            "runners_up": rest.head(top),
+            "fitting": len(models),
+            "models": len(self.found.table),
+            "budgets": self.selection.budgets,
+            "pareto": self.front,
+            "knee": self.knee,
+        }
+        if answer is not None:
+            found |= {
+                "metric": answer.metric,
+                "decided_by": answer.decided_by,
+                "images": answer.images,
+                "best_performer": answer.best,
+                **{name.replace(" ", "_"): answer.of(name) for name in get_args(Verdict)},
+                "savings": {name: asdict(saved) for name, saved in answer.savings.items()},
+                "pepr_agrees_for_alpha": answer.agrees,
+                "optimism": answer.optimism,
+                "shift": None if answer.shift is None else asdict(answer.shift),
+            }
+        return found
+
+    def rendered(self, form: str, top: int) -> str:
+        """The answer for people."""
+        from pepr_mlops.comparison import answer_text
+
+        n, fit = len(self.found.table), len(self.models)
+        within = f"{fit} of {n} models fit" if len(self.selection.budgets) else f"{n} models"
+        blocks = [caption(f"{self.found.comparison_set}: {within}", form)]
+        if self.answer is None:
+            blocks.append(caption("No model is within all budgets.", form))
+        else:
+            lines = answer_text.sentences(self.answer)
+            if self.by != "cost":
+                lines = [
+                    f"Best by {self.by}: {self.chosen}",
+                    *answer_text.basis(self.answer),
+                ]
+            blocks.append(caption("\n".join(f"{line}." for line in lines), form))
+            blocks.append(self._table(self.answer, form, top))
+        if len(self.selection.budgets):
+            budgets = self.selection.budgets
+            p = str(self.found.decided["performance_metric"].iloc[0])
+            budgets = budgets.assign(budget=budgets["budget"].str.replace("decided", p))
+            headings = {"budget": "budget", "excluded": "excludes", "only": "alone"}
+            headings |= {
+                "best": "without it",
+                "needed": "needs",
+                "gain": f"gain in {'PePR' if self.by == 'score' else 'P'}",
+            }
+            blocks.append(render(budgets, form, headings))
+        front = ", ".join(self.front["label"])
+        costs = ", ".join(self.found.question.resources)
+        text = f"Pareto set of all models, P against {costs} ({len(self.front)}): {front}"
+        blocks.append(caption(text + (f"; knee: {self.knee}" if self.knee else ""), form))
+        return "\n\n".join(blocks)
+
+    def _table(self, answer: Answer, form: str, top: int) -> str:
+        """The chosen model and the runners-up."""
+        from pepr_mlops.comparison.intervals import rank_texts
+        from pepr_mlops.comparison.table import with_unit
+
+        columns = {"label": "model", "verdict": f"within {answer.terms.margin:g}?"}
+        columns |= {"behind": "behind", "at_most": "at most", "decided": answer.decided_by}
+        if answer.split != "test":
+            columns["performance"] = answer.metric
+        shown = [*self.found.question.resources, *self.limits]
+        columns |= {name: with_unit(name) for name in shown}
+        columns |= {"score": f"PePR-{answer.resource}", "ranks": "ranks"}
+        columns |= {"n": "runs", "energy_source": "energy", "codes": "flags"}
+        rows = self.models.head(1 + top)
+        return render(rows.assign(ranks=rank_texts(rows)), form, columns)

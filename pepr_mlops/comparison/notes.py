@@ -24,7 +24,8 @@ _VERSIONS = {
     "timm": "tags.pepr.version.timm",
     "GPU driver": "tags.pepr.gpu_driver",
 }
-ESTIMATE_ERROR = "40 % or more"  # of an estimated energy
+# Of an estimated energy, as R. Fischer 2025 (arXiv:2509.22092) found.
+OFF_BY = "up to 40 %"
 _ALIKE = 0.05  # relative; models whose power differs by less draw the same
 
 
@@ -33,12 +34,13 @@ def notes_on(
 ) -> list[str]:
     """The notes on a comparison of the runs `used`, of all that were `found`."""
     notes = []
+    common, own = question.estimate_error
     estimated = energy_is(used, "estimated")
     if about_energy(costs) and estimated.any():
         notes.append(
             f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by "
-            f"{ESTIMATE_ERROR}{constant_text(used)}; intervals take {question.energy_error:.0%} "
-            "(--energy-error)"
+            f"{OFF_BY}{constant_text(used)}; intervals take {common:.0%} for all models together "
+            f"and {own:.0%} for each (--estimate-error)"
         )
     imported = used["imported_from"].dropna().unique()
     if len(imported):

@@ -72,10 +72,14 @@ class Predictions:
 
     def of(self, split: str) -> Predicted:
         """The predictions for `test` or `val`, as metrics take them."""
-        found = self.test if split == "test" else self.val
+        found = self.on(split)
         if found is None:
             raise KeyError(split)
         return self._of(found, self.thresholds)
+
+    def on(self, split: str) -> OfSplit | None:
+        """Those for `test` or `val`, None for others and where they were not logged."""
+        return {"test": self.test, "val": self.val}.get(split)
 
     def _of(self, split: OfSplit, thresholds: Floats | None) -> Predicted:
         return Predicted(split.labels, split.probabilities, self.task, thresholds)

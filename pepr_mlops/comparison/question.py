@@ -14,11 +14,14 @@ from pepr_mlops.comparison.conditions import by_content
 from pepr_mlops.comparison.runs import column, label, metrics
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.names import METRICS, PERFORMANCE, RESOURCES
+from pepr_mlops.names import COMPLEMENT, METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
 
-ENERGY_ERROR = 0.05  # relative standard deviation of a measured energy
+# Relative standard deviations, see `draws.Errors`: of a measured energy, and of an estimated one
+# the part common to the models of a machine and that of each model.
+ENERGY_ERROR = 0.05
+ESTIMATE_ERROR = (0.2, 0.1)
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,11 @@ class Question:
     leaves out every flagged run, and `drop` those with one of these flags (`checks.FLAGS`).
     `mixed` says what to do with runs that differ in what a comparison set shares. `intensity`
     replaces each run's own grid intensity. `model_param` is the parameter that names the model.
-    `draws` are those of the bootstrap; with none the intervals are missing. Raises `WrongUse` for
-    values that cannot be.
+    `energy_error` and `estimate_error` are those of `draws.Errors`. `seed_sd` is the standard
+    deviation of P between runs of a model where no model has several, or None to borrow that of
+    other experiments. `test_images` is the number of images of runs that logged neither it nor
+    predictions. `draws` are those of the bootstrap; with none the intervals are missing. Raises
+    `WrongUse` for values that cannot be.
 
     >>> from pepr_mlops import Question
     >>> Question(resources=("E", "M"), weights=(0.7, 0.3)).normalisation
@@ -52,6 +58,9 @@ class Question:
     intensity: Intensity | None = None
     model_param: str = "model"
     energy_error: float = ENERGY_ERROR
+    estimate_error: tuple[float, float] = ESTIMATE_ERROR
+    seed_sd: float | None = None
+    test_images: int | None = None
     draws: int = 2000
     seed: int = 0
 
@@ -65,10 +74,15 @@ class Question:
                 "normalisation: reference and the saved bounds (--reference FILE) go together; "
                 "give both or neither"
             )
-        if not 0 <= self.energy_error < 1:
-            raise WrongUse(
-                f"energy_error: {self.energy_error:g} is not a relative error from 0 to below 1"
-            )
+        for name, value in (
+            ("energy_error", self.energy_error),
+            *(("estimate_error", part) for part in self.estimate_error),
+            ("seed_sd", self.seed_sd or 0.0),
+        ):
+            if not 0 <= value < 1:
+                raise WrongUse(f"{name}: {value:g} is not an error from 0 to below 1")
+        if self.test_images is not None and self.test_images < 1:
+            raise WrongUse(f"test_images: {self.test_images} is too few; give a number from 1")
         for flag in self.drop:
             if flag not in FLAGS:
                 close = nearest(flag, FLAGS) or "."
@@ -86,8 +100,9 @@ class Question:
 def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[str]]:
     """The runs with the chosen `model`, `performance` and costs, and the columns of the costs.
 
-    Data sets of jobs that hold the same have one name. Raises `WrongUse` for names no run has and
-    for a performance that is better when lower.
+    P is 1 less a metric that is better when lower, and its name says so. Data sets of jobs that
+    hold the same have one name. Raises `WrongUse` for names no run has and for a performance that
+    is no share.
     """
     chosen = by_content(runs).copy(deep=False)  # pandas copies what is written to
     if question.model_param != "model":
@@ -102,18 +117,18 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
         chosen["model"] = chosen[name]
     if question.performance not in (None, PERFORMANCE):
         metric = METRICS.get(question.performance)
-        if metric is not None and metric.better != "higher":
-            raise WrongUse(
-                f"performance: {question.performance} is not better when higher; choose another"
-            )
+        if metric is not None and (metric.better is None or metric.unit != "1"):
+            raise WrongUse(f"performance: {question.performance} is no share; choose another")
         if question.performance not in metrics(runs):
             raise WrongUse(
                 f"performance: no run has the metric {question.performance!r}"
                 f"{nearest(question.performance, metrics(runs)) or '.'} "
                 f"Valid: {', '.join(metrics(runs)) or 'none'}"
             )
-        chosen[PERFORMANCE] = chosen[f"metrics.{question.performance}"]
-        chosen["performance_metric"] = question.performance
+        complement = metric is not None and metric.better == "lower"
+        values = chosen[f"metrics.{question.performance}"]
+        chosen[PERFORMANCE] = 1 - values if complement else values
+        chosen["performance_metric"] = f"{COMPLEMENT if complement else ''}{question.performance}"
     if question.intensity is not None:
         pue = chosen["pue"].fillna(1.0)
         chosen["carbon_gco2e"] = chosen["energy_wh"] / 1000 * question.intensity.g_per_kwh * pue

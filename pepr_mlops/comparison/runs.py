@@ -20,12 +20,15 @@ A missing number is NaN; one that MLflow has as NaN or infinite is infinite.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison.predictions import Predictions
+from pepr_mlops.comparison.spread import ASSUMED, Spread
 from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import DOUBTS, PERFORMANCE, PHASES, RESOURCES
@@ -72,11 +75,15 @@ class Evidence:
     `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
     `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far. `twins` are the
     runs, also of other experiments, that share an energy, in the columns of the tidy frame.
+    `predictions` are those of runs by their id, or why a file is none. `spread` is that of P
+    between runs of other experiments.
     """
 
     energies: pd.DataFrame | None = None
     epochs: pd.DataFrame | None = None
     twins: pd.DataFrame | None = None
+    predictions: Mapping[str, Predictions | str] = field(default_factory=dict)
+    spread: Spread = ASSUMED
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison import intervals as bootstrap
 from pepr_mlops.comparison import pepr
-from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
+from pepr_mlops.comparison.conditions import NOT_KNOWN, comparable, mixed
+from pepr_mlops.comparison.draws import Draws, error_notes
+from pepr_mlops.comparison.intervals import Scoring, intervals, not_drawn
 from pepr_mlops.comparison.question import Question
-from pepr_mlops.comparison.runs import Evidence, label
+from pepr_mlops.comparison.runs import Evidence, column, label
+from pepr_mlops.comparison.sampling import Knowledge, draws_of
 from pepr_mlops.comparison.sets import Prepared, prepare
-from pepr_mlops.names import PERFORMANCE
-
-Intervals = Callable[..., pd.DataFrame]  # has the parameters of `intervals.intervals`
+from pepr_mlops.names import PERFORMANCE, RESOURCES
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Comparison:
 
     | frame | a row is | columns |
     | --- | --- | --- |
-    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes rows of one model, or empty), `n` (runs averaged), `performance`, `performance_sd`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
+    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes rows of one model, or empty), `n` (runs averaged), `performance`, `performance_sd`, `p_low`, `p_high`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
     | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
     | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
     | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
     | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`pepr.Bounds` by cost column) |
 
-    `notes` belong to every output. `reference` has the bounds of the first set.
+    `notes` belong to every output. `reference` has the bounds of the first set. `draws` are those of
+    each set, and `known` what they were made from.
     """  # noqa: E501
 
     scores: pd.DataFrame
@@ -44,33 +45,27 @@ class Comparison:
     sets: pd.DataFrame
     notes: list[str]
     reference: pepr.Reference
+    draws: Mapping[str, Draws]
+    known: Knowledge
 
 
-def compare(
-    runs: pd.DataFrame,
-    question: Question,
-    evidence: Evidence | None = None,
-    intervals: Intervals = bootstrap.intervals,
-) -> Comparison:
+def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Comparison:
     """Score runs of `load_runs`, each experiment by itself.
 
     Runs that cannot be compared are left out and doubtful ones flagged (`checks`), seeds are
-    averaged per model, and costs are normalised over the models of one comparison set. `intervals`
-    computes those of each set. Raises `WorkFailed` when no run is left, and `WrongUse` for runs
-    that differ in what a comparison set shares, with the groups and their sizes, unless
-    `question.mixed` allows it.
+    averaged per model, and costs are normalised over the models of one comparison set. Raises
+    `WorkFailed` when no run is left, and `WrongUse` for runs that differ in what a comparison set
+    shares, with the groups and their sizes, unless `question.mixed` allows it.
 
     >>> from pepr_mlops import Question, compare, load_runs
     >>> found = compare(load_runs("digits"), Question(resources=("E", "T")))
     >>> found.scores.groupby("model")["resource"].agg(list).to_dict()
     {'test_efficientnet': ['E', 'T'], 'test_resnet': ['E', 'T']}
     """
-    return score_sets(prepare(runs, question, evidence), question, intervals)
+    return score_sets(prepare(runs, question, evidence), question)
 
 
-def score_sets(
-    prepared: Prepared, question: Question, intervals: Intervals = bootstrap.intervals
-) -> Comparison:
+def score_sets(prepared: Prepared, question: Question) -> Comparison:
     """Score what was prepared for the same resources, by this weighting and normalisation."""
     if question.resources != prepared.question.resources:
         raise ValueError("the runs were prepared for other resources")
@@ -80,10 +75,14 @@ def score_sets(
     else:
         scored_by = [("+".join(question.resources), costs, list(question.weights))]
     scores, parts, sets = [], [], []
+    draws: dict[str, Draws] = {}
     for name, members in prepared.members.items():
         rows = _averaged(members, costs, question)
         notes += [f"{name}: {note}" for note in _clipped(rows, question)]
-        scored = pd.concat(_scored(rows, *by, question, intervals) for by in scored_by)
+        if question.draws:
+            draws[name] = draws_of(members, costs, question, prepared.known)
+            notes += [f"{name}: {note}" for note in error_notes(draws[name])]
+        scored = pd.concat(_scored(rows, *by, question, draws.get(name)) for by in scored_by)
         scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
         parts += [
             rows.by(resource).assign(cost=rows.mean[c], cost_sd=rows.spread[c], R=rows.relative[c])
@@ -116,6 +115,8 @@ def score_sets(
         described,
         list(dict.fromkeys(notes)),
         _reference(described, question),
+        draws,
+        prepared.known,
     )
 
 
@@ -135,11 +136,30 @@ def means(comparison: Comparison, columns: Mapping[str, str]) -> pd.DataFrame:
     return chosen.groupby(keys, sort=False).mean(skipna=False).reset_index()
 
 
+def other_costs(comparison: Comparison, question: Question) -> list[str]:
+    """Those of E, M, T and C that were not requested but are known for every run.
+
+    A resource that runs of one set measured in different ways is left out.
+    """
+    used = comparison.used
+    found = []
+    for name in ("E", "M", "T", "C"):
+        cost = RESOURCES[name].column
+        requested = [column(used, r) for r in question.resources]
+        if cost in requested or not np.isfinite(used[cost].astype(float)).all():
+            continue
+        if question.reference is not None and cost not in question.reference.bounds:
+            continue
+        alike = set(comparable([cost])) - set(comparable(requested))
+        if not any(mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")):
+            found.append(name)
+    return found
+
+
 @dataclass(frozen=True)
 class _Rows:
     """The models of one set, a row for each and its variant: means and standard deviations of P
-    and costs by column, the bounds of each cost and R by them, and `values` of its runs, whose
-    `model` is the place of the row."""
+    and costs by column, the bounds of each cost and R by them."""
 
     names: pd.DataFrame
     n: pd.Series[int]
@@ -148,7 +168,6 @@ class _Rows:
     spread: pd.DataFrame
     bounds: dict[str, pepr.Bounds]
     relative: pd.DataFrame
-    values: pd.DataFrame
 
     def by(self, resource: str) -> pd.DataFrame:
         """The columns that name a row of `Comparison.scores` and `.costs`."""
@@ -179,7 +198,6 @@ def _averaged(members: pd.DataFrame, costs: Sequence[str], question: Question) -
         spread=by_row[numbers].std(ddof=1),
         bounds=bounds,
         relative=pd.DataFrame({c: pepr.normalise(mean[c], bounds[c]) for c in costs}),
-        values=runs[numbers].assign(model=by_row.ngroup()),
     )
 
 
@@ -202,7 +220,7 @@ def _scored(
     costs: list[str],
     weights: list[float],
     question: Question,
-    intervals: Intervals,
+    drawn: Draws | None,
 ) -> pd.DataFrame:
     """Rows of `Comparison.scores` by the score that is called `by`, best first."""
     alone = costs[0] if len(costs) == 1 else None
@@ -218,17 +236,12 @@ def _scored(
         score=pepr.pepr(p, relative, weights=weights, alpha=question.alpha),
         energy_source=rows.energy_source,
     )
-    scoring = bootstrap.Scoring(
-        costs,
-        weights,
-        question.normalisation,
-        question.alpha,
-        question.quantiles,
-        rows.bounds if question.reference is not None else None,
+    bounds = rows.bounds if question.reference is not None else None
+    scoring = Scoring(
+        costs, weights, question.normalisation, question.alpha, question.quantiles, bounds
     )
-    error = {c: question.energy_error for c in costs if about_energy([c])}
-    found = intervals(rows.values, scoring, error=error, draws=question.draws, seed=question.seed)
-    table = table.join(found.set_index(table.index))
+    found = not_drawn(table.index) if drawn is None else intervals(drawn, scoring)
+    table = table.join(found)
     table["rank"] = table["score"].rank(ascending=False, method="min").astype(int)
     return table.sort_values(["rank", "performance"], ascending=[True, False])
 

@@ -23,8 +23,10 @@ from pepr_mlops.comparison.conditions import (
     places,
 )
 from pepr_mlops.comparison.notes import notes_on, same_ranking
+from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.comparison.runs import Evidence, label, metrics
+from pepr_mlops.comparison.sampling import Knowledge
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, PERFORMANCE
 from pepr_mlops.spec import LATER, TRIED
@@ -38,7 +40,8 @@ class Prepared:
 
     `question` says which runs, costs and sets these are; its weights, α, normalisation and errors
     do not matter yet. `judged` has a row for each run that was found, `members` the runs of each
-    set by its name, with `comparison_set` and `variant`, and `shared` what they have in common.
+    set by its name, with `comparison_set` and `variant`, `shared` what they have in common, and
+    `known` what is known about their errors.
     """
 
     question: Question
@@ -47,6 +50,7 @@ class Prepared:
     members: dict[str, pd.DataFrame]
     shared: dict[str, dict[str, str]]
     notes: list[str]
+    known: Knowledge
 
 
 def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Prepared:
@@ -81,7 +85,19 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
             members[name], shared[name] = rows.assign(comparison_set=name), common
     placed = pd.concat([rows["comparison_set"] for rows in members.values()])
     judged["comparison_set"] = placed  # by row: a run may be in two experiments
-    return Prepared(question, costs, judged, members, shared, notes)
+    known = _known(judged, evidence or Evidence())
+    return Prepared(question, costs, judged, members, shared, notes, known)
+
+
+def _known(judged: pd.DataFrame, evidence: Evidence) -> Knowledge:
+    doubted = judged["codes"].map(lambda codes: "predictions" in codes).astype(bool)
+    doubtful = frozenset(judged.loc[doubted, "run_id"])
+    predictions = {
+        run_id: found
+        for run_id, found in evidence.predictions.items()
+        if run_id not in doubtful and isinstance(found, Predictions)
+    }
+    return Knowledge(predictions, doubtful, evidence.spread)
 
 
 def _check_range(usable: pd.DataFrame, costs: Sequence[str]) -> None:

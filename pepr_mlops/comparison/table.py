@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts
+from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts, rank_texts
 from pepr_mlops.comparison.runs import label
 from pepr_mlops.names import METRICS, RESOURCES
 from pepr_mlops.text import decimals, number
@@ -48,10 +48,11 @@ _COLUMNS = {
     "n": Column("runs"),
     "P": Column("P", decimals),
     "P_sd": Column("± P", decimals),
+    "p_interval": Column("P 95 %"),
     "cost": Column("cost", number),
     "R": Column("R", decimals),
     "score": Column("PePR", decimals),
-    "interval": Column("95 % interval"),
+    "interval": Column("PePR 95 %"),
     "ranks": Column("ranks"),
     "parameters_m": Column("parameters (millions)", number),
     "kind": Column("type", right=False),
@@ -71,9 +72,9 @@ def column(key: str, by: str = "") -> Column:
 def readable(rows: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """The rows as text in the columns of keys; intervals that are not found yet are an ellipsis.
 
-    The columns `interval` and `ranks` are made of those of `intervals.intervals`.
+    The columns `p_interval`, `interval` and `ranks` are made of those of `intervals.intervals`.
     """
-    interval, ranks = interval_texts(rows)
-    full = rows.assign(interval=interval, ranks=ranks)
-    full.loc[rows["no_interval"] == NOT_DRAWN, ["interval", "ranks"]] = "…"
+    texts = {"p_interval": interval_texts(rows, "p"), "interval": interval_texts(rows)}
+    full = rows.assign(**texts, ranks=rank_texts(rows))
+    full.loc[rows["no_interval"] == NOT_DRAWN, [*texts, "ranks"]] = "…"
     return pd.DataFrame({key: full[key].map(column(key).text) for key in keys})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pepr_mlops.comparison.conditions import energy_is
-from pepr_mlops.comparison.notes import ESTIMATE_ERROR, constant_text
+from pepr_mlops.comparison.notes import OFF_BY, constant_text
 from pepr_mlops.names import DOUBTS
 from pepr_mlops.report.material import Material
 
@@ -25,7 +25,7 @@ def warnings(material: Material) -> list[str]:
             if estimated.any():
                 found.append(
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} is "
-                    f"estimated, which can be wrong by {ESTIMATE_ERROR}{constant_text(runs)}"
+                    f"estimated, which can be wrong by {OFF_BY}{constant_text(runs)}"
                 )
         times = int((runs["time_source"] == "estimated").sum())
         if "T" in material.resources(name) and times:

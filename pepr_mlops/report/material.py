@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Comparison, Question, means, pepr
-from pepr_mlops.comparison.conditions import about_energy, comparable, mixed
+from pepr_mlops.comparison.conditions import about_energy
 from pepr_mlops.comparison.runs import column, label
+from pepr_mlops.comparison.scores import other_costs
 from pepr_mlops.comparison.significance import sizes
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
@@ -52,7 +52,7 @@ class Material:
 
     | frame | a row is | columns |
     | --- | --- | --- |
-    | `models` | a model in a comparison set, best first | `comparison_set`, `experiment`, `model`, `variant`, `label`, `main`, `n`, `performance`, `performance_sd`, `parameters`, `kind`, `efficient`, `size` (missing where not known), `energy_source`, `codes`, `run_id` (the newest of its runs), `scored_by`, `R`, `score`, `ci_low`, `ci_high`, `no_interval`, `rank`, `rank_low`, `rank_high`, and for each resource NAME `cost NAME`, `R NAME`, `PePR-NAME` |
+    | `models` | a model in a comparison set, best first | `comparison_set`, `experiment`, `model`, `variant`, `label`, `main`, `n`, `performance`, `performance_sd`, `p_low`, `p_high`, `parameters`, `kind`, `efficient`, `size` (missing where not known), `energy_source`, `codes`, `run_id` (the newest of its runs), `scored_by`, `R`, `score`, `ci_low`, `ci_high`, `no_interval`, `rank`, `rank_low`, `rank_high`, and for each resource NAME `cost NAME`, `R NAME`, `PePR-NAME` |
     | `runs` | a run that was scored | those of the frame of runs, `comparison_set`, `variant`, `label` |
     | `epochs` | a run and epoch | `run_id`, `step`, metrics of HISTORY and what is P |
     | `sets` | a comparison set | `comparison_set`, `experiment`, `main`, `models`, `runs`, `scored_by`, `fingerprint`, `energy_source`, `shared`, `bounds`, `mixed` |
@@ -156,26 +156,6 @@ def scored_by(question: Question) -> str:
     return "+".join(question.resources) if question.weights else question.resources[0]
 
 
-def also(comparison: Comparison, question: Question) -> list[str]:
-    """Those of E, M, T and C that were not requested but are known for every run.
-
-    A resource that runs of one set measured in different ways is left out.
-    """
-    used = comparison.used
-    found = []
-    for name in ("E", "M", "T", "C"):
-        cost = RESOURCES[name].column
-        requested = [column(used, r) for r in question.resources]
-        if cost in requested or not np.isfinite(used[cost].astype(float)).all():
-            continue
-        if question.reference is not None and cost not in question.reference.bounds:
-            continue
-        alike = set(comparable([cost])) - set(comparable(requested))
-        if not any(mixed(rows, sorted(alike)) for _, rows in used.groupby("comparison_set")):
-            found.append(name)
-    return found
-
-
 def cost_title(name: str) -> str:
     """A resource as the title of an axis, with its unit."""
     title = RESOURCES[name].help if name in RESOURCES else label(name)
@@ -196,7 +176,7 @@ def _models(part: Part) -> pd.DataFrame:
         costs = found.costs[found.costs["resource"] == name].set_index(KEYS)
         at = costs.reindex(pd.MultiIndex.from_frame(table[KEYS]))
         table[f"cost {name}"], table[f"R {name}"] = at["cost"].to_numpy(), at["R"].to_numpy()
-    names = also(found, question)
+    names = other_costs(found, question)
     extra = means(found, {f"cost {n}": RESOURCES[n].column for n in names})
     table = table.merge(extra, on=KEYS, how="left", validate="one_to_one")
     for name in names:

@@ -13,7 +13,6 @@ from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
 from pepr_mlops.tracking import read as query
-from pepr_mlops.tracking.read import cache
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def material(
         main = name in source.main
         as_sorted = Companion(sorted_.question.resources, sorted_.question.mixed)
         requested = question if main else _of_companion(question, as_sorted)
-        scored = score_sets(sorted_, requested, cache.intervals)
+        scored = score_sets(sorted_, requested)
         parts.append(Part(scored, requested, source.runs[name], main))
     return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
 

@@ -8,8 +8,8 @@ from made import frame, material, run
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.pepr import Bounds, Reference
+from pepr_mlops.comparison.scores import other_costs
 from pepr_mlops.costs.carbon import Intensity
-from pepr_mlops.report.material import also
 
 THREE = [
     run("a", performance=0.6, energy_wh=10.0, memory_gb=2.0, train_time_s=100.0),
@@ -71,7 +71,7 @@ def test_a_reference_shows_what_it_has_bounds_of() -> None:
     shared = compare(frame(THREE), Question()).sets["shared"].iloc[0]
     saved = Reference({"energy_wh": Bounds(0, 100)}, {"shared": shared})
     question = Question(normalisation="reference", reference=saved)
-    assert also(compare(frame(THREE), question), question) == []
+    assert other_costs(compare(frame(THREE), question), question) == []
 
 
 def test_carbon_under_one_intensity() -> None:

@@ -28,15 +28,24 @@ def data(material: Material, comparison_set: str) -> pd.DataFrame:
     """All models of a set, best first: the columns of Table 1 and the intervals.
 
     `rank`, `model`, `kind`, `efficient`, `parameters_m` (millions), `cost NAME` for each resource,
-    `P`, `P_sd` and `n` (over seeds), `score`, `ci_low`, `ci_high`, `no_interval` (why they are
-    missing), `rank_low`, `rank_high`, `energy_source`, `codes`, `run_id`.
+    `P`, `P_sd` and `n` (over seeds), `p_low`, `p_high`, `score`, `ci_low`, `ci_high`, `no_interval`
+    (why they are missing), `rank_low`, `rank_high`, `energy_source`, `codes`, `run_id`.
     """
     rows = named(material.models_of(comparison_set)).sort_values(
         ["rank", "P"], ascending=[True, False], kind="stable"
     )
     costs = [f"cost {name}" for name in material.resources(comparison_set)]
     columns = ["rank", "model", "kind", "efficient", "parameters_m", *costs, "P", "P_sd", "n"]
-    columns += ["score", "ci_low", "ci_high", "no_interval", "rank_low", "rank_high"]
+    columns += [
+        "p_low",
+        "p_high",
+        "score",
+        "ci_low",
+        "ci_high",
+        "no_interval",
+        "rank_low",
+        "rank_high",
+    ]
     columns += ["energy_source", "codes", "run_id"]
     return rows[columns].reset_index(drop=True)
 
@@ -63,6 +72,7 @@ def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
     keys = [
         *("rank", "model", "score", "P"),
         *(("P_sd", "n") if table["n"].max() > 1 else ()),
+        "p_interval",
         *(str(c) for c in table if str(c).startswith("cost ")),
         *("interval", "ranks", "parameters_m", "kind", "efficient", "energy_source", "codes"),
     ]

@@ -1,11 +1,8 @@
-"""Answers of a SQLite database, cached as long as nothing was written to it, and intervals.
+"""Answers of a SQLite database, cached as long as nothing was written to it.
 
 Over a hundred columns of ten thousand runs take seconds to read, again and again. A SQLite database
 is a file: as long as its inode, size and times are the same, so are its contents. No other store
 reports cheaply whether a run has changed, so answers of others are not cached.
-
-Intervals of so many runs take another second to draw. They are cached by a digest of the numbers
-that they are made of, whichever store these are from.
 
 Nothing here fails: what cannot be cached, found or trusted is computed again.
 """
@@ -19,7 +16,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,8 +26,6 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from pepr_mlops.comparison import intervals as bootstrap
-from pepr_mlops.comparison.intervals import Scoring
 from pepr_mlops.files import cache_folder, write_private
 from pepr_mlops.tracking.read import tables
 from pepr_mlops.tracking.server import sqlite_path
@@ -68,21 +62,6 @@ def answer(
     return found
 
 
-def intervals(
-    runs: pd.DataFrame, scoring: Scoring, *, error: dict[str, float], draws: int, seed: int
-) -> pd.DataFrame:
-    """As `comparison.intervals.intervals`, cached from `FEWEST` rows by numbers, settings, code."""
-    key = _digest_of(runs, scoring, error, draws, seed) if draws and len(runs) >= FEWEST else None
-    if key is None:
-        return bootstrap.intervals(runs, scoring, error=error, draws=draws, seed=seed)
-    path = cache_folder() / f"{key}.intervals"
-    found = _load(path, key)
-    if found is None:
-        found = bootstrap.intervals(runs, scoring, error=error, draws=draws, seed=seed)
-        _save(path, found, key)
-    return found
-
-
 def state(uri: str) -> str | None:
     """A text that changes with every write to the database, None where there is no such text.
 
@@ -112,16 +91,6 @@ def _settled(text: str) -> bool:
     """Whether the state is so old that no later one can have the same times."""
     *_, mtime_ns, ctime_ns = json.loads(text)
     return time.time() - float(max(mtime_ns, ctime_ns)) / 1e9 > _SETTLED_S
-
-
-def _digest_of(runs: pd.DataFrame, scoring: Scoring, *settings: Any) -> str | None:
-    """A digest of everything that intervals depend on, None where it cannot be written."""
-    try:
-        text = json.dumps([asdict(scoring), settings, _code()])
-        content = text.encode() + _written(runs, "uncompressed")
-    except (OSError, ValueError, TypeError, pa.ArrowException):
-        return None
-    return hashlib.blake2b(content, digest_size=_DIGEST).hexdigest()
 
 
 @cache

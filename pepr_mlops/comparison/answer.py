@@ -1,0 +1,288 @@
+"""The answer to which model is good enough and what it saves, for one comparison set. Pure.
+
+Models are chosen on the deciding split, validation where runs logged its predictions, and reported
+on the test set: a winner chosen by the test set looks better there than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.comparison import good_enough
+from pepr_mlops.comparison.draws import Draws, weights_of
+from pepr_mlops.comparison.good_enough import BAD, GOOD, LEVEL, MARGIN, OPEN, Saving, judge
+from pepr_mlops.comparison.metrics import Floats, Ints
+from pepr_mlops.comparison.question import Question
+from pepr_mlops.comparison.runs import column
+from pepr_mlops.comparison.sampling import Measured, draws_of, images_of
+from pepr_mlops.comparison.scores import Comparison, means, other_costs
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.names import PERFORMANCE, RESOURCES
+
+Split = Literal["val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+KEYS = ["model", "variant"]
+_FAR = 3.0  # standard errors by which validation and test differ by more than chance
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How to choose: the `margin` of P below the best that is good enough, the confidence `level`,
+    and the split to `decide_on`, or None for validation where there are predictions for it."""
+
+    margin: float = MARGIN
+    level: float = LEVEL
+    decide_on: Split | None = None
+
+    def __post_init__(self) -> None:
+        good_enough.check(self.margin, self.level)
+        if self.decide_on not in (None, *SPLITS):
+            raise WrongUse(f"decide_on: {self.decide_on!r} is not one of {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Mean P of all models on validation and on the test set, which differ by more than sampling
+    allows."""
+
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one comparison set.
+
+    `models` has a row per model: `model`, `variant`, `label`, `decided` (P on the deciding split),
+    the columns of `good_enough.judge`, `performance` (P on the test set), `p_low`, `p_high`,
+    `no_interval`, `R`, `score`, `decided_score` (with P on the deciding split), `rank_low`,
+    `rank_high`, `n`, `energy_source`, `codes`, and each cost by its name; the good-enough ones come
+    first, the
+    cheapest on top. `choice` and `best` are labels: the cheapest good-enough model, or None, and
+    the one of the greatest P on the deciding split. `savings` of the choice are by resource.
+    `agrees` are the α for which PePR chooses the same model. `optimism` is by how much a winner
+    chosen on this test set is expected to be worse on others, None where it was not.
+    """
+
+    comparison_set: str
+    terms: Terms
+    split: Split
+    metric: str
+    decided_by: str
+    images: int | None
+    resource: str
+    models: pd.DataFrame
+    choice: str | None
+    best: str
+    savings: Mapping[str, Saving]
+    agrees: tuple[float, float] | None
+    optimism: float | None
+    shift: Shift | None
+
+    def of(self, verdict: str) -> list[str]:
+        """The models of this verdict, by `label`."""
+        return list(self.models.loc[self.models["verdict"] == verdict, "label"])
+
+    def row(self, name: str) -> pd.Series:
+        """The row of `models` with this label."""
+        return self.models.set_index("label", drop=False).loc[name]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The models of one comparison set with P on the `split` that decides.
+
+    `members` are its runs and `decided` the same with P on that split. `costs` are columns of runs
+    by the names of resources, the requested ones first. `table` is `Answer.models` without a
+    verdict.
+    """
+
+    comparison: Comparison
+    question: Question
+    comparison_set: str
+    terms: Terms
+    split: Split
+    measured: Measured | None
+    members: pd.DataFrame
+    decided: pd.DataFrame
+    costs: Mapping[str, str]
+    table: pd.DataFrame
+
+
+def choices(
+    comparison: Comparison,
+    question: Question,
+    name: str,
+    terms: Terms = Terms(),
+    limits: Sequence[str] = (),
+) -> Choices:
+    """The models of the comparison set `name`, with the columns `limits` in their table.
+
+    Raises `WrongUse` where runs have no P on the split to decide on, and for a set that has several
+    metrics as P.
+    """
+    members = comparison.used[comparison.used["comparison_set"] == name]
+    measured = _metric(members)
+    split = _split(members, measured, comparison, terms)
+    decided = _on(members, measured, split)
+    costs = {r: column(members, r) for r in question.resources}
+    costs |= {r: RESOURCES[r].column for r in other_costs(comparison, question)}
+    scores = comparison.scores[comparison.scores["comparison_set"] == name]
+    scores = scores[scores["resource"] == scores["resource"].iloc[0]]
+    own = [*KEYS, PERFORMANCE, "p_low", "p_high", "no_interval", "R", "score", "rank_low"]
+    table = scores[[*own, "rank_high", "n", "energy_source", "codes"]]
+    by_model = decided.groupby(KEYS)[PERFORMANCE].mean().rename("decided")
+    table = table.merge(by_model, on=KEYS, validate="one_to_one")
+    table["decided_score"] = question.alpha * table["decided"] / (question.alpha + table["R"])
+    for taken in set(table) & set(limits):
+        raise WrongUse(f"{taken}: a budget cannot have this name; the answer has such a column")
+    found = means(comparison, costs | {n: column(members, n) for n in limits})
+    found = found[found["comparison_set"] == name].drop(columns="comparison_set")
+    table = table.merge(found, on=KEYS, validate="one_to_one")
+    table["label"] = table["model"] + table["variant"].map(lambda v: f" ({v})" if v else "")
+    return Choices(
+        *(comparison, question, name, terms, split, measured, members, decided, costs, table)
+    )
+
+
+def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
+    """The answer for one comparison set; `among` are the rows of its table to choose from, by
+    default all."""
+    table = found.table if among is None else among
+    keys = pd.MultiIndex.from_frame(table[KEYS])
+    members, decided = (
+        rows[pd.MultiIndex.from_frame(rows[KEYS]).isin(keys)]
+        for rows in (found.members, found.decided)
+    )
+    question, known, terms = found.question, found.comparison.known, found.terms
+    drawn = draws_of(decided, list(found.costs.values()), question, known)
+    judged = judge(drawn, terms.margin, terms.level)
+    table = table.merge(judged, left_on=KEYS, right_index=True, validate="one_to_one")
+    resource = question.resources[0]
+    verdict = pd.Categorical(table["verdict"], [GOOD, OPEN, BAD])
+    table = table.assign(order=verdict).sort_values(["order", resource], kind="stable")
+    choice = table.iloc[0] if table["verdict"].iloc[0] == GOOD else None
+    best = table.loc[table["decided"].idxmax()]
+    savings, agrees = {}, None
+    if choice is not None:
+        places = [list(drawn.models).index(tuple(row[KEYS])) for row in (choice, best)]
+        by_place = table.set_index(KEYS).reindex(drawn.models)
+        savings = {
+            r: good_enough.saving(drawn, c, by_place[r].to_numpy(float), *places)
+            for r, c in found.costs.items()
+        }
+        p, r = (by_place[c].to_numpy(float) for c in (PERFORMANCE, "R"))
+        agrees = good_enough.agreement(p, r, places[0])
+    validated = drawn if found.split == "val" else _drawn_on_val(members, found)
+    return Answer(
+        comparison_set=found.comparison_set,
+        terms=terms,
+        split=found.split,
+        metric=str(members["performance_metric"].iloc[0]),
+        decided_by=str(decided["performance_metric"].iloc[0]),
+        images=images_of(decided, found.split, question, known),
+        resource=resource,
+        models=table.drop(columns="order").reset_index(drop=True),
+        choice=None if choice is None else choice["label"],
+        best=best["label"],
+        savings=savings,
+        agrees=agrees,
+        optimism=None if found.split == "val" else _optimism(decided, found),
+        shift=None if validated is None else _shift(validated, found),
+    )
+
+
+def _metric(members: pd.DataFrame) -> Measured | None:
+    """The metric that is P, None where it has no name."""
+    names = members["performance_metric"].dropna().unique()
+    if len(names) > 1:
+        raise WrongUse(f"performance: the runs have several, {', '.join(names)}; name one")
+    return Measured.parse(names[0]) if len(names) else None
+
+
+def _on(members: pd.DataFrame, measured: Measured | None, split: Split) -> pd.DataFrame:
+    """The runs with P on a split."""
+    other = None if measured is None or split == "test" else measured.on(split)
+    if other is None:
+        return members
+    return members.assign(**{PERFORMANCE: other.of(members), "performance_metric": str(other)})
+
+
+def _drawn_on_val(members: pd.DataFrame, found: Choices) -> Draws | None:
+    """Draws of P on validation, None where a run has none."""
+    on_val = None if found.measured is None else found.measured.on("val")
+    if on_val is None or on_val.of(members).isna().any():
+        return None
+    on_val_runs = _on(members, found.measured, "val")
+    return draws_of(on_val_runs, [], found.question, found.comparison.known)
+
+
+def _split(
+    members: pd.DataFrame, measured: Measured | None, comparison: Comparison, terms: Terms
+) -> Split:
+    if terms.decide_on == "test":
+        return "test"
+    val = measured.on("val") if measured is not None else None
+    missing = len(members) if val is None else int(val.of(members).isna().sum())
+    if terms.decide_on == "val":
+        if missing:
+            raise WrongUse(
+                f"decide_on: {missing} of {len(members)} runs have no {val or 'P'} on validation; "
+                "choose --decide-on test"
+            )
+        return "val"
+    known = comparison.known.predictions
+    logged = all(run in known and known[run].val is not None for run in members["run_id"])
+    return "val" if logged and not missing else "test"
+
+
+def _optimism(members: pd.DataFrame, choices: Choices) -> float | None:
+    """By how much P of the winner falls from the images it was chosen by to others, on average.
+
+    On each draw of images the cheapest model within the margin of the best is chosen, and scored on
+    the images that were not drawn (B. Efron 1983). None without predictions of one test set.
+    """
+    known, question = choices.comparison.known.predictions, choices.question
+    pairs = zip(members["run_id"], members["performance_metric"], strict=True)
+    found = [Measured.parse(metric).sample(known[run]) for run, metric in pairs if run in known]
+    samples = [sample for sample in found if sample is not None]
+    if len(samples) < len(members) or len({s.test_set for s in samples}) != 1:
+        return None
+    rows = members.groupby(KEYS)
+    cost = next(iter(choices.costs.values()))
+    model, costs = rows.ngroup().to_numpy(), rows[cost].mean().to_numpy(float)
+    drops: list[Floats] = []
+    for _, weights in weights_of(samples[0].clusters, question.draws, question.seed, "optimism"):
+        drawn, left = (
+            _by_model([s.metric(w) for s in samples], model)
+            for w in (weights, (weights == 0).astype(weights.dtype))
+        )
+        good = drawn >= drawn.max(axis=1, keepdims=True) - choices.terms.margin
+        winner = np.where(good, costs, np.inf).argmin(axis=1)
+        each = np.arange(len(winner))
+        drops.append(drawn[each, winner] - left[each, winner])
+    return float(np.nanmean(np.concatenate(drops)))
+
+
+def _by_model(values: Sequence[Floats], model: Ints) -> Floats:
+    """Means of runs, each [draws], over their models: [draws, models]."""
+    table = np.array(values)
+    return np.array([table[model == j].mean(axis=0) for j in range(model.max() + 1)]).T
+
+
+def _shift(val: Draws, found: Choices) -> Shift | None:
+    """Where validation and test disagree by over 3 standard errors and by more than the margin."""
+    test = found.comparison.draws[found.comparison_set]
+    places = test.models.get_indexer(val.models)
+    if any(val.missing) or any(test.missing[i] for i in places):
+        return None
+    on_val, on_test = float(val.value.mean()), float(test.value[places].mean())
+    errors = (val.images.mean(axis=1), test.images[:, places].mean(axis=1))
+    error = float(np.sqrt(sum(e.var() for e in errors)))
+    far = abs(on_val - on_test) > max(_FAR * error, found.terms.margin)
+    return Shift(on_val, on_test) if far else None

@@ -1,0 +1,164 @@
+"""An answer in sentences, for the terminal and the report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.comparison.answer import Answer
+from pepr_mlops.comparison.good_enough import BAD, GOOD, OPEN, Saving
+from pepr_mlops.comparison.table import cost_unit
+from pepr_mlops.names import RESOURCES
+from pepr_mlops.text import decimals, number
+
+_SPLITS = {"val": "validation", "test": "the test set"}
+_NAMED = 5  # models in a sentence
+
+
+def verdict(answer: Answer) -> str:
+    """Which model is good enough, or why none can be shown to be."""
+    terms = answer.terms
+    within = f"within {terms.margin:g} of the best {answer.decided_by}"
+    sure = f"with {terms.level:.0%} confidence"
+    if answer.choice is None:
+        return _none_shown(answer, within, sure)
+    by = RESOURCES[answer.resource].help if answer.resource in RESOURCES else answer.resource
+    others = len(answer.of(GOOD)) - 1
+    cheapest = f"the one of least {by}" if others else "the only one"
+    best = ", and performs best itself" if answer.choice == answer.best else ""
+    return (
+        f"{answer.choice} is good enough: {within}, {sure}. Of {_count(others + 1, 'model')} shown "
+        f"to be so it is {cheapest}{best}"
+    )
+
+
+def _none_shown(answer: Answer, within: str, sure: str) -> str:
+    models = answer.models
+    start = f"No model can be shown to be {within} {sure}"
+    if models["at_most"].isna().all():
+        return f"{start}: the error of {answer.decided_by} is not known"
+    nearest = models.loc[models["at_most"].idxmin()]
+    maybe = models[models["verdict"] == OPEN]
+    images = f"{answer.images:,} images" if answer.images else "these images"
+    return (
+        f"{start}: the least margin that {images} show is {_up(nearest['at_most'])} "
+        f"({nearest['label']}). The cheapest of {_count(len(maybe), 'model')} that may be good "
+        f"enough is {maybe.iloc[0]['label']}"
+    )
+
+
+def _up(value: float) -> str:
+    """Rounded up to thousandths, so that a margin of this size is enough."""
+    return f"{-(-value * 1000 // 1) / 1000:.3f}"
+
+
+def performance(answer: Answer, name: str) -> str:
+    """P of a model on the test set, with its interval."""
+    row = answer.row(name)
+    interval = f" (no interval: {row['no_interval']})"
+    if not row["no_interval"]:
+        interval = f" (95 % {decimals(row['p_low'])} to {decimals(row['p_high'])})"
+    return f"{name}: {answer.metric} {decimals(row['performance'])}{interval}"
+
+
+def saving(answer: Answer) -> str | None:
+    """What the choice saves against the best performer, None where it is that itself."""
+    if answer.choice is None or answer.choice == answer.best:
+        return None
+    parts = [_saved(name, saved) for name, saved in answer.savings.items()]
+    lost = answer.row(answer.best)["decided"] - answer.row(answer.choice)["decided"]
+    return (
+        f"Against {answer.best}, which performs best, it gives up {decimals(lost)} of "
+        f"{answer.decided_by} and saves {'; '.join(parts)}"
+    )
+
+
+def _saved(name: str, saved: Saving) -> str:
+    unit = f" {cost_unit(name)}" if cost_unit(name) else ""
+    of = {"E": "", "T": "", "M": " of memory", "C": " of CO2e"}.get(name, f" of {name}")
+    found = f"{number(saved.amount, 3)}{unit}{of}"
+    if saved.amount_low != saved.amount_high:
+        found += f" (95 % {number(saved.amount_low, 3)} to {number(saved.amount_high, 3)})"
+    if saved.times is not None:
+        found += f", {number(saved.times, 2)} times"
+        if saved.times_low is not None and saved.times_low != saved.times_high:
+            found += f" ({number(saved.times_low, 2)} to {number(saved.times_high or 0.0, 2)})"
+    return found
+
+
+def undecided(answer: Answer) -> list[str]:
+    """Which models are not good enough, which cannot be told, and what would tell."""
+    found = []
+    bad, maybe = answer.of(BAD), answer.of(OPEN)
+    if bad:
+        found.append(f"Not good enough ({len(bad)}): {listed(bad)}")
+    if maybe:
+        found.append(f"Cannot tell ({len(maybe)}): {listed(maybe)}")
+        first = answer.row(maybe[0])
+        needed = _needed(first, answer)
+        if needed:
+            found.append(f"For {maybe[0]} {needed} would tell, if its distance stays as it is")
+    return found
+
+
+def _needed(row: pd.Series, answer: Answer) -> str:
+    images, runs, parts = row["more_images"], row["more_runs"], []
+    if images > 1:
+        total = f" ({number(images * answer.images, 2)})" if answer.images else ""
+        parts.append(f"{number(images, 2)} times as many images{total}")
+    if runs > 1:
+        parts.append(f"{np.ceil(runs * row['n']):,.0f} runs of each model")
+    return f"about {' and '.join(parts)}" if parts else ""
+
+
+def basis(answer: Answer) -> list[str]:
+    """What decided, and what follows from that."""
+    images = f" ({answer.images:,} images)" if answer.images else ""
+    found = [
+        f"Decided on {_SPLITS[answer.split]}{images}: {answer.decided_by}; reported on the test "
+        f"set: {answer.metric}"
+    ]
+    if answer.split == "test":
+        text = "The winner was chosen by the test set, so its P is too good"
+        if answer.optimism is not None:
+            text += f": by {decimals(answer.optimism)} on average over draws of the images"
+        found.append(text)
+    if answer.shift is not None:
+        found.append(
+            f"Validation and test disagree by more than sampling allows: mean P "
+            f"{decimals(answer.shift.val)} and {decimals(answer.shift.test)}. The test set seems "
+            "to come from elsewhere, and a choice by validation may not carry over"
+        )
+    return found
+
+
+def pepr(answer: Answer) -> str:
+    """What PePR chooses, and for which α it agrees."""
+    first = answer.models.loc[answer.models["score"].idxmax(), "label"]
+    start = f"PePR-{answer.resource} is best for {first}"
+    if answer.choice is None or first == answer.choice:
+        return start + (", too" if answer.choice else "")
+    if answer.agrees is None:
+        return f"{start}, and for {answer.choice} with no α"
+    low, high = answer.agrees
+    until = "" if high == float("inf") else f" to {number(high, 3)}"
+    return f"{start}; with α from {number(low, 3)}{until} for {answer.choice}"
+
+
+def sentences(answer: Answer) -> list[str]:
+    """The full answer, the most important first."""
+    shown = [answer.choice or answer.best]
+    found = [verdict(answer), *(performance(answer, name) for name in shown), saving(answer)]
+    return [s for s in [*found, *undecided(answer), *basis(answer), pepr(answer)] if s]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'s' * (n != 1)}"

@@ -1,0 +1,150 @@
+"""On which images the P of a run was measured, and draws of a comparison set from it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.comparison.conditions import energy_is
+from pepr_mlops.comparison.draws import Draws, Errors, Sample, draw
+from pepr_mlops.comparison.image_counts import image_count
+from pepr_mlops.comparison.metrics import METRICS, Floats
+from pepr_mlops.comparison.predictions import Predictions
+from pepr_mlops.comparison.question import Question
+from pepr_mlops.comparison.spread import Spread
+from pepr_mlops.names import COMPLEMENT, PERFORMANCE
+from pepr_mlops.names import METRICS as LOGGED
+
+_SHARES = ("accuracy", "top5_accuracy")  # metrics that are shares of images
+DOUBTFUL = "its predictions are doubtful"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric that is P, in parts: `1 - test/brier` is the `complement` of `brier` on `test`.
+
+    `split` is empty for metrics of one's own and those of another epoch than the predictions.
+    """
+
+    complement: bool
+    split: str
+    name: str
+
+    @classmethod
+    def parse(cls, metric: str) -> Measured:
+        plain = metric.removeprefix(COMPLEMENT)
+        found = re.fullmatch("(test|val)/(.+)", plain)
+        split, name = found.groups() if found else ("", plain)
+        return cls(plain != metric, split, name)
+
+    def __str__(self) -> str:
+        where = f"{self.split}/" if self.split else ""
+        return f"{COMPLEMENT if self.complement else ''}{where}{self.name}"
+
+    def on(self, split: str) -> Measured | None:
+        """The same metric on another split, None for a metric of one's own."""
+        return replace(self, split=split) if self.split else None
+
+    def of(self, runs: pd.DataFrame) -> pd.Series[float]:
+        """The values of runs, NaN where they have none."""
+        name = f"metrics.{str(self).removeprefix(COMPLEMENT)}"
+        values = runs[name] if name in runs else pd.Series(np.nan, runs.index)
+        return 1 - values if self.complement else values
+
+    def sample(self, predictions: Predictions) -> Sample | None:
+        """How the metric depends on the images, None where predictions do not determine it."""
+        split = predictions.on(self.split)
+        if split is None or self.name not in METRICS:
+            return None
+        metric = METRICS[self.name](predictions.of(self.split))
+        if metric is None:
+            return None
+        if not self.complement:
+            return Sample(metric, split.clusters, split.test_set)
+        return Sample(lambda weights: 1 - metric(weights), split.clusters, split.test_set)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known about the error of runs: believable predictions by run id, the runs whose
+    predictions are `doubtful`, and the spread of P between runs elsewhere."""
+
+    predictions: Mapping[str, Predictions]
+    doubtful: frozenset[str]
+    spread: Spread
+
+
+def draws_of(
+    members: pd.DataFrame, costs: Sequence[str], question: Question, known: Knowledge
+) -> Draws:
+    """Draws of one comparison set, a row for each model and variant of `members`, sorted by them;
+    P is the column `performance`, which is the metric `performance_metric`."""
+    rows = members.groupby(["model", "variant"])
+    samples, sampled = {}, {}
+    for run_id, metric in zip(members["run_id"], members["performance_metric"], strict=True):
+        if run_id in known.predictions and isinstance(metric, str):
+            sampled[run_id] = Measured.parse(metric).sample(known.predictions[run_id])
+    samples = {run_id: sample for run_id, sample in sampled.items() if sample is not None}
+    doubts = members["run_id"].isin(known.doubtful)
+    runs = pd.DataFrame(
+        {
+            "run_id": members["run_id"],
+            "model": rows.ngroup(),
+            PERFORMANCE: members[PERFORMANCE],
+            **{c: members[c] for c in costs},
+            "energy": np.where(energy_is(members, "estimated"), "estimated", "measured"),
+            "machine": members["hardware"],
+            "images": _images(members, question),
+            "doubt": np.where(doubts, DOUBTFUL, ""),
+        }
+    )
+    errors = Errors(question.energy_error, *question.estimate_error, _spread(question, known))
+    models = rows.size().index
+    return draw(runs, models, samples, costs, errors, draws=question.draws, seed=question.seed)
+
+
+def images_of(
+    members: pd.DataFrame, split: str, question: Question, known: Knowledge
+) -> int | None:
+    """How many images of `split` the P of the runs was measured on, None where that is not known or
+    they differ."""
+    found = {
+        len(of_split.labels)
+        for run in members["run_id"]
+        if run in known.predictions and (of_split := known.predictions[run].on(split)) is not None
+    } or set(_images(members, question))
+    only = found.pop() if len(found) == 1 else None
+    return None if only is None or np.isnan(only) else int(only)
+
+
+def _spread(question: Question, known: Knowledge) -> Spread:
+    if question.seed_sd is None:
+        return known.spread
+    return Spread(question.seed_sd, float("inf"), "--seed-sd")
+
+
+def _images(members: pd.DataFrame, question: Question) -> Floats:
+    """How many images P of each run is a share of, NaN where it is none or that is not known."""
+    found = np.full(len(members), np.nan)
+    metrics = members["performance_metric"].fillna("")
+    for metric in metrics.unique():
+        here = (metrics == metric).to_numpy()
+        measured = Measured.parse(metric)
+        ours = metric in LOGGED or measured.complement
+        if ours and measured.name.removeprefix("best_val/") not in _SHARES:
+            continue
+        runs: Any = members[here]
+        logged = runs.get(f"{measured.split or 'test'}_images", pd.Series(np.nan, runs.index))
+        if question.test_images is not None and measured.split != "val":
+            found[here] = question.test_images
+        elif logged.notna().any():
+            found[here] = logged
+        else:
+            count = image_count(runs[PERFORMANCE].to_numpy(float))
+            found[here] = np.nan if count is None else count
+    return found
