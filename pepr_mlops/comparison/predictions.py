@@ -129,10 +129,14 @@ def _of_split(arrays: Mapping[str, Array], prefix: str) -> OfSplit:
     start = f"{prefix}{_GROUP}"
     images = arrays.get(f"{prefix}files", arrays.get(f"{prefix}index"))
     return OfSplit(
-        arrays[f"{prefix}labels"].astype(np.int64),
-        arrays[f"{prefix}probabilities"].astype(np.float64),
+        arrays[f"{prefix}labels"].astype(np.int64, copy=False),
+        arrays[f"{prefix}probabilities"].astype(np.float64, copy=False),
         images,  # type: ignore[arg-type]
-        {n.removeprefix(start): v.astype(str) for n, v in arrays.items() if n.startswith(start)},
+        {
+            name.removeprefix(start): values.astype(str, copy=False)
+            for name, values in arrays.items()
+            if name.startswith(start)
+        },
     )
 
 
@@ -148,11 +152,14 @@ def _fault(split: OfSplit, task: Task, classes: int) -> str | None:
         return "have another form than labels and probabilities by class"
     if len(labels) != len(chances):
         return f"have {len(chances)} rows for {len(labels)} labels"
-    for name, values in split.groups.items():
-        if len(values) != len(labels):
-            return f"have {len(values)} values of {name} for {len(labels)} labels"
+    of_images = {"images": split.images, **split.groups}
+    for name, values in of_images.items():
+        if values is not None and values.shape != (len(labels),):
+            return f"have {values.size} values of {name} for {len(labels)} labels"
     if chances.shape[1] != classes:
         return f"have {chances.shape[1]} columns for {classes} classes"
+    if task == MULTI_LABEL and labels.shape != chances.shape:
+        return f"have {labels.shape[1]} labels for {classes} classes"
     if not ((labels >= 0) & (labels < (2 if task == MULTI_LABEL else classes))).all():
         return "have a label that is no class"
     if not np.isfinite(chances).all():

@@ -76,6 +76,19 @@ def test_faults(labels: np.ndarray, chances: np.ndarray, fault: str | None) -> N
     assert found.fault() == fault
 
 
+def test_what_is_not_of_every_image_is_a_fault() -> None:
+    made = Predictions("binary-class", ("normal", "sick"), _split())
+    few = replace(made, test=replace(_split(), images=np.array(["a.png"])))
+    assert few.fault() == "its test predictions have 1 values of images for 4 labels"
+    one = replace(made, val=replace(_split(), groups={"sex": np.array("f")}))
+    assert one.fault() == "its validation predictions have 1 values of sex for 4 labels"
+    wide = OfSplit(np.eye(4, 3, dtype=int), CHANCES)
+    assert (
+        Predictions(MULTI_LABEL, ("a", "b"), wide).fault()
+        == "its test predictions have 3 labels for 2 classes"
+    )
+
+
 def test_labels_of_one_image_need_not_sum_to_one() -> None:
     split = OfSplit(np.eye(4, 2, dtype=int), CHANCES / 3)
     assert Predictions(MULTI_LABEL, ("a", "b"), split).fault() is None
