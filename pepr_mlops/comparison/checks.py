@@ -26,6 +26,7 @@ from pepr_mlops.comparison.conditions import (
     own_params,
 )
 from pepr_mlops.comparison.image_counts import image_count, is_count_of
+from pepr_mlops.comparison.prediction_checks import contradictions
 from pepr_mlops.comparison.runs import Evidence, label
 from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
 from pepr_mlops.names import DOUBTS, ENERGY, Doubt, memory_metric
@@ -308,6 +309,11 @@ def _still_counter(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
     )
 
 
+def _predictions(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
+    texts = contradictions(runs, evidence)
+    yield runs, runs["run_id"].isin(texts), lambda r: texts[r["run_id"]]
+
+
 ALWAYS, ENERGY_COST, TIME_COST, TIME_OR_ENERGY = "always", "energy", "time", "time or energy"
 
 
@@ -390,6 +396,7 @@ RULES = (
     *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
     Rule("same_numbers", ALWAYS, _same_numbers),
     Rule("impossible_accuracy", ALWAYS, _impossible_accuracy),
+    Rule("predictions", ALWAYS, _predictions),
     Rule("power", ENERGY_COST, _power),
     Rule("same_energy", ENERGY_COST, _same_energy),
     Rule("still_counter", ENERGY_COST, _still_counter),

@@ -75,8 +75,8 @@ class Evidence:
     `energies` are all runs of the server with an energy: `run_id`, `model`, `experiment`,
     `energy_wh`. `epochs` has `run_id`, `step` and `energy_wh`, the energy so far. `twins` are the
     runs, also of other experiments, that share an energy, in the columns of the tidy frame.
-    `predictions` are those of runs by their id, or why a file is none. `spread` is that of P
-    between runs of other experiments.
+    `predictions` are those of the runs that logged some, by run id, or as a clause why the logged
+    file has none. `spread` is that of P between runs of other experiments.
     """
 
     energies: pd.DataFrame | None = None

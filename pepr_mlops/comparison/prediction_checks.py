@@ -1,0 +1,95 @@
+"""Which logged predictions cannot be those that a run was scored by. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pepr_mlops.comparison.metrics import value
+from pepr_mlops.comparison.predictions import PATIENT, Predictions
+from pepr_mlops.comparison.runs import Evidence
+from pepr_mlops.text import printable
+
+_ACCURACY = "metrics.test/accuracy"
+# An accuracy as a float of 32 bits is off by less than this, and one label of ten million by more.
+_ROUNDING = 1e-7
+_LONGEST = 40  # characters of a digest in a text
+
+
+def usable(runs: pd.DataFrame, evidence: Evidence) -> set[str]:
+    """The ids of the runs that logged predictions which nothing contradicts."""
+    return {*runs["run_id"]} & evidence.predictions.keys() - contradictions(runs, evidence).keys()
+
+
+def contradictions(runs: pd.DataFrame, evidence: Evidence) -> dict[str, str]:
+    """By run why its predictions cannot be used, as a clause.
+
+    They are wrong in themselves, contradict what the run logged, or are of other images than those
+    of most of `runs` of its experiment on the same data. Runs without predictions have no entry.
+    """
+    if not evidence.predictions:
+        return {}
+    columns = ["run_id", "experiment", "data_digest", "seed", _ACCURACY]
+    here = runs.reindex(columns=columns).drop_duplicates("run_id")
+    found, rest = {}, []
+    for row in here[here["run_id"].isin(evidence.predictions)].to_dict("records"):
+        predictions = evidence.predictions[row["run_id"]]
+        why = _of_run(predictions, row["data_digest"], row[_ACCURACY])
+        if why is not None:
+            found[row["run_id"]] = why
+        elif isinstance(predictions, Predictions):
+            rest.append({**row, **_images(predictions)})
+    return found | dict(_of_other_images(pd.DataFrame(rest))) if rest else found
+
+
+def _of_run(predictions: Predictions | str, digest: Any, accuracy: float) -> str | None:
+    """What is wrong without regard to other runs."""
+    if isinstance(predictions, str):
+        return predictions
+    fault = predictions.fault()
+    if fault is not None:
+        return printable(fault)
+    theirs = predictions.data_digest
+    if theirs is not None and pd.notna(digest) and theirs != digest:
+        return (
+            f"its predictions are of other data (digest {printable(theirs)[:_LONGEST]}, "
+            f"not {digest})"
+        )
+    given = value("accuracy", predictions.of("test"))
+    if given is not None and abs(given - accuracy) > _ROUNDING:
+        return f"its predictions give an accuracy of {given:.6g}, and it logged {accuracy:.6g}"
+    return None
+
+
+def _images(predictions: Predictions) -> dict[str, Any]:
+    """What identifies the test images. Of earlier versions the patients are not known, and of some
+    data sets the files are not: only runs that know the same can be told apart."""
+    test = predictions.test
+    known = f"{test.images is not None} {PATIENT in test.groups}"
+    return {"count": len(test.labels), "known": known, "test_set": test.test_set}
+
+
+def _of_other_images(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    same = ["experiment", "data_digest"]
+    sizes = {
+        run: f"has {own:,} test images, the other runs on its data {usual:,}"
+        for run, own, usual in _unusual(runs, same, "count")
+    }
+    yield from sizes.items()
+    alike = runs[~runs["run_id"].isin(sizes)]
+    # a seed may draw a test set of its own
+    for run, *_ in _unusual(alike, [*same, "seed", "known"], "test_set"):
+        yield run, "its test images are others than those of the other runs"
+
+
+def _unusual(runs: pd.DataFrame, same: Sequence[str], what: str) -> Iterator[tuple[str, Any, Any]]:
+    """Runs that differ from more than half of those that share `same`: id, own and usual value."""
+    for _, alike in runs.groupby(list(same)):
+        ((usual, count),) = Counter(alike[what].tolist()).most_common(1)
+        if 2 * count > len(alike):
+            for run, own in zip(alike["run_id"], alike[what], strict=True):
+                if own != usual:
+                    yield run, own, usual
