@@ -37,6 +37,7 @@ _LOCK_S, _CONNECT_S = 600.0, 10.0
 _opened: set[str] = set()  # databases that this process has opened
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # of a single file
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # results go there, and say where to look
 }
 

@@ -1,13 +1,14 @@
 """The only reader of MLflow: runs and their histories as frames, from any tracking server.
 
-`tables` reads a database and `api` any server, into the frames of `frames`; `cache` saves answers.
+`tables` reads a database and `api` any server, into the frames of `frames`; `predictions` reads
+artifacts; `cache` saves answers.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.runs import Evidence, tidy
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.text import address, matches, printable
 from pepr_mlops.tracking.read import cache, tables
+from pepr_mlops.tracking.read import predictions as logged
 from pepr_mlops.tracking.read.api import Server
 from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, epochs_frame, raw_frame
 from pepr_mlops.tracking.read.tables import Tables
@@ -191,16 +194,46 @@ def count_done(jobs: Sequence[Job], *, tracking_uri: str | None = None) -> dict[
     return {name: n for name, n in counts.items() if n}
 
 
-def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evidence:
-    """Energies of other runs of the server, and the histories of `runs`.
+def load_predictions(
+    runs: pd.DataFrame, *, tracking_uri: str | None = None
+) -> dict[str, Predictions | str]:
+    """What runs predicted for the images of their splits, by run id.
+
+    Finished trainings of `pepr train` log it; a run without has no entry. If the logged file is
+    damaged, the entry is the reason as a clause about the run. What is not on this disk is
+    downloaded once and cached. Raises `WorkFailed` when the server cannot be read.
+    """
+    uri = resolved(tracking_uri)
+    trained = runs["logged_by_pepr"] & runs["compile"].notna() & (runs["status"] == "FINISHED")
+    others = runs["imported_from"].notna() | runs["probe"].notna()
+    ids = list(dict.fromkeys(runs.loc[trained & ~others, "run_id"]))
+
+    def places(run_ids: Sequence[str]) -> Mapping[str, str]:
+        def read() -> pd.DataFrame:
+            reader = _open(uri)
+            with translated_errors(uri):
+                return reader.artifacts(run_ids)
+
+        found = cache.answer(uri, ["artifacts", list(run_ids)], read)
+        return dict(zip(found["run_id"], found["place"], strict=True))
+
+    return logged.load(uri, ids, places)
+
+
+def load_evidence(
+    runs: pd.DataFrame, *, tracking_uri: str | None = None, predictions: bool = True
+) -> Evidence:
+    """Energies of other runs of the server, and the histories and predictions of `runs`.
 
     Energies between the least and greatest of `runs` are read. MLflow experiments of which `runs`
-    has all, as `load_runs` returned them, are not read again.
+    has all, as `load_runs` returned them, are not read again. Without `predictions` none are read,
+    and what they would show is not flagged.
     """
+    uri = resolved(tracking_uri)
+    predicted = load_predictions(runs, tracking_uri=uri) if predictions else {}
     known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
     if known.empty:
-        return Evidence()
-    uri = resolved(tracking_uri)
+        return Evidence(predictions=predicted)
     here = sorted(
         known.loc[known["experiment"] == known["mlflow_experiment"], "experiment"].unique()
     )
@@ -220,7 +253,7 @@ def load_evidence(runs: pd.DataFrame, *, tracking_uri: str | None = None) -> Evi
         reader = _open(uri)
         with translated_errors(uri):
             twins = pd.concat([runs, _tidy(reader, reader.some(list(shared)))])
-    return Evidence(energies, epochs.rename(columns={ENERGY: "energy_wh"}), twins)
+    return Evidence(energies, epochs.rename(columns={ENERGY: "energy_wh"}), twins, predicted)
 
 
 def run_page(tracking_uri: str | None = None) -> str | None:

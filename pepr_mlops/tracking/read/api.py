@@ -47,9 +47,17 @@ class Server:
 
     def some(self, run_ids: Sequence[str]) -> Iterator[Page]:
         """These runs, where they are active."""
-        for start in range(0, len(run_ids), _BULK_RUNS):
-            ids = ", ".join(map(repr, run_ids[start : start + _BULK_RUNS]))
-            yield from self._search(list(self.experiments), f"attributes.run_id IN ({ids})")
+        for ids in _filters(run_ids):
+            yield from self._search(list(self.experiments), ids)
+
+    def artifacts(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Where the artifacts of these runs are, where they are active: `run_id`, `place`."""
+        found = [
+            (run.info.run_id, run.info.artifact_uri)
+            for ids in _filters(run_ids)
+            for run in self.client.search_runs(list(self.experiments), ids)
+        ]
+        return pd.DataFrame(found, columns=["run_id", "place"], dtype="str")
 
     def stamp(self) -> str:
         """Changes when a run begins or ends."""
@@ -149,6 +157,13 @@ class Server:
             history.sort(key=lambda p: (p.timestamp, p.value))
             points += [(i, metric, p.value, p.step) for p in history]
         return points
+
+
+def _filters(run_ids: Sequence[str]) -> Iterator[str]:
+    """MLflow's filters for these runs, some at a time."""
+    for start in range(0, len(run_ids), _BULK_RUNS):
+        ids = ", ".join(map(repr, run_ids[start : start + _BULK_RUNS]))
+        yield f"attributes.run_id IN ({ids})"
 
 
 def _only(page: Page, tagged: str) -> Page:

@@ -4,6 +4,8 @@ Over a hundred columns of ten thousand runs take seconds to read, again and agai
 is a file: as long as its inode, size and times are the same, so are its contents. No other store
 reports cheaply whether a run has changed, so answers of others are not cached.
 
+`predictions` caches its downloads here too.
+
 Nothing here fails: what cannot be cached, found or trusted is computed again.
 """
 
@@ -105,19 +107,40 @@ def _code() -> str:
 _code()  # of the files as loaded, before an update changes them while a live page runs
 
 
-def _load(path: Path, state: str) -> pd.DataFrame | None:
+def recall(path: Path, state: str) -> bytes | None:
+    """What `store` wrote there in this state, None where there is no such or a damaged file."""
     try:
         content = path.read_bytes()
         if content[:_DIGEST] != _digest(content[_DIGEST:], state):
             return None
         os.utime(path)  # the newest stay
-        return _frame(content[_DIGEST:])
-    except (OSError, pa.ArrowException):
+    except OSError:
+        return None
+    return content[_DIGEST:]
+
+
+def store(path: Path, content: bytes, state: str) -> None:
+    """Write it for its user alone, completely or not at all. Raises `OSError`."""
+    write_private(path, _digest(content, state) + content)
+
+
+def delete_oldest(folder: Path, suffix: str, most: int) -> None:
+    """Leave the newest `most` files of a kind. Raises `OSError`."""
+    by_age = sorted(folder.glob(f"*{suffix}"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in by_age[most:]:
+        old.unlink()
+
+
+def _load(path: Path, state: str) -> pd.DataFrame | None:
+    content = recall(path, state)
+    try:
+        return None if content is None else _frame(content)
+    except pa.ArrowException:
         return None
 
 
 def _save(path: Path, found: pd.DataFrame, state: str) -> None:
-    """Write the answer for its user alone, completely or not at all, and delete the oldest others.
+    """Write the answer, and delete the oldest others.
 
     An answer that would change when it is read back, in a value or a type, is not written.
     """
@@ -127,11 +150,8 @@ def _save(path: Path, found: pd.DataFrame, state: str) -> None:
         same = back.index.identical(found.index) and back.columns.identical(found.columns)
         if not (same and back.equals(found)):
             return
-        write_private(path, _digest(content, state) + content)
-        of_kind = path.parent.glob(f"*{path.suffix}")
-        by_age = sorted(of_kind, key=lambda p: p.stat().st_mtime, reverse=True)
-        for old in by_age[_MOST:]:
-            old.unlink()
+        store(path, content, state)
+        delete_oldest(path.parent, path.suffix, _MOST)
     except (OSError, ValueError, TypeError, pa.ArrowException):
         return  # a full disk, or a column that has no such form
 

@@ -37,7 +37,9 @@ def _table(name: str, columns: str) -> sa.TableClause:
     return sa.table(name, *map(sa.column, columns.split()))
 
 
-_runs = _table("runs", "run_uuid experiment_id status start_time end_time lifecycle_stage")
+_runs = _table(
+    "runs", "run_uuid experiment_id status start_time end_time lifecycle_stage artifact_uri"
+)
 _experiments = _table("experiments", "experiment_id name lifecycle_stage workspace creation_time")
 _metrics = _table("latest_metrics", "run_uuid key value is_nan")
 _params, _tags = (_table(name, "run_uuid key value") for name in ("params", "tags"))
@@ -140,6 +142,16 @@ class Tables:
                 ids = run_ids[start : start + _PAGE]
                 query = self._active(list(self.experiments)).where(_runs.c.run_uuid.in_(ids))
                 yield self._page(connection, connection.execute(query).all())
+
+    def artifacts(self, run_ids: Sequence[str]) -> pd.DataFrame:
+        """Where the artifacts of these runs are, where they are active: `run_id`, `place`."""
+        c, found = _runs.c, list[Any]()
+        query = sa.select(c.run_uuid, c.artifact_uri).where(c.lifecycle_stage == _ACTIVE)
+        with self.engine.connect() as connection:
+            for start in range(0, len(run_ids), _PAGE):
+                of_page = c.run_uuid.in_(run_ids[start : start + _PAGE])
+                found += _fetched(connection, query.where(of_page))
+        return pd.DataFrame(found, columns=["run_id", "place"], dtype="str")
 
     def _active(self, experiment_ids: Sequence[str]) -> sa.Select[tuple[object, ...]]:
         c = _runs.c
