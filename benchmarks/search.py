@@ -4,7 +4,8 @@
 
 Twelve small models from scratch on PneumoniaMNIST (real X-rays, 28 px): a frugal search by PePR,
 and then all of them to the end, each with a tracking store of its own. Processes start and end for
-every step of the search; `wall_s` has that, energy and time of training do not.
+every step of the search; `wall_s` has that, energy and time of training do not. P is that on
+test in both.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(data_root: Path, models: int, epochs: int, top: int, out: Path | None) 
     )
     with tempfile.TemporaryDirectory() as folder:
         searching = _settings(Path(folder) / "frugal")
-        search = sweep.frugal(specs, searching, "E", Objective(top=top))
+        search = sweep.frugal(specs, searching, "E", Objective(top=top), "test")
         sought, search_s = _sweep(specs, searching, search)
         every, all_s = _sweep(specs, _settings(Path(folder) / "all"), plan.exhaustive)
         found = search.verdict(sought.jobs, sought.runs)

@@ -17,6 +17,8 @@ Task = Literal["multi-class", "binary-class", "ordinal-regression", "multi-label
 MULTI_LABEL: Task = "multi-label, binary-class"
 TASKS: tuple[Task, ...] = get_args(Task)
 
+ScoredOn = Literal["val", "test"]  # the split that P is of
+
 PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
 COMPLEMENT = "1 - "  # before the name of a metric that is better when lower, as P
 
@@ -100,6 +102,11 @@ _OTHERS: tuple[tuple[str, str, Direction | None, str], ...] = (
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _metrics()}
+
+
+def performance_on(split: ScoredOn, tested: str = "test/accuracy") -> str:
+    """The metric that is P on this split; on test it is what `pepr.performance` names, `tested`."""
+    return PERFORMANCE if split == "test" else f"val/{tested.removeprefix('test/')}"
 
 
 def memory_metric(device_type: str) -> str:

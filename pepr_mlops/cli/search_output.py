@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 
 import pandas as pd
 
-from pepr_mlops.cli.output import energies, render, say, table
+from pepr_mlops.cli.output import energies, note, render, say, table
+from pepr_mlops.names import ScoredOn
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict, requests
 from pepr_mlops.sweep.replay import Found, Recorded, recorded
@@ -15,7 +16,11 @@ from pepr_mlops.sweep.replay import replay as replay_search
 from pepr_mlops.sweep.search import Search
 from pepr_mlops.train.progress import seconds_text
 
-_SCORES = ("P", "R", "score", "bound")
+_SCORES = ("P", "R", "score", "bound", "test_P")
+_DECIDED: dict[ScoredOn, str] = {
+    "val": "validation",
+    "test": "test: the winner was chosen by it, so the winner's test P is optimistic",
+}
 
 
 def line(search: Search, now: Status) -> str:
@@ -29,7 +34,8 @@ def line(search: Search, now: Status) -> str:
     text += f"; {_spent(verdict, search.spending)}"
     if verdict.top:
         best = verdict.top[0]
-        text += f"; best {best} PePR-{search.letter} {verdict.table.loc[best, 'score']:.4f}"
+        text += f"; best {best} {search.decide_on} PePR-{search.letter} "
+        text += f"{verdict.table.loc[best, 'score']:.4f}"
     return text
 
 
@@ -46,6 +52,7 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
     rows = jobs.set_index("model")[["energy_wh", "error"]]
     rows = verdict.table.reindex(order).join(rows).rename_axis("model").reset_index()
     rows["state"] = rows["state"].fillna("failed")
+    rows["decided_on"] = search.decide_on
     rows["error"] = rows["error"].where(rows["state"] == "failed")  # others are only paused
     if form == "table":
         epochs = search.objective.epochs
@@ -55,9 +62,12 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
             chance=["" if pd.isna(c) else f"{c:.0%}" for c in rows["chance"]],
             energy_wh=energies(rows),
         )
-        columns = {"model": "model", "state": "state", "epoch": "epochs", "P": "P", "R": "R"}
-        columns |= {"score": f"PePR-{search.letter}", "bound": "at most", "chance": "chance"}
-        say(render(cells, form, columns | {"energy_wh": "energy", "error": "why"}) + "\n")
+        columns = {"model": "model", "state": "state", "epoch": "epochs"}
+        columns |= {"P": f"{search.decide_on} P", "R": "R"}
+        columns |= {"score": f"{search.decide_on} PePR-{search.letter}", "bound": "at most"}
+        columns |= {"chance": "chance", "energy_wh": "energy"}
+        columns |= {"test_P": "test P"} if search.decide_on == "val" else {}
+        say(render(cells, form, columns | {"error": "why"}) + "\n")
     else:
         say(render(rows, form))
     say(_conclusion(verdict, search, source), err=form != "table")
@@ -65,7 +75,14 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
 
 def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
     top = ", ".join(verdict.top) or "none yet"
-    rows = [(f"top {search.objective.top} by PePR-{search.letter}", top)]
+    score = f"{search.decide_on} PePR-{search.letter}"
+    rows = [
+        ("decided on", _DECIDED[search.decide_on]),
+        (f"top {search.objective.top} by {score}", top),
+    ]
+    if verdict.top:
+        test_p = verdict.table.loc[verdict.top, "test_P"]
+        rows.append(("their test P", ", ".join(f"{p:.4f}" for p in test_p)))
     if verdict.exhaustive == verdict.exhaustive:
         complete = verdict.top and verdict.proven == verdict.top
         proven = "all" if complete else ", ".join(verdict.proven) or "none"
@@ -80,12 +97,18 @@ def replay(
     experiments: Sequence[str],
     letter: str,
     objective: Objective,
+    decide_on: ScoredOn | None,
     form: str,
     tracking_uri: str | None,
 ) -> int:
-    """Print what a search would have found among the recorded runs of each comparison set."""
+    """Print what a search would have found among the recorded runs of each comparison set.
+
+    `decide_on` is that of `recorded`.
+    """
     tables = []
-    for one in recorded(experiments, letter, tracking_uri):
+    for one in recorded(experiments, letter, tracking_uri, decide_on):
+        if one.decide_on != (decide_on or "val"):
+            note(f"{one.name}: not all runs have P on validation, so their P on test decides")
         target = replace(objective, epochs=one.curves.performance.shape[1])
         names = [str(name) for name in one.curves.cost.index]
         outcomes = {
@@ -94,9 +117,14 @@ def replay(
             "exhaustive": Found(names, True, min(objective.top, len(names)), 1.0),
         }
         rows = pd.DataFrame([{"strategy": s, **asdict(found)} for s, found in outcomes.items()])
-        rows = rows.drop(columns="finished")
+        final = one.curves.scores(objective.alpha).iloc[:, -1]
+        rows["winner"] = [final[found].idxmax() for found in rows.pop("finished")]
+        rows["P"] = rows["winner"].map(one.curves.performance.iloc[:, -1])
+        rows["test_P"] = rows["winner"].map(one.test_p)
         rows["expense"] = rows["spent"] * float(one.curves.expense.sum())
-        tables.append(rows.assign(experiment=one.name, spending=one.spending))
+        tables.append(
+            rows.assign(experiment=one.name, spending=one.spending, decided_on=one.decide_on)
+        )
         if form == "table":
             say(_replayed(one, letter, target, rows))
     if form != "table":
@@ -108,21 +136,22 @@ def _replayed(one: Recorded, letter: str, objective: Objective, rows: pd.DataFra
     finals = one.curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
     top = min(objective.top, len(finals))
     best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[:top].items())
-    cells = [
-        (
-            row["strategy"],
-            "yes" if row["best"] else "no",
-            f"{row['hits']} of {top}",
-            _amount(row["expense"], one.spending),
-            f"{row['spent']:.1%}",
-        )
-        for _, row in rows.iterrows()
-    ]
+    cells = rows.assign(
+        best=rows["best"].map({True: "yes", False: "no"}),
+        hits=[f"{hits} of {top}" for hits in rows["hits"]],
+        expense=[_amount(expense, one.spending) for expense in rows["expense"]],
+        spent=[f"{spent:.1%}" for spent in rows["spent"]],
+        **{c: [f"{p:.4f}" for p in rows[c]] for c in ("P", "test_P")},
+    )
+    columns = {"strategy": "strategy", "best": "best found", "hits": f"top {top}"}
+    columns |= {"winner": "winner"} | ({"P": "val P"} if one.decide_on == "val" else {})
+    columns |= {"test_P": "test P", "expense": "spent", "spent": "of all"}
     return (
         f"{one.name}: {len(finals)} models, {objective.epochs} epochs, energy {one.energy_source}; "
         f"PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost\n"
+        f"decided on {_DECIDED[one.decide_on]}\n"
         f"top {top}: {best}\n\n"
-        f"{table(cells, ('strategy', 'best found', f'top {top}', 'spent', 'of all'))}\n"
+        f"{render(cells, 'table', columns)}\n"
     )
 
 

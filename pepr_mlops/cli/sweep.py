@@ -19,7 +19,7 @@ from pepr_mlops.tracking.ownership import STALE_S
 if TYPE_CHECKING:
     from pepr_mlops.sweep.sweep import Settings
 
-_OF_SEARCH = ("objective", "top", "alpha", "certify")
+_OF_SEARCH = ("objective", "top", "alpha", "certify", "decide_on")
 
 
 def _grid(command: Callable[..., int]) -> Callable[..., int]:
@@ -60,6 +60,12 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @option("Search", "--top", "how many models to find [default: 5]", type=click.IntRange(1))
 @option("Search", "--alpha", "α of αP / (α + R), the weight of P [default: 1]", type=float)
 @option("Search", "--certify", "search until the top is proven", is_flag=True, default=None)
+@option(
+    "Search",
+    "--decide-on",
+    "split whose P decides which models train for longer and win [default: val]",
+    type=click.Choice(["val", "test"]),
+)
 @option("Search", "--replay", "search among the recorded runs of --experiment", is_flag=True)
 @option(
     "Essentials", "--dry-run", "show the jobs and their expected cost; train nothing", is_flag=True
@@ -157,7 +163,8 @@ def command(
         from pepr_mlops.sweep.frugal import Objective
 
         letter = chosen.pop("objective", "pepr-e").removeprefix("pepr-").upper()
-        target = letter, Objective(**chosen)
+        decide_on = chosen.pop("decide_on", None)
+        target = letter, Objective(**chosen), decide_on
     elif chosen:
         raise WrongUse(
             f"{next(iter(chosen))}: it is an option of a search; add --strategy frugal or --replay"

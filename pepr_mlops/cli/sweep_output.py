@@ -14,6 +14,7 @@ from pepr_mlops.cli import search_output
 from pepr_mlops.cli.output import energies, note, render, say, table
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
+from pepr_mlops.names import ScoredOn
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan, sweep
 from pepr_mlops.sweep.driver import Result, Status
@@ -28,7 +29,8 @@ from pepr_mlops.train.progress import seconds_text
 _ERASE = "\r\033[K"  # the terminal's line
 _SHOW_EVERY_S = 30.0  # where there is no terminal line to overwrite
 
-Target = tuple[str, Objective]  # the letter of a cost, and the objective of a search
+# The letter of a cost, the objective of a search, and the split that decides if one was named.
+Target = tuple[str, Objective, ScoredOn | None]
 
 
 def dry_run(

@@ -69,10 +69,10 @@ class Request:
 class Observed:
     """A candidate after `epoch` epochs, 0 for the measurement of its cost.
 
-    `performance` is P in [0, 1] after that epoch, None with epoch 0. `cost` determines R, and
-    `expense` is the resource that the search saves; both are forecasts for the full training, each
-    in its own unit, and equal where both are energy. `spent` is the part of the expense that this
-    epoch or measurement used.
+    `performance` is P in [0, 1] after that epoch, on the split that decides, None with epoch 0.
+    `cost` determines R, and `expense` is the resource that the search saves; both are forecasts for
+    the full training, each in its own unit, and equal where both are energy. `spent` is the part of
+    the expense that this epoch or measurement used.
     """
 
     candidate: str

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.names import PERFORMANCE, RESOURCES
+from pepr_mlops.names import PERFORMANCE, RESOURCES, ScoredOn, performance_on
 from pepr_mlops.sweep.frugal import Objective, Observed, Request
 
 Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]
@@ -45,42 +45,56 @@ class Curves:
         return self.performance.apply(lambda p: pepr.pepr(p, resource, alpha=alpha))
 
 
-def curves_of(runs: pd.DataFrame, epochs: pd.DataFrame, cost: str, expense: str) -> Curves:
+def curves_of(
+    runs: pd.DataFrame, epochs: pd.DataFrame, cost: str, expense: str, p: str = PERFORMANCE
+) -> Curves:
     """The curves of finished runs, one of each model.
 
-    `runs` is a frame of runs, `epochs` their histories of `performance` as `read.load_epochs`,
+    `runs` is a frame of runs, `epochs` their histories of the metric `p` as `read.load_epochs`,
     `cost` and `expense` columns of `runs`. Raises `WrongUse` for a model that appears twice and
     for a run whose history does not have every epoch from the first to the last.
     """
     models = runs.set_index("model")
-    wide = epochs[epochs[PERFORMANCE].notna()].pivot(
-        index="run_id", columns="step", values=PERFORMANCE
-    )
+    wide = epochs[epochs[p].notna()].pivot(index="run_id", columns="step", values=p)
     wide = wide.reindex(models["run_id"])
-    full = wide.notna().all(axis=1) & (list(wide.columns) == list(range(1, wide.shape[1] + 1)))
+    steps = list(range(1, max(1, wide.shape[1]) + 1))
+    full = wide.notna().all(axis=1) & (list(wide.columns) == steps)
     if not full.all():
         run_id = full.index[~full][0]
+        remedy = "; use --decide-on test" if p != PERFORMANCE else ""
         raise WrongUse(
             f"replay: run {run_id} ({models.index[models['run_id'] == run_id][0]}) does not have "
-            f"{PERFORMANCE} of every epoch, which a replay needs"
+            f"{p} of every epoch, which a replay needs{remedy}"
         )
     return Curves(wide.set_axis(models.index), models[cost], models[expense])
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The curves of one seed of a comparison set, and the column of runs that a search spends."""
+    """The curves of one seed of a comparison set, and the column of runs that a search spends.
+
+    The curves are of P on the split `decide_on`; `test_p` is P on test after the last epoch, the
+    index the model.
+    """
 
     name: str
     spending: str
     energy_source: str
     curves: Curves
+    decide_on: ScoredOn
+    test_p: pd.Series[float]
 
 
-def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) -> list[Recorded]:
+def recorded(
+    experiments: Sequence[str],
+    letter: str,
+    tracking_uri: str | None,
+    decide_on: ScoredOn | None = None,
+) -> list[Recorded]:
     """Finished runs to replay a search over, two models or more of each seed.
 
-    A search spends energy, or time where no run's energy is known. Raises `WrongUse` and
+    A search spends energy, or time where no run's energy is known. Without `decide_on` it decides
+    on validation where all runs of a seed logged P on it, otherwise on test. Raises `WrongUse` and
     `WorkFailed` as `comparison.prepare` and `curves_of`.
     """
     from pepr_mlops import comparison
@@ -97,11 +111,18 @@ def recorded(experiments: Sequence[str], letter: str, tracking_uri: str | None) 
             if own["model"].nunique() < 2:
                 continue
             ids = list(own["run_id"])
-            epochs = read.load_epochs(ids, [PERFORMANCE], tracking_uri=tracking_uri)
+            tested = own["performance_metric"].fillna(PERFORMANCE).iloc[0]
+            validated = performance_on("val", tested)
+            epochs = read.load_epochs(ids, [PERFORMANCE, validated], tracking_uri=tracking_uri)
+            have = set(epochs.loc[epochs[validated].notna(), "run_id"])
+            decider = decide_on or ("val" if have.issuperset(ids) else "test")
+            p = validated if decider == "val" else PERFORMANCE
             title = name if pd.isna(seed) else f"{name}, seed {seed}"
             sources = " and ".join(sorted(own["energy_source"].dropna().unique()))
             source = sources if spending == "energy_wh" else "none"
-            sets.append(Recorded(title, spending, source, curves_of(own, epochs, cost, spending)))
+            curves = curves_of(own, epochs, cost, spending, p)
+            test_p = own.set_index("model")[PERFORMANCE]
+            sets.append(Recorded(title, spending, source, curves, decider, test_p))
     if not sets:
         raise WorkFailed(f"replay: {', '.join(experiments)} has no two models of one seed")
     return sets

@@ -16,14 +16,14 @@ import pandas as pd
 from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.costs.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES
+from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES, ScoredOn, performance_on
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.engine import Task
 from pepr_mlops.sweep.frugal import Objective, Observed, Verdict, requests, verdict
 
 _WH, _S = "energy/train_wh", "time/train_s"
-HISTORY = (PERFORMANCE, _WH, _S)
+HISTORY = (PERFORMANCE, performance_on("val"), _WH, _S)
 _FORECAST_WH, _FORECAST_S = "metrics.forecast/train_wh", "metrics.forecast/train_s"
 
 History = Callable[[Sequence[str]], pd.DataFrame]
@@ -36,31 +36,42 @@ class Search:
 
     The search saves `spending`, and counts it as spent: training energy (`energy_wh`), or training
     time (`train_time_s`) with `energy=off`. `history` returns the epochs of runs as
-    `read.load_epochs`, with the metrics `HISTORY`.
+    `read.load_epochs`, with the metrics `HISTORY`. P of the `decide_on` split decides which models
+    train for longer and which are the best; with `test` the winner's P is optimistic.
     """
 
     objective: Objective
     letter: str
     spending: str
     history: History
+    decide_on: ScoredOn = "val"
 
     def __call__(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
-        """The next tasks, best first. Raises `WorkFailed` for costs that do not compare."""
+        """The next tasks, best first. Raises `WorkFailed` as `observed`."""
         specs = {spec.model: spec for spec in jobs["spec"]}
         observed, epochs = self.observed(jobs, runs), self.objective.epochs
         found = requests(_candidates(jobs), observed, self.objective, at_once=len(jobs))
         return [Task(specs[r.candidate], None if r.epoch == epochs else r.epoch) for r in found]
 
     def verdict(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Verdict:
-        """The results of the search so far. Arguments and errors as the search itself."""
-        return verdict(_candidates(jobs), self.observed(jobs, runs), self.objective)
+        """The results of the search so far. Arguments and errors as the search itself.
+
+        The table also has `test_P`, P on test of the finished candidates, whatever decided.
+        """
+        found = verdict(_candidates(jobs), self.observed(jobs, runs), self.objective)
+        models = [spec.model for spec in jobs["spec"]]
+        run_ids = pd.Series(jobs["run_id"].to_numpy(), models).reindex(found.table.index)
+        tested = run_ids.map(runs.set_index("run_id")[PERFORMANCE])
+        finished = found.table["state"] == "finished"
+        return replace(found, table=found.table.assign(test_P=tested.where(finished)))
 
     def observed(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Observed]:
         """The observations of `jobs` (`plan.states`) in their `runs`.
 
         All attempts count as spent, except those of unknown energy, and those of a candidate that
         has no other observation yet. Raises `WorkFailed` if the cost of a candidate is not known,
-        or costs were measured under different conditions.
+        costs were measured under different conditions, or an epoch has no P of the split that
+        decides.
         """
         runs = runs[runs["spec"].isin(list(jobs.index))]
         timed = runs["run_id"].isin(list(jobs["run_id"].dropna())) & runs["train_time_s"].notna()
@@ -89,21 +100,29 @@ class Search:
 
     def _of_training(self, spec: Job, run: pd.Series[Any], steps: pd.DataFrame) -> list[Observed]:
         """The epochs up to those of the run's row; a run in progress may have logged more."""
-        found, before = [], 0.0
+        found, before, decider = [], 0.0, performance_on(self.decide_on)
         steps = steps[steps[_S] <= run["train_time_s"]].sort_values("step")
         for epoch, (_, step) in enumerate(steps.iterrows(), 1):
-            if step["step"] != epoch or np.isnan(step[PERFORMANCE]):
+            if step["step"] != epoch or np.isnan(step[decider]):
                 break  # it is being logged
             scale = spec.epochs / epoch
             wh = step[_WH] * scale if pd.notna(run["energy_wh"]) else None
             cost, expense = self._costs(run, wh, step[_S] * scale)
-            p = float(step[PERFORMANCE])
+            p = float(step[decider])
             found.append(Observed(spec.model, epoch, p, cost, expense, expense / scale - before))
             before = expense / scale
+        number = len(found) + 1
+        tested = steps.loc[steps["step"] == number, PERFORMANCE].notna().any()
+        if tested and run["status"] != "RUNNING":  # it may be logging this epoch
+            raise WorkFailed(
+                f"decide_on: run {run['run_id']} ({spec.model}) has no {decider} of epoch "
+                f"{number}, only P on test; search with --decide-on test, or delete that run so "
+                "that it is trained again"
+            )
         if run["status"] == "FINISHED" and len(found) < spec.epochs:
             raise WorkFailed(
-                f"history: run {run['run_id']} ({spec.model}) is finished but has no {PERFORMANCE} "
-                f"of epoch {len(found) + 1}; delete that run so that it is trained again"
+                f"history: run {run['run_id']} ({spec.model}) is finished but has no {decider} of "
+                f"epoch {number}; delete that run so that it is trained again"
             )
         return found
 

@@ -13,6 +13,7 @@ import pandas as pd
 from pepr_mlops.costs.memory import can_list_pages
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.files import user_folder
+from pepr_mlops.names import ScoredOn
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Driver, Limits, Result, Status, Strategy
@@ -94,11 +95,18 @@ def run(
     ).run()
 
 
-def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Objective) -> Search:
+def frugal(
+    specs: Sequence[Job],
+    settings: Settings,
+    letter: str,
+    objective: Objective,
+    decide_on: ScoredOn | None = None,
+) -> Search:
     """The strategy that searches for the best of these jobs instead of training them all.
 
-    `letter` is the cost as in `search.Search`; `objective.epochs` is replaced by the epochs of the
-    jobs. Raises `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
+    `letter` and `decide_on` are those of `search.Search`, None for validation;
+    `objective.epochs` is replaced by the epochs of the jobs. Raises `WrongUse` for jobs that differ
+    in more than the model, or whose cost is not known.
     """
     from pepr_mlops.tracking import read
 
@@ -108,6 +116,7 @@ def frugal(specs: Sequence[Job], settings: Settings, letter: str, objective: Obj
         letter,
         "train_time_s" if specs[0].energy == "off" else "energy_wh",
         lambda ids: read.load_epochs(ids, HISTORY, tracking_uri=settings.tracking_uri),
+        decide_on or "val",
     )
 
 

@@ -40,6 +40,8 @@ class Engine:
     broken: str | None = None
     lost: str | None = None
     busy: str | None = None
+    tested: dict[str, float] = field(default_factory=dict)  # P on test, where it is not that on val
+    validates: bool = True
     slots: int = 1
     run_ids: dict[str, str] = field(default_factory=dict)
     tasks: list[tuple[str, int | None]] = field(default_factory=list)
@@ -67,7 +69,9 @@ class Engine:
             self.run_ids[model] = self._begin(task, {})
         points = []
         for epoch, p in enumerate(curve[: task.until], 1):
-            points += [("performance", p, epoch), ("time/train_s", 10 * wh * epoch / 4, epoch)]
+            points += [("performance", self.tested.get(model, p), epoch)]
+            points += [("val/accuracy", p, epoch)] if self.validates else []
+            points += [("time/train_s", 10 * wh * epoch / 4, epoch)]
             points += [("energy/train_wh", wh * epoch / 4, epoch)]
         reason = "paused" if task.until else None
         self._log(self.run_ids[model], points, reason)
@@ -80,6 +84,7 @@ class Engine:
             "pepr.spec": task.spec.fingerprint,
             "pepr.data_digest": task.spec.data_digest,
             "pepr.experiment": "digits",
+            "pepr.performance": "test/accuracy",
             "pepr.hardware": "AMD EPYC",
             "pepr.energy_source": "estimated",
             "pepr.energy_components": "cpu=estimated",
@@ -137,7 +142,7 @@ def test_a_frugal_search_from_the_first_probe_to_the_verdict(
     assert rows["resnet10t"][1:6] == ["finished", "4/4", "0.7000", "0.0500", "0.6667"]
     assert rows["resnet18d"][1:5] == ["stopped", "0/4", "0.1000", "0.9091"]
     assert rows["resnet34d"][1:5] == ["discarded", "0/4", "1.0000", "0.5000"]
-    assert re.search(r"^top 2 by PePR-E +resnet10t, tinynet_e$", out, flags=re.M)
+    assert re.search(r"^top 2 by val PePR-E +resnet10t, tinynet_e$", out, flags=re.M)
     assert re.search(r"^proven of them +resnet10t$", out, flags=re.M)
     assert re.search(r"^could still be in it +resnet18d \(\d+%\)$", out, flags=re.M)
     # 6 Wh, and 94 / 40 for the probes
@@ -147,7 +152,7 @@ def test_a_frugal_search_from_the_first_probe_to_the_verdict(
     status, out, _ = _run(capfd, *FRUGAL, "--certify")
     assert status == 0
     assert engine.tasks[6:] == [("resnet18d", None)]  # it resumes where it was
-    assert re.search(r"^top 2 by PePR-E +resnet18d, resnet10t$", out, flags=re.M)
+    assert re.search(r"^top 2 by val PePR-E +resnet18d, resnet10t$", out, flags=re.M)
     assert re.search(r"^proven of them +all$", out, flags=re.M)
     assert re.search(r"^could still be in it +none$", out, flags=re.M)
 
@@ -160,6 +165,65 @@ def test_a_frugal_search_from_the_first_probe_to_the_verdict(
     assert found["resnet34d"]["energy_wh"] == 2.0
 
 
+def test_validation_or_test_decides_and_test_is_reported(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    """By validation the scores are 0.7 / 1.05 of resnet10t and 0.6 / 1.025 of tinynet_e."""
+    engine.tested = {"resnet10t": 0.2, "tinynet_e": 0.9}
+    status, out, _ = _run(capfd, *FRUGAL)
+    assert status == 0
+    assert set(engine.run_ids) == {"resnet10t", "tinynet_e"}
+    assert re.search(r"^decided on +validation$", out, flags=re.M)
+    assert re.search(r"^top 2 by val PePR-E +resnet10t, tinynet_e$", out, flags=re.M)
+    assert re.search(r"^their test P +0.2000, 0.9000$", out, flags=re.M)
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
+    assert rows["resnet10t"][3] == "0.7000"
+    assert rows["resnet10t"][-1] == "0.2000"
+
+    # By test they are 0.2 / 1.05 and 0.9 / 1.025, so resnet18d with 0.8 / 1.1 is in the top.
+    status, out, _ = _run(capfd, *FRUGAL, "--decide-on", "test", "--format", "json")
+    assert status == 0
+    assert set(engine.run_ids) == {"resnet10t", "tinynet_e", "resnet18d"}
+    found = {row["model"]: row for row in json.loads(out)}
+    assert list(found)[:2] == ["tinynet_e", "resnet18d"]
+    assert {row["decided_on"] for row in found.values()} == {"test"}
+    assert found["tinynet_e"]["score"] == pytest.approx(0.9 / 1.025)
+    assert (found["tinynet_e"]["P"], found["tinynet_e"]["test_P"]) == (0.9, 0.9)
+    assert found["resnet34d"]["test_P"] is None
+    _, out, _ = _run(capfd, *FRUGAL, "--decide-on", "test")
+    optimistic = "test: the winner was chosen by it, so the winner's test P is optimistic"
+    assert re.search(rf"^decided on +{optimistic}$", out, flags=re.M)
+
+    done = len(engine.tasks)
+    status, out, _ = _run(capfd, *FRUGAL)  # the runs for the other split count
+    assert (status, len(engine.tasks)) == (0, done)
+    assert re.search(r"^top 2 by val PePR-E +resnet18d, resnet10t$", out, flags=re.M)
+    assert re.search(r"^their test P +0.8000, 0.2000$", out, flags=re.M)
+
+
+def test_runs_without_validation_are_searched_and_replayed_on_test(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    engine.validates = False
+    assert _run(capfd, *WORDS[:-2])[0] == 0
+    status, out, err = _run(capfd, *FRUGAL)
+    assert (status, out, len(err.strip().splitlines())) == (1, "", 1)
+    assert "has no val/accuracy of epoch 1, only P on test; search with --decide-on test" in err
+    assert _run(capfd, *FRUGAL, "--decide-on", "test")[0] == 0
+    again = ["sweep", "--replay", "--experiment", "digits"]
+    status, out, err = _run(capfd, *again)
+    assert status == 0
+    assert (
+        "note: digits, seed 0: not all runs have P on validation, so their P on test decides" in err
+    )
+    assert "decided on test: the winner was chosen by it" in out
+    assert _run(capfd, *again, "--decide-on", "test")[2] == ""
+    status, out, err = _run(capfd, *again, "--decide-on", "val")
+    assert (status, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert "does not have val/accuracy of every epoch" in err
+    assert "--decide-on test" in err
+
+
 def test_a_candidate_that_fails_is_left_out_and_reported(
     capfd: pytest.CaptureFixture[str], engine: Engine
 ) -> None:
@@ -169,7 +233,7 @@ def test_a_candidate_that_fails_is_left_out_and_reported(
     (row,) = (line for line in out.splitlines() if line.startswith("resnet10t"))
     assert row.split()[1] == "failed"
     assert row.endswith("too large")
-    assert re.search(r"^top 2 by PePR-E +resnet18d, tinynet_e$", out, flags=re.M)
+    assert re.search(r"^top 2 by val PePR-E +resnet18d, tinynet_e$", out, flags=re.M)
 
 
 def test_a_sweep_says_why_jobs_failed_and_what_remains(
@@ -207,6 +271,7 @@ def test_a_sweep_says_at_its_end_which_of_its_costs_are_overstated(
 def test_recorded_runs_are_searched_without_training(
     capfd: pytest.CaptureFixture[str], engine: Engine
 ) -> None:
+    engine.tested = {"resnet18d": 0.75, "resnet10t": 0.9}
     assert _run(capfd, *WORDS[:-2])[0] == 0  # all of them
     assert sorted(engine.tasks) == sorted((model, None) for model in CURVES)
     done = list(engine.tasks)
@@ -221,6 +286,15 @@ def test_recorded_runs_are_searched_without_training(
     # all but resnet34d, and a twentieth of an epoch of four for each probe
     assert rows["frugal"]["expense"] == pytest.approx(14 + 94 / 80)
     assert rows["exhaustive"]["expense"] == 94
+    # 0.8 / 1.1 of resnet18d is the highest on validation, and 0.9 / 1.05 of resnet10t on test
+    for row in rows.values():
+        assert (row["decided_on"], row["winner"]) == ("val", "resnet18d")
+        assert (row["P"], row["test_P"]) == (0.8, 0.75)
+    words = ["sweep", "--replay", "--experiment", "digits", "--decide-on", "test"]
+    _, out, _ = _run(capfd, *words, "--format", "json")
+    for row in json.loads(out):
+        assert (row["decided_on"], row["winner"]) == ("test", "resnet10t")
+        assert (row["P"], row["test_P"]) == (0.9, 0.9)
     _, out, _ = _run(capfd, "sweep", "--replay", "--experiment", "digits")
     assert re.search(r"^frugal +yes +4 of 4 ", out, flags=re.M)  # the top five of four are four
     Path("grid.toml").write_text('experiment = "digits"\n')
@@ -231,6 +305,10 @@ def test_recorded_runs_are_searched_without_training(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            [*WORDS[:-2], "--decide-on", "val"],
+            "decide_on: it is an option of a search; add --strategy frugal or --replay",
+        ),
         (WORDS, "top: it is an option of a search; add --strategy frugal or --replay"),
         ([*FRUGAL, "--seed", "0,1"], "differ in seed (0, 1)"),
         ([*FRUGAL, "--alpha", "0.5"], "alpha: 0.5 is not 1 or more"),

@@ -15,21 +15,22 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.sweep.frugal import Objective, Observed, requests
-from pepr_mlops.sweep.replay import Curves, curves_of, replay
+from pepr_mlops.sweep.replay import Curves, curves_of, recorded, replay
 from pepr_mlops.sweep.search import HISTORY, Search, check
 
 EPOCHS = 4
 SPECS = {name: job(model=name, epochs=EPOCHS) for name in ("a", "b", "c")}
 OBJECTIVE = Objective(top=1, epochs=EPOCHS)
 
-Steps = dict[str, list[tuple[float, float | None, float]]]  # P, Wh and s after each epoch
+# P, the same on both splits, Wh and s after each epoch
+Steps = dict[str, list[tuple[float, float | None, float]]]
 
 
 def history(steps: Steps) -> Any:
     rows = [
-        (run_id, epoch, *values)
+        (run_id, epoch, p, p, *costs)
         for run_id, points in steps.items()
-        for epoch, values in enumerate(points, 1)
+        for epoch, (p, *costs) in enumerate(points, 1)
     ]
     table = pd.DataFrame(rows, columns=["run_id", "step", *HISTORY])
     return lambda run_ids: table[table["run_id"].isin(list(run_ids))]
@@ -154,8 +155,65 @@ def test_an_interrupted_epoch_counts_as_spent() -> None:
 
 def test_a_finished_run_without_all_epochs_is_an_error() -> None:
     search, jobs, runs = searched([logged("a", "FINISHED", 40.0, 80.0)], STEPS | {"run0": []})
-    with pytest.raises(WorkFailed, match=r"run run0 \(a\) is finished but has no performance of"):
+    with pytest.raises(WorkFailed, match=r"run run0 \(a\) is finished but has no val/accuracy of"):
         search(jobs, runs)
+
+
+def test_the_split_that_decides_chooses_the_model_that_trains_for_longer() -> None:
+    """All cost the same, so R is 0 and every score is P. The finished curves are flat, so a model
+    is expected to end with the P that it has."""
+    val = {"a": [0.6] * 4, "b": [0.5] * 4, "c": [0.9], "d": [0.5]}
+    test = {"a": [0.55] * 4, "b": [0.45] * 4, "c": [0.5], "d": [0.8]}
+    specs = {name: job(model=name, epochs=EPOCHS) for name in val}
+    found = frame(
+        [
+            run(
+                name,
+                epochs=EPOCHS,
+                status="FINISHED" if len(curve) == EPOCHS else "KILLED",
+                performance=test[name][-1],
+                energy_wh=10.0 * len(curve),
+                train_time_s=10.0 * len(curve),
+                tags={"pepr.spec": specs[name].fingerprint},
+            )
+            for name, curve in val.items()
+        ]
+    )
+    logged = history(
+        {
+            f"run{i}": [(p, 10.0 * e, 10.0 * e) for e, p in enumerate(curve, 1)]
+            for i, curve in enumerate(val.values())
+        }
+    )
+    tested = np.concatenate(list(test.values()))
+    by_val = Search(OBJECTIVE, "E", "energy_wh", lambda ids: logged(ids).assign(performance=tested))
+    by_test = replace(by_val, decide_on="test")
+    jobs = plan.states(list(specs.values()), found)
+    assert by_val(jobs, found) == [Task(specs["c"], until=2)]  # 0.9 beats 0.6
+    assert by_test(jobs, found) == [Task(specs["d"], until=2)]  # 0.8 beats 0.55
+    table = by_val.verdict(jobs, found).table
+    assert table["P"].tolist() == [0.6, 0.5, 0.9, 0.5]
+    assert table["score"]["a"] == 0.6
+    assert table["test_P"].tolist() == pytest.approx([0.55, 0.45, np.nan, np.nan], nan_ok=True)
+    table = by_test.verdict(jobs, found).table
+    assert table["P"].tolist() == [0.55, 0.45, 0.5, 0.8]
+    assert table["test_P"].tolist() == pytest.approx([0.55, 0.45, np.nan, np.nan], nan_ok=True)
+
+
+def test_a_run_without_validation_is_an_error_unless_test_decides() -> None:
+    def tested_only(run_ids: Sequence[str]) -> Any:
+        return history(STEPS)(run_ids).assign(**{"val/accuracy": np.nan})
+
+    search, jobs, runs = searched(RUNS, STEPS, history=tested_only)
+    with pytest.raises(
+        WorkFailed, match=r"run1 \(a\) has no val/accuracy of epoch 1, .* --decide-on test, or"
+    ):
+        search(jobs, runs)
+    observed = replace(search, decide_on="test").observed(jobs, runs)
+    assert [o.performance for o in observed] == [None, 0.6, 0.7, None]
+    # a run in progress may be logging it
+    running = runs.assign(status=runs["status"].where(runs["probe"].notna(), "RUNNING"))
+    assert [o.epoch for o in search.observed(jobs, running)] == [0, 0]
 
 
 def test_unknown_costs_and_costs_of_two_machines_are_refused() -> None:
@@ -310,3 +368,11 @@ def test_recorded_runs_become_curves() -> None:
         curves_of(runs, epochs.iloc[:3], "energy_wh", "energy_wh")
     with pytest.raises(WrongUse, match="twice"):
         curves_of(frame([run("a"), run("a")]), epochs, "energy_wh", "energy_wh")
+
+
+def test_the_papers_runs_have_no_validation_so_test_decides(paper_store: str) -> None:
+    (one,) = recorded(["derma_pt"], "E", paper_store)
+    assert one.decide_on == "test"
+    assert one.test_p.to_dict() == one.curves.performance.iloc[:, -1].to_dict()
+    with pytest.raises(WrongUse, match=r"have val/accuracy of every epoch, .* --decide-on test"):
+        recorded(["derma_pt"], "E", paper_store, "val")

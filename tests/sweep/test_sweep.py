@@ -22,6 +22,7 @@ from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.driver import Limits
 from pepr_mlops.sweep.earlier import identify_runs
 from pepr_mlops.sweep.engine import Report
+from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.jobs import downloads, jobs, models
 from pepr_mlops.tracking.read import load_epochs
 
@@ -192,6 +193,27 @@ def test_the_content_of_the_files_decides_which_jobs_are_done(
     assert list(found.same) == [run_id]
     assert client.get_run(run_id).data.tags["pepr.data_digest"] == found.same[run_id].data_digest
     assert state(moved) == ("done", [])
+
+
+def test_a_search_decides_on_validation_and_reports_test(
+    store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of one class of val has the other's label, so that P differs between the splits."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for i in range(3):
+        (shapes / f"val/dark/{i:02d}.png").rename(shapes / f"val/light/dark{i}.png")
+    specs = jobs({**TINY, "model": ["test_resnet", "test_vit"], "dataset": str(shapes)})
+    settings = sweep.Settings(store, tmp_path / "checkpoints")
+    search = sweep.frugal(specs, settings, "T", Objective(top=1))
+    ended = sweep.run(specs, settings, lambda _: None, lambda _: None, search)
+    found = search.verdict(ended.jobs, ended.runs).table
+    assert list(found["state"]) == ["finished", "finished"]  # two must be, to know how P scatters
+    runs = ended.runs[ended.runs["status"] == "FINISHED"].set_index("model").loc[found.index]
+    for split, column in (("val", "P"), ("test", "test_P")):
+        assert found[column].to_list() == runs[f"metrics.{split}/accuracy"].to_list()
+    assert (found["P"] != found["test_P"]).all()
+    by_test = replace(search, decide_on="test").verdict(ended.jobs, ended.runs).table
+    assert by_test["P"].to_list() == found["test_P"].to_list()
 
 
 def test_doubtful_images_are_noted_before_a_sweep_and_refused_with_strict(
