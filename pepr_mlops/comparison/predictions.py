@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pepr_mlops.comparison.metrics import Floats, Ints, Predicted, thresholds_of
-from pepr_mlops.names import MULTI_LABEL, TASKS, Task
+from pepr_mlops.names import MULTI_LABEL, PATIENT, TASKS, Task
 
-PATIENT = "patient"  # the group whose images are no independent observations
 _SUM = 1e-3  # by which the probabilities of an image may miss 1
 _VAL, _GROUP = "val_", "group_"  # what the names of arrays begin with
 

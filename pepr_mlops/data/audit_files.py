@@ -29,6 +29,7 @@ from pepr_mlops.data.audit import (
     unequal,
 )
 from pepr_mlops.data.duplicates import ImageKey, Part, image_key
+from pepr_mlops.data.groups import TABLE
 from pepr_mlops.data.splits import EXAMPLES, SPLITS
 from pepr_mlops.errors import WrongUse, nearest, one_line
 
@@ -205,7 +206,7 @@ def _ignored(root: Path, used: Iterable[str]) -> list[Finding]:
         for name in names
         if not name.startswith(".")
     }
-    ignored = sorted(visible - set(used))
+    ignored = sorted(visible - {*used, TABLE})
     message = f"{len(ignored):,} files are ignored; only images in DIR/SPLIT/CLASS/ are read"
     return listing("warning", "ignored", message, ignored, EXAMPLES)
 

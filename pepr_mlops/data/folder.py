@@ -1,4 +1,5 @@
-"""A folder of images: DIR/{train,val,test}/CLASS/*.png, where val and test may be missing."""
+"""A folder of images: DIR/{train,val,test}/CLASS/*.png, where val and test may be missing, and
+DIR/images.csv with what is known of them."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from pepr_mlops.data.digest import is_litter
+from pepr_mlops.data.groups import with_groups
 from pepr_mlops.data.splits import SPLITS, Labels, Split, Splits, draw
 from pepr_mlops.errors import WrongUse, nearest, one_line
 
@@ -27,7 +29,8 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
     """The images below `directory`, each resized to a square of `image_size` pixels.
 
     Images are grey if all files are, else RGB. A missing `val` or `test` is drawn by class with
-    `seed`: 20 % of `train` for each. Raises `WrongUse` with the folder or file that cannot be used.
+    `seed`: 20 % of `train` for each. Groups are those of `groups.with_groups`. Raises `WrongUse`
+    with the folder or file that cannot be used.
     """
     root = Path(directory)
     files = find(root)
@@ -55,7 +58,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
         else:
             splits[missing[0]] = splits["train"].take(drawn)
         splits["train"] = splits["train"].take(rest)
-    return Splits(
+    found = Splits(
         name=root.resolve().name,
         source=str(root.resolve()),
         task="binary-class" if len(classes) == 2 else "multi-class",
@@ -64,6 +67,7 @@ def load(directory: str, image_size: int, seed: int) -> Splits:
         notes=(frames_text(further, len(paths)),) if further else (),
         **splits,
     )
+    return with_groups(found, root)
 
 
 def find(root: Path) -> dict[str, dict[str, list[Path]]]:

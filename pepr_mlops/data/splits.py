@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,14 @@ LEAST = 2  # images of each class in val and test: with a single one, its recall
 class Split:
     """`images` [n, height, width] grey or [n, height, width, 3] RGB, 8 bits per channel; `labels`
     class indices [n], or 0/1 [n, labels] for a multi-label task. `origins` [n] are the files of the
-    images, relative to the data set's folder, or their rows in the published data set."""
+    images, relative to the data set's folder, or their rows in the published data set. `groups` are
+    the columns of `comparison.predictions.OfSplit.groups`, [n] texts by name; of train there are
+    none."""
 
     images: Pixels
     labels: Labels
     origins: Origins | None = None
+    groups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -48,7 +51,8 @@ class Split:
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
         origins = None if self.origins is None else self.origins[indices]
-        return Split(self.images[indices], self.labels[indices], origins)
+        groups = {name: values[indices] for name, values in self.groups.items()}
+        return Split(self.images[indices], self.labels[indices], origins, groups)
 
 
 @dataclass(frozen=True)
