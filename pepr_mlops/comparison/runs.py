@@ -59,7 +59,7 @@ _NUMBERS = {
             *("energy_constant_w", "carbon_intensity_g_per_kwh", "pue", "attempts"),
             *("cpu_count", "cpus", "cpu_others", "cpu_others_of", "machine_cpu_others"),
             "threads",  # what was used, whatever `params.threads` requested
-            *("unmeasured_s", "paused_s"),
+            *("unmeasured_s", "paused_s", "val_images", "test_images"),
         )
     },
 }

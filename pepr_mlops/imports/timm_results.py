@@ -18,6 +18,7 @@ from pepr_mlops.imports.files import AMOUNT, FinishedRun, Number, read_csv
 _WHERE = "https://github.com/huggingface/pytorch-image-models (folder results)"
 _SOURCE = "timm results-imagenet.csv"
 _EXPERIMENT = "imagenet"
+_IMAGES = 50_000  # of the validation set of ImageNet-1k, on which the file has its results
 _PIXELS, _PER_CENT = Number(1, 1e6, integer=True), Number(0, 100)
 
 
@@ -73,6 +74,7 @@ def _run(row: dict[Any, Any], benchmarks: dict[str, str]) -> FinishedRun:
         "pepr.experiment": _EXPERIMENT,
         "pepr.performance": "test/accuracy",
         "pepr.energy_source": "none",
+        "pepr.test_images": str(_IMAGES),
         "pepr.parameters": str(round(row["param_count"] * 1e6)),
     }
     for kind, file in benchmarks.items():

@@ -185,6 +185,8 @@ class _Training:
         _describe(logged, self.job, self.opening, recorder)
         splits = data.load(self.job)
         logged.data(splits)
+        counts = {"pepr.val_images": len(splits.val), "pepr.test_images": len(splits.test)}
+        logged.tag({tag: str(n) for tag, n in counts.items()})
         doubts = self._doubts(splits, strict)
         network = self._set_up(splits)
         recorder.watch_others(logged.earlier)

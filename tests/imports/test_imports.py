@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import SHARED, needs
@@ -16,6 +18,7 @@ from made import stored
 from mlflow import MlflowClient
 
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.comparison.image_counts import is_count_of
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.imports import SOURCES
 from pepr_mlops.tracking import import_runs, read
@@ -168,6 +171,26 @@ def test_other_files_are_refused(
         (tmp_path / "all_results.csv").write_text(content)
     with pytest.raises(WrongUse, match=message):
         SOURCES[source](tmp_path)
+
+
+def test_accuracies_are_counts_of_the_test_images(paper_results: Path, timm_results: Path) -> None:
+    counted: dict[str, set[tuple[str, str]]] = {}
+    lacking = []
+    for source, folder in (("pepr-paper", paper_results), ("timm", timm_results)):
+        for run in SOURCES[source](folder):
+            n = run.tags.get("pepr.test_images")
+            shares = np.array([v for name, v, _ in run.points if name == "test/accuracy"])
+            if n is None:
+                lacking.append(run)
+                continue
+            assert is_count_of(shares, int(n)).all(), run.key
+            counted.setdefault(source, set()).add((run.params["dataset"], n))
+    assert counted["timm"] == {("imagenet", "50000")}
+    full = {("derma", "1984"), ("lidc", "3008"), ("pneumonia", "608")}  # of 2,005, …, 624
+    assert counted["pepr-paper"] == full
+    # with accuracies of other images, such as the six of derma_pt that are those of lidc
+    odd = {"derma_pt": 7, "derma_small": 1, "pneumonia_small": 2}
+    assert Counter(run.experiment for run in lacking) == odd
 
 
 def test_unknown_experiments_and_holes_are_refused(paper_results: Path, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     assert tags["pepr.weights"] == "none"
     assert tags["pepr.data_digest"] == data.identify(spec).data_digest
     assert tags["pepr.spec"] == data.identify(spec).fingerprint
+    (row,) = pepr_mlops.load_runs("shapes").to_dict("records")
+    assert (row["val_images"], row["test_images"]) == (12, 16)
 
     for name in ("test/accuracy", "train/loss", "energy/train_wh", "memory/rss_gb"):
         assert [m.step for m in client.get_metric_history(found.info.run_id, name)] == [1, 2]
