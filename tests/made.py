@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.comparison.predictions import OfSplit, Predictions
 from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.report.material import Material, Part, gather
@@ -29,6 +30,10 @@ TAGS = {
     "pepr.parameters": "11708744",
     "pepr.test_images": "500",
 }
+
+PREDICTIONS = Predictions(
+    "binary-class", ("a", "b"), OfSplit(np.array([1, 0]), np.array([[0.25, 0.75], [0.9, 0.1]]))
+)
 
 
 def run(model: str = "resnet18d", seed: int = 0, **changed: Any) -> dict[str, Any]:

@@ -28,9 +28,8 @@ from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, t
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from pepr_mlops.comparison.metrics import Floats, Ints
+    from pepr_mlops.comparison.predictions import Predictions
     from pepr_mlops.data import Splits
-    from pepr_mlops.data.splits import Origins
 
 _RUN_ID = "MLFLOW_RUN_ID"  # how `mlflow run` hands its run to the job
 NOT_FRESH = "not_fresh"
@@ -108,28 +107,12 @@ class Run:
     def spec(self, spec: Mapping[str, Any]) -> None:
         self.file("spec.json", json.dumps(spec, indent=2).encode())
 
-    def predictions(
-        self,
-        labels: Ints,
-        probabilities: Floats,
-        classes: tuple[str, ...],
-        origins: Origins | None = None,
-    ) -> None:
-        """Test labels and probabilities as `predictions.npz`, readable without pickle.
-
-        `data.Split.origins` becomes `files` or, where it has rows, `index`.
-        """
+    def predictions(self, found: Predictions) -> None:
+        """Log the arrays of predictions as `predictions.npz`, readable without pickle."""
         import numpy as np
 
-        arrays: dict[str, np.ndarray] = {
-            "labels": labels,
-            "probabilities": probabilities,
-            "classes": np.array(classes),
-        }
-        if origins is not None:
-            arrays["files" if origins.dtype.kind == "U" else "index"] = origins
         content = io.BytesIO()
-        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # of texts and numbers
+        np.savez_compressed(content, allow_pickle=False, **found.arrays())
         self.file("predictions.npz", content.getvalue())
 
     def end(self, status: str) -> None:

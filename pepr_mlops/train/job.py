@@ -31,11 +31,13 @@ from pepr_mlops.train.progress import Silent, where_watched
 if TYPE_CHECKING:
     import torch
 
-    from pepr_mlops.data import Splits
+    from pepr_mlops.comparison.predictions import OfSplit
+    from pepr_mlops.data import Split, Splits
     from pepr_mlops.tracking import Run
     from pepr_mlops.train.budget import Pause
     from pepr_mlops.train.loop import Result
     from pepr_mlops.train.resume import Resumption
+    from pepr_mlops.train.trainer import Evaluation
 
 
 _PERFORMANCE = "test/accuracy"
@@ -211,7 +213,7 @@ class _Training:
         energy_source = closing.get("pepr.energy_source", recorder.source)
         if energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
-        _log_result(logged, self.spec, splits, result)
+        _log_result(logged, self.job, splits, result)
         constant_w = self.opening.get("pepr.energy_constant_w")
         return Outcome(
             logged,
@@ -317,15 +319,23 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
     return network
 
 
-def _log_result(logged: Run, spec: RunSpec, splits: Splits, result: Result) -> None:
-    """Log what no metric has: why it stopped early, and the predictions on the test set."""
+def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> None:
+    """Log what no metric has: why it stopped early, and the predictions."""
     from pepr_mlops.comparison.metrics import confusion
+    from pepr_mlops.comparison.predictions import Predictions
     from pepr_mlops.train.confusion import picture, table
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})
-    logged.predictions(result.labels, result.probabilities, splits.classes, splits.test.origins)
-    counts = confusion(result.labels, result.probabilities, splits.task)
-    title = f"{spec.model} on the {splits.name} test set"
+    test, val = _predicted(splits.test, result.test), _predicted(splits.val, result.val)
+    logged.predictions(Predictions(splits.task, splits.classes, test, val, job.data_digest))
+    counts = confusion(test.labels, test.probabilities, splits.task)
+    title = f"{job.model} on the {splits.name} test set"
     logged.file("confusion_matrix.png", picture(counts, splits.classes, splits.task, title))
     logged.file("confusion_matrix.csv", table(counts, splits.classes, splits.task).encode())
+
+
+def _predicted(split: Split, evaluation: Evaluation) -> OfSplit:
+    from pepr_mlops.comparison.predictions import OfSplit
+
+    return OfSplit(evaluation.labels, evaluation.probabilities, split.origins, split.groups)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pepr_mlops.comparison.metrics import Floats, Ints
 from pepr_mlops.costs.forecast import WARM_STEPS, Cost, Forecast, window_cost
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import Window
@@ -36,12 +35,13 @@ _PROBE_S = 3.0  # over less, counters that move ten times a second are off by ov
 
 @dataclass(frozen=True)
 class Result:
-    """The metrics of the last epoch, test predictions after it (shapes as in `metrics.scores`),
-    and why the training stopped early, or None."""
+    """The last epoch, from 1, its metrics, the evaluations after it, and why the training stopped
+    early, or None."""
 
+    epoch: int
     metrics: Mapping[str, float]
-    labels: Ints
-    probabilities: Floats
+    val: Evaluation
+    test: Evaluation
     stopped: str | None
 
 
@@ -91,8 +91,9 @@ def fit(
         trainer.restore(saved.state)
         done, training.best = saved.epoch, dict(saved.state["best"])
         if done >= spec.epochs:  # it was interrupted after the last epoch
+            val = trainer.evaluate(trainer.val, done, "val")
             test = trainer.evaluate(trainer.test, done, "test")
-            return Result(saved.metrics, test.labels, test.probabilities, None)
+            return Result(done, saved.metrics, val, test, None)
     for number in range(done + 1, spec.epochs + 1):
         progress.start_epoch(number, trainer.steps)
         try:
@@ -112,7 +113,7 @@ def fit(
         if pause is not None and pause(number, metrics):
             training.save_costs()
             raise Paused(f"{spec.model}: paused after epoch {number} of {spec.epochs}")
-    return Result(metrics, epoch.test.labels, epoch.test.probabilities, epoch.stopped)
+    return Result(number, metrics, epoch.val, epoch.test, epoch.stopped)
 
 
 @dataclass

@@ -82,6 +82,8 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
+    """The loss and the scores of a split, and its predictions as in `metrics.scores`."""
+
     scores: dict[str, float]
     labels: Ints
     probabilities: Floats

@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 import pytest
 import requests
+from made import PREDICTIONS
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
@@ -330,7 +331,7 @@ def test_artifacts_that_cannot_be_written_hold_up_nothing_else(
     with tracking.start(name, name, "n", server, note=notes.append) as run:
         run.spec({"model": "x"})
         run.log({"test/accuracy": 0.5}, 1)
-        run.predictions(np.array([1]), np.array([[0.25, 0.75]]), ("a", "b"))
+        run.predictions(PREDICTIONS)
     client = MlflowClient(server)
     found = client.get_run(run.run_id)
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.5})

@@ -16,6 +16,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+from made import PREDICTIONS
 from mlflow import MlflowClient
 
 from pepr_mlops import data, tracking
@@ -38,7 +39,7 @@ def test_a_run_is_complete_and_finished(store: str) -> None:
         run.log({"test/accuracy": 0.5, "energy/train_wh": 1.0}, 1)
         run.log({"test/accuracy": 0.75, "energy/train_wh": 2.0}, 2)
         run.spec({"model": "resnet18d", "weights": None})
-        run.predictions(np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]), ("a", "b"))
+        run.predictions(PREDICTIONS)
     found = _get(run)
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "resnet18d 0"
@@ -57,7 +58,7 @@ def test_a_run_is_complete_and_finished(store: str) -> None:
     path = mlflow.artifacts.download_artifacts(run_id=run.run_id, artifact_path="predictions.npz")
     with np.load(path) as stored:
         assert stored["classes"].tolist() == ["a", "b"]
-        assert stored["probabilities"].shape == (2, 2)
+        assert stored["probabilities"].tolist() == PREDICTIONS.test.probabilities.tolist()
 
 
 def test_artifacts_are_next_to_a_database_that_is_named_by_its_absolute_path(

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import basic_auth, serve
 from databases import MariaDb, Postgres, mariadb
+from made import PREDICTIONS
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.server.auth.client import AuthServiceClient
@@ -189,7 +190,7 @@ def test_a_guarded_server_with_a_prefix_postgresql_and_s3_has_everything(
         run.params({"model": "resnet18d", "dataset": "digits"})
         run.log({"test/accuracy": 0.5}, 1)
         run.tag({"pepr.experiment": "e"})
-        run.predictions(np.array([1]), np.array([[0.25, 0.75]]), ("a", "b"))
+        run.predictions(PREDICTIONS)
     assert not list(journal.home().iterdir())
     (row,) = read.load_runs("e", tracking_uri=full_stack).to_dict("records")
     assert (row["run_id"], row["model"], row["status"]) == (run.run_id, "resnet18d", "FINISHED")
@@ -197,7 +198,7 @@ def test_a_guarded_server_with_a_prefix_postgresql_and_s3_has_everything(
     uri = f"runs:/{run.run_id}/predictions.npz"
     path = download_artifacts(uri, dst_path=str(tmp_path), tracking_uri=full_stack)
     with np.load(path) as loaded:
-        assert loaded["probabilities"].tolist() == [[0.25, 0.75]]
+        assert loaded["probabilities"].tolist() == PREDICTIONS.test.probabilities.tolist()
 
 
 def test_a_database_that_has_no_connection_left_for_a_moment_is_opened(

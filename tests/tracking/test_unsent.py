@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made import PREDICTIONS
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
@@ -135,7 +136,7 @@ def test_an_offline_run_becomes_the_run_it_would_have_been(store: str) -> None:
         run.params({"lr": "0.0005"})
         run.log({"test/accuracy": 0.5}, 1)
         run.log({"test/accuracy": 0.75}, 2)
-        run.predictions(np.array([1]), np.array([[0.25, 0.75]]), ("a", "b"))
+        run.predictions(PREDICTIONS)
         run.tag({"pepr.experiment": "e"})
     client = MlflowClient()
     assert client.get_experiment_by_name("e") is None
@@ -152,7 +153,7 @@ def test_an_offline_run_becomes_the_run_it_would_have_been(store: str) -> None:
     assert all(found.info.start_time <= p.timestamp <= found.info.end_time for p in history)
     path = download_artifacts(run_id=synced.run_id, artifact_path="predictions.npz")
     with np.load(path) as stored:
-        assert stored["probabilities"].tolist() == [[0.25, 0.75]]
+        assert stored["probabilities"].tolist() == PREDICTIONS.test.probabilities.tolist()
 
 
 def test_an_interrupted_sync_makes_no_second_run(

@@ -125,7 +125,7 @@ def test_a_rest_changes_nothing(shapes: Path, tmp_path: Path, at: int) -> None:
     result, second = _fit(shapes, tmp_path / "c", saved)
     assert [epoch for epoch, _ in first + second] == [1, 2, 3, 4]
     assert [_learned(m) for _, m in first + second] == [_learned(m) for _, m in log]
-    assert np.array_equal(result.probabilities, uninterrupted.probabilities)
+    assert np.array_equal(result.test.probabilities, uninterrupted.test.probabilities)
     assert second[-1][1]["energy/train_wh"] == pytest.approx(4 * 36 / 3600)
     assert second[-1][1]["time/train_s"] == 8.0
 
@@ -153,7 +153,7 @@ def test_a_signal_while_an_epoch_is_saved_waits_until_it_is_logged(
     assert saved.epoch == 2
     result, second = _fit(shapes, tmp_path / "c", saved)
     assert [_learned(m) for _, m in first + second] == [_learned(m) for _, m in log]
-    assert np.array_equal(result.probabilities, uninterrupted.probabilities)
+    assert np.array_equal(result.test.probabilities, uninterrupted.test.probabilities)
 
 
 def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
@@ -248,8 +248,11 @@ def test_after_the_last_epoch_only_the_predictions_are_made_again(
     assert saved is not None
     result, again = _fit(shapes, tmp_path / "c", saved)
     assert again == []
-    assert result.metrics == log[-1][1]
-    assert np.array_equal(result.probabilities, uninterrupted.probabilities)
+    assert (result.epoch, result.metrics) == log[-1]
+    for split in ("val", "test"):
+        before, after = getattr(uninterrupted, split), getattr(result, split)
+        assert np.array_equal(after.labels, before.labels)
+        assert np.array_equal(after.probabilities, before.probabilities)
 
 
 def test_costs_of_other_sensors_do_not_add_up(shapes: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 import pepr_mlops
 from pepr_mlops import RunSpec, data
 from pepr_mlops.cli.train import summary
+from pepr_mlops.comparison.predictions import from_arrays
 from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
 from pepr_mlops.names import METRICS, TAGS
@@ -91,12 +92,52 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
         right = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
         folders = [str(name).split("/")[:2] for name in predictions["files"]]
         assert folders == [["test", ("dark", "light")[i]] for i in predictions["labels"]]
+        right_in_val = predictions["val_probabilities"].argmax(axis=1) == predictions["val_labels"]
+        assert str(predictions["data_digest"]) == tags["pepr.data_digest"]
+        assert not any(name.partition("group_")[1] for name in predictions)
     assert right.mean() == found.data.metrics["test/accuracy"]
+    assert right_in_val.mean() == found.data.metrics["val/accuracy"]
     head, *rows = _artifact(found.info.run_id, "confusion_matrix.csv").read_text().splitlines()
     assert head == "true class,dark,light"
     hits = sum(int(row.split(",")[i]) for i, row in enumerate(rows, 1))
     assert hits == right.sum()
     assert _artifact(found.info.run_id, "confusion_matrix.png").stat().st_size < 10_000
+
+
+def _all_that_is_logged(run_id: str) -> bytes:
+    """What a tracking server has of a run, with the arrays of files unpacked."""
+    client = MlflowClient()
+    found = client.get_run(run_id)
+    parts = [str(found.to_dictionary()).encode()]
+    for path in Path(client.download_artifacts(run_id, "")).rglob("*.*"):
+        parts.append(path.read_bytes())
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                parts += [f"{name} {values.tolist()}".encode() for name, values in arrays.items()]
+    return b"\n".join(parts)
+
+
+def test_groups_are_logged_and_patients_only_as_numbers(store: str, shapes: Path) -> None:
+    files = sorted(p.relative_to(shapes).as_posix() for p in shapes.rglob("*.png"))
+    rows = [f"{file},PLANTED-{i // 4},site {i % 3}" for i, file in enumerate(files)]
+    lines = ["file,patient,site", *sorted(rows, reverse=True)]
+    (shapes / "images.csv").write_text("\n".join(lines))
+    spec = RunSpec(
+        **{"model": "lcnet_050", "dataset": str(shapes), "image_size": 32, "epochs": 1},
+        **{"pretrained": False, "energy": "off", "device": "cpu"},
+    )
+    run_id = run(spec).run.run_id
+    with np.load(_artifact(run_id, "predictions.npz")) as arrays:
+        found = from_arrays(arrays)
+    assert found.val is not None
+    for split in (found.test, found.val):
+        assert split.images is not None
+        sites = [f"site {files.index(str(file)) % 3}" for file in split.images]
+        assert split.groups["site"].tolist() == sites
+    assert found.test.groups["patient"].tolist() == [str(i // 4) for i in range(16)]
+    logged = _all_that_is_logged(run_id)
+    assert b"site 2" in logged
+    assert b"PLANTED" not in logged
 
 
 def test_test_images_also_in_train_are_reported_before_and_after_and_refused_if_strict(

@@ -133,11 +133,13 @@ def test_it_learns_and_logs_every_metric_of_a_gpu_less_run(shapes: Path) -> None
 
 def test_predictions_give_the_logged_scores(shapes: Path) -> None:
     result, logged, _ = _fit(_spec(shapes, epochs=1))
-    again = scores(result.labels, result.probabilities, "binary-class")
-    assert again["accuracy"] == logged[-1][1]["test/accuracy"]
-    assert again["auc"] == logged[-1][1]["test/auc"]
-    assert np.allclose(result.probabilities.sum(axis=1), 1)
-    chosen = result.probabilities[np.arange(len(result.labels)), result.labels]
+    for name, found in (("val", result.val), ("test", result.test)):
+        again = scores(found.labels, found.probabilities, "binary-class")
+        assert again["accuracy"] == logged[-1][1][f"{name}/accuracy"]
+        assert again["auc"] == logged[-1][1][f"{name}/auc"]
+    labels, chances = result.test.labels, result.test.probabilities
+    assert np.allclose(chances.sum(axis=1), 1)
+    chosen = chances[np.arange(len(labels)), labels]
     assert -np.log(chosen).mean() == pytest.approx(logged[-1][1]["test/loss"], rel=1e-5)
 
 
@@ -179,7 +181,7 @@ def test_same_seed_same_numbers_other_seed_others(shapes: Path) -> None:
     runs = [_fit(spec) for spec in specs]
     losses = [run[1][-1][1]["train/loss"] for run in runs]
     assert losses[0] == losses[1] != losses[2]
-    assert np.array_equal(runs[0][0].probabilities, runs[1][0].probabilities)
+    assert np.array_equal(runs[0][0].test.probabilities, runs[1][0].test.probabilities)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -531,7 +533,7 @@ def test_several_labels_per_image(shapes: Path) -> None:
         time.perf_counter(),
     )
     assert result.metrics["test/auc"] > 0.95
-    assert result.probabilities.shape == (16, 2)
+    assert result.test.probabilities.shape == (16, 2)
 
 
 def test_weights_normalisation_is_the_models_own() -> None:
