@@ -213,7 +213,7 @@ class _Training:
         energy_source = closing.get("pepr.energy_source", recorder.source)
         if energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
-        _log_result(logged, self.job, splits, result)
+        result = _log_result(logged, self.job, splits, result)
         constant_w = self.opening.get("pepr.energy_constant_w")
         return Outcome(
             logged,
@@ -319,20 +319,29 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
     return network
 
 
-def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> None:
-    """Log what no metric has: why it stopped early, and the predictions."""
-    from pepr_mlops.comparison.metrics import confusion
+def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> Result:
+    """Log why it stopped early, the predictions, and their clinical metrics with the last epoch;
+    the result with these."""
+    from pepr_mlops.comparison.metrics import clinical, confusion
     from pepr_mlops.comparison.predictions import Predictions
     from pepr_mlops.train.confusion import picture, table
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})
     test, val = _predicted(splits.test, result.test), _predicted(splits.val, result.val)
-    logged.predictions(Predictions(splits.task, splits.classes, test, val, job.data_digest))
+    predictions = Predictions(splits.task, splits.classes, test, val, job.data_digest)
+    logged.predictions(predictions)
+    metrics = {
+        f"{split}/{name}": value
+        for split in ("val", "test")
+        for name, value in clinical(predictions.of(split)).items()
+    }
+    logged.log(metrics, result.epoch)
     counts = confusion(test.labels, test.probabilities, splits.task)
     title = f"{job.model} on the {splits.name} test set"
     logged.file("confusion_matrix.png", picture(counts, splits.classes, splits.task, title))
     logged.file("confusion_matrix.csv", table(counts, splits.classes, splits.task).encode())
+    return replace(result, metrics={**result.metrics, **metrics})
 
 
 def _predicted(split: Split, evaluation: Evaluation) -> OfSplit:

@@ -15,10 +15,13 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from PIL import Image
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_curve
+from sklearn.preprocessing import label_binarize
 
 import pepr_mlops
 from pepr_mlops import RunSpec, data
 from pepr_mlops.cli.train import summary
+from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.predictions import from_arrays
 from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.errors import Paused, WorkFailed, WrongUse
@@ -102,6 +105,40 @@ def test_a_job_leaves_everything_in_mlflow(store: str, shapes: Path) -> None:
     hits = sum(int(row.split(",")[i]) for i, row in enumerate(rows, 1))
     assert hits == right.sum()
     assert _artifact(found.info.run_id, "confusion_matrix.png").stat().st_size < 10_000
+
+
+def test_clinical_metrics_of_the_last_epoch_are_those_of_the_logged_predictions(
+    store: str,
+) -> None:
+    spec = RunSpec(
+        **{"model": "lcnet_050", "dataset": "digits", "image_size": 32, "epochs": 2},
+        **{"pretrained": False, "energy": "estimated", "device": "cpu"},
+    )
+    outcome = run(spec)
+    client, run_id = MlflowClient(), outcome.run.run_id
+    with np.load(_artifact(run_id, "predictions.npz")) as arrays:
+        found = dict(arrays)
+    logged = client.get_run(run_id).data.metrics
+    for split, prefix in (("test", ""), ("val", "val_")):
+        truth = label_binarize(found[f"{prefix}labels"], classes=range(10))
+        chances = found[f"{prefix}probabilities"]
+        precision = average_precision_score(truth, chances)  # the mean over classes
+        assert 0.1 < precision < 1
+        assert logged[f"{split}/average_precision"] == pytest.approx(precision)
+        brier = brier_score_loss(found[f"{prefix}labels"], chances, scale_by_half=True)
+        assert logged[f"{split}/brier"] == pytest.approx(brier)
+    curves = [roc_curve(true, chance)[:2] for true, chance in zip(truth.T, chances.T, strict=True)]
+    best = np.mean([(found_share - alarms).max() for alarms, found_share in curves])  # on val
+    assert logged["val/sensitivity"] + logged["val/specificity"] - 1 == pytest.approx(best)
+    names = [name for name in METRICS if name.startswith(("val/", "test/")) and name in logged]
+    late = {name for name in names if len(client.get_metric_history(run_id, name)) == 1}
+    assert len(late) == 2 * 6
+    assert {client.get_metric_history(run_id, name)[0].step for name in late} == {2}
+    assert {name: outcome.result.metrics[name] for name in late} == {n: logged[n] for n in late}
+    scored = compare(
+        pepr_mlops.load_runs("digits"), Question(performance="test/average_precision", draws=0)
+    )
+    assert scored.scores["performance"].tolist() == [logged["test/average_precision"]]
 
 
 def _all_that_is_logged(run_id: str) -> bytes:
@@ -383,6 +420,8 @@ def test_a_budget_ends_a_run_cleanly(store: str, shapes: Path) -> None:
     found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
     assert found.info.status == "FINISHED"
     assert found.data.tags["pepr.stopped"].startswith("budget_s=0.01 reached in epoch 1 of 50")
+    (point,) = MlflowClient().get_metric_history(found.info.run_id, "test/brier")
+    assert point.step == 1
 
 
 @pytest.mark.slow
