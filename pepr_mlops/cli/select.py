@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pepr_mlops.comparison.answer import Answer, Choices, Terms
     from pepr_mlops.comparison.selection import Budget, Selection
 
-_P_NAMES = ("P", "performance")
+# What budgets may name besides costs and metrics, by the column it is.
+_OWN = {"P": "decided", "performance": "decided", "score": "decided_score"}
 # What each choice maximises; budgets are weighed by it.
 _ORDERS = {"cost": "decided", "performance": "decided", "score": "decided_score"}
 
@@ -125,7 +126,7 @@ def _budget(word: str, kind: str) -> Budget:
         limit = float("nan")
     if not equals or not name or limit != limit:
         raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, such as energy_wh=20")
-    return Budget("decided" if name in _P_NAMES else name, kind, limit)  # type: ignore[arg-type]
+    return Budget(_OWN.get(name, name), kind, limit)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class _Selected:
     ) -> _Selected:
         from pepr_mlops.comparison import answer, selection
 
-        limits = dict.fromkeys(b.column for b in budgets if b.column != "decided")
+        limits = dict.fromkeys(b.column for b in budgets if b.column not in _OWN.values())
         others = [n for n in limits if n not in question.resources]
         found = answer.choices(comparison, question, name, terms, others)
         table = found.table
@@ -240,7 +241,8 @@ class _Selected:
         if len(self.selection.budgets):
             budgets = self.selection.budgets
             p = str(self.found.decided["performance_metric"].iloc[0])
-            budgets = budgets.assign(budget=budgets["budget"].str.replace("decided", p))
+            names = {"decided_score": f"PePR by {p}", "decided": p}
+            budgets = budgets.assign(budget=budgets["budget"].replace(names, regex=True))
             headings = {"budget": "budget", "excluded": "excludes", "only": "alone"}
             headings |= {
                 "best": "without it",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,9 @@ from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.sampling import Measured, draws_of, images_of
 from pepr_mlops.comparison.scores import Comparison, means, other_costs
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import PERFORMANCE, RESOURCES
+from pepr_mlops.names import PERFORMANCE, RESOURCES, ScoredOn
 
-Split = Literal["val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS: tuple[ScoredOn, ...] = get_args(ScoredOn)
 KEYS = ["model", "variant"]
 _FAR = 3.0  # standard errors by which validation and test differ by more than chance
 
@@ -37,7 +36,7 @@ class Terms:
 
     margin: float = MARGIN
     level: float = LEVEL
-    decide_on: Split | None = None
+    decide_on: ScoredOn | None = None
 
     def __post_init__(self) -> None:
         good_enough.check(self.margin, self.level)
@@ -71,7 +70,7 @@ class Answer:
 
     comparison_set: str
     terms: Terms
-    split: Split
+    split: ScoredOn
     metric: str
     decided_by: str
     images: int | None
@@ -106,7 +105,7 @@ class Choices:
     question: Question
     comparison_set: str
     terms: Terms
-    split: Split
+    split: ScoredOn
     measured: Measured | None
     members: pd.DataFrame
     decided: pd.DataFrame
@@ -205,7 +204,7 @@ def _metric(members: pd.DataFrame) -> Measured | None:
     return Measured.parse(names[0]) if len(names) else None
 
 
-def _on(members: pd.DataFrame, measured: Measured | None, split: Split) -> pd.DataFrame:
+def _on(members: pd.DataFrame, measured: Measured | None, split: ScoredOn) -> pd.DataFrame:
     """The runs with P on a split."""
     other = None if measured is None or split == "test" else measured.on(split)
     if other is None:
@@ -224,7 +223,7 @@ def _drawn_on_val(members: pd.DataFrame, found: Choices) -> Draws | None:
 
 def _split(
     members: pd.DataFrame, measured: Measured | None, comparison: Comparison, terms: Terms
-) -> Split:
+) -> ScoredOn:
     if terms.decide_on == "test":
         return "test"
     val = measured.on("val") if measured is not None else None

@@ -9,19 +9,15 @@ from typing import Any
 import pandas as pd
 
 from pepr_mlops.comparison.metrics import value
-from pepr_mlops.comparison.predictions import PATIENT, Predictions
+from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.runs import Evidence
+from pepr_mlops.names import PATIENT
 from pepr_mlops.text import printable
 
 _ACCURACY = "metrics.test/accuracy"
 # An accuracy as a float of 32 bits is off by less than this, and one label of ten million by more.
 _ROUNDING = 1e-7
 _LONGEST = 40  # characters of a digest in a text
-
-
-def usable(runs: pd.DataFrame, evidence: Evidence) -> set[str]:
-    """The ids of the runs that logged predictions which nothing contradicts."""
-    return {*runs["run_id"]} & evidence.predictions.keys() - contradictions(runs, evidence).keys()
 
 
 def contradictions(runs: pd.DataFrame, evidence: Evidence) -> dict[str, str]:

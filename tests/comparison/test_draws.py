@@ -94,7 +94,7 @@ def test_all_right_has_a_width_with_predictions_too() -> None:
     )
 
 
-def test_an_unknown_number_of_images_is_said_to_be_missing() -> None:
+def test_an_unknown_number_of_images_is_named_as_the_reason() -> None:
     drawn = _draw(_runs([0, 1], [0.9, 0.8], images=[100.0, np.nan]))
     assert drawn.missing == ("", NOT_KNOWN)
     doubtful = _draw(_runs([0, 1], [0.9, 0.8], images=100.0, doubt=["", "damaged"]))

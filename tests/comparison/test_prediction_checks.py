@@ -13,7 +13,7 @@ from made import DIGEST, frame, run
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.checks import FLAGS, flagged
-from pepr_mlops.comparison.prediction_checks import usable
+from pepr_mlops.comparison.prediction_checks import contradictions
 from pepr_mlops.comparison.predictions import PATIENT, OfSplit, Predictions
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.names import MULTI_LABEL
@@ -41,7 +41,7 @@ def _found(runs: pd.DataFrame, logged: Mapping[str, Predictions | str]) -> dict[
     found = flagged(runs, ["memory_gb"], evidence)
     found = found[found["reason"] == "predictions"]
     flags = dict(zip(found["run_id"], found["text"], strict=True))
-    assert usable(runs, evidence) == logged.keys() & {*runs["run_id"]} - flags.keys()
+    assert contradictions(runs, evidence).keys() == flags.keys()
     return flags
 
 

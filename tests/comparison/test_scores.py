@@ -575,7 +575,7 @@ def test_per_cent_and_losses_are_no_performance() -> None:
         WrongUse, match=r"performance: 80 of run run0 \(unet\) is not in \[0, 1\]; give a share"
     ):
         compare(frame([_foreign("unet", 80.0, 10.0)]), THEIRS)
-    with pytest.raises(WrongUse, match="test/loss is not better when higher"):
+    with pytest.raises(WrongUse, match="test/loss is no share"):
         compare(frame([run(metrics={"test/loss": 0.3})]), Question(performance="test/loss"))
 
 
@@ -598,7 +598,7 @@ def test_the_constant_share_of_an_estimate_is_noted() -> None:
         frame([_estimated("a", 26, 100), _estimated("b", 25.2, 300)]), Question(draws=0)
     )
     (note,) = [n for n in found.notes if "ESTIMATED" in n]
-    assert "off by 40 % or more, and 82% of it is counted whatever the load; intervals" in note
+    assert "off by up to 40 %, and 82% of it is counted whatever the load; intervals" in note
     measured = compare(frame(THREE), Question(draws=0))
     assert not any("whatever the load" in n for n in measured.notes)
 
@@ -667,7 +667,10 @@ def test_estimated_energy_is_noted() -> None:
         ({"resources": ("E", "M"), "weights": (1.0,)}, "weights: 1 for 2 resources"),
         ({"alpha": 0.1}, "alpha: 0.1"),
         ({"normalisation": "reference"}, "reference and the saved bounds .* go together"),
-        ({"energy_error": 1.0}, "energy_error: 1 is not a relative error"),
+        ({"energy_error": 1.0}, "energy_error: 1 is not an error from 0 to below 1"),
+        ({"estimate_error": (0.2, -1.0)}, "estimate_error: -1 is not an error"),
+        ({"seed_sd": 1.0}, "seed_sd: 1 is not an error"),
+        ({"test_images": 0}, "test_images: 0 is too few"),
         (
             {"mixed": "startify"},
             "mixed: 'startify' is not one of refuse, stratify, allow; did you mean 'stratify'?",

@@ -90,7 +90,7 @@ def test_intervals_that_are_not_drawn_yet_are_an_ellipsis() -> None:
     blank = material.models.assign(no_interval=NOT_DRAWN)
     ranking = content.ranking(replace(material, models=blank), VIEW)
     table = content.table(ranking, material, VIEW)
-    assert {row[table.headings.index("95 % interval")] for row in table.rows} == {"…"}
+    assert {row[table.headings.index("PePR 95 %")] for row in table.rows} == {"…"}
     assert {row[table.headings.index("ranks")] for row in table.rows} == {"…"}
     assert "95 %" not in content.headline(ranking)
     assert "95 %" in content.headline(content.ranking(material, VIEW))

@@ -201,8 +201,10 @@ def test_a_doubtful_answer_is_marked_as_doubtful() -> None:
 
 def test_no_interval_is_claimed_where_none_is_known() -> None:
     question = Question(resources=("M",), draws=50)
-    (answer,) = summarise(material(RUNS, question=question)).answers
-    assert "(no interval: one run, no error of its cost; rank 1 of 3)" in answer.best
+    runs = [{**r, "tags": {**r["tags"], "pepr.test_images": None}} for r in RUNS]
+    (answer,) = summarise(material(runs, question=question)).answers
+    why = "the number of its test images is not known"
+    assert f"(no interval: {why}; rank 1 of 3)" in answer.best
 
 
 def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:
