@@ -96,7 +96,8 @@ class _Pairs:
         variance = centred.var(axis=0)
         by_images = np.maximum(variance[rivals][:, None] + variance - 2 * covariance, 0.0)
         by_seeds = seeds[rivals][:, None] + seeds
-        by_seeds[np.arange(len(rivals)), rivals] = 0.0
+        for own in (by_images, by_seeds):
+            own[np.arange(len(rivals)), rivals] = 0.0
         width = np.sqrt(by_images + by_seeds)
         highest, lowest = [], np.full(len(error), -np.inf)
         for row, rival in enumerate(rivals):
