@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.comparison.conditions import about_energy
-from pepr_mlops.comparison.metrics import Bools, Ints, Weighted
+from pepr_mlops.comparison.metrics import Bools, Ints, Ratios, Weighted, together
 from pepr_mlops.comparison.pepr import Floats
 from pepr_mlops.comparison.spread import ASSUMED, Spread, moderated
 
@@ -168,10 +168,10 @@ def _by_images(
     for name, places in sets.items():
         clusters = samples[ids[places[0]]].clusters
         size, every = len(np.unique(clusters)), np.ones((1, len(clusters)))
-        values = {i: samples[ids[i]].metric(every)[0] for i in places}
+        at = _together([samples[ids[i]].metric for i in places])
+        measured = at(every)
         for some, weights in weights_of(clusters, draws, seed, name):
-            for i, at_all in values.items():
-                found[some, i] = samples[ids[i]].metric(weights) - at_all
+            found[some, places] = at(weights) - measured
         found[:, places] *= np.sqrt(size / max(1, size - 1))
         number[model[places]] = size
     undetermined = np.isnan(found)
@@ -187,6 +187,14 @@ def _by_images(
         right = value[j] * number[j]  # Jeffreys' posterior has a width at 0 and 1, too
         images[:, j] = rng.beta(right + 0.5, number[j] - right + 0.5, draws) - value[j]
     return images, apart / np.maximum(counts - 1, 1), images.any(axis=0) & rare
+
+
+def _together(metrics: Sequence[Weighted]) -> Weighted:
+    """Metrics of the same images under weights, [draws, metrics]."""
+    ratios = [m for m in metrics if isinstance(m, Ratios)]
+    if len(ratios) == len(metrics):
+        return together(ratios)
+    return lambda weights: np.array([metric(weights) for metric in metrics]).T
 
 
 def weights_of(clusters: Ints, draws: int, seed: int, name: str) -> Iterator[tuple[slice, Singles]]:

@@ -11,7 +11,7 @@ importing scikit-learn would cost every job a second; tests compare them with it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,13 +54,46 @@ class Ratios:
     below: Floats
     offset: Floats | float = 0.0
 
-    def at(self, weights: Floats) -> Floats:
+    def __call__(self, weights: Floats) -> Floats:
         """The metric under each row of `weights`, [draws, images]; NaN where no class is left."""
+        return self._of(_sums(weights, self.above), _sums(weights, self.below))
+
+    def _of(self, above: Floats, below: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = _sums(weights, self.above) / _sums(weights, self.below)
-            classes = ratios.sum(axis=-1) + self.offset
+            classes = (above / below).sum(axis=-1) + self.offset
             known = np.isfinite(classes)
             return np.asarray(np.where(known, classes, 0).sum(axis=-1) / known.sum(axis=-1))
+
+    def complement(self) -> Ratios:
+        """1 less the metric."""
+        return Ratios(-self.above, self.below, 1 - self.offset)
+
+
+def together(metrics: Sequence[Ratios]) -> Weighted:
+    """Several metrics of the same images under weights, [draws, metrics], in one product."""
+    below = [m.below for m in metrics]
+    if all(np.array_equal(one, below[0]) for one in below):  # of the same labels: sum once
+        below = below[:1]
+    sides = [[m.above for m in metrics], below]
+    flat = [
+        np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts]).T for parts in sides
+    ]
+    ends = [np.cumsum([np.prod(part.shape[:2]) for part in parts])[:-1] for parts in sides]
+
+    def at(weights: Floats) -> Floats:
+        sums = [
+            np.split(weights @ columns.astype(weights.dtype, copy=False), places, axis=1)
+            for columns, places in zip(flat, ends, strict=True)
+        ]
+        shaped = [
+            [one.reshape(-1, *part.shape[:2]) for one, part in zip(own, parts, strict=True)]
+            for own, parts in zip(sums, sides, strict=True)
+        ]
+        denominators = shaped[1] * (len(metrics) // len(below))
+        pairs = zip(metrics, shaped[0], denominators, strict=True)
+        return np.array([metric._of(*pair) for metric, *pair in pairs]).T
+
+    return at
 
 
 def _sums(weights: Floats, parts: Floats) -> Floats:
@@ -346,24 +379,16 @@ def _calibration_error(predicted: Predicted) -> Weighted:
     return lambda weights: np.abs(_sums(weights, parts)).sum(axis=(1, 2)) / weights.sum(axis=1)
 
 
-def _ratios(made: Callable[[Predicted], Ratios | None]) -> Callable[[Predicted], Weighted | None]:
-    def metric(predicted: Predicted) -> Weighted | None:
-        found = made(predicted)
-        return None if found is None else found.at
-
-    return metric
-
-
 # Each by its name without the split: what computes it from predictions under weights of the images.
 METRICS: dict[str, Callable[[Predicted], Weighted | None]] = {
-    "accuracy": _ratios(_accuracy),
-    "balanced_accuracy": _ratios(_balanced_accuracy),
-    "macro_f1": _ratios(_macro_f1),
-    "auc": _ratios(_auc),
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_f1": _macro_f1,
+    "auc": _auc,
     "average_precision": _over_classes(_average_precision),
-    "sensitivity": _ratios(_sensitivity),
-    "specificity": _ratios(_specificity),
+    "sensitivity": _sensitivity,
+    "specificity": _specificity,
     "sensitivity_at_90_specificity": _over_classes(_sensitivity_at),
-    "brier": _ratios(_brier),
+    "brier": _brier,
     "ece": _calibration_error,
 }

@@ -13,7 +13,7 @@ import pandas as pd
 from pepr_mlops.comparison.conditions import energy_is
 from pepr_mlops.comparison.draws import Draws, Errors, Sample, draw
 from pepr_mlops.comparison.image_counts import image_count
-from pepr_mlops.comparison.metrics import METRICS, Floats
+from pepr_mlops.comparison.metrics import METRICS, Floats, Ratios, Weighted
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.spread import Spread
@@ -64,9 +64,13 @@ class Measured:
         metric = METRICS[self.name](predictions.of(self.split))
         if metric is None:
             return None
-        if not self.complement:
-            return Sample(metric, split.clusters, split.test_set)
-        return Sample(lambda weights: 1 - metric(weights), split.clusters, split.test_set)
+        if self.complement:
+            metric = _complement(metric)
+        return Sample(metric, split.clusters, split.test_set)
+
+
+def _complement(metric: Weighted) -> Weighted:
+    return metric.complement() if isinstance(metric, Ratios) else lambda w: 1 - metric(w)
 
 
 @dataclass(frozen=True)
