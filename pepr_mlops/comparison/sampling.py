@@ -16,7 +16,7 @@ from pepr_mlops.comparison.image_counts import image_count
 from pepr_mlops.comparison.metrics import METRICS, Floats, Ratios, Weighted
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question
-from pepr_mlops.comparison.spread import Spread
+from pepr_mlops.comparison.spread import ASSUMED, Spread
 from pepr_mlops.names import COMPLEMENT, PERFORMANCE
 from pepr_mlops.names import METRICS as LOGGED
 
@@ -107,7 +107,8 @@ def draws_of(
             "doubt": np.where(doubts, DOUBTFUL, ""),
         }
     )
-    errors = Errors(question.energy_error, *question.estimate_error, _spread(question, known))
+    spread = _spread(members, question, known)
+    errors = Errors(question.energy_error, *question.estimate_error, spread)
     models = rows.size().index
     return draw(runs, models, samples, costs, errors, draws=question.draws, seed=question.seed)
 
@@ -126,10 +127,14 @@ def images_of(
     return None if only is None or np.isnan(only) else int(only)
 
 
-def _spread(question: Question, known: Knowledge) -> Spread:
-    if question.seed_sd is None:
+def _spread(members: pd.DataFrame, question: Question, known: Knowledge) -> Spread:
+    if question.seed_sd is not None:
+        return Spread(question.seed_sd, float("inf"), "--seed-sd")
+    if known.spread.metric is None:
         return known.spread
-    return Spread(question.seed_sd, float("inf"), "--seed-sd")
+    # an accuracy varies alike on test and validation, but not as an AUC does
+    names = {Measured.parse(m).name for m in members["performance_metric"].dropna().unique()}
+    return known.spread if names == {Measured.parse(known.spread.metric).name} else ASSUMED
 
 
 def _images(members: pd.DataFrame, question: Question) -> Floats:

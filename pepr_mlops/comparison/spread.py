@@ -24,12 +24,13 @@ _FLOOR = 1e-5  # of the median; equal runs have no variance, whose logarithm wou
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation `sd` of P between runs of a model, with its degrees of freedom, and in
-    words where it is from."""
+    """The standard deviation `sd` of P between runs of a model, with its degrees of freedom, in
+    words where it is from, and the `metric` that is P, None if it is taken for any."""
 
     sd: float
     freedom: float
     source: str
+    metric: str | None = None
 
 
 ASSUMED = Spread(ASSUMED_SD, math.inf, "assumed")

@@ -22,10 +22,12 @@ from mlflow.store.db.utils import _get_latest_schema_revision
 
 from pepr_mlops import tracking
 from pepr_mlops.comparison import judge
+from pepr_mlops.comparison.spread import ASSUMED
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.tracking import read as query
 from pepr_mlops.tracking.read import tables as sql
 from pepr_mlops.tracking.read.api import Server
+from pepr_mlops.tracking.read.frames import raw_frame
 
 ODD = ["O'Brien's \"set\" with spaces", "Röntgen Lunge 肺", "50% {of} it, `a`; --b"]
 
@@ -365,6 +367,53 @@ def test_two_experiments_read_together_know_of_each_other(anywhere: str) -> None
     assert sorted(evidence.energies["run_id"]) == sorted(ids)  # each once
     judged = judge(runs, ["energy_wh"], strict=False, evidence=evidence)
     assert [codes.count("same_energy") for codes in judged["codes"]] == [1, 1]
+
+
+def test_runs_without_repetitions_borrow_the_spread_of_other_experiments(
+    anywhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = {"pepr.performance": "test/o'borrowed"}
+
+    def made(model: str, seed: int, p: float, experiment: str, **changed: object) -> str:
+        tags = {**tag, "pepr.experiment": experiment}
+        return logged(anywhere, run(model, seed, performance=p, tags=tags, **changed), experiment)
+
+    made("a", 0, 0.9, "once")
+    for seed, p in enumerate([0.80, 0.82]):
+        made("a", seed, p, "repeated elsewhere", start=1_700_000_000_000 + seed)
+    for change in ({"status": "FAILED"}, {"tags": {"pepr.performance": "test/oxborrowed"}}):
+        logged(anywhere, run("a", 2, performance=0.1, **change), "repeated elsewhere")
+    runs = query.load_runs("once", tracking_uri=anywhere)
+    found = query.load_evidence(runs, tracking_uri=anywhere, predictions=False).spread
+    assert found.sd == pytest.approx(0.01 * np.sqrt(2))
+    assert (found.freedom, found.metric) == (1, tag["pepr.performance"])
+    assert found.source == "pooled over 2 runs of 1 model in repeated elsewhere"
+    # of the newest alone, and not at all where a model is repeated
+    monkeypatch.setattr(query, "_NEWEST", 1)
+    found = query.load_evidence(runs, tracking_uri=anywhere, predictions=False).spread
+    assert found == ASSUMED
+    made("a", 1, 0.8, "once")
+    runs = query.load_runs("once", tracking_uri=anywhere)
+    monkeypatch.setattr(type(query._open(anywhere)), "newest", None)
+    found = query.load_evidence(runs, tracking_uri=anywhere, predictions=False).spread
+    assert found == ASSUMED
+
+
+def test_the_newest_runs_are_the_same_from_tables_and_mlflow(store: str) -> None:
+    for i in range(6):
+        logged(store, run("a", i, start=1_700_000_000_000 + i // 2), "first" if i % 2 else "second")
+    logged(store, run("a", 9, status="RUNNING"), "first")
+    logged(store, run("a", 9, tags={"pepr.performance": "test/auc"}), "first")
+    tables = query._open(store)
+    assert isinstance(tables, sql.Tables)
+    server = Server(MlflowClient(store), store, tables.experiments)
+    for ids in (list(tables.experiments), list(tables.experiments)[:1], []):
+        for most in (3, 10):
+            pages = [r.newest(ids, "test/accuracy", most) for r in (tables, server)]
+            one, two = (raw_frame([page], tables.experiments) for page in pages)
+            pd.testing.assert_frame_equal(one, two, check_like=True)
+    assert len(one) == 0
+    assert len(tables.newest(list(tables.experiments), "test/accuracy", 10).info) == 6
 
 
 # Servers -----------------------------------------------------------------------------------------

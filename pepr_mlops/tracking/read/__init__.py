@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison.predictions import Predictions
+from pepr_mlops.comparison.repeats import spread_between, unrepeated
 from pepr_mlops.comparison.runs import Evidence, tidy
+from pepr_mlops.comparison.spread import ASSUMED, Spread
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.text import address, matches, printable
 from pepr_mlops.tracking.read import cache, tables
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from pepr_mlops.spec import Job
+
+_NEWEST = 2000  # runs that show how much P varies between seeds
 
 Reader = Tables | Server
 
@@ -227,13 +231,16 @@ def load_evidence(
 
     Energies between the least and greatest of `runs` are read. MLflow experiments of which `runs`
     has all, as `load_runs` returned them, are not read again. Without `predictions` none are read,
-    and what they would show is not flagged.
+    and what they would show is not flagged. Where `runs` do not show how much P varies between
+    seeds, the newest runs of other experiments do. Raises `WorkFailed` when the server cannot be
+    read.
     """
     uri = resolved(tracking_uri)
     predicted = load_predictions(runs, tracking_uri=uri) if predictions else {}
     known = runs[(runs["energy_wh"] > 0) & np.isfinite(runs["energy_wh"])]
+    spread = _spread_elsewhere(runs, uri)
     if known.empty:
-        return Evidence(predictions=predicted)
+        return Evidence(predictions=predicted, spread=spread)
     here = sorted(
         known.loc[known["experiment"] == known["mlflow_experiment"], "experiment"].unique()
     )
@@ -253,7 +260,26 @@ def load_evidence(
         reader = _open(uri)
         with translated_errors(uri):
             twins = pd.concat([runs, _tidy(reader, reader.some(list(shared)))])
-    return Evidence(energies, epochs.rename(columns={ENERGY: "energy_wh"}), twins, predicted)
+    epochs = epochs.rename(columns={ENERGY: "energy_wh"})
+    return Evidence(energies, epochs, twins, predicted, spread)
+
+
+def _spread_elsewhere(runs: pd.DataFrame, uri: str) -> Spread:
+    """How much P varies between repeated runs of other experiments, for comparison sets that do not
+    show it themselves."""
+    metric = unrepeated(runs)
+    if metric is None:
+        return ASSUMED
+    here = sorted(runs["experiment"].unique())
+
+    def read() -> pd.DataFrame:
+        reader = _open(uri)
+        with translated_errors(uri):
+            others = [i for i, name in reader.experiments.items() if name not in here]
+            return _tidy(reader, iter([reader.newest(others, metric, _NEWEST)]))
+
+    found = cache.answer(uri, ["repeats", metric, here], read, len(runs))
+    return spread_between(found[~found["experiment"].isin(here)], metric)
 
 
 def run_page(tracking_uri: str | None = None) -> str | None:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pepr_mlops.text import matches
-from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, Point, raw_frame
+from pepr_mlops.tracking.read.frames import (
+    ENERGY,
+    EXPERIMENT,
+    PERFORMANCE_TAG,
+    Page,
+    Point,
+    raw_frame,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,12 +50,23 @@ class Server:
         if tagged is None:
             return self._search(experiment_ids, "")
         pages = self._search(experiment_ids, f"tags.`{EXPERIMENT}` {matches(tagged)}")
-        return (_only(page, tagged) for page in pages)
+        return (_only(page, EXPERIMENT, tagged) for page in pages)
 
     def some(self, run_ids: Sequence[str]) -> Iterator[Page]:
         """These runs, where they are active."""
         for ids in _filters(run_ids):
             yield from self._search(list(self.experiments), ids)
+
+    def newest(self, experiment_ids: Sequence[str], metric: str, most: int) -> Page:
+        """The newest finished runs of these experiments that have a seed and this P."""
+        if not experiment_ids:
+            return Page([])
+        within = (
+            "attributes.status = 'FINISHED' AND params.seed LIKE '%' AND "
+            f"tags.`{PERFORMANCE_TAG}` {matches(metric)}"
+        )
+        answer, _ = self._fetch(list(experiment_ids), within, None, most)
+        return _only(self._page(answer), PERFORMANCE_TAG, metric)
 
     def artifacts(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Where the artifacts of these runs are, where they are active: `run_id`, `place`."""
@@ -110,16 +128,22 @@ class Server:
                 answer, token = coming.result()
                 if token:
                     coming = prefetch.submit(fetch, token)
-                yield _from_json(answer) if self._http else _from_entities(answer)
+                yield self._page(answer)
                 if not token:
                     return
 
-    def _fetch(self, ids: list[str], within: str, token: str | None) -> tuple[Any, str | None]:
+    def _page(self, answer: Any) -> Page:
+        return _from_json(answer) if self._http else _from_entities(answer)
+
+    def _fetch(
+        self, ids: list[str], within: str, token: str | None, most: int | None = None
+    ) -> tuple[Any, str | None]:
         """The runs of one page as the server sends them, and the token of the next page."""
+        size = most or _PAGE
         if not self._http:
-            found = self.client.search_runs(ids, within, max_results=_PAGE, page_token=token)
+            found = self.client.search_runs(ids, within, max_results=size, page_token=token)
             return found, found.token
-        body = {"experiment_ids": ids, "filter": within, "max_results": _PAGE}
+        body = {"experiment_ids": ids, "filter": within, "max_results": size}
         if token is not None:
             body["page_token"] = token
         answer = self._request("POST", "/api/2.0/mlflow/runs/search", json=body)
@@ -166,9 +190,9 @@ def _filters(run_ids: Sequence[str]) -> Iterator[str]:
         yield f"attributes.run_id IN ({ids})"
 
 
-def _only(page: Page, tagged: str) -> Page:
-    """The runs of the page with exactly this tag: some databases ignore case."""
-    ids = {run for run, key, value in page.tags if (key, value) == (EXPERIMENT, tagged)}
+def _only(page: Page, tag: str, text: str) -> Page:
+    """The runs of the page with exactly this value of the tag: some databases ignore case."""
+    ids = {run for run, key, value in page.tags if (key, value) == (tag, text)}
     return Page(
         [i for i in page.info if i[0] in ids],
         *([t for t in kind if t[0] in ids] for kind in (page.metrics, page.params, page.tags)),

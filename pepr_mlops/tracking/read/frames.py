@@ -14,6 +14,7 @@ from pepr_mlops.comparison.runs import INFINITE
 from pepr_mlops.text import STEERING, printable
 
 EXPERIMENT = "pepr.experiment"  # the tag that names a run's experiment
+PERFORMANCE_TAG = "pepr.performance"  # the one that names the metric that is P
 ENERGY = "energy/train_wh"
 
 Triple = tuple[str, str, Any]  # run id, name, value

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, Point
+from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, PERFORMANCE_TAG, Page, Point
 from pepr_mlops.tracking.server import existing, sqlite_path
 
 # Alembic revisions: MLflow 3.17 and 3.18, whose tables that are read here are the same.
@@ -142,6 +142,18 @@ class Tables:
                 ids = run_ids[start : start + _PAGE]
                 query = self._active(list(self.experiments)).where(_runs.c.run_uuid.in_(ids))
                 yield self._page(connection, connection.execute(query).all())
+
+    def newest(self, experiment_ids: Sequence[str], metric: str, most: int) -> Page:
+        """The newest finished runs of these experiments that have a seed and this P."""
+        c, p, t = _runs.c, _params.c, _tags.c
+        seeded = sa.exists().where(p.run_uuid == c.run_uuid, p.key == "seed")
+        measured = sa.exists().where(
+            t.run_uuid == c.run_uuid, t.key == PERFORMANCE_TAG, t.value == metric
+        )
+        query = self._active(experiment_ids).where(c.status == "FINISHED", seeded, measured)
+        query = query.order_by(c.start_time.desc(), c.run_uuid).limit(most)
+        with self.engine.connect() as connection:
+            return self._page(connection, connection.execute(query).all())
 
     def artifacts(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Where the artifacts of these runs are, where they are active: `run_id`, `place`."""
