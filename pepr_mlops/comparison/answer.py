@@ -126,7 +126,7 @@ def choices(
     metrics as P.
     """
     members = comparison.used[comparison.used["comparison_set"] == name]
-    measured = _metric(members)
+    measured = metric_of(members)
     split = _split(members, measured, comparison, terms)
     decided = _on(members, measured, split)
     costs = {r: column(members, r) for r in question.resources}
@@ -196,8 +196,8 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
     )
 
 
-def _metric(members: pd.DataFrame) -> Measured | None:
-    """The metric that is P, None where it has no name."""
+def metric_of(members: pd.DataFrame) -> Measured | None:
+    """The metric that is P, None where it has no name. Raises `WrongUse` for several."""
     names = members["performance_metric"].dropna().unique()
     if len(names) > 1:
         raise WrongUse(f"performance: the runs have several, {', '.join(names)}; name one")

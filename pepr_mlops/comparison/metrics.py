@@ -162,6 +162,17 @@ def thresholds_of(predicted: Predicted) -> Floats | None:
     return np.array(found)
 
 
+def images_right(name: str, predicted: Predicted) -> Bools | None:
+    """Which of the images that the metric `name` is a share of are right, such as which of the
+    positive ones of a sensitivity; None where it is no share of images."""
+    made = {"accuracy": _accuracy, "sensitivity": _sensitivity, "specificity": _specificity}
+    ratios = made[name](predicted) if name in made else None
+    if ratios is None or len(ratios.above) > 1:  # a mean over classes
+        return None
+    right = ratios.above[0, 0][ratios.below[0, 0] == 1]
+    return right == 1 if np.isin(right, (0, 1)).all() else None
+
+
 def confusion(labels: Ints, probabilities: Floats, task: Task) -> Ints:
     """Counts [true class, predicted class]; for a multi-label task [label, 4]: true negatives,
     false positives, false negatives, true positives."""
@@ -214,7 +225,7 @@ def _macro_f1(predicted: Predicted) -> Ratios:
     return Ratios(2.0 * (true & called)[:, None], below[:, None])
 
 
-def _auc(predicted: Predicted) -> Ratios | None:
+def auc(predicted: Predicted) -> Ratios | None:
     """The chance that a positive image ranks above a negative one, ties counting half.
 
     To first order in the weights, by the placements of E. R. DeLong et al. 1988: of each positive
@@ -384,7 +395,7 @@ METRICS: dict[str, Callable[[Predicted], Weighted | None]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
     "macro_f1": _macro_f1,
-    "auc": _auc,
+    "auc": auc,
     "average_precision": _over_classes(_average_precision),
     "sensitivity": _sensitivity,
     "specificity": _specificity,

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made import logged, run
+from made import DIGEST, logged, run
 from mlflow import MlflowClient
 
 from pepr_mlops import cli
+from pepr_mlops.comparison.predictions import OfSplit, Predictions
 from pepr_mlops.tracking.read import tables
 
 THREE = [
@@ -59,7 +61,9 @@ finally:
 """
 
 
-@pytest.mark.parametrize("words", ["score", "select --max energy_wh=50", "runs", "stats"])
+@pytest.mark.parametrize(
+    "words", ["score", "select --max energy_wh=50", "runs", "stats", "stats --models small,large"]
+)
 def test_a_known_database_is_read_without_mlflow(
     words: str,
     capfd: pytest.CaptureFixture[str],
@@ -339,6 +343,49 @@ def test_stats_prints_tests_of_differences(capfd: pytest.CaptureFixture[str], st
     assert "nothing to test by size" in err
 
 
+def test_stats_compares_two_models_on_their_images(
+    capfd: pytest.CaptureFixture[str], store: str, tmp_path: Path
+) -> None:
+    labels = np.arange(40) % 2
+    for model, wrong in (("good", slice(0, 4)), ("bad", slice(2, 14))):
+        right = np.ones(40, dtype=bool)
+        right[wrong] = False
+        chances = np.where(right, 0.8, 0.2)
+        positive = np.where(labels == 1, chances, 1 - chances)
+        both = np.stack([1 - positive, positive], axis=1)
+        predicted = Predictions("binary-class", ("a", "b"), OfSplit(labels, both), None, DIGEST)
+        np.savez(tmp_path / "predictions.npz", **predicted.arrays())
+        run_id = logged(store, run(model, performance=float(right.mean())))
+        MlflowClient(store).log_artifact(run_id, str(tmp_path / "predictions.npz"))
+    words = ["stats", "--experiment", "derma", "--models", "good, bad"]
+    status, out, err = _run(capfd, *words)
+    assert status == 0
+    assert re.search(
+        r"^derma +good / bad +test/accuracy +0 +1 +40 +0\.9000 / 0\.7000 +0\.2000 +McNemar +"
+        r"10 / 2 +0\.0386 +0\.0386$",
+        out,
+        re.M,
+    )
+    assert re.search(r"^derma .* 0\.2000 +-?0\.\d+ to 0\.\d+ +paired bootstrap ", out, re.M)
+    assert "the row to cite is the paired bootstrap over all runs" in err
+    rows = json.loads(_run(capfd, *words, "--format", "json")[1])
+    assert [(r["test"], r["seed"], r["n10"]) for r in rows] == [
+        *(("paired bootstrap", None, None), ("McNemar", 0, 10), ("DeLong", 0, None)),
+    ]
+    (_, _, first, *_) = csv.reader(io.StringIO(_run(capfd, *words, "--format", "csv")[1]))
+    assert first[:6] == ["derma", "test/accuracy", "good", "bad", "0", "1"]
+    for form, rule in (("markdown", "|---"), ("latex", r"\toprule")):
+        assert rule in _run(capfd, *words, "--format", form)[1]
+
+
+def test_stats_of_two_models_without_predictions_is_approximate(
+    capfd: pytest.CaptureFixture[str], derma: dict[str, str]
+) -> None:
+    _, out, err = _run(capfd, "stats", "--experiment", "derma", "--models", "small,large")
+    assert "unpaired binomial (approximate)" in out
+    assert "no paired test is possible: 2 of 2 runs of small and large have no predictions" in err
+
+
 def test_an_experiment_without_runs_has_none_to_list(
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:
@@ -415,6 +462,12 @@ def test_runs_that_pepr_did_not_log_are_scored(
         (["select", "--experiment", "derma", "--max", "memory"], "'memory' is not NAME=NUMBER"),
         (["select", "--experiment", "derma", "--max", "memry_gb=3"], "did you mean 'memory_gb'"),
         (["stats", "--experiment", "derma", "--by", "colour"], "'colour' is not a grouping"),
+        (["stats", "--experiment", "derma", "--models", "smal,large"], "did you mean 'small'"),
+        (["stats", "--experiment", "derma", "--models", "small"], "'small' is not two models"),
+        (
+            ["stats", "--experiment", "derma", "--models", "small,large", "--by", "size"],
+            "give either --models or --by, not both",
+        ),
         (["import", "pepr-paper", "nowhere"], "there is no all_results.csv in nowhere"),
         (["import", "kaggle", "."], "'kaggle' is not one of"),
     ],
