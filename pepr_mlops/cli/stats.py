@@ -37,6 +37,13 @@ _OF_TWO = {
 }
 
 
+_SCOPE = (
+    "the models of a data set share its test images, so that their differences are no independent "
+    "observations of new images: these tests are about a population of models on these images; "
+    "--models A,B tests two models"
+)
+
+
 @click.command(cls=Command)
 @run_options
 @score_options
@@ -69,7 +76,8 @@ def command(
     Different models: t and Mann-Whitney test; the same models under two conditions: paired t and
     Wilcoxon. Effects compare the first group with the second. With --models, P of two models: a
     paired bootstrap over images and runs, and for each seed McNemar's and DeLong's test. p is also
-    corrected over all rows of a test (Holm).
+    corrected over all rows of a test (Holm). Tests of groups are about models like these on the
+    same test images, not about new images.
 
     \b
     Examples:
@@ -104,7 +112,7 @@ def _of_groups(request: Request, by: tuple[str, ...], people: bool) -> pd.DataFr
 
     comparison = request.compare()
     table = differences(comparison, by)
-    note(f"runs: {tally(comparison.runs)}", *comparison.notes)
+    note(f"runs: {tally(comparison.runs)}", *comparison.notes, _SCOPE)
     if not people:
         return table
     rows = table.to_dict("records")

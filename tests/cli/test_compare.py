@@ -336,8 +336,9 @@ def test_stats_prints_tests_of_differences(capfd: pytest.CaptureFixture[str], st
     assert (rows["paired t"]["a"], rows["paired t"]["b"]) == ("false", "true")
     assert rows["paired t"]["difference"] == pytest.approx(-0.105)
     assert rows["Wilcoxon"]["p"] == pytest.approx(0.125)  # the least of four pairs: 2 / 2⁴
-    _, out, _ = _run(capfd, "stats", "--experiment", "derma", "--by", "pretrained")
+    _, out, err = _run(capfd, "stats", "--experiment", "derma", "--by", "pretrained")
     assert "false / true" in out
+    assert "about a population of models on these images; --models A,B tests two models" in err
     status, _, err = _run(capfd, "stats", "--experiment", "derma", "--by", "size")
     assert status == 1
     assert "nothing to test by size" in err
@@ -368,6 +369,7 @@ def test_stats_compares_two_models_on_their_images(
     )
     assert re.search(r"^derma .* 0\.2000 +-?0\.\d+ to 0\.\d+ +paired bootstrap ", out, re.M)
     assert "the row to cite is the paired bootstrap over all runs" in err
+    assert "population of models" not in err
     rows = json.loads(_run(capfd, *words, "--format", "json")[1])
     assert [(r["test"], r["seed"], r["n10"]) for r in rows] == [
         *(("paired bootstrap", None, None), ("McNemar", 0, 10), ("DeLong", 0, None)),
