@@ -145,9 +145,10 @@ def _between_runs(
         same = np.full(len(counts), spread.sd**2)
         return same, np.full(len(counts), float(spread.freedom))
     found = moderated(np.asarray(squares / np.maximum(freedom, 1)), freedom)
-    usual = float((freedom * explained).sum() / freedom.sum())
-    rest = found.variance - np.where(freedom > 0, explained, usual)
-    return np.maximum(rest, 0.0), found.freedom
+    total, by_images = float(squares.sum()), float((freedom * explained).sum())
+    # of all models together: of one it is too uncertain, and often more than its runs differ
+    rest = max(0.0, 1 - by_images / total) if total > 0 else 0.0
+    return found.variance * rest, found.freedom
 
 
 # The test images --------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def delong(a: Predicted, b: Predicted) -> DeLong | None:
     if one is None or two is None:
         return None
     every = np.ones((1, len(a.labels)))
-    first, second = float(one.at(every)[0]), float(two.at(every)[0])
+    first, second = float(one(every)[0]), float(two(every)[0])
     apart = _contributions(one) - _contributions(two)
     error = float(np.sqrt((apart**2).sum()))
     if not error > 0:
