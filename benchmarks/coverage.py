@@ -16,6 +16,10 @@ taken: the true one; or 0.01, as assumed by default, where it is truly half or t
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each process has a study of its own
+
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
