@@ -72,9 +72,9 @@ PLANTED = {
 TERMS = Terms(0.02)
 
 
-def _answer(study: tuple[pd.DataFrame, Evidence], terms: Terms = TERMS, **asked: Any) -> Answer:
+def _answer(study: tuple[pd.DataFrame, Evidence], terms: Terms = TERMS, **options: Any) -> Answer:
     runs, evidence = study
-    question = Question(**asked)
+    question = Question(**options)
     comparison = compare(runs, question, evidence)
     return answer(choices(comparison, question, "derma", terms))
 

@@ -68,7 +68,7 @@ def test_a_model_far_behind_is_not_good_enough_and_a_close_one_may_be() -> None:
     assert found["verdict"].tolist() == [GOOD, OPEN, BAD]
 
 
-def test_how_many_images_or_runs_would_tell() -> None:
+def test_how_many_more_images_or_runs_are_needed() -> None:
     """Behind by 0.01 of a margin of 0.02, with c · se = 0.01 the bound is just met."""
     drawn = _draws([0.90, 0.89], by_images=0.01)
     (_, images), (_, runs) = (judge(drawn, 0.02)[c].items() for c in ("more_images", "more_runs"))
