@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Question, compare
+from pepr_mlops.comparison.answer import USUAL, Terms
 from pepr_mlops.comparison.predictions import OfSplit, Predictions
-from pepr_mlops.comparison.runs import tidy
+from pepr_mlops.comparison.runs import Evidence, tidy
 from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.report.material import Material, Part, gather
 from pepr_mlops.spec import Job, RunSpec
@@ -96,14 +97,16 @@ def material(
     question: Question | None = None,
     epochs: pd.DataFrame | None = None,
     run_page: str | None = None,
+    evidence: Evidence | None = None,
+    terms: Terms = USUAL,
 ) -> Material:
     """What a report is drawn from, of runs of one or several experiments; the first is the main."""
     question = question or Question(draws=50)
     parts = []
     for i, runs in enumerate(experiments):
         found = frame(runs)
-        parts.append(Part(compare(found, question), question, found, main=i == 0))
-    return gather(parts, epochs, run_page=run_page)
+        parts.append(Part(compare(found, question, evidence), question, found, main=i == 0))
+    return gather(parts, epochs, terms=terms, run_page=run_page)
 
 
 def logged(uri: str, made: Mapping[str, Any], experiment: str = "derma") -> str:

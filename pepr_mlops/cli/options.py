@@ -239,6 +239,17 @@ score_options = _together(
         metavar="N",
     ),
 )
+# What is good enough.
+terms_options = _together(
+    option("Essentials", "--margin", "P below the best that is good enough", default=0.01),
+    option(
+        "Essentials",
+        "--decide-on",
+        "the split that models are chosen by [default: val where runs logged its predictions]",
+        type=click.Choice(["val", "test"]),
+    ),
+    option("Score", "--confidence", "of the claim that a model is good enough", default=0.95),
+)
 output_options = _together(
     option(
         "Output",

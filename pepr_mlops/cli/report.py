@@ -18,6 +18,7 @@ from pepr_mlops.cli.options import (
     question,
     run_options,
     score_options,
+    terms_options,
 )
 from pepr_mlops.cli.output import note, render, say, write
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -25,6 +26,7 @@ from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
     from pepr_mlops.report.figures.common import Panel
+    from pepr_mlops.report.summary import Summary
 
 IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -34,6 +36,7 @@ FORMATS = ("html", *IMAGES, *TABLES)
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @run_options
 @score_options
+@terms_options
 @option(
     "Essentials",
     "--dashboard",
@@ -76,6 +79,9 @@ def command(
     /,
     experiments: tuple[str, ...],
     tracking_uri: str | None,
+    margin: float,
+    confidence: float,
+    decide_on: str | None,
     dashboard: str,
     forms: str,
     out: Path | None,
@@ -86,22 +92,25 @@ def command(
 ) -> None:
     """Write the results of an experiment as one HTML page that opens without a network.
 
-    Prints the page's path and the answer: best by PePR, best by performance, and what the
-    difference costs. Images and tables of every figure go into a folder next to the page.
+    Prints the page's path and the answer: which model is good enough and what it saves, as `pepr
+    select`. Images and tables of every figure go into a folder next to the page.
 
     \b
     Examples:
       pepr report --experiment derma
+      pepr report --experiment derma --margin 0.02
       pepr report --experiment derma_pt --dashboard paper --out derma_pt.html
       pepr report --experiment derma --format html,pdf,latex --out report/derma.html
       pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
     """
     from plotly.offline import get_plotlyjs
 
+    from pepr_mlops.comparison.answer import Terms
     from pepr_mlops.report import dashboards, page, sources, summary
     from pepr_mlops.report.figures import publications as papers
 
     requested = _forms(forms)
+    terms = Terms(margin, confidence, decide_on)  # type: ignore[arg-type]
     board = dashboards.load(dashboard)
     if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
         options["resources"] = ",".join(board.resources)
@@ -120,7 +129,7 @@ def command(
     prepared, notes = sources.sort(source, request, board.experiments)
     if where:
         notes.insert(0, f"only runs with {', '.join(where)}")
-    material = sources.material(source, prepared, request, countries)
+    material = sources.material(source, prepared, request, countries, terms)
     path = out or Path(_file_name(experiments))
     folder = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-files")
     if "html" in requested:
@@ -136,10 +145,14 @@ def command(
     found = summary.summarise(material, notes)
     note(*found.warnings, *found.notes)
     say(path if "html" in requested else folder)
+    _say_answers(found)
+
+
+def _say_answers(found: Summary) -> None:
     for answer in found.answers:
         if len(found.answers) > 1:
             say(f"\n{answer.comparison_set}")
-        say(f"{answer.best}.\n{answer.performer}.\n{answer.difference}.")
+        say("\n".join(f"{line}." for line in (answer.verdict, *answer.reasons, *answer.details)))
 
 
 def _forms(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pepr_mlops.cli.options import (
     output_options,
     run_options,
     score_options,
+    terms_options,
 )
 from pepr_mlops.cli.output import as_json, caption, note, render, say_or_write
 from pepr_mlops.errors import WorkFailed, WrongUse
@@ -35,7 +36,7 @@ _ORDERS = {"cost": "decided", "performance": "decided", "score": "decided_score"
 @click.command(cls=Command)
 @run_options
 @score_options
-@option("Essentials", "--margin", "P below the best that is good enough", default=0.01)
+@terms_options
 @option("Essentials", "--max", "at most this value", multiple=True, metavar="NAME=LIMIT")
 @option("Essentials", "--min", "at least this value", multiple=True, metavar="NAME=LIMIT")
 @option(
@@ -45,13 +46,6 @@ _ORDERS = {"cost": "decided", "performance": "decided", "score": "decided_score"
     type=click.Choice(["cost", "performance", "score"]),
     default="cost",
 )
-@option(
-    "Essentials",
-    "--decide-on",
-    "the split that models are chosen by [default: val where runs logged its predictions]",
-    type=click.Choice(["val", "test"]),
-)
-@option("Score", "--confidence", "of the claim that a model is good enough", default=0.95)
 @option(
     "Output",
     "--top",

@@ -44,6 +44,9 @@ class Terms:
             raise WrongUse(f"decide_on: {self.decide_on!r} is not one of {', '.join(SPLITS)}")
 
 
+USUAL = Terms()
+
+
 @dataclass(frozen=True)
 class Shift:
     """Mean P of all models on validation and on the test set, which differ by more than sampling
@@ -117,7 +120,7 @@ def choices(
     comparison: Comparison,
     question: Question,
     name: str,
-    terms: Terms = Terms(),
+    terms: Terms = USUAL,
     limits: Sequence[str] = (),
 ) -> Choices:
     """The models of the comparison set `name`, with the columns `limits` in their table.

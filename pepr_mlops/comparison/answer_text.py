@@ -25,13 +25,12 @@ def verdict(answer: Answer) -> str:
     if answer.choice is None:
         return _none_shown(answer, within, sure)
     by = RESOURCES[answer.resource].help if answer.resource in RESOURCES else answer.resource
-    others = len(answer.of(GOOD)) - 1
-    cheapest = f"the one of least {by}" if others else "the only one"
+    good = len(answer.of(GOOD))
+    why = f"Of {good} models shown to be so it is the one of least {by}"
+    if good == 1:
+        why = "It is the only model shown to be so"
     best = ", and performs best itself" if answer.choice == answer.best else ""
-    return (
-        f"{answer.choice} is good enough: {within}, {sure}. Of {_count(others + 1, 'model')} shown "
-        f"to be so it is {cheapest}{best}"
-    )
+    return f"{answer.choice} is good enough: {within}, {sure}. {why}{best}"
 
 
 def _none_shown(answer: Answer, within: str, sure: str) -> str:
@@ -67,18 +66,25 @@ def saving(answer: Answer) -> str | None:
     """What the choice saves against the best performer, None where it is that itself."""
     if answer.choice is None or answer.choice == answer.best:
         return None
-    parts = [_saved(name, saved) for name, saved in answer.savings.items()]
     lost = answer.row(answer.best)["decided"] - answer.row(answer.choice)["decided"]
+    saved = answer.savings.items()
+    less = [_saved(name, s) for name, s in saved if s.amount > 0]
+    more = [_amount(name, -s.amount) for name, s in saved if s.amount < 0]
     return (
         f"Against {answer.best}, which performs best, it gives up {decimals(lost)} of "
-        f"{answer.decided_by} and saves {'; '.join(parts)}"
+        f"{answer.decided_by} and saves {'; '.join(less) or 'nothing'}"
+        + (f", but needs {', '.join(more)} more" if more else "")
     )
 
 
-def _saved(name: str, saved: Saving) -> str:
+def _amount(name: str, amount: float) -> str:
     unit = f" {cost_unit(name)}" if cost_unit(name) else ""
     of = {"E": "", "T": "", "M": " of memory", "C": " of CO2e"}.get(name, f" of {name}")
-    found = f"{number(saved.amount, 3)}{unit}{of}"
+    return f"{number(amount, 3)}{unit}{of}"
+
+
+def _saved(name: str, saved: Saving) -> str:
+    found = _amount(name, saved.amount)
     if saved.amount_low != saved.amount_high:
         found += f" (95 % {number(saved.amount_low, 3)} to {number(saved.amount_high, 3)})"
     if saved.times is not None:

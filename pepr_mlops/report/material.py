@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from pepr_mlops.comparison import Comparison, Question, means, pepr
+from pepr_mlops.comparison.answer import USUAL, Answer, Terms, answer, choices
 from pepr_mlops.comparison.conditions import about_energy
+from pepr_mlops.comparison.draws import Draws
 from pepr_mlops.comparison.runs import column, label
 from pepr_mlops.comparison.scores import other_costs
 from pepr_mlops.comparison.significance import sizes
@@ -58,8 +61,8 @@ class Material:
     | `sets` | a comparison set | `comparison_set`, `experiment`, `main`, `models`, `runs`, `scored_by`, `fingerprint`, `energy_source`, `shared`, `bounds`, `mixed` |
     | `publications` | a country in a year, or None | `year`, `name`, `region`, `papers`, `population` |
 
-    `parts` are the comparisons behind it, and `run_page` what precedes a run's id in the address
-    of its page, or None where the tracking server has no pages.
+    `parts` are the comparisons behind it, `terms` by which models are chosen, and `run_page` what
+    precedes a run's id in the address of its page, or None where the tracking server has no pages.
     """  # noqa: E501
 
     models: pd.DataFrame
@@ -67,6 +70,7 @@ class Material:
     epochs: pd.DataFrame
     sets: pd.DataFrame
     parts: Sequence[Part]
+    terms: Terms = USUAL
     run_page: str | None = None
     publications: pd.DataFrame | None = None
 
@@ -127,11 +131,25 @@ class Material:
         """How the experiment of a set is compared."""
         return self.part(comparison_set).question
 
+    def draws(self, comparison_set: str) -> Draws:
+        """The draws behind the intervals of a set."""
+        return self.part(comparison_set).comparison.draws[comparison_set]
+
+    @cached_property
+    def answers(self) -> Mapping[str, Answer]:
+        """Which model of each requested set is good enough. Raises as `comparison.answer.choices`,
+        and needs intervals."""
+        return {
+            name: answer(choices(part.comparison, part.question, name, self.terms))
+            for name, part in ((name, self.part(name)) for name in self.main_sets)
+        }
+
 
 def gather(
     parts: Sequence[Part],
     epochs: pd.DataFrame | None = None,
     *,
+    terms: Terms = USUAL,
     run_page: str | None = None,
     publications: pd.DataFrame | None = None,
 ) -> Material:
@@ -146,6 +164,7 @@ def gather(
         epochs=epochs,
         sets=pd.concat([_sets(part) for part in parts], ignore_index=True),
         parts=tuple(parts),
+        terms=terms,
         run_page=run_page,
         publications=publications,
     )

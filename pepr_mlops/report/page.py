@@ -104,7 +104,6 @@ def html(
         subtitle=", ".join(material.main_sets),
         summary=summary,
         spent=spent_words(summary.spent),
-        references=words.references(material, summary.spent),
         figures=[
             {
                 "panel": panel,

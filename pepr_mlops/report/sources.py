@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
+from pepr_mlops.comparison.answer import USUAL, Terms
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.report.dashboards import Companion
@@ -94,8 +95,10 @@ def material(
     prepared: Mapping[str, Prepared],
     question: Question,
     publications: pd.DataFrame | None = None,
+    terms: Terms = USUAL,
 ) -> Material:
-    """Score what was sorted, by the weights and normalisation of `question`, and gather it."""
+    """Score what was sorted, by the weights and normalisation of `question`, and gather it; models
+    are chosen by `terms`."""
     parts = []
     for name, sorted_ in prepared.items():
         main = name in source.main
@@ -103,7 +106,9 @@ def material(
         requested = question if main else _of_companion(question, as_sorted)
         scored = score_sets(sorted_, requested)
         parts.append(Part(scored, requested, source.runs[name], main))
-    return gather(parts, source.epochs, run_page=source.run_page, publications=publications)
+    return gather(
+        parts, source.epochs, terms=terms, run_page=source.run_page, publications=publications
+    )
 
 
 def _of_companion(question: Question, companion: Companion) -> Question:

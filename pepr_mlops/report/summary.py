@@ -1,4 +1,4 @@
-"""The answer of a report in words: which model to choose, on what basis, and what to cite."""
+"""A report in words: which model is good enough, on what basis, and what to cite."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pepr_mlops.comparison import Question
-from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy
+from pepr_mlops.comparison import Question, answer_text
+from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, energy_is
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.names import PERFORMANCE, RESOURCES
+from pepr_mlops.names import PATIENT, RESOURCES
 from pepr_mlops.report.cautions import ENERGY_ESTIMATED, warnings
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.spending import Spent, cost, spent_words
@@ -26,6 +26,18 @@ _REFERENCES = (
     "European Environment Agency: CO2 performance of new passenger cars in Europe (107.5 g/km in "
     "2020).",
 )
+# Of statistical methods, by how `methods` cites them.
+_STATISTICS = {
+    "DeLong et al., 1988": "E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson: Comparing the Areas "
+    "under Two or More Correlated Receiver Operating Characteristic Curves. Biometrics 44, 1988.",
+    "Smyth, 2004": "G. K. Smyth: Linear Models and Empirical Bayes Methods for Assessing "
+    "Differential Expression in Microarray Experiments. Statistical Applications in Genetics and "
+    "Molecular Biology 3, 2004.",
+    "Hsu, 1981": "J. C. Hsu: Simultaneous Confidence Intervals for All Distances from the 'Best'. "
+    "Annals of Statistics 9, 1981.",
+    "Edwards and Hsu, 1983": "D. G. Edwards, J. C. Hsu: Multiple Comparisons with the Best "
+    "Treatment. Journal of the American Statistical Association 78, 1983.",
+}
 _CODECARBON = "B. Courty et al.: CodeCarbon, https://github.com/mlco2/codecarbon."
 _ZEUS = "J. You, J.-W. Chung, M. Chowdhury: Zeus: Understanding and Optimizing GPU Energy Consumption of DNN Training. USENIX NSDI 2023."  # noqa: E501
 _GRID = "Our World in Data: Carbon intensity of electricity, as CodeCarbon ships it."
@@ -33,19 +45,22 @@ _GRID = "Our World in Data: Carbon intensity of electricity, as CodeCarbon ships
 
 @dataclass(frozen=True)
 class Answer:
-    """The best models of one comparison set: by score, by performance, and the difference."""
+    """The answer for one comparison set in sentences without full stops: the `verdict`, the
+    `reasons` for it, what the chosen model costs and saves, and `details`, what is undecided, what
+    decided and what PePR chooses."""
 
     comparison_set: str
-    best: str
-    performer: str
-    difference: str
+    verdict: str
+    reasons: tuple[str, ...]
+    details: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Summary:
     """The words of a report. `facts` are name and text, `warnings` must not be overlooked.
 
-    `left_out` has `reason`, `runs` and `example`; `doubts` the same of flagged runs.
+    `left_out` has `reason`, `runs` and `example`; `doubts` the same of flagged runs. `references`
+    are what to cite in a text that uses `methods`.
     """
 
     answers: tuple[Answer, ...]
@@ -55,6 +70,7 @@ class Summary:
     doubts: pd.DataFrame
     spent: Spent
     methods: str
+    references: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -63,6 +79,7 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
     judged = pd.concat([p.comparison.runs for p in material.parts if p.main])
     spent = cost(material)
     stated = [note for p in material.parts if p.main for note in p.comparison.notes]
+    described = methods(material, spent)
     return Summary(
         answers=tuple(answer(material, name) for name in material.main_sets),
         warnings=tuple(warnings(material)),
@@ -70,42 +87,28 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
         left_out=_tally(judged[~judged["used"]], "reasons"),
         doubts=_tally(judged[judged["used"]], "flags"),
         spent=spent,
-        methods=methods(material, spent),
+        methods=described,
+        references=references(material, spent, described),
         notes=tuple(dict.fromkeys([*stated, *notes])),
     )
 
 
 def answer(material: Material, comparison_set: str) -> Answer:
-    """Best by score, best by performance (the cheaper of equals), and their difference."""
-    rows = material.models_of(comparison_set)
-    by = rows["scored_by"].iloc[0]
-    best = rows.sort_values(["rank", PERFORMANCE], ascending=[True, False]).iloc[0]
-    top = rows.sort_values([PERFORMANCE, "R"], ascending=[False, True]).iloc[0]
-    p = material.performance_name(comparison_set)
-    place = f"rank {best['rank']}"
-    if best["rank_low"] != best["rank_high"]:
-        place = f"rank {best['rank_low']} to {best['rank_high']}"
-    equal = int((rows["rank"] == best["rank"]).sum()) - 1
-    as_good = int((rows[PERFORMANCE] == top[PERFORMANCE]).sum()) - 1
-    interval = f"95 % {best['ci_low']:.4f} to {best['ci_high']:.4f}, {place} of {len(rows)}"
-    if best["no_interval"]:
-        interval = f"no interval: {best['no_interval']}; rank {best['rank']} of {len(rows)}"
-    first = (
-        f"{best['label']} scores best: PePR-{by} {best['score']:.4f} ({interval}), "
-        f"{p} {best[PERFORMANCE]:.4f}{_costs(best, material)}"
-        + (f"; {equal} more with the same score" if equal else "")
-    )
-    second = f"{top['label']} performs best: {p} {top[PERFORMANCE]:.4f}{_costs(top, material)}"
-    if as_good:
-        second += f"; the cheapest of {as_good + 1} models with that performance"
-    return Answer(comparison_set, first, second, _difference(best, top, material, p))
+    """Which model is good enough, what it costs and saves, and what that rests on."""
+    found = material.answers[comparison_set]
+    name = found.choice or found.best
+    reasons = [answer_text.performance(found, name) + _costs(name, material, comparison_set)]
+    reasons += [saving] if (saving := answer_text.saving(found)) else []
+    details = *answer_text.undecided(found), *answer_text.basis(found), answer_text.pepr(found)
+    return Answer(comparison_set, answer_text.verdict(found), tuple(reasons), details)
 
 
-def _costs(row: pd.Series, material: Material) -> str:
-    """` for 17.5 Wh, 2.02 GB`: the requested resources."""
-    question = material.question(row["comparison_set"])
-    words = ", ".join(_amount(row[f"cost {name}"], name) for name in question.resources)
-    about = about_energy([column(material.runs, name) for name in question.resources])
+def _costs(name: str, material: Material, comparison_set: str) -> str:
+    """` for 17.5 Wh, 2.02 GB`: the requested resources of the model that is labelled `name`."""
+    row = material.models_of(comparison_set).set_index("label").loc[name]
+    question = material.question(comparison_set)
+    words = ", ".join(_amount(row[f"cost {r}"], r) for r in question.resources)
+    about = about_energy([column(material.runs, r) for r in question.resources])
     if about and "estimated" in str(row["energy_source"]):
         words += f" ({ENERGY_ESTIMATED})"
     codes = [code.replace("_", " ") for code in row["codes"] if code != "estimated"]
@@ -116,21 +119,6 @@ def _amount(value: float, name: str) -> str:
     unit = cost_unit(name)
     words = {"E": "", "T": "", "M": "", "C": " of CO2e"}.get(name, f" of {name}")
     return f"{number(value, 3)}{' ' + unit if unit else ''}{words}"
-
-
-def _difference(best: pd.Series, top: pd.Series, material: Material, p: str) -> str:
-    if best["label"] == top["label"]:
-        return "The same model wins on both counts"
-    gain = top[PERFORMANCE] - best[PERFORMANCE]
-    words = []
-    for name in material.question(best["comparison_set"]).resources:
-        a, b = best[f"cost {name}"], top[f"cost {name}"]
-        if a == b:
-            words.append(f"the same {name}")
-            continue
-        times = f" ({number(b / a, 2)} times as much)" if a > 0 else ""
-        words.append(f"{_amount(abs(b - a), name)} {'more' if b > a else 'less'}{times}")
-    return f"It gains {gain:.4f} in {p} and uses {', '.join(words)}"
 
 
 _FACTS = {
@@ -223,29 +211,71 @@ def methods(material: Material, spent: Spent) -> str:
             f"Performance per resource unit is PePR-{row['scored_by']} = "
             f"{_formula(question.alpha)} (Selvan et al., 2025) with P the "
             f"{material.performance_name(name)} and R the {_resource_words(question)}, "
-            f"{_NORMALISED[question.normalisation]}{_intervals(material, name)}."
+            f"{_NORMALISED[question.normalisation]}."
         )
+        sentences += _uncertainty(material, name)
     took = "" if spent.energy_kwh is None else "The full experiment used "
     sentences.append(f"{took}{spent_words(spent)}")
     return " ".join(sentences)
 
 
-def _intervals(material: Material, comparison_set: str) -> str:
-    """What the intervals of the main score account for; empty where it has none."""
-    question, rows = material.question(comparison_set), material.models_of(comparison_set)
+def _uncertainty(material: Material, comparison_set: str) -> list[str]:
+    """What the intervals account for, and how models were chosen."""
+    question, found = material.question(comparison_set), material.answers[comparison_set]
+    runs, drawn = material.runs_of(comparison_set), material.draws(comparison_set)
+    sentences = [f"The 95 % intervals are those of {question.draws:,} draws."]
+    sentences += [_image_sentence(material, comparison_set)] if not all(drawn.missing) else []
+    if drawn.spread is None:
+        sentences.append(
+            "The variance between the runs of a model was moderated towards that of all models "
+            "(Smyth, 2004)."
+        )
+    else:
+        sentences.append(
+            "P was taken to vary between runs with a standard deviation of "
+            f"{drawn.spread.sd:.2g} ({drawn.spread.source})."
+        )
     names = question.resources if question.weights else question.resources[:1]
-    held = []
-    if rows["n"].max() > 1:
-        alone = " (a single run is taken to vary like those of the other models)"
-        held.append("the runs of each model" + (alone if rows["n"].min() == 1 else ""))
-    if about_energy([column(material.runs, name) for name in names]):
-        held.append(f"a relative error of energy of {question.energy_error:.0%}")
-    if not held:
-        return ""
-    return (
-        f"; 95 % intervals are percentile bootstraps ({question.draws:,} draws) over "
-        f"{' and '.join(held)}"
-    )
+    if about_energy([column(runs, name) for name in names]):
+        estimated = energy_is(runs, "estimated")
+        common, own = question.estimate_error
+        if not estimated.all():
+            sentences.append(
+                f"Measured energies were taken to err by {question.energy_error:.0%}, each model "
+                "by itself."
+            )
+        if estimated.any():
+            sentences.append(
+                f"Estimated energies were taken to err by {common:.0%} in all models of a machine "
+                f"together and by {own:.0%} in each."
+            )
+    split = "on validation, and P is reported on the test set"
+    if found.split == "test":
+        split = "on the test set, on which P is also reported"
+    terms = found.terms
+    return [
+        *sentences,
+        f"A model counts as good enough if its {found.decided_by} is no more than {terms.margin:g} "
+        f"below that of the best model, with {terms.level:.0%} confidence by multiple comparisons "
+        f"with the best (Hsu, 1981; Edwards and Hsu, 1983). Models were chosen {split}.",
+    ]
+
+
+def _image_sentence(material: Material, comparison_set: str) -> str:
+    """How the intervals account for the test images."""
+    drawn = material.draws(comparison_set)
+    if not drawn.sampled.any():
+        return "P was given the binomial error of as many independent images."
+    predictions = material.part(comparison_set).comparison.known.predictions
+    ids = material.runs_of(comparison_set)["run_id"]
+    patients = any(PATIENT in predictions[i].test.groups for i in ids if i in predictions)
+    what = "Patients with all their images" if patients else "Images"
+    text = f"{what} were drawn with replacement, the same for all models that share a test set"
+    if not drawn.sampled.all():
+        text += "; models without predictions got the binomial error of as many independent images"
+    if material.performance_name(comparison_set).endswith("auc"):
+        text += "; AUC was drawn to first order (DeLong et al., 1988)"
+    return f"{text}."
 
 
 _NORMALISED = {
@@ -277,11 +307,11 @@ def _clauses(shared: Mapping[str, str]) -> str:
     return "".join(f", {clause}" for clause in found)
 
 
-def references(material: Material, spent: Spent) -> tuple[str, ...]:
-    """What to cite in a text that uses `methods`."""
+def references(material: Material, spent: Spent, described: str) -> tuple[str, ...]:
+    """What to cite in a text that uses the methods as `described`."""
     runs = pd.concat([p.found for p in material.parts if p.main])
     tools = " ".join(_energy_methods(runs)).lower()
-    found = [_REFERENCES[0]]
+    found = [_REFERENCES[0], *(text for cited, text in _STATISTICS.items() if cited in described)]
     found += [_CODECARBON] if "codecarbon" in tools else []
     found += [_ZEUS] if "zeus" in tools or "nvml" in tools or "rapl" in tools else []
     found += [_GRID] if "Our World in Data" in spent.intensity else []

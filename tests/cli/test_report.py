@@ -35,18 +35,23 @@ def derma(store: str) -> str:
     return store
 
 
-def test_a_page_and_the_answer_in_three_lines(
+def test_a_page_and_the_answer_as_select_gives_it(
     capfd: pytest.CaptureFixture[str], derma: str, tmp_path: Path
 ) -> None:
-    status, out, _ = _run(capfd, "report", "--experiment", "derma")
+    terms = ["--margin", "0.15", "--decide-on", "test", "--confidence", "0.9"]
+    status, out, _ = _run(capfd, "report", "--experiment", "derma", *terms)
     assert status == 0
-    path, *answer = out.strip().splitlines()
+    path, verdict, performance, *rest = out.strip().splitlines()
     assert path == "pepr-report-derma.html"
-    assert answer[0].startswith("b scores best: PePR-E 0.6400 (95 % ")
-    assert answer[1] == "c performs best: test/accuracy 0.9000 for 50 Wh."
-    assert answer[2] == "It gains 0.1000 in test/accuracy and uses 30 Wh more (2.5 times as much)."
+    assert verdict.startswith("b is good enough: within 0.15 of the best test/accuracy, with 90%")
+    assert performance.startswith("b: test/accuracy 0.8000 (95 % ")
+    assert performance.endswith(") for 20 Wh.")
+    _, selected, _ = _run(capfd, "select", "--experiment", "derma", *terms)
+    for line in (verdict, *rest):
+        assert line in selected, line
     page = Path(path).read_text()
-    assert "pepr report --experiment derma" in page
+    assert f"pepr report --experiment derma {' '.join(terms)}" in page
+    assert verdict in page
     assert len(page) > 4_000_000  # plotly.js is in it
 
 
@@ -90,6 +95,8 @@ def test_an_experiment_whose_name_is_no_file_name_is_reported(
         (["--out", "file/page.html"], "out: file/page.html cannot be written"),
         (["--publications", "nowhere"], "regions_papers_data_2013.csv"),
         (["--resource", "Z"], "Z: no run has such a number"),
+        (["--margin", "2"], "margin: 2 is not a share of P between 0 and 1, such as 0.01"),
+        (["--decide-on", "val"], "3 of 3 runs have no val/accuracy on validation; choose"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -128,7 +135,7 @@ def test_the_short_command_is_the_same(derma: str) -> None:
         [script, "--experiment", "derma", "--tracking-uri", derma], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("pepr-report-derma.html\nb scores best")
+    assert done.stdout.startswith("pepr-report-derma.html\nc is good enough: ")
 
 
 def test_the_papers_dashboard_on_its_own_data(
@@ -138,8 +145,8 @@ def test_the_papers_dashboard_on_its_own_data(
     words += ["--tracking-uri", paper_store, "--out", str(tmp_path / "paper.html")]
     status, out, _ = _run(capfd, "report", "--experiment", "derma_pt", *words)
     assert status == 0
-    assert "ghostnet_100 scores best: PePR-E 0.8027" in out
-    assert "edgenext_base performs best" in out
+    assert "PePR-E is best for ghostnet_100" in out
+    assert "edgenext_base: test/accuracy" in out
     folder = tmp_path / "paper"
     kinds = [p.stem.split("-")[1] for p in sorted(folder.iterdir())]
     assert kinds == [

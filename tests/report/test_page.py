@@ -238,6 +238,26 @@ def test_estimates_stand_on_the_page_and_in_every_figure(browser: Any, tmp_path:
             assert "energy ESTIMATED" in (svg or ""), i
 
 
+@pytest.mark.parametrize(("width", "height"), [(1200, 800), (360, 740)])
+def test_the_verdict_is_on_the_first_screen_above_all_warnings(
+    browser: Any, tmp_path: Path, width: int, height: int
+) -> None:
+    doubtful = {"pepr.energy_source": "estimated", "pepr.data_leak": "3 of 4"}
+    runs = [{**r, "tags": {**r["tags"], **doubtful}} for r in RUNS]
+    screen = {"viewport": {"width": width, "height": height}}
+    for tab in _open(browser, _written(material(runs), tmp_path), **screen):
+        verdict = tab.locator(".answer")
+        assert HOSTILE in verdict.inner_text()
+        assert "within 0.01 of the best test/accuracy, with 95% confidence" in verdict.inner_text()
+        (of_verdict, first_warning) = (
+            found.bounding_box() for found in (verdict, tab.locator(".warning").first)
+        )
+        assert of_verdict is not None
+        assert first_warning is not None
+        assert of_verdict["y"] + of_verdict["height"] <= first_warning["y"] < height
+        assert tab.locator(".warning").count() == 2
+
+
 def test_plotly_js_may_be_next_to_the_page(browser: Any, shown: Material, tmp_path: Path) -> None:
     from plotly.offline import get_plotlyjs
 
