@@ -109,6 +109,37 @@ def material(
     return gather(parts, epochs, terms=terms, run_page=run_page)
 
 
+def accuracies(right: Mapping[str, Any], **groups: Any) -> Evidence:
+    """Predictions of run0, run1, … for images of class 0: which each model has `right`, [images],
+    and columns of the data."""
+    found = {}
+    for i, named in enumerate(right.values()):
+        chance = np.where(named, 0.1, 0.8)
+        split = OfSplit(
+            np.zeros(len(chance), int), np.column_stack([1 - chance, chance]), None, groups
+        )
+        found[f"run{i}"] = Predictions("binary-class", ("a", "b"), split, None, DIGEST)
+    return Evidence(predictions=found)
+
+
+def worse_in(value: str, group: str = "sex") -> Material:
+    """`small` is good enough to replace `large`, but 0.2 worse for the 100 images of 4,000 whose
+    `group` is `value`."""
+    place = np.arange(4000)
+    right = {
+        "large": place % 10 > 0,
+        "small": (place % 10 > 0) & ~((place < 100) & (place % 5 == 1)),
+    }
+    tags = {"pepr.test_images": "4000"}
+    runs = [
+        run(model, performance=float(named.mean()), energy_wh=50.0 - 40 * i, tags=tags)
+        for i, (model, named) in enumerate(right.items())
+    ]
+    evidence = accuracies(right, **{group: np.where(place < 100, value, "other")})
+    question = Question(draws=200, seed_sd=0.0001)
+    return material(runs, question=question, evidence=evidence, terms=Terms(0.02))
+
+
 def logged(uri: str, made: Mapping[str, Any], experiment: str = "derma") -> str:
     """The run on a tracking server, in the MLflow experiment of that name; its id."""
     from mlflow import MlflowClient

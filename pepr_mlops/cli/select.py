@@ -210,6 +210,7 @@ class _Selected:
                 "savings": {name: asdict(saved) for name, saved in answer.savings.items()},
                 "pepr_agrees_for_alpha": answer.agrees,
                 "optimism": answer.optimism,
+                "subgroups": answer.subgroups,
                 "shift": None if answer.shift is None else asdict(answer.shift),
             }
         return found

@@ -13,7 +13,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison import good_enough
+from pepr_mlops.comparison import good_enough, subgroups
 from pepr_mlops.comparison.draws import Draws, weights_of
 from pepr_mlops.comparison.good_enough import BAD, GOOD, LEVEL, MARGIN, OPEN, Saving, judge
 from pepr_mlops.comparison.metrics import Floats, Ints
@@ -67,8 +67,9 @@ class Answer:
     first, the
     cheapest on top. `choice` and `best` are labels: the cheapest good-enough model, or None, and
     the one of the greatest P on the deciding split. `savings` of the choice are by resource.
-    `agrees` are the α for which PePR chooses the same model. `optimism` is by how much a winner
-    chosen on this test set is expected to be worse on others, None where it was not.
+    `subgroups` are of the choice and the best, as `subgroups.subgroups`; empty where their runs
+    logged none. `agrees` are the α for which PePR chooses the same model. `optimism` is by how much
+    a winner chosen on this test set is expected to be worse on others, None where it was not.
     """
 
     comparison_set: str
@@ -85,6 +86,7 @@ class Answer:
     agrees: tuple[float, float] | None
     optimism: float | None
     shift: Shift | None
+    subgroups: pd.DataFrame
 
     def of(self, verdict: str) -> list[str]:
         """The models of this verdict, by `label`."""
@@ -196,7 +198,21 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         agrees=agrees,
         optimism=None if found.split == "val" else _optimism(decided, found),
         shift=None if validated is None else _shift(validated, found),
+        subgroups=_subgroups(members, [best] if choice is None else [choice, best], found),
     )
+
+
+def _subgroups(members: pd.DataFrame, rows: list[pd.Series], found: Choices) -> pd.DataFrame:
+    """Those of the models of `rows`, the last of which is the best."""
+    models = {}
+    for row in rows:
+        runs = members[(members[KEYS] == row[KEYS]).all(axis=1)]["run_id"]
+        predictions = found.comparison.known.of(runs)
+        if predictions is None:
+            return pd.DataFrame(columns=list(subgroups.COLUMNS))
+        models[row["label"]] = predictions
+    drawn = {"draws": found.question.draws, "seed": found.question.seed}
+    return subgroups.subgroups(models, rows[-1]["label"], found.measured, **drawn)
 
 
 def metric_of(members: pd.DataFrame) -> Measured | None:

@@ -119,6 +119,29 @@ def _needed(row: pd.Series, answer: Answer) -> str:
     return f"about {' and '.join(parts)}" if parts else ""
 
 
+def subgroups(answer: Answer) -> str | None:
+    """In which groups of images the choice is worse than the best performer by more than the
+    margin, the worst first; None where it is in none."""
+    rows = answer.subgroups
+    chosen = rows[rows["model"] == answer.choice]
+    worse = chosen[chosen["behind"] > answer.terms.margin].sort_values("behind", ascending=False)
+    if worse.empty:
+        return None
+    groups = []
+    for row in worse.to_dict("records"):
+        interval = "no interval"
+        if row["behind_low"] == row["behind_low"]:
+            interval = f"95 % {decimals(row['behind_low'])} to {decimals(row['behind_high'])}"
+        groups.append(
+            f"{row['group']} {row['value']} ({_count(row['n'], 'image')}) by "
+            f"{decimals(row['behind'])} ({interval})"
+        )
+    return (
+        f"In {len(worse)} of {len(chosen)} subgroups {answer.choice} is worse than {answer.best} "
+        f"by more than the margin: {listed(groups)}"
+    )
+
+
 def basis(answer: Answer) -> list[str]:
     """What decided, and what follows from that."""
     images = f" ({answer.images:,} images)" if answer.images else ""
@@ -157,6 +180,7 @@ def sentences(answer: Answer) -> list[str]:
     """The full answer, the most important first."""
     shown = [answer.choice or answer.best]
     found = [verdict(answer), *(performance(answer, name) for name in shown), saving(answer)]
+    found.append(subgroups(answer))
     return [s for s in [*found, *undecided(answer), *basis(answer), pepr(answer)] if s]
 
 
@@ -167,4 +191,4 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n != 1)}"
+    return f"{n:,} {word}{'s' * (n != 1)}"

@@ -24,7 +24,7 @@ from pepr_mlops.comparison.spread import ASSUMED, Spread, moderated
 Singles = NDArray[np.float32]
 
 _AT_ONCE = 4_000_000  # weights of images in memory at a time
-_UNDETERMINED = 0.01  # share of draws in which a class may be absent
+UNDETERMINED = 0.01  # share of draws in which a class may be absent
 NOT_KNOWN = "the number of its test images is not known"
 
 
@@ -161,20 +161,9 @@ def _by_images(
     it explains, and whether it is known, [models]."""
     sampled = runs[runs["run_id"].isin(list(samples))]
     model, ids = sampled["model"].to_numpy(), sampled["run_id"].tolist()
-    found = np.zeros((draws, len(ids)))
-    sets: dict[str, list[int]] = {}
-    for place, run in enumerate(ids):
-        sets.setdefault(samples[run].test_set, []).append(place)
+    _, found = by_images([samples[run] for run in ids], draws, seed)
     number = runs.groupby("model")["images"].first().to_numpy(float).copy()
-    for name, places in sets.items():
-        clusters = samples[ids[places[0]]].clusters
-        size, every = len(np.unique(clusters)), np.ones((1, len(clusters)))
-        at = _together([samples[ids[i]].metric for i in places])
-        measured = at(every)
-        for some, weights in weights_of(clusters, draws, seed, name):
-            found[some, places] = at(weights) - measured
-        found[:, places] *= np.sqrt(size / max(1, size - 1))
-        number[model[places]] = size
+    number[model] = [len(np.unique(samples[run].clusters)) for run in ids]
     undetermined = np.isnan(found)
     found[undetermined] = 0.0
     counts = np.bincount(model, minlength=len(value))
@@ -182,7 +171,7 @@ def _by_images(
     np.add.at(images.T, model, found.T)
     images /= np.maximum(counts, 1)
     apart = np.bincount(model, (found - images[:, model]).var(axis=0), len(value))
-    rare = np.bincount(model, undetermined.mean(axis=0), len(value)) <= _UNDETERMINED
+    rare = np.bincount(model, undetermined.mean(axis=0), len(value)) <= UNDETERMINED
     rng = np.random.default_rng([seed, 1])
     for j in np.flatnonzero(~images.any(axis=0) & np.isfinite(number) & rare):
         right = value[j] * number[j]  # Jeffreys' posterior has a width at 0 and 1, too
@@ -196,6 +185,24 @@ def _together(metrics: Sequence[Weighted]) -> Weighted:
     if len(ratios) == len(metrics):
         return together(ratios)
     return lambda weights: np.array([metric(weights) for metric in metrics]).T
+
+
+def by_images(samples: Sequence[Sample], draws: int, seed: int) -> tuple[Floats, Floats]:
+    """The metric of each sample, and its error by its images, [draws, samples]; those of one test
+    set get the same images. NaN where the images do not determine the metric."""
+    values, errors = np.zeros(len(samples)), np.zeros((draws, len(samples)))
+    sets: dict[str, list[int]] = {}
+    for place, sample in enumerate(samples):
+        sets.setdefault(sample.test_set, []).append(place)
+    for name, places in sets.items():
+        clusters = samples[places[0]].clusters
+        size, every = len(np.unique(clusters)), np.ones((1, len(clusters)))
+        at = _together([samples[i].metric for i in places])
+        values[places] = at(every)[0]
+        for some, weights in weights_of(clusters, draws, seed, name):
+            errors[some, places] = at(weights) - values[places]
+        errors[:, places] *= np.sqrt(size / max(1, size - 1))
+    return values, errors
 
 
 def weights_of(clusters: Ints, draws: int, seed: int, name: str) -> Iterator[tuple[slice, Singles]]:

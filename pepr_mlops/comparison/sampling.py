@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +81,12 @@ class Knowledge:
     predictions: Mapping[str, Predictions]
     doubtful: frozenset[str]
     spread: Spread
+
+    def of(self, runs: Iterable[str]) -> list[Predictions] | None:
+        """The predictions of these runs, None where one has none."""
+        found = [self.predictions.get(run) for run in runs]
+        known = [predictions for predictions in found if predictions is not None]
+        return known if len(known) == len(found) else None
 
 
 def draws_of(

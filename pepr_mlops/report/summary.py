@@ -82,7 +82,7 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
     described = methods(material, spent)
     return Summary(
         answers=tuple(answer(material, name) for name in material.main_sets),
-        warnings=tuple(warnings(material)),
+        warnings=(*_subgroup_warnings(material), *warnings(material)),
         facts=tuple(facts(material)),
         left_out=_tally(judged[~judged["used"]], "reasons"),
         doubts=_tally(judged[judged["used"]], "flags"),
@@ -91,6 +91,12 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
         references=references(material, spent, described),
         notes=tuple(dict.fromkeys([*stated, *notes])),
     )
+
+
+def _subgroup_warnings(material: Material) -> list[str]:
+    """Where a model that is good enough is worse for some of the images."""
+    texts = {name: answer_text.subgroups(found) for name, found in material.answers.items()}
+    return [f"SUBGROUPS of {name}: {text}" for name, text in texts.items() if text is not None]
 
 
 def answer(material: Material, comparison_set: str) -> Answer:

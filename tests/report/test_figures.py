@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from made import material, run
+from made import material, run, worse_in
 
 from pepr_mlops.comparison import Question, selection
 from pepr_mlops.costs.carbon import Intensity
-from pepr_mlops.report.figures import curves, energy, plane, ranking, sensitivity
+from pepr_mlops.report.figures import curves, energy, plane, ranking, sensitivity, subgroups
 from pepr_mlops.report.material import Material, NothingToDraw
 
 HOSTILE = "<script>alert(1)</script>"
@@ -340,3 +340,26 @@ def test_energy_lost_during_a_run_is_not_spread_over_all_of_it() -> None:
     epochs.loc[lost, "energy/train_wh"] = np.nan  # 10 Wh of the first epoch are all that is known
     found = material(RUNS, epochs=epochs, question=Question(resources=("M",), draws=20))
     assert set(energy.history(found, "derma")["label"]) == {"a", "c", HOSTILE}
+
+
+# Subgroups --------------------------------------------------------------------------------------
+
+
+def test_subgroups_are_drawn_as_text_with_their_numbers() -> None:
+    found = subgroups.panel(worse_in(HOSTILE), subgroups.Options(), "derma")
+    small, large = found.figure.data
+    assert (small.name, large.name) == ("small", "large")
+    assert list(large.x) == [pytest.approx(0.9)] * 2
+    assert list(small.x) == [pytest.approx(0.7), pytest.approx(0.9)]
+    ticks = found.figure.layout.yaxis.ticktext
+    assert ticks == ("sex &lt;script&gt;alert(1)&lt;/script&gt; (100)", "sex other (3,900)")
+    assert "small is worse than large by more than the margin" in found.caption
+    assert len(found.table) == 4
+
+
+def test_runs_without_subgroups_have_no_such_figure(shown: Material) -> None:
+    with pytest.raises(NothingToDraw, match="logged no subgroups of the test images"):
+        subgroups.panel(shown, subgroups.Options(), "derma")
+    undrawn = material(RUNS, question=Question(draws=0))
+    with pytest.raises(NothingToDraw, match="not drawn yet"):
+        subgroups.panel(undrawn, subgroups.Options(), "derma")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made import DIGEST, frame, material, run
+from made import DIGEST, frame, material, run, worse_in
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.answer import Terms
@@ -324,3 +324,9 @@ def test_the_methods_have_the_protocol_and_nothing_unknown() -> None:
     assert "not known" not in text.replace("evaluation not known", "").replace(
         "CO2e is not known", ""
     )
+
+
+def test_a_subgroup_in_which_the_choice_is_worse_is_named_at_the_top() -> None:
+    warning = summarise(worse_in("f")).warnings[0]
+    assert warning.startswith("SUBGROUPS of derma: In 1 of 2 subgroups small is worse than large")
+    assert "sex f (100 images) by 0.2" in warning

@@ -15,6 +15,7 @@ from pepr_mlops.report.figures import (
     ranking,
     sensitivity,
     sizes,
+    subgroups,
 )
 
 # Those of one comparison set have `panel(material, options, comparison_set)`, the others, which
@@ -26,6 +27,7 @@ OF_A_SET: dict[str, ModuleType] = {
     "sensitivity": sensitivity,
     "space": parameters,
     "energy": energy,
+    "subgroups": subgroups,
 }
 KINDS: dict[str, ModuleType] = {
     **OF_A_SET,

@@ -13,8 +13,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
 
+from pepr_mlops.comparison.answer import Answer
 from pepr_mlops.comparison.significance import FEWEST
-from pepr_mlops.errors import nearest
+from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.material import KEYS, Material, NothingToDraw, cost_title
@@ -64,6 +65,16 @@ class Panel:
     sets: tuple[str, ...] = ()
     recompute: Mapping[str, Any] | None = None
     kind: str = ""
+
+
+def answer_of(material: Material, comparison_set: str) -> Answer:
+    """Which model of a set is good enough. Raises `NothingToDraw` where that is not known."""
+    if not material.question(comparison_set).draws:
+        raise NothingToDraw("intervals are not drawn yet")
+    try:
+        return material.answers[comparison_set]
+    except WrongUse as error:
+        raise NothingToDraw(str(error)) from error
 
 
 def chosen_sets(material: Material, experiments: Sequence[str]) -> list[str]:
