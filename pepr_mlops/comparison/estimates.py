@@ -11,6 +11,7 @@ from pepr_mlops.comparison.metrics import Floats
 
 COLUMNS = ("value", "low", "high", "missing")
 _TAILS = (0.025, 0.975)
+_ROUNDING = 1e-6  # of sums of weights in single precision
 
 
 def estimate(value: float, errors: Floats, least: float = 0.0) -> dict[str, float | str]:
@@ -23,7 +24,7 @@ def estimate(value: float, errors: Floats, least: float = 0.0) -> dict[str, floa
         why = "a class has no images"
     elif absent.mean() > UNDETERMINED:
         why = "no interval: too few images of a class"
-    elif not errors[~absent].any():
+    elif (np.abs(errors[~absent]) < _ROUNDING).all():
         why = "no interval: no draw of the images changes it"
     else:
         low, high = np.quantile(np.clip(value + errors[~absent], least, 1.0), _TAILS)

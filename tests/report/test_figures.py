@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,16 @@ from made import material, run, worse_in
 
 from pepr_mlops.comparison import Question, selection
 from pepr_mlops.costs.carbon import Intensity
-from pepr_mlops.report.figures import curves, energy, plane, ranking, sensitivity, subgroups
+from pepr_mlops.report.figures import (
+    clinical,
+    curves,
+    energy,
+    plane,
+    ranking,
+    reliability,
+    sensitivity,
+    subgroups,
+)
 from pepr_mlops.report.material import Material, NothingToDraw
 
 HOSTILE = "<script>alert(1)</script>"
@@ -363,3 +374,32 @@ def test_runs_without_subgroups_have_no_such_figure(shown: Material) -> None:
     undrawn = material(RUNS, question=Question(draws=0))
     with pytest.raises(NothingToDraw, match="not drawn yet"):
         subgroups.panel(undrawn, subgroups.Options(), "derma")
+
+
+# Clinical metrics -------------------------------------------------------------------------------
+
+
+def test_clinical_metrics_are_those_of_the_models_that_matter() -> None:
+    found = clinical.panel(worse_in("f"), clinical.Options(), "derma")
+    table = found.table.set_index(["metric", "model"])
+    assert list(dict.fromkeys(found.table["model"])) == ["small", "large"]  # small is best by PePR
+    assert table.loc[("balanced_accuracy", "small"), "value"] == pytest.approx(0.895)
+    assert "Not known: AUC, average precision" in found.caption
+    assert "no validation predictions" in found.caption
+    names = {trace.name for trace in found.figure.data}
+    assert names == {"small", "large"}
+
+
+def test_reliability_has_a_curve_for_each_model_and_its_images() -> None:
+    found = reliability.panel(worse_in("f"), reliability.Options(), "derma")
+    by = found.table.round(6).set_index(["model", "confidence"])
+    assert by["images"].groupby("model").sum().to_dict() == {"small": 4000, "large": 4000}
+    assert by["accuracy"].to_dict() == {
+        ("small", 0.8): 0, ("small", 0.9): 1, ("large", 0.8): 0, ("large", 0.9): 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("figure", [clinical, reliability])
+def test_runs_without_predictions_have_no_clinical_figures(shown: Material, figure: Any) -> None:
+    with pytest.raises(NothingToDraw, match="logged no predictions"):
+        figure.panel(shown, figure.Options(), "derma")

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from pepr_mlops.report.figures import (
     categories,
+    clinical,
     conditions,
     curves,
     energy,
@@ -13,6 +14,7 @@ from pepr_mlops.report.figures import (
     plane,
     publications,
     ranking,
+    reliability,
     sensitivity,
     sizes,
     subgroups,
@@ -28,6 +30,8 @@ OF_A_SET: dict[str, ModuleType] = {
     "space": parameters,
     "energy": energy,
     "subgroups": subgroups,
+    "clinical": clinical,
+    "reliability": reliability,
 }
 KINDS: dict[str, ModuleType] = {
     **OF_A_SET,
