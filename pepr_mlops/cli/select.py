@@ -262,7 +262,7 @@ class _Selected:
             columns["performance"] = answer.metric
         shown = [*self.found.question.resources, *self.limits]
         columns |= {name: with_unit(name) for name in shown}
-        columns |= {"score": f"PePR-{answer.resource}", "ranks": "ranks"}
+        columns |= {"score": f"PePR-{answer.scored_by}", "ranks": "ranks"}
         columns |= {"n": "runs", "energy_source": "energy", "codes": "flags"}
         rows = self.models.head(1 + top)
         return render(rows.assign(ranks=rank_texts(rows)), form, columns)

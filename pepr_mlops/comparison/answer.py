@@ -64,9 +64,9 @@ class Answer:
     the columns of `good_enough.judge`, `performance` (P on the test set), `p_low`, `p_high`,
     `no_interval`, `R`, `score`, `decided_score` (with P on the deciding split), `rank_low`,
     `rank_high`, `n`, `energy_source`, `codes`, and each cost by its name; the good-enough ones come
-    first, the
-    cheapest on top. `choice` and `best` are labels: the cheapest good-enough model, or None, and
-    the one of the greatest P on the deciding split. `savings` of the choice are by resource.
+    first, the cheapest by `resource` on top. `scored_by` names PePR. `choice` and `best` are
+    labels: the cheapest good-enough model, or None, and the one of the greatest P on the deciding
+    split. `savings` of the choice are by resource.
     `subgroups` are of the choice and the best, as `subgroups.subgroups`; empty where their runs
     logged none. `agrees` are the α for which PePR chooses the same model. `optimism` is by how much
     a winner chosen on this test set is expected to be worse on others, None where it was not.
@@ -79,6 +79,7 @@ class Answer:
     decided_by: str
     images: int | None
     resource: str
+    scored_by: str
     models: pd.DataFrame
     choice: str | None
     best: str
@@ -191,6 +192,7 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         decided_by=str(decided["performance_metric"].iloc[0]),
         images=images_of(decided, found.split, question, known),
         resource=resource,
+        scored_by="+".join(question.resources) if question.weights else resource,
         models=table.drop(columns="order").reset_index(drop=True),
         choice=None if choice is None else choice["label"],
         best=best["label"],

@@ -166,7 +166,7 @@ def basis(answer: Answer) -> list[str]:
 def pepr(answer: Answer) -> str:
     """What PePR chooses, and for which α it agrees."""
     first = answer.models.loc[answer.models["score"].idxmax(), "label"]
-    start = f"PePR-{answer.resource} is best for {first}"
+    start = f"PePR-{answer.scored_by} is best for {first}"
     if answer.choice is None or first == answer.choice:
         return start + (", too" if answer.choice else "")
     if answer.agrees is None:

@@ -62,6 +62,12 @@ def test_a_choice_may_need_more_of_another_resource() -> None:
     assert answer.reasons[1].endswith(", but needs 1 GB of memory more")
 
 
+def test_a_weighted_score_is_named_by_all_its_resources() -> None:
+    question = Question(resources=("E", "M"), weights=(0.5, 0.5), draws=50)
+    (answer,) = summarise(material(RUNS, question=question)).answers
+    assert answer.details[-1].startswith("PePR-E+M is best for b")
+
+
 def test_the_methods_say_what_intervals_account_for_and_how_models_were_chosen() -> None:
     text = summarise(material(RUNS)).methods
     for words in (
