@@ -26,6 +26,7 @@ Singles = NDArray[np.float32]
 _AT_ONCE = 4_000_000  # weights of images in memory at a time
 UNDETERMINED = 0.01  # share of draws in which a class may be absent
 NOT_KNOWN = "the number of its test images is not known"
+TOO_FEW = "too few test images of a class"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Draws:
 
     P is the sum of `value`, `images` [draws, models], the error of the images, and a normal one of
     the variance `seeds` [models], that of a mean over the runs. `missing` says for each model why
-    the error of the images is not known, and is empty where it is; there `images` is 0. `sampled`
+    the error of the images is not known, and is empty where it is. `sampled`
     are the models whose images were drawn, and `spread` that of P between runs where no model has
     several.
     """
@@ -103,7 +104,7 @@ def draw(
     model = runs["model"].to_numpy()
     counts = np.bincount(model)
     value = runs.groupby("model")["performance"].mean().to_numpy(float)
-    images, explained, known = _by_images(runs, samples, value, draws, seed)
+    images, explained, unknown = _by_images(runs, samples, value, draws, seed)
     rng = np.random.default_rng(seed)
     apart = runs["performance"].to_numpy(float) - value[model]
     squares = np.asarray(np.bincount(model, apart**2), dtype=float)
@@ -118,10 +119,7 @@ def draw(
         _drawn_costs(runs, model, costs, errors, draws, rng),
         images,
         seeds,
-        tuple(
-            doubt or ("" if is_known else NOT_KNOWN)
-            for doubt, is_known in zip(doubts, known, strict=True)
-        ),
+        tuple(doubt or why for doubt, why in zip(doubts, unknown, strict=True)),
         runs["run_id"].isin(list(samples)).groupby(runs["model"]).all().to_numpy(),
         errors.spread if counts.max() == 1 else None,
     )
@@ -156,9 +154,13 @@ def _between_runs(
 
 def _by_images(
     runs: pd.DataFrame, samples: Mapping[str, Sample], value: Floats, draws: int, seed: int
-) -> tuple[Floats, Floats, Bools]:
+) -> tuple[Floats, Floats, list[str]]:
     """The error of P by the images, [draws, models], the variance between the runs of a model that
-    it explains, and whether it is known, [models]."""
+    it explains, and why it is not known, [models].
+
+    A model of an unknown number of images is drawn as if it had those of the others, so that these
+    have ranks; where no number is known, its error is 0.
+    """
     sampled = runs[runs["run_id"].isin(list(samples))]
     model, ids = sampled["model"].to_numpy(), sampled["run_id"].tolist()
     _, found = by_images([samples[run] for run in ids], draws, seed)
@@ -171,12 +173,16 @@ def _by_images(
     np.add.at(images.T, model, found.T)
     images /= np.maximum(counts, 1)
     apart = np.bincount(model, (found - images[:, model]).var(axis=0), len(value))
-    rare = np.bincount(model, undetermined.mean(axis=0), len(value)) <= UNDETERMINED
+    absent = np.bincount(model, undetermined.mean(axis=0), len(value)) / np.maximum(counts, 1)
+    known = np.isfinite(number)
+    why = np.select([absent > UNDETERMINED, ~known], [TOO_FEW, NOT_KNOWN], "").tolist()
+    if known.any():
+        number[~known] = np.median(number[known])
     rng = np.random.default_rng([seed, 1])
-    for j in np.flatnonzero(~images.any(axis=0) & np.isfinite(number) & rare):
+    for j in np.flatnonzero(~images.any(axis=0) & np.isfinite(number)):
         right = value[j] * number[j]  # Jeffreys' posterior has a width at 0 and 1, too
         images[:, j] = rng.beta(right + 0.5, number[j] - right + 0.5, draws) - value[j]
-    return images, apart / np.maximum(counts - 1, 1), images.any(axis=0) & rare
+    return images, apart / np.maximum(counts - 1, 1), why
 
 
 def _together(metrics: Sequence[Weighted]) -> Weighted:

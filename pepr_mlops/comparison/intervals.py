@@ -50,8 +50,8 @@ def intervals(drawn: Draws, scoring: Scoring, *, level: float = 0.95, top: int =
     Each draw is normalised, scored and ranked as the measurement was. One row per model of `drawn`:
     `p_low`, `p_high` of P, `ci_low`, `ci_high` of the score, `rank_low`, `rank_high`, `top_share`,
     the share of draws in which it is among the `top` best, and `no_interval`, which says why they
-    are missing and is empty where they are not. Ranks are missing for all models where the error of
-    one is not known, since it may be any.
+    are missing and is empty where they are not. Ranks are missing where no model's error by the
+    images is known.
     """
     scores = scoring.scores(drawn.performance, drawn.costs)
     ranks = pd.DataFrame(-scores).rank(axis=1, method="min").to_numpy()
@@ -62,7 +62,7 @@ def intervals(drawn: Draws, scoring: Scoring, *, level: float = 0.95, top: int =
     found = {
         name: np.where(known, values, np.nan) for name, values in zip(_LIMITS, limits, strict=True)
     } | {
-        name: np.where(known.all(), values, np.nan)
+        name: np.where(drawn.images.any(axis=0).all(), values, np.nan)
         for name, values in zip(_RANKS, [*places, (ranks <= top).mean(axis=0)], strict=True)
     }
     return pd.DataFrame(found, drawn.models).assign(no_interval=list(drawn.missing))

@@ -128,9 +128,8 @@ def images_of(
         len(of_split.labels)
         for run in members["run_id"]
         if run in known.predictions and (of_split := known.predictions[run].on(split)) is not None
-    } or set(_images(members, question))
-    only = found.pop() if len(found) == 1 else None
-    return None if only is None or np.isnan(only) else int(only)
+    } or {int(n) for n in _images(members, question) if np.isfinite(n)}
+    return found.pop() if len(found) == 1 else None
 
 
 def _spread(members: pd.DataFrame, question: Question, known: Knowledge) -> Spread:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pepr_mlops.comparison.draws import NOT_KNOWN, Draws, Errors, Sample, draw, weights_of
+from pepr_mlops.comparison.draws import NOT_KNOWN, TOO_FEW, Draws, Errors, Sample, draw, weights_of
 from pepr_mlops.comparison.metrics import METRICS, Predicted
 from pepr_mlops.comparison.spread import Spread
 
@@ -97,6 +97,8 @@ def test_all_right_has_a_width_with_predictions_too() -> None:
 def test_an_unknown_number_of_images_is_named_as_the_reason() -> None:
     drawn = _draw(_runs([0, 1], [0.9, 0.8], images=[100.0, np.nan]))
     assert drawn.missing == ("", NOT_KNOWN)
+    spread = drawn.performance.std(axis=0)  # for ranks as if it had as many images
+    assert spread == pytest.approx(np.sqrt([0.09 / 100, 0.16 / 100]), rel=0.03)
     doubtful = _draw(_runs([0, 1], [0.9, 0.8], images=100.0, doubt=["", "damaged"]))
     assert doubtful.missing == ("", "damaged")
 
@@ -216,4 +218,4 @@ def test_classes_that_draws_miss_leave_no_interval() -> None:
     metric = METRICS["auc"](Predicted(labels, chances, "binary-class"))
     assert metric is not None
     drawn = _draw(_runs([0], [1.0]), {"r0": Sample(metric, np.arange(31), "t")})
-    assert drawn.missing == (NOT_KNOWN,)  # a third of the draws has no positive image
+    assert drawn.missing == (TOO_FEW,)  # a third of the draws has no positive image

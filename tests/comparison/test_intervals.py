@@ -24,14 +24,14 @@ SCORING = Scoring(["energy_wh"], [1.0], reference={"energy_wh": Bounds(0.0, 100.
 
 def _draws(performance: list[list[float]], cost: list[list[float]]) -> Draws:
     p, names = np.array(performance), list("abc")[: len(performance[0])]
-    none = np.zeros_like(p)
+    images = p - p.mean(axis=0) + 1e-12
     return Draws(
         models=pd.Index(names, name="model"),
         value=p.mean(axis=0),
         performance=p,
         costs={"energy_wh": np.array(cost)},
-        images=none,
-        seeds=none[0],
+        images=images,
+        seeds=np.zeros(len(names)),
         missing=("",) * len(names),
         sampled=np.ones(len(names), dtype=bool),
         spread=None,
@@ -51,14 +51,16 @@ def test_each_draw_is_scored_and_ranked_again() -> None:
     assert found.index.tolist() == ["a", "b"]
 
 
-def test_ranks_of_a_set_are_missing_where_the_error_of_one_model_is() -> None:
+def test_a_model_of_unknown_error_has_no_interval_but_ranks() -> None:
     drawn = _draws([[0.8, 0.9], [0.7, 0.9]], [[0, 0], [0, 0]])
     assert intervals(drawn, SCORING)[["rank_low", "rank_high"]].to_numpy().tolist() == [
         [2, 2],
         [1, 1],
     ]
     unknown = intervals(replace(drawn, missing=("", "lost")), SCORING)
-    assert unknown["rank_low"].isna().all()
+    assert unknown["rank_low"].tolist() == [2, 1]
+    nothing = intervals(replace(drawn, images=np.zeros((2, 2)), missing=("lost",) * 2), SCORING)
+    assert nothing["rank_low"].isna().all()
     assert unknown["p_low"].isna().tolist() == [False, True]
     assert unknown["no_interval"].tolist() == ["", "lost"]
 
@@ -67,7 +69,8 @@ def test_texts() -> None:
     drawn = _draws([[0.8, 0.9], [0.7, 0.9]], [[0, 0], [0, 0]])
     found = intervals(replace(drawn, missing=("", "lost")), SCORING, level=0.9)
     assert interval_texts(found, "p") == ["0.7050–0.7950", "none: lost"]
-    assert rank_texts(found) == ["", ""]
+    assert rank_texts(found) == ["2", "1"]
+    assert rank_texts(not_drawn(pd.Index(["a"]))) == [""]
     assert rank_texts(pd.DataFrame({"rank_low": [1.0, 2.0], "rank_high": [1.0, 5.0]})) == [
         "1",
         "2–5",
