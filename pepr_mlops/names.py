@@ -20,6 +20,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 ScoredOn = Literal["val", "test"]  # the split that P is of
 
 PATIENT = "patient"  # the group whose images are no independent observations
+GROUP_VALUES = 20  # different values of a subgroup, at most; more may name people
 PERFORMANCE = "performance"  # P of PePR: what the tag `pepr.performance` names
 COMPLEMENT = "1 - "  # before the name of a metric that is better when lower, as P
 

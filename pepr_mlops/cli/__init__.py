@@ -22,7 +22,7 @@ _COMMANDS = {
     "train": "Train one model and log what it cost.",
     "sweep": "Train many models, each once, and resume after a stop.",
     "score": "Score models by performance per resource unit.",
-    "select": "Find the best model under a budget.",
+    "select": "Find the cheapest model that is good enough, and what it saves.",
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs that are left out or doubtful, and why.",
     "report": "Write an experiment as a page, figures and tables.",

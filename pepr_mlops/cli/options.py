@@ -327,13 +327,21 @@ def question(
         else checked(tuple[float, ...], resource_weights.split(","), "resource_weights"),
         normalisation=normalisation or ("reference" if reference else "minmax"),  # type: ignore[arg-type]
         quantiles=checked(tuple[float, float], quantiles.split(","), "quantiles"),
-        estimate_error=checked(tuple[float, float], estimate_error.split(","), "estimate_error"),
+        estimate_error=checked(tuple[float, float], _two(estimate_error), "estimate_error"),
         reference=None if reference is None else load_reference(reference),
         drop=names(drop),
         mixed="stratify" if stratify else "allow" if allow_mixed else "refuse",
         intensity=carbon.resolve(country, carbon_intensity),
         **others,
     )
+
+
+def _two(text: str) -> list[str]:
+    """The two numbers of `--estimate-error`."""
+    parts = text.split(",")
+    if len(parts) != 2:
+        raise WrongUse(f"estimate_error: {text!r} is not COMMON,OWN, such as 0.2,0.1")
+    return parts
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -220,7 +220,11 @@ class _Selected:
         from pepr_mlops.comparison import answer_text
 
         n, fit = len(self.found.table), len(self.models)
-        within = f"{fit} of {n} models fit" if len(self.selection.budgets) else f"{n} models"
+        within = (
+            f"{fit} of {n} models fit"
+            if len(self.selection.budgets)
+            else f"{n} model{'s' * (n != 1)}"
+        )
         blocks = [caption(f"{self.found.comparison_set}: {within}", form)]
         if self.answer is None:
             blocks.append(caption("No model is within all budgets.", form))
@@ -229,13 +233,13 @@ class _Selected:
             if self.by != "cost":
                 lines = [
                     f"Best by {self.by}: {self.chosen}",
-                    *answer_text.basis(self.answer),
+                    *answer_text.basis(replace(self.answer, optimism=None)),  # of another choice
                 ]
             blocks.append(caption("\n".join(f"{line}." for line in lines), form))
             blocks.append(self._table(self.answer, form, top))
         if len(self.selection.budgets):
             budgets = self.selection.budgets
-            p = str(self.found.decided["performance_metric"].iloc[0])
+            p = self.found.decided_by
             names = {"decided_score": f"PePR by {p}", "decided": p}
             budgets = budgets.assign(budget=budgets["budget"].replace(names, regex=True))
             headings = {"budget": "budget", "excluded": "excludes", "only": "alone"}
@@ -247,7 +251,8 @@ class _Selected:
             blocks.append(render(budgets, form, headings))
         front = ", ".join(self.front["label"])
         costs = ", ".join(self.found.question.resources)
-        text = f"Pareto set of all models, P against {costs} ({len(self.front)}): {front}"
+        text = f"Pareto set of all models, {self.found.decided_by} against {costs} "
+        text += f"({len(self.front)}): {front}"
         blocks.append(caption(text + (f"; knee: {self.knee}" if self.knee else ""), form))
         return "\n\n".join(blocks)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import good_enough, subgroups
-from pepr_mlops.comparison.draws import Draws, weights_of
+from pepr_mlops.comparison.draws import Draws
 from pepr_mlops.comparison.good_enough import BAD, GOOD, LEVEL, MARGIN, OPEN, Saving, judge
 from pepr_mlops.comparison.metrics import Floats, Ints
 from pepr_mlops.comparison.question import Question
@@ -27,6 +27,7 @@ from pepr_mlops.names import PERFORMANCE, RESOURCES, ScoredOn
 SPLITS: tuple[ScoredOn, ...] = get_args(ScoredOn)
 KEYS = ["model", "variant"]
 _FAR = 3.0  # standard errors by which validation and test differ by more than chance
+_SPLITS, _CHOOSING = 300, 0.9  # of the images, to choose on and to score on
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class Answer:
     the columns of `good_enough.judge`, `performance` (P on the test set), `p_low`, `p_high`,
     `no_interval`, `R`, `score`, `decided_score` (with P on the deciding split), `rank_low`,
     `rank_high`, `n`, `energy_source`, `codes`, and each cost by its name; the good-enough ones come
-    first, the cheapest by `resource` on top. `scored_by` names PePR. `choice` and `best` are
-    labels: the cheapest good-enough model, or None, and the one of the greatest P on the deciding
-    split. `savings` of the choice are by resource.
+    first, the cheapest by the first of `resources` on top. `scored_by` names PePR. `choice` and
+    `best` are labels: the cheapest good-enough model, or None, and the one of the greatest P on the
+    deciding split. `savings` of the choice are by resource. `without_val` is how many runs keep
+    validation from deciding, since they have no predictions for it although others do. `limited`
+    says whether only some models were chosen from.
     `subgroups` are of the choice and the best, as `subgroups.subgroups`; empty where their runs
     logged none. `agrees` are the α for which PePR chooses the same model. `optimism` is by how much
     a winner chosen on this test set is expected to be worse on others, None where it was not.
@@ -78,7 +81,7 @@ class Answer:
     metric: str
     decided_by: str
     images: int | None
-    resource: str
+    resources: tuple[str, ...]
     scored_by: str
     models: pd.DataFrame
     choice: str | None
@@ -88,6 +91,13 @@ class Answer:
     optimism: float | None
     shift: Shift | None
     subgroups: pd.DataFrame
+    without_val: int
+    limited: bool
+
+    @property
+    def resource(self) -> str:
+        """What is cheap."""
+        return self.resources[0]
 
     def of(self, verdict: str) -> list[str]:
         """The models of this verdict, by `label`."""
@@ -118,6 +128,11 @@ class Choices:
     costs: Mapping[str, str]
     table: pd.DataFrame
 
+    @property
+    def decided_by(self) -> str:
+        """P on the split that decides."""
+        return str(self.decided["performance_metric"].iloc[0])
+
 
 def choices(
     comparison: Comparison,
@@ -131,6 +146,8 @@ def choices(
     Raises `WrongUse` where runs have no P on the split to decide on, and for a set that has several
     metrics as P.
     """
+    if name not in comparison.draws:
+        raise WrongUse("draws: 0 leaves the errors unknown that an answer needs; give 2000")
     members = comparison.used[comparison.used["comparison_set"] == name]
     measured = metric_of(members)
     split = _split(members, measured, comparison, terms)
@@ -189,9 +206,9 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         terms=terms,
         split=found.split,
         metric=str(members["performance_metric"].iloc[0]),
-        decided_by=str(decided["performance_metric"].iloc[0]),
+        decided_by=found.decided_by,
         images=images_of(decided, found.split, question, known),
-        resource=resource,
+        resources=question.resources,
         scored_by="+".join(question.resources) if question.weights else resource,
         models=table.drop(columns="order").reset_index(drop=True),
         choice=None if choice is None else choice["label"],
@@ -201,6 +218,8 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         optimism=None if found.split == "val" else _optimism(decided, found),
         shift=None if validated is None else _shift(validated, found),
         subgroups=_subgroups(members, [best] if choice is None else [choice, best], found),
+        without_val=0 if found.split == "val" or terms.decide_on else _some_without_val(found),
+        limited=among is not None,
     )
 
 
@@ -245,6 +264,13 @@ def _drawn_on_val(members: pd.DataFrame, found: Choices) -> Draws | None:
 def _split(
     members: pd.DataFrame, measured: Measured | None, comparison: Comparison, terms: Terms
 ) -> ScoredOn:
+    if measured is not None and measured.split == "val":
+        if terms.decide_on == "test":
+            raise WrongUse(
+                f"decide_on: P is {measured}, which is not of the test set; choose --performance "
+                f"{measured.on('test')}"
+            )
+        return "val"
     if terms.decide_on == "test":
         return "test"
     val = measured.on("val") if measured is not None else None
@@ -256,16 +282,26 @@ def _split(
                 "choose --decide-on test"
             )
         return "val"
+    return "test" if missing or _without_val(members, comparison) else "val"
+
+
+def _some_without_val(found: Choices) -> int:
+    without = _without_val(found.members, found.comparison)
+    return without if without < len(found.members) else 0
+
+
+def _without_val(members: pd.DataFrame, comparison: Comparison) -> int:
+    """How many runs have no believable predictions for validation."""
     known = comparison.known.predictions
-    logged = all(run in known and known[run].val is not None for run in members["run_id"])
-    return "val" if logged and not missing else "test"
+    return sum(run not in known or known[run].val is None for run in members["run_id"])
 
 
 def _optimism(members: pd.DataFrame, choices: Choices) -> float | None:
     """By how much P of the winner falls from the images it was chosen by to others, on average.
 
-    On each draw of images the cheapest model within the margin of the best is chosen, and scored on
-    the images that were not drawn (B. Efron 1983). None without predictions of one test set.
+    The cheapest model within the margin of the best is chosen on nine tenths of the images (or
+    patients) drawn without replacement, and scored on the others; a bootstrap would find about
+    twice as much, since its draws repeat images. None without predictions of one test set.
     """
     known, question = choices.comparison.known.predictions, choices.question
     pairs = zip(members["run_id"], members["performance_metric"], strict=True)
@@ -276,23 +312,31 @@ def _optimism(members: pd.DataFrame, choices: Choices) -> float | None:
     rows = members.groupby(KEYS)
     cost = next(iter(choices.costs.values()))
     model, costs = rows.ngroup().to_numpy(), rows[cost].mean().to_numpy(float)
-    drops: list[Floats] = []
-    for _, weights in weights_of(samples[0].clusters, question.draws, question.seed, "optimism"):
-        drawn, left = (
-            _by_model([s.metric(w) for s in samples], model)
-            for w in (weights, (weights == 0).astype(weights.dtype))
-        )
-        good = drawn >= drawn.max(axis=1, keepdims=True) - choices.terms.margin
-        winner = np.where(good, costs, np.inf).argmin(axis=1)
-        each = np.arange(len(winner))
-        drops.append(drawn[each, winner] - left[each, winner])
-    return float(np.nanmean(np.concatenate(drops)))
+    rng, clusters = np.random.default_rng(question.seed), samples[0].clusters
+    order = rng.random((min(question.draws, _SPLITS), int(clusters.max()) + 1)).argsort(axis=1)
+    chosen_by = (order < _CHOOSING * order.shape[1]).astype(float)[:, clusters]
+    drawn, left = (
+        _by_model([s.metric(w) for s in samples], model) for w in (chosen_by, 1 - chosen_by)
+    )
+    good = drawn >= drawn.max(axis=1, keepdims=True) - choices.terms.margin
+    winner = np.where(good, costs, np.inf).argmin(axis=1)
+    each = np.arange(len(winner))
+    return float(np.nanmean(drawn[each, winner] - left[each, winner]))
 
 
 def _by_model(values: Sequence[Floats], model: Ints) -> Floats:
     """Means of runs, each [draws], over their models: [draws, models]."""
     table = np.array(values)
     return np.array([table[model == j].mean(axis=0) for j in range(model.max() + 1)]).T
+
+
+def _error_of_mean(drawn: Draws, places: Ints) -> float:
+    """The standard error of the mean P of models by the images, which those without predictions are
+    taken to share."""
+    images = drawn.images[:, places]
+    if drawn.sampled[places].all():
+        return float(images.mean(axis=1).std())
+    return float(images.std(axis=0).mean())
 
 
 def _shift(val: Draws, found: Choices) -> Shift | None:
@@ -302,7 +346,6 @@ def _shift(val: Draws, found: Choices) -> Shift | None:
     if any(val.missing) or any(test.missing[i] for i in places):
         return None
     on_val, on_test = float(val.value.mean()), float(test.value[places].mean())
-    errors = (val.images.mean(axis=1), test.images[:, places].mean(axis=1))
-    error = float(np.sqrt(sum(e.var() for e in errors)))
+    error = np.hypot(_error_of_mean(val, np.arange(len(places))), _error_of_mean(test, places))
     far = abs(on_val - on_test) > max(_FAR * error, found.terms.margin)
     return Shift(on_val, on_test) if far else None

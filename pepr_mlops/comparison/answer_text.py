@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison.answer import Answer
+from pepr_mlops.comparison.conditions import about_energy
 from pepr_mlops.comparison.good_enough import BAD, GOOD, OPEN, Saving
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import RESOURCES
@@ -21,6 +22,7 @@ def verdict(answer: Answer) -> str:
     """Which model is good enough, or why none can be shown to be."""
     terms = answer.terms
     within = f"within {terms.margin:g} of the best {answer.decided_by}"
+    within += " within the budgets" if answer.limited else ""
     sure = f"with {terms.level:.0%} confidence"
     if answer.choice is None:
         return _none_shown(answer, within, sure)
@@ -54,12 +56,21 @@ def _up(value: float) -> str:
 
 
 def performance(answer: Answer, name: str) -> str:
-    """P of a model on the test set, with its interval."""
+    """P of a model on the test set, with its interval, what it costs, and doubts about it."""
     row = answer.row(name)
     interval = f" (no interval: {row['no_interval']})"
     if not row["no_interval"]:
         interval = f" (95 % {decimals(row['p_low'])} to {decimals(row['p_high'])})"
-    return f"{name}: {answer.metric} {decimals(row['performance'])}{interval}"
+    costs = ", ".join(_amount(r, row[r]) for r in answer.resources)
+    columns = [RESOURCES[r].column if r in RESOURCES else r for r in answer.resources]
+    about = about_energy(columns)
+    if about and "estimated" in str(row["energy_source"]):
+        costs += " (energy ESTIMATED)"
+    codes = [code.replace("_", " ") for code in row["codes"] if code != "estimated"]
+    doubts = f"; doubtful: {', '.join(codes)}" if codes else ""
+    best = ", which performs best" if name == answer.best != answer.choice else ""
+    p = decimals(row["performance"])
+    return f"{name}{best}: {answer.metric} {p}{interval} for {costs}{doubts}"
 
 
 def saving(answer: Answer) -> str | None:
@@ -71,7 +82,7 @@ def saving(answer: Answer) -> str | None:
     less = [_saved(name, s) for name, s in saved if s.amount > 0]
     more = [_amount(name, -s.amount) for name, s in saved if s.amount < 0]
     return (
-        f"Against {answer.best}, which performs best, it gives up {decimals(lost)} of "
+        f"Against {answer.best}, which performs best, it gives up {lost:.4f} of "
         f"{answer.decided_by} and saves {'; '.join(less) or 'nothing'}"
         + (f", but needs {', '.join(more)} more" if more else "")
     )
@@ -87,7 +98,9 @@ def _saved(name: str, saved: Saving) -> str:
     found = _amount(name, saved.amount)
     if saved.amount_low != saved.amount_high:
         found += f" (95 % {number(saved.amount_low, 3)} to {number(saved.amount_high, 3)})"
-    if saved.times is not None:
+    if saved.amount_low <= 0 < saved.amount:
+        return f"{found}, which may be nothing"
+    if saved.times is not None and saved.times >= 1.05:
         found += f", {number(saved.times, 2)} times"
         if saved.times_low is not None and saved.times_low != saved.times_high:
             found += f" ({number(saved.times_low, 2)} to {number(saved.times_high or 0.0, 2)})"
@@ -103,20 +116,23 @@ def undecided(answer: Answer) -> list[str]:
     if maybe:
         found.append(f"Cannot tell ({len(maybe)}): {listed(maybe)}")
         first = answer.row(maybe[0])
-        needed = _needed(first, answer)
-        if needed:
-            found.append(f"For {maybe[0]} {needed} would tell, if its distance stays as it is")
+        found.append(f"For {maybe[0]} {_needed(first, answer)}")
     return found
 
 
 def _needed(row: pd.Series, answer: Answer) -> str:
     images, runs, parts = row["more_images"], row["more_runs"], []
+    if np.isnan(row["at_most"]):
+        return "that needs an interval"
+    if np.isnan(images):
+        return "a hundred times as many images or runs would not tell"
     if images > 1:
         total = f" ({number(images * answer.images, 2)})" if answer.images else ""
         parts.append(f"{number(images, 2)} times as many images{total}")
     if runs > 1:
         parts.append(f"{np.ceil(runs * row['n']):,.0f} runs of each model")
-    return f"about {' and '.join(parts)}" if parts else ""
+    what = "show it" if row["behind"] <= answer.terms.margin else "rule it out"
+    return f"about {' and '.join(parts)} would {what}, if its distance stays as it is"
 
 
 def subgroups(answer: Answer) -> str | None:
@@ -145,14 +161,21 @@ def subgroups(answer: Answer) -> str | None:
 def basis(answer: Answer) -> list[str]:
     """What decided, and what follows from that."""
     images = f" ({answer.images:,} images)" if answer.images else ""
-    found = [
-        f"Decided on {_SPLITS[answer.split]}{images}: {answer.decided_by}; reported on the test "
-        f"set: {answer.metric}"
-    ]
+    found = [f"Decided on {_SPLITS[answer.split]}{images}: {answer.decided_by}"]
+    if answer.metric != answer.decided_by:
+        found[0] += f"; reported on the test set: {answer.metric}"
+    elif answer.split == "val":
+        found[0] += ", which is no result on a test set"
+    if answer.without_val:
+        found.append(
+            f"Validation does not decide: {_count(answer.without_val, 'run')} logged no usable "
+            "predictions for it"
+        )
     if answer.split == "test":
         text = "The winner was chosen by the test set, so its P is too good"
         if answer.optimism is not None:
-            text += f": by {decimals(answer.optimism)} on average over draws of the images"
+            by = f"{answer.optimism:.3f}" if answer.optimism >= 0.001 else "less than 0.001"
+            text += f": by {by} on average over draws of the images"
         found.append(text)
     if answer.shift is not None:
         found.append(
@@ -166,7 +189,7 @@ def basis(answer: Answer) -> list[str]:
 def pepr(answer: Answer) -> str:
     """What PePR chooses, and for which α it agrees."""
     first = answer.models.loc[answer.models["score"].idxmax(), "label"]
-    start = f"PePR-{answer.scored_by} is best for {first}"
+    start = f"PePR-{answer.scored_by} of the test set is best for {first}"
     if answer.choice is None or first == answer.choice:
         return start + (", too" if answer.choice else "")
     if answer.agrees is None:

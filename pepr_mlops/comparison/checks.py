@@ -26,7 +26,7 @@ from pepr_mlops.comparison.conditions import (
     own_params,
 )
 from pepr_mlops.comparison.image_counts import image_count, is_count_of
-from pepr_mlops.comparison.prediction_checks import contradictions
+from pepr_mlops.comparison.prediction_checks import contradictions, one_class
 from pepr_mlops.comparison.runs import Evidence, label
 from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
 from pepr_mlops.names import DOUBTS, ENERGY, Doubt, memory_metric
@@ -314,6 +314,12 @@ def _predictions(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
     yield runs, runs["run_id"].isin(texts), lambda r: texts[r["run_id"]]
 
 
+def _one_class(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
+    """Networks that have learnt nothing: of such equals each is as good as the best."""
+    texts = one_class(evidence)
+    yield runs, runs["run_id"].isin(texts), lambda r: texts[r["run_id"]]
+
+
 ALWAYS, ENERGY_COST, TIME_COST, TIME_OR_ENERGY = "always", "energy", "time", "time or energy"
 
 
@@ -397,6 +403,7 @@ RULES = (
     Rule("same_numbers", ALWAYS, _same_numbers),
     Rule("impossible_accuracy", ALWAYS, _impossible_accuracy),
     Rule("predictions", ALWAYS, _predictions),
+    Rule("one_class", ALWAYS, _one_class),
     Rule("power", ENERGY_COST, _power),
     Rule("same_energy", ENERGY_COST, _same_energy),
     Rule("still_counter", ENERGY_COST, _still_counter),

@@ -13,12 +13,13 @@ import pandas as pd
 
 from pepr_mlops.comparison import estimates
 from pepr_mlops.comparison.draws import Sample
-from pepr_mlops.comparison.metrics import METRICS, SCORES, reliability
+from pepr_mlops.comparison.metrics import BIASED, METRICS, SCORES, reliability, value
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.sampling import Measured
 
 SHOWN = ("balanced_accuracy", "auc", *(name for name in METRICS if name not in SCORES))
 _DRAWS = 500  # some metrics sort the images in each draw
+_BIAS = "no interval: few images bias it upwards"
 _THRESHOLD = ("sensitivity", "specificity")
 NO_THRESHOLD = "no validation predictions, which choose the threshold"
 
@@ -38,7 +39,9 @@ def table(
             found = [Measured(False, "test", metric).sample(run) for run in runs]
             known = [sample for sample in found if sample is not None]
             row: dict[str, object] = {"metric": metric, "model": model}
-            if len(known) == len(found):
+            if metric in BIASED:
+                row |= {"value": _mean(metric, runs), "missing": _BIAS}
+            elif len(known) == len(found):
                 samples.append(known)
             else:
                 no_threshold = metric in _THRESHOLD and any(run.thresholds is None for run in runs)
@@ -46,9 +49,14 @@ def table(
             rows.append(row)
     values, errors = estimates.means(samples, min(draws, _DRAWS), seed)
     known_rows = (row for row in rows if "missing" not in row)
-    for row, value, error in zip(known_rows, values, errors.T, strict=True):
-        row |= estimates.estimate(value, error)
+    for row, mean, error in zip(known_rows, values, errors.T, strict=True):
+        row |= estimates.estimate(mean, error)
     return pd.DataFrame(rows, columns=["metric", "model", *estimates.COLUMNS])
+
+
+def _mean(metric: str, runs: Sequence[Predictions]) -> float:
+    values = [value(metric, run.of("test")) for run in runs]
+    return float(np.mean([np.nan if one is None else one for one in values]))
 
 
 def curves(models: Mapping[str, Sequence[Predictions]]) -> pd.DataFrame:

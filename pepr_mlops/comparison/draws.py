@@ -27,6 +27,13 @@ _AT_ONCE = 4_000_000  # weights of images in memory at a time
 UNDETERMINED = 0.01  # share of draws in which a class may be absent
 NOT_KNOWN = "the number of its test images is not known"
 TOO_FEW = "too few test images of a class"
+DOUBTFUL = "its predictions are doubtful"
+NO_SHARE = "P is no share of images, and no predictions determine its error"
+_REMEDIES = {
+    NOT_KNOWN: "; give --test-images",
+    DOUBTFUL: "; `pepr runs` lists the runs, and --drop predictions leaves them out",
+}
+STATED = "--seed-sd"
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def draw(
         images,
         seeds,
         tuple(doubt or why for doubt, why in zip(doubts, unknown, strict=True)),
-        runs["run_id"].isin(list(samples)).groupby(runs["model"]).all().to_numpy(),
+        runs["run_id"].isin(list(samples)).groupby(runs["model"]).any().to_numpy(),
         errors.spread if counts.max() == 1 else None,
     )
 
@@ -201,7 +208,8 @@ def by_images(samples: Sequence[Sample], draws: int, seed: int) -> tuple[Floats,
     for place, sample in enumerate(samples):
         sets.setdefault(sample.test_set, []).append(place)
     for name, places in sets.items():
-        clusters = samples[places[0]].clusters
+        # files of earlier versions do not know the patients of the same images
+        clusters = min((samples[i].clusters for i in places), key=lambda of: of.max())
         size, every = len(np.unique(clusters)), np.ones((1, len(clusters)))
         at = _together([samples[i].metric for i in places])
         values[places] = at(every)[0]
@@ -254,7 +262,7 @@ def _drawn_costs(
         varied = normal * wider / np.sqrt(counts)[:, None]
     factor = _energy_factor(runs, errors, draws, len(counts), rng)
     return {
-        c: means[:, j] * np.maximum(1 + varied[..., j], 0) * (factor if about_energy([c]) else 1.0)
+        c: means[:, j] * np.exp(varied[..., j]) * (factor if about_energy([c]) else 1.0)
         for j, c in enumerate(costs)
     }
 
@@ -280,9 +288,10 @@ def error_notes(drawn: Draws) -> list[str]:
     found = []
     if drawn.spread is not None:
         sd, source = f"{drawn.spread.sd:.2g}", drawn.spread.source
+        remedy = "" if source == STATED else ", or state it with --seed-sd"
         found.append(
             f"each model has one run, so P is taken to vary between runs by {sd} ({source}); train "
-            "more seeds, or state it with --seed-sd"
+            f"more seeds{remedy}"
         )
     by_law = ~drawn.sampled & np.array([not why for why in drawn.missing])
     if by_law.any():
@@ -292,6 +301,7 @@ def error_notes(drawn: Draws) -> list[str]:
         )
     for why in sorted({why for why in drawn.missing if why}):
         n = drawn.missing.count(why)
-        remedy = "; give --test-images" if why == NOT_KNOWN else ""
-        found.append(f"{n} of {len(drawn.missing)} models have no interval: {why}{remedy}")
+        found.append(
+            f"no interval for {n} of {len(drawn.missing)} models: {why}{_REMEDIES.get(why, '')}"
+        )
     return found

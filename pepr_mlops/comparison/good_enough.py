@@ -14,6 +14,7 @@ are close to it, which is what saves cost.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -48,8 +49,8 @@ def judge(drawn: Draws, margin: float = MARGIN, level: float = LEVEL) -> pd.Data
     confidence `level`; `verdict`, and where it is open `more_images` and `more_runs`, by how much
     the images and the runs of each model would have to be multiplied to tell; these are missing
     where a hundred times as much would not. Models whose error is not known have no bounds and an
-    open verdict, and the others are compared without them. Raises `WrongUse` for an impossible
-    margin or level.
+    open verdict, but any of them may be the best. Raises `WrongUse` for an impossible margin or
+    level.
     """
     check(margin, level)
     known = np.array([not why for why in drawn.missing])
@@ -57,18 +58,18 @@ def judge(drawn: Draws, margin: float = MARGIN, level: float = LEVEL) -> pd.Data
     table = pd.DataFrame({"behind": value.max() - value}, drawn.models)
     table["at_least"] = table["at_most"] = table["more_images"] = table["more_runs"] = np.nan
     table["verdict"] = OPEN
-    if not known.any():
+    if not known.any() or not drawn.images.any(axis=0).all():
         return table
-    pairs = _Pairs.of(drawn, known, level)
+    pairs = _Pairs.of(drawn, level)
     at_most, at_least = pairs.bounds()
-    table.loc[known, "behind"] = value[known].max() - value[known]
-    table.loc[known, "at_most"], table.loc[known, "at_least"] = at_most, at_least
+    table["at_most"], table["at_least"] = at_most, at_least
+    table.loc[~known, ["at_most", "at_least"]] = np.nan
     table["verdict"] = np.select(
         [table["at_most"] <= margin, table["at_least"] > margin], [GOOD, BAD], OPEN
     )
-    for place, more in zip(np.flatnonzero(known), pairs.needed(margin), strict=True):
-        if table["verdict"].iloc[place] == OPEN:
-            table.loc[table.index[place], ["more_images", "more_runs"]] = more
+    still_open = known & (table["verdict"] == OPEN).to_numpy()
+    more = np.array(pairs.needed(margin))
+    table.loc[still_open, ["more_images", "more_runs"]] = more[still_open]
     return table
 
 
@@ -85,9 +86,9 @@ class _Pairs:
     below: float
 
     @classmethod
-    def of(cls, drawn: Draws, known: np.ndarray, level: float) -> _Pairs:
-        value, images = drawn.value[known], drawn.images[:, known]
-        seeds, performance = drawn.seeds[known], drawn.performance[:, known]
+    def of(cls, drawn: Draws, level: float) -> _Pairs:
+        value, images = drawn.value, drawn.images
+        seeds, performance = drawn.seeds, drawn.performance
         # a model that is the best in no draw is hardly the best
         rivals = np.union1d(performance.argmax(axis=1), value.argmax())
         error = performance - value
@@ -110,7 +111,7 @@ class _Pairs:
         distance = value[rivals][:, None] - value
         return cls(distance, by_images, by_seeds, np.array(highest), below)
 
-    @property
+    @cached_property
     def width(self) -> Floats:
         return np.asarray(np.sqrt(self.by_images + self.by_seeds))
 
@@ -123,8 +124,8 @@ class _Pairs:
     def needed(self, margin: float) -> list[tuple[float, float]]:
         """For each model how much more images and runs would tell, if its distance stays."""
         found = []
-        for j in range(self.distance.shape[1]):
-            row = int((self.distance[:, j] + self.above * self.width[:, j]).argmax())
+        nearest = (self.distance + self.above[:, None] * self.width).argmax(axis=0)
+        for j, row in enumerate(nearest.tolist()):
             distance = float(self.distance[row, j])
             factor = float(self.above[row]) if distance <= margin else self.below
             target = (abs(margin - distance) / factor) ** 2 if factor else np.inf

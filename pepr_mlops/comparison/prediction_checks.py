@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison.metrics import value
+from pepr_mlops.comparison.metrics import SCORES, value
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.runs import Evidence
-from pepr_mlops.names import PATIENT
+from pepr_mlops.names import MULTI_LABEL, PATIENT
 from pepr_mlops.text import printable
 
-_ACCURACY = "metrics.test/accuracy"
-# An accuracy as a float of 32 bits is off by less than this, and one label of ten million by more.
+_LOGGED = {(split, name): f"metrics.{split}/{name}" for split in ("test", "val") for name in SCORES}
+# A score as a float of 32 bits is off by less than this, and one label of ten million by more.
 _ROUNDING = 1e-7
 _LONGEST = 40  # characters of a digest in a text
 
@@ -28,12 +29,12 @@ def contradictions(runs: pd.DataFrame, evidence: Evidence) -> dict[str, str]:
     """
     if not evidence.predictions:
         return {}
-    columns = ["run_id", "experiment", "data_digest", "seed", _ACCURACY]
+    columns = ["run_id", "experiment", "data_digest", "seed", *_LOGGED.values()]
     here = runs.reindex(columns=columns).drop_duplicates("run_id")
     found, rest = {}, []
     for row in here[here["run_id"].isin(evidence.predictions)].to_dict("records"):
         predictions = evidence.predictions[row["run_id"]]
-        why = _of_run(predictions, row["data_digest"], row[_ACCURACY])
+        why = _of_run(predictions, row["data_digest"], {n: row[c] for n, c in _LOGGED.items()})
         if why is not None:
             found[row["run_id"]] = why
         elif isinstance(predictions, Predictions):
@@ -41,7 +42,23 @@ def contradictions(runs: pd.DataFrame, evidence: Evidence) -> dict[str, str]:
     return found | dict(_of_other_images(pd.DataFrame(rest))) if rest else found
 
 
-def _of_run(predictions: Predictions | str, digest: Any, accuracy: float) -> str | None:
+def one_class(evidence: Evidence) -> dict[str, str]:
+    """The runs that name the same class for every test image, although several occur, and which."""
+    found = {}
+    for run, predictions in evidence.predictions.items():
+        if isinstance(predictions, str) or predictions.task == MULTI_LABEL or predictions.fault():
+            continue
+        test = predictions.test
+        named = np.unique(test.probabilities.argmax(axis=1))
+        if len(named) == 1 and len(np.unique(test.labels)) > 1:
+            name = printable(predictions.classes[int(named[0])])
+            found[run] = f"it names {name[:_LONGEST]} for each of {len(test.labels):,} test images"
+    return found
+
+
+def _of_run(
+    predictions: Predictions | str, digest: Any, scores: Mapping[tuple[str, str], float]
+) -> str | None:
     """What is wrong without regard to other runs."""
     if isinstance(predictions, str):
         return predictions
@@ -54,9 +71,10 @@ def _of_run(predictions: Predictions | str, digest: Any, accuracy: float) -> str
             f"its predictions are of other data (digest {printable(theirs)[:_LONGEST]}, "
             f"not {digest})"
         )
-    given = value("accuracy", predictions.of("test"))
-    if given is not None and abs(given - accuracy) > _ROUNDING:
-        return f"its predictions give an accuracy of {given:.6g}, and it logged {accuracy:.6g}"
+    for (split, name), logged in scores.items():
+        given = None if predictions.on(split) is None else value(name, predictions.of(split))
+        if given is not None and abs(given - logged) > _ROUNDING:
+            return f"its predictions give {split}/{name} {given:.6g}, and it logged {logged:.6g}"
     return None
 
 

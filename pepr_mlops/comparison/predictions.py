@@ -35,10 +35,10 @@ class OfSplit:
 
     @cached_property
     def test_set(self) -> str:
-        """A digest of the images: labels, files and patients. Splits that share it are the same
-        images in the same order, of one data set."""
+        """A digest of the images: labels and files. Splits that share it are the same images in the
+        same order, of one data set."""
         state = hashlib.blake2b(digest_size=16)
-        for array in (self.labels, self.images, self.groups.get(PATIENT)):
+        for array in (self.labels, self.images):
             if array is not None:
                 state.update(f"{array.dtype.kind}{array.shape}".encode())
                 state.update("\n".join(map(str, array.ravel().tolist())).encode())

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison.conditions import energy_is
-from pepr_mlops.comparison.draws import Draws, Errors, Sample, draw
+from pepr_mlops.comparison.draws import DOUBTFUL, NO_SHARE, STATED, Draws, Errors, Sample, draw
 from pepr_mlops.comparison.image_counts import image_count
-from pepr_mlops.comparison.metrics import METRICS, Floats, Ratios, Weighted
+from pepr_mlops.comparison.metrics import BIASED, METRICS, Floats, Ratios, Weighted
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.spread import ASSUMED, Spread
@@ -21,7 +21,6 @@ from pepr_mlops.names import COMPLEMENT, PERFORMANCE
 from pepr_mlops.names import METRICS as LOGGED
 
 _SHARES = ("accuracy", "top5_accuracy")  # metrics that are shares of images
-DOUBTFUL = "its predictions are doubtful"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Measured:
     def sample(self, predictions: Predictions) -> Sample | None:
         """How the metric depends on the images, None where predictions do not determine it."""
         split = predictions.on(self.split)
-        if split is None or self.name not in METRICS:
+        if split is None or self.name not in METRICS or self.name in BIASED:
             return None
         metric = METRICS[self.name](predictions.of(self.split))
         if metric is None:
@@ -100,7 +99,11 @@ def draws_of(
         if run_id in known.predictions and isinstance(metric, str):
             sampled[run_id] = Measured.parse(metric).sample(known.predictions[run_id])
     samples = {run_id: sample for run_id, sample in sampled.items() if sample is not None}
-    doubts = members["run_id"].isin(known.doubtful)
+    doubts = np.where(
+        members["run_id"].isin(known.doubtful),
+        DOUBTFUL,
+        np.where(~members["run_id"].isin(list(samples)) & _no_shares(members), NO_SHARE, ""),
+    )
     runs = pd.DataFrame(
         {
             "run_id": members["run_id"],
@@ -110,7 +113,7 @@ def draws_of(
             "energy": np.where(energy_is(members, "estimated"), "estimated", "measured"),
             "machine": members["hardware"],
             "images": _images(members, question),
-            "doubt": np.where(doubts, DOUBTFUL, ""),
+            "doubt": doubts,
         }
     )
     spread = _spread(members, question, known)
@@ -132,9 +135,20 @@ def images_of(
     return found.pop() if len(found) == 1 else None
 
 
+def _no_share(metric: str) -> bool:
+    """Whether a metric of this package is no share of images."""
+    measured = Measured.parse(metric)
+    ours = metric in LOGGED or measured.complement
+    return ours and measured.name.removeprefix("best_val/") not in _SHARES
+
+
+def _no_shares(members: pd.DataFrame) -> pd.Series[bool]:
+    return members["performance_metric"].fillna("").map(_no_share).astype(bool)
+
+
 def _spread(members: pd.DataFrame, question: Question, known: Knowledge) -> Spread:
     if question.seed_sd is not None:
-        return Spread(question.seed_sd, float("inf"), "--seed-sd")
+        return Spread(question.seed_sd, float("inf"), STATED)
     if known.spread.metric is None:
         return known.spread
     # an accuracy varies alike on test and validation, but not as an AUC does
@@ -149,16 +163,14 @@ def _images(members: pd.DataFrame, question: Question) -> Floats:
     for metric in metrics.unique():
         here = (metrics == metric).to_numpy()
         measured = Measured.parse(metric)
-        ours = metric in LOGGED or measured.complement
-        if ours and measured.name.removeprefix("best_val/") not in _SHARES:
+        if _no_share(metric):
             continue
         runs: Any = members[here]
         logged = runs.get(f"{measured.split or 'test'}_images", pd.Series(np.nan, runs.index))
         if question.test_images is not None and measured.split != "val":
-            found[here] = question.test_images
-        elif logged.notna().any():
-            found[here] = logged
-        else:
+            logged = logged.fillna(question.test_images)
+        if logged.isna().all():
             count = image_count(runs[PERFORMANCE].to_numpy(float))
-            found[here] = np.nan if count is None else count
+            logged = logged.fillna(np.nan if count is None else count)
+        found[here] = logged
     return found

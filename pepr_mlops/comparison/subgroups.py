@@ -15,13 +15,12 @@ from pepr_mlops.comparison.draws import Sample
 from pepr_mlops.comparison.estimates import estimate, means
 from pepr_mlops.comparison.predictions import OfSplit, Predictions
 from pepr_mlops.comparison.sampling import Measured
-from pepr_mlops.names import PATIENT
+from pepr_mlops.names import GROUP_VALUES, PATIENT
 
 COLUMNS = (
     *("group", "value", "n", "model", "performance", "low", "high", "missing"),
     *("behind", "behind_low", "behind_high"),
 )
-_MOST = 20  # values of a group; more are hardly groups
 
 
 def subgroups(
@@ -44,7 +43,7 @@ def subgroups(
     rows = []
     for group in sorted(set.intersection(*(set(p.test.groups) for p in every)) - {PATIENT}):
         values = np.unique(np.concatenate([p.test.groups[group] for p in every]))
-        for value in values if len(values) <= _MOST else ():
+        for value in values if len(values) <= GROUP_VALUES else ():
             parts = {
                 model: [_part(predictions, group, value) for predictions in runs]
                 for model, runs in models.items()

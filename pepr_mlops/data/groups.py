@@ -13,16 +13,13 @@ import numpy.typing as npt
 
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import WrongUse, one_line
-from pepr_mlops.names import PATIENT
+from pepr_mlops.names import GROUP_VALUES, PATIENT
 
 TABLE = "images.csv"
 _FILE = "file"
 _UNKNOWN = "not known"
 # Other names that people give the column of patients, without case and signs.
-_SPELLINGS = {
-    *("patient", "patients", "patientid", "patientids", "patientname"),
-    *("subject", "subjects", "subjectid", "pid", "mrn"),
-}
+_SPELLINGS = {"pid", "mrn"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,22 @@ def with_groups(splits: Splits, root: Path) -> Splits:
     if not path.exists():
         return splits
     table = _read(path)
-    return replace(splits, val=_grouped(splits.val, table), test=_grouped(splits.test, table))
+    grouped = {name: _grouped(getattr(splits, name), table) for name in ("val", "test")}
+    many = {name for split in grouped.values() for name in split.groups if _too_many(split, name)}
+    few = {
+        name: replace(split, groups={n: v for n, v in split.groups.items() if n not in many})
+        for name, split in grouped.items()
+    }
+    notes = [
+        f"{TABLE}: {name} is not logged: it has over {GROUP_VALUES} different values, which may "
+        "name people; make it coarser to see subgroups"
+        for name in sorted(many)
+    ]
+    return replace(splits, notes=(*splits.notes, *notes), val=few["val"], test=few["test"])
+
+
+def _too_many(split: Split, name: str) -> bool:
+    return name != PATIENT and len(np.unique(split.groups[name])) > GROUP_VALUES
 
 
 def _grouped(split: Split, table: _Table) -> Split:
@@ -94,7 +106,8 @@ def _read(path: Path) -> _Table:
     for i, name in enumerate(names):
         if name and name in names[:i]:
             raise WrongUse(f"dataset: {path} has two columns {name}; rename or remove one")
-        if name != PATIENT and re.sub("[^a-z]", "", name.lower()) in _SPELLINGS:
+        letters = re.sub("[^a-z]", "", name.lower())
+        if name != PATIENT and (letters in _SPELLINGS or re.search("patient|subject", letters)):
             raise WrongUse(
                 f"dataset: {path} has a column {name}, whose values would be logged; rename it to "
                 f"{PATIENT}, which is logged as numbers, or remove it"

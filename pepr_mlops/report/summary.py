@@ -11,12 +11,10 @@ import pandas as pd
 from pepr_mlops.comparison import Question, answer_text
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, energy_is
 from pepr_mlops.comparison.runs import column
-from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import PATIENT, RESOURCES
-from pepr_mlops.report.cautions import ENERGY_ESTIMATED, warnings
+from pepr_mlops.report.cautions import warnings
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.spending import Spent, cost, spent_words
-from pepr_mlops.text import number
 
 _REFERENCES = (
     "R. Selvan, B. Pepin, C. Igel, G. Samuel, E. B. Dam: PePR: Performance Per Resource Unit as a "
@@ -103,28 +101,10 @@ def answer(material: Material, comparison_set: str) -> Answer:
     """Which model is good enough, what it costs and saves, and what that rests on."""
     found = material.answers[comparison_set]
     name = found.choice or found.best
-    reasons = [answer_text.performance(found, name) + _costs(name, material, comparison_set)]
+    reasons = [answer_text.performance(found, name)]
     reasons += [saving] if (saving := answer_text.saving(found)) else []
     details = *answer_text.undecided(found), *answer_text.basis(found), answer_text.pepr(found)
     return Answer(comparison_set, answer_text.verdict(found), tuple(reasons), details)
-
-
-def _costs(name: str, material: Material, comparison_set: str) -> str:
-    """` for 17.5 Wh, 2.02 GB`: the requested resources of the model that is labelled `name`."""
-    row = material.models_of(comparison_set).set_index("label").loc[name]
-    question = material.question(comparison_set)
-    words = ", ".join(_amount(row[f"cost {r}"], r) for r in question.resources)
-    about = about_energy([column(material.runs, r) for r in question.resources])
-    if about and "estimated" in str(row["energy_source"]):
-        words += f" ({ENERGY_ESTIMATED})"
-    codes = [code.replace("_", " ") for code in row["codes"] if code != "estimated"]
-    return f" for {words}" + (f"; doubtful: {', '.join(codes)}" if codes else "")
-
-
-def _amount(value: float, name: str) -> str:
-    unit = cost_unit(name)
-    words = {"E": "", "T": "", "M": "", "C": " of CO2e"}.get(name, f" of {name}")
-    return f"{number(value, 3)}{' ' + unit if unit else ''}{words}"
 
 
 _FACTS = {

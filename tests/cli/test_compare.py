@@ -285,7 +285,7 @@ def test_the_best_under_budgets(capfd: pytest.CaptureFixture[str], derma: dict[s
     assert "derma: 2 of 3 models fit" in out
     assert "Best by performance: middle" in out
     assert re.search(r"^memory_gb ≤ 4 +1 +0 *$", out, re.M)
-    assert "Pareto set of all models, P against E (3): large, middle, small" in out
+    assert "Pareto set of all models, test/accuracy against E (3): large, middle, small" in out
     _, out, _ = _run(capfd, *words, "--format", "json", "--by", "score")
     (answer,) = json.loads(out)
     assert answer["best"]["model"] == "small"

@@ -43,6 +43,10 @@ def test_metrics_are_those_of_scikit_learn_averaged_over_runs() -> None:
             expected.setdefault(name, []).append(value)
     means = {name: np.mean(values) for name, values in expected.items()}
     assert table["value"][list(means)].to_dict() == pytest.approx(means)
+    ece = table.loc["ece"]
+    assert np.isnan(ece["low"])
+    assert ece["missing"] == "no interval: few images bias it upwards"
+    table = table.drop("ece")
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()
     assert set(table["missing"]) == {""}

@@ -13,6 +13,7 @@ from made import DIGEST, frame, run
 
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.checks import FLAGS, flagged
+from pepr_mlops.comparison.metrics import value
 from pepr_mlops.comparison.prediction_checks import contradictions
 from pepr_mlops.comparison.predictions import PATIENT, OfSplit, Predictions
 from pepr_mlops.comparison.runs import Evidence
@@ -79,7 +80,7 @@ GOOD = _predictions()
         ),
         (
             _predictions(25),
-            "its predictions give an accuracy of 0.833333, and it logged 0.8",
+            "its predictions give test/accuracy 0.833333, and it logged 0.8",
         ),
     ],
 )
@@ -100,8 +101,8 @@ def test_sound_predictions_are_not_flagged_and_may_be_missing() -> None:
 def test_two_models_whose_predictions_were_swapped() -> None:
     swapped = {"run0": _predictions(20), "run1": _predictions(24)}
     assert _found(_runs(24, 20), swapped) == {
-        "run0": "its predictions give an accuracy of 0.666667, and it logged 0.8",
-        "run1": "its predictions give an accuracy of 0.8, and it logged 0.666667",
+        "run0": "its predictions give test/accuracy 0.666667, and it logged 0.8",
+        "run1": "its predictions give test/accuracy 0.8, and it logged 0.666667",
     }
 
 
@@ -153,3 +154,24 @@ def test_they_can_be_dropped() -> None:
     found = compare(_runs(24, 24, 24), question, evidence).runs
     assert "predictions" in FLAGS
     assert found["reasons"].tolist() == [[], ["dropped: its predictions cannot be read"], []]
+
+
+def test_a_network_that_names_one_class_is_flagged() -> None:
+    chances = np.tile([0.5, 0.3, 0.2], (N, 1))
+    evidence = Evidence(predictions={"run0": _test(GOOD, probabilities=chances), "run1": GOOD})
+    found = flagged(_runs(10, 24), ["memory_gb"], evidence)
+    (flag,) = found[found["reason"] == "one_class"].to_dict("records")
+    assert (flag["run_id"], flag["text"]) == ("run0", f"it names a for each of {N} test images")
+
+
+def test_swapped_predictions_of_equal_accuracy_differ_by_their_auc() -> None:
+    sharper = GOOD.test.probabilities.copy()
+    sharper[0] = [0.34, 0.33, 0.33]  # still named right
+    made = {"run0": GOOD, "run1": _test(GOOD, probabilities=sharper)}
+    aucs = [value("auc", one.of("test")) for one in made.values()]
+    assert aucs[0] != aucs[1]
+    runs = _runs(24, 24).assign(**{"metrics.test/auc": aucs})
+    assert _found(runs, made) == {}
+    swapped = {"run0": made["run1"], "run1": made["run0"]}
+    text = f"its predictions give test/auc {aucs[1]:.6g}, and it logged {aucs[0]:.6g}"
+    assert _found(runs, swapped)["run0"] == text

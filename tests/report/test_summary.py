@@ -38,10 +38,9 @@ def test_the_verdict_comes_first_then_what_the_choice_costs() -> None:
     )
     assert answer.details == (
         "Not good enough (1): a",
-        "Decided on the test set (500 images): test/accuracy; reported on the test set: "
-        "test/accuracy",
+        "Decided on the test set (500 images): test/accuracy",
         "The winner was chosen by the test set, so its P is too good",
-        "PePR-E is best for b, too",
+        "PePR-E of the test set is best for b, too",
     )
 
 
@@ -51,7 +50,7 @@ def test_the_best_performer_may_be_the_choice_and_then_saves_nothing() -> None:
     assert answer.verdict.endswith("performs best itself")
     (performance,) = answer.reasons
     assert performance.startswith("c: test/accuracy 0.9000 (95 % ")
-    assert answer.details[-1] == "PePR-E is best for b; with α from 5.75 for c"
+    assert answer.details[-1] == "PePR-E of the test set is best for b; with α from 5.75 for c"
 
 
 def test_a_choice_may_need_more_of_another_resource() -> None:
@@ -65,7 +64,7 @@ def test_a_choice_may_need_more_of_another_resource() -> None:
 def test_a_weighted_score_is_named_by_all_its_resources() -> None:
     question = Question(resources=("E", "M"), weights=(0.5, 0.5), draws=50)
     (answer,) = summarise(material(RUNS, question=question)).answers
-    assert answer.details[-1].startswith("PePR-E+M is best for b")
+    assert answer.details[-1].startswith("PePR-E+M of the test set is best for b")
 
 
 def test_the_methods_say_what_intervals_account_for_and_how_models_were_chosen() -> None:

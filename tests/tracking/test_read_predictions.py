@@ -300,7 +300,7 @@ def test_pepr_runs_says_why_predictions_are_doubted(
     (row,) = json.loads(capsys.readouterr().out)
     assert row["codes"] == ["predictions"]
     assert row["reasons"] == [
-        "its predictions give an accuracy of 0.75, and it logged 0.5",
+        "its predictions give test/accuracy 0.75, and it logged 0.5",
     ]
 
 

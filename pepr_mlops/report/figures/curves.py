@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.comparison import pepr
-from pepr_mlops.names import PERFORMANCE, RESOURCES
+from pepr_mlops.names import COMPLEMENT, PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models, in_sentence
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
@@ -43,6 +43,8 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
     performance = question.performance or PERFORMANCE
     runs = material.runs_of(comparison_set)
     epochs = material.epochs.merge(runs[["run_id", "label", "pue"]], on="run_id")
+    if performance in epochs and material.performance_name(comparison_set).startswith(COMPLEMENT):
+        epochs[performance] = 1 - epochs[performance]
     if resource == "C" and question.intensity is not None and "energy/train_wh" in epochs:
         kwh = epochs["energy/train_wh"] / 1000
         epochs[metric] = kwh * question.intensity.g_per_kwh * epochs["pue"].fillna(1.0)

@@ -265,8 +265,8 @@ def load_evidence(
 
 
 def _spread_elsewhere(runs: pd.DataFrame, uri: str) -> Spread:
-    """How much P varies between repeated runs of other experiments, for comparison sets that do not
-    show it themselves."""
+    """How much P varies between repeated runs of these and other experiments, for comparison sets
+    that do not show it themselves."""
     metric = unrepeated(runs)
     if metric is None:
         return ASSUMED
@@ -279,7 +279,7 @@ def _spread_elsewhere(runs: pd.DataFrame, uri: str) -> Spread:
             return _tidy(reader, iter([reader.newest(others, metric, _NEWEST)]))
 
     found = cache.answer(uri, ["repeats", metric, here], read, len(runs))
-    return spread_between(found[~found["experiment"].isin(here)], metric)
+    return spread_between(pd.concat([runs, found]).drop_duplicates("run_id"), metric)
 
 
 def run_page(tracking_uri: str | None = None) -> str | None:
