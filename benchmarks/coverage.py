@@ -21,11 +21,11 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each process has a study of its own
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import numpy as np
@@ -33,7 +33,7 @@ import pandas as pd
 from common import machine, write
 from tqdm import tqdm
 
-from pepr_mlops.comparison.draws import Errors, Sample, draw
+from pepr_mlops.comparison.draws import Draws, Errors, Sample, draw
 from pepr_mlops.comparison.good_enough import BAD, GOOD, judge
 from pepr_mlops.comparison.intervals import Scoring, intervals
 from pepr_mlops.comparison.metrics import Ratios
@@ -55,7 +55,6 @@ class Row:
 
     seeds: int
     images: int
-    energy: Literal["measured", "estimated"]
     sd: float = 0.01
     assumed_sd: float = 0.01
 
@@ -63,11 +62,10 @@ class Row:
 def rows() -> Iterator[Row]:
     for images in (300, 624, 2005, 10_000):
         for seeds in (1, 3, 5, 10):
-            for energy in ("measured", "estimated"):
-                yield Row(seeds, images, energy)  # type: ignore[arg-type]
+            yield Row(seeds, images)
     for images in (624, 2005):
         for sd in (0.005, 0.02):
-            yield Row(1, images, "measured", sd=sd)
+            yield Row(1, images, sd=sd)
 
 
 def _share(ability: Floats) -> Floats:
@@ -76,8 +74,8 @@ def _share(ability: Floats) -> Floats:
     return np.asarray((_WEIGHTS / (1 + np.exp(-logits))).sum(axis=-1) / _WEIGHTS.sum())
 
 
-def study(row: Row, models: int, draws: int, seed: int) -> dict[str, float]:
-    """What of one simulated study holds."""
+def study(row: Row, models: int, draws: int, seed: int) -> dict[str, dict[str, float]]:
+    """What of one simulated study holds, with measured and with estimated energies."""
     rng = np.random.default_rng(seed)
     ability = rng.normal(*_ABILITY, models)
     truth, slope = _share(ability), (_share(ability + 0.01) - _share(ability - 0.01)) / 0.02
@@ -89,18 +87,18 @@ def study(row: Row, models: int, draws: int, seed: int) -> dict[str, float]:
     right = (rng.random(chance.shape, dtype=np.float32) < chance).reshape(-1, row.images)
     cost = 10 * np.exp(rng.standard_normal(models))
     errors = Errors(spread=Spread(row.assumed_sd, np.inf, "stated"))
-    off = (1 + errors.measured) ** rng.standard_normal(models)
-    if row.energy == "estimated":
-        off = (1 + errors.common) ** rng.standard_normal()
-        off = off * (1 + errors.own) ** rng.standard_normal(models)
+    own, common = rng.standard_normal(models), rng.standard_normal()
+    off = {
+        "measured": (1 + errors.measured) ** own,
+        "estimated": (1 + errors.common) ** common * (1 + errors.own) ** own,
+    }
     of = np.repeat(np.arange(models), row.seeds)
     runs = pd.DataFrame(
         {
             "run_id": [str(i) for i in range(len(of))],
             "model": of,
             "performance": right.mean(axis=1),
-            "energy_wh": (cost / off)[of],
-            "energy": row.energy,
+            "energy_wh": 0.0,
             "machine": "",
             "images": np.nan,
             "doubt": "",
@@ -111,7 +109,19 @@ def study(row: Row, models: int, draws: int, seed: int) -> dict[str, float]:
         str(i): Sample(Ratios(one[None, None].astype(np.float32), every), clusters, "test")
         for i, one in enumerate(right)
     }
-    drawn = draw(runs, pd.RangeIndex(models), samples, _COST, errors, draws=draws, seed=seed)
+    drawn, found = None, {}
+    for energy in off:
+        read = runs.assign(energy=energy, energy_wh=(cost / off[energy])[of])
+        own_samples = samples if drawn is None else {}  # P is drawn once
+        of_energy = draw(
+            *(read, pd.RangeIndex(models), own_samples, _COST, errors), draws=draws, seed=seed
+        )
+        drawn = of_energy if drawn is None else replace(drawn, costs=of_energy.costs)
+        found[energy] = _held(drawn, truth, cost)
+    return found
+
+
+def _held(drawn: Draws, truth: Floats, cost: Floats) -> dict[str, float]:
     scoring = Scoring(_COST, [1.0])
     found = intervals(drawn, scoring)
     scores = scoring.scores(truth, {"energy_wh": cost})
@@ -128,23 +138,34 @@ def study(row: Row, models: int, draws: int, seed: int) -> dict[str, float]:
     }
 
 
-def coverage(row: Row, models: int, draws: int, studies: int, pool: Any = None) -> dict[str, Any]:
-    """The means over studies, and the standard error of the coverage of P."""
+def coverage(
+    row: Row, models: int, draws: int, studies: int, pool: Any = None
+) -> dict[str, dict[str, Any]]:
+    """The means over studies, and the standard error of the coverage of P, by kind of energy."""
     one = partial(study, row, models, draws)
     seeds = range(studies)
-    found = pd.DataFrame(pool.imap(one, seeds, 10) if pool else map(one, seeds))
-    error = found["P"].std() / np.sqrt(studies)
-    return {**asdict(row), **found.mean().round(4).to_dict(), "P_error": round(float(error), 4)}
+    every = list(pool.imap(one, seeds, 10) if pool else map(one, seeds))
+    rows = {}
+    for energy in every[0]:
+        found = pd.DataFrame([each[energy] for each in every])
+        error = round(float(found["P"].std() / np.sqrt(studies)), 4)
+        means = found.mean().round(4).to_dict()
+        rows[energy] = {**asdict(row), "energy": energy, **means, "P_error": error}
+    return rows
 
 
 @click.command()
 @click.option("--studies", default=1000)
-@click.option("--models", default=40)
-@click.option("--draws", default=1000)
+@click.option("--models", default=10)
+@click.option("--draws", default=400)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(studies: int, models: int, draws: int, out: Path | None) -> None:
     with Pool() as pool:
-        found = [coverage(row, models, draws, studies, pool) for row in tqdm(list(rows()))]
+        found = [
+            each
+            for row in tqdm(list(rows()))
+            for each in coverage(row, models, draws, studies, pool).values()
+        ]
     write({**machine(), "studies": studies, "models": models, "draws": draws, "rows": found}, out)
 
 
