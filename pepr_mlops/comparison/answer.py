@@ -131,7 +131,7 @@ class Choices:
     @property
     def decided_by(self) -> str:
         """P on the split that decides."""
-        return str(self.decided["performance_metric"].iloc[0])
+        return _name(self.decided)
 
 
 def choices(
@@ -205,7 +205,7 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         comparison_set=found.comparison_set,
         terms=terms,
         split=found.split,
-        metric=str(members["performance_metric"].iloc[0]),
+        metric=_name(members),
         decided_by=found.decided_by,
         images=images_of(decided, found.split, question, known),
         resources=question.resources,
@@ -234,6 +234,12 @@ def _subgroups(members: pd.DataFrame, rows: list[pd.Series], found: Choices) -> 
         models[row["label"]] = predictions
     drawn = {"draws": found.question.draws, "seed": found.question.seed}
     return subgroups.subgroups(models, rows[-1]["label"], found.measured, **drawn)
+
+
+def _name(members: pd.DataFrame) -> str:
+    """What P is called."""
+    metric = members["performance_metric"].iloc[0]
+    return metric if isinstance(metric, str) else PERFORMANCE
 
 
 def metric_of(members: pd.DataFrame) -> Measured | None:

@@ -172,7 +172,7 @@ def basis(answer: Answer) -> list[str]:
             "predictions for it"
         )
     if answer.split == "test":
-        text = "The winner was chosen by the test set, so its P is too good"
+        text = "Models are chosen by the test set, so P of the winner is too good"
         if answer.optimism is not None:
             by = f"{answer.optimism:.3f}" if answer.optimism >= 0.001 else "less than 0.001"
             text += f": by {by} on average over draws of the images"

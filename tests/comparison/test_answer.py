@@ -105,7 +105,7 @@ def test_validation_decides_and_the_test_set_is_reported() -> None:
     assert on_val.row("a")["decided"] == pytest.approx(0.90, abs=0.01)
     assert on_val.row("a")["performance"] == pytest.approx(0.80, abs=0.02)
     assert on_val.optimism is None
-    assert "by the test set, so its P is too good" in "\n".join(sentences(on_test))
+    assert "by the test set, so P of the winner is too good" in "\n".join(sentences(on_test))
     assert "Decided on validation (4,000 images)" in "\n".join(sentences(on_val))
 
 

@@ -39,7 +39,7 @@ def test_the_verdict_comes_first_then_what_the_choice_costs() -> None:
     assert answer.details == (
         "Not good enough (1): a",
         "Decided on the test set (500 images): test/accuracy",
-        "The winner was chosen by the test set, so its P is too good",
+        "Models are chosen by the test set, so P of the winner is too good",
         "PePR-E of the test set is best for b, too",
     )
 
