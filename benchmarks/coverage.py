@@ -156,8 +156,8 @@ def coverage(
 
 @click.command()
 @click.option("--studies", default=1000)
-@click.option("--models", default=10)
-@click.option("--draws", default=400)
+@click.option("--models", default=5)
+@click.option("--draws", default=300)
 @click.option("--out", type=click.Path(path_type=Path))
 def main(studies: int, models: int, draws: int, out: Path | None) -> None:
     with Pool() as pool:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -162,15 +163,17 @@ def full_stack(
     host, port = cloud.get_host_and_port()
     keys = {"AWS_ACCESS_KEY_ID": "of the tests", "AWS_SECRET_ACCESS_KEY": "of the tests"}
     region, endpoint = {"AWS_DEFAULT_REGION": "eu-north-1"}, f"http://{host}:{port}"
-    boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=endpoint,
         region_name="eu-north-1",
         aws_access_key_id="of the tests",
         aws_secret_access_key="of the tests",
-    ).create_bucket(
-        Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": "eu-north-1"}
     )
+    with suppress(client.exceptions.BucketAlreadyOwnedByYou):  # a slow answer is requested twice
+        client.create_bucket(
+            Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": "eu-north-1"}
+        )
     options = ["--app-name", "basic-auth", "--static-prefix", "/team"]
     options += ["--backend-store-uri", database.create("stack")]
     options += ["--artifacts-destination", "s3://artifacts/pepr"]
