@@ -146,7 +146,7 @@ def test_the_papers_dashboard_on_its_own_data(
     status, out, _ = _run(capfd, "report", "--experiment", "derma_pt", *words)
     assert status == 0
     assert "PePR-E of the test set is best for ghostnet_100" in out
-    assert "edgenext_base: test/accuracy" in out
+    assert "edgenext_base, which performs best: test/accuracy" in out
     folder = tmp_path / "paper"
     kinds = [p.stem.split("-")[1] for p in sorted(folder.iterdir())]
     assert kinds == [
