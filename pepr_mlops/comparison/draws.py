@@ -24,6 +24,7 @@ from pepr_mlops.comparison.spread import ASSUMED, Spread, moderated
 Singles = NDArray[np.float32]
 
 _AT_ONCE = 4_000_000  # weights of images in memory at a time
+_WIDEST = 50.0  # of a logarithm, whose exponential stays finite; t of one degree has no bound
 UNDETERMINED = 0.01  # share of draws in which a class may be absent
 NOT_KNOWN = "the number of its test images is not known"
 TOO_FEW = "too few test images of a class"
@@ -100,9 +101,8 @@ def draw(
     `runs` has one row per run: `run_id`, `model` (its place in `models`), `performance`, the
     columns `costs`, `energy` (`estimated`, or anything else), `machine`, `images` (how many test
     images `performance` is a share of, or NaN) and `doubt` (why a run has no believable sample, or
-    empty).
-    P of a model without `samples` errs by the binomial law of its `images`, as if its runs shared
-    them, apart from other models.
+    empty). P of a model without `samples` errs by the binomial law of its `images`, as if its runs
+    shared them, apart from other models.
 
     The spread between runs that images explain is not added a second time: of several runs on one
     test set it is the variance of their distances from their mean, over the draws of images.
@@ -260,6 +260,7 @@ def _drawn_costs(
         normal = rng.standard_normal(varied.shape) @ root.T
         wider = np.sqrt(freedom / rng.chisquare(freedom, (draws, 1, 1)))
         varied = normal * wider / np.sqrt(counts)[:, None]
+    varied = varied.clip(-_WIDEST, _WIDEST)
     factor = _energy_factor(runs, errors, draws, len(counts), rng)
     return {
         c: means[:, j] * np.exp(varied[..., j]) * (factor if about_energy([c]) else 1.0)

@@ -212,7 +212,10 @@ def _over_runs(pair: _Pair, comparison: Comparison, question: Question) -> dict[
 def _kind(pair: _Pair, sampled: bool) -> str:
     if not sampled:
         return APPROXIMATE
-    one, two = ({pair.images(run).test_set for run in pair.of(m)["run_id"]} for m in pair.models)
+    one, two = (
+        {pair.images(run).test_set for run in pair.of(m)["run_id"] if run in pair.predictions}
+        for m in pair.models
+    )
     return PAIRED if one & two else UNPAIRED
 
 

@@ -219,3 +219,11 @@ def test_classes_that_draws_miss_leave_no_interval() -> None:
     assert metric is not None
     drawn = _draw(_runs([0], [1.0]), {"r0": Sample(metric, np.arange(31), "t")})
     assert drawn.missing == (TOO_FEW,)  # a third of the draws has no positive image
+
+
+def test_costs_that_hardly_any_run_repeats_stay_finite() -> None:
+    """One second run of one model, at 60 times the energy: Student's t of one degree of freedom."""
+    runs = _runs([0, 0, 1], [0.5, 0.5, 0.6], images=100.0, energy_wh=[1.0, 60.0, 5.0])
+    costs = _draw(runs).costs["energy_wh"]
+    assert np.isfinite(costs).all()
+    assert (costs > 0).all()

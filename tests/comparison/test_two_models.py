@@ -235,6 +235,14 @@ def test_without_predictions_the_row_is_approximate() -> None:
     assert any("3 of 5 runs of good and bad have no predictions" in n for n in notes)
 
 
+def test_a_run_without_predictions_leaves_the_others_paired() -> None:
+    runs, predictions = _study(WRONG)
+    del predictions["run4"]  # the third seed of `bad`
+    table, notes = _compared(runs, predictions)
+    assert table["test"].tolist() == [PAIRED, *["McNemar", "DeLong"] * 2]
+    assert not any("no paired test is possible" in note for note in notes)
+
+
 def test_where_the_error_is_not_known_there_is_no_p() -> None:
     runs = frame(
         [
