@@ -289,3 +289,14 @@ def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Pat
         except OSError:
             time.sleep(0.3)
     pytest.fail(f"the MLflow server did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(params=["sqlite", "http", "client"])
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store that is read by its tables, over HTTP, and through MLflow's own client."""
+    if request.param == "http":
+        return str(request.getfixturevalue("server"))
+    uri = str(request.getfixturevalue("store"))
+    if request.param == "client":
+        monkeypatch.setattr("pepr_mlops.tracking.read.tables.KNOWN_SCHEMAS", set())
+    return uri

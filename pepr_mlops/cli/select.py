@@ -179,13 +179,20 @@ class _Selected:
             return None
         return self.answer.choice if self.by == "cost" else str(self.models["label"].iloc[0])
 
+    @property
+    def budgets(self) -> pd.DataFrame:
+        """What each budget costs, P and PePR by the names they have on the split that decides."""
+        p, rows = self.found.decided_by, self.selection.budgets
+        names = {"decided_score": f"PePR by {p}", "decided": p}
+        return rows.assign(budget=rows["budget"].replace(names, regex=True))
+
     def for_programs(self, top: int) -> dict[str, Any]:
         """All numbers, as JSON has them."""
+        from pepr_mlops.comparison.good_enough import Verdict
+
         answer, models = self.answer, self.models
         row = None if self.chosen is None else models[models["label"] == self.chosen].iloc[0]
         rest = models[models["label"] != self.chosen]
-        from pepr_mlops.comparison.good_enough import Verdict
-
         found: dict[str, Any] = {
             "comparison_set": self.found.comparison_set,
             "by": self.by,
@@ -196,7 +203,7 @@ class _Selected:
             "runners_up": rest.head(top),
             "fitting": len(models),
             "models": len(self.found.table),
-            "budgets": self.selection.budgets,
+            "budgets": self.budgets,
             "pareto": self.front,
             "knee": self.knee,
         }
@@ -238,17 +245,13 @@ class _Selected:
             blocks.append(caption("\n".join(f"{line}." for line in lines), form))
             blocks.append(self._table(self.answer, form, top))
         if len(self.selection.budgets):
-            budgets = self.selection.budgets
-            p = self.found.decided_by
-            names = {"decided_score": f"PePR by {p}", "decided": p}
-            budgets = budgets.assign(budget=budgets["budget"].replace(names, regex=True))
             headings = {"budget": "budget", "excluded": "excludes", "only": "alone"}
             headings |= {
                 "best": "without it",
                 "needed": "needs",
                 "gain": f"gain in {'PePR' if self.by == 'score' else 'P'}",
             }
-            blocks.append(render(budgets, form, headings))
+            blocks.append(render(self.budgets, form, headings))
         front = ", ".join(self.front["label"])
         costs = ", ".join(self.found.question.resources)
         text = f"Pareto set of all models, {self.found.decided_by} against {costs} "

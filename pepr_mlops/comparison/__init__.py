@@ -4,12 +4,11 @@ A run is *left out* for a *reason*, or compared and *flagged* for a doubt about 
 (`checks`). A *note* is about all runs of a comparison (`notes`).
 """
 
-from pepr_mlops.comparison.question import ENERGY_ERROR, Mixed, Question, choose
+from pepr_mlops.comparison.question import Mixed, Question, choose
 from pepr_mlops.comparison.scores import Comparison, compare, means, score_sets
 from pepr_mlops.comparison.sets import Prepared, inspect, judge, prepare, tally
 
 __all__ = [
-    "ENERGY_ERROR",
     "Comparison",
     "Mixed",
     "Prepared",

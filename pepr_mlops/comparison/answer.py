@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import good_enough, subgroups
-from pepr_mlops.comparison.draws import Draws
+from pepr_mlops.comparison.draws import Draws, shared_clusters
 from pepr_mlops.comparison.good_enough import BAD, GOOD, LEVEL, MARGIN, OPEN, Saving, judge
 from pepr_mlops.comparison.metrics import Floats, Ints
 from pepr_mlops.comparison.question import Question
@@ -146,8 +146,7 @@ def choices(
     Raises `WrongUse` where runs have no P on the split to decide on, and for a set that has several
     metrics as P.
     """
-    if name not in comparison.draws:
-        raise WrongUse("draws: 0 leaves the errors unknown that an answer needs; give 2000")
+    comparison.drawn(name)  # or there is no answer
     members = comparison.used[comparison.used["comparison_set"] == name]
     measured = metric_of(members)
     split = _split(members, measured, comparison, terms)
@@ -318,7 +317,7 @@ def _optimism(members: pd.DataFrame, choices: Choices) -> float | None:
     rows = members.groupby(KEYS)
     cost = next(iter(choices.costs.values()))
     model, costs = rows.ngroup().to_numpy(), rows[cost].mean().to_numpy(float)
-    rng, clusters = np.random.default_rng(question.seed), samples[0].clusters
+    rng, clusters = np.random.default_rng(question.seed), shared_clusters(samples)
     order = rng.random((min(question.draws, _SPLITS), int(clusters.max()) + 1)).argsort(axis=1)
     chosen_by = (order < _CHOOSING * order.shape[1]).astype(float)[:, clusters]
     drawn, left = (
@@ -347,7 +346,7 @@ def _error_of_mean(drawn: Draws, places: Ints) -> float:
 
 def _shift(val: Draws, found: Choices) -> Shift | None:
     """Where validation and test disagree by over 3 standard errors and by more than the margin."""
-    test = found.comparison.draws[found.comparison_set]
+    test = found.comparison.drawn(found.comparison_set)
     places = test.models.get_indexer(val.models)
     if any(val.missing) or any(test.missing[i] for i in places):
         return None

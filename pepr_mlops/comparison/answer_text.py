@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -12,10 +10,9 @@ from pepr_mlops.comparison.conditions import about_energy
 from pepr_mlops.comparison.good_enough import BAD, GOOD, OPEN, Saving
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.text import decimals, number
+from pepr_mlops.text import decimals, few, number
 
 _SPLITS = {"val": "validation", "test": "the test set"}
-_NAMED = 5  # models in a sentence
 
 
 def verdict(answer: Answer) -> str:
@@ -28,7 +25,7 @@ def verdict(answer: Answer) -> str:
         return _none_shown(answer, within, sure)
     by = RESOURCES[answer.resource].help if answer.resource in RESOURCES else answer.resource
     good = len(answer.of(GOOD))
-    why = f"Of {good} models shown to be so it is the one of least {by}"
+    why = f"Of {good} models shown to be so it has the lowest {by}"
     if good == 1:
         why = "It is the only model shown to be so"
     best = ", and performs best itself" if answer.choice == answer.best else ""
@@ -101,7 +98,7 @@ def _saved(name: str, saved: Saving) -> str:
     if saved.amount_low <= 0 < saved.amount:
         return f"{found}, which may be nothing"
     if saved.times is not None and saved.times >= 1.05:
-        found += f", {number(saved.times, 2)} times"
+        found += f", a factor of {number(saved.times, 2)}"
         if saved.times_low is not None and saved.times_low != saved.times_high:
             found += f" ({number(saved.times_low, 2)} to {number(saved.times_high or 0.0, 2)})"
     return found
@@ -112,9 +109,9 @@ def undecided(answer: Answer) -> list[str]:
     found = []
     bad, maybe = answer.of(BAD), answer.of(OPEN)
     if bad:
-        found.append(f"Not good enough ({len(bad)}): {listed(bad)}")
+        found.append(f"Not good enough ({len(bad)}): {few(bad)}")
     if maybe:
-        found.append(f"Cannot tell ({len(maybe)}): {listed(maybe)}")
+        found.append(f"Cannot tell ({len(maybe)}): {few(maybe)}")
         first = answer.row(maybe[0])
         found.append(f"For {maybe[0]} {_needed(first, answer)}")
     return found
@@ -131,8 +128,8 @@ def _needed(row: pd.Series, answer: Answer) -> str:
         parts.append(f"{number(images, 2)} times as many images{total}")
     if runs > 1:
         parts.append(f"{np.ceil(runs * row['n']):,.0f} runs of each model")
-    what = "show it" if row["behind"] <= answer.terms.margin else "rule it out"
-    return f"about {' and '.join(parts)} would {what}, if its distance stays as it is"
+    what = "show that it is" if row["behind"] <= answer.terms.margin else "show that it is not"
+    return f"about {' and '.join(parts)} would {what}, if its distance to the best stays as it is"
 
 
 def subgroups(answer: Answer) -> str | None:
@@ -154,7 +151,7 @@ def subgroups(answer: Answer) -> str | None:
         )
     return (
         f"In {len(worse)} of {len(chosen)} subgroups {answer.choice} is worse than {answer.best} "
-        f"by more than the margin: {listed(groups)}"
+        f"by more than the margin: {few(groups)}"
     )
 
 
@@ -205,12 +202,6 @@ def sentences(answer: Answer) -> list[str]:
     found = [verdict(answer), *(performance(answer, name) for name in shown), saving(answer)]
     found.append(subgroups(answer))
     return [s for s in [*found, *undecided(answer), *basis(answer), pepr(answer)] if s]
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(n: int, word: str) -> str:

@@ -26,10 +26,10 @@ Singles = NDArray[np.float32]
 _AT_ONCE = 4_000_000  # weights of images in memory at a time
 _WIDEST = 50.0  # of a logarithm, whose exponential stays finite; t of one degree has no bound
 UNDETERMINED = 0.01  # share of draws in which a class may be absent
-NOT_KNOWN = "the number of its test images is not known"
+NOT_KNOWN = "unknown number of test images"
 TOO_FEW = "too few test images of a class"
-DOUBTFUL = "its predictions are doubtful"
-NO_SHARE = "P is no share of images, and no predictions determine its error"
+DOUBTFUL = "doubtful predictions"
+NO_SHARE = "P is not a share of images, and no predictions show its error"
 _REMEDIES = {
     NOT_KNOWN: "; give --test-images",
     DOUBTFUL: "; `pepr runs` lists the runs, and --drop predictions leaves them out",
@@ -208,8 +208,7 @@ def by_images(samples: Sequence[Sample], draws: int, seed: int) -> tuple[Floats,
     for place, sample in enumerate(samples):
         sets.setdefault(sample.test_set, []).append(place)
     for name, places in sets.items():
-        # files of earlier versions do not know the patients of the same images
-        clusters = min((samples[i].clusters for i in places), key=lambda of: of.max())
+        clusters = shared_clusters([samples[i] for i in places])
         size, every = len(np.unique(clusters)), np.ones((1, len(clusters)))
         at = _together([samples[i].metric for i in places])
         values[places] = at(every)[0]
@@ -217,6 +216,11 @@ def by_images(samples: Sequence[Sample], draws: int, seed: int) -> tuple[Floats,
             errors[some, places] = at(weights) - values[places]
         errors[:, places] *= np.sqrt(size / max(1, size - 1))
     return values, errors
+
+
+def shared_clusters(samples: Sequence[Sample]) -> Ints:
+    """The patients of one test set, which files of earlier versions do not know."""
+    return min((sample.clusters for sample in samples), key=lambda clusters: int(clusters.max()))
 
 
 def weights_of(clusters: Ints, draws: int, seed: int, name: str) -> Iterator[tuple[slice, Singles]]:

@@ -100,7 +100,7 @@ def _of_other_images(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _unusual(runs: pd.DataFrame, same: Sequence[str], what: str) -> Iterator[tuple[str, Any, Any]]:
-    """Runs that differ from more than half of those that share `same`: id, own and usual value."""
+    """Runs that differ from the majority of the runs with equal `same`: id, own and usual value."""
     for _, alike in runs.groupby(list(same)):
         ((usual, count),) = Counter(alike[what].tolist()).most_common(1)
         if 2 * count > len(alike):

@@ -11,17 +11,13 @@ import pandas as pd
 from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.conditions import by_content
+from pepr_mlops.comparison.draws import Errors
 from pepr_mlops.comparison.runs import column, label, metrics
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import COMPLEMENT, METRICS, PERFORMANCE, RESOURCES
 
 Mixed = Literal["refuse", "stratify", "allow"]
-
-# Relative standard deviations, see `draws.Errors`: of a measured energy, and of an estimated one
-# the part common to the models of a machine and that of each model.
-ENERGY_ERROR = 0.05
-ESTIMATE_ERROR = (0.2, 0.1)
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,8 @@ class Question:
     mixed: Mixed = "refuse"
     intensity: Intensity | None = None
     model_param: str = "model"
-    energy_error: float = ENERGY_ERROR
-    estimate_error: tuple[float, float] = ESTIMATE_ERROR
+    energy_error: float = Errors.measured
+    estimate_error: tuple[float, float] = (Errors.common, Errors.own)
     seed_sd: float | None = None
     test_images: int | None = None
     draws: int = 2000

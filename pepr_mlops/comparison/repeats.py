@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison.answer_text import listed
 from pepr_mlops.comparison.conditions import conditions, mixed, own_params
 from pepr_mlops.comparison.spread import ASSUMED, Spread, pooled
 from pepr_mlops.names import COMPARED, PERFORMANCE
+from pepr_mlops.text import few
 
 
 def unrepeated(runs: pd.DataFrame) -> str | None:
@@ -31,7 +31,7 @@ def spread_between(runs: pd.DataFrame, metric: str) -> Spread:
     models = runs["model"].nunique()
     source = (
         f"pooled over {len(runs)} runs of {models} model{'s' * (models != 1)} in "
-        f"{listed(runs['experiment'].unique())}"
+        f"{few(runs['experiment'].unique())}"
     )
     found = pooled(runs, ["row"], source)
     return ASSUMED if found is None else replace(found, metric=metric)

@@ -19,6 +19,7 @@ from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.runs import Evidence, column, label
 from pepr_mlops.comparison.sampling import Knowledge, draws_of
 from pepr_mlops.comparison.sets import Prepared, prepare
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 
 
@@ -47,6 +48,12 @@ class Comparison:
     reference: pepr.Reference
     draws: Mapping[str, Draws]
     known: Knowledge
+
+    def drawn(self, comparison_set: str) -> Draws:
+        """The draws of a set. Raises `WrongUse` where there are none."""
+        if comparison_set not in self.draws:
+            raise WrongUse("draws: 0 leaves the errors unknown that this needs; give 2000")
+        return self.draws[comparison_set]
 
 
 def compare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Comparison:

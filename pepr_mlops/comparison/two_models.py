@@ -17,7 +17,6 @@ import pandas as pd
 from scipy.special import bdtr, ndtr
 
 from pepr_mlops.comparison.answer import metric_of
-from pepr_mlops.comparison.answer_text import listed
 from pepr_mlops.comparison.metrics import Bools, Floats, Predicted, Ratios, auc, images_right
 from pepr_mlops.comparison.predictions import OfSplit, Predictions
 from pepr_mlops.comparison.question import Question
@@ -26,6 +25,7 @@ from pepr_mlops.comparison.scores import Comparison
 from pepr_mlops.comparison.significance import holm
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.names import PERFORMANCE
+from pepr_mlops.text import few
 
 COLUMNS = [
     *("where", "quantity", "a", "b", "seed", "n_a", "n_b", "images", "mean_a", "mean_b"),
@@ -138,8 +138,7 @@ def _check(comparison: Comparison, models: Sequence[str]) -> None:
         if model in set(comparison.runs["model"]):
             raise WorkFailed(f"models: no run of {model} can be compared; `pepr runs` lists why")
         raise WrongUse(
-            f"models: no run is of {model!r}{nearest(model, known) or '.'} There are: "
-            f"{listed(known)}"
+            f"models: no run is of {model!r}{nearest(model, known) or '.'} There are: {few(known)}"
         )
 
 
@@ -171,7 +170,7 @@ def _pair(where: str, members: pd.DataFrame, models: tuple[str, str], known: Kno
         variants = members.loc[members["model"] == model, "variant"].unique()
         if len(variants) > 1:
             raise WrongUse(
-                f"models: {where} has several rows of {model} ({listed(sorted(variants))}); choose "
+                f"models: {where} has several rows of {model} ({few(sorted(variants))}); choose "
                 "one with --where"
             )
     measured = metric_of(members)
@@ -186,7 +185,7 @@ def _pair(where: str, members: pd.DataFrame, models: tuple[str, str], known: Kno
 
 def _over_runs(pair: _Pair, comparison: Comparison, question: Question) -> dict[str, Any]:
     """The row for P over all runs of both models, with the draws of their comparison set."""
-    drawn = comparison.draws[pair.where]
+    drawn = comparison.drawn(pair.where)
     a, b = (list(drawn.models.get_level_values("model")).index(model) for model in pair.models)
     apart = drawn.performance[:, a] - drawn.performance[:, b]
     low, high = np.quantile(apart, _TAILS)

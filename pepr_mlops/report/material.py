@@ -133,7 +133,7 @@ class Material:
 
     def draws(self, comparison_set: str) -> Draws:
         """The draws behind the intervals of a set."""
-        return self.part(comparison_set).comparison.draws[comparison_set]
+        return self.part(comparison_set).comparison.drawn(comparison_set)
 
     @cached_property
     def answers(self) -> Mapping[str, Answer]:

@@ -180,7 +180,7 @@ def test_doubtful_predictions_leave_the_model_without_an_interval() -> None:
     found = compare(runs, Question(), damaged)
     rows = found.scores.set_index("model")
     assert rows.loc["dear", "codes"] == ["predictions"]
-    assert rows.loc["dear", "no_interval"] == "its predictions are doubtful"
+    assert rows.loc["dear", "no_interval"] == "doubtful predictions"
     assert np.isnan(rows.loc["dear", "p_low"])
     assert rows.loc["fair", "p_low"] < rows.loc["fair", "performance"]
 

@@ -197,7 +197,7 @@ def test_the_rankings_caption_claims_no_more_than_is_known(shown: Material) -> N
     unknown = run("a", tags={"pepr.test_images": None})
     alone = material([unknown], question=Question(resources=("M",), draws=50))
     caption = ranking.panel(alone, ranking.Options(), "derma").caption
-    why = "(no interval: the number of its test images is not known)"
+    why = "(no interval: unknown number of test images)"
     assert caption.startswith(f"a has the best score, 0.8000 {why}. P is ")
 
 

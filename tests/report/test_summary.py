@@ -28,7 +28,7 @@ def test_the_verdict_comes_first_then_what_the_choice_costs() -> None:
     (answer,) = summarise(material(RUNS, terms=Terms(0.15, 0.9))).answers
     assert answer.verdict == (
         "b is good enough: within 0.15 of the best test/accuracy, with 90% confidence. Of 2 models "
-        "shown to be so it is the one of least energy of training"
+        "shown to be so it has the lowest energy of training"
     )
     performance, saving = answer.reasons
     assert performance.startswith("b: test/accuracy 0.8000 (95 % 0.7")
@@ -270,7 +270,7 @@ def test_no_interval_is_claimed_where_none_is_known() -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.test_images": None}} for r in RUNS]
     (answer,) = summarise(material(runs, question=question)).answers
     assert answer.verdict.endswith("the error of test/accuracy is not known")
-    assert "(no interval: the number of its test images is not known)" in answer.reasons[0]
+    assert "(no interval: unknown number of test images)" in answer.reasons[0]
 
 
 def test_an_imported_time_that_is_an_estimate_is_one_here() -> None:

@@ -32,17 +32,6 @@ from pepr_mlops.tracking.read.frames import raw_frame
 ODD = ["O'Brien's \"set\" with spaces", "Röntgen Lunge 肺", "50% {of} it, `a`; --b"]
 
 
-@pytest.fixture(params=["sqlite", "http", "client"])
-def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store to read by its tables, over HTTP, and through MLflow's own client."""
-    if request.param == "http":
-        return str(request.getfixturevalue("server"))
-    uri = str(request.getfixturevalue("store"))
-    if request.param == "client":
-        monkeypatch.setattr(sql, "KNOWN_SCHEMAS", set())
-    return uri
-
-
 def test_the_installed_mlflow_has_a_schema_we_know() -> None:
     """When this fails after an update: compare the tables' columns, then add the revision."""
     assert _get_latest_schema_revision() in sql.KNOWN_SCHEMAS

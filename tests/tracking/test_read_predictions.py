@@ -47,17 +47,6 @@ def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "_read", {})
 
 
-@pytest.fixture(params=["sqlite", "http", "client"])
-def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store that is read by its tables, over HTTP, and through MLflow's own client."""
-    if request.param == "http":
-        return str(request.getfixturevalue("server"))
-    uri = str(request.getfixturevalue("store"))
-    if request.param == "client":
-        monkeypatch.setattr(sql, "KNOWN_SCHEMAS", set())
-    return uri
-
-
 def _npz(arrays: Mapping[str, Any]) -> bytes:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
