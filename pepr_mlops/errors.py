@@ -13,14 +13,18 @@ class PeprError(Exception):
     """A failure with a message for people: the value, the valid choices and the remedy.
 
     `reason` is one word for programs, which MLflow runs have in the tag `pepr.reason`. Passwords of
-    addresses are removed from the message.
+    addresses are removed from the message. `logged` is the message that runs keep, where the full
+    one names what may identify a patient, such as a file.
     """
 
     exit_status = 1
     reason = "failed"
 
-    def __init__(self, message: str, *, reason: str | None = None) -> None:
-        super().__init__(printable(without_password(" ".join(message.split()))))
+    def __init__(
+        self, message: str, *, reason: str | None = None, logged: str | None = None
+    ) -> None:
+        super().__init__(_clean(message))
+        self.logged = _clean(message if logged is None else logged)
         if reason is not None:
             self.reason = reason
 
@@ -46,6 +50,10 @@ class Claimed(PeprError):
     """Another process does or did this job; nothing was trained here."""
 
     reason = "claimed"
+
+
+def _clean(message: str) -> str:
+    return printable(without_password(" ".join(message.split())))
 
 
 def nearest(value: str, choices: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pepr_mlops.errors import WrongUse
 
+TABLES = (".csv", ".tsv", ".txt", ".parquet")  # the suffixes of tables of images
 _LEAST, _MOST = -(2**63), 2**63 - 1  # what TOML calls an integer
 # The folders that these variables stand for if they are unset.
 _XDG = {"XDG_CACHE_HOME": "~/.cache", "XDG_STATE_HOME": "~/.local/state"}
@@ -40,12 +41,30 @@ def user_folder(variable: str, xdg: str, name: str) -> Path:
     return Path(os.environ.get(xdg) or _XDG[xdg]).expanduser() / "pepr_mlops" / name
 
 
+def dataset_name(path: str) -> str:
+    """The name of a data set: of a folder or a table its own, wherever it is."""
+    name = os.path.basename(os.path.abspath(path))
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in TABLES else name
+
+
 def cache_folder() -> Path:
     """Where answers and digests are cached: PEPR_CACHE, or a folder of the user's cache."""
     try:
         return user_folder("PEPR_CACHE", "XDG_CACHE_HOME", "answers")
     except RuntimeError:
         return Path(os.devnull)  # a user without a home, for whom nothing can be cached
+
+
+def images_folder() -> Path:
+    """Where prepared images are: PEPR_IMAGES, or a folder of the user's cache. Raises `WrongUse`
+    for a user without a home."""
+    try:
+        return user_folder("PEPR_IMAGES", "XDG_CACHE_HOME", "images")
+    except RuntimeError as error:
+        raise WrongUse(
+            "dataset: there is no home to store prepared images in; set PEPR_IMAGES to a folder"
+        ) from error
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -16,7 +15,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.validation import checked, refuse_unknown
+from pepr_mlops.files import dataset_name
+from pepr_mlops.validation import checked, refuse_unknown, window_bounds
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -27,7 +27,22 @@ _MOST = 2**63 - 1  # of a whole number, as TOML has it
 AUTO = "auto"  # of a field in TRIED: a trial decides
 TRIED = ("precision", "layout", "launch")
 # Options added later, and what jobs did before: with that value a job is the same as then.
-LATER = {"launch": "kernels", "threads": NONE}
+LATER = {
+    **{"launch": "kernels", "threads": NONE, "images": NONE, "image_column": NONE},
+    **{"label_columns": NONE, "patient_column": NONE, "split_column": NONE, "group_columns": NONE},
+    **{"uncertain": "refuse", "missing": "refuse", "frames": "first", "window": AUTO, "axis": "2"},
+    **{"every": "1", "fit": "stretch", "folds": NONE, "fold": NONE, "allow_leak": "false"},
+    **{"external": NONE, "class_weights": NONE, "augment": NONE, "schedule": "constant"},
+    **{"warmup": "0", "optimizer": "adam", "weight_decay": "0.0", "patience": NONE, "tune": "all"},
+}
+# The fields that only images of one's own have: folders and tables.
+OF_FILES = (  # how tables and files are read
+    *("images", "image_column", "label_columns", "patient_column", "split_column"),
+    *("group_columns", "uncertain", "missing", "frames", "window", "axis", "every", "fit"),
+)
+OWN = (*OF_FILES, "allow_leak")
+# The fields whose value may contain commas: a sweep does not split it into several.
+UNSPLIT = ("label_columns", "group_columns", "window", "external")
 SIZES = (28, 64, 128, 224)  # pixels per side of the files that MedMNIST publishes
 
 
@@ -62,7 +77,8 @@ class RunSpec:
     )
     dataset: str = _option(
         "derma",
-        "digits, derma, pneumonia, lidc, any 2-D MedMNIST name, or DIR/{train,val,test}/CLASS/*",
+        "digits, derma, pneumonia, lidc, any 2-D MedMNIST name, a table of images and labels "
+        "(LABELS.csv), or a folder of classes (DIR/CLASS/*, DIR/{train,val,test}/CLASS/*)",
         "Essentials",
     )
     size: int = _option(
@@ -87,9 +103,106 @@ class RunSpec:
     fraction: float = _option(
         1.0, "share of the training set, drawn by class with the seed", "Data", gt=0, le=1
     )
+    images: str | None = _option(
+        None, "folder that the files of a table are in; the table's own if none", "Images"
+    )
+    image_column: str | None = _option(
+        None, "column of a table with the file of each image; guessed if none", "Images"
+    )
+    label_columns: str | None = _option(
+        None, "column of a table with the class, or several of 0 and 1; guessed if none", "Images"
+    )
+    patient_column: str | None = _option(
+        None, "column of a table with the patient; guessed if none", "Images"
+    )
+    split_column: str | None = _option(
+        None, "column of a table with train, val or test; guessed if none", "Images"
+    )
+    group_columns: str | None = _option(
+        None, "columns of a table to make subgroups of; all others if none", "Images"
+    )
+    uncertain: str = _option(
+        "refuse",
+        "what labels that are -1 or blank count as",
+        "Images",
+        choices=("refuse", "ignore", "negative", "positive"),
+    )
+    missing: str = _option(
+        "refuse",
+        "what to do where files and rows of a table do not match",
+        "Images",
+        choices=("refuse", "skip"),
+    )
+    frames: str = _option(
+        "first",
+        "images of a DICOM file with several frames",
+        "Images",
+        choices=("first", "middle", "all"),
+    )
+    window: str = _option(
+        AUTO,
+        "grey values shown from black to white: CENTER,WIDTH; dicom: the file's own; percentile: "
+        "0.5 to 99.5 % of the training images; auto: the file's own, else percentile",
+        "Images",
+    )
+    axis: int = _option(
+        2, "axis of a volume (NIfTI) that slices are taken along", "Images", choices=(0, 1, 2)
+    )
+    every: int = _option(1, "take every n-th slice of a volume", "Images", ge=1)
+    fit: str = _option(
+        "stretch",
+        "how an image becomes square: stretched, padded with black or cropped in the centre",
+        "Images",
+        choices=("stretch", "pad", "crop"),
+    )
+    allow_leak: bool = _option(
+        False, "train although patients are in two splits; the run is flagged", "Images"
+    )
+    external: str | None = _option(
+        None,
+        "NAME=PATH of a folder or table to evaluate at the end, never to choose by; several "
+        "between commas",
+        "Images",
+    )
+    folds: int | None = _option(
+        None, "cross-validation: the number of parts that are test in turn", "Data", ge=3, le=100
+    )
+    fold: int | None = _option(None, "the part that is test here, from 1 to folds", "Data", ge=1)
     epochs: int = _option(10, "passes over the training set", "Essentials", ge=1)
     batch_size: int = _option(32, "images per step", "Recipe", ge=2)
-    lr: float = _option(5e-4, "learning rate of Adam", "Recipe", gt=0)
+    lr: float = _option(5e-4, "learning rate of the optimizer", "Recipe", gt=0)
+    optimizer: str = _option("adam", "how weights are updated", "Recipe", choices=("adam", "adamw"))
+    weight_decay: float = _option(0.0, "weight decay of the optimizer", "Recipe", ge=0)
+    schedule: str = _option(
+        "constant",
+        "learning rate over the epochs: constant, or a cosine to 0",
+        "Recipe",
+        choices=("constant", "cosine"),
+    )
+    warmup: int = _option(
+        0, "epochs in which the learning rate rises from 0, before the schedule", "Recipe", ge=0
+    )
+    class_weights: str = _option(
+        NONE,
+        "weights of the classes in the loss; balanced: a rare class counts as much as a common one",
+        "Recipe",
+        choices=(NONE, "balanced"),
+    )
+    augment: str = _option(
+        NONE,
+        "random changes of training images; standard: flips, rotations, crops and brightness",
+        "Recipe",
+        choices=(NONE, "flips", "standard"),
+    )
+    patience: int | None = _option(
+        None, "stop after this many epochs without a lower validation loss", "Recipe", ge=1
+    )
+    tune: str = _option(
+        "all",
+        "which weights are trained: all, or the head on top of a frozen backbone",
+        "Recipe",
+        choices=("all", "head"),
+    )
     seed: int = _option(
         0, "seed of weights, order and drawn subsets", "Essentials", ge=0, le=2**32 - 1
     )
@@ -161,6 +274,13 @@ class RunSpec:
                 "compile: a trial of precision, layout or launch would change what is compiled "
                 "after it; name all three, or train without compile"
             )
+        _check_fold(self.folds, self.fold)
+        window_bounds(self.window)
+        if self.warmup >= self.epochs:
+            raise WrongUse(
+                f"warmup: {self.warmup} of {self.epochs} epochs leave none for the full learning "
+                "rate; give fewer"
+            )
         if self.country is not None and self.carbon_intensity is not None:
             raise WrongUse("country: give either country or carbon_intensity, not both")
         if self.budget_wh is not None and self.energy == "off":
@@ -177,8 +297,8 @@ class RunSpec:
 
     @property
     def dataset_name(self) -> str:
-        """The data set's name; of a folder its own, wherever it is."""
-        return os.path.basename(os.path.abspath(self.dataset))
+        """The data set's name; of a folder or a table its own, wherever it is."""
+        return dataset_name(self.dataset)
 
     @property
     def experiment_name(self) -> str:
@@ -227,8 +347,20 @@ class RunSpec:
         }
 
 
+def _check_fold(folds: int | None, fold: int | None) -> None:
+    if (folds is None) != (fold is None):
+        raise WrongUse(
+            "folds: give the part that is test too, such as --folds 5 --fold 1, or train all with "
+            "pepr sweep --folds 5"
+            if fold is None
+            else "fold: give the number of parts too, such as --folds 5 --fold 1"
+        )
+    if folds is not None and fold is not None and fold > folds:
+        raise WrongUse(f"fold: {fold} is not one of 1 to {folds}; give one of these")
+
+
 # The fields that name files, which a `Job` identifies by their content.
-FILES = ("dataset", "size", "data_root", "weights")
+FILES = ("dataset", "size", "data_root", "weights", "images", "external")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,11 +368,12 @@ class Job(RunSpec):
     """A `RunSpec` with digests of its files: one job wherever they are.
 
     The digests are those of `data.identify`: of the data set as it is stored, before anything is
-    drawn with the seed, and of the file `weights`, None without one.
+    drawn with the seed, and of the file `weights` and the `external` sets, None without any.
     """
 
     data_digest: str
     weights_digest: str | None = None
+    external_digest: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -248,6 +381,8 @@ class Job(RunSpec):
         compared under and the content of its files."""
         settings = self._identity(*FILES, "experiment")
         files = {"data": self.data_digest, "weights": as_text(self.weights_digest)}
+        if self.external_digest is not None:
+            files["external"] = self.external_digest
         return _digest({**settings, "experiment": self.experiment_name, **files})
 
 

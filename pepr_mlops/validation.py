@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,3 +90,20 @@ def refuse_unknown(given: Iterable[str], valid: Iterable[str], what: str, where:
                 f"{start}{name}: no such {what}{nearest(name, known) or '.'} "
                 f"Valid: {', '.join(known) or 'none'}"
             )
+
+
+def window_bounds(window: str) -> tuple[float, float] | None:
+    """Centre and width of a window `CENTER,WIDTH`, None of the kinds that have a name.
+
+    Raises `WrongUse` for what is neither.
+    """
+    if window in ("auto", "dicom", "percentile"):
+        return None
+    with suppress(ValueError):
+        centre, width = map(float, window.split(","))
+        if math.isfinite(centre) and 1 <= width < math.inf:
+            return centre, width
+    raise WrongUse(
+        f"window: {window!r} is not auto, dicom, percentile or CENTER,WIDTH with a width from 1, "
+        "such as 40,400"
+    )

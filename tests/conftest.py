@@ -101,6 +101,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PEPR_JOURNAL", str(tmp_path / "journal"))
     monkeypatch.setenv("PEPR_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("PEPR_IMAGES", str(tmp_path / "prepared"))
     monkeypatch.setattr("pepr_mlops.costs.meters.IDLE_S", 0.05)
 
 

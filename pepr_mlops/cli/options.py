@@ -27,7 +27,17 @@ FILE = click.Path(path_type=Path)
 
 # In the order of the help; options without a heading, such as --help, are under the last one.
 HEADINGS = (
-    *("Essentials", "Model", "Data", "Recipe", "Machine", "Measuring", "Search", "Sweep"),
+    *(
+        "Essentials",
+        "Model",
+        "Data",
+        "Images",
+        "Recipe",
+        "Machine",
+        "Measuring",
+        "Search",
+        "Sweep",
+    ),
     *("Runs", "Score", "Tracking", "Output", "Other"),
 )
 

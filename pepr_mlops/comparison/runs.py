@@ -19,7 +19,6 @@ A missing number is NaN; one that MLflow has as NaN or infinite is infinite.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -31,6 +30,7 @@ from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.spread import ASSUMED, Spread
 from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.files import dataset_name
 from pepr_mlops.names import DOUBTS, PERFORMANCE, PHASES, RESOURCES
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
@@ -111,8 +111,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
         own[name] = own[name].mask(own[name].isna() & own["compile"].notna(), LATER[name])
     for name in TRIED:  # the result of `auto`
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
-    # of a folder its own name, wherever it is
-    own["dataset"] = own["dataset"].map(lambda d: os.path.basename(os.path.abspath(d)), "ignore")
+    own["dataset"] = own["dataset"].map(dataset_name, "ignore")
     own |= {column: _get(raw, f"tags.{tag}") for column, tag in _TEXT.items()}
     own |= {column: _number(raw, f"tags.{tag}") for column, tag in _NUMBERS.items()}
     # the tag is there only with an intensity

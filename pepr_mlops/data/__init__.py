@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pepr_mlops.data import digest, digits, folder, lidc, medmnist
+from pepr_mlops.data import digest, digits, lidc, medmnist
 from pepr_mlops.data.doubtful import doubt_texts, doubts, refuse_doubts
+from pepr_mlops.data.own.kinds import is_own
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
-from pepr_mlops.spec import FILES, Job, RunSpec
+from pepr_mlops.spec import FILES, OF_FILES, OWN, Job, RunSpec
 
 __all__ = [
     "NAMES",
@@ -30,12 +31,38 @@ __all__ = [
 NAMES = ("digits", *medmnist.ALIASES, lidc.NAME, *medmnist.FLAGS)
 
 
+_USUAL = RunSpec()
+
+
 def check_name(name: str) -> None:
-    """Raise `WrongUse` with the nearest names unless `name` is a data set or a folder."""
-    if name not in NAMES and not os.path.isdir(name):
+    """Raise `WrongUse` with the nearest names unless `name` is a data set, a folder or a table."""
+    if name not in NAMES and not is_own(name):
         raise WrongUse(
-            f"dataset: {name!r} is neither a known name nor a folder{nearest(name, NAMES) or '.'} "
-            f"Valid: {', '.join(NAMES)}, or DIR with DIR/train/CLASS/*.png"
+            f"dataset: {name!r} is neither a known name nor a folder nor a table of images"
+            f"{nearest(name, NAMES) or '.'} Valid: {', '.join(NAMES)}, DIR with DIR/CLASS/* or "
+            "DIR/train/CLASS/*, or LABELS.csv"
+        )
+
+
+def check_spec(spec: RunSpec) -> None:
+    """`check_name`, and raise `WrongUse` for options that the data set does not have."""
+    check_name(spec.dataset)
+    if spec.external is not None:
+        from pepr_mlops.data.own.external import paths
+
+        paths(spec.external)
+    if spec.dataset not in NAMES:
+        return
+    given = [name for name in OWN if getattr(spec, name) != getattr(_USUAL, name)]
+    if given and not (spec.external and set(given) <= set(OF_FILES)):
+        raise WrongUse(
+            f"{given[0]}: it is of folders and tables of images, and {spec.dataset} is none; leave "
+            f"out {', '.join(given)}"
+        )
+    if spec.folds is not None and spec.dataset != "digits":
+        raise WrongUse(
+            f"folds: {spec.dataset} has published splits, which folds would mix; leave out folds "
+            "and fold, or name a folder or table of images without splits"
         )
 
 
@@ -78,12 +105,17 @@ def identify(spec: RunSpec) -> Job:
     A MedMNIST file that has to be downloaded first has the digest of its published MD5.
     Raises `WrongUse` for an unknown name and for files that are missing or cannot be read.
     """
-    check_name(spec.dataset)
+    check_spec(spec)
     weights = None
     if spec.weights is not None:
         check_file(spec.weights)
         weights = digest.of_file(Path(spec.weights))
-    return Job(**spec.values(), data_digest=_digest(spec), weights_digest=weights)
+    return Job(
+        **spec.values(),
+        data_digest=_digest(spec),
+        weights_digest=weights,
+        external_digest=_external_digest(spec),
+    )
 
 
 def check_file(weights: str) -> None:
@@ -117,37 +149,47 @@ def _digest(spec: RunSpec) -> str:
         return digest.of_file(digits.path())
     if spec.dataset == lidc.NAME:
         return digest.of_file(lidc.find(spec.data_root))
-    root = Path(spec.dataset)
-    names = [
-        f"{split}/{label}/{path.name}"
-        for split, classes in folder.find(root).items()
-        for label, found in classes.items()
-        for path in found
-    ]
-    return digest.of_files(root, names)
+    from pepr_mlops.data.own.load import digest_of
+
+    return digest_of(spec)
 
 
-def load(spec: RunSpec) -> Splits:
-    """The data set of a spec, with its channels and training fraction.
+def _external_digest(spec: RunSpec) -> str | None:
+    if spec.external is None:
+        return None
+    from pepr_mlops.data.own.external import digest_of
 
-    A name comes before a folder of the same name; write ./NAME for the folder. Raises `WrongUse`
-    for an unknown name or unusable data, and `WorkFailed` for a download that fails and for data
-    that have changed since their `Job` was made.
+    return digest_of(spec)
+
+
+def load(spec: RunSpec, note: Callable[[str], None] = lambda line: None) -> Splits:
+    """The data set of a spec, with its channels and training fraction, and its external sets.
+
+    A name comes before a folder of the same name; write ./NAME for the folder. `note` shows lines
+    that may name files. Raises `WrongUse` for an unknown name or unusable data, and `WorkFailed`
+    for a download that fails and for data that have changed since their `Job` was made.
     """
-    check_name(spec.dataset)
-    name = spec.dataset
+    check_spec(spec)
+    name, here = spec.dataset, None
     if name == "digits":
-        splits = digits.load()
+        splits = digits.load(spec.folds, spec.fold)
     elif name == lidc.NAME:
         splits = lidc.load(spec.data_root)
     elif flag := medmnist.FLAG_OF.get(name):
         splits = medmnist.load(flag, spec.size, spec.data_root)
     else:
-        splits = folder.load(name, spec.image_size, spec.seed)
+        from pepr_mlops.data.own.load import load as load_own
+
+        splits, here = load_own(spec, note)
     splits = with_channels(with_fraction(splits, spec.fraction, spec.seed), spec.channels)
     check(splits)
+    if spec.external is not None:
+        from pepr_mlops.data.own.external import load as load_external
+
+        splits = replace(splits, external=load_external(spec, splits, note))
     if isinstance(spec, Job):
-        _check(spec, "dataset", spec.data_digest, _digest(spec))
+        _check(spec, "dataset", spec.data_digest, here or _digest(spec))
+        _check(spec, "external", spec.external_digest, _external_digest(spec))
     return splits
 
 
@@ -157,7 +199,7 @@ def check_weights(job: Job) -> None:
         _check(job, "weights", job.weights_digest, digest.of_file(Path(job.weights)))
 
 
-def _check(job: Job, what: str, planned: str | None, here: str) -> None:
+def _check(job: Job, what: str, planned: str | None, here: str | None) -> None:
     if planned != here:
         raise WorkFailed(
             f"{what}: {getattr(job, what)} on {platform.node()} has changed since this job was "

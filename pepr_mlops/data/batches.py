@@ -1,12 +1,15 @@
-"""From 8-bit images in memory to the batches a network sees, without Python per image."""
+"""From 8-bit images, in memory or on disk, to the batches a network sees."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
-from pepr_mlops.data.splits import Split, Splits
+from pepr_mlops.data.splits import Pixels, Split, Splits
+from pepr_mlops.data.stored import Stored
 from pepr_mlops.names import MULTI_LABEL
 
 # Share of a GPU's memory that a data set may take, so that enough is left for training. It is not a
@@ -17,10 +20,11 @@ _RESIDENT_SHARE = 0.25
 class Batches:
     """One split in batches of float images [n, channels, size, size] and labels.
 
-    The images are stored with 8 bits: on `device` if `resident`, else in the host's memory, from
-    which each batch is copied. On the device they become floats in [0, 1], are resized bilinearly
-    (with antialiasing when they shrink), repeated over the channels, and normalised with a mean and
-    a standard deviation per channel, `normalise`.
+    The images are stored with 8 bits: on `device` if `resident`, else in the host's memory or on
+    disk, from which each batch is copied. While the network works on a batch, the next one is read
+    from disk into one of two buffers. On the device they become floats in [0, 1], are resized
+    bilinearly (with antialiasing when they shrink), repeated over the channels, and normalised with
+    a mean and a standard deviation per channel, `normalise`.
     """
 
     def __init__(
@@ -34,11 +38,8 @@ class Batches:
         layout: torch.memory_format,
         normalise: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> None:
-        images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
-        if resident:
-            images = images.to(device)
-        self.images = images
-        self.labels = labels.to(device)
+        self.images = _placed(split.images, device if resident else None)
+        self.labels = torch.from_numpy(split.labels).to(device)
         if splits.task == MULTI_LABEL:
             self.labels = self.labels.float()
         self._channels = splits.channels
@@ -64,14 +65,45 @@ class Batches:
 
     def take(self, order: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The images and labels of each batch of indices, on the device."""
-        for indices in order:
+        stored = isinstance(self.images, Stored)
+        for indices, images in self._read(order) if stored else self._chosen(order):
             on_device = indices.to(self._device, non_blocking=True)
-            chosen = indices if self.images.device.type == "cpu" else on_device
-            images = self.images[chosen]
+            yield self._prepare(images), self.labels[on_device]
+
+    def _chosen(self, order: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The indices and images of each batch of a split in memory, on the device."""
+        assert isinstance(self.images, torch.Tensor)
+        for indices in order:
+            images = self.images[indices.to(self.images.device, non_blocking=True)]
             if images.device != self._device and self._device.type == "cuda":
                 images = images.pin_memory()  # so that the copy does not wait for the work before
-            images = images.to(self._device, non_blocking=True)
-            yield self._prepare(images), self.labels[on_device]
+            yield indices, images.to(self._device, non_blocking=True)
+
+    def _read(self, order: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The same of a split on disk."""
+        assert isinstance(self.images, Stored)
+        images, on_gpu = self.images, self._device.type == "cuda"
+        shape = (max(map(len, order)), *images.shape[1:])
+        buffers = [torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]
+        copied = [torch.cuda.Event() for _ in range(2)] if on_gpu else []
+
+        def fill(step: int) -> torch.Tensor:
+            if copied:  # the buffer is free once its last batch is on the device
+                copied[step % 2].synchronize()
+            part = buffers[step % 2][: len(order[step])]
+            images.read(order[step].numpy(), part.numpy())
+            return part
+
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(fill, 0)
+            for step, indices in enumerate(order):
+                batch = coming.result()
+                on_device = batch.to(self._device, non_blocking=True)
+                if on_gpu:
+                    copied[step % 2].record()
+                if step + 1 < len(order):
+                    coming = reader.submit(fill, step + 1)
+                yield indices, on_device
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         x = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
@@ -88,6 +120,21 @@ class Batches:
             mean, std = self._normalise
             x = (x - mean) / std
         return x.contiguous(memory_format=self._layout)
+
+
+def _placed(images: Pixels | Stored, device: torch.device | None) -> torch.Tensor | Stored:
+    """The images on the device, or where they are without one."""
+    if isinstance(images, np.ndarray):
+        found = torch.from_numpy(images)
+        return found if device is None else found.to(device)
+    if device is None or device.type == "cpu":
+        return images
+    on_device = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    start = 0
+    for part in images.parts():
+        on_device[start : start + len(part)] = torch.from_numpy(part)
+        start += len(part)
+    return on_device
 
 
 def fits(splits: Splits, device: torch.device) -> bool:

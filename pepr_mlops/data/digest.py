@@ -42,7 +42,7 @@ def of_file(path: Path, published_md5: str | None = None) -> str:
     They are made from its MD5. With `published_md5`, which MedMNIST has for its files, the file is
     not read and need not exist. Raises `WrongUse` for a file that cannot be read.
     """
-    md5 = published_md5 or _md5(path.parent, [path.name])[path.name]
+    md5 = published_md5 or md5_of(path.parent, [path.name])[path.name]
     return hashlib.blake2b(md5.encode(), digest_size=_DIGITS // 2).hexdigest()
 
 
@@ -52,7 +52,7 @@ def of_files(root: Path, names: Sequence[str]) -> str:
     `names` are relative to `root`. Reading files for the first time shows progress on a terminal.
     Raises as `of_file`.
     """
-    md5 = _md5(root, names)
+    md5 = md5_of(root, names)
     state = hashlib.blake2b(digest_size=_DIGITS // 2)
     for name in sorted(names):
         state.update(f"{md5[name]} {name}\n".encode("utf-8", "surrogateescape"))
@@ -95,7 +95,7 @@ def _below(root: Path, folder: str, above: tuple[str, ...]) -> Iterator[str]:
             raise WrongUse(f"data: {root / inner} is neither a file nor a folder; remove it")
 
 
-def _md5(root: Path, names: Sequence[str]) -> dict[str, str]:
+def md5_of(root: Path, names: Sequence[str]) -> dict[str, str]:
     """The MD5 of files by name, read or cached.
 
     The cache is a file for each folder, of this user alone. It is optional: nothing fails where it

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
-from pepr_mlops.data.duplicates import Part, identical_pairs, image_key, summarise
-from pepr_mlops.data.splits import EXAMPLES, LEAST, Splits, per_class, scarce
+import numpy as np
+
+from pepr_mlops.data.duplicates import ImageKey, Part, identical_pairs, image_key, summarise
+from pepr_mlops.data.splits import EXAMPLES, LEAST, Split, Splits, per_class, scarce
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import DOUBTS
 
@@ -24,7 +27,7 @@ def doubts(splits: Splits) -> dict[str, str]:
         Part(
             name,
             [name] * images[name],
-            list(map(image_key, split.images)),
+            _keys(split),
             split.labels,
             images[name],
         )
@@ -42,7 +45,18 @@ def doubts(splits: Splits) -> dict[str, str]:
                 f"{name} has fewer than {LEAST} images for {len(few):,} of "
                 f"{len(splits.classes):,} classes, {', '.join(few[:EXAMPLES])}{more}"
             )
+    if splits.shared_patients is not None:
+        texts["pepr.data_patients"].append(splits.shared_patients)
     return {tag: "; ".join(own) for tag, own in texts.items() if own}
+
+
+def _keys(split: Split) -> list[ImageKey | None]:
+    if isinstance(split.images, np.ndarray):
+        return [image_key(image) for image in split.images]
+    assert split.keys is not None
+    height, width, *channels = split.images.shape[1:]
+    colour: Literal["grey", "RGB"] = "RGB" if channels else "grey"
+    return [ImageKey(key, height, width, colour) for key in split.keys.tolist()]
 
 
 def doubt_texts(found: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from pepr_mlops.data.stored import Stored
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import Task
 
@@ -26,16 +27,17 @@ LEAST = 2  # images of each class in val and test: with a single one, its recall
 
 @dataclass(frozen=True)
 class Split:
-    """`images` [n, height, width] grey or [n, height, width, 3] RGB, 8 bits per channel; `labels`
-    class indices [n], or 0/1 [n, labels] for a multi-label task. `origins` [n] are the files of the
-    images, relative to the data set's folder, or their rows in the published data set. `groups` are
-    the columns of `comparison.predictions.OfSplit.groups`, [n] texts by name; of train there are
-    none."""
+    """`images` [n, height, width] grey or [n, height, width, 3] RGB, 8 bits per channel, in memory
+    or on disk; `labels` class indices [n], or 0/1 [n, labels] for a multi-label task, -1 where one
+    is not known. `origins` [n] are names of the images, or their rows in the published data set.
+    `groups` are the columns of `comparison.predictions.OfSplit.groups`, [n] texts by name; of train
+    there are none. `keys` [n] are digests of the images before they were resized, where known."""
 
-    images: Pixels
+    images: Pixels | Stored
     labels: Labels
     origins: Origins | None = None
     groups: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    keys: npt.NDArray[np.bytes_] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -45,21 +47,29 @@ class Split:
         state = hashlib.blake2b(digest_size=16)
         for array in (self.images, self.labels):
             state.update(f"{array.dtype}{array.shape}".encode())
-            for part in np.array_split(array, max(1, array.nbytes >> 26)):
+            for part in _parts(array):
                 state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()
 
     def take(self, indices: npt.NDArray[np.int64]) -> Split:
         origins = None if self.origins is None else self.origins[indices]
         groups = {name: values[indices] for name, values in self.groups.items()}
-        return Split(self.images[indices], self.labels[indices], origins, groups)
+        keys = None if self.keys is None else self.keys[indices]
+        images: Pixels | Stored
+        if isinstance(self.images, Stored):
+            images = self.images.take(indices)
+        else:
+            images = self.images[indices]
+        return Split(images, self.labels[indices], origins, groups, keys)
 
 
 @dataclass(frozen=True)
 class Splits:
     """A data set for training. `classes` are the names of the classes or labels. `channels` is the
     number of channels that the model sees: grey images are repeated to 3. `notes` are about its
-    files."""
+    files and are logged. `shared_patients` says how many patients are in two splits, if any.
+    `window` are the grey values that became black and white, where they are those of the training
+    images. `external` are sets by name that are evaluated at the end."""
 
     name: str
     source: str
@@ -70,9 +80,19 @@ class Splits:
     val: Split
     test: Split
     notes: tuple[str, ...] = ()
+    shared_patients: str | None = None
+    window: tuple[float, float] | None = None
+    external: Mapping[str, Split] = field(default_factory=dict)
 
     def by_name(self) -> dict[str, Split]:
         return {"train": self.train, "val": self.val, "test": self.test}
+
+
+def _parts(array: npt.NDArray[Any] | Stored) -> Iterable[npt.NDArray[Any]]:
+    """The rows of an array, some at a time."""
+    if isinstance(array, Stored):
+        return array.parts()
+    return np.array_split(array, max(1, array.nbytes >> 26))
 
 
 def draw(
@@ -103,7 +123,9 @@ def with_fraction(splits: Splits, fraction: float, seed: int) -> Splits:
 
 def per_class(labels: Labels, classes: int) -> Counts:
     """Images of each class or label."""
-    counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    counts = (
+        (labels > 0).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    )
     return np.asarray(counts, dtype=np.int64)
 
 
@@ -140,6 +162,7 @@ def with_channels(splits: Splits, channels: str) -> Splits:
 
 
 def _grey(split: Split) -> Split:
+    assert isinstance(split.images, np.ndarray)  # those on disk were stored in grey
     luma = np.empty(split.images.shape[:3], dtype=np.uint8)
     for i, image in enumerate(split.images):
         luma[i] = np.asarray(Image.fromarray(image).convert("L"))  # ITU-R 601-2 luma

@@ -215,7 +215,7 @@ def _end_after(run: Run, error: BaseException) -> None:
 def _ending(error: BaseException) -> tuple[dict[str, str], str]:
     killed = isinstance(error, KeyboardInterrupt | SystemExit | Paused)
     if isinstance(error, PeprError):
-        reason, text = error.reason, str(error)
+        reason, text = error.reason, error.logged
     elif killed:
         interrupted = isinstance(error, KeyboardInterrupt)
         reason, text = "killed", "interrupted" if interrupted else "its process was terminated"

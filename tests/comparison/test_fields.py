@@ -74,6 +74,12 @@ def _averaged(**other: Any) -> None:
     assert rows["cost_sd"].notna().all()
 
 
+def _covered(**other: Any) -> None:
+    """The digest of the data covers what it changes."""
+    rows = compare(frame([run("a", seed=0), run("a", seed=1, **other)]), ENERGY).scores
+    assert rows["n"].tolist() == [2]
+
+
 def _apart(**other: Any) -> None:
     """Each is compared by itself."""
     tags = {"pepr.experiment": other["experiment"]}
@@ -113,9 +119,34 @@ TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
     "channels": ("rgb", _condition),
     "intensities": ("pretrained", _condition),
     "fraction": (0.5, _condition),
+    "images": ("/pngs", _covered),
+    "image_column": ("file", _covered),
+    "label_columns": ("dx", _covered),
+    "patient_column": ("subject", _covered),
+    "split_column": ("fold", _covered),
+    "group_columns": ("sex", _covered),
+    "uncertain": ("negative", _condition),
+    "missing": ("skip", _covered),
+    "frames": ("middle", _condition),
+    "window": ("40,400", _condition),
+    "axis": (0, _condition),
+    "every": (3, _condition),
+    "fit": ("pad", _condition),
+    "allow_leak": (True, _covered),
+    "external": ("clinic=/b", _covered),
+    "folds": (5, _condition),
+    "fold": (2, _covered),
     "epochs": (3, _condition),
     "batch_size": (8, _condition),
     "lr": (1e-3, _condition),
+    "optimizer": ("adamw", _condition),
+    "weight_decay": (0.01, _condition),
+    "schedule": ("cosine", _condition),
+    "warmup": (1, _condition),
+    "class_weights": ("balanced", _condition),
+    "augment": ("flips", _condition),
+    "patience": (2, _condition),
+    "tune": ("head", _condition),
     "seed": (1, _averaged),
     "precision": ("bf16", _condition),
     "layout": ("channels_last", _condition),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from pepr_mlops.data.batches import Batches
 from pepr_mlops.data.splits import Split, Splits
+from pepr_mlops.data.stored import Stored
 from pepr_mlops.names import MULTI_LABEL
 
 
@@ -90,3 +92,20 @@ def test_a_single_image_left_over_joins_the_batch_before() -> None:
 def test_several_labels_are_floats_for_their_loss() -> None:
     splits = replace(_splits(), task=MULTI_LABEL)
     assert _all(_batches(splits))[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [28, 17])
+def test_images_on_disk_give_the_same_batches(tmp_path: Path, size: int) -> None:
+    splits = _splits(n=70, channels=3)
+    path = tmp_path / "images.u8"
+    path.write_bytes(splits.train.images.tobytes())
+    stored = replace(splits.train, images=Stored(path, (28, 28, 3), np.arange(70)))
+    in_memory = _batches(splits, image_size=size)
+    on_disk = _batches(replace(splits, train=stored), image_size=size)
+    order = in_memory.order(8, torch.Generator().manual_seed(1))
+    for _ in range(2):
+        pairs = zip(in_memory.take(order), on_disk.take(order), strict=True)
+        for (x, y), (other_x, other_y) in pairs:
+            assert torch.equal(x, other_x)
+            assert torch.equal(y, other_y)
+    next(on_disk.take(order))  # and one that is left early, as by a budget

@@ -1,0 +1,132 @@
+"""What the headers of all files say: how many images they hold, and of which patients."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pepr_mlops.data.own.identity import Names
+from pepr_mlops.data.own.listing import Listing, Texts
+from pepr_mlops.data.own.pixels import Head, Reading, Unusable, head
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.files import images_folder, write_private
+
+_FIRST = 3  # files that a message names
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The N images in the files of a listing: `file` [N] is the row in the listing, `frame` [N] the
+    number in the file, in the order of the files. `bounded` [files] need the bounds of a window,
+    and `grey` [files] have one channel. `further` [files] are frames that are passed over.
+    `patients` [N] are names that say nothing, of those of the listing or else of the files, empty
+    where unknown and None where none is known."""
+
+    file: npt.NDArray[np.int64]
+    frame: npt.NDArray[np.int64]
+    bounded: npt.NDArray[np.bool_]
+    grey: npt.NDArray[np.bool_]
+    further: npt.NDArray[np.int64]
+    patients: Texts | None
+
+
+def scan(listing: Listing, reading: Reading, names: Names) -> Scan:
+    """Read the header of every file, or what was read earlier of the same files.
+
+    Raises `WrongUse` with the files that are no images.
+    """
+    (key,) = names.of([f"scan {astuple(reading)}"])
+    path = images_folder() / f"{key}.scan.npz"
+    found = _cached(path)
+    if found is None:
+        found = _scanned(listing, reading, names)
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **_arrays(found))
+        with suppress(OSError):  # what cannot be cached is read again
+            write_private(path, content.getvalue())
+    if listing.patients is None:
+        return found
+    return replace(found, patients=names.of(listing.patients.tolist())[found.file])
+
+
+def of_files(
+    listing: Listing,
+    work: Callable[[int], Any],
+    title: str,
+    rows: Iterable[int] | None = None,
+    *,
+    threads: int | None = None,
+) -> list[Any]:
+    """What `work` returns for each file (or these rows), or the `Unusable` that it raises.
+
+    It works on several files at once and shows its progress on a terminal.
+    """
+    from tqdm import tqdm
+
+    def careful(row: int) -> Any:
+        try:
+            return work(row)
+        except Unusable as error:
+            return error
+
+    chosen = list(range(len(listing)) if rows is None else rows)
+    pool = ThreadPoolExecutor(threads or os.cpu_count())
+    try:
+        found = pool.map(careful, chosen)
+        return list(tqdm(found, title, len(chosen), unit="file", leave=False, disable=None))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def unusable(listing: Listing, faults: Sequence[tuple[int, Unusable]]) -> WrongUse:
+    """The error about files that give no image: the first ones, on the terminal alone."""
+    n = len(faults)
+    first = "; ".join(f"{listing.files[i]} {error}" for i, error in faults[:_FIRST])
+    files = f"{n:,} of {len(listing):,} files cannot be used: " if n > 1 else ""
+    more = f" … (`pepr data check {listing.root}` lists all)" if n > _FIRST else ""
+    return WrongUse(
+        f"dataset: {files}{first}{more}",
+        reason="missing_data",
+        logged=f"dataset: {files or 'a file '}{faults[0][1]}; `pepr data check` names the files",
+    )
+
+
+def _scanned(listing: Listing, reading: Reading, names: Names) -> Scan:
+    heads = of_files(listing, lambda i: head(listing.root / listing.files[i], reading), "headers")
+    faults = [(i, found) for i, found in enumerate(heads) if isinstance(found, Unusable)]
+    if faults:
+        raise unusable(listing, faults)
+    usable: list[Head] = heads
+    counts = [len(found.frames) for found in usable]
+    patients = [  # a volume counts as a patient of its own
+        found.patient or (f"file {name}" if found.kind == "nifti" else "")
+        for found, name in zip(usable, listing.files.tolist(), strict=True)
+    ]
+    return Scan(
+        file=np.repeat(np.arange(len(usable)), counts),
+        frame=np.array([frame for found in usable for frame in found.frames], np.int64),
+        bounded=np.array([found.bounded for found in usable]),
+        grey=np.array([found.grey for found in usable]),
+        further=np.array([found.further for found in usable], np.int64),
+        patients=np.repeat(names.of(patients), counts) if any(patients) else None,
+    )
+
+
+def _arrays(found: Scan) -> dict[str, npt.NDArray[Any]]:
+    return {f"{name}s": value for name, value in vars(found).items() if value is not None}
+
+
+def _cached(path: Path) -> Scan | None:
+    # A damaged archive raises errors of many kinds.
+    with suppress(Exception), np.load(path, allow_pickle=False) as arrays:
+        return Scan(**{"patients": None, **{name[:-1]: arrays[name] for name in arrays.files}})
+    return None

@@ -1,0 +1,97 @@
+"""A table with a row for each image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pepr_mlops.data.own import cells, walk
+from pepr_mlops.data.own.columns import Options, choose, group
+from pepr_mlops.data.own.labels import labelled
+from pepr_mlops.data.own.listing import Listing, Texts
+from pepr_mlops.data.own.pairs import paired
+from pepr_mlops.data.own.split_names import SPELLINGS, split_of
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.files import dataset_name
+from pepr_mlops.text import few
+
+_SPLIT_ADVICE = f"write one of {', '.join(SPELLINGS)} in each row, or in none to draw the splits"
+
+
+def listing(path: Path, options: Options) -> Listing:
+    """The images that a table names, in the order of their files.
+
+    The files are below the folder `options.images` or, without it, the table's own. Raises
+    `WrongUse` for a file that is no table, for columns that cannot be told apart, and for rows and
+    files that do not match.
+    """
+    source = str(path)
+    table = cells.read(path)
+    uses = choose(table, options, source)
+    root = _images(options.images) or path.parent
+    found = walk.find(root, without={path.name})
+    by_use = uses.by_use
+    in_use = [name for use, names in by_use.items() if use != "image" for name in names]
+    matches = paired(table[in_use], table[uses.image], found.images, root, options.missing, source)
+    labels = labelled(matches.rows[list(uses.labels)], options.uncertain, source)
+    rows = matches.rows[labels.usable]
+    patients = None if uses.patient is None else texts(rows[uses.patient])
+    return Listing(
+        name=dataset_name(str(path)),
+        root=root,
+        files=np.array(matches.files, dtype=np.str_)[labels.usable],
+        labels=labels.labels[labels.usable],
+        classes=labels.classes,
+        task=labels.task,
+        splits=_splits(None if uses.split is None else rows[uses.split], len(rows), source),
+        patients=patients if patients is not None and (patients != "").any() else None,
+        groups={name: texts(group(rows[name])) for name in uses.groups},
+        by_table=True,
+        columns={use: ",".join(names) for use, names in by_use.items()},
+        notes=(uses.text, *uses.notes, *found.notes, *matches.notes, *labels.notes),
+        details=(*found.details, *matches.details),
+    )
+
+
+def texts(column: Sequence[str] | pd.Series) -> Texts:
+    """The cells of a column as an array."""
+    return np.array(list(column), dtype=np.str_)
+
+
+def _images(folder: str | None) -> Path | None:
+    if folder is not None and not os.path.isdir(folder):
+        raise WrongUse(
+            f"images: there is no folder {folder}; name the folder that the files of the table are "
+            "in"
+        )
+    return None if folder is None else Path(folder)
+
+
+def _splits(column: pd.Series | None, n: int, source: str) -> Texts:
+    """The split of each row, empty where all are to be drawn."""
+    if column is None or (column == "").all():
+        return np.full(n, "", dtype="<U5")
+    blank = int((column == "").sum())
+    if blank:
+        raise WrongUse(
+            f"split_column: {column.name} is blank in {blank:,} of {n:,} rows of {source}; "
+            f"{_SPLIT_ADVICE}"
+        )
+    names = {value: split_of(value) for value in column.unique()}
+    if wrong := sorted(value for value, split in names.items() if split is None):
+        raise WrongUse(
+            f"split_column: {column.name} of {source} has values that are no splits "
+            f"({few([repr(value) for value in wrong])}); {_SPLIT_ADVICE}",
+            logged=f"split_column: {column.name} of {source} has {len(wrong):,} values that are no "
+            f"splits; {_SPLIT_ADVICE}",
+        )
+    if "train" not in names.values():
+        raise WrongUse(
+            f"split_column: {column.name} of {source} has no row of train; mark the training "
+            "images, or leave the column empty to draw the splits"
+        )
+    return texts(column.map(names))

@@ -1,0 +1,337 @@
+"""From a folder or a table to splits: who is in which, what is read, and what is kept on disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_forms import dicom
+
+from pepr_mlops import RunSpec, data
+from pepr_mlops.data.own import pixels, prepared
+from pepr_mlops.data.stored import Stored
+from pepr_mlops.errors import WorkFailed, WrongUse
+
+SPLITS = ("train", "val", "test")
+
+
+def _spec(dataset: Path | str, **options: Any) -> RunSpec:
+    return RunSpec(dataset=str(dataset), image_size=16, **options)
+
+
+def _images(split: data.Split) -> np.ndarray:
+    assert isinstance(split.images, Stored)
+    return np.concatenate(list(split.images.parts()))
+
+
+def _table(root: Path, columns: str, n: int = 40) -> Path:
+    """Images of 16 pixels, of patients with two images each; image i is grey of the value i."""
+    root.mkdir(exist_ok=True)
+    lines = [columns]
+    for i in range(n):
+        Image.fromarray(np.full((16, 16), i, np.uint8)).save(root / f"{i:03}.png")
+        cells = {
+            "file": f"{i:03}.png",
+            "label": "ab"[i // 2 % 2],
+            "patient": f"P{i // 2:03}",
+            "split": SPLITS[min(i * 5 // n // 3 + (i * 5 // n > 3), 2)],
+            "sex": "fm"[i // 2 % 3 == 0],
+        }
+        lines.append(",".join(cells[name] for name in columns.split(",")))
+    path = root / "labels.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_no_patient_is_in_two_drawn_splits(tmp_path: Path) -> None:
+    splits = data.load(_spec(_table(tmp_path, "file,label,patient,sex")))
+    grey = {name: set(_images(part)[:, 0, 0].tolist()) for name, part in splits.by_name().items()}
+    patients = {name: {value // 2 for value in own} for name, own in grey.items()}
+    assert sorted(len(own) for own in patients.values()) == [4, 4, 12]
+    assert not patients["train"] & patients["test"]
+    assert not patients["train"] & patients["val"]
+    assert not patients["val"] & patients["test"]
+    assert (
+        "val and test are drawn from the images of train, by patient and class, with the seed"
+        in (splits.notes)
+    )
+    assert data.doubts(splits) == {}
+    assert set(splits.test.groups) == {"patient", "sex"}
+    assert splits.train.groups == {}
+
+
+def test_given_splits_with_a_patient_in_two_are_refused_and_flagged_if_allowed(
+    tmp_path: Path,
+) -> None:
+    table = _table(tmp_path, "file,label,patient,split")
+    rows = table.read_text().splitlines()
+    rows[1] = rows[1].replace("train", "test")  # one image of the first patient
+    table.write_text("\n".join(rows))
+    with pytest.raises(WrongUse, match=r"1 of 20 patients is in more than one split \(train, test"):
+        data.load(_spec(table))
+    splits = data.load(_spec(table, allow_leak=True))
+    found = data.doubts(splits)
+    assert found == {
+        "pepr.data_patients": "1 of 20 patients is in more than one split (train, test)"
+    }
+
+
+def test_patients_of_dicom_files_group_the_splits_and_a_table_comes_first(tmp_path: Path) -> None:
+    for i in range(40):
+        values = np.full((16, 16), i * 16, np.uint16)
+        dicom(tmp_path / "ab"[i // 2 % 2] / f"IM{i:03}", values, PatientID=f"P{i // 2}")
+    splits = data.load(_spec(tmp_path, window="1000,3000"))
+    names = [set(splits.test.groups["patient"]), set(splits.val.groups["patient"])]
+    assert [len(own) for own in names] == [4, 4]
+    assert len(splits.test) == len(splits.val) == 8
+
+
+def test_the_window_is_of_training_images_alone(tmp_path: Path) -> None:
+    """The test images are ten times brighter, and white."""
+    rng = np.random.default_rng(0)
+    trained = []
+    for split, top in (("train", 1000), ("val", 10_000), ("test", 10_000)):
+        for i in range(8):
+            values = rng.integers(top // 2, top, (16, 16)).astype(np.uint16)
+            path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(path)
+            trained += [values] if split == "train" else []
+    splits = data.load(_spec(tmp_path))
+    low, high = np.percentile(np.stack(trained), [0.5, 99.5])
+    assert splits.window == (low, high)
+    expected = np.rint((trained[0].astype(float) - low) / (high - low) * 255).clip(0, 255)
+    np.testing.assert_array_equal(_images(splits.train)[0], expected)
+    assert (_images(splits.test) == 255).all()
+    assert any(note.startswith(f"window: {low:g} to {high:g}, ") for note in splits.notes)
+
+
+def test_the_order_of_rows_changes_neither_digest_nor_images(tmp_path: Path) -> None:
+    table = _table(tmp_path, "file,label,patient")
+    before = data.load(data.identify(_spec(table)))
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *rows[::-1]]))
+    after = data.load(data.identify(_spec(table)))
+    for name in SPLITS:
+        assert before.by_name()[name].digest() == after.by_name()[name].digest()
+        assert before.by_name()[name].origins.tolist() == after.by_name()[name].origins.tolist()
+    assert data.identify(_spec(table)).data_digest == data.identify(_spec(table)).data_digest
+
+
+def test_the_digest_changes_with_labels_splits_patients_and_reading(tmp_path: Path) -> None:
+    table = _table(tmp_path, "file,label,patient,split")
+    text = table.read_text()
+
+    def digest(**options: Any) -> str:
+        return data.identify(_spec(table, **options)).data_digest
+
+    found = [digest(), digest(fit="pad"), digest(window="percentile"), digest(every=2)]
+    for old, new in (("000.png,a", "000.png,b"), ("P019", "P018"), (",test", ",val")):
+        table.write_text(text.replace(old, new, 1))
+        found.append(digest())
+    table.write_text(text)
+    Image.fromarray(np.full((16, 16), 99, np.uint8)).save(tmp_path / "000.png")
+    found.append(digest())
+    assert len(set(found)) == len(found)
+
+
+def test_a_plain_folder_has_the_digest_of_its_files(shapes: Path) -> None:
+    from pepr_mlops.data import digest
+
+    names = [str(path.relative_to(shapes)) for path in shapes.rglob("*.png")]
+    assert data.identify(_spec(shapes)).data_digest == digest.of_files(shapes, names)
+
+
+def test_identical_images_in_two_splits_are_found_whatever_their_format(shapes: Path) -> None:
+    for i in range(3):
+        with Image.open(shapes / "train" / "dark" / f"{i:02}.png") as image:
+            image.save(shapes / "test" / "dark" / f"copy {i}.bmp")
+    found = data.doubts(data.load(_spec(shapes)))
+    assert found == {"pepr.data_leak": "3 of 19 images of test are also in train"}
+
+
+def test_different_images_that_are_alike_once_resized_are_no_leak(tmp_path: Path) -> None:
+    """A chequerboard and its negative are both grey at half their size."""
+    board = (np.indices((32, 32)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    for split in SPLITS:
+        for label in "ab":
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for i in range(2):
+                image = board if split == "train" else 255 - board
+                marked = image.copy()
+                marked[0, 0] = 100 * i + 50 * (label == "b")
+                Image.fromarray(marked).save(folder / f"{i}.png")
+    assert "pepr.data_leak" not in data.doubts(data.load(_spec(tmp_path)))
+
+
+def test_folds_are_parts_of_all_images_that_share_no_patient(tmp_path: Path) -> None:
+    table = _table(tmp_path, "file,label,patient")
+    tests = []
+    for fold in range(1, 5):
+        splits = data.load(_spec(table, folds=4, fold=fold, seed=fold))
+        tests.append(set(_images(splits.test)[:, 0, 0].tolist()))
+        assert len(splits.test) == len(splits.val) == 10
+        assert f"test is fold {fold} of 4, drawn by patient and class; val is the next fold" in (
+            splits.notes
+        )
+    assert sorted(value for own in tests for value in own) == list(range(40))
+    assert not {v // 2 for v in tests[0]} & {v // 2 for v in tests[1]}
+
+
+def test_digits_have_folds_and_published_splits_have_none() -> None:
+    one, two = (data.load(RunSpec(dataset="digits", folds=3, fold=k)) for k in (1, 2))
+    assert len(one.test) == len(two.test) == 599
+    assert not set(one.test.origins) & set(two.test.origins)
+    assert set(one.val.origins) == set(two.test.origins)
+    with pytest.raises(WrongUse, match="pneumonia has published splits"):
+        data.identify(RunSpec(dataset="pneumonia", folds=3, fold=1))
+
+
+@pytest.mark.parametrize(
+    "options", [{"window": "40,400"}, {"patient_column": "x"}, {"allow_leak": True}]
+)
+def test_options_of_own_images_are_refused_for_named_sets(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(WrongUse, match=f"{name}: it is of folders and tables"):
+        data.identify(RunSpec(dataset="digits", **options))
+
+
+def test_external_sets_take_classes_and_window_of_the_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for root, n in (("home", 20), ("away", 6)):
+        for label in ("well", "ill") if root == "home" else ("ill", "well"):
+            folder = tmp_path / root / label
+            folder.mkdir(parents=True)
+            for i in range(n):
+                values = rng.integers(0, 1000, (16, 16)).astype(np.uint16)
+                Image.fromarray(values).save(folder / f"{i}.png")
+    (tmp_path / "away" / "well" / "5.png").unlink()
+    spec = _spec(tmp_path / "home", external=f"b={tmp_path / 'away'}")
+    job = data.identify(spec)
+    splits = data.load(job)
+    away = splits.external["b"]
+    assert np.bincount(away.labels).tolist() == [6, 5]
+    assert splits.classes == ("ill", "well")
+    low, high = splits.window
+    with Image.open(tmp_path / "away" / "ill" / "0.png") as image:
+        values = np.asarray(image).astype(float)
+    expected = np.rint((values - low) / (high - low) * 255).clip(0, 255)
+    np.testing.assert_array_equal(_images(away)[0], expected)
+    assert job.external_digest is not None
+    assert job.fingerprint != replace(job, external_digest="b=other").fingerprint
+    with pytest.raises(WrongUse, match="two sets are called b"):
+        data.identify(_spec(tmp_path / "home", external=f"b={tmp_path},b={tmp_path}"))
+    with pytest.raises(WrongUse, match="neither a folder nor a table"):
+        data.identify(_spec(tmp_path / "home", external="b=/nowhere"))
+    (tmp_path / "away" / "well").rename(tmp_path / "away" / "sound")
+    with pytest.raises(WrongUse, match="another class 'sound' than the data set"):
+        data.load(spec)
+
+
+def test_prepared_images_are_not_decoded_again(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = data.load(_spec(shapes))
+
+    def decoded(*given: object) -> object:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(pixels, "images", decoded)
+    again = data.load(_spec(shapes, seed=1, fraction=0.5))
+    np.testing.assert_array_equal(_images(first.test), _images(again.test))
+    with pytest.raises(AssertionError, match="decoded again"):
+        data.load(_spec(shapes, fit="pad"))
+
+
+def test_preparing_that_was_interrupted_begins_again(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed leaves a part, which is not taken for the images."""
+    script = (
+        "import os, sys\n"
+        "from pepr_mlops import RunSpec, data\n"
+        "from pepr_mlops.data.own import prepared\n"
+        "count = [0]\n"
+        "key = prepared.image_key\n"
+        "def dying(image):\n"
+        "    count[0] += 1\n"
+        "    if count[0] > 20:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return key(image)\n"
+        "prepared.image_key = dying\n"
+        "data.load(RunSpec(dataset=sys.argv[1], image_size=16))\n"
+    )
+    died = subprocess.run([sys.executable, "-c", script, str(shapes)])
+    assert died.returncode == -9
+    home = Path(os.environ["PEPR_IMAGES"])
+    assert [path.suffix for path in home.iterdir() if path.is_dir()] == [".part"]
+    splits = data.load(_spec(shapes))
+    assert [path.suffix for path in home.iterdir() if path.is_dir()] == [""]
+    with Image.open(shapes / "test" / "dark" / "00.png") as image:
+        expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(_images(splits.test)[0], expected)
+
+
+def _loaded(path: str, queue: Any) -> None:
+    writes = []
+    write = prepared._write
+    prepared._write = lambda *given: (writes.append(1), write(*given))  # type: ignore[assignment]
+    splits = data.load(RunSpec(dataset=path, image_size=16))
+    queue.put((len(writes), splits.test.digest()))
+
+
+def test_two_jobs_at_once_prepare_the_images_once(shapes: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    jobs = [context.Process(target=_loaded, args=(str(shapes), queue)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    found = [queue.get(timeout=60) for _ in jobs]
+    for job in jobs:
+        job.join()
+    assert sorted(writes for writes, _ in found) == [0, 0, 1]
+    assert len({digest for _, digest in found}) == 1
+
+
+def test_images_that_no_job_used_for_a_month_make_room(shapes: Path) -> None:
+    data.load(_spec(shapes))
+    (old,) = Path(os.environ["PEPR_IMAGES"]).glob("*/index.npz")
+    data.load(_spec(shapes, fit="pad"))
+    assert old.exists()
+    os.utime(old, (time.time() - 31 * 86400,) * 2)
+    data.load(_spec(shapes, fit="crop"))
+    assert not old.parent.exists()
+
+
+def test_too_small_a_disk_is_reported_before_anything_is_written(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = prepared.shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(WorkFailed, match=r"take 0\.0 GB and 0\.0 GB are free in .*PEPR_IMAGES"):
+        data.load(_spec(shapes))
+
+
+def test_files_that_give_no_image_are_named_on_the_terminal_and_not_in_the_log(
+    shapes: Path,
+) -> None:
+    for i in range(4):
+        (shapes / "train" / "dark" / f"{i:02}.png").write_bytes(b"broken")
+    with pytest.raises(WrongUse) as caught:
+        data.load(_spec(shapes))
+    text = str(caught.value)
+    assert text.startswith("dataset: 4 of 60 files cannot be used: train/dark/00.png ")
+    assert "train/dark/02.png" in text
+    assert "train/dark/03.png" not in text
+    assert ".png" not in caught.value.logged
+    assert "4 of 60 files" in caught.value.logged
