@@ -5,7 +5,8 @@ a product of matrices: the weights of the images by draw, times what each image 
 others need the images in the order of their probabilities. All are computed here, since
 importing scikit-learn would cost every job a second; tests compare them with it.
 
-`labels` are class indices [n], or 0/1 [n, labels] for a multi-label task; `probabilities` are
+`labels` are class indices [n], or 0/1 [n, labels] for a multi-label task, where -1 stands for not
+known: no metric counts such a label of an image, and its other labels count. `probabilities` are
 [n, classes] (two columns for a binary task) or [n, labels].
 """
 
@@ -106,10 +107,10 @@ def _sums(weights: Floats, parts: Floats) -> Floats:
 def scores(labels: Ints, probabilities: Floats, task: Task) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro F1 and AUC of one split.
 
-    Accuracy and AUC follow `medmnist.evaluator`: accuracy per label and averaged when there are
-    several labels, AUC one class against the rest and averaged. Balanced accuracy of several labels
-    is averaged alike. A score the split does not determine (AUC where a class is absent) is left
-    out of the result.
+    Accuracy and AUC follow `medmnist.evaluator`: accuracy is the share of all known labels when
+    there are several, AUC one class against the rest and averaged. Balanced accuracy of several
+    labels is averaged alike. A score the split does not determine (AUC where a class is absent) is
+    left out of the result.
     """
     if len(labels) == 0 or len(labels) != len(probabilities):
         raise ValueError(f"{len(labels)} labels for {len(probabilities)} predictions")
@@ -136,27 +137,45 @@ def value(name: str, predicted: Predicted) -> float | None:
     return found if np.isfinite(found) else None
 
 
-def one_vs_rest(predicted: Predicted) -> tuple[Bools, Floats]:
-    """For each class or label, a column, whether an image is of it and its probability; of a binary
-    task the second class alone."""
+@dataclass(frozen=True)
+class OneVsRest:
+    """For each class or label, a column, whether an image is `positive` (of it) or `negative`, and
+    its `chance`, all [images, columns]; of a binary task the second class alone. A label that is
+    not known is neither."""
+
+    positive: Bools
+    negative: Bools
+    chance: Floats
+
+    @property
+    def determined(self) -> bool:
+        """Whether every column has images of both kinds."""
+        return bool((self.positive.any(axis=0) & self.negative.any(axis=0)).all())
+
+    def columns(self) -> list[tuple[Bools, Bools, Floats]]:
+        """`positive`, `negative` and `chance` of each column."""
+        return list(zip(self.positive.T, self.negative.T, self.chance.T, strict=True))
+
+
+def one_vs_rest(predicted: Predicted) -> OneVsRest:
     labels, chances = predicted.labels, predicted.probabilities
     if predicted.task == MULTI_LABEL:
-        return labels == 1, chances
+        return OneVsRest(labels == 1, labels == 0, chances)
     truth = labels[:, None] == np.arange(chances.shape[1])
     columns = slice(1, None) if predicted.task == "binary-class" else slice(None)
-    return truth[:, columns], chances[:, columns]
+    return OneVsRest(truth[:, columns], ~truth[:, columns], chances[:, columns])
 
 
 def thresholds_of(predicted: Predicted) -> Floats | None:
     """For each column of `one_vs_rest` the probability from which an image counts as positive: the
     one of the greatest sensitivity + specificity (W. J. Youden 1950), halfway to the next lower
     probability; None where a class is absent."""
-    truth, score = one_vs_rest(predicted)
-    if not _determined(truth):
+    parts = one_vs_rest(predicted)
+    if not parts.determined:
         return None
     found = []
-    for positive, chance in zip(truth.T, score.T, strict=True):
-        levels, tp, fp = _curve(positive, chance, np.ones((1, len(chance))))
+    for positive, negative, chance in parts.columns():
+        levels, tp, fp = _curve(positive, negative, chance, np.ones((1, len(chance))))
         best = int(np.argmax(tp[0] / tp[0, -1] - fp[0] / fp[0, -1]))
         following = levels[best + 1] if best + 1 < len(levels) else 0.0
         found.append((float(levels[best]) + float(following)) / 2)
@@ -170,8 +189,10 @@ def images_right(name: str, predicted: Predicted) -> Bools | None:
     ratios = made[name](predicted) if name in made else None
     if ratios is None or len(ratios.above) > 1:  # a mean over classes
         return None
-    right = ratios.above[0, 0][ratios.below[0, 0] == 1]
-    return right == 1 if np.isin(right, (0, 1)).all() else None
+    right, of_kind = ratios.above[0, 0], ratios.below[0, 0]
+    if not np.isin([right, of_kind], (0, 1)).all():  # shares of several labels
+        return None
+    return right[of_kind == 1] == 1
 
 
 def confusion(labels: Ints, probabilities: Floats, task: Task) -> Ints:
@@ -179,8 +200,10 @@ def confusion(labels: Ints, probabilities: Floats, task: Task) -> Ints:
     false positives, false negatives, true positives."""
     classes = _named(probabilities, task)
     if task == MULTI_LABEL:
-        columns = zip(labels.T, classes.T, strict=True)
-        return np.array([np.bincount(2 * true + named, minlength=4) for true, named in columns])
+        places = [
+            (2 * true + named)[true >= 0] for true, named in zip(labels.T, classes.T, strict=True)
+        ]
+        return np.array([np.bincount(place, minlength=4) for place in places])
     n = probabilities.shape[1]
     return np.bincount(n * labels + classes, minlength=n * n).reshape(n, n)
 
@@ -197,7 +220,7 @@ def _named(probabilities: Floats, task: Task) -> Ints:
 
 def _accuracy(predicted: Predicted) -> Ratios:
     right = predicted.labels == _named(predicted.probabilities, predicted.task)
-    return _mean(right.reshape(len(right), -1).mean(axis=1))
+    return _mean(right, predicted)
 
 
 def _balanced_accuracy(predicted: Predicted) -> Ratios:
@@ -216,7 +239,7 @@ def _balanced_accuracy(predicted: Predicted) -> Ratios:
 def _macro_f1(predicted: Predicted) -> Ratios:
     labels, named = predicted.labels, _named(predicted.probabilities, predicted.task)
     if predicted.task == MULTI_LABEL:
-        true, called = labels.T == 1, named.T == 1
+        true, called = labels.T == 1, (named.T == 1) & (labels.T >= 0)
     else:
         classes = np.union1d(labels, named)[:, None]
         true, called = labels == classes, named == classes
@@ -233,34 +256,34 @@ def auc(predicted: Predicted) -> Ratios | None:
     the share of negatives below it, and of each negative the share of positives above it. The
     variance over weights is DeLong's.
     """
-    truth, score = one_vs_rest(predicted)
-    if not _determined(truth):
+    parts = one_vs_rest(predicted)
+    if not parts.determined:
         return None
-    above = np.zeros((truth.shape[1], 2, len(truth)))
-    for column, (positive, chance) in enumerate(zip(truth.T, score.T, strict=True)):
-        ranks, p = _ranks(chance), int(positive.sum())
-        own_p, own_n = _ranks(chance[positive]), _ranks(chance[~positive])
-        above[column, 0, positive] = (ranks[positive] - own_p) / (len(chance) - p)
-        above[column, 1, ~positive] = 1 - (ranks[~positive] - own_n) / p
-    below = np.stack([truth.T, ~truth.T], axis=1).astype(float)
+    below = np.stack([parts.positive.T, parts.negative.T], axis=1).astype(float)
+    above = np.zeros_like(below)
+    for column, (positive, negative, chance) in enumerate(parts.columns()):
+        p, n = chance[positive], chance[negative]
+        ranks = _ranks(np.concatenate([p, n]))
+        above[column, 0, positive] = (ranks[: len(p)] - _ranks(p)) / len(n)
+        above[column, 1, negative] = 1 - (ranks[len(p) :] - _ranks(n)) / len(p)
     return Ratios(above, below, -(above[:, 0].sum(axis=1) / below[:, 0].sum(axis=1)))
 
 
 def _sensitivity(predicted: Predicted) -> Ratios | None:
-    return _recall(predicted, lambda truth, called: (truth, called))
+    return _recall(predicted, lambda parts, called: (parts.positive, called))
 
 
 def _specificity(predicted: Predicted) -> Ratios | None:
-    return _recall(predicted, lambda truth, called: (~truth, ~called))
+    return _recall(predicted, lambda parts, called: (parts.negative, ~called))
 
 
 def _recall(
-    predicted: Predicted, chosen: Callable[[Bools, Bools], tuple[Bools, Bools]]
+    predicted: Predicted, chosen: Callable[[OneVsRest, Bools], tuple[Bools, Bools]]
 ) -> Ratios | None:
-    truth, score = one_vs_rest(predicted)
-    if predicted.thresholds is None or not _determined(truth):
+    parts = one_vs_rest(predicted)
+    if predicted.thresholds is None or not parts.determined:
         return None
-    of_kind, right = chosen(truth, score >= predicted.thresholds)
+    of_kind, right = chosen(parts, parts.chance >= predicted.thresholds)
     return Ratios((of_kind & right).T[:, None].astype(float), of_kind.T[:, None].astype(float))
 
 
@@ -269,18 +292,21 @@ def _brier(predicted: Predicted) -> Ratios:
     of a binary task, that of the second class; averaged over labels."""
     labels, chances = predicted.labels, predicted.probabilities.astype(float)
     if predicted.task == MULTI_LABEL:
-        return _mean(((chances - labels) ** 2).mean(axis=1))
+        return _mean((chances - labels) ** 2, predicted)
     truth = labels[:, None] == np.arange(chances.shape[1])
-    return _mean(((chances - truth) ** 2).sum(axis=1) / 2)
+    return _mean(((chances - truth) ** 2).sum(axis=1) / 2, predicted)
 
 
-def _mean(of_images: Floats) -> Ratios:
-    return Ratios(of_images[None, None].astype(float), np.ones((1, 1, len(of_images))))
+def _mean(found: Floats | Bools, predicted: Predicted) -> Ratios:
+    """The mean of what was `found` for each image or each known label, shaped as the labels."""
+    known = _known(predicted)
+    shares = [part.mean(axis=1)[None, None] for part in (found.reshape(known.shape) * known, known)]
+    return Ratios(*shares)
 
 
-def _determined(truth: Bools) -> bool:
-    """Whether every column has images of both kinds."""
-    return bool((truth.any(axis=0) & ~truth.all(axis=0)).all())
+def _known(predicted: Predicted) -> Bools:
+    """Which labels are known, [images, labels]; [images, 1] where each image has one class."""
+    return (predicted.labels >= 0).reshape(len(predicted.labels), -1)
 
 
 def _ranks(values: Floats) -> Floats:
@@ -292,29 +318,32 @@ def _ranks(values: Floats) -> Floats:
 # Metrics of the images in order -----------------------------------------------------------------
 
 
-def _curve(positive: Bools, score: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+def _curve(
+    positive: Bools, negative: Bools, score: Floats, weights: Floats
+) -> tuple[Floats, Floats, Floats]:
     """The different scores, descending, and the weights [draws, scores] of the positive and of the
     negative images with at least that score."""
     order = np.argsort(-score, kind="stable")
+    order = order[(positive | negative)[order]]
     ordered = score[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
     taken = weights[:, order]
     tp = np.cumsum(taken * positive[order], axis=1)[:, last]
-    fp = np.cumsum(taken * ~positive[order], axis=1)[:, last]
+    fp = np.cumsum(taken * negative[order], axis=1)[:, last]
     return ordered[last], tp, fp
 
 
-def _average_precision(positive: Bools, score: Floats, weights: Floats) -> Floats:
+def _average_precision(positive: Bools, negative: Bools, score: Floats, weights: Floats) -> Floats:
     """Precision at each score, weighted by the recall that it adds (as scikit-learn)."""
-    _, tp, fp = _curve(positive, score, weights)
+    _, tp, fp = _curve(positive, negative, score, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = np.where(tp + fp > 0, tp / (tp + fp), 0.0)
         return np.asarray((np.diff(tp, axis=1, prepend=0) * precision).sum(axis=1) / tp[:, -1])
 
 
-def _sensitivity_at(positive: Bools, score: Floats, weights: Floats) -> Floats:
+def _sensitivity_at(positive: Bools, negative: Bools, score: Floats, weights: Floats) -> Floats:
     """The greatest sensitivity of a threshold with at least this specificity."""
-    _, tp, fp = _curve(positive, score, weights)
+    _, tp, fp = _curve(positive, negative, score, weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         false_alarms = fp / fp[:, -1:]
         allowed = false_alarms <= 1 - _SPECIFICITY + 1e-12
@@ -323,15 +352,15 @@ def _sensitivity_at(positive: Bools, score: Floats, weights: Floats) -> Floats:
 
 
 def _over_classes(
-    of_class: Callable[[Bools, Floats, Floats], Floats],
+    of_class: Callable[[Bools, Bools, Floats, Floats], Floats],
 ) -> Callable[[Predicted], Weighted | None]:
     """A metric of one class against the rest, averaged over the classes."""
 
     def metric(predicted: Predicted) -> Weighted | None:
-        truth, score = one_vs_rest(predicted)
-        if not _determined(truth):
+        parts = one_vs_rest(predicted)
+        if not parts.determined:
             return None
-        columns = list(zip(truth.T, score.T, strict=True))
+        columns = parts.columns()
 
         def at(weights: Floats) -> Floats:
             classes = np.array([of_class(*column, weights) for column in columns])
@@ -357,11 +386,12 @@ class Reliability:
 def reliability(predicted: Predicted) -> Reliability:
     """The reliability curve of the named class, of several labels of all together."""
     confidence, right = _confidence(predicted)
-    place = _bin(confidence).ravel()
+    known = _known(predicted)
+    place = _bin(confidence)[known]
     count = np.bincount(place, minlength=_BINS)
     with np.errstate(divide="ignore", invalid="ignore"):
         means = [
-            np.bincount(place, values.ravel().astype(float), _BINS) / count
+            np.bincount(place, values[known].astype(float), _BINS) / count
             for values in (confidence, right)
         ]
     return Reliability(count, *means)
@@ -384,11 +414,13 @@ def _bin(confidence: Floats) -> Ints:
 
 def _calibration_error(predicted: Predicted) -> Weighted:
     """Expected calibration error (M. P. Naeini et al. 2015; C. Guo et al. 2017): the distance of
-    confidence and accuracy in each bin, averaged over the images."""
+    confidence and accuracy in each bin, averaged over the known answers."""
     confidence, right = _confidence(predicted)
-    place, gap = _bin(confidence), (right - confidence) / confidence.shape[1]
+    known = _known(predicted)
+    place, gap = _bin(confidence), (right - confidence) * known / known.shape[1]
     parts = np.array([np.where(place == b, gap, 0).sum(axis=1) for b in range(_BINS)])[None]
-    return lambda weights: np.abs(_sums(weights, parts)).sum(axis=(1, 2)) / weights.sum(axis=1)
+    share = known.mean(axis=1)
+    return lambda weights: np.abs(_sums(weights, parts)).sum(axis=(1, 2)) / (weights @ share)
 
 
 # Each by its name without the split: what computes it from predictions under weights of the images.

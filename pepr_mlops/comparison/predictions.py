@@ -159,7 +159,8 @@ def _fault(split: OfSplit, task: Task, classes: int) -> str | None:
         return f"have {chances.shape[1]} columns for {classes} classes"
     if task == MULTI_LABEL and labels.shape != chances.shape:
         return f"have {labels.shape[1]} labels for {classes} classes"
-    if not ((labels >= 0) & (labels < (2 if task == MULTI_LABEL else classes))).all():
+    lowest, highest = (-1, 1) if task == MULTI_LABEL else (0, classes - 1)  # -1: not known
+    if not ((labels >= lowest) & (labels <= highest)).all():
         return "have a label that is no class"
     if not np.isfinite(chances).all():
         return f"are not finite for {int((~np.isfinite(chances)).any(axis=1).sum())} images"

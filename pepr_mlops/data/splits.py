@@ -122,9 +122,9 @@ def with_fraction(splits: Splits, fraction: float, seed: int) -> Splits:
 
 
 def per_class(labels: Labels, classes: int) -> Counts:
-    """Images of each class or label."""
+    """Images of each class or label; a label of -1 is not known and does not count."""
     counts = (
-        (labels > 0).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+        (labels == 1).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
     )
     return np.asarray(counts, dtype=np.int64)
 
