@@ -202,6 +202,7 @@ TAGS: dict[str, str] = {
     "pepr.unmeasured_s": "most seconds of interrupted attempts whose cost is in no number",
     "pepr.probe": "steps trained to forecast the cost; the run is no training",
     "pepr.stopped": "the budget that ended the run early, and where",
+    "pepr.early_stop": "how many epochs were trained when patience ended the training",
     "pepr.precision": "arithmetic that `precision=auto` chose",
     "pepr.layout": "memory layout that `layout=auto` chose",
     "pepr.launch": "how work is given to the GPU, as `launch=auto` chose",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import dataset_name
-from pepr_mlops.validation import checked, refuse_unknown, window_bounds
+from pepr_mlops.validation import check_recipe, checked, refuse_unknown, window_bounds
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -276,11 +276,7 @@ class RunSpec:
             )
         _check_fold(self.folds, self.fold)
         window_bounds(self.window)
-        if self.warmup >= self.epochs:
-            raise WrongUse(
-                f"warmup: {self.warmup} of {self.epochs} epochs leave none for the full learning "
-                "rate; give fewer"
-            )
+        check_recipe(self)
         if self.country is not None and self.carbon_intensity is not None:
             raise WrongUse("country: give either country or carbon_intensity, not both")
         if self.budget_wh is not None and self.energy == "off":

@@ -14,6 +14,8 @@ from pepr_mlops.errors import WrongUse, nearest
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from pepr_mlops.spec import RunSpec
+
 _LONGEST = 60  # characters of a value in a message
 # Pydantic's names of errors in words; for types their first part, such as `int` of `int_parsing`.
 _TYPES = {
@@ -107,3 +109,17 @@ def window_bounds(window: str) -> tuple[float, float] | None:
         f"window: {window!r} is not auto, dicom, percentile or CENTER,WIDTH with a width from 1, "
         "such as 40,400"
     )
+
+
+def check_recipe(spec: RunSpec) -> None:
+    """Raise `WrongUse` for settings of a training that exclude each other."""
+    if spec.warmup >= spec.epochs:
+        raise WrongUse(
+            f"warmup: {spec.warmup} of {spec.epochs} epochs leave none for the full learning rate; "
+            "give fewer"
+        )
+    if spec.tune == "head" and (spec.compile or spec.untried or spec.launch == "graph"):
+        raise WrongUse(
+            "tune: a head is too small for compile, CUDA graphs and a trial of settings; name "
+            "precision and layout, with launch=kernels and without compile"
+        )

@@ -113,6 +113,8 @@ def summary(outcome: Outcome) -> str:
         rows.insert(3, ("training CO2e", f"{carbon:.4g} g ({outcome.energy_source} energy)"))
     if outcome.result.stopped is not None:
         rows.append(("stopped early", outcome.result.stopped))
+    if outcome.result.patience is not None:
+        rows.append(("ended early", outcome.result.patience))
     text = "\n".join([table(rows), *(f"caution: {caution}" for caution in outcome.cautions)])
     if not outcome.run.run_id:
         return text

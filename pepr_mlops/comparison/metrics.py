@@ -192,7 +192,7 @@ def images_right(name: str, predicted: Predicted) -> Bools | None:
     right, of_kind = ratios.above[0, 0], ratios.below[0, 0]
     if not np.isin([right, of_kind], (0, 1)).all():  # shares of several labels
         return None
-    return right[of_kind == 1] == 1
+    return np.asarray(right[of_kind == 1] == 1)
 
 
 def confusion(labels: Ints, probabilities: Floats, task: Task) -> Ints:
@@ -260,7 +260,7 @@ def auc(predicted: Predicted) -> Ratios | None:
     if not parts.determined:
         return None
     below = np.stack([parts.positive.T, parts.negative.T], axis=1).astype(float)
-    above = np.zeros_like(below)
+    above = np.zeros(below.shape)
     for column, (positive, negative, chance) in enumerate(parts.columns()):
         p, n = chance[positive], chance[negative]
         ranks = _ranks(np.concatenate([p, n]))
@@ -292,7 +292,7 @@ def _brier(predicted: Predicted) -> Ratios:
     of a binary task, that of the second class; averaged over labels."""
     labels, chances = predicted.labels, predicted.probabilities.astype(float)
     if predicted.task == MULTI_LABEL:
-        return _mean((chances - labels) ** 2, predicted)
+        return _mean(np.square(chances - labels), predicted)
     truth = labels[:, None] == np.arange(chances.shape[1])
     return _mean(((chances - truth) ** 2).sum(axis=1) / 2, predicted)
 

@@ -53,6 +53,12 @@ def notes_on(
             f"{len(unidentified)} of {len(used)} runs do not say what their data set contained: "
             f"they are compared by its name{several}"
         )
+    early = used["early_stop"].notna()
+    if early.any():
+        notes.append(
+            f"{early.sum()} of {len(used)} runs ended early by their patience: P and costs are "
+            "those of the epochs trained"
+        )
     notes += [*_image_notes(used), *_version_notes(used)]
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)

@@ -45,7 +45,17 @@ _TEXT = {
             *("energy_source", "energy_components", "energy_model", "energy_missing"),
             *("energy_caution", "time_source", "carbon_source", "imported_from", "data_digest"),
             *("hardware", "gpu_mig", "gpu_clocks_mhz", "gpu_other_processes"),
-            *("stopped", "reason", "error", "not_stored", "spec", "claim", "process", "probe"),
+            *(
+                "stopped",
+                "early_stop",
+                "reason",
+                "error",
+                "not_stored",
+                "spec",
+                "claim",
+                "process",
+                "probe",
+            ),
         )
     },
     **{doubt.code: doubt.tag for doubt in DOUBTS},

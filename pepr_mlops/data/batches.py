@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,8 +23,10 @@ class Batches:
     The images are stored with 8 bits: on `device` if `resident`, else in the host's memory or on
     disk, from which each batch is copied. While the network works on a batch, the next one is read
     from disk into one of two buffers. On the device they become floats in [0, 1], are resized
-    bilinearly (with antialiasing when they shrink), repeated over the channels, and normalised with
-    a mean and a standard deviation per channel, `normalise`.
+    bilinearly (with antialiasing when they shrink), changed by `augment`, repeated over the
+    channels, and normalised with a mean and a standard deviation per channel, `normalise`. `known`
+    is the share of the labels of each image that are known, [n] on the host: 1 where an image has
+    one class.
     """
 
     def __init__(
@@ -37,9 +39,12 @@ class Batches:
         resident: bool,
         layout: torch.memory_format,
         normalise: tuple[torch.Tensor, torch.Tensor] | None,
+        augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.images = _placed(split.images, device if resident else None)
-        self.labels = torch.from_numpy(split.labels).to(device)
+        labels = torch.from_numpy(split.labels)
+        self.known = (labels >= 0).reshape(len(labels), -1).double().mean(dim=1)
+        self.labels = labels.to(device)
         if splits.task == MULTI_LABEL:
             self.labels = self.labels.float()
         self._channels = splits.channels
@@ -47,6 +52,7 @@ class Batches:
         self._device = device
         self._layout = layout
         self._normalise = normalise
+        self._augment = augment
 
     def __len__(self) -> int:
         return len(self.images)
@@ -115,6 +121,8 @@ class Batches:
                 mode="bilinear",
                 antialias=min(x.shape[-2:]) > self._size,
             )
+        if self._augment is not None:
+            x = self._augment(x)
         x = x.expand(-1, self._channels, -1, -1)
         if self._normalise is not None:
             mean, std = self._normalise

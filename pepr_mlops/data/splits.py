@@ -135,12 +135,17 @@ def scarce(counts: Counts, classes: Sequence[str], least: int) -> list[str]:
 
 
 def check(splits: Splits) -> None:
-    """Raise `WrongUse` if a split is empty or a class has no training image."""
+    """Raise `WrongUse` if a split is empty or has no known label, or a class no training image."""
     for name in ("val", "test"):
         if len(getattr(splits, name)) == 0:
             raise WrongUse(
                 f"dataset: {splits.name} has no image in its {name} split; add some there, or to "
                 "train where that split is drawn from it"
+            )
+        if (getattr(splits, name).labels < 0).all():
+            raise WrongUse(
+                f"dataset: {splits.name} has no known label in its {name} split; add some, or "
+                "choose what unknown labels count as (uncertain)"
             )
     counts = per_class(splits.train.labels, len(splits.classes))
     if not counts.all():

@@ -157,6 +157,11 @@ def check(specs: Sequence[Job], letter: str) -> None:
             "run one search for each"
         )
     spec = specs[0]
+    if spec.patience is not None:
+        raise WrongUse(
+            "patience: a frugal search compares models after all epochs, and ends the training of "
+            "those that are not worth it; leave out patience"
+        )
     for name in TRIED:
         if getattr(spec, name) == AUTO:
             raise WrongUse(

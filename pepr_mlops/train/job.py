@@ -189,7 +189,7 @@ class _Training:
         logged.data(splits)
         counts = {"pepr.val_images": len(splits.val), "pepr.test_images": len(splits.test)}
         logged.tag({tag: str(n) for tag, n in counts.items()})
-        doubts = self._doubts(splits, strict)
+        doubts = [*self._doubts(splits, strict), *self._recipe()]
         network = self._set_up(splits)
         recorder.watch_others(logged.earlier)
         checkpoint = self.resumption.checkpoint(logged, recorder)
@@ -235,6 +235,17 @@ class _Training:
         if strict:
             data.refuse_doubts(splits.name, found)
         cautions = data.doubt_texts(found)
+        for text in cautions:
+            self.shown.note(f"caution: {text}")
+        return cautions
+
+    def _recipe(self) -> list[str]:
+        """Show what differs from the protocol of the paper; cautions about it."""
+        from pepr_mlops.train import recipe
+
+        for text in recipe.notes(self.spec):
+            self.shown.note(text)
+        cautions = recipe.cautions(self.spec)
         for text in cautions:
             self.shown.note(f"caution: {text}")
         return cautions
@@ -328,6 +339,8 @@ def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> Result
 
     if result.stopped is not None:
         logged.tag({"pepr.stopped": result.stopped})
+    if result.patience is not None:
+        logged.tag({"pepr.early_stop": result.patience})
     test, val = _predicted(splits.test, result.test), _predicted(splits.val, result.val)
     predictions = Predictions(splits.task, splits.classes, test, val, job.data_digest)
     logged.predictions(predictions)

@@ -24,6 +24,8 @@ from pepr_mlops.spec import RunSpec
 from pepr_mlops.train.budget import Pause
 from pepr_mlops.train.checkpoint import Checkpoint, Saved
 from pepr_mlops.train.failures import explained
+from pepr_mlops.train.head import Features
+from pepr_mlops.train.patience import Patience
 from pepr_mlops.train.progress import Silent
 from pepr_mlops.train.trainer import Evaluation, Trainer
 
@@ -35,14 +37,15 @@ _PROBE_S = 3.0  # over less, counters that move ten times a second are off by ov
 
 @dataclass(frozen=True)
 class Result:
-    """The last epoch, from 1, its metrics, the evaluations after it, and why the training stopped
-    early, or None."""
+    """The last epoch, from 1, its metrics, the evaluations after it, and why the training ended
+    early or None: `stopped` by a budget, or by its `patience`."""
 
     epoch: int
     metrics: Mapping[str, float]
     val: Evaluation
     test: Evaluation
-    stopped: str | None
+    stopped: str | None = None
+    patience: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def fit(
     saved: Saved | None = None,
     pause: Pause | None = None,
 ) -> Result:
-    """Train `network` on `splits.train` with Adam and evaluate on `val` and `test` every epoch.
+    """Train `network` on `splits.train` and evaluate on `val` and `test` every epoch.
 
     `log` takes the metrics after each epoch and its number, from 1; `started` is the time of
     `time.perf_counter` at which the set-up began. The training is saved in `checkpoint` after each
@@ -84,16 +87,17 @@ def fit(
     """
     with explained(spec, 0):
         trainer = Trainer(spec, splits, network, recorder.device.torch_device)
-    training = _Training(trainer, recorder, log, progress, checkpoint, Forecast(spec.epochs))
+    forecast, patience = Forecast(spec.epochs), Patience(spec.patience)
+    training = _Training(trainer, recorder, log, progress, checkpoint, forecast, patience)
     training.once = {"time/setup_s": time.perf_counter() - started}
     done = 0
     if saved is not None:
-        trainer.restore(saved.state)
-        done, training.best = saved.epoch, dict(saved.state["best"])
-        if done >= spec.epochs:  # it was interrupted after the last epoch
+        training.restore(saved)
+        done, ended = saved.epoch, patience.ended(saved.epoch, spec.epochs)
+        if done >= spec.epochs or ended is not None:  # it was interrupted after the last epoch
             val = trainer.evaluate(trainer.val, done, "val")
             test = trainer.evaluate(trainer.test, done, "test")
-            return Result(done, saved.metrics, val, test, None)
+            return Result(done, saved.metrics, val, test, patience=ended)
     for number in range(done + 1, spec.epochs + 1):
         progress.start_epoch(number, trainer.steps)
         try:
@@ -108,12 +112,15 @@ def fit(
         with uninterrupted():  # a full epoch is saved and logged, whatever happens
             metrics, forecasts = training.record(number, epoch)
         progress.end_epoch(metrics | forecasts)
-        if epoch.stopped is not None or number == spec.epochs:
+        ended = patience.ended(number, spec.epochs)
+        if epoch.stopped is not None or ended is not None or number == spec.epochs:
             break
         if pause is not None and pause(number, metrics):
             training.save_costs()
             raise Paused(f"{spec.model}: paused after epoch {number} of {spec.epochs}")
-    return Result(number, metrics, epoch.val, epoch.test, epoch.stopped)
+    if epoch.stopped is not None:
+        ended = None
+    return Result(number, metrics, epoch.val, epoch.test, epoch.stopped, ended)
 
 
 @dataclass
@@ -127,8 +134,15 @@ class _Training:
     progress: Silent
     checkpoint: Checkpoint | None
     forecast: Forecast
+    patience: Patience
     best: dict[str, float] = field(default_factory=dict)
     once: dict[str, float] = field(default_factory=dict)
+
+    def restore(self, saved: Saved) -> None:
+        self.trainer.restore(saved.state)
+        self.best = dict(saved.state["best"])
+        if self.patience.limit is not None:
+            self.patience.restore(saved.state["patience"])
 
     def work(self, number: int) -> _Epoch:
         """Train and evaluate; the window of the evaluation stays open for `record` to end."""
@@ -138,6 +152,7 @@ class _Training:
                 number, self.progress, recorder, first=self.forecast.empty
             )
         recorder.begin_window("eval")
+        trainer.compute_features(trainer.val, trainer.test)  # apart from the evaluations to come
         val = trainer.evaluate(trainer.val, number, "val")
         validated_s = recorder.meter.elapsed_s()
         test = trainer.evaluate(trainer.test, number, "test")
@@ -147,6 +162,7 @@ class _Training:
     def record(self, number: int, epoch: _Epoch) -> tuple[dict[str, float], dict[str, float]]:
         """Save and log an epoch; its metrics, and forecasts of all epochs."""
         evaluated = self.recorder.end_window(f"epoch {number}")
+        self.patience.add(epoch.val.scores["loss"])
         forecasts = self._forecasts(number, epoch, evaluated.time_s)
         metrics = {
             "train/loss": epoch.loss,
@@ -164,7 +180,7 @@ class _Training:
         if self.trainer.resident_bytes is not None:
             metrics["memory/data_gb"] = self.trainer.resident_bytes / 1e9
         if self.checkpoint is not None and epoch.stopped is None:
-            state = {**self.trainer.state(), "best": self.best}
+            state = {**self.trainer.state(), "best": self.best, "patience": self.patience.state()}
             try:
                 self.checkpoint.save(number, state, metrics, self.recorder.state())
             except OSError as error:  # only a next attempt would need it
@@ -188,8 +204,8 @@ class _Training:
         return {name: value for name, value in self.best.items() if name != "val"}
 
     def _forecasts(self, number: int, epoch: _Epoch, evaluated_s: float) -> dict[str, float]:
-        """The costs of all epochs after this one; none once the training has stopped."""
-        if epoch.stopped is not None:
+        """The costs of all epochs after this one; none once the training has ended."""
+        if epoch.stopped is not None or self.patience.ended(number, self.forecast.epochs):
             return {}
         if self.forecast.empty:  # validation came first and included the warm-up
             evaluated_s = epoch.tested_s * (1 + len(self.trainer.val) / len(self.trainer.test))
@@ -212,6 +228,7 @@ def probe(
     """
     with explained(spec, 0):
         trainer = Trainer(spec, splits, network, recorder.device.torch_device)
+        before = _features(trainer, recorder)
         order = trainer.train.order(spec.batch_size, torch.Generator().manual_seed(spec.seed))
         progress.start_epoch(1, len(order))
         batches = itertools.cycle(order)  # an epoch may be too short to read its energy
@@ -225,8 +242,17 @@ def probe(
                 if steps >= _PROBE_STEPS and recorder.meter.elapsed_s() >= _PROBE_S:
                     break
     share = spec.epochs * len(splits.train) / images
-    metrics = recorder.metrics() | {"forecast/train_s": probed.window.time_s * share}
-    energy_wh = window_cost(probed.window).energy_wh
-    if energy_wh is not None:
-        metrics["forecast/train_wh"] = energy_wh * share
+    step = window_cost(probed.window)
+    metrics = {**recorder.metrics(), "forecast/train_s": before.time_s + step.time_s * share}
+    if before.energy_wh is not None and step.energy_wh is not None:
+        metrics["forecast/train_wh"] = before.energy_wh + step.energy_wh * share
     return metrics, f"{WARM_STEPS} + {steps} steps, of which an epoch has {len(order)}"
+
+
+def _features(trainer: Trainer, recorder: Recorder) -> Cost:
+    """The cost of what is computed once for all epochs, which steps do not show."""
+    if not isinstance(trainer.train, Features):
+        return Cost(0.0, 0.0)
+    with recorder.phase("train", "features") as computed:
+        trainer.compute_features(trainer.train)
+    return window_cost(computed.window)

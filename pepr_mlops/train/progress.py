@@ -68,8 +68,9 @@ class Printed(Silent):
         if "forecast/train_s" in metrics:
             train_s = metrics["forecast/train_s"]
             wh = metrics.get("forecast/train_wh")
+            at_most = "" if self._spec.patience is None else "at most "
             self._cost += (
-                f"; forecast of {self._spec.epochs} epochs: training "
+                f"; forecast of {at_most}{self._spec.epochs} epochs: training "
                 f"{'' if wh is None else f'{wh:.3g} Wh, '}{seconds_text(train_s)}, "
                 f"with evaluation {seconds_text(train_s + metrics['forecast/eval_s'])}"
             )

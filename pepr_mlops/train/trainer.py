@@ -22,7 +22,9 @@ from pepr_mlops.data.batches import Batches, fits
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import MULTI_LABEL
-from pepr_mlops.spec import TRIED, RunSpec
+from pepr_mlops.spec import NONE, TRIED, RunSpec
+from pepr_mlops.train import head, recipe
+from pepr_mlops.train.augment import Augmentation
 from pepr_mlops.train.budget import Budget
 from pepr_mlops.train.cuda_graphs import Graphs
 from pepr_mlops.train.failures import explained
@@ -105,36 +107,28 @@ class Trainer:
         pool: Pool | None = None,
     ) -> None:
         layout = torch.channels_last if spec.layout == "channels_last" else torch.contiguous_format
-        described: Any = network.pretrained_cfg
-        pretrained = spec.intensities == "pretrained"
-        options: dict[str, Any] = {
-            "image_size": spec.image_size,
-            "device": device,
-            "resident": fits(splits, device),
-            "layout": layout,
-            "normalise": _normalisation(described, splits.channels, device) if pretrained else None,
-        }
-        parts = [Batches(p, splits, **options) for p in (splits.train, splits.val, splits.test)]
-        self.train, self.val, self.test = parts
-        on_gpu = options["resident"] and device.type != "cpu"
-        self.resident_bytes = sum(part.images.nbytes for part in parts) if on_gpu else None
         self._spec, self._device, self._task = spec, device, splits.task
+        self._augmentation: Augmentation | None = None
+        if spec.augment != NONE:
+            self._augmentation = Augmentation(spec.augment, spec.seed)
+        parts = self._batches(splits, network, layout)
+        self.train: Batches | head.Features
+        self.val: Batches | head.Features
+        self.test: Batches | head.Features
+        self.train, self.val, self.test = parts
+        on_gpu = fits(splits, device) and device.type != "cpu"
+        self.resident_bytes = sum(part.images.nbytes for part in parts) if on_gpu else None
         network = network.to(device).to(memory_format=layout)
+        self._weights = trained = network
+        if spec.tune == "head":
+            trained = self._tune_head(*parts)
         # The order of the images depends on the seed alone, not on what the model drew before.
         self._shuffle = torch.Generator().manual_seed(spec.seed)
         graphs = spec.launch == "graph"
-        self._optimiser = torch.optim.Adam(
-            network.parameters(),
-            lr=spec.lr,
-            fused=device.type in ("cpu", "cuda") or None,  # each weight is read once, not ten times
-            capturable=graphs,
-        )
+        self._optimiser = recipe.optimiser(spec, trained.parameters(), device, graphs=graphs)
         self._scaler = torch.amp.GradScaler(device.type, enabled=spec.precision == "fp16")
-        several = self._task == MULTI_LABEL
-        loss = torch.nn.BCEWithLogitsLoss if several else torch.nn.CrossEntropyLoss
-        self._criterion: torch.nn.Module = loss()
-        self._weights = network
-        self._network: Any = torch.compile(network) if spec.compile else network
+        self._criterion, self._evaluated = recipe.losses(spec, splits, device)
+        self._network: Any = torch.compile(trained) if spec.compile else trained
         self._step: Callable[..., torch.Tensor] = self._train_step
         self._output: Callable[..., torch.Tensor] = self._predict
         if graphs:
@@ -142,6 +136,47 @@ class Trainer:
             self._step = Graphs(self._train_step, device, pool)
             self._output = Graphs(self._predict, device, pool)
         self.steps = len(self.train.order(spec.batch_size, None))
+
+    def _batches(
+        self, splits: Splits, network: torch.nn.Module, layout: torch.memory_format
+    ) -> tuple[Batches, Batches, Batches]:
+        """Train, val and test; only the images of train are augmented."""
+        described: Any = network.pretrained_cfg
+        pretrained = self._spec.intensities == "pretrained"
+        options: dict[str, Any] = {
+            "image_size": self._spec.image_size,
+            "device": self._device,
+            "resident": fits(splits, self._device),
+            "layout": layout,
+            "normalise": _normalisation(described, splits.channels, self._device)
+            if pretrained
+            else None,
+        }
+        return (
+            Batches(splits.train, splits, **options, augment=self._augmentation),
+            Batches(splits.val, splits, **options),
+            Batches(splits.test, splits, **options),
+        )
+
+    def _tune_head(self, train: Batches, val: Batches, test: Batches) -> torch.nn.Module:
+        """Replace images by features of the frozen network; returns the classifier, to train."""
+        size = self._spec.batch_size
+        example, _ = next(val.take([torch.arange(min(2, len(val)))]))
+        classifier = head.split(self._weights, self._spec.model, example)
+        changing = self._augmentation is not None
+        self.train = head.Features(train, self._features, size, once=not changing)
+        self.val, self.test = (head.Features(part, self._features, size) for part in (val, test))
+        return classifier
+
+    def _features(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), self._autocast():
+            return head.features(self._weights, x)
+
+    def compute_features(self, *parts: Batches | head.Features) -> None:
+        """Compute what is stored of the images of these splits; with tune=all that is nothing."""
+        for part in parts:
+            if isinstance(part, head.Features):
+                part.compute()
 
     def state(self) -> dict[str, Any]:
         """What `restore` takes to continue as if never interrupted."""
@@ -152,17 +187,24 @@ class Trainer:
             "optimiser": self._optimiser.state_dict(),
             "scaler": self._scaler.state_dict(),
             "shuffle": self._shuffle.get_state(),
+            **self._random_of_images(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self._device) if on_gpu else None,
         }
 
+    def _random_of_images(self) -> dict[str, torch.Tensor]:
+        found = self._augmentation
+        return {} if found is None else {"augmentation": found.generator.get_state()}
+
     def restore(self, state: Mapping[str, Any]) -> None:
         self._weights.load_state_dict(state["network"])
-        settings = {name: self._optimiser.defaults[name] for name in ("fused", "capturable")}
+        settings = {name: self._optimiser.defaults[name] for name in ("lr", "fused", "capturable")}
         groups = [{**group, **settings} for group in state["optimiser"]["param_groups"]]
         self._optimiser.load_state_dict({**state["optimiser"], "param_groups": groups})
         self._scaler.load_state_dict(state["scaler"])
         self._shuffle.set_state(state["shuffle"])
+        if self._augmentation is not None:
+            self._augmentation.generator.set_state(state["augmentation"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] is not None:
             torch.cuda.set_rng_state(state["random_cuda"], self._device)
@@ -201,6 +243,7 @@ class Trainer:
         images = step = 0
         self._network.train()
         for step, (x, y) in enumerate(self.train.take(order), 1):
+            self._set_rate((epoch - 1) * len(order) + step - 1)
             losses[step - 1] = self._step(x, y)
             images += len(x)
             stopped = budget.crossed(epoch, step, len(order))
@@ -213,22 +256,29 @@ class Trainer:
                 progress.step(step, last, images / elapsed_s)
             if stopped is not None:
                 break
-        sizes = torch.tensor([len(part) for part in order[:step]], dtype=torch.float64)
+        sizes = torch.stack([self.train.known[part].sum() for part in order[:step]])
         mean = (losses[:step].cpu().double() * sizes).sum() / sizes.sum()
         return float(mean), images, stopped, usual_cost(marks, images)
 
-    def evaluate(self, batches: Batches, epoch: int, name: str) -> Evaluation:
+    def _set_rate(self, step: int) -> None:
+        """Set the learning rate of a step of the training, from 0."""
+        if recipe.scheduled(self._spec):
+            share = recipe.rate(self._spec, step, self.steps)
+            recipe.set_rate(self._optimiser, self._spec.lr * share)
+
+    def evaluate(self, batches: Batches | head.Features, epoch: int, name: str) -> Evaluation:
         """Loss and scores of a full split."""
         self._network.eval()
         total = torch.zeros((), device=self._device)
         outputs = []
         with torch.inference_mode():
             order = list(torch.arange(len(batches)).split(self._spec.batch_size))
-            for x, y in batches.take(order):
+            sizes = [float(batches.known[part].sum()) for part in order]
+            for size, (x, y) in zip(sizes, batches.take(order), strict=True):
                 output = self._output(x)
-                total += self._criterion(output, y) * len(x)
+                total += self._evaluated(output, y) * size
                 outputs.append(output)
-            loss = float(total) / len(batches)
+            loss = float(total) / sum(sizes)
             logits = torch.cat(outputs)
             probabilities = logits.sigmoid() if self._task == MULTI_LABEL else logits.softmax(dim=1)
         if not np.isfinite(loss):

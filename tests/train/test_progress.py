@@ -53,10 +53,20 @@ EPOCH = {
 
 
 def _line(capsys: pytest.CaptureFixture[str], **more: float) -> str:
-    shown = Printed(RunSpec(epochs=10), "measured")
+    return _lines(RunSpec(epochs=10), capsys, **more)
+
+
+def _lines(spec: RunSpec, capsys: pytest.CaptureFixture[str], **more: float) -> str:
+    shown = Printed(spec, "measured")
     shown.start_epoch(1, 1)
     shown.end_epoch({**EPOCH, **more})
     return capsys.readouterr().err
+
+
+def test_with_patience_a_forecast_is_of_the_most_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    forecast = {"forecast/train_s": 90.0, "forecast/eval_s": 18.0}
+    line = _lines(RunSpec(epochs=10, patience=3), capsys, **forecast)
+    assert "forecast of at most 10 epochs: training 90.0 s" in line
 
 
 def test_a_line_names_the_epochs_of_its_energy_and_time(capsys: pytest.CaptureFixture[str]) -> None:
