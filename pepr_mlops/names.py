@@ -189,6 +189,8 @@ TAGS: dict[str, str] = {
     "pepr.not_stored": "files and dataset inputs that the server did not accept, and why",
     "pepr.spec": "digest of settings, data and weights: runs that share it are attempts at one job",
     "pepr.data_digest": "digest of the data set as it is stored, before anything is drawn from it",
+    "pepr.data_notes": "what was guessed, drawn and passed over when one's own images were read",
+    "pepr.window": "grey values of the training images that became black and white",
     "pepr.val_images": "images that the val/ metrics are of",
     "pepr.test_images": "images that the test/ metrics are of",
     **{doubt.tag: doubt.help for doubt in DOUBTS},

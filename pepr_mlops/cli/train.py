@@ -108,6 +108,12 @@ def summary(outcome: Outcome) -> str:
         ("training time", seconds_text(metrics["time/train_s"])),
         ("memory", "not known" if memory is None else f"{memory:.2f} GB ({kind})"),
     ]
+    external = {name: value for name, value in metrics.items() if name.startswith("external/")}
+    rows += [
+        (f"accuracy on {name.split('/')[1]}", f"{value:.4f}")
+        for name, value in external.items()
+        if name.endswith("/accuracy")
+    ]
     carbon = metrics.get("carbon/train_gco2e")
     if carbon is not None:
         rows.insert(3, ("training CO2e", f"{carbon:.4g} g ({outcome.energy_source} energy)"))

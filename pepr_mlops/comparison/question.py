@@ -111,6 +111,11 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
                 f"Valid: {', '.join(known) or 'none'}"
             )
         chosen["model"] = chosen[name]
+    if (question.performance or "").startswith("external/"):
+        raise WrongUse(
+            f"performance: {question.performance} is of an external set, which chooses nothing; "
+            "name a test/ or val/ metric"
+        )
     if question.performance not in (None, PERFORMANCE):
         metric = METRICS.get(question.performance)
         if metric is not None and (metric.better is None or metric.unit != "1"):

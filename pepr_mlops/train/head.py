@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pepr_mlops.data.batches import Batches
+from pepr_mlops.data.stored import Stored
 from pepr_mlops.errors import WrongUse
 
 Body = Callable[[torch.Tensor], torch.Tensor]
@@ -91,7 +92,8 @@ class Features:
         """Compute and store the features of all images, unless that was done."""
         if self._once and self._stored is None:
             parts = list(torch.arange(len(self)).split(self._batch_size))
-            where = self._batches.images.device
+            images = self._batches.images
+            where = torch.device("cpu") if isinstance(images, Stored) else images.device
             self._stored = torch.cat(
                 [self._body(x).to(where) for x, _ in self._batches.take(parts)]
             )

@@ -185,10 +185,10 @@ class _Training:
 
         recorder, logged = self.recorder, self.logged
         _describe(logged, self.job, self.opening, recorder)
-        splits = data.load(self.job)
+        splits = data.load(self.job, self.shown.note)
         logged.data(splits)
-        counts = {"pepr.val_images": len(splits.val), "pepr.test_images": len(splits.test)}
-        logged.tag({tag: str(n) for tag, n in counts.items()})
+        logged.tag(_data_tags(splits))
+        recorder.memory.restart()  # preparing images is no cost of a model
         doubts = [*self._doubts(splits, strict), *self._recipe()]
         network = self._set_up(splits)
         recorder.watch_others(logged.earlier)
@@ -307,6 +307,15 @@ def _describe(logged: Run, job: Job, opening: Mapping[str, str], recorder: Recor
     logged.tag({**opening, **energy, "pepr.data_digest": job.data_digest})
 
 
+def _data_tags(splits: Splits) -> dict[str, str]:
+    tags = {"pepr.val_images": str(len(splits.val)), "pepr.test_images": str(len(splits.test))}
+    if splits.notes:
+        tags["pepr.data_notes"] = "; ".join(splits.notes)
+    if splits.window is not None:
+        tags["pepr.window"] = ",".join(f"{bound!r}" for bound in splits.window)
+    return tags
+
+
 def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.Module:
     from pepr_mlops import data
     from pepr_mlops.train import models
@@ -349,6 +358,10 @@ def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> Result
         for split in ("val", "test")
         for name, value in clinical(predictions.of(split)).items()
     }
+    for name, evaluation in result.external.items():  # at the thresholds of val
+        found = replace(predictions, test=_predicted(splits.external[name], evaluation))
+        scores = {**evaluation.scores, **clinical(found.of("test"))}
+        metrics |= {f"external/{name}/{metric}": value for metric, value in scores.items()}
     logged.log(metrics, result.epoch)
     counts = confusion(test.labels, test.probabilities, splits.task)
     title = f"{job.model} on the {splits.name} test set"

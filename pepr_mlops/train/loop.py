@@ -37,8 +37,8 @@ _PROBE_S = 3.0  # over less, counters that move ten times a second are off by ov
 
 @dataclass(frozen=True)
 class Result:
-    """The last epoch, from 1, its metrics, the evaluations after it, and why the training ended
-    early or None: `stopped` by a budget, or by its `patience`."""
+    """The last epoch, from 1, its metrics, the evaluations after it, also of the `external` sets,
+    and why the training ended early or None: `stopped` by a budget, or by its `patience`."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -46,6 +46,7 @@ class Result:
     test: Evaluation
     stopped: str | None = None
     patience: str | None = None
+    external: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def fit(
         if done >= spec.epochs or ended is not None:  # it was interrupted after the last epoch
             val = trainer.evaluate(trainer.val, done, "val")
             test = trainer.evaluate(trainer.test, done, "test")
-            return Result(done, saved.metrics, val, test, patience=ended)
+            external = _external(trainer, splits, recorder, log, done)
+            return Result(done, saved.metrics, val, test, patience=ended, external=external)
     for number in range(done + 1, spec.epochs + 1):
         progress.start_epoch(number, trainer.steps)
         try:
@@ -120,7 +122,20 @@ def fit(
             raise Paused(f"{spec.model}: paused after epoch {number} of {spec.epochs}")
     if epoch.stopped is not None:
         ended = None
-    return Result(number, metrics, epoch.val, epoch.test, epoch.stopped, ended)
+    external = _external(trainer, splits, recorder, log, number)
+    return Result(number, metrics, epoch.val, epoch.test, epoch.stopped, ended, external)
+
+
+def _external(
+    trainer: Trainer, splits: Splits, recorder: Recorder, log: Log, epoch: int
+) -> dict[str, Evaluation]:
+    """Evaluate the external sets; their cost counts as evaluation, and not in the memory M."""
+    if not splits.external:
+        return {}
+    with recorder.phase("eval", "the external sets"):
+        found = trainer.evaluate_external(splits, epoch)
+    log({k: v for k, v in recorder.metrics().items() if not k.startswith("memory/")}, epoch)
+    return found
 
 
 @dataclass

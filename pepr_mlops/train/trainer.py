@@ -111,7 +111,12 @@ class Trainer:
         self._augmentation: Augmentation | None = None
         if spec.augment != NONE:
             self._augmentation = Augmentation(spec.augment, spec.seed)
-        parts = self._batches(splits, network, layout)
+        self._options = self._options_of(splits, network, layout)
+        parts = (
+            Batches(splits.train, splits, **self._options, augment=self._augmentation),
+            Batches(splits.val, splits, **self._options),
+            Batches(splits.test, splits, **self._options),
+        )
         self.train: Batches | head.Features
         self.val: Batches | head.Features
         self.test: Batches | head.Features
@@ -137,13 +142,13 @@ class Trainer:
             self._output = Graphs(self._predict, device, pool)
         self.steps = len(self.train.order(spec.batch_size, None))
 
-    def _batches(
+    def _options_of(
         self, splits: Splits, network: torch.nn.Module, layout: torch.memory_format
-    ) -> tuple[Batches, Batches, Batches]:
-        """Train, val and test; only the images of train are augmented."""
+    ) -> dict[str, Any]:
+        """How `Batches` places and prepares the images of all splits."""
         described: Any = network.pretrained_cfg
         pretrained = self._spec.intensities == "pretrained"
-        options: dict[str, Any] = {
+        return {
             "image_size": self._spec.image_size,
             "device": self._device,
             "resident": fits(splits, self._device),
@@ -152,11 +157,18 @@ class Trainer:
             if pretrained
             else None,
         }
-        return (
-            Batches(splits.train, splits, **options, augment=self._augmentation),
-            Batches(splits.val, splits, **options),
-            Batches(splits.test, splits, **options),
-        )
+
+    def evaluate_external(self, splits: Splits, epoch: int) -> dict[str, Evaluation]:
+        """The evaluations of the external sets, whose images stay off the device, where they would
+        count in the peak memory."""
+        found = {}
+        for name, split in splits.external.items():
+            part: Batches | head.Features
+            part = Batches(split, splits, **{**self._options, "resident": False})
+            if self._spec.tune == "head":
+                part = head.Features(part, self._features, self._spec.batch_size, once=False)
+            found[name] = self.evaluate(part, epoch, f"external set {name}")
+        return found
 
     def _tune_head(self, train: Batches, val: Batches, test: Batches) -> torch.nn.Module:
         """Replace images by features of the frozen network; returns the classifier, to train."""

@@ -201,12 +201,17 @@ def _notes(
     n = len(found.file)
     lines = [] if drawn is None else [drawn]
     if further := int(found.further.sum()):
+        several = int((found.further > 0).sum())
+        have = "has" if several == 1 else "have"
         lines.append(
-            f"{(found.further > 0).sum():,} files hold {further:,} further frames or slices, which "
-            "are passed over"
+            f"{several:,} of {len(found.further):,} files {have} further frames or slices, "
+            f"{further:,} in all, which are passed over"
         )
     if bounds is not None:
         low, high = bounds
         lines.append(f"window: {low:g} to {high:g}, 0.5 to 99.5 % of the training images' values")
-    lines += [f"{count:,} of {n:,} images: {what}" for what, count in made.oddities.items()]
+    lines += [
+        f"{count:,} of {n:,} images may be wrong: each {what}"
+        for what, count in made.oddities.items()
+    ]
     return tuple(lines)

@@ -90,7 +90,7 @@ def oddity(image: Pixels) -> str | None:
     if n > _FEW:
         return None
     what = "grey values" if image.ndim == 2 else "colours"
-    return "constant" if n == 1 else f"has only {n} {what}"
+    return "is constant" if n == 1 else f"has only {n} {what}"
 
 
 def _different(pixels: Pixels) -> int:
