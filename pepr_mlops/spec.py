@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import dataset_name
-from pepr_mlops.validation import check_recipe, checked, refuse_unknown, window_bounds
+from pepr_mlops.validation import check_fold, check_recipe, checked, refuse_unknown, window_bounds
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -274,7 +274,7 @@ class RunSpec:
                 "compile: a trial of precision, layout or launch would change what is compiled "
                 "after it; name all three, or train without compile"
             )
-        _check_fold(self.folds, self.fold)
+        check_fold(self.folds, self.fold)
         window_bounds(self.window)
         check_recipe(self)
         if self.country is not None and self.carbon_intensity is not None:
@@ -314,17 +314,7 @@ class RunSpec:
         Absent keys keep their defaults; `none` and the empty string mean no value. Raises
         `WrongUse` naming the key, the value, what is valid and, for a misspelt key, its match.
         """
-        known = {f.name: f for f in fields(RunSpec)}
-        refuse_unknown(raw, known, "parameter")
-        values: dict[str, Any] = {}
-        for key, text in raw.items():
-            f, plain = known[key], text.strip()
-            if f.default is None and plain.lower() in _NO_VALUE:
-                continue
-            choices = {str(choice): choice for choice in f.metadata["choices"] or ()}
-            values[key] = choices.get(plain, text if value_type(f) is str else plain)
-        found = checked(_types(), values)
-        return cls(**{key: getattr(found, key) for key in values})
+        return cls(**_from_text(raw))
 
     def values(self) -> dict[str, Any]:
         """Every field of `RunSpec` by its name."""
@@ -341,18 +331,6 @@ class RunSpec:
             for key, value in self.as_params().items()
             if key not in without and LATER.get(key) != value
         }
-
-
-def _check_fold(folds: int | None, fold: int | None) -> None:
-    if (folds is None) != (fold is None):
-        raise WrongUse(
-            "folds: give the part that is test too, such as --folds 5 --fold 1, or train all with "
-            "pepr sweep --folds 5"
-            if fold is None
-            else "fold: give the number of parts too, such as --folds 5 --fold 1"
-        )
-    if folds is not None and fold is not None and fold > folds:
-        raise WrongUse(f"fold: {fold} is not one of 1 to {folds}; give one of these")
 
 
 # The fields that name files, which a `Job` identifies by their content.
@@ -401,8 +379,26 @@ def value_type(f: Field[Any]) -> type:
 
 
 def convert(name: str, text: str) -> Any:
-    """The value of one RunSpec field from text; raises `WrongUse` for what it cannot be."""
-    return getattr(RunSpec.parse({name: text}), name)
+    """The value of one RunSpec field from text, whatever the others are; None where it has none.
+
+    Raises `WrongUse` for what it cannot be.
+    """
+    return _from_text({name: text}).get(name)
+
+
+def _from_text(raw: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that have a value, by name, each checked by itself."""
+    known = {f.name: f for f in fields(RunSpec)}
+    refuse_unknown(raw, known, "parameter")
+    values: dict[str, Any] = {}
+    for key, text in raw.items():
+        f, plain = known[key], text.strip()
+        if f.default is None and plain.lower() in _NO_VALUE:
+            continue
+        choices = {str(choice): choice for choice in f.metadata["choices"] or ()}
+        values[key] = choices.get(plain, text if value_type(f) is str else plain)
+    found = checked(_types(), values)
+    return {key: getattr(found, key) for key in values}
 
 
 @cache

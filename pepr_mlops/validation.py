@@ -123,3 +123,16 @@ def check_recipe(spec: RunSpec) -> None:
             "tune: a head is too small for compile, CUDA graphs and a trial of settings; name "
             "precision and layout, with launch=kernels and without compile"
         )
+
+
+def check_fold(folds: int | None, fold: int | None) -> None:
+    """Raise `WrongUse` where only one is given, or a fold that there is not."""
+    if (folds is None) != (fold is None):
+        raise WrongUse(
+            "folds: give the part that is test too, such as --folds 5 --fold 1, or train all with "
+            "pepr sweep --folds 5"
+            if fold is None
+            else "fold: give the number of parts too, such as --folds 5 --fold 1"
+        )
+    if folds is not None and fold is not None and fold > folds:
+        raise WrongUse(f"fold: {fold} is not one of 1 to {folds}; give one of these")

@@ -41,10 +41,11 @@ def command(
     table = runs.assign(
         reasons=runs["reasons"] + runs["flags"],
         seed=about["seed"],
+        fold=about["fold"],
         started=about["start_time"].dt.strftime("%Y-%m-%d %H:%M"),
         data_digest=about["data_digest"],
     )
-    columns = ["run_id", "experiment", "model", "seed", "started", "data_digest"]
+    columns = ["run_id", "experiment", "model", "seed", "fold", "started", "data_digest"]
     table = table[[*columns, "used", "codes", "reasons"]]
     if form in ("csv", "json"):
         say_or_write(render(table, form), out)
@@ -55,6 +56,8 @@ def command(
     )
     if shown["data_digest"].nunique() < 2:
         columns.remove("data_digest")
+    if shown["fold"].isna().all():
+        columns.remove("fold")
     headings = {c: c for c in (*columns, "used", "reasons")}
     none = "every run is used, none is doubtful"
     say_or_write(render(shown, form, headings) if len(shown) else none, out)

@@ -13,7 +13,7 @@ from pepr_mlops.cli.options import FILE, Command, of_field, option, tracking_uri
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
 from pepr_mlops.names import RESOURCES
-from pepr_mlops.spec import NONE, SWEEPABLE, RunSpec, value_type
+from pepr_mlops.spec import NONE, SWEEPABLE, UNSPLIT, RunSpec, value_type
 from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     for f in reversed([f for f in fields(RunSpec) if f.name in SWEEPABLE]):
         flag = "--" + f.name.replace("_", "-")
         heading, (help, metavar) = f.metadata["heading"], of_field(f)
-        command = option(heading, flag, help, name=f.name, metavar=f"{metavar}[,…]")(command)
+        several = "" if f.name in UNSPLIT else "[,…]"
+        command = option(heading, flag, help, name=f.name, metavar=f"{metavar}{several}")(command)
         if value_type(f) is bool:
             no = f"--no-{flag[2:]}"
             off = option(heading, no, f"{flag} false", name=f.name, flag_value="false")
@@ -147,6 +148,7 @@ def command(
     Examples:
       pepr sweep --model resnet18d,mobilenetv2_050 --dataset digits --image-size 32 --pretrained false --seed 0,1 --dry-run
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
+      pepr sweep --model paper:small --dataset ./my_images --folds 5
       pepr sweep --model paper:small --dataset ./my_images --strict
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
       pepr sweep --model paper --dataset derma --weights-dir /shared/weights
@@ -209,7 +211,10 @@ def _settings(
 
 
 def split(key: str, text: str) -> list[str]:
-    """The values of an option. Raises `WrongUse` where one is empty."""
+    """The values of an option, one where a value may contain commas. Raises `WrongUse` where one is
+    empty."""
+    if key in UNSPLIT:
+        return [text]
     words = [word.strip() for word in text.split(",")]
     if not all(words):
         raise WrongUse(f"{key}: {text!r} has an empty value; write {key}=A,B")

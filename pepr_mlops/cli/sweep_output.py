@@ -205,9 +205,9 @@ class Progress:
                 say(str(report.error), err=True)
             return
         words = {"paused": "paused", "claimed": "is done by another process"}
-        line = (
-            f"{report.spec.model} seed {report.spec.seed} {words.get(report.reason, report.reason)}"
-        )
+        spec = report.spec
+        fold = "" if spec.fold is None else f" fold {spec.fold}"
+        line = f"{spec.model} seed {spec.seed}{fold} {words.get(report.reason, report.reason)}"
         if report.error is not None and report.reason not in words and report.reason != "probed":
             line += f": {report.error}"
         self.close()

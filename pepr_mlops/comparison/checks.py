@@ -23,6 +23,7 @@ from pepr_mlops.comparison.conditions import (
     conditions,
     energy_is,
     mixed,
+    of_folds,
     own_params,
 )
 from pepr_mlops.comparison.image_counts import image_count, is_count_of
@@ -89,7 +90,7 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     """Why runs cannot be compared; a run may have several reasons.
 
     Runs that are not finished, do not name their model, have a non-finite or no value of P or of a
-    cost, or were stopped by a budget.
+    cost, or were stopped by a budget. P of folds is that of all of them (`folds`).
     """
     stopped = runs["stopped"]
     return _table(
@@ -97,7 +98,7 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
             ("not_finished", (runs, runs["status"] != "FINISHED", _status)),
             ("stopped", (runs, stopped.notna(), lambda r: f"a budget stopped it: {r['stopped']}")),
             ("no_model", (runs, runs["model"].isna(), lambda r: "it does not name its model")),
-            *_without_value(runs, "performance", "performance"),
+            *_without_value(runs[~of_folds(runs)], "performance", "performance"),
             *(case for cost in costs for case in _without_value(runs, cost, "cost")),
         ]
     )
@@ -119,14 +120,14 @@ def _without_value(runs: pd.DataFrame, column: str, what: str) -> Iterator[tuple
 
 
 def repeated(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that another of the same spec, seed and hardware repeats.
+    """The runs that another of the same spec, seed, fold and hardware repeats.
 
     The newest stays; the newest that had CPUs or GPU to itself and was not stopped, if there is
     one. Runs without a seed do not count: their repetitions stand for seeds. Nor do runs that pepr
     did not log, since it does not know their spec.
     """
     rest = runs[runs["seed"].notna() & runs["logged_by_pepr"]]
-    spec = ["seed", "initial_weights", *comparable(), *own_params(rest)]
+    spec = ["seed", "fold", "initial_weights", *comparable(), *own_params(rest)]
     unknown = rest["data_digest"].isna()
     for name in ("params.dataset", "params.data_root"):
         if name in rest:  # of a version that logged where data lay and not what
@@ -273,7 +274,7 @@ def _same_numbers(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
 def _impossible_accuracy(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
     """Runs whose P is no count of the images that the other runs on their data set counted."""
     known = runs[np.isfinite(runs["performance"])]
-    by = ["dataset", "size", "data_digest", "performance_metric"]
+    by = ["dataset", "size", "data_digest", "folds", "fold", "performance_metric"]
     for _, alike in known.groupby(by, dropna=False):
         shares = alike["performance"].to_numpy(float)
         n = image_count(shares)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pepr_mlops.comparison.runs import label
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
-from pepr_mlops.spec import NONE, RunSpec, convert
+from pepr_mlops.spec import LATER, NONE, RunSpec, convert
 
 NOT_KNOWN = "not known"
 
@@ -73,6 +73,13 @@ def by_content(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(**{c: values.where(of_jobs.notna(), runs[c]) for c, values in named.items()})
 
 
+def of_folds(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs trained one fold of a cross-validation: jobs, and no runs of one's own code that
+    have parameters of these names."""
+    folds = runs["folds"].notna() & runs["fold"].notna()
+    return folds & runs["logged_by_pepr"] & runs["compile"].notna()
+
+
 def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """The runs whose columns have these values, as text or as a command takes them (`lr=5e-4`).
 
@@ -86,7 +93,8 @@ def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame
             raise WrongUse(f"where: no run has {name!r}{close} Valid: {', '.join(known)}")
         if name in options:
             with suppress(WrongUse):
-                value = _text(convert(name, value))
+                converted = convert(name, value)
+                value = NONE if converted is None else _text(converted)
         texts = conditions(runs, [name])[name].astype("str")
         if not (texts == value).any():
             found = ", ".join(sorted(texts.unique())[:10])
@@ -134,6 +142,13 @@ def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.
     of_run, different = pd.factorize(values, use_na_sentinel=False)
     of_value, texts = pd.factorize(np.array([_text(v) for v in different], dtype=object))
     return of_value[of_run], texts
+
+
+def of_earlier_jobs() -> dict[str, str]:
+    """The text of each condition that came later, for jobs that did not log it."""
+    names = [name for name in COMPARED if name in LATER and name != "threads"]
+    values = {name: convert(name, LATER[name]) for name in names}
+    return {name: NONE if value is None else _text(value) for name, value in values.items()}
 
 
 def _text(value: object) -> str:

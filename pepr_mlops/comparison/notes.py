@@ -12,6 +12,7 @@ from pepr_mlops.comparison.conditions import (
     comparable,
     conditions,
     energy_is,
+    of_folds,
     places,
 )
 from pepr_mlops.comparison.question import Question
@@ -59,7 +60,7 @@ def notes_on(
             f"{early.sum()} of {len(used)} runs ended early by their patience: P and costs are "
             "those of the epochs trained"
         )
-    notes += [*_image_notes(used), *_version_notes(used)]
+    notes += [*_fold_notes(used), *_image_notes(used), *_version_notes(used)]
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]
@@ -73,6 +74,19 @@ def notes_on(
             "whatever else they differ in"
         )
     return notes
+
+
+def _fold_notes(used: pd.DataFrame) -> list[str]:
+    """How the folds of a cross-validation count."""
+    n = int(of_folds(used).sum())
+    if not n:
+        return []
+    return [
+        f"{n} of {len(used)} runs are folds: those of one model and seed count as one run, with P "
+        "of all their predictions together, the sum of their energy, CO2e and time, and the most "
+        "memory that one of them used; their validation images are their test images, too, so that "
+        "a choice by validation is no independent one"
+    ]
 
 
 def _image_notes(used: pd.DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ from pepr_mlops.text import printable
 _LOGGED = {(split, name): f"metrics.{split}/{name}" for split in ("test", "val") for name in SCORES}
 # A score as a float of 32 bits is off by less than this, and one label of ten million by more.
 _ROUNDING = 1e-7
+_FOLD = ["folds", "fold"]
 _LONGEST = 40  # characters of a digest in a text
 
 
@@ -25,12 +26,14 @@ def contradictions(runs: pd.DataFrame, evidence: Evidence) -> dict[str, str]:
     """By run why its predictions cannot be used, as a clause.
 
     They are wrong in themselves, contradict what the run logged, or are of other images than those
-    of most of `runs` of its experiment on the same data. Runs without predictions have no entry.
+    of most of `runs` of its experiment on the same data and fold. Runs without predictions have no
+    entry.
     """
     if not evidence.predictions:
         return {}
-    columns = ["run_id", "experiment", "data_digest", "seed", *_LOGGED.values()]
+    columns = ["run_id", "experiment", "data_digest", *_FOLD, "seed", *_LOGGED.values()]
     here = runs.reindex(columns=columns).drop_duplicates("run_id")
+    here[_FOLD] = here[_FOLD].fillna(0)  # 0 is no fold
     found, rest = {}, []
     for row in here[here["run_id"].isin(evidence.predictions)].to_dict("records"):
         predictions = evidence.predictions[row["run_id"]]
@@ -87,7 +90,7 @@ def _images(predictions: Predictions) -> dict[str, Any]:
 
 
 def _of_other_images(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    same = ["experiment", "data_digest"]
+    same = ["experiment", "data_digest", *_FOLD]
     sizes = {
         run: f"has {own:,} test images, the other runs on its data {usual:,}"
         for run, own, usual in _unusual(runs, same, "count")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison.conditions import conditions, mixed, own_params
+from pepr_mlops.comparison.conditions import conditions, mixed, of_folds, own_params
 from pepr_mlops.comparison.spread import ASSUMED, Spread, pooled
 from pepr_mlops.names import COMPARED, PERFORMANCE
 from pepr_mlops.text import few
@@ -25,8 +25,12 @@ def unrepeated(runs: pd.DataFrame) -> str | None:
 
 def spread_between(runs: pd.DataFrame, metric: str) -> Spread:
     """How much `metric`, their P, varies between runs that differ in nothing but the seed, pooled
-    over all models of `runs`; `ASSUMED` where no run was repeated, or none with another result."""
-    runs = _with_rows(runs[(runs["performance_metric"] == metric) & runs["seed"].notna()])
+    over all models of `runs`; `ASSUMED` where no run was repeated, or none with another result.
+
+    Folds do not count: they differ in their images, and P of all of them is not logged.
+    """
+    chosen = (runs["performance_metric"] == metric) & runs["seed"].notna() & ~of_folds(runs)
+    runs = _with_rows(runs[chosen])
     runs = runs[runs["row"].duplicated(keep=False)]
     models = runs["model"].nunique()
     source = (

@@ -1,7 +1,8 @@
 """The tidy frame of runs: one row per run, whoever measured it. Pure.
 
 Columns without a dot are ours and have one meaning and unit each; `metrics.NAME`, `params.NAME`
-and `tags.NAME` are what MLflow has, under the names of `mlflow.search_runs`.
+and `tags.NAME` are what MLflow has, under the names of `mlflow.search_runs`. Jobs of earlier
+versions have the parameters that came later, too: as `spec.LATER`, which is what they did.
 
 | columns | |
 | --- | --- |
@@ -103,7 +104,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     `metrics.*`, `params.*`, `tags.*` and `non_finite`, the names of the metrics that are NaN in
     MLflow, one a line. Energy of a part of a run becomes missing, in the raw columns too.
     """
-    raw = _without_partial_energy(_marked(raw))
+    raw = _with_later_options(_without_partial_energy(_marked(raw)))
     own: dict[str, Any] = {
         "run_id": raw["run_id"],
         "run_name": _get(raw, "tags.mlflow.runName"),
@@ -117,8 +118,6 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for f in fields(RunSpec):
         if f.name not in own:
             own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
-    for name in set(LATER) & set(TRIED):  # a job logs all options there are
-        own[name] = own[name].mask(own[name].isna() & own["compile"].notna(), LATER[name])
     for name in TRIED:  # the result of `auto`
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
     own["dataset"] = own["dataset"].map(dataset_name, "ignore")
@@ -207,6 +206,23 @@ def _marked(raw: pd.DataFrame) -> pd.DataFrame:
     for row, names in raw.loc[raw["non_finite"] != "", "non_finite"].items():
         raw.loc[row, [f"metrics.{name}" for name in names.split("\n")]] = np.inf
     return raw
+
+
+def _with_later_options(raw: pd.DataFrame) -> pd.DataFrame:
+    """A job logs all options there are; with those that came later it did as before.
+
+    It used a number of threads, too, but its parameter is what was requested.
+    """
+    jobs = _get(raw, "params.compile").notna()
+    if not jobs.any():
+        return raw
+    logged = {name: _get(raw, f"params.{name}") for name in LATER if name != "threads"}
+    return raw.assign(
+        **{
+            f"params.{name}": texts.mask(texts.isna() & jobs, LATER[name])
+            for name, texts in logged.items()
+        }
+    )
 
 
 def _without_partial_energy(raw: pd.DataFrame) -> pd.DataFrame:

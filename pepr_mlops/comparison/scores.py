@@ -29,10 +29,10 @@ class Comparison:
 
     | frame | a row is | columns |
     | --- | --- | --- |
-    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes rows of one model, or empty), `n` (runs averaged), `performance`, `performance_sd`, `p_low`, `p_high`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
+    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes rows of one model, or empty), `n` (runs averaged, the folds of a cross-validation being one), `performance`, `performance_sd`, `p_low`, `p_high`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
     | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
     | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
-    | `used` | a run that was scored | those of the frame of runs, `comparison_set`, `variant` |
+    | `used` | a run that was scored, or the folds of a cross-validation | those of the frame of runs, `fold_runs` (of `folds.pooled`), `comparison_set`, `variant` |
     | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`pepr.Bounds` by cost column) |
 
     `notes` belong to every output. `reference` has the bounds of the first set. `draws` are those of
@@ -90,7 +90,9 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
             draws[name] = draws_of(members, costs, question, prepared.known)
             notes += [f"{name}: {note}" for note in error_notes(draws[name])]
         scored = pd.concat(_scored(rows, *by, question, draws.get(name)) for by in scored_by)
-        scores.append(_with_flags(scored, members, judged.loc[members.index, ["flags", "codes"]]))
+        row = prepared.row[prepared.row.isin(members.index)]  # several runs, where they are folds
+        texts = judged.loc[row.index, ["flags", "codes"]]
+        scores.append(_with_flags(scored, members.loc[row], texts))
         parts += [
             rows.by(resource).assign(cost=rows.mean[c], cost_sd=rows.spread[c], R=rows.relative[c])
             for resource, c in zip(question.resources, costs, strict=True)
@@ -100,7 +102,7 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
                 "comparison_set": name,
                 "experiment": members["experiment"].iloc[0],
                 "models": len(rows.n),
-                "runs": len(members),
+                "runs": len(row),
                 "fingerprint": _fingerprint(members, costs, question),
                 "energy_source": _joined(members["energy_source"]),
                 "bounds": rows.bounds,

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -19,9 +20,11 @@ from pepr_mlops.comparison.conditions import (
     in_common,
     listed,
     mixed,
+    of_earlier_jobs,
     own_params,
     places,
 )
+from pepr_mlops.comparison.folds import impossible, pooled
 from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question, choose
@@ -29,7 +32,6 @@ from pepr_mlops.comparison.runs import Evidence, label, metrics
 from pepr_mlops.comparison.sampling import Knowledge
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, PERFORMANCE
-from pepr_mlops.spec import LATER, TRIED
 
 _MOST_NAMED = 4  # conditions in a message
 
@@ -40,13 +42,15 @@ class Prepared:
 
     `question` says which runs, costs and sets these are; its weights, α, normalisation and errors
     do not matter yet. `judged` has a row for each run that was found, `members` the runs of each
-    set by its name, with `comparison_set` and `variant`, `shared` what they have in common, and
-    `known` what is known about their errors.
+    set by its name, with `comparison_set` and `variant`, where the folds of a cross-validation are
+    one (`folds`), `row` the index in `members` of each run that is used, by its index in `judged`,
+    `shared` what they have in common, and `known` what is known about their errors.
     """
 
     question: Question
     costs: list[str]
     judged: pd.DataFrame
+    row: pd.Series[Any]
     members: dict[str, pd.DataFrame]
     shared: dict[str, dict[str, str]]
     notes: list[str]
@@ -61,9 +65,10 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     if usable.empty:
         remedy = _remedy(judged, runs, costs)
         raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
-    _check_range(usable, costs)
+    found = pooled(usable, evidence or Evidence())
+    _check_range(found.runs, costs)
     notes, members, shared = notes_on(chosen, usable, costs, question), {}, {}
-    for _, of_experiment in usable.groupby("experiment", sort=False):
+    for _, of_experiment in found.runs.groupby("experiment", sort=False):
         for name, rows, more in _comparison_sets(of_experiment, costs, question):
             notes += more
             intensity = ["carbon_intensity_g_per_kwh"] if "carbon_gco2e" in costs else []
@@ -84,9 +89,9 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
                 notes += same_ranking(name, rows)
             members[name], shared[name] = rows.assign(comparison_set=name), common
     placed = pd.concat([rows["comparison_set"] for rows in members.values()])
-    judged["comparison_set"] = placed  # by row: a run may be in two experiments
-    known = _known(judged, evidence or Evidence())
-    return Prepared(question, costs, judged, members, shared, notes, known)
+    judged["comparison_set"] = found.row.map(placed)  # by row: a run may be in two experiments
+    known = _known(judged, found.evidence)
+    return Prepared(question, costs, judged, found.row, members, shared, notes, known)
 
 
 def _known(judged: pd.DataFrame, evidence: Evidence) -> Knowledge:
@@ -143,7 +148,7 @@ def judge(
     """`Comparison.runs` but for the sets: a row for each of `chosen`, under the same index.
 
     `strict` leaves out every flagged run, `drop` those with one of these flags. Of a run that was
-    repeated the newest counts that is not left out itself.
+    repeated the newest counts that is not left out itself, and folds count together or not at all.
     """
     known = evidence or Evidence(energies=chosen, twins=chosen)
     parts = []
@@ -157,6 +162,8 @@ def judge(
             flags = flags[~flags["run_id"].isin(barred["run_id"])]
         rest = of_experiment[~of_experiment["run_id"].isin(out["run_id"])]
         out = pd.concat([out, repeated(rest)])
+        doubted = flags.loc[flags["reason"] == "predictions", "run_id"]
+        out = pd.concat([out, impossible(of_experiment, out["run_id"], doubted, costs, known)])
         rows = of_experiment[["run_id", "model", "experiment"]].copy()
         rows["used"] = ~rows["run_id"].isin(out["run_id"])
         rows["reasons"] = _lists(out, "text", rows)
@@ -288,7 +295,7 @@ def _other_than_reference(here: Mapping[str, str], costs: Sequence[str], questio
             )
     there = question.reference.origin["shared"]
     if there.get("compile", NOT_KNOWN) != NOT_KNOWN:  # of jobs of this package
-        there = {**{name: LATER[name] for name in TRIED if name in LATER}, **there}
+        there = {**{c: text for c, text in of_earlier_jobs().items() if c in here}, **there}
     names = {**there, **here} if there else {}  # bounds by hand are of no conditions
     of_jobs = NOT_KNOWN not in (there.get("compile", NOT_KNOWN), here.get("compile", NOT_KNOWN))
     if of_jobs and there.get("data_digest", NOT_KNOWN) == here["data_digest"] != NOT_KNOWN:

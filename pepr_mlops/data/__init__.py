@@ -133,7 +133,7 @@ def identify_all(specs: Iterable[RunSpec]) -> list[Job]:
     found: dict[tuple[Any, ...], Job] = {}
     jobs = []
     for spec in specs:
-        files = tuple(getattr(spec, name) for name in FILES)
+        files = tuple(getattr(spec, name) for name in (*FILES, *OF_FILES))
         if files not in found:
             found[files] = identify(spec)
         jobs.append(replace(found[files], **spec.values()))

@@ -21,7 +21,8 @@ _CONDITIONS = (
     *("image_size", "channels", "intensities", "batch_size", "precision"),
     *("layout", "launch", "compile", "deterministic"),
 )
-_ALIKE = (*_CONDITIONS, "threads", "data_digest", "dataset_name", "size")
+_REQUESTED = ("threads", "folds")  # conditions that may have no value
+_ALIKE = (*_CONDITIONS, *_REQUESTED, "data_digest", "dataset_name", "size")
 _METRICS = {"energy_wh": "metrics.forecast/train_wh", "time_s": "metrics.forecast/train_s"}
 _ENOUGH = 5  # models, to fit a line of cost over parameters
 _BEYOND = 1.5  # factor that widens the range of fewer models
@@ -113,7 +114,7 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
         for name, metric in _METRICS.items()
     }
     columns = ["spec", "model", "dataset", "size", "data_digest", "parameters", *_CONDITIONS]
-    columns += [*MEASURED_BY, *(f"params.{n}" for n in (*TRIED, "threads"))]
+    columns += [*MEASURED_BY, *(f"params.{n}" for n in (*TRIED, *_REQUESTED))]
     kind = pd.Series(np.where(probed, "probe", "run"), runs.index)
     table = runs.reindex(columns=columns).assign(**costs, kind=kind, disturbed=disturbed(runs))
     return table[(finished | probed) & table["time_s"].notna()]
@@ -121,7 +122,9 @@ def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _alike(known: pd.DataFrame, spec: Job) -> tuple[pd.DataFrame, str]:
     """The runs under the conditions of the job on one machine, and a remark on their data."""
-    same = known["params.threads"].fillna(NONE) == as_text(spec.threads)
+    same = pd.Series(True, known.index)
+    for name in _REQUESTED:
+        same &= known[f"params.{name}"].fillna(NONE) == as_text(getattr(spec, name))
     for name in _CONDITIONS:
         value = getattr(spec, name)
         column = f"params.{name}" if value == AUTO else name  # runs with auto chose themselves too

@@ -59,9 +59,18 @@ def _absolute(spec: RunSpec) -> RunSpec:
     """The same job wherever its worker runs: `./images` of two projects are two data sets."""
     from pepr_mlops.data import NAMES
 
-    file = None if spec.weights is None else os.path.abspath(spec.weights)
-    dataset = spec.dataset if spec.dataset in NAMES else os.path.abspath(spec.dataset)
-    return replace(spec, dataset=dataset, weights=file)
+    files = {
+        name: os.path.abspath(path)
+        for name in ("dataset", "images", "weights")
+        if (path := getattr(spec, name)) is not None and path not in NAMES
+    }
+    external = spec.external
+    if external is not None:
+        from pepr_mlops.data.own.external import paths
+
+        own = {name: os.path.abspath(path) for name, path in paths(external).items()}
+        external = ",".join(f"{name}={path}" for name, path in own.items())
+    return replace(spec, **files, external=external)
 
 
 def models(selectors: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PHASES
-from pepr_mlops.spec import SWEEPABLE, Job, RunSpec, as_text
+from pepr_mlops.spec import NONE, SWEEPABLE, Job, RunSpec, as_text, convert
 from pepr_mlops.sweep.engine import FINAL, Task
 from pepr_mlops.tracking.ownership import Claim
 from pepr_mlops.validation import refuse_unknown
@@ -22,7 +22,8 @@ _MOST = 100_000  # jobs
 
 
 def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
-    """The jobs of a grid: every combination of its values, each once, in the grid's order.
+    """The jobs of a grid: every combination of its values, each once, in the grid's order; with
+    `folds` and no `fold` each combination has a job for every fold.
 
     `grid` has fields of `RunSpec`, each with one value or a list; absent ones keep their default.
     Raises `WrongUse` naming the key for any other key or value, and for an impossible combination.
@@ -43,11 +44,20 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
     n = math.prod(map(len, axes.values()))
     if n > _MOST:
         raise WrongUse(f"sweep: {n:,} combinations are more than the {_MOST:,} of one sweep")
-    specs = [
-        RunSpec.parse(dict(zip(axes, map(as_text, values), strict=True)))
+    combinations = (
+        dict(zip(axes, map(as_text, values), strict=True))
         for values in itertools.product(*axes.values())
-    ]
+    )
+    specs = [RunSpec.parse(one) for given in combinations for one in _each_fold(given)]
     return list(dict.fromkeys(specs))
+
+
+def _each_fold(given: dict[str, str]) -> list[dict[str, str]]:
+    """The settings of a job, or those of each of its folds where none is named."""
+    folds = convert("folds", given.get("folds", NONE))
+    if folds is None or convert("fold", given.get("fold", NONE)) is not None:
+        return [given]
+    return [{**given, "fold": str(fold)} for fold in range(1, folds + 1)]
 
 
 def settings(specs: Sequence[RunSpec]) -> pd.DataFrame:

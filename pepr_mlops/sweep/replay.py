@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.comparison import pepr
+from pepr_mlops.comparison.conditions import of_folds
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES, ScoredOn, performance_on
 from pepr_mlops.sweep.frugal import Objective, Observed, Request
@@ -101,6 +102,11 @@ def recorded(
     from pepr_mlops.tracking import read
 
     runs = read.load_runs(experiments, tracking_uri=tracking_uri)
+    if of_folds(runs).any():
+        raise WrongUse(
+            "replay: it has runs of a cross-validation, whose folds have no learning curve in "
+            "common; name an experiment without --folds"
+        )
     spending = "energy_wh" if runs["energy_wh"].notna().any() else "train_time_s"
     cost = RESOURCES[letter].column
     columns = tuple(dict.fromkeys((cost, spending)))

@@ -147,7 +147,12 @@ class Search:
 
 def check(specs: Sequence[Job], letter: str) -> None:
     """Raise `WrongUse` for jobs that one search cannot compare: they differ in more than the model,
-    or their cost will not be known."""
+    their cost will not be known, or they are folds."""
+    if specs[0].folds is not None:
+        raise WrongUse(
+            "strategy: a frugal search compares models by the epochs of one training each, and "
+            "--folds trains several; drop --folds, or train all jobs with --strategy exhaustive"
+        )
     params = plan.settings(specs).drop(columns="model")
     differ = [str(c) for c in params if params[c].nunique() > 1]
     if differ:

@@ -86,10 +86,10 @@ class Run:
         self.outbox.put("params", values=dict(params))
 
     def data(self, splits: Splits) -> None:
-        """Log the three splits with their digests as dataset inputs."""
+        """Log the splits and the external sets with their digests as dataset inputs."""
         inputs = []
-        for name in ("train", "val", "test"):
-            split = getattr(splits, name)
+        external = {f"external {name}": split for name, split in splits.external.items()}
+        for name, split in {**splits.by_name(), **external}.items():
             shape, classes = list(split.images.shape[1:]), list(splits.classes)
             profile = {
                 "images": len(split), "shape": shape, "task": splits.task, "classes": classes

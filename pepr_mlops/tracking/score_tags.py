@@ -20,7 +20,8 @@ _COLUMNS = ["run_id", "name", "score", "basis"]
 def changed_scores(comparison: Comparison, runs: pd.DataFrame) -> pd.DataFrame:
     """The scores to log: `run_id`, `name`, `score`, `basis`; only what is not logged already.
 
-    A run has the score of its model, and of the first of its comparison sets if it is in several.
+    A run has the score of its model, and of the first of its comparison sets if it is in several;
+    each fold of a cross-validation that of all its folds.
     `score` is missing for the runs of `superseded`. `runs` is the frame that was compared.
     """
     sets = comparison.sets[["comparison_set", "fingerprint", "models"]]
@@ -29,7 +30,9 @@ def changed_scores(comparison: Comparison, runs: pd.DataFrame) -> pd.DataFrame:
     place = "rank " + scores["rank"].astype(str) + " of " + scores["models"].astype(str)
     scores["basis"] = scores["fingerprint"] + " of " + scores["comparison_set"] + ": " + place
     keys = ["comparison_set", "model", "variant"]
-    current = comparison.used[["run_id", *keys]].merge(scores, on=keys)
+    ids = comparison.used["fold_runs"].fillna(comparison.used["run_id"]).str.split()
+    used = comparison.used[keys].assign(run_id=ids).explode("run_id")
+    current = used.merge(scores, on=keys)
     current = current.drop_duplicates(["run_id", "name"])[_COLUMNS]
     known = runs.drop_duplicates("run_id").set_index("run_id")
     logged = [
@@ -37,7 +40,7 @@ def changed_scores(comparison: Comparison, runs: pd.DataFrame) -> pd.DataFrame:
         and known.get(f"metrics.pepr/{name}", {}).get(run) == value
         for run, name, value, basis in current.itertuples(index=False)
     ]
-    gone = superseded(runs, list(current["name"].unique()), list(comparison.used["run_id"]))
+    gone = superseded(runs, list(current["name"].unique()), list(used["run_id"]))
     return pd.concat([current[~np.array(logged, dtype=bool)], gone], ignore_index=True)
 
 

@@ -296,7 +296,8 @@ def _open(spec: RunSpec, host_is_shared: bool) -> Recorder:
 
 
 def _name(spec: RunSpec) -> str:
-    return f"{spec.model} {spec.seed}" + ("" if spec.pretrained else " from scratch")
+    fold = "" if spec.fold is None else f" fold {spec.fold}"
+    return f"{spec.model} {spec.seed}{fold}" + ("" if spec.pretrained else " from scratch")
 
 
 def _describe(logged: Run, job: Job, opening: Mapping[str, str], recorder: Recorder) -> None:

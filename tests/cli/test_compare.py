@@ -421,6 +421,38 @@ def test_runs_say_why_they_are_left_out(
     assert by_id[derma["small"]]["reasons"] == []
 
 
+def test_folds_are_listed_one_by_one_and_scored_together(
+    capfd: pytest.CaptureFixture[str], store: str, tmp_path: Path
+) -> None:
+    ids = {}
+    for model, folds in (("good", (1, 2, 3)), ("partial", (2,))):
+        for fold in folds:
+            right = np.arange(10) >= fold  # 9, 8 and 7 of 10
+            both = np.stack([np.where(right, 0.9, 0.1), np.where(right, 0.1, 0.9)], axis=1)
+            labels, files = np.zeros(10, int), np.array([f"{fold}-{i}" for i in range(10)])
+            predicted = OfSplit(labels, both, files)
+            arrays = Predictions("binary-class", ("a", "b"), predicted, None, DIGEST).arrays()
+            np.savez(tmp_path / "predictions.npz", **arrays)
+            p, cost = float(right.mean()), 10.0 * fold + len(model)
+            made = run(model, folds=3, fold=fold, performance=p, energy_wh=cost)
+            ids[model, fold] = logged(store, made)
+            MlflowClient(store).log_artifact(ids[model, fold], str(tmp_path / "predictions.npz"))
+    status, out, err = _run(capfd, "runs", "--experiment", "derma", "--all")
+    assert status == 0
+    assert "4 found, 1 left out (1 missing folds)" in err
+    assert "3 of 3 runs are folds" in err
+    for fold in (1, 2, 3):
+        assert re.search(rf"^{ids['good', fold]} +derma +good +0 +{fold} .* yes", out, re.M)
+    assert "folds 1 and 3 of 3 are missing under its conditions; train with `pepr sweep" in out
+    _, out, _ = _run(capfd, "score", "--experiment", "derma", "--write")
+    assert "derma: 1 model, 3 runs" in out
+    assert re.search(r"^ +1 +good +1 +0\.8000 .* 72 ", out, re.M)  # 24 of 30; 14 + 24 + 34 Wh
+    logged_scores = [
+        MlflowClient(store).get_run(ids[key]).data.metrics.get("pepr/E") for key in sorted(ids)
+    ]
+    assert logged_scores == [*[pytest.approx(0.8)] * 3, None]
+
+
 def test_runs_that_pepr_did_not_log_are_scored(
     capfd: pytest.CaptureFixture[str], store: str
 ) -> None:

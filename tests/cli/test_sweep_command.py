@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from pepr_mlops.cli import main, sweep_output
+from pepr_mlops.cli.sweep import split
+from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.engine import NOTE, Report, Task
 from pepr_mlops.sweep.jobs import jobs
 
@@ -300,6 +302,14 @@ def test_recorded_runs_are_searched_without_training(
     Path("grid.toml").write_text('experiment = "digits"\n')
     assert _run(capfd, "sweep", "grid.toml", "--replay", "--top", "3")[0] == 0
     assert engine.tasks == done
+
+
+def test_a_value_with_commas_is_one_value() -> None:
+    assert split("window", "40,400") == ["40,400"]
+    assert split("external", "a=/a,b=/b") == ["a=/a,b=/b"]
+    assert split("seed", "0, 1") == ["0", "1"]
+    windows = [spec.window for spec in plan.expand({"window": ["40,400", "dicom"]})]
+    assert windows == ["40,400", "dicom"]
 
 
 @pytest.mark.parametrize(

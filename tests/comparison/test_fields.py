@@ -13,7 +13,7 @@ import pytest
 from made import frame, job, run
 
 from pepr_mlops.comparison import Comparison, Question, compare
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, HARDWARE
 from pepr_mlops.spec import FILES, RunSpec
 
@@ -80,6 +80,15 @@ def _covered(**other: Any) -> None:
     assert rows["n"].tolist() == [2]
 
 
+def _fold(**other: Any) -> None:
+    """A fold alone is not compared, with other folds or with a training on one split."""
+    given = {"folds": 5, "fold": 1, **other}
+    with pytest.raises(WorkFailed, match=r"1 left out \(1 missing folds"):
+        compare(frame([run("a", **given)]), ENERGY)
+    found = compare(frame([run("a"), run("b", **given)]), ENERGY)
+    assert found.runs["used"].tolist() == [True, False]
+
+
 def _apart(**other: Any) -> None:
     """Each is compared by itself."""
     tags = {"pepr.experiment": other["experiment"]}
@@ -134,8 +143,8 @@ TABLE: dict[str, tuple[Any, Callable[..., None]]] = {
     "fit": ("pad", _condition),
     "allow_leak": (True, _covered),
     "external": ("clinic=/b", _covered),
-    "folds": (5, _condition),
-    "fold": (2, _covered),
+    "folds": (4, _fold),  # complete ones are in test_folds.py
+    "fold": (2, _fold),
     "epochs": (3, _condition),
     "batch_size": (8, _condition),
     "lr": (1e-3, _condition),
@@ -175,7 +184,7 @@ def test_the_table_has_every_setting_and_every_condition() -> None:
     assert list(TABLE) == [f.name for f in fields(RunSpec)]
     by_name = {name for name, (_, check) in TABLE.items() if check is _condition}
     by_tag = {*HARDWARE, "dataset", "size", "data_digest", "performance_metric"}
-    assert {*COMPARED} == by_name | by_tag
+    assert {*COMPARED} == by_name | by_tag | {"folds"}
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -187,8 +196,9 @@ def test_runs_that_differ_in_a_setting_are_separated_or_noted(name: str) -> None
 @pytest.mark.parametrize("name", TABLE)
 def test_a_setting_makes_another_job_but_for_where_files_lie(name: str) -> None:
     if name == "weights":
-        changed = job(weights=TABLE[name][0], weights_digest=None)
+        plain, changed = job(), job(weights=TABLE[name][0], weights_digest=None)
     else:
-        changed = replace(job(), **{name: TABLE[name][0]})
+        plain = replace(job(), folds=5, fold=1) if name in ("folds", "fold") else job()
+        changed = replace(plain, **{name: TABLE[name][0]})
     same = name in FILES and name != "dataset"  # its name is that of the experiment
-    assert (changed.fingerprint == job().fingerprint) == same
+    assert (changed.fingerprint == plain.fingerprint) == same

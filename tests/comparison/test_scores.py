@@ -12,6 +12,7 @@ from made import frame, run
 from pepr_mlops.comparison import Comparison, Question, compare, conditions, inspect, means, pepr
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.spec import LATER
 from pepr_mlops.tracking.score_tags import changed_scores
 
 
@@ -421,10 +422,14 @@ def test_a_reference_of_other_conditions_is_refused() -> None:
     with pytest.raises(WrongUse, match="precision fp32 there, bf16 here"):
         compare(other, question)
     assert saved is not None
-    del saved.origin["shared"]["launch"]  # as it was saved before there was the choice
+    for name in LATER:  # as it was saved before there were these choices
+        if name != "threads":
+            saved.origin["shared"].pop(name, None)
     compare(frame(THREE), question)
     with pytest.raises(WrongUse, match=r"\(launch kernels there, graph here\)"):
         compare(frame([run(m, launch="graph") for m in ("a", "b")]), question)
+    with pytest.raises(WrongUse, match=r"\(weight_decay 0 there, 0.01 here\)"):
+        compare(frame([run(m, weight_decay=0.01) for m in ("a", "b")]), question)
     other_cost = Question(resources=("M",), normalisation="reference", reference=saved)
     with pytest.raises(WrongUse, match="no bounds of memory_gb; valid: energy_wh"):
         compare(frame(THREE), other_cost)

@@ -220,6 +220,9 @@ def test_threads_and_data_are_those_of_the_job() -> None:
     assert found["energy_wh"].tolist()[:2] == [30.0, 10.0]
     assert found["basis"].tolist()[2] == "not known"
     assert found["machine"].tolist()[0] == "NVIDIA H100, 1 thread"
+    assert forecast([job(model="a", folds=5, fold=1)], runs, {})["basis"].tolist() == ["not known"]
+    fold = frame([one, _run(job(model="a", folds=5, fold=2), energy_wh=6.0)])
+    assert forecast([job(model="a", folds=5, fold=1)], fold, {})["energy_wh"].tolist() == [6.0]
     corrected = job(model="a", data_digest="another")
     (row,) = forecast([corrected], runs, {}).to_dict("records")
     assert (row["energy_wh"], row["basis"]) == (10.0, "1 run of it on other data of this name")

@@ -23,6 +23,17 @@ def test_every_combination_once_in_order() -> None:
     )
 
 
+def test_folds_are_jobs_of_their_own_unless_one_is_named() -> None:
+    specs = plan.expand({"model": ["a", "b"], "folds": "3"})
+    assert [(s.model, s.folds, s.fold) for s in specs] == [
+        (model, 3, fold) for model in ("a", "b") for fold in (1, 2, 3)
+    ]
+    assert [s.fold for s in plan.expand({"folds": 3, "fold": ["2", "3"]})] == [2, 3]
+    several = [(s.folds, s.fold) for s in plan.expand({"folds": ["none", 3, 4]})]
+    assert several == [(None, None), *((3, k) for k in (1, 2, 3)), *((4, k) for k in (1, 2, 3, 4))]
+    assert len({job(folds=3, fold=k).fingerprint for k in (1, 2, 3)}) == 3
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
@@ -32,6 +43,9 @@ def test_every_combination_once_in_order() -> None:
         ({"seed": {"a": 1}}, "is not a value"),
         ({"epochs": ["ten"]}, "epochs: 'ten' is not a whole number"),
         ({"budget_wh": 5}, "limit the sweep instead"),
+        ({"folds": 1}, "folds: '1' is not 3 or more"),
+        ({"folds": 3, "fold": 4}, "fold: 4 is not one of 1 to 3"),
+        ({"fold": 2}, "fold: give the number of parts too"),
         ({"pretrained": False, "weights": "w"}, "weights: a file of weights excludes"),
     ],
 )

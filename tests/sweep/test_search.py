@@ -252,6 +252,8 @@ def test_a_search_compares_models_under_one_condition() -> None:
     with pytest.raises(WrongUse, match="pepr-c needs the grid"):
         check([job()], "C")
     check([job(country="DNK")], "C")
+    with pytest.raises(WrongUse, match="drop --folds, or train all jobs"):
+        check([job(folds=3, fold=k) for k in (1, 2, 3)], "E")
 
 
 # A complete search -------------------------------------------------------------------------------

@@ -22,8 +22,10 @@ from mlflow.store.db.utils import _get_latest_schema_revision
 
 from pepr_mlops import tracking
 from pepr_mlops.comparison import judge
+from pepr_mlops.comparison.conditions import NOT_KNOWN, conditions
 from pepr_mlops.comparison.spread import ASSUMED
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.spec import LATER
 from pepr_mlops.tracking import read as query
 from pepr_mlops.tracking.read import tables as sql
 from pepr_mlops.tracking.read.api import Server
@@ -69,14 +71,19 @@ def test_one_row_per_run_typed_and_named(anywhere: str) -> None:
 
 
 def test_a_run_older_than_an_option_has_its_former_default(store: str) -> None:
-    for name, without in (("old", ["launch"]), ("new", []), ("theirs", ["launch", "compile"])):
-        made = run(name, launch="graph")
+    for name, without in (("old", [*LATER]), ("new", []), ("theirs", [*LATER, "compile"])):
+        made = run(name, launch="graph", folds=5, fold=2, warmup=3, axis=0)
         made["params"] = {k: v for k, v in made["params"].items() if k not in without}
         logged(store, made, "launched")
-    launch = query.load_runs("launched").set_index("model")["launch"]
-    assert launch["old"] == "kernels"
-    assert launch["new"] == "graph"
-    assert pd.isna(launch["theirs"])
+    found = query.load_runs("launched").set_index("model")
+    columns = ["launch", "warmup", "axis", "weight_decay", "allow_leak", "tune"]
+    assert found.loc["old", columns].tolist() == ["kernels", 0, 2, 0.0, False, "all"]
+    assert found.loc["new", columns].tolist() == ["graph", 3, 0, 0.0, False, "all"]
+    assert found.loc["theirs", columns].isna().all()
+    assert found.loc["new", ["folds", "fold"]].tolist() == [5, 2]
+    shown = conditions(found, ["folds", "patience", "threads"])
+    assert shown.loc["old"].tolist() == ["none", "none", NOT_KNOWN]
+    assert shown.loc["theirs"].tolist() == [NOT_KNOWN] * 3
 
 
 def test_the_frame_agrees_with_mlflows_own(anywhere: str) -> None:

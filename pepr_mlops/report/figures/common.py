@@ -67,6 +67,13 @@ class Panel:
     kind: str = ""
 
 
+def of_folds(material: Material, comparison_set: str) -> str:
+    """What P of an epoch is where models were cross-validated, as a sentence of a caption."""
+    if material.runs_of(comparison_set)["fold_runs"].isna().all():
+        return ""
+    return " Of folds, P after an epoch is their mean, and their costs are added."
+
+
 def answer_of(material: Material, comparison_set: str) -> Answer:
     """Which model of a set is good enough. Raises `NothingToDraw` where that is not known."""
     if not material.question(comparison_set).draws:

@@ -11,7 +11,14 @@ import plotly.graph_objects as go
 from pepr_mlops.comparison import pepr
 from pepr_mlops.names import COMPLEMENT, PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models, in_sentence
+from pepr_mlops.report.figures.common import (
+    SPREAD,
+    Count,
+    Panel,
+    chosen_models,
+    in_sentence,
+    of_folds,
+)
 from pepr_mlops.report.material import Material, NothingToDraw, cost_title
 
 
@@ -31,10 +38,11 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
     """Cost and performance of each model of a set after each epoch: `label`, `step`, `cost`, `P`,
     `estimated`.
 
-    Runs of one model are averaged over the epochs that all of them have. Where only the cost of the
-    full run is known, it is spread evenly over the epochs and `estimated` is true; runs whose cost
-    is known for a part only are left out. CO2e uses the requested intensity, if any. Raises
-    `NothingToDraw` without histories, and for resources that do not grow with training.
+    Runs of one model are averaged over the epochs that all of them have. Of a cross-validation P is
+    the mean over the folds, whose costs add up, after the epochs that all folds have. Where only
+    the cost of the full run is known, it is spread evenly over the epochs and `estimated` is true;
+    runs whose cost is known for a part only are left out. CO2e uses the requested intensity, if
+    any. Raises `NothingToDraw` without histories, and for resources that do not grow with training.
     """
     metric = RESOURCES[resource].metric if resource in RESOURCES else None
     if metric is None:
@@ -42,7 +50,9 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
     question = material.question(comparison_set)
     performance = question.performance or PERFORMANCE
     runs = material.runs_of(comparison_set)
-    epochs = material.epochs.merge(runs[["run_id", "label", "pue"]], on="run_id")
+    folds = runs["fold_runs"].fillna(runs["run_id"]).str.split()
+    of_row = runs[["label", "pue"]].assign(row=runs["run_id"], folds=folds.str.len(), run_id=folds)
+    epochs = material.epochs.merge(of_row.explode("run_id"), on="run_id")
     if performance in epochs and material.performance_name(comparison_set).startswith(COMPLEMENT):
         epochs[performance] = 1 - epochs[performance]
     if resource == "C" and question.intensity is not None and "energy/train_wh" in epochs:
@@ -63,11 +73,19 @@ def so_far(material: Material, comparison_set: str, resource: str) -> pd.DataFra
     epochs = epochs[np.isfinite(epochs["cost"]) & epochs[performance].between(0, 1)]
     if epochs.empty:
         raise NothingToDraw(f"the runs have no history of {performance} and {metric}")
-    means = epochs.groupby(["label", "step"], as_index=False).agg(
-        cost=("cost", "mean"),
+    of_runs = epochs.groupby(["label", "row", "step"], as_index=False).agg(
+        cost=("cost", "sum"),
         P=(performance, "mean"),
         estimated=("estimated", "any"),
-        runs=("run_id", "size"),
+        known=("run_id", "size"),
+        folds=("folds", "first"),
+    )
+    of_runs = of_runs[of_runs["known"] == of_runs["folds"]]
+    means = of_runs.groupby(["label", "step"], as_index=False).agg(
+        cost=("cost", "mean"),
+        P=("P", "mean"),
+        estimated=("estimated", "any"),
+        runs=("row", "size"),
     )
     in_all = means["runs"] == means.groupby("label")["runs"].transform("max")
     return means[in_all].drop(columns="runs").reset_index(drop=True)
@@ -170,6 +188,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
             f"extra {in_sentence(cost_title(resource))}. {best['label']} reaches the best score of "
             f"these models, {best['score']:.4f}, at R = {best['R']:.3f}."
             + (SPREAD if points["estimated"].any() else "")
+            + of_folds(material, comparison_set)
         ),
         figure=draw(points, tops, cost_title(resource)),
         table=points,

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models
+from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models, of_folds
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number
 
@@ -157,6 +157,7 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         bought = options.show == "bought"
         title = "Performance bought by energy" if bought else "Energy over the epochs"
         caption = _bought(table) if bought else _epochs(table)
+        caption += of_folds(material, comparison_set)
         figure = draw_history(table, options.show, material.performance_name(comparison_set))
     return Panel(f"{title}: {comparison_set}", caption, figure, table)
 
