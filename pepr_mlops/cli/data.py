@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pepr_mlops.cli import data_lidc
-from pepr_mlops.cli.options import tracking_uri
+from pepr_mlops.cli.options import FILE, Command, of_spec, option, spec_of, tracking_uri
 from pepr_mlops.cli.output import as_json, render, say, say_or_write, table
-from pepr_mlops.spec import SIZES, RunSpec
+from pepr_mlops.spec import OF_FILES, SIZES, RunSpec
 from pepr_mlops.text import printable
 
 if TYPE_CHECKING:
@@ -151,38 +151,47 @@ def identify(
     say(table(rows) if rows else "all finished runs name the data they used")
 
 
-@command.command
+@command.command(cls=Command)
 @click.argument("target")
-@_size
-@_root
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="CSV",
-    help="write all pairs of identical images to this file",
+@of_spec("size", "data_root", "folds", "fold", *OF_FILES)
+@option(
+    "Output",
+    "--format",
+    "how to write the result",
+    name="form",
+    type=click.Choice(["table", "json"]),
+    default="table",
 )
-def check(target: str, size: int, data_root: str | None, form: str, out: Path | None) -> int:
+@option(
+    "Output",
+    "--out",
+    "write all pairs of identical images to this file",
+    type=FILE,
+    metavar="CSV",
+)
+def check(target: str, form: str, out: Path | None, **given: str | bool | None) -> int:
     """Check a data set before a model is trained on it: class balance, damaged files, wrong labels,
     and images or patients in more than one split.
 
-    TARGET is DIR/{train,val,test}/CLASS/*.png, a FILE.npz in MedMNIST's format, a folder of such
-    files, or a name of `pepr data list`. A table FILE.csv next to FILE.npz is checked too: it has
-    the columns patient and split and a row for each image. The exit status is 1 when there is an
-    error, 0 with warnings only.
+    TARGET is a folder of classes, DIR/CLASS/* or DIR/{train,val,test}/CLASS/*, a table LABELS.csv
+    of images and labels, a FILE.npz in MedMNIST's format, a folder of such files, or a name of
+    `pepr data list`. A table FILE.csv next to FILE.npz is checked too: it has the columns patient
+    and split and a row for each image. The exit status is 1 when there is an error, 0 with warnings
+    only.
 
     \b
     Examples:
       pepr data check ./my_images
+      pepr data check labels.csv --images ./jpegs --patient-column patient
+      pepr data check ./dicom --window 40,400 --format json
       pepr data check pneumonia --size 28
       pepr data check ./my_images --out pairs.csv
-      pepr data check ./medmnist --format json
     """
     import pandas as pd
 
     from pepr_mlops.data.audit_files import audit_target
 
-    audits = audit_target(target, size, data_root)
+    audits = audit_target(spec_of({"dataset": target, **given}))
     if out is not None:
         pairs = pd.concat([audit.pairs.assign(source=audit.source) for audit in audits])
         say_or_write(render(pairs[["source", *audits[0].pairs]], "csv"), out)

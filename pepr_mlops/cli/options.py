@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -124,6 +124,29 @@ def of_field(f: Field[Any]) -> tuple[str, str]:
     choices = f.metadata["choices"]
     kind = "|".join(map(str, choices)) if choices else value_type(f).__name__.upper()
     return f"{f.metadata['help']} [default: {as_text(f.default)}]", kind
+
+
+def of_spec(*names: str) -> Callable[[F], F]:
+    """The options for these fields of `RunSpec`, whose values `spec_of` takes."""
+
+    def decorate(command: F) -> F:
+        for f in reversed([f for f in fields(RunSpec) if f.name in names]):
+            flag = "--" + f.name.replace("_", "-")
+            help, metavar = of_field(f)
+            settings: dict[str, Any] = {"default": None}
+            if value_type(f) is bool:
+                flag = f"{flag}/--no-{flag[2:]}"
+            else:
+                settings["metavar"] = metavar
+            command = option(f.metadata["heading"], flag, help, name=f.name, **settings)(command)
+        return command
+
+    return decorate
+
+
+def spec_of(given: Mapping[str, str | bool | None]) -> RunSpec:
+    """The spec of the options that were given. Raises `WrongUse`."""
+    return RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:

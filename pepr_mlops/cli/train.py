@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pepr_mlops.cli.options import Command, of_field, option, tracking_uri
+from pepr_mlops.cli.options import Command, of_spec, option, spec_of, tracking_uri
 from pepr_mlops.cli.output import say, table
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.spec import RunSpec, as_text, value_type
+from pepr_mlops.spec import RunSpec
 
 if TYPE_CHECKING:
     from pepr_mlops.train.job import Outcome
 
 
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """An option for each field of RunSpec, in its order."""
-    for f in reversed(fields(RunSpec)):
-        flag = "--" + f.name.replace("_", "-")
-        help, metavar = of_field(f)
-        settings: dict[str, Any] = {"default": None}
-        if value_type(f) is bool:
-            flag = f"{flag}/--no-{flag[2:]}"
-        else:
-            settings["metavar"] = metavar
-        command = option(f.metadata["heading"], flag, help, name=f.name, **settings)(command)
-    return command
-
-
 @click.command(cls=Command)
-@_options
+@of_spec(*(f.name for f in fields(RunSpec)))
 @tracking_uri
 @option("Data", "--strict", "refuse doubtful images, such as test images in train", is_flag=True)
 @option("Tracking", "--offline", "keep the run on this disk until `pepr sync`", is_flag=True)
@@ -65,7 +50,7 @@ def command(
         raise WrongUse(
             "offline: a run that no server knows cannot be resumed; leave out --checkpoints"
         )
-    spec = RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
+    spec = spec_of(given)
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)
     try:

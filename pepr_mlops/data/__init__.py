@@ -53,16 +53,21 @@ def check_spec(spec: RunSpec) -> None:
         paths(spec.external)
     if spec.dataset not in NAMES:
         return
+    refuse_options(spec)
+    if spec.folds is not None and spec.dataset != "digits":
+        raise WrongUse(
+            f"folds: {spec.dataset} has published splits, which folds would mix; leave out folds "
+            "and fold, or name a folder or table of images without splits"
+        )
+
+
+def refuse_options(spec: RunSpec) -> None:
+    """Raise `WrongUse` for options of folders and tables, where the data set is neither."""
     given = [name for name in OWN if getattr(spec, name) != getattr(_USUAL, name)]
     if given and not (spec.external and set(given) <= set(OF_FILES)):
         raise WrongUse(
             f"{given[0]}: it is of folders and tables of images, and {spec.dataset} is none; leave "
             f"out {', '.join(given)}"
-        )
-    if spec.folds is not None and spec.dataset != "digits":
-        raise WrongUse(
-            f"folds: {spec.dataset} has published splits, which folds would mix; leave out folds "
-            "and fold, or name a folder or table of images without splits"
         )
 
 

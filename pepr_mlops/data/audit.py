@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, count
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ from pepr_mlops.data.splits import EXAMPLES, LEAST, SPLITS, Counts, Labels, per_
 from pepr_mlops.errors import nearest
 
 STRICT = {"leakage", "conflict", "duplicates", "alone"}  # findings that `--strict` refuses
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
+_ORDER = get_args(Severity)
 
 _FEW = 10  # images of a class, below which its share of a score means little
 _PAIR = ["kind", "split", "path", "class", "other_split", "other_path", "other_class"]
@@ -34,7 +35,8 @@ _IMBALANCED = 10  # times the smallest class
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: an error makes results wrong or training impossible, a warning may be intended."""
+    """An error makes results wrong or training impossible, a warning may be intended, and a note
+    says how the data are read."""
 
     severity: Severity
     kind: str
@@ -44,7 +46,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings about one data set, errors first.
+    """The findings about one data set, errors first and notes last.
 
     `images` per split, readable or not, None where they cannot be counted. `counts`: `split`,
     `class`, `images` and `share` of the split's images, from 0 to 1. `shapes`: `height`, `width`,
@@ -108,7 +110,7 @@ def audit(
             columns=["height", "width", "colour", "images"],
         ),
         pd.DataFrame(pairs, columns=_PAIR),
-        tuple(sorted(findings, key=lambda finding: finding.severity == "warning")),
+        tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))),
     )
 
 
@@ -183,12 +185,12 @@ def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int | None]) -> 
     if unnamed := len(manifest) - len(named):
         message = f"{unnamed:,} of {len(manifest):,} rows of the table name no patient"
         findings.append(Finding("warning", "patient", message))
-    message = (
-        f"{len(shared):,} of {len(splits):,} patients are in more than one split; move all images "
-        "of a patient to one"
-    )
-    examples = [f"{patient} ({', '.join(own)})" for patient, own in shared.items()]
-    findings += listing("error", "patient", message, examples, EXAMPLES)
+    if len(shared):
+        findings.append(
+            shared_patients(
+                f"{len(shared):,} of {len(splits):,} patients are in more than one split"
+            )
+        )
     rows = manifest["split"].value_counts()
     different = [
         f"{split} ({rows.get(split, 0):,} rows, {images.get(split, 0):,} images)"
@@ -197,6 +199,11 @@ def patient_faults(manifest: pd.DataFrame, images: Mapping[str, int | None]) -> 
     ]
     message = "the table of patients does not have one row for each image; create it again"
     return findings + listing("error", "manifest", message, different)
+
+
+def shared_patients(text: str) -> Finding:
+    """The error about patients in several splits; `text` has their number alone."""
+    return Finding("error", "patient", f"{text}; move all images of a patient to one")
 
 
 def mixture(parts: Sequence[Part]) -> list[Finding]:

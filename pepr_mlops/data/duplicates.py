@@ -141,7 +141,7 @@ def _label(part: Part, i: int, classes: Sequence[str]) -> str | None:
     label = part.labels[i]
     if part.labels.ndim == 1:
         return classes[int(label)]
-    return "+".join(compress(classes, label)) or "no label"
+    return "+".join(compress(classes, label > 0)) or "no label"
 
 
 def _across(

@@ -98,6 +98,18 @@ def place(flag: str, size: int, data_root: str | None) -> Path:
     return path
 
 
+def present(name: str, size: int, data_root: str | None) -> Path:
+    """The path of the file of a data set on this disk. Raises `WrongUse` where it is not there."""
+    path = place(FLAG_OF[name], size, data_root)
+    if not path.exists():
+        raise WrongUse(
+            f"dataset: {path} does not exist; download it with pepr data get {name} --size {size}, "
+            "or choose a size that pepr data list shows on disk",
+            reason="missing_data",
+        )
+    return path
+
+
 def path_of(flag: str, size: int, data_root: str | None) -> Path:
     """The path of the file of a data set in `folder_of(data_root)`, downloaded or not."""
     return folder_of(data_root) / f"{flag}{_suffix(size)}.npz"

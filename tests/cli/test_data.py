@@ -102,7 +102,10 @@ def test_digits_need_no_download(capfd: pytest.CaptureFixture[str]) -> None:
         (["list", "--data-root", "absent"], "data_root: there is no folder absent"),
         (["check", "derma", "--data-root", "absent"], "data_root: there is no folder absent"),
         (["check", "derma", "--data-root", "."], "pepr data get derma --size 224"),
-        (["check", "absent.npz"], "neither a known name nor a folder nor an .npz file"),
+        (
+            ["check", "absent.npz"],
+            "neither a known name nor a folder, a table of images",
+        ),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(
@@ -137,8 +140,8 @@ def test_a_check_fails_on_errors_and_shows_them(
         ["test", "light", "8", "47.1"],
     ]
     assert "shapes: 60 of 20×20 grey" in lines
-    at = lines.index("error: 1 of 61 files cannot be read as images; repair or remove them")
-    assert lines[at + 1].startswith("    val/light/00.png (UnidentifiedImageError")
+    at = lines.index("error: 1 of 61 files cannot be used; repair or remove them")
+    assert lines[at + 1].startswith("    val/light/00.png cannot be read (UnidentifiedImageError)")
     assert lines[at + 2].startswith("error: 1 of 17 images of test are also in train")
     assert lines[at + 3] == "    test/dark/leak.png = train/dark/00.png"
     assert lines[-1] == "errors: 2, warnings: 2"  # few images in val and in test

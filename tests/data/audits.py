@@ -11,10 +11,17 @@ from PIL import Image
 
 from pepr_mlops.data.audit import Audit, Finding
 from pepr_mlops.data.audit_files import audit_target
+from pepr_mlops.spec import RunSpec
 
 
 def audit_of(target: Path | str, size: int = 28, data_root: Path | None = None) -> Audit:
-    (found,) = audit_target(str(target), size, None if data_root is None else str(data_root))
+    (found,) = audit_target(
+        RunSpec(
+            dataset=str(target),
+            size=size,
+            data_root=None if data_root is None else str(data_root),
+        )
+    )
     return found
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pepr_mlops.data.audit_files import audit_target
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.spec import RunSpec
 
 
 @pytest.fixture
@@ -23,13 +24,13 @@ def images(tmp_path: Path) -> Path:
 
 def test_the_nearest_path_is_suggested(images: Path) -> None:
     with pytest.raises(WrongUse, match=rf"did you mean '{images}'\?"):
-        audit_target(f"{str(images)[:-1]}z", 28, None)
+        audit_target(RunSpec(dataset=f"{str(images)[:-1]}z"))
 
 
 def test_a_target_without_a_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match="did you mean 'derma'"):
         audit_of("dermaa")
-    with pytest.raises(WrongUse, match=r"neither train/CLASS/\*\.png nor an \.npz file"):
+    with pytest.raises(WrongUse, match=r"holds neither images nor \.npz files; expected DIR/train"):
         audit_of(tmp_path)
 
 
@@ -41,25 +42,34 @@ def test_every_damaged_image_is_listed(images: Path) -> None:
     found = audit_of(images)
     finding = only(found)
     assert (finding.severity, finding.kind) == ("error", "unreadable")
-    assert finding.message.startswith("8 of 66 files cannot be read as images")
-    names = [example.split(" (")[0] for example in finding.examples]
-    assert names == [f"train/a/{i:02d}.png" for i in range(7)] + ["test/b/03.png"]
+    assert finding.message.startswith("8 of 66 files cannot be used")
+    names = [example.split(" ")[0] for example in finding.examples]
+    assert names == ["test/b/03.png", *(f"train/a/{i:02d}.png" for i in range(7))]
     assert found.images["train"] == 24  # as many files as there are
     assert found.shapes["images"].sum() == 58
 
 
-def test_more_than_8_bits_are_an_error_in_grey_and_in_colour(images: Path) -> None:
-    Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save(images / "train/a/00.png")
+def test_more_than_8_bits_need_a_window_in_grey_and_are_an_error_in_colour(images: Path) -> None:
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 100
+    Image.fromarray(deep).save(images / "train/a/00.png")
     (images / "val" / "b" / "00.png").write_bytes(png_of_16_bit_colour())
-    finding = only(audit_of(images))
-    assert (finding.severity, finding.kind) == ("error", "depth")
-    assert finding.examples == ("train/a/00.png", "val/b/00.png")
+    finding, window = audit_of(images).findings
+    assert (finding.severity, finding.kind) == ("error", "unreadable")
+    assert len(finding.examples) == 1
+    assert finding.examples[0].startswith("val/b/00.png has over 8 bits a channel in colour")
+    assert (window.severity, window.kind) == ("note", "window")
+    low, high = np.percentile(deep, [0.5, 99.5])
+    assert window.message == (
+        "1 of 65 files have grey values of no window of their own; shown are "
+        f"{low:g} to {high:g}, 0.5 to 99.5 % of the training images' values"
+    )
 
 
 def test_without_train_nothing_can_be_trained(images: Path) -> None:
     shutil.rmtree(images / "train")
     finding = only(audit_of(images))
-    assert (finding.severity, finding.kind) == ("error", "missing")
+    assert (finding.severity, finding.kind) == ("error", "refused")
+    assert "has no train folder with images; add DIR/train/CLASS/*" in finding.message
 
 
 def test_a_damaged_array_leaves_the_others_to_be_counted(tmp_path: Path) -> None:
@@ -116,7 +126,7 @@ def test_a_table_that_does_not_list_patients_is_reported(
 def test_each_file_of_a_folder_is_checked(tmp_path: Path) -> None:
     saved(tmp_path / "b.npz", noise_arrays())
     (tmp_path / "a.npz").write_bytes(b"x")
-    first, second = audit_target(str(tmp_path), 28, None)
+    first, second = audit_target(RunSpec(dataset=str(tmp_path)))
     assert (first.source, kinds(first)) == (f"{tmp_path}/a.npz", ["unreadable"])
     assert (second.source, kinds(second)) == (f"{tmp_path}/b.npz", [])
 

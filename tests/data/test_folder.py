@@ -70,7 +70,7 @@ def test_misplaced_images_are_refused_by_training_and_by_the_check(
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):  # before a sweep begins
         data.identify(RunSpec(dataset=str(shapes)))
-    (audit,) = audit_files.audit_target(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     messages = [finding.message for finding in audit.of("error")]
     assert any(re.search(refused, message) for message in messages)
 
@@ -155,7 +155,7 @@ def test_images_of_several_frames_are_counted_and_the_first_is_used(
     splits = _load(dataset=str(shapes), image_size=20, channels="grey")
     assert splits.notes == ("2 of 60 images have more than one frame; training uses the first",)
     assert splits.train.images[:3].max() == 40
-    (audit,) = audit_files.audit_target(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     (found,) = [finding for finding in audit.findings if finding.kind == "frames"]
     assert (found.severity, found.message) == ("warning", splits.notes[0])
     assert found.examples == (f"train/dark/01.{suffix}", f"train/dark/02.{suffix}")
@@ -222,7 +222,7 @@ def test_a_class_with_another_spelling_in_another_split_is_recognised(
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):
         data.identify(RunSpec(dataset=str(shapes)))
-    (audit,) = audit_files.audit_target(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     (untrained,) = [finding for finding in audit.of("error") if finding.kind == "untrained"]
     assert untrained.examples == (f"{tested} (train 0, val 0, test 8; did you mean '{trained}'?)",)
 
@@ -241,7 +241,7 @@ def test_a_class_name_that_is_not_text_is_refused_by_training_and_check(
     with pytest.raises(WrongUse, match=refused):
         _load(dataset=str(shapes))
     with pytest.raises(WrongUse, match=refused):
-        audit_files.audit_target(str(shapes), 28, None)
+        audit_files.audit_target(RunSpec(dataset=str(shapes)))
 
 
 @pytest.fixture

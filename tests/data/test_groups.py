@@ -80,12 +80,12 @@ def test_an_empty_cell_is_not_known_and_an_unknown_patient_no_other(shapes: Path
 def test_the_table_is_no_image_and_no_part_of_the_data_set(shapes: Path) -> None:
     spec = RunSpec(dataset=str(shapes))
     digest, before = data.identify(spec).data_digest, _load(shapes).test.digest()
-    (audit,) = audit_files.audit_target(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     assert _load(shapes).test.groups == {}
     _write(shapes, _rows(shapes))
     assert data.identify(spec).data_digest == digest
     assert _load(shapes).test.digest() == before
-    (again,) = audit_files.audit_target(str(shapes), 28, None)
+    (again,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     assert again.findings == audit.findings
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from pepr_mlops.data.audit_files import audit_target
 from pepr_mlops.data.shortcuts import Shortcut, shortcut
+from pepr_mlops.spec import RunSpec
 
 
 def test_a_property_predicts_two_classes() -> None:
@@ -66,7 +67,7 @@ def test_a_folder_is_checked_for_each_property(what: str, shapes: Path) -> None:
             pixels.convert("P").save(path)
         else:
             pixels.save(path.with_suffix(".jpg"), quality=95)
-    (audit,) = audit_target(str(shapes), 28, None)
+    (audit,) = audit_target(RunSpec(dataset=str(shapes)))
     (finding,) = [f for f in audit.findings if f.kind == "shortcut"]
     assert finding.severity == "warning"
     assert finding.message.startswith(

@@ -27,6 +27,7 @@ from pepr_mlops.data import audit_files, folder, lidc
 from pepr_mlops.data import medmnist as files
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.spec import RunSpec
 from pepr_mlops.train import checkpoint, models
 
 N = 6  # images of each split
@@ -128,7 +129,7 @@ def test_a_file_of_arrays_is_loaded_or_refused_and_the_audit_agrees(
     path = place / "pneumoniamnist.npz"
     path.write_bytes(content)
     splits = unless_refused(lambda: files.load("pneumoniamnist", 28, str(place)))
-    (audit,) = audit_files.audit_target(str(path), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(path)))
     if splits is None:
         assert audit.of("error")
     else:
@@ -137,7 +138,7 @@ def test_a_file_of_arrays_is_loaded_or_refused_and_the_audit_agrees(
     path.rename(place / "lidc.npz")
     unless_refused(lambda: lidc.load(str(place)))
     unless_refused(lambda: lidc.outline(place / "lidc.npz"))
-    audit_files.audit_target(str(place / "lidc.npz"), 28, None)
+    audit_files.audit_target(RunSpec(dataset=str(place / "lidc.npz")))
 
 
 def _sound(splits: Splits) -> None:
@@ -196,7 +197,7 @@ def test_an_image_is_read_or_named_and_the_audit_agrees(
     odd.write_bytes(content)
     try:
         splits = unless_refused(lambda: folder.load(str(root), 8, 0))
-        (audit,) = audit_files.audit_target(str(root), 28, None)
+        (audit,) = audit_files.audit_target(RunSpec(dataset=str(root)))
         if splits is None:
             assert {f.kind for f in audit.of("error")} <= {"unreadable", "depth"}
             assert audit.of("error")
@@ -325,7 +326,7 @@ def test_images_of_no_pixel_are_found(tmp_path: Path) -> None:
     arrays = {f"{s}_images": np.zeros((N, 0, 0), np.uint8) for s in ("train", "val", "test")}
     labels = {f"{s}_labels": _GOOD for s in ("train", "val", "test")}
     np.savez(tmp_path / "own.npz", **arrays, **labels)
-    (audit,) = audit_files.audit_target(str(tmp_path / "own.npz"), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(tmp_path / "own.npz")))
     assert "images" in {finding.kind for finding in audit.of("error")}
 
 
@@ -338,7 +339,7 @@ def test_an_error_of_pillow_that_is_not_its_own_is_a_refusal(
     monkeypatch.setattr(Image.Image, "convert", broken)
     with pytest.raises(WrongUse, match=r"is not a readable image .IndexError: list index"):
         folder.load(str(shapes), 8, 0)
-    (audit,) = audit_files.audit_target(str(shapes), 28, None)
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     assert "unreadable" in {finding.kind for finding in audit.of("error")}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,8 @@ from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.text import few
 
 TABLE = "images.csv"
+Refuse = Callable[[WrongUse], None]
+
 _FILE = "file"
 _FORMS = "expected DIR/train/CLASS/*, DIR/CLASS/* or a table LABELS.csv"
 
@@ -42,36 +44,64 @@ def listing(root: Path) -> Listing:
     subgroups. Raises `WrongUse` for images outside of a class, for two folders of one split, for a
     class without an image in train, and for a table that lacks images of val or test.
     """
+    found, images, splits = _read(root, _raise)
+    trained = sorted({image.label for image in images if image.split in ("", "train")})
+    check_classes(trained, len(images), str(root), _FORMS)
+    _refuse_untrained(root, splits, images, trained)
+    return found
+
+
+def outline(root: Path, refuse: Refuse) -> Listing:
+    """As `listing` of a folder with faults, each of which `refuse` takes: images outside of a class
+    are left out and folders of one split joined. The classes are those of any split, and may be too
+    few or lack images in train."""
+    found, *_ = _read(root, refuse)
+    try:
+        if len(found.classes) > 1:
+            check_classes(found.classes, len(found), str(root), _FORMS)
+    except WrongUse as error:
+        refuse(error)
+    return found
+
+
+def _raise(error: WrongUse) -> None:
+    raise error
+
+
+def _read(root: Path, refuse: Refuse) -> tuple[Listing, list[_Image], dict[str, str]]:
+    """The listing, its images and the split of each folder that is called like one."""
     found = walk.find(root, without={TABLE})
-    splits = _split_folders(root, found.folders)
-    images = _images(root, found.images, splits)
-    trained = {image.label for image in images if image.split in ("", "train")}
-    if splits and not trained:
-        raise WrongUse(
-            f"dataset: {root} has no train folder with images; add DIR/train/CLASS/*, or name the "
-            "folder of a split to use that alone"
+    splits = _split_folders(root, found.folders, refuse)
+    images = _images(root, found.images, splits, refuse)
+    if images and not any(image.split in ("", "train") for image in images):
+        refuse(
+            WrongUse(
+                f"dataset: {root} has no train folder with images; add DIR/train/CLASS/*, or name "
+                "the folder of a split to use that alone"
+            )
         )
-    classes = tuple(sorted(trained))
-    check_classes(classes, len(images), str(root), _FORMS)
-    _refuse_untrained(root, splits, images, classes)
+    classes = tuple(sorted({image.label for image in images}))
     number = {name: i for i, name in enumerate(classes)}
     notes, details = _passed_over(found, splits, images)
-    return _described(
-        Listing(
-            name=root.resolve().name,
-            root=root,
-            files=texts([image.file for image in images]),
-            labels=np.array([number[image.label] for image in images], dtype=np.int64),
-            classes=classes,
-            task=task_of(classes),
-            splits=texts([image.split for image in images]),
-            notes=notes,
-            details=details,
-        )
+    bare = Listing(
+        name=root.resolve().name,
+        root=root,
+        files=texts([image.file for image in images]),
+        labels=np.array([number[image.label] for image in images], dtype=np.int64),
+        classes=classes,
+        task=task_of(classes),
+        splits=texts([image.split for image in images]),
+        notes=notes,
+        details=details,
     )
+    try:
+        return _described(bare), images, splits
+    except WrongUse as error:
+        refuse(error)
+        return bare, images, splits
 
 
-def _split_folders(root: Path, folders: Sequence[str]) -> dict[str, str]:
+def _split_folders(root: Path, folders: Sequence[str], refuse: Refuse) -> dict[str, str]:
     """The split of each folder that is called like one, in `root` or in its only folder."""
     top = [folder for folder in folders if "/" not in folder]
     inner = [folder for folder in folders if folder.count("/") == 1] if len(top) == 1 else []
@@ -82,31 +112,39 @@ def _split_folders(root: Path, folders: Sequence[str]) -> dict[str, str]:
             continue
         if split in found.values():
             other = next(name for name in found if found[name] == split)
-            raise WrongUse(
-                f"dataset: {root / other} and {root / folder} are both {split}; merge "
-                "them or, to exclude one, rename it to a name unlike a split's"
+            refuse(
+                WrongUse(
+                    f"dataset: {root / other} and {root / folder} are both {split}; merge "
+                    "them or, to exclude one, rename it to a name unlike a split's"
+                )
             )
         found[folder] = split
     return found
 
 
-def _images(root: Path, files: Iterable[str], splits: Mapping[str, str]) -> list[_Image]:
+def _images(
+    root: Path, files: Iterable[str], splits: Mapping[str, str], refuse: Refuse
+) -> list[_Image]:
     """The images in folders of classes, sorted; the files are sorted already.
 
     Those outside of the folders of splits are left out, unless they are next to these.
     """
     misplaced = {"", *splits, *map(posixpath.dirname, splits)}
-    found = []
-    for file in files:
-        place = posixpath.dirname(file)
-        if place in misplaced:
-            to = root / (place if place in splits else next(iter(splits), ""))
-            remedy = "move them to"
-            raise WrongUse(
+    places = {file: posixpath.dirname(file) for file in files}
+    for place in sorted(misplaced & set(places.values())):
+        to = root / (place if place in splits else next(iter(splits), ""))
+        remedy = "move them to"
+        refuse(
+            WrongUse(
                 f"dataset: the images in {root / place} would not be read; {remedy} {to}/CLASS/",
                 logged="dataset: images outside of a folder of their class would not be read; "
                 f"{remedy} {to}/CLASS/",
             )
+        )
+    found = []
+    for file, place in places.items():
+        if place in misplaced:
+            continue
         if not splits:
             found.append(_Image("", _class(root, place.split("/")[0]), file))
         for folder, split in splits.items():

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from pepr_mlops.data.own import folder, table
+from pepr_mlops.data.own.bounds import bounds_of, bounds_text
 from pepr_mlops.data.own.columns import Options
 from pepr_mlops.data.own.division import Rows, divide, shared_patients
 from pepr_mlops.data.own.identity import Names, identify
 from pepr_mlops.data.own.listing import Listing, Texts
-from pepr_mlops.data.own.pixels import Reading, Unusable, values
+from pepr_mlops.data.own.pixels import Reading
 from pepr_mlops.data.own.prepared import Bounds, Prepared, prepare
-from pepr_mlops.data.own.scan import Scan, of_files, scan, unusable
-from pepr_mlops.data.own.window import Percentiles
+from pepr_mlops.data.own.scan import Scan, image_names, scan
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PATIENT
@@ -57,10 +57,7 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
     """
     opened = open_source(spec, spec.dataset, note)
     listing, found = opened.listing, opened.found
-    labels, given = listing.labels[found.file], listing.splits[found.file]
-    rows = divide(
-        *(labels, given, found.patients), seed=spec.seed, folds=spec.folds, fold=spec.fold
-    )
+    rows = rows_of(spec, listing, found)
     shared = shared_patients(found.patients, rows)
     if shared is not None and not spec.allow_leak:
         raise WrongUse(
@@ -69,7 +66,7 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
             "train all the same with --allow-leak, which flags the run",
             reason="doubtful_data",
         )
-    bounds = _bounds(opened, rows["train"], _reading(spec))
+    bounds = bounds_of(listing, found, rows["train"], reading_of(spec))
     grey = bool(found.grey.all()) or spec.channels == "grey"
     made = prepared(spec, opened, bounds, grey, note)
     own: dict[str, Any] = {
@@ -81,7 +78,7 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
         task=listing.task,
         classes=listing.classes,
         channels=1 if grey else 3,
-        notes=(*listing.notes, *_notes(found, made, bounds, _drawn(opened, spec))),
+        notes=(*listing.notes, *_notes(found, made, bounds, how_drawn(listing, found, spec))),
         shared_patients=shared,
         window=bounds,
         **own,
@@ -89,7 +86,15 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
     return splits, source_digest(listing, spec)
 
 
-def _reading(spec: RunSpec) -> Reading:
+def rows_of(spec: RunSpec, listing: Listing, found: Scan) -> dict[str, Rows]:
+    """The images of each split, as `divide`."""
+    labels, given = listing.labels[found.file], listing.splits[found.file]
+    return divide(
+        *(labels, given, found.patients), seed=spec.seed, folds=spec.folds, fold=spec.fold
+    )
+
+
+def reading_of(spec: RunSpec) -> Reading:
     return Reading(**{f.name: getattr(spec, f.name) for f in fields(Reading)})
 
 
@@ -104,43 +109,7 @@ def open_source(spec: RunSpec, path: str, note: Callable[[str], None]) -> Opened
     for line in listing.details:
         note(line)
     names = Names(listing)
-    return Opened(listing, scan(listing, _reading(spec), names), names)
-
-
-def _bounds(opened: Opened, train: Rows, reading: Reading) -> Bounds | None:
-    """The grey values shown as black and white: percentiles of the training images that need them,
-    None where no image of the set does."""
-    listing, found = opened.listing, opened.found
-    if not found.bounded.any():
-        return None
-    percentiles = Percentiles()
-    rows = np.flatnonzero(found.bounded & np.isin(np.arange(len(listing)), found.file[train]))
-    if not len(rows):
-        raise WrongUse(
-            "window: images of val or test need the percentiles of training images, and no "
-            "training image has over 8 bits; give --window CENTER,WIDTH"
-        )
-
-    def work(row: int) -> None:
-        frames = found.frame[train[found.file[train] == row]].tolist()
-        for one in values(listing.root / listing.files[row], frames, reading):
-            percentiles.add(one)
-
-    results = of_files(listing, work, "window of training images", rows.tolist(), threads=1)
-    faults = [
-        (int(row), error)
-        for row, error in zip(rows, results, strict=True)
-        if isinstance(error, Unusable)
-    ]
-    if faults:
-        raise unusable(listing, faults)
-    try:
-        return percentiles.bounds()
-    except ValueError as error:
-        raise WrongUse(
-            "window: the training images have no value to take percentiles of, only padding; give "
-            "--window CENTER,WIDTH"
-        ) from error
+    return Opened(listing, scan(listing, reading_of(spec), names), names)
 
 
 def prepared(
@@ -151,7 +120,7 @@ def prepared(
     note: Callable[[str], None],
 ) -> Prepared:
     return prepare(
-        *(opened.listing, opened.found, _reading(spec), bounds),
+        *(opened.listing, opened.found, reading_of(spec), bounds),
         grey=grey,
         digest=source_digest(opened.listing, spec),
         note=note,
@@ -160,11 +129,7 @@ def prepared(
 
 def split_of(opened: Opened, made: Prepared, rows: Rows, *, groups: bool) -> Split:
     listing, found = opened.listing, opened.found
-    files = found.file[rows]
-    one_each = len(found.file) == len(listing)
-    texts = listing.files[files].tolist()
-    if not one_each:
-        texts = [f"{t}#{n}" for t, n in zip(texts, found.frame[rows].tolist(), strict=True)]
+    files, texts = found.file[rows], image_names(listing, found)[rows].tolist()
     named: dict[str, Texts] = {}
     if groups:
         named = {name: column[files] for name, column in listing.groups.items()}
@@ -181,10 +146,10 @@ def split_of(opened: Opened, made: Prepared, rows: Rows, *, groups: bool) -> Spl
     )
 
 
-def _drawn(opened: Opened, spec: RunSpec) -> str | None:
-    """How the splits were drawn, None where all are given."""
-    given = set(np.unique(opened.listing.splits))
-    by = "by class" if opened.found.patients is None else "by patient and class"
+def how_drawn(listing: Listing, found: Scan, spec: RunSpec) -> str | None:
+    """How the splits are drawn, None where all are given."""
+    given = set(np.unique(listing.splits))
+    by = "by class" if found.patients is None else "by patient and class"
     if spec.folds is not None:
         return f"test is fold {spec.fold} of {spec.folds}, drawn {by}; val is the next fold"
     absent = [name for name in ("val", "test") if name not in given]
@@ -200,18 +165,24 @@ def _notes(
     """Sentences about the images, which are logged."""
     n = len(found.file)
     lines = [] if drawn is None else [drawn]
-    if further := int(found.further.sum()):
-        several = int((found.further > 0).sum())
-        have = "has" if several == 1 else "have"
-        lines.append(
-            f"{several:,} of {len(found.further):,} files {have} further frames or slices, "
-            f"{further:,} in all, which are passed over"
-        )
+    if found.further.any():
+        lines.append(further_text(found))
     if bounds is not None:
-        low, high = bounds
-        lines.append(f"window: {low:g} to {high:g}, 0.5 to 99.5 % of the training images' values")
-    lines += [
-        f"{count:,} of {n:,} images may be wrong: each {what}"
-        for what, count in made.oddities.items()
-    ]
+        lines.append(f"window: {bounds_text(bounds)}")
+    lines += [odd_text(count, n, what) for what, count in made.oddities.items()]
     return tuple(lines)
+
+
+def further_text(found: Scan) -> str:
+    """The sentence on frames that are passed over."""
+    several = int((found.further > 0).sum())
+    have = "has" if several == 1 else "have"
+    return (
+        f"{several:,} of {len(found.further):,} files {have} further frames or slices, "
+        f"{found.further.sum():,} in all, which are passed over"
+    )
+
+
+def odd_text(count: int, images: int, oddity: str) -> str:
+    """The sentence on images that may be no image."""
+    return f"{count:,} of {images:,} images may be wrong: each {oddity}"

@@ -36,6 +36,12 @@ def frames(path: Path, numbers: Sequence[int], reading: Reading) -> Iterator[Fra
         yield frame
 
 
+def saved_as(path: Path) -> tuple[str, str]:
+    """Pillow's names for the colours and the format of a file."""
+    with _opened(path) as image:
+        return image.mode, str(image.format)
+
+
 def is_grey(image: Image.Image) -> bool:
     """Whether an image of 8 bits a channel is grey."""
     return image.mode in _GREY_MODES

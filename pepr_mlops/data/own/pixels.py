@@ -24,6 +24,7 @@ __all__ = (
     "head",
     "images",
     "oddity",
+    "saved_as",
     "square",
     "values",
 )
@@ -79,6 +80,18 @@ def images(
         way = _way(grey, frame.white is None, frame.own is not None, reading.window)
         image = _windowed(frame, way, reading, bounds)
         yield 255 - image if frame.inverted else image
+
+
+def saved_as(path: Path) -> tuple[str, str]:
+    """Pillow's names for the colours and the format of a picture, such as P and PNG; the kind of
+    any other file, whose colours are those of its images. Raises `Unusable`."""
+    with _plain_faults():
+        kind = _kind(path)
+        if kind != "picture":
+            return "", kind
+        from pepr_mlops.data.own import pictures
+
+        return pictures.saved_as(path)
 
 
 def oddity(image: Pixels) -> str | None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from pepr_mlops.data.own.listing import Listing, Texts
 from pepr_mlops.data.own.pixels import Head, Reading, Unusable, head
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import images_folder, write_private
+
+Faults = list[tuple[int, Unusable]]  # rows of files in a listing that give no image, and why
+T = TypeVar("T")
 
 _FIRST = 3  # files that a message names
 
@@ -56,6 +59,50 @@ def scan(listing: Listing, reading: Reading, names: Names) -> Scan:
     if listing.patients is None:
         return found
     return replace(found, patients=names.of(listing.patients.tolist())[found.file])
+
+
+def read_heads(listing: Listing, reading: Reading) -> tuple[dict[int, Head], Faults]:
+    """The headers of the files that give images, by the row of the file, and the other files."""
+    found = of_files(listing, lambda i: head(listing.root / listing.files[i], reading), "headers")
+    heads = {i: one for i, one in enumerate(found) if isinstance(one, Head)}
+    return heads, [(i, one) for i, one in enumerate(found) if isinstance(one, Unusable)]
+
+
+def image_names(listing: Listing, found: Scan) -> Texts:
+    """A name for each image [N]: that of its file and, where any file has several, the number of
+    the frame."""
+    files = listing.files[found.file]
+    if len(files) == len(listing):
+        return files
+    each = zip(files.tolist(), found.frame.tolist(), strict=True)
+    return np.array([f"{file}#{frame}" for file, frame in each], dtype=np.str_)
+
+
+def of_images(
+    listing: Listing,
+    found: Scan,
+    images: npt.NDArray[np.int64],
+    work: Callable[[int, list[int]], list[T]],
+    title: str,
+) -> tuple[list[T | None], Faults]:
+    """What `work` returns for some images of a scan, whose numbers are sorted, and the files that
+    it raises `Unusable` for, whose images have None.
+
+    `work` takes the row of a file and the numbers of its frames, and returns one for each.
+    """
+    files, starts = np.unique(found.file[images], return_index=True)
+    frames = np.split(found.frame[images], starts[1:]) if len(files) else []
+    frames_of = {row: own.tolist() for row, own in zip(files.tolist(), frames, strict=True)}
+    results = of_files(listing, lambda row: work(row, frames_of[row]), title, frames_of)
+    values: list[T | None] = []
+    faults: Faults = []
+    for (row, own), result in zip(frames_of.items(), results, strict=True):
+        if isinstance(result, Unusable):
+            faults.append((row, result))
+            values += [None] * len(own)
+        else:
+            values += result
+    return values, faults
 
 
 def of_files(
@@ -101,11 +148,10 @@ def unusable(listing: Listing, faults: Sequence[tuple[int, Unusable]]) -> WrongU
 
 
 def _scanned(listing: Listing, reading: Reading, names: Names) -> Scan:
-    heads = of_files(listing, lambda i: head(listing.root / listing.files[i], reading), "headers")
-    faults = [(i, found) for i, found in enumerate(heads) if isinstance(found, Unusable)]
+    heads, faults = read_heads(listing, reading)
     if faults:
         raise unusable(listing, faults)
-    usable: list[Head] = heads
+    usable = list(heads.values())
     counts = [len(found.frames) for found in usable]
     patients = [  # a volume counts as a patient of its own
         found.patient or (f"file {name}" if found.kind == "nifti" else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,11 +81,15 @@ class Percentiles:
 
     def bounds(self) -> tuple[float, float]:
         """The percentiles. Raises `ValueError` where no value was added."""
+        low, high = self.quantiles(SHARES)
+        return low, high
+
+    def quantiles(self, shares: Iterable[float]) -> list[float]:
+        """The values at shares from 0 to 1 of all. Raises as `bounds`."""
         self._merge()
         if not len(self._values):
             raise ValueError("there are no values to take percentiles of")
-        low, high = (self._at(share) for share in SHARES)
-        return low, high
+        return [self._at(share) for share in shares]
 
     def _at(self, share: float) -> float:
         """The value at a share of the sorted values, linear between two (as numpy, to the bit)."""
