@@ -30,7 +30,8 @@ PURE = (
         "costs/totals",
         "costs/forecast",
     ),
-    *("data/audit", "data/duplicates", "data/doubtful", "data/shortcuts", "tracking/ownership"),
+    *("data/audit", "data/description", "data/duplicates", "data/doubtful", "data/shortcuts"),
+    "tracking/ownership",
     *(f"comparison/{path.stem}" for path in (PACKAGE / "comparison").glob("*.py")),
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pepr_mlops.cli import data_lidc
+from pepr_mlops.cli import data_describe, data_lidc
 from pepr_mlops.cli.options import FILE, Command, of_spec, option, spec_of, tracking_uri
 from pepr_mlops.cli.output import as_json, render, say, say_or_write, table
 from pepr_mlops.spec import OF_FILES, SIZES, RunSpec
@@ -32,18 +32,20 @@ _size = click.option(
 
 @click.group
 def command() -> None:
-    """List, fetch, check and build data sets.
+    """List, fetch, describe, check and build data sets.
 
     \b
     Examples:
       pepr data list
       pepr data get derma --size 28
+      pepr data describe ./my_images
       pepr data check ./my_images
       pepr data lidc --dicom ./LIDC-IDRI --out ./lidc
     """
 
 
 command.add_command(data_lidc.command)
+command.add_command(data_describe.command)
 
 
 @command.command("list")

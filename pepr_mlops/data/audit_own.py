@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from pepr_mlops.data.own.load import (
     rows_of,
 )
 from pepr_mlops.data.own.prepared import Bounds
-from pepr_mlops.data.own.scan import Faults, Scan, image_names, of_images, read_heads, scan
+from pepr_mlops.data.own.scan import Faults, Usable, image_names, of_images, scan_usable
 from pepr_mlops.data.splits import EXAMPLES, SPLITS
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
@@ -58,15 +58,6 @@ class _Image(NamedTuple):
     format: str = ""
 
 
-@dataclass(frozen=True)
-class _Usable:
-    """The files whose headers can be read: their rows in the listing of all, and what they hold."""
-
-    rows: Sequence[int]
-    listing: Listing
-    found: Scan
-
-
 def audit_own(spec: RunSpec) -> Audit:
     """The audit of the folder or table `spec.dataset`, read as its options say.
 
@@ -81,13 +72,10 @@ def audit_own(spec: RunSpec) -> Audit:
         )
     if every is None or not len(every):
         return audit(spec.dataset, (), (), _refused(refused))
-    heads, faults = read_heads(every, reading_of(spec))
-    rows = sorted(heads)
-    some = every.take(np.array(rows, dtype=np.int64))
+    usable = scan_usable(every, reading_of(spec), Names(every))
+    faults, findings = list(usable.faults), _notes(every)
     examined = [_Image(row, every.files[row]) for row, _ in faults]
-    findings = _notes(every)
-    if rows:
-        usable = _Usable(rows, some, scan(some, reading_of(spec), Names(some)))
+    if usable.rows:
         window = _bounds(spec, usable, refused.append)
         images, damaged = _examined(spec, usable, window)
         examined += images
@@ -124,12 +112,18 @@ def _refused(faults: Sequence[WrongUse]) -> list[Finding]:
 
 
 def _notes(every: Listing) -> list[Finding]:
-    """What was guessed and passed over; a detail says more than the note that it begins with."""
-    further = [n for n in every.notes if not any(d.startswith(n) for d in every.details)]
-    return [Finding("note", "reading", text) for text in (*further, *every.details)]
+    """What was guessed, passed over and left out."""
+    left_out = [
+        Finding("note", "left_out", f"{what}: {len(names):,}", tuple(names))
+        for what, names in every.left_out.items()
+    ]
+    details = [d for d in every.details if not any(d.startswith(f.message) for f in left_out)]
+    # A detail says more than the note that it begins with.
+    notes = [note for note in every.notes if not any(d.startswith(note) for d in details)]
+    return [*(Finding("note", "reading", text) for text in (*notes, *details)), *left_out]
 
 
-def _bounds(spec: RunSpec, usable: _Usable, refuse: Callable[[WrongUse], None]) -> Bounds | None:
+def _bounds(spec: RunSpec, usable: Usable, refuse: Callable[[WrongUse], None]) -> Bounds | None:
     """The window of the images that training would use, and the faults of drawing these."""
     found, given = usable.found, usable.listing.splits[usable.found.file]
     train = np.flatnonzero((given == "train") | (given == ""))
@@ -144,7 +138,7 @@ def _bounds(spec: RunSpec, usable: _Usable, refuse: Callable[[WrongUse], None]) 
         return None
 
 
-def _examined(spec: RunSpec, usable: _Usable, window: Bounds | None) -> tuple[list[_Image], Faults]:
+def _examined(spec: RunSpec, usable: Usable, window: Bounds | None) -> tuple[list[_Image], Faults]:
     """All images of usable files, decoded one by one as training takes them, but at their own
     size; second, the files that cannot be decoded."""
     some, found, reading = usable.listing, usable.found, reading_of(spec)
@@ -185,7 +179,7 @@ def _parts(every: Listing, images: Sequence[_Image]) -> list[Part]:
     ]
 
 
-def _read_as(spec: RunSpec, usable: _Usable, window: Bounds | None) -> list[Finding]:
+def _read_as(spec: RunSpec, usable: Usable, window: Bounds | None) -> list[Finding]:
     """How splits, frames and grey values are chosen."""
     found = usable.found
     findings = []
@@ -201,7 +195,7 @@ def _read_as(spec: RunSpec, usable: _Usable, window: Bounds | None) -> list[Find
     return findings
 
 
-def _patients(usable: _Usable) -> list[Finding]:
+def _patients(usable: Usable) -> list[Finding]:
     """Patients in two given splits and images without one, by their numbers alone."""
     patients = usable.found.patients
     if patients is None:

@@ -22,7 +22,7 @@ from pepr_mlops.comparison.intervals import NOT_DRAWN
 from pepr_mlops.errors import PeprError, one_line, trace
 from pepr_mlops.live import content, layout, view_state
 from pepr_mlops.live.cache import Cache
-from pepr_mlops.report import cautions, page, theme
+from pepr_mlops.report import cautions, page, templates, theme
 from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.material import Material, NothingToDraw
@@ -371,7 +371,7 @@ class Callbacks:
         try:
             material, notes = self._cache.material(view)
             command = view_state.command(view, self._name, self._uri)
-            made = page.made_now()
+            made = templates.made_now()
             html_page = page.html(material, self._dashboard, notes, command=command, made=made)
         except Exception as error:
             why = str(error) if isinstance(error, PeprError) else one_line(error)

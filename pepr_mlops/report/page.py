@@ -8,12 +8,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
-from importlib.metadata import version
 from typing import Any, Literal
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from pepr_mlops.comparison.table import readable
@@ -25,6 +22,7 @@ from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.figures.ranking import headings, listed
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.spending import spent_words
+from pepr_mlops.report.templates import TEMPLATES, asset
 from pepr_mlops.text import cell
 
 PLOTLY_FILE = "plotly.min.js"  # next to the page with `plotlyjs="directory"`
@@ -76,11 +74,6 @@ def stamped(panel: Panel, warning: str) -> Panel:
     return replace(panel, caption=f"{warning}. {panel.caption}")
 
 
-def made_now() -> str:
-    """When and by which version a page is made, for `html`."""
-    return f"Made by pepr_mlops {version('pepr_mlops')} on {date.today().isoformat()}."
-
-
 def html(
     material: Material,
     board: Dashboard,
@@ -97,8 +90,8 @@ def html(
     """
     drawn, missing = panels(material, board)
     summary = words.summarise(material, notes)
-    js, plotly = _asset("page.js"), get_plotlyjs() if plotlyjs == "inside" else None
-    return _TEMPLATES.get_template("page.html").render(
+    js, plotly = asset("page.js"), get_plotlyjs() if plotlyjs == "inside" else None
+    return TEMPLATES.get_template("page.html").render(
         policy=_policy(js, plotly),
         title=board.title,
         subtitle=", ".join(material.main_sets),
@@ -114,7 +107,7 @@ def html(
             for i, panel in enumerate(drawn, 1)
         ],
         missing=missing,
-        css=_asset("page.css"),
+        css=asset("page.css"),
         js=js,
         plotly=plotly,
         plotly_file=PLOTLY_FILE,
@@ -131,20 +124,6 @@ def html(
         command=command,
         made=made,
     )
-
-
-_LOADER = PackageLoader("pepr_mlops.report", ".")
-_TEMPLATES = Environment(
-    loader=_LOADER,
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-def _asset(name: str) -> str:
-    return _LOADER.get_source(_TEMPLATES, name)[0]
 
 
 def _policy(js: str, plotly: str | None) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +13,21 @@ from made_data import png_of_16_bit_colour
 from PIL import Image
 
 from pepr_mlops import data
-from pepr_mlops.data import audit_files, folder
+from pepr_mlops.data import audit_files
+from pepr_mlops.data.describe import open_target
 from pepr_mlops.data.splits import Split
+from pepr_mlops.data.stored import Stored
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
 
 
 def _load(**fields: object) -> data.Splits:
     return data.load(RunSpec(**fields))  # type: ignore[arg-type]
+
+
+def _pixels(split: Split) -> np.ndarray:
+    assert isinstance(split.images, Stored)
+    return np.concatenate(list(split.images.parts()))
 
 
 def test_a_folder_is_read_by_class(shapes: Path) -> None:
@@ -31,7 +37,7 @@ def test_a_folder_is_read_by_class(shapes: Path) -> None:
     assert splits.task == "binary-class"
     assert splits.channels == 1
     assert [len(s) for s in (splits.train, splits.val, splits.test)] == [32, 12, 16]
-    means = splits.train.images.mean(axis=(1, 2))
+    means = _pixels(splits.train).mean(axis=(1, 2))
     assert means[splits.train.labels == 0].max() < 60 < 180 < means[splits.train.labels == 1].min()
 
 
@@ -45,7 +51,7 @@ def test_missing_splits_are_drawn_from_train_by_class(shapes: Path) -> None:
     alone = _load(dataset=str(shapes), image_size=20)
     assert np.bincount(alone.train.labels).tolist() == [10, 10]  # 0.6 of 16
     parts = (alone.train, alone.val, alone.test)
-    digests = [row.tobytes() for part in parts for row in part.images]
+    digests = [row.tobytes() for part in parts for row in _pixels(part)]
     assert len(set(digests)) == 32  # every image is in one split only
     assert alone.val.digest() == _load(dataset=str(shapes), image_size=20).val.digest()
     assert alone.val.digest() != _load(dataset=str(shapes), image_size=20, seed=1).val.digest()
@@ -54,11 +60,8 @@ def test_missing_splits_are_drawn_from_train_by_class(shapes: Path) -> None:
 @pytest.mark.parametrize(
     ("moved", "to", "refused"),
     [
-        ("val", "valid", "valid would not be read; rename it to val or,"),
-        ("val", "Validation", "Validation would not be read; rename it to val or,"),
         ("train/dark/00.png", "train/00.png", r"train would not be read; move them to \S+/train/"),
-        ("test/dark", "test/more/dark", r"test/more/dark would not be read; move them to"),
-        ("train/dark/00.png", "train/dark/more/00.png", "train/dark/more would not be read"),
+        ("train/dark/00.png", "00.png", r"shapes would not be read; move them to \S+/test/CLASS"),
     ],
 )
 def test_misplaced_images_are_refused_by_training_and_by_the_check(
@@ -96,51 +99,6 @@ def test_a_jfif_file_is_an_image(shapes: Path) -> None:
     assert _load(dataset=str(shapes)).test.labels.tolist() == before.labels.tolist()
 
 
-def _as_seen(image: Image.Image, path: Path, grey: bool = False, **how: Any) -> np.ndarray:
-    """An image as training takes it from a file."""
-    image.save(path, **how)
-    with Image.open(path) as opened:
-        return np.asarray(folder.as_seen(opened, grey))
-
-
-@pytest.mark.parametrize(
-    ("orientation", "shown"),
-    [
-        (1, [[10, 20, 30], [40, 50, 60]]),
-        (2, [[30, 20, 10], [60, 50, 40]]),  # mirrored
-        (3, [[60, 50, 40], [30, 20, 10]]),  # upside down
-        (6, [[40, 10], [50, 20], [60, 30]]),  # a camera held upright
-        (8, [[30, 60], [20, 50], [10, 40]]),
-    ],
-)
-@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
-def test_a_photograph_is_turned_by_its_exif_orientation(
-    orientation: int, shown: list[list[int]], suffix: str, tmp_path: Path
-) -> None:
-    """As the EXIF standard has it (CIPA DC-008, orientation)."""
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image = Image.fromarray(np.array([[10, 20, 30], [40, 50, 60]], np.uint8)).convert("RGB")
-    how = {"lossless": True} if suffix == "webp" else {}
-    seen = _as_seen(image, tmp_path / f"x.{suffix}", exif=exif, **how)
-    assert seen[..., 0].tolist() == shown
-
-
-def test_transparent_pixels_are_black(tmp_path: Path) -> None:
-    path = tmp_path / "x.png"
-    pixels = np.array([[[200, 100, 50, 255], [200, 100, 50, 51], [200, 100, 50, 0]]], np.uint8)
-    seen = _as_seen(Image.fromarray(pixels, "RGBA"), path)
-    assert seen.tolist() == [[[200, 100, 50], [40, 20, 10], [0, 0, 0]]]  # 51 of 255 is a fifth
-    grey = np.array([[[200, 255], [200, 51], [200, 0]]], np.uint8)
-    assert _as_seen(Image.fromarray(grey, "LA"), path, grey=True).tolist() == [[200, 40, 0]]
-    few = Image.fromarray(pixels[..., :3]).quantize(4)
-    few.putpixel((2, 0), 3)
-    assert _as_seen(few, path, transparency=3)[0, 2].tolist() == [0, 0, 0]
-    one_colour = Image.fromarray(np.array([[[9, 9, 9], [200, 100, 50]]], np.uint8))
-    seen = _as_seen(one_colour, path, transparency=(200, 100, 50))
-    assert seen.tolist() == [[[9, 9, 9], [0, 0, 0]]]
-
-
 @pytest.mark.parametrize("suffix", ["gif", "tif", "webp", "png"])
 def test_images_of_several_frames_are_counted_and_the_first_is_used(
     suffix: str, shapes: Path
@@ -153,11 +111,12 @@ def test_images_of_several_frames_are_counted_and_the_first_is_used(
         frames = {"save_all": True, "append_images": [second]} if i else {}
         first.save(path, lossless=True, **frames)  # type: ignore[arg-type]
     splits = _load(dataset=str(shapes), image_size=20, channels="grey")
-    assert splits.notes == ("2 of 60 images have more than one frame; training uses the first",)
-    assert splits.train.images[:3].max() == 40
+    text = "2 of 60 files have further frames or slices, 2 in all, which are passed over"
+    assert splits.notes[0] == text
+    assert _pixels(splits.train)[:3].max() == 40
     (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     (found,) = [finding for finding in audit.findings if finding.kind == "frames"]
-    assert (found.severity, found.message) == ("warning", splits.notes[0])
+    assert (found.severity, found.message) == ("warning", text)
     assert found.examples == (f"train/dark/01.{suffix}", f"train/dark/02.{suffix}")
 
 
@@ -168,27 +127,19 @@ def test_a_damaged_second_frame_does_not_keep_the_first_from_being_used(shapes: 
     at = path.read_bytes().rindex(b"\x2c")  # the second image's descriptor
     path.write_bytes(path.read_bytes()[: at + 4])
     splits = _load(dataset=str(shapes), image_size=20, channels="grey")
-    assert splits.notes == ("1 of 61 images have more than one frame; training uses the first",)
+    assert splits.notes[0].startswith("1 of 61 files has further frames or slices")
 
 
 def test_an_unreadable_image_is_named(shapes: Path) -> None:
     (shapes / "val" / "dark" / "00.png").write_bytes(b"no image")
-    with pytest.raises(WrongUse, match=r"val/dark/00\.png is not a readable image"):
+    with pytest.raises(WrongUse, match=r"val/dark/00\.png cannot be read"):
         _load(dataset=str(shapes), image_size=20)
 
 
 def test_a_truncated_image_is_named(shapes: Path) -> None:
     path = shapes / "train" / "dark" / "03.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(WrongUse, match=r"03\.png is not a readable image"):
-        _load(dataset=str(shapes), image_size=20)
-
-
-def test_more_than_8_bits_are_refused_and_not_clipped(shapes: Path) -> None:
-    Image.fromarray(np.full((20, 20), 3000, dtype=np.uint16)).save(
-        shapes / "train" / "dark" / "00.png"
-    )
-    with pytest.raises(WrongUse, match="over 8 bits"):
+    with pytest.raises(WrongUse, match=r"03\.png is truncated"):
         _load(dataset=str(shapes), image_size=20)
 
 
@@ -240,8 +191,8 @@ def test_a_class_name_that_is_not_text_is_refused_by_training_and_check(
     refused = r"'caf\\udce9' in .*train has a name that is not UTF-8 text"
     with pytest.raises(WrongUse, match=refused):
         _load(dataset=str(shapes))
-    with pytest.raises(WrongUse, match=refused):
-        audit_files.audit_target(RunSpec(dataset=str(shapes)))
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
+    assert any(re.search(refused, finding.message) for finding in audit.of("error"))
 
 
 @pytest.fixture
@@ -254,19 +205,19 @@ def two_classes(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def _assert_files_are_named(split: Split, root: Path) -> None:
-    assert split.origins is not None
-    for image, name in zip(split.images, split.origins, strict=True):
-        with Image.open(root / name) as opened:
-            assert np.array_equal(image, np.asarray(opened))
-
-
 def test_drawn_images_keep_the_names_of_their_files(two_classes: Path) -> None:
+    """Runs log names without a meaning, and the description of the data set says whose they are."""
     spec = RunSpec(dataset=str(two_classes), image_size=8, fraction=0.5, seed=3)
     splits = data.load(spec)
     assert [len(s) for s in (splits.train, splits.val, splits.test)] == [6, 4, 4]
-    for split in (splits.train, splits.val, splits.test):
-        _assert_files_are_named(split, two_classes)
+    files = open_target(spec).files().set_index("image")
+    for name, split in splits.by_name().items():
+        assert split.origins is not None
+        for image, label, origin in zip(_pixels(split), split.labels, split.origins, strict=True):
+            row = files.loc[origin]
+            assert (row["split"], row["label"]) == (name, splits.classes[label])
+            with Image.open(two_classes / row["file"]) as opened:
+                assert np.array_equal(image, np.asarray(opened))
 
 
 def test_images_turned_grey_keep_the_names_of_their_files(two_classes: Path) -> None:
@@ -274,3 +225,69 @@ def test_images_turned_grey_keep_the_names_of_their_files(two_classes: Path) -> 
     splits = data.load(RunSpec(dataset=str(two_classes), image_size=8, channels="grey"))
     names = [name for s in (splits.train, splits.val, splits.test) for name in s.origins]  # type: ignore[union-attr]
     assert len(set(names)) == 20
+
+
+# The table of a folder -------------------------------------------------------------------------
+
+
+def _described(folder: Path, without: str = "", unknown: tuple[str, ...] = ()) -> dict[str, str]:
+    """Write images.csv, its rows in another order than the files: two images of a class are of one
+    patient. Returns the sex of each image."""
+    found, lines = {}, []
+    for path in sorted(folder.rglob("*.png")):
+        number, file = int(path.stem), path.relative_to(folder).as_posix()
+        patient = f"{path.parent.parent.name}-{path.parent.name}-{number // 2}"
+        found[file] = "mf"[number % 2]
+        if not without or not file.startswith(without):
+            lines.append(f"{found[file]},{file},{'' if file in unknown else patient}")
+    order = np.random.default_rng(0).permutation(len(lines))
+    table = ["sex,file,patient", *(lines[i] for i in order)]
+    (folder / "images.csv").write_text("\n".join(table))
+    return found
+
+
+@pytest.mark.parametrize("without", ["", "val/"])
+def test_groups_are_joined_by_file_in_given_and_drawn_splits(without: str, shapes: Path) -> None:
+    sex = _described(shapes, without)
+    if without:
+        shutil.rmtree(shapes / without)
+    spec = RunSpec(dataset=str(shapes), image_size=8)
+    splits, files = data.load(spec), open_target(spec).files().set_index("image")["file"]
+    assert splits.train.groups == {}
+    for split in (splits.val, splits.test):
+        assert split.origins is not None
+        assert split.groups["sex"].tolist() == [sex[files[name]] for name in split.origins]
+        assert set(np.unique(split.groups["patient"], return_counts=True)[1]) == {2}
+
+
+def test_an_unknown_patient_is_no_other(shapes: Path) -> None:
+    _described(shapes, unknown=("test/dark/02.png", "test/dark/03.png"))
+    patients = data.load(RunSpec(dataset=str(shapes), image_size=8)).test.groups["patient"]
+    assert sorted(np.unique(patients, return_counts=True)[1]) == [1, 1] + [2] * 7
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
+    (found,) = [finding for finding in audit.findings if finding.kind == "patient"]
+    assert (found.severity, found.message) == (
+        "warning",
+        "2 of 60 images have no patient; each counts as a patient of its own",
+    )
+
+
+def test_the_table_is_no_image_and_no_part_of_the_data_set(shapes: Path) -> None:
+    spec = RunSpec(dataset=str(shapes), image_size=8)
+    digest, before = data.identify(spec).data_digest, data.load(spec).test.digest()
+    (audit,) = audit_files.audit_target(spec)
+    _described(shapes)
+    assert data.identify(spec).data_digest == digest
+    assert data.load(spec).test.digest() == before
+    (again,) = audit_files.audit_target(spec)
+    assert again.findings == audit.findings
+
+
+def test_a_folder_with_a_table_that_does_not_fit_is_checked_without_it(shapes: Path) -> None:
+    (shapes / "images.csv").write_text("file,patient\ntest/dark/00.png,SECRET\n")
+    (shapes / "test" / "dark" / "07.png").write_bytes(b"no image")
+    (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
+    table, damaged = audit.of("error")
+    assert "images.csv has no row for val/dark/00.png; add one" in table.message
+    assert damaged.examples[0].startswith("test/dark/07.png cannot be read")
+    assert "SECRET" not in str(audit)

@@ -67,7 +67,8 @@ def test_grey_is_pillows_grey(tmp_path: Path) -> None:
     splits = _load(dataset=str(tmp_path), image_size=16, channels="grey")
     with Image.open(tmp_path / "test" / "a" / "0.png") as image:
         expected = np.asarray(image.convert("L"))
-    assert np.array_equal(splits.test.images[0], expected)
+    (images,) = splits.test.images.parts()
+    assert np.array_equal(images[0], expected)
     assert splits.channels == 1
     assert _load(dataset=str(tmp_path), image_size=16).channels == 3
     assert _load(dataset="digits", channels="rgb").channels == 3

@@ -31,6 +31,7 @@ class Listing:
     `columns` are the columns of a table by their use (image, labels, patient, split, groups).
     `notes` are sentences about what was found and passed over. They are logged, so they name no
     file, no patient and no value of a table; `details` are lines for the terminal, which may.
+    `left_out` names all rows and files that do not match, by what is wrong with them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Listing:
     columns: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    left_out: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.files)

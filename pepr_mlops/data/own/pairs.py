@@ -24,10 +24,12 @@ _SUFFIX = re.compile(r"(\.nii)?\.(?!\d+$)[^./]+$", re.IGNORECASE)  # as `kinds` 
 
 @dataclass(frozen=True)
 class Paired:
-    """The rows with an image, each once, in the order of their `files`."""
+    """The rows with an image, each once, in the order of their `files`. `left_out` names the rows
+    and files that do not match, by what is wrong with them."""
 
     rows: pd.DataFrame
     files: list[str]
+    left_out: dict[str, list[str]]
     notes: tuple[str, ...]
     details: tuple[str, ...]
 
@@ -84,7 +86,7 @@ def paired(
             "files with --images"
         )
     notes = (f"left out: {counts}",) if found else ()
-    return Paired(rows.loc[usable.index], usable.tolist(), notes, details)
+    return Paired(rows.loc[usable.index], usable.tolist(), found, notes, details)
 
 
 def _files_of(cells: pd.Series, files: Sequence[str], root: Path, source: str) -> pd.Series:

@@ -42,30 +42,46 @@ class Scan:
     patients: Texts | None
 
 
-def scan(listing: Listing, reading: Reading, names: Names) -> Scan:
-    """Read the header of every file, or what was read earlier of the same files.
+@dataclass(frozen=True)
+class Usable:
+    """The files of a listing that give images, by their `rows` in it, what they hold, and the
+    others."""
 
-    Raises `WrongUse` with the files that are no images.
-    """
+    rows: list[int]
+    listing: Listing
+    found: Scan
+    faults: Faults
+
+
+def scan(listing: Listing, reading: Reading, names: Names) -> Scan:
+    """As `scan_usable`. Raises `WrongUse` with the files that are no images."""
+    usable = scan_usable(listing, reading, names)
+    if usable.faults:
+        raise unusable(listing, usable.faults)
+    return usable.found
+
+
+def scan_usable(listing: Listing, reading: Reading, names: Names) -> Usable:
+    """Read the header of every file, or what was read earlier of the same files."""
     (key,) = names.of([f"scan {astuple(reading)}"])
     path = images_folder() / f"{key}.scan.npz"
-    found = _cached(path)
+    rows, faults, found = list(range(len(listing))), Faults(), _cached(path)
     if found is None:
-        found = _scanned(listing, reading, names)
-        content = io.BytesIO()
-        np.savez_compressed(content, allow_pickle=False, **_arrays(found))
-        with suppress(OSError):  # what cannot be cached is read again
-            write_private(path, content.getvalue())
-    if listing.patients is None:
-        return found
-    return replace(found, patients=names.of(listing.patients.tolist())[found.file])
-
-
-def read_heads(listing: Listing, reading: Reading) -> tuple[dict[int, Head], Faults]:
-    """The headers of the files that give images, by the row of the file, and the other files."""
-    found = of_files(listing, lambda i: head(listing.root / listing.files[i], reading), "headers")
-    heads = {i: one for i, one in enumerate(found) if isinstance(one, Head)}
-    return heads, [(i, one) for i, one in enumerate(found) if isinstance(one, Unusable)]
+        heads = of_files(
+            listing, lambda i: head(listing.root / listing.files[i], reading), "headers"
+        )
+        faults = [(i, one) for i, one in enumerate(heads) if isinstance(one, Unusable)]
+        rows = [i for i, one in enumerate(heads) if isinstance(one, Head)]
+        found = _joined([heads[i] for i in rows], listing.files[rows].tolist(), names)
+        if not faults:
+            content = io.BytesIO()
+            np.savez_compressed(content, allow_pickle=False, **_arrays(found))
+            with suppress(OSError):  # what cannot be cached is read again
+                write_private(path, content.getvalue())
+    some = listing.take(np.array(rows, np.int64)) if faults else listing
+    if some.patients is not None:
+        found = replace(found, patients=names.of(some.patients.tolist())[found.file])
+    return Usable(rows, some, found, faults)
 
 
 def image_names(listing: Listing, found: Scan) -> Texts:
@@ -147,22 +163,19 @@ def unusable(listing: Listing, faults: Sequence[tuple[int, Unusable]]) -> WrongU
     )
 
 
-def _scanned(listing: Listing, reading: Reading, names: Names) -> Scan:
-    heads, faults = read_heads(listing, reading)
-    if faults:
-        raise unusable(listing, faults)
-    usable = list(heads.values())
-    counts = [len(found.frames) for found in usable]
+def _joined(heads: Sequence[Head], files: Sequence[str], names: Names) -> Scan:
+    """The scan of files with these headers."""
+    counts = np.array([len(found.frames) for found in heads], np.int64)
     patients = [  # a volume counts as a patient of its own
         found.patient or (f"file {name}" if found.kind == "nifti" else "")
-        for found, name in zip(usable, listing.files.tolist(), strict=True)
+        for found, name in zip(heads, files, strict=True)
     ]
     return Scan(
-        file=np.repeat(np.arange(len(usable)), counts),
-        frame=np.array([frame for found in usable for frame in found.frames], np.int64),
-        bounded=np.array([found.bounded for found in usable]),
-        grey=np.array([found.grey for found in usable]),
-        further=np.array([found.further for found in usable], np.int64),
+        file=np.repeat(np.arange(len(heads)), counts),
+        frame=np.array([frame for found in heads for frame in found.frames], np.int64),
+        bounded=np.array([found.bounded for found in heads], np.bool_),
+        grey=np.array([found.grey for found in heads], np.bool_),
+        further=np.array([found.further for found in heads], np.int64),
         patients=np.repeat(names.of(patients), counts) if any(patients) else None,
     )
 

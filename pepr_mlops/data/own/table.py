@@ -54,6 +54,7 @@ def listing(path: Path, options: Options) -> Listing:
         columns={use: ",".join(names) for use, names in by_use.items()},
         notes=(uses.text, *uses.notes, *found.notes, *matches.notes, *labels.notes),
         details=(*found.details, *matches.details),
+        left_out=matches.left_out,
     )
 
 

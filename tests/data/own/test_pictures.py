@@ -255,7 +255,7 @@ def test_a_file_of_another_kind_is_no_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ([5], "constant"),
+        ([5], "is constant"),
         ([0, 255], "has only 2 grey values"),
         ([0, 1, 2, 3], "has only 4 grey values"),
         ([0, 1, 2, 3, 4], None),

@@ -1,0 +1,27 @@
+"""The templates of pages and their styles."""
+
+from __future__ import annotations
+
+from datetime import date
+from importlib.metadata import version
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+_LOADER = PackageLoader("pepr_mlops.report", ".")
+TEMPLATES = Environment(
+    loader=_LOADER,
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def asset(name: str) -> str:
+    """The text of a file next to the templates."""
+    return _LOADER.get_source(TEMPLATES, name)[0]
+
+
+def made_now() -> str:
+    """When and by which version a page is made."""
+    return f"Made by pepr_mlops {version('pepr_mlops')} on {date.today().isoformat()}."
