@@ -162,6 +162,13 @@ DOUBTS = (
         "validation scores are less reliable than they look; test scores are unaffected",
     ),
     Doubt(
+        "pepr.data_external",
+        False,
+        "images and patients of an external set that are also in train or val",
+        "the scores on that set are better than on images of other patients; test scores are "
+        "unaffected",
+    ),
+    Doubt(
         *("pepr.data_repeats", False, "images that are more than once in a split"),
         "such images count more than once",
     ),

@@ -103,10 +103,10 @@ def window_bounds(window: str) -> tuple[float, float] | None:
         return None
     with suppress(ValueError):
         centre, width = map(float, window.split(","))
-        if math.isfinite(centre) and 1 <= width < math.inf:
+        if math.isfinite(centre) and 0 < width < math.inf:
             return centre, width
     raise WrongUse(
-        f"window: {window!r} is not auto, dicom, percentile or CENTER,WIDTH with a width from 1, "
+        f"window: {window!r} is not auto, dicom, percentile or CENTER,WIDTH with a width above 0, "
         "such as 40,400"
     )
 

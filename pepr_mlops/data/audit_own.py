@@ -72,7 +72,7 @@ def audit_own(spec: RunSpec) -> Audit:
         )
     if every is None or not len(every):
         return audit(spec.dataset, (), (), _refused(refused))
-    usable = scan_usable(every, reading_of(spec), Names(every))
+    usable = scan_usable(every, reading_of(spec), Names.of_files(every))
     faults, findings = list(usable.faults), _notes(every)
     examined = [_Image(row, every.files[row]) for row, _ in faults]
     if usable.rows:

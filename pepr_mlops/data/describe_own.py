@@ -124,7 +124,7 @@ class Own:
         classes = np.array(listing.classes, dtype=object)
         return pd.DataFrame(
             {
-                "image": Names(listing).of(image_names(listing, found).tolist()),
+                "image": Names.of_files(listing).of(image_names(listing, found).tolist()),
                 "file": listing.files[found.file],
                 "frame": found.frame,
                 "split": splits,
@@ -137,7 +137,7 @@ def open_own(spec: RunSpec) -> Own:
     """Read the table and the headers of all files. Raises `WrongUse` where no file can be used, and
     for a table or folder that cannot be used."""
     every, reading = listing_of(spec), reading_of(spec)
-    usable = scan_usable(every, reading, Names(every))
+    usable = scan_usable(every, reading, Names.of_files(every))
     if not usable.rows:
         raise unusable(every, usable.faults)
     rows = rows_of(spec, usable.listing, usable.found)

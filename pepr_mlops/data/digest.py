@@ -163,7 +163,7 @@ def _stamp(root: Path, name: str) -> _Stamp:
 
 
 def _unreadable(root: Path, name: str, error: OSError) -> WrongUse:
+    why = f"cannot be read ({error.strerror}); make it readable or remove it"
     return WrongUse(
-        f"dataset: {root / name} cannot be read ({error.strerror}); make it readable or remove it",
-        reason="missing_data",
+        f"dataset: {root / name} {why}", reason="missing_data", logged=f"dataset: a file {why}"
     )

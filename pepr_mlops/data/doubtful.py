@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from pepr_mlops.data.duplicates import ImageKey, Part, identical_pairs, image_key, summarise
 from pepr_mlops.data.splits import EXAMPLES, LEAST, Split, Splits, per_class, scarce
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import DOUBTS
+from pepr_mlops.names import DOUBTS, PATIENT
 
 _TAGS = {"leak": "pepr.data_leak", "conflict": "pepr.data_conflict", "repeat": "pepr.data_repeats"}
 _TRAINED_ON_TEST = ("test", "train")  # the splits of the leaks that spoil a result
@@ -45,9 +45,29 @@ def doubts(splits: Splits) -> dict[str, str]:
                 f"{name} has fewer than {LEAST} images for {len(few):,} of "
                 f"{len(splits.classes):,} classes, {', '.join(few[:EXAMPLES])}{more}"
             )
+    for name, split in splits.external.items():
+        texts["pepr.data_external"] += _also_trained_on(name, split, splits, parts)
     if splits.shared_patients is not None:
         texts["pepr.data_patients"].append(splits.shared_patients)
     return {tag: "; ".join(own) for tag, own in texts.items() if own}
+
+
+def _also_trained_on(
+    name: str, split: Split, splits: Splits, parts: Sequence[Part]
+) -> Iterator[str]:
+    """Images and patients of an external set that the training has seen."""
+    title = f"external {name}"
+    seen = [one for one in parts if one.name != "test"]
+    all_parts = [*seen, Part(title, [name] * len(split), _keys(split), split.labels, len(split))]
+    images = {one.name: len(one.names) for one in all_parts}
+    for found in summarise(identical_pairs(all_parts, splits.classes), images):
+        if found.kind == "leak" and found.split == title:
+            yield found.text
+    for where in ("train", "val"):
+        here = np.unique(split.groups.get(PATIENT, []))
+        both = np.isin(here, splits.by_name()[where].groups.get(PATIENT, [])).sum()
+        if both:
+            yield f"{both:,} of {len(here):,} patients of {title} are also in {where}"
 
 
 def _keys(split: Split) -> list[ImageKey | None]:

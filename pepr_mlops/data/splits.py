@@ -31,7 +31,8 @@ class Split:
     or on disk; `labels` class indices [n], or 0/1 [n, labels] for a multi-label task, -1 where one
     is not known. `origins` [n] are names of the images, or their rows in the published data set.
     `groups` are the columns of `comparison.predictions.OfSplit.groups`, [n] texts by name; of train
-    there are none. `keys` [n] are digests of the images before they were resized, where known."""
+    the patients alone. `keys` [n] are digests of the images before they were resized, where known.
+    """
 
     images: Pixels | Stored
     labels: Labels

@@ -108,7 +108,7 @@ def open_source(spec: RunSpec, path: str, note: Callable[[str], None]) -> Opened
     listing = listing_of(spec, path)
     for line in listing.details:
         note(line)
-    names = Names(listing)
+    names = Names.of_files(listing)
     return Opened(listing, scan(listing, reading_of(spec), names), names)
 
 
@@ -122,7 +122,6 @@ def prepared(
     return prepare(
         *(opened.listing, opened.found, reading_of(spec), bounds),
         grey=grey,
-        digest=source_digest(opened.listing, spec),
         note=note,
     )
 
@@ -133,10 +132,10 @@ def split_of(opened: Opened, made: Prepared, rows: Rows, *, groups: bool) -> Spl
     named: dict[str, Texts] = {}
     if groups:
         named = {name: column[files] for name, column in listing.groups.items()}
-        if found.patients is not None:
-            own = found.patients[rows]  # an image of an unknown patient is one of its own
-            alone = opened.names.of(f"image {text}" for text in texts)
-            named[PATIENT] = np.where(own == "", alone, own)
+    if found.patients is not None:
+        own = found.patients[rows]  # an image of an unknown patient is one of its own
+        alone = opened.names.of(f"image {text}" for text in texts)
+        named[PATIENT] = np.where(own == "", alone, own)
     return Split(
         made.images.take(rows),
         listing.labels[files],

@@ -12,7 +12,7 @@ import numpy as np
 from pepr_mlops.data.own.fit import square
 from pepr_mlops.data.own.kinds import Kind, kind_of
 from pepr_mlops.data.own.reading import Frame, Reader, Reading, Unusable, Values
-from pepr_mlops.data.own.window import Percentiles, between, linear
+from pepr_mlops.data.own.window import Percentiles, between, linear_exact
 from pepr_mlops.data.splits import Pixels
 from pepr_mlops.validation import window_bounds
 
@@ -121,7 +121,7 @@ def _windowed(
     if way == "own" and frame.own is not None:
         return frame.own(frame.values)
     if way == "given" and (given := window_bounds(reading.window)):
-        return linear(frame.values, *given)
+        return linear_exact(frame.values, *given)
     if way == "percentile":
         if bounds is None:
             raise ValueError("a bounded file needs the bounds of Percentiles")

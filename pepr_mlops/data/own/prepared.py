@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
+from pepr_mlops.data import digest
 from pepr_mlops.data.duplicates import image_key
 from pepr_mlops.data.own import pixels
 from pepr_mlops.data.own.listing import Listing
@@ -50,30 +53,46 @@ def prepare(
     bounds: Bounds | None,
     *,
     grey: bool,
-    digest: str,
     note: Callable[[str], None],
 ) -> Prepared:
     """The images of a scan, read from disk if they were prepared before.
 
-    `grey` makes all images grey. `digest` is that of the data set. Two jobs never prepare the same
-    images at once: one waits for the other. What was interrupted is made again. Raises `WrongUse`
-    for files that give no image, and `WorkFailed` where the disk has no room.
+    `grey` makes all images grey. They depend on the content of the files and on `reading`, and not
+    on labels and splits. Two jobs never prepare the same images at once: one waits for the other.
+    What was interrupted or damaged is made again. Raises `WrongUse` for files that give no image,
+    and `WorkFailed` where the disk has no room or a file changes meanwhile.
     """
-    settings = [digest, reading.image_size, reading.fit, reading.window, bounds, grey]
-    settings += [reading.frames, reading.axis, reading.every]
-    name = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
+    files = digest.of_files(listing.root, listing.files.tolist())
+    settings = json.dumps([files, *astuple(reading), bounds, grey])
+    name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
     folder = images_folder() / name
     image = (reading.image_size, reading.image_size, *(() if grey else (3,)))
+    size = len(found.file) * math.prod(image)
     with _alone(folder, note):
-        if not (folder / _INDEX).exists():
-            _make_room(folder.parent, len(found.file) * int(np.prod(image)))
-            _write(folder, listing, found, reading, bounds, image)
-        os.utime(folder / _INDEX)
-    with np.load(folder / _INDEX) as index:
-        oddities = dict(zip(index["oddities"].tolist(), index["counts"].tolist(), strict=True))
-        return Prepared(
-            Stored(folder / _PIXELS, image, np.arange(len(found.file))), index["keys"], oddities
+        made = _earlier(folder, image, size)
+        if made is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            _make_room(folder.parent, size)
+            _write(folder, listing, found, reading, bounds, image, files)
+            made = _earlier(folder, image, size)
+    if made is None:
+        raise WorkFailed(
+            f"dataset: prepared images in {folder.parent} cannot be read back; set PEPR_IMAGES to "
+            "a folder on another disk"
         )
+    return made
+
+
+def _earlier(folder: Path, image: tuple[int, ...], size: int) -> Prepared | None:
+    """The images in a folder, None where there are none or they are damaged."""
+    # A damaged archive raises errors of many kinds.
+    with suppress(Exception), np.load(folder / _INDEX) as index:
+        if (folder / _PIXELS).stat().st_size == size:
+            os.utime(folder / _INDEX)
+            keys = index["keys"]
+            odd = zip(index["oddities"].tolist(), index["counts"].tolist(), strict=True)
+            return Prepared(Stored(folder / _PIXELS, image, np.arange(len(keys))), keys, dict(odd))
+    return None
 
 
 @contextmanager
@@ -102,13 +121,14 @@ def _write(
     reading: Reading,
     bounds: Bounds | None,
     image: tuple[int, ...],
+    files: str,
 ) -> None:
+    """Prepare the images in `folder`, unless the digest of the files is no longer `files`."""
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     grey = len(image) == 2
-    size = int(np.prod(image))
+    size = math.prod(image)
     keys = np.zeros(len(found.file), dtype="S16")
-    oddities: dict[str, int] = {}
     starts = np.searchsorted(found.file, np.arange(len(listing) + 1))
     try:
         part.mkdir(mode=0o700)
@@ -134,15 +154,21 @@ def _write(
         faults = [(i, error) for i, error in enumerate(results) if isinstance(error, Unusable)]
         if faults:
             raise unusable(listing, faults)
-        for odd in results:
-            for oddity in odd:
-                oddities[oddity] = oddities.get(oddity, 0) + 1
-        np.savez(
-            part / _INDEX,
-            keys=keys,
-            oddities=np.array(list(oddities), dtype=np.str_),
-            counts=np.array(list(oddities.values()), dtype=np.int64),
-        )
+        if digest.of_files(listing.root, listing.files.tolist()) != files:
+            raise WorkFailed(
+                "dataset: a file has changed while its image was prepared; start the job again",
+                reason="data_changed",
+            )
+        oddities = Counter(oddity for odd in results for oddity in odd)
+        with (part / _INDEX).open("wb") as index:
+            np.savez(
+                index,
+                keys=keys,
+                oddities=np.array(list(oddities), dtype=np.str_),
+                counts=np.array(list(oddities.values()), dtype=np.int64),
+            )
+            index.flush()
+            os.fsync(index.fileno())
         part.rename(folder)
     except OSError as error:
         raise _no_disk(folder, error) from error
@@ -151,11 +177,16 @@ def _write(
 
 
 def _make_room(home: Path, size: int) -> None:
-    """Delete images that no job used for a month. Raises `WorkFailed` where that is too little."""
-    for index in home.glob(f"*/{_INDEX}"):
+    """Delete what no job used for a month: images, parts of them, and what headers said. Raises
+    `WorkFailed` where that is too little."""
+    for path in home.iterdir():
+        used = path / _INDEX if (path / _INDEX).exists() else path
         with suppress(OSError):
-            if time.time() - index.stat().st_mtime > _UNUSED_S:
-                shutil.rmtree(index.parent)
+            if time.time() - used.stat().st_mtime > _UNUSED_S:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
     free = shutil.disk_usage(home).free
     if free < size * _ROOM:
         raise WorkFailed(

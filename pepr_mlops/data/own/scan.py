@@ -23,6 +23,7 @@ from pepr_mlops.files import images_folder, write_private
 Faults = list[tuple[int, Unusable]]  # rows of files in a listing that give no image, and why
 T = TypeVar("T")
 
+_MOST_THREADS = 8
 _FIRST = 3  # files that a message names
 
 
@@ -73,14 +74,16 @@ def scan_usable(listing: Listing, reading: Reading, names: Names) -> Usable:
         faults = [(i, one) for i, one in enumerate(heads) if isinstance(one, Unusable)]
         rows = [i for i, one in enumerate(heads) if isinstance(one, Head)]
         found = _joined([heads[i] for i in rows], listing.files[rows].tolist(), names)
-        if not faults:
+        if not faults and names == Names.of_files(listing):  # else a file has changed meanwhile
             content = io.BytesIO()
             np.savez_compressed(content, allow_pickle=False, **_arrays(found))
             with suppress(OSError):  # what cannot be cached is read again
                 write_private(path, content.getvalue())
     some = listing.take(np.array(rows, np.int64)) if faults else listing
-    if some.patients is not None:
-        found = replace(found, patients=names.of(some.patients.tolist())[found.file])
+    if some.patients is not None:  # where the source knows none, the file may
+        given = names.of(some.patients.tolist())[found.file]
+        own = np.full_like(given, "") if found.patients is None else found.patients
+        found = replace(found, patients=np.where(given == "", own, given))
     return Usable(rows, some, found, faults)
 
 
@@ -142,7 +145,8 @@ def of_files(
             return error
 
     chosen = list(range(len(listing)) if rows is None else rows)
-    pool = ThreadPoolExecutor(threads or os.cpu_count())
+    # Each thread holds a decoded image, which may take gigabytes.
+    pool = ThreadPoolExecutor(threads or min(os.cpu_count() or 1, _MOST_THREADS))
     try:
         found = pool.map(careful, chosen)
         return list(tqdm(found, title, len(chosen), unit="file", leave=False, disable=None))
@@ -166,8 +170,8 @@ def unusable(listing: Listing, faults: Sequence[tuple[int, Unusable]]) -> WrongU
 def _joined(heads: Sequence[Head], files: Sequence[str], names: Names) -> Scan:
     """The scan of files with these headers."""
     counts = np.array([len(found.frames) for found in heads], np.int64)
-    patients = [  # a volume counts as a patient of its own
-        found.patient or (f"file {name}" if found.kind == "nifti" else "")
+    patients = [  # images of one file are of one patient
+        found.patient or (f"file {name}" if len(found.frames) > 1 else "")
         for found, name in zip(heads, files, strict=True)
     ]
     return Scan(
@@ -187,5 +191,6 @@ def _arrays(found: Scan) -> dict[str, npt.NDArray[Any]]:
 def _cached(path: Path) -> Scan | None:
     # A damaged archive raises errors of many kinds.
     with suppress(Exception), np.load(path, allow_pickle=False) as arrays:
+        os.utime(path)
         return Scan(**{"patients": None, **{name[:-1]: arrays[name] for name in arrays.files}})
     return None

@@ -51,12 +51,13 @@ def contents(path: Path, reading: Reading) -> Contents:
 
 def frames(path: Path, numbers: Sequence[int], reading: Reading) -> Iterator[Frame]:
     volume = _opened(path)
-    stored = volume.data.get_unscaled()
-    first = stored[(..., *[0] * (stored.ndim - 3))]
-    oriented = apply_orientation(first, volume.orientation)
+    several = len(volume.data.shape) > 3  # of which the first is read, scaled
+    first = volume.data[(..., *[0] * (len(volume.data.shape) - 3))] if several else None
+    stored = volume.data.get_unscaled() if first is None else first
+    oriented = apply_orientation(stored, volume.orientation)
     for number in numbers:
         values = np.flip(np.take(oriented, number, reading.axis).T)
-        if (volume.data.slope, volume.data.inter) != (1, 0):
+        if first is None and (volume.data.slope, volume.data.inter) != (1, 0):
             values = values.astype(np.float64) * volume.data.slope + volume.data.inter
         yield Frame(values, volume.white)
 

@@ -23,12 +23,15 @@ def between(values: Values, low: float, high: float) -> Pixels:
     Where the bounds are the same, only what is above them is white: a set of images of a single
     value is black.
     """
-    exact = values.astype(np.float64)
     if high <= low:
-        above: Pixels = np.where(exact > low, 255, 0).astype(np.uint8)
+        above: Pixels = np.where(values > low, 255, 0).astype(np.uint8)
         return above
-    # Multiplied first: whole numbers stay exact until they are divided once.
-    return np.rint(np.clip((exact - low) * 255 / (high - low), 0, 255)).astype(np.uint8)
+    exact = values.astype(np.float64)  # in place from here on: images may be large
+    exact -= low
+    exact *= 255  # before it is divided: whole numbers stay exact until then
+    exact /= high - low
+    np.clip(exact, 0, 255, out=exact)
+    return np.rint(exact, out=exact).astype(np.uint8)
 
 
 def linear(values: Values, centre: float, width: float) -> Pixels:

@@ -56,7 +56,8 @@ def test_a_ct_slice_is_in_hounsfield_units_between_its_percentiles() -> None:
 def test_a_window_of_hounsfield_units_is_the_same_without_any_other_file() -> None:
     path = real("CT_small.dcm")
     file = pydicom.dcmread(path)
-    file.WindowCenter, file.WindowWidth = 40, 400
+    file.WindowCenter, file.WindowWidth = 40, 400  # black at -160, white at 240
+    file.VOILUTFunction = "LINEAR_EXACT"
     shown = apply_windowing(apply_modality_lut(file.pixel_array, file), file)
     low, high = (bound * file.RescaleSlope + file.RescaleIntercept for bound in (-32768, 32767))
     image = _one(path, "40,400")
@@ -143,20 +144,20 @@ def test_the_same_values_are_the_same_image_however_they_are_stored(tmp_path: Pa
     and inverted."""
     plain = dicom_file(tmp_path / "8.dcm", EIGHT_BITS, 8)
     assert np.array_equal(_one(plain), EIGHT_BITS)
-    assert np.array_equal(_one(plain, "128,256"), EIGHT_BITS)
+    assert np.array_equal(_one(plain, "127.5,255"), EIGHT_BITS)
     wide = EIGHT_BITS.astype(np.uint16) * 16
     deep = dicom_file(tmp_path / "12.dcm", wide, 12)
-    assert np.array_equal(_one(deep, "2040.5,4081"), EIGHT_BITS)  # 0 to 4080
+    assert np.array_equal(_one(deep, "2040,4080"), EIGHT_BITS)  # 0 to 4080
     scaled = dicom_file(
         tmp_path / "s.dcm", wide, 12, RescaleSlope="0.0625", RescaleIntercept="-100"
     )
-    assert np.array_equal(_one(scaled, "28,256"), EIGHT_BITS)  # -100 to 155
+    assert np.array_equal(_one(scaled, "27.5,255"), EIGHT_BITS)  # -100 to 155
     signed = dicom_file(tmp_path / "n.dcm", EIGHT_BITS.astype(np.int16) - 1024, 16)
-    assert np.array_equal(_one(signed, "-896,256"), EIGHT_BITS)
+    assert np.array_equal(_one(signed, "-896.5,255"), EIGHT_BITS)
     inverted = {"PhotometricInterpretation": "MONOCHROME1"}
     for name, stored, bits, window in (
         ("i8.dcm", 255 - EIGHT_BITS, 8, "auto"),
-        ("i12.dcm", (255 - EIGHT_BITS.astype(np.uint16)) * 16, 12, "2040.5,4081"),
+        ("i12.dcm", (255 - EIGHT_BITS.astype(np.uint16)) * 16, 12, "2040,4080"),
     ):
         assert np.array_equal(
             _one(dicom_file(tmp_path / name, stored, bits, **inverted), window), EIGHT_BITS

@@ -21,9 +21,9 @@ Pixels = npt.NDArray[np.uint8]
 Row = tuple[str, str, str, Pixels]  # split, class, name, pixels
 
 SCALE, SHIFT = 16, 1000  # value of 8 bits · SCALE - SHIFT is the value in files of over 8 bits
-# The window whose black is -SHIFT and whose white is 255·SCALE - SHIFT: DICOM PS3.3, C.11.2.1.2.1
-WIDTH = 255 * SCALE + 1
-CENTER = -SHIFT + 0.5 + 255 * SCALE / 2
+# The window whose black is -SHIFT and whose white is 255·SCALE - SHIFT.
+WIDTH = 255 * SCALE
+CENTER = -SHIFT + WIDTH / 2
 
 
 @pytest.fixture
@@ -92,8 +92,7 @@ def _table(root: Path, rows: list[Row]) -> dict[str, str]:
 def _deep_png(root: Path, rows: list[Row]) -> dict[str, str]:
     for split, label, name, pixels in rows:
         _save(root / split / label / f"{name}.png", pixels.astype(np.uint16) * SCALE)
-    width = 255 * SCALE + 1
-    return {"dataset": str(root), "window": f"{(width - 1) / 2 + 0.5},{width}"}
+    return {"dataset": str(root), "window": f"{WIDTH / 2},{WIDTH}"}
 
 
 def _floats(root: Path, rows: list[Row]) -> dict[str, str]:
@@ -118,7 +117,8 @@ def _own_window(root: Path, rows: list[Row]) -> dict[str, str]:
     for split, label, name, pixels in rows:
         values = (255 - pixels).astype(np.uint16) * SCALE
         file = f"{split}_{label}_{name}.dcm"
-        window = {"WindowCenter": CENTER, "WindowWidth": WIDTH}
+        # DICOM's own window is narrower by one: PS3.3, C.11.2.1.2.1
+        window = {"WindowCenter": CENTER + 0.5, "WindowWidth": WIDTH + 1}
         dicom(root / file, values, PhotometricInterpretation="MONOCHROME1", **window)
         lines.append(f"{file},{label},{split}")
     (root / "labels.csv").write_text("\n".join(lines))
