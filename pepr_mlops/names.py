@@ -145,7 +145,7 @@ DOUBTS = (
     ),
     Doubt(
         *("pepr.data_patients", True, "patients in two splits, as allowed"),
-        "the model has seen other images of patients that it is tested on",
+        "scores are too good: it was trained or chosen by other images of these patients",
     ),
     Doubt(
         *("pepr.data_conflict", True, "identical images with different labels"),

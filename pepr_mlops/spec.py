@@ -36,10 +36,11 @@ LATER = {
     **{"warmup": "0", "optimizer": "adam", "weight_decay": "0.0", "patience": NONE, "tune": "all"},
 }
 # The fields that only images of one's own have: folders and tables.
-OF_FILES = (  # how tables and files are read
+OF_TABLES = (  # how tables are read
     *("images", "image_column", "label_columns", "patient_column", "split_column"),
-    *("group_columns", "uncertain", "missing", "frames", "window", "axis", "every", "fit"),
+    *("group_columns", "uncertain", "missing"),
 )
+OF_FILES = (*OF_TABLES, "frames", "window", "axis", "every", "fit")
 OWN = (*OF_FILES, "allow_leak")
 # The fields whose value may contain commas: a sweep does not split it into several.
 UNSPLIT = ("label_columns", "group_columns", "window", "external")

@@ -95,9 +95,9 @@ def summary(outcome: Outcome) -> str:
     ]
     external = {name: value for name, value in metrics.items() if name.startswith("external/")}
     rows += [
-        (f"accuracy on {name.split('/')[1]}", f"{value:.4f}")
+        (f"external {name.split('/', 1)[1].replace('/', ' ')}", f"{value:.4f}")
         for name, value in external.items()
-        if name.endswith("/accuracy")
+        if name.endswith(("/accuracy", "/auc"))
     ]
     carbon = metrics.get("carbon/train_gco2e")
     if carbon is not None:

@@ -46,17 +46,23 @@ def contradictions(runs: pd.DataFrame, evidence: Evidence) -> dict[str, str]:
 
 
 def one_class(evidence: Evidence) -> dict[str, str]:
-    """The runs that name the same class for every test image, although several occur, and which."""
-    found = {}
-    for run, predictions in evidence.predictions.items():
-        if isinstance(predictions, str) or predictions.task == MULTI_LABEL or predictions.fault():
-            continue
-        test = predictions.test
-        named = np.unique(test.probabilities.argmax(axis=1))
-        if len(named) == 1 and len(np.unique(test.labels)) > 1:
-            name = printable(predictions.classes[int(named[0])])
-            found[run] = f"it names {name[:_LONGEST]} for each of {len(test.labels):,} test images"
-    return found
+    """The runs of which `only_class` is true, with its clause."""
+    found = {
+        run: only_class(predictions)
+        for run, predictions in evidence.predictions.items()
+        if isinstance(predictions, Predictions) and not predictions.fault()
+    }
+    return {run: text for run, text in found.items() if text is not None}
+
+
+def only_class(predictions: Predictions) -> str | None:
+    """Which class is named for every test image, although several occur, as a clause, or None."""
+    test = predictions.test
+    named = np.unique(test.probabilities.argmax(axis=1))
+    if predictions.task == MULTI_LABEL or len(named) > 1 or len(np.unique(test.labels)) < 2:
+        return None
+    name = printable(predictions.classes[int(named[0])])
+    return f"it names {name[:_LONGEST]} for each of {len(test.labels):,} test images"
 
 
 def _of_run(

@@ -14,7 +14,8 @@ from pepr_mlops.data.doubtful import doubt_texts, doubts, refuse_doubts
 from pepr_mlops.data.own.kinds import is_own
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
-from pepr_mlops.spec import FILES, OF_FILES, OWN, Job, RunSpec
+from pepr_mlops.files import TABLES
+from pepr_mlops.spec import FILES, OF_FILES, OF_TABLES, OWN, Job, RunSpec
 
 __all__ = [
     "NAMES",
@@ -37,6 +38,11 @@ _USUAL = RunSpec()
 def check_name(name: str) -> None:
     """Raise `WrongUse` with the nearest names unless `name` is a data set, a folder or a table."""
     if name not in NAMES and not is_own(name):
+        if os.path.exists(name):
+            raise WrongUse(
+                f"dataset: {name} is neither a folder nor a table ({', '.join(TABLES)}); save a "
+                "spreadsheet as CSV in UTF-8, unpack an archive, and name the folder of images"
+            )
         raise WrongUse(
             f"dataset: {name!r} is neither a known name nor a folder nor a table of images"
             f"{nearest(name, NAMES) or '.'} Valid: {', '.join(NAMES)}, DIR with DIR/CLASS/* or "
@@ -52,12 +58,22 @@ def check_spec(spec: RunSpec) -> None:
 
         paths(spec.external)
     if spec.dataset not in NAMES:
+        _refuse_options_of_tables(spec)
         return
     refuse_options(spec)
     if spec.folds is not None and spec.dataset != "digits":
         raise WrongUse(
             f"folds: {spec.dataset} has published splits, which folds would mix; leave out folds "
             "and fold, or name a folder or table of images without splits"
+        )
+
+
+def _refuse_options_of_tables(spec: RunSpec) -> None:
+    given = [name for name in OF_TABLES if getattr(spec, name) != getattr(_USUAL, name)]
+    if given and os.path.isdir(spec.dataset) and spec.external is None:
+        raise WrongUse(
+            f"{given[0]}: it is of tables, and {spec.dataset} is a folder; name the table as the "
+            "data set and the folder of its images as --images, or write images.csv in the folder"
         )
 
 

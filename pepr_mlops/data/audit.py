@@ -349,6 +349,9 @@ def _repetition(found: Duplicates, splits: int) -> Finding:
         message = f"{found.text}; remove them from one of the two"
         return Finding("error", "leakage", message, examples)
     if found.split == "train" and splits < len(SPLITS):
-        message = f"{found.text}, and copies may be drawn into other splits; delete the copies"
+        message = (
+            f"{found.text}, and copies may be drawn into other splits; delete the copies, and "
+            "their rows in a table"
+        )
         return Finding("error", "duplicates", message, examples)
     return Finding("warning", "duplicates", found.text, examples)

@@ -49,6 +49,7 @@ def audit_target(spec: RunSpec) -> tuple[Audit, ...]:
         refuse_options(spec)
         return tuple(_file(file) for file in files)
     if is_own(spec.dataset):
+        check_spec(spec)
         return (audit_own(spec),)
     neighbours = path.parent.iterdir() if path.parent.is_dir() else ()
     choices = [*NAMES, *map(str, neighbours)]

@@ -199,7 +199,15 @@ def _patients(usable: Usable) -> list[Finding]:
     """Patients in two given splits and images without one, by their numbers alone."""
     patients = usable.found.patients
     if patients is None:
-        return []
+        message = (
+            "no patient is known, so images of one patient may be in several splits; name them in "
+            "a column patient of the table or of images.csv"
+        )
+        return [Finding("warning", "patient", message)]
+    try:
+        division.refuse_classes_of_patients(usable.listing, patients, usable.found.file)
+    except WrongUse as error:
+        return _refused([error])
     splits = usable.listing.splits[usable.found.file]
     given = np.where(splits == "", "train", splits)
     rows = {split: np.flatnonzero(given == split) for split in SPLITS}

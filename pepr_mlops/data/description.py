@@ -190,7 +190,8 @@ def _counted(values: Mapping[str, int]) -> str:
 
 
 def _sizes(sample: Sample) -> str:
-    return few([f"{n:,} of {size}" for size, n in sample.sizes.items()], _SHOWN)
+    each = few([f"{size} ({n:,})" for size, n in sample.sizes.items()], _SHOWN)
+    return f"{each}, height × width, of {sample.images:,} images"
 
 
 def _intensities(sample: Sample) -> str | None:

@@ -151,9 +151,11 @@ def check(splits: Splits) -> None:
     counts = per_class(splits.train.labels, len(splits.classes))
     if not counts.all():
         absent = ", ".join(splits.classes[i] for i in np.flatnonzero(counts == 0)[:EXAMPLES])
+        rest = "; add images, remove the class from all splits or raise fraction"
         raise WrongUse(
-            f"dataset: {splits.name} has no training image of class {absent}; add images, remove "
-            "the class from all splits or raise fraction"
+            f"dataset: {splits.name} has no training image of class {absent}{rest}",
+            logged=f"dataset: {splits.name} has no training image of {(counts == 0).sum()} of "
+            f"{len(counts)} classes{rest}",
         )
 
 

@@ -137,7 +137,8 @@ def _found(specs: Sequence[Job], settings: Settings) -> tuple[Status, Matches]:
 
 
 def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]:
-    """Notes about the images of the remaining jobs, for each data set as its first job draws it.
+    """Notes about the images of the remaining jobs, for each data set and fold as its first job
+    draws it.
 
     Data that must be downloaded first or cannot be read are left to their jobs. Raises `WrongUse`
     for a doubt if `strict`.
@@ -145,10 +146,10 @@ def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]
     from pepr_mlops import data
 
     done = set(runs.loc[runs["status"] == "FINISHED", "spec"])
-    by_data: dict[str, Job] = {}
+    by_data: dict[tuple[str, int | None], Job] = {}
     for spec in specs:
         if spec.fingerprint not in done:
-            by_data.setdefault(spec.data_digest, spec)
+            by_data.setdefault((spec.data_digest, spec.fold), spec)
     notes = []
     for spec in by_data.values():
         if data.missing(spec) is not None:
@@ -160,8 +161,10 @@ def _doubts(specs: Sequence[Job], runs: pd.DataFrame, strict: bool) -> list[str]
         found = data.doubts(splits)
         if strict:
             data.refuse_doubts(splits.name, found)
-        notes += [f"{splits.name}: {text}" for text in (*splits.notes, *data.doubt_texts(found))]
-    return notes
+        where = "" if spec.fold is None else f"fold {spec.fold}: "
+        cautions = [f"{where}{text}" for text in data.doubt_texts(found)]
+        notes += [f"{splits.name}: {text}" for text in (*splits.notes, *cautions)]
+    return list(dict.fromkeys(notes))
 
 
 def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | None) -> list[str]:

@@ -213,14 +213,14 @@ class _Training:
         energy_source = closing.get("pepr.energy_source", recorder.source)
         if energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
-        result = _log_result(logged, self.job, splits, result)
+        result, learnt_nothing = _log_result(logged, self.job, splits, result)
         constant_w = self.opening.get("pepr.energy_constant_w")
         return Outcome(
             logged,
             result,
             energy_source,
             memory_metric(recorder.device.kind),
-            (*doubts, *cautions({**self.opening, **closing})),
+            (*learnt_nothing, *doubts, *cautions({**self.opening, **closing})),
             None if constant_w is None else float(constant_w),
         )
 
@@ -340,10 +340,13 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
     return network
 
 
-def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> Result:
+def _log_result(
+    logged: Run, job: Job, splits: Splits, result: Result
+) -> tuple[Result, tuple[str, ...]]:
     """Log why it stopped early, the predictions, and their clinical metrics with the last epoch;
-    the result with these."""
+    the result with these, and a caution if the network names a single class."""
     from pepr_mlops.comparison.metrics import clinical, confusion
+    from pepr_mlops.comparison.prediction_checks import only_class
     from pepr_mlops.comparison.predictions import Predictions
     from pepr_mlops.train.confusion import picture, table
 
@@ -368,7 +371,9 @@ def _log_result(logged: Run, job: Job, splits: Splits, result: Result) -> Result
     title = f"{job.model} on the {splits.name} test set"
     logged.file("confusion_matrix.png", picture(counts, splits.classes, splits.task, title))
     logged.file("confusion_matrix.csv", table(counts, splits.classes, splits.task).encode())
-    return replace(result, metrics={**result.metrics, **metrics})
+    only = only_class(predictions)
+    caution = () if only is None else (f"the network has learnt nothing: {only}",)
+    return replace(result, metrics={**result.metrics, **metrics}), caution
 
 
 def _predicted(split: Split, evaluation: Evaluation) -> OfSplit:

@@ -79,11 +79,13 @@ def _csv(path: Path, content: bytes) -> pd.DataFrame:
 
 def _decoded(path: Path, content: bytes) -> str:
     try:
-        text = content.decode("utf-8-sig")
+        utf_16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as spreadsheets write it
+        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise WrongUse(
             f"dataset: {path} is not a readable table (byte {error.start:,} is not UTF-8, but "
-            "perhaps Latin-1 or a spreadsheet's own format); save it as CSV in UTF-8"
+            "perhaps Latin-1 or a spreadsheet's own format); save it as CSV in UTF-8 (in Excel: "
+            "Save as, CSV UTF-8)"
         ) from error
     if "\0" in text:
         raise WrongUse(

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from pepr_mlops.data.own.listing import Texts
+from pepr_mlops.data.own.listing import Listing, Texts
 from pepr_mlops.data.splits import SPLITS, Labels, draw
 from pepr_mlops.errors import WrongUse
 
 Rows = npt.NDArray[np.int64]
 
 DRAWN_SHARE = 0.2  # of the images, for each split that is drawn: 60 / 20 / 20 % as in the paper
+_MOST_ALIKE = 3  # as many classes, each of one patient, are no coincidence
 _FOLDS_SEED = 0  # the parts are the same for all models and seeds, so that these compare
 
 
@@ -82,6 +83,21 @@ def shared_patients(patients: Texts | None, rows: Mapping[str, Rows]) -> str | N
     return f"{len(several):,} of {n:,} patients {be} in more than one split ({', '.join(where)})"
 
 
+def refuse_classes_of_patients(listing: Listing, patients: Texts | None, file: Rows) -> None:
+    """Raise `WrongUse` if each class is of one patient and each patient of one class: then the
+    folders are those of patients. `patients` and `file` [images] are those of a `Scan`."""
+    classes = len(listing.classes)
+    if patients is None or listing.labels.ndim > 1 or classes < _MOST_ALIKE:
+        return
+    pairs = set(zip(listing.labels[file].tolist(), patients.tolist(), strict=True))
+    if len(pairs) == len({patient for _, patient in pairs if patient}) == classes:
+        raise WrongUse(
+            f"dataset: each of the {classes:,} classes is of one patient; folders of patients are "
+            "no classes: move their images below folders of classes, or name a table with a row "
+            "for each image (LABELS.csv)"
+        )
+
+
 def strata(labels: Labels) -> Labels:
     """The class [n] that an image counts as when splits are drawn; of several labels the rarest,
     and one more class for images without any."""
@@ -123,16 +139,17 @@ def _parts(labels: Labels, patients: Texts | None, n: int, seed: int) -> Rows:
         alone = [f"\0{i}" for i in range(len(patients))]
         groups = np.unique(np.where(patients == "", alone, patients), return_inverse=True)[1]
         kind = StratifiedGroupKFold
+    why = f", of which each is {DRAWN_SHARE:.0%} of the images" if n == 1 / DRAWN_SHARE else ""
     if (number := len(np.unique(groups))) < n:
         what = "images" if patients is None else "patients"
         raise WrongUse(
-            f"dataset: {number} {what} are too few to draw {n} parts; add some, or give "
-            "train, val and test"
+            f"dataset: {number} {what} are too few to be cut into {n} parts{why}; add some, or "
+            "give train, val and test"
         )
     if np.bincount(classes).max() < n:
         raise WrongUse(
-            f"dataset: no class has {n} images, too few to draw {n} parts; add some, or give "
-            "train, val and test"
+            f"dataset: no class has {n} images, too few to be cut into {n} parts{why}; add some, "
+            "or give train, val and test"
         )
     part_of = np.zeros(len(labels), np.int64)
     cut = kind(n_splits=n, shuffle=True, random_state=seed)

@@ -12,7 +12,12 @@ import numpy as np
 from pepr_mlops.data.own import folder, table
 from pepr_mlops.data.own.bounds import bounds_of, bounds_text
 from pepr_mlops.data.own.columns import Options
-from pepr_mlops.data.own.division import Rows, divide, shared_patients
+from pepr_mlops.data.own.division import (
+    Rows,
+    divide,
+    refuse_classes_of_patients,
+    shared_patients,
+)
 from pepr_mlops.data.own.identity import Names, identify
 from pepr_mlops.data.own.listing import Listing, Texts
 from pepr_mlops.data.own.pixels import Reading
@@ -61,14 +66,15 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
     shared = shared_patients(found.patients, rows)
     if shared is not None and not spec.allow_leak:
         raise WrongUse(
-            f"dataset: {shared}: the model would be tested on patients it was trained on; move all "
-            "images of a patient to one split, remove the splits to have them drawn by patient, or "
-            "train all the same with --allow-leak, which flags the run",
+            f"dataset: {shared}, so scores would be too good; move all images of a patient to one "
+            "split, remove the splits to have them drawn by patient, or train all the same with "
+            "--allow-leak, which flags the run",
             reason="doubtful_data",
         )
     bounds = bounds_of(listing, found, rows["train"], reading_of(spec))
     grey = bool(found.grey.all()) or spec.channels == "grey"
     made = prepared(spec, opened, bounds, grey, note)
+    _refuse_blank(made, spec.window)
     own: dict[str, Any] = {
         name: split_of(opened, made, rows[name], groups=name != "train") for name in rows
     }
@@ -78,12 +84,31 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
         task=listing.task,
         classes=listing.classes,
         channels=1 if grey else 3,
-        notes=(*listing.notes, *_notes(found, made, bounds, how_drawn(listing, found, spec))),
+        notes=(
+            *listing.notes,
+            *_notes(
+                found,
+                made,
+                bounds,
+                source_of_patients(listing, found),
+                how_drawn(listing, found, spec),
+            ),
+        ),
         shared_patients=shared,
         window=bounds,
         **own,
     )
     return splits, source_digest(listing, spec)
+
+
+def _refuse_blank(made: Prepared, window: str) -> None:
+    constant, n = made.oddities.get("is constant", 0), len(made.keys)
+    if constant > n / 2:
+        raise WrongUse(
+            f"dataset: {constant:,} of {n:,} images are of one grey value with --window {window}; "
+            "choose another window (`pepr data describe` shows the grey values) or remove them",
+            reason="doubtful_data",
+        )
 
 
 def rows_of(spec: RunSpec, listing: Listing, found: Scan) -> dict[str, Rows]:
@@ -109,7 +134,9 @@ def open_source(spec: RunSpec, path: str, note: Callable[[str], None]) -> Opened
     for line in listing.details:
         note(line)
     names = Names.of_files(listing)
-    return Opened(listing, scan(listing, reading_of(spec), names), names)
+    found = scan(listing, reading_of(spec), names)
+    refuse_classes_of_patients(listing, found.patients, found.file)
+    return Opened(listing, found, names)
 
 
 def prepared(
@@ -158,12 +185,23 @@ def how_drawn(listing: Listing, found: Scan, spec: RunSpec) -> str | None:
     return f"{' and '.join(absent)} {be} drawn from the images of train, {by}, with the seed"
 
 
+def source_of_patients(listing: Listing, found: Scan) -> str | None:
+    """Where the patients are from, if not from a table."""
+    if listing.patients is not None or found.patients is None:
+        return None
+    if len(np.unique(found.patients)) == len(listing):
+        return "each file counts as a patient, since none is named"
+    return "patients are those that the DICOM files name (PatientID)"
+
+
 def _notes(
-    found: Scan, made: Prepared, bounds: Bounds | None, drawn: str | None
+    found: Scan, made: Prepared, bounds: Bounds | None, patients: str | None, drawn: str | None
 ) -> tuple[str, ...]:
     """Sentences about the images, which are logged."""
     n = len(found.file)
     lines = [] if drawn is None else [drawn]
+    if patients is not None:
+        lines.insert(0, patients)
     if found.further.any():
         lines.append(further_text(found))
     if bounds is not None:

@@ -75,7 +75,12 @@ def paired(
         for what, examples in found.items()
     )
     if found and missing != "skip":
-        start, remedy = f"dataset: {source} and the files in {root} do not match; ", _REMEDY
+        start = f"dataset: {source} and the files in {root} do not match; "
+        remedy = _REMEDY
+        if absent.all():
+            remedy = (
+                _near(cells, files) or f"name the folder of the files of {source} with --images"
+            )
         raise WrongUse(
             f"{start}{', '.join(details)}; {remedy}", logged=f"{start}{counts}; {remedy}"
         )
@@ -87,6 +92,20 @@ def paired(
         )
     notes = (f"left out: {counts}",) if found else ()
     return Paired(rows.loc[usable.index], usable.tolist(), found, notes, details)
+
+
+def _near(cells: pd.Series, files: Sequence[str]) -> str | None:
+    """What to correct where no cell names a file, but their names are like those of files."""
+    names = {_SUFFIX.sub("", posixpath.basename(plain_path(file))) for file in files}
+    own = {_SUFFIX.sub("", posixpath.basename(plain_path(cell))) for cell in cells}
+    if own & names:
+        return (
+            "files of the same names are in other folders: correct the folders in the table, or "
+            "leave them out"
+        )
+    if {name.casefold() for name in own} & {name.casefold() for name in names}:
+        return "files of the same names have capital letters elsewhere: write both alike"
+    return None
 
 
 def _files_of(cells: pd.Series, files: Sequence[str], root: Path, source: str) -> pd.Series:

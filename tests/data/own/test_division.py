@@ -79,7 +79,7 @@ def test_folds_refuse_given_test_images_and_too_few_patients() -> None:
     with pytest.raises(WrongUse, match=r"own test or val images.*--external"):
         divide(LABELS, splits, PATIENTS, seed=0, folds=5, fold=1)
     few = np.where(np.arange(400) < 200, "a", "b")
-    with pytest.raises(WrongUse, match="2 patients are too few to draw 5 parts"):
+    with pytest.raises(WrongUse, match="2 patients are too few to be cut into 5 parts"):
         divide(LABELS, NONE, few, seed=0)
     with pytest.raises(WrongUse, match="no class has 5 images"):
         divide(np.arange(8) // 4, np.full(8, ""), None, seed=0, folds=5, fold=1)

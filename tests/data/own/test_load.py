@@ -34,12 +34,18 @@ def _images(split: data.Split) -> np.ndarray:
     return np.concatenate(list(split.images.parts()))
 
 
+def _marked(values: np.ndarray) -> np.ndarray:
+    """With a last pixel of another value, as constant images are refused."""
+    values[..., -1, -1] = 255
+    return values
+
+
 def _table(root: Path, columns: str, n: int = 40) -> Path:
     """Images of 16 pixels, of patients with two images each; image i is grey of the value i."""
     root.mkdir(exist_ok=True)
     lines = [columns]
     for i in range(n):
-        Image.fromarray(np.full((16, 16), i, np.uint8)).save(root / f"{i:03}.png")
+        Image.fromarray(_marked(np.full((16, 16), i, np.uint8))).save(root / f"{i:03}.png")
         cells = {
             "file": f"{i:03}.png",
             "label": "ab"[i // 2 % 2],
@@ -88,7 +94,7 @@ def test_given_splits_with_a_patient_in_two_are_refused_and_flagged_if_allowed(
 
 def test_patients_of_dicom_files_group_the_splits_and_a_table_comes_first(tmp_path: Path) -> None:
     for i in range(40):
-        values = np.full((16, 16), i * 16, np.uint16)
+        values = _marked(np.full((16, 16), i * 16, np.uint16))
         dicom(tmp_path / "ab"[i // 2 % 2] / f"IM{i:03}", values, PatientID=f"P{i // 2}")
     splits = data.load(_spec(tmp_path, window="1000,3000"))
     names = [set(splits.test.groups["patient"]), set(splits.val.groups["patient"])]
@@ -100,8 +106,8 @@ def test_the_window_is_of_training_images_alone(tmp_path: Path) -> None:
     """The test images are ten times brighter, and white."""
     rng = np.random.default_rng(0)
     trained = []
-    for split, top in (("train", 1000), ("val", 10_000), ("test", 10_000)):
-        for i in range(8):
+    for split, top, n in (("train", 1000, 8), ("val", 10_000, 4), ("test", 10_000, 4)):
+        for i in range(n):
             values = rng.integers(top // 2, top, (16, 16)).astype(np.uint16)
             path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -342,6 +348,7 @@ def test_the_frames_of_a_file_are_of_one_patient_though_none_is_named(tmp_path: 
     """Each file has eight frames that are nearly alike."""
     for i in range(20):
         values = np.full((8, 8, 8), i, np.uint16) + np.arange(8, dtype=np.uint16)[:, None, None]
+        values = _marked(values)
         folder = tmp_path / "ab"[i % 2]
         folder.mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(values, np.eye(4)), folder / f"{i}.nii")
@@ -357,7 +364,7 @@ def test_the_frames_of_a_file_are_of_one_patient_though_none_is_named(tmp_path: 
 
 def test_a_table_that_names_some_patients_leaves_the_others_to_the_files(tmp_path: Path) -> None:
     for i in range(40):
-        values = np.full((16, 16), i * 16, np.uint16)
+        values = _marked(np.full((16, 16), i * 16, np.uint16))
         dicom(tmp_path / f"IM{i:03}.dcm", values, PatientID=f"P{i // 4}")
     rows = [f"IM{i:03}.dcm,{'ab'[i // 4 % 2]},{'P0' if i < 2 else ''}" for i in range(40)]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label,patient", *rows]))
@@ -424,3 +431,29 @@ def test_a_grey_image_saved_as_rgb_is_the_same_image(shapes: Path) -> None:
         image.convert("RGB").save(shapes / "test" / "dark" / "rgb.png")
     found = data.doubts(data.load(_spec(shapes)))
     assert found == {"pepr.data_leak": "1 of 17 images of test are also in train"}
+
+
+def test_images_that_a_window_makes_blank_are_refused(shapes: Path) -> None:
+    with pytest.raises(WrongUse, match=r"60 of 60 images are of one grey value with --window 2000"):
+        data.load(_spec(shapes, window="2000,300"))
+
+
+def test_folders_of_patients_are_no_classes_and_their_names_are_not_logged(tmp_path: Path) -> None:
+    for i in range(4):
+        for k in range(6):
+            values = np.full((16, 16), 16 * i + k, np.uint16)
+            dicom(tmp_path / f"JENSEN_{i}" / f"{k}.dcm", values, PatientID=f"P{i}")
+    with pytest.raises(WrongUse, match="each of the 4 classes is of one patient") as caught:
+        data.load(_spec(tmp_path))
+    assert "JENSEN" not in caught.value.logged
+
+
+def test_options_of_tables_are_refused_for_a_folder(shapes: Path) -> None:
+    with pytest.raises(WrongUse, match=r"patient_column: it is of tables, and .* is a folder"):
+        data.identify(_spec(shapes, patient_column="x"))
+
+
+def test_a_file_that_is_no_data_set_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "labels.xlsx").write_bytes(b"x")
+    with pytest.raises(WrongUse, match=r"neither a folder nor a table .*save a spreadsheet as CSV"):
+        data.identify(_spec(tmp_path / "labels.xlsx"))

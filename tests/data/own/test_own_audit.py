@@ -173,7 +173,7 @@ def test_dicom_patients_in_two_given_splits_are_counted_and_not_named(scans: Pat
 
 def test_too_few_patients_for_folds_are_an_error(scans: Path) -> None:
     (refused,) = _of(_audit(scans, folds=30, fold=1), "refused")
-    assert refused.message.startswith("20 patients are too few to draw 30 parts")
+    assert refused.message.startswith("20 patients are too few to be cut into 30 parts")
 
 
 def test_slices_of_volumes_are_images_and_those_passed_over_are_counted(tmp_path: Path) -> None:

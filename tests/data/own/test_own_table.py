@@ -438,7 +438,7 @@ def test_parquet_gives_what_csv_gives(tmp_path: Path) -> None:
             "image,dx\n0.png,Ödem".encode("latin-1"),
             "byte 15 is not UTF-8, but perhaps Latin-1 .* s",
         ),
-        ("image,dx\n0.png,nv".encode("utf-16"), "is not UTF-8, but perhaps"),
+        ("image,dx\n0.png,é".encode("latin-1"), "is not UTF-8, but perhaps"),
         (b"PAR1\0\0image,dx", "is not a readable table .it is binary or UTF-16.; save it as CSV"),
         (b"image,dx,dx\n0.png,nv,nv\n", "has two columns dx; rename or remove one"),
         (b"image,dx\n0.png,nv\n1.png,SECRET,x\n", "row 3 of .* has 3 cells for 2 columns; put a"),
@@ -504,3 +504,31 @@ def test_100_000_rows_are_read_and_joined(tmp_path: Path) -> None:
     assert found.files == sorted(files)
     assert found.rows["dx"].iloc[0] == "mel"  # ISIC_0000000
     assert (found.rows["dx"] == "mel").sum() == 33_334
+
+
+@pytest.mark.parametrize(
+    ("cell", "remedy"),
+    [
+        ("CheXpert/train/x{i}.png", "files of the same names are in other folders"),
+        ("X{i}.PNG", "files of the same names have capital letters elsewhere"),
+        ("other{i}.png", "name the folder of the files of .* with --images"),
+    ],
+)
+def test_a_table_of_which_no_row_has_a_file_says_what_to_correct(
+    tmp_path: Path, cell: str, remedy: str
+) -> None:
+    for i in range(4):
+        (tmp_path / f"x{i}.png").write_bytes(b"x")
+    rows = [f"{cell.format(i=i)},{'ab'[i % 2]}" for i in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    with pytest.raises(WrongUse, match=f"rows without a file: 4 .*{remedy}"):
+        table.listing(tmp_path / "labels.csv", Options())
+
+
+def test_a_table_in_utf_16_is_read_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / f"x{i}.png").write_bytes(b"x")
+    rows = [f"x{i}.png\tÅrhus {'ab'[i % 2]}" for i in range(4)]
+    (tmp_path / "labels.tsv").write_text("\n".join(["file\tlabel", *rows]), encoding="utf-16")
+    found = table.listing(tmp_path / "labels.tsv", Options())
+    assert found.classes == ("Århus a", "Århus b")
