@@ -16,6 +16,8 @@ from pepr_mlops.text import few
 
 _SYSTEM = {"thumbs.db", "desktop.ini", "dicomdir"}  # in any case; a DICOMDIR has no image
 
+_Places = tuple[tuple[int, int], ...]  # device and number of folders, which links do not change
+
 
 @dataclass
 class Found:
@@ -50,7 +52,10 @@ def find(root: Path, without: Collection[str] = ()) -> Found:
     be listed and for an image that cannot be read.
     """
     found = Found()
-    _add(found, root, "", (), without)
+    rest: list[tuple[str, _Places]] = [("", ())]
+    while rest:  # folders may be nested deeper than Python may call
+        folder, above = rest.pop()
+        rest += _add(found, root, folder, above, without)
     found.images.sort(key=lambda name: name.split("/"))
     found.folders.sort(key=lambda name: name.split("/"))
     return found
@@ -62,19 +67,21 @@ def passed_over(name: str) -> bool:
 
 
 def _add(
-    found: Found, root: Path, folder: str, above: tuple[str, ...], without: Collection[str]
-) -> None:
+    found: Found, root: Path, folder: str, above: _Places, without: Collection[str]
+) -> list[tuple[str, _Places]]:
+    """Add what lies in a folder, and return the folders in it, with the places above them."""
     place = os.path.join(root, folder)
-    real = os.path.realpath(place)
-    if real in above:
-        return
     try:
+        at = os.stat(place)
+        if (at.st_dev, at.st_ino) in above:
+            return []
         with os.scandir(place) as listed:
             entries = list(listed)
     except OSError as error:
         raise _unreadable(root, folder, error.strerror) from error
     if folder:
         found.folders.append(folder)
+    inner_folders = []
     for entry in entries:
         inner = f"{folder}/{entry.name}" if folder else entry.name
         if inner in without:
@@ -87,11 +94,12 @@ def _add(
         except OSError as error:
             raise _unreadable(root, inner, error.strerror) from error
         if is_folder:
-            _add(found, root, inner, (*above, real), without)
+            inner_folders.append((inner, (*above, (at.st_dev, at.st_ino))))
         elif is_image:
             found.images.append(inner)
         else:
             found.others[os.path.splitext(entry.name)[1].lower()] += 1
+    return inner_folders
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
