@@ -288,6 +288,7 @@ def test_a_folder_with_a_table_that_does_not_fit_is_checked_without_it(shapes: P
     (shapes / "test" / "dark" / "07.png").write_bytes(b"no image")
     (audit,) = audit_files.audit_target(RunSpec(dataset=str(shapes)))
     table, damaged = audit.of("error")
-    assert "images.csv has no row for val/dark/00.png; add one" in table.message
+    assert "27 images that may be evaluated have no row in " in table.message
+    assert "images.csv: val/dark/00.png, val/dark/01.png, " in table.message
     assert damaged.examples[0].startswith("test/dark/07.png cannot be read")
     assert "SECRET" not in str(audit)

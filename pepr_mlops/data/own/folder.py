@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pepr_mlops.data.own import cells, columns, walk
-from pepr_mlops.data.own.labels import check_classes, task_of
-from pepr_mlops.data.own.listing import Listing
+from pepr_mlops.data.own.labels import check_classes, places_of, task_of
+from pepr_mlops.data.own.listing import Known, Listing
 from pepr_mlops.data.own.pairs import plain_path
 from pepr_mlops.data.own.split_names import split_of
-from pepr_mlops.data.own.table import texts
+from pepr_mlops.data.own.table import patients_in, texts
 from pepr_mlops.data.splits import SPLITS
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.text import few
@@ -25,6 +25,7 @@ TABLE = "images.csv"
 Refuse = Callable[[WrongUse], None]
 
 _FILE = "file"
+_EXAMPLES = 3  # that a message names
 _FORMS = "expected DIR/train/CLASS/*, DIR/CLASS/* or a table LABELS.csv"
 
 
@@ -36,15 +37,24 @@ class _Image(NamedTuple):
     file: str
 
 
-def listing(root: Path) -> Listing:
+def listing(root: Path, known: Known | None = None) -> Listing:
     """The images below the folders of classes in `root`, sorted by split, class and file.
 
     Splits may have other names that people give them, and be in the only folder of `root`. Images
     may be in any depth below their class. The table images.csv in `root` has their patients and
     subgroups. Raises `WrongUse` for images outside of a class, for two folders of one split, for a
-    class without an image in train, and for a table that lacks images of val or test.
+    class without an image in train, and for a table that lacks images of val or test. The folder of
+    an external set needs no train and may lack some of the classes `known` of a training.
     """
-    found, images, splits = _read(root, _raise)
+    found, images, splits = _read(root, _raise, external=known is not None)
+    if known is not None:
+        if not images:
+            raise WrongUse(
+                f"external: {root} has no image in the folder of a class; add DIR/CLASS/*"
+            )
+        places = places_of(found.classes, found.task, known, str(root))
+        return replace(found, labels=places[found.labels], classes=known.classes, task=known.task)
+    _refuse_without_train(root, images, _raise)
     trained = sorted({image.label for image in images if image.split in ("", "train")})
     check_classes(trained, len(images), str(root), _FORMS)
     _refuse_untrained(root, splits, images, trained)
@@ -55,7 +65,8 @@ def outline(root: Path, refuse: Refuse) -> Listing:
     """As `listing` of a folder with faults, each of which `refuse` takes: images outside of a class
     are left out and folders of one split joined. The classes are those of any split, and may be too
     few or lack images in train."""
-    found, *_ = _read(root, refuse)
+    found, images, _ = _read(root, refuse)
+    _refuse_without_train(root, images, refuse)
     try:
         if len(found.classes) > 1:
             check_classes(found.classes, len(found), str(root), _FORMS)
@@ -68,18 +79,15 @@ def _raise(error: WrongUse) -> None:
     raise error
 
 
-def _read(root: Path, refuse: Refuse) -> tuple[Listing, list[_Image], dict[str, str]]:
-    """The listing, its images and the split of each folder that is called like one."""
+def _read(
+    root: Path, refuse: Refuse, *, external: bool = False
+) -> tuple[Listing, list[_Image], dict[str, str]]:
+    """The listing, its images and the split of each folder that is called like one. The splits of
+    an external set have no use."""
     found = walk.find(root, without={TABLE})
     splits = _split_folders(root, found.folders, refuse)
+    _refuse_misplaced(root, found, splits, refuse)
     images = _images(root, found.images, splits, refuse)
-    if images and not any(image.split in ("", "train") for image in images):
-        refuse(
-            WrongUse(
-                f"dataset: {root} has no train folder with images; add DIR/train/CLASS/*, or name "
-                "the folder of a split to use that alone"
-            )
-        )
     classes = tuple(sorted({image.label for image in images}))
     number = {name: i for i, name in enumerate(classes)}
     notes, details = _passed_over(found, splits, images)
@@ -95,7 +103,7 @@ def _read(root: Path, refuse: Refuse) -> tuple[Listing, list[_Image], dict[str, 
         details=details,
     )
     try:
-        return _described(bare), images, splits
+        return _described(bare, external), images, splits
     except WrongUse as error:
         refuse(error)
         return bare, images, splits
@@ -120,6 +128,41 @@ def _split_folders(root: Path, folders: Sequence[str], refuse: Refuse) -> dict[s
             )
         found[folder] = split
     return found
+
+
+def _refuse_misplaced(
+    root: Path, found: walk.Found, splits: Mapping[str, str], refuse: Refuse
+) -> None:
+    """Refuse folders of images that are called like splits but would be read as parts of a class.
+
+    Any folder in that of a split may have such a name.
+    """
+    if splits:
+        return
+    named = [f for f in found.folders if split_of(posixpath.basename(f))]
+    misplaced = [f for f in named if any(image.startswith(f"{f}/") for image in found.images)]
+    if misplaced:
+        remedy = (
+            "move them to DIR/train/CLASS/*, name the folder that they are in as the data set, or "
+            "give them names unlike a split's"
+        )
+        start = f"dataset: {len(misplaced):,} folders that are called like splits would not be"
+        refuse(
+            WrongUse(
+                f"{start} read as splits in {root}: {few(misplaced, _EXAMPLES)}; {remedy}",
+                logged=f"{start} read as splits in {root}; {remedy}",
+            )
+        )
+
+
+def _refuse_without_train(root: Path, images: Sequence[_Image], refuse: Refuse) -> None:
+    if images and not any(image.split in ("", "train") for image in images):
+        refuse(
+            WrongUse(
+                f"dataset: {root} has no train folder with images; add DIR/train/CLASS/*, or name "
+                "the folder of a split to use that alone"
+            )
+        )
 
 
 def _images(
@@ -200,7 +243,7 @@ def _passed_over(
     return (*found.notes, *(line for line, _ in lines)), (*found.details, *details)
 
 
-def _described(found: Listing) -> Listing:
+def _described(found: Listing, external: bool) -> Listing:
     """The same images with the patients and the subgroups of the table, if there is one."""
     path = found.root / TABLE
     if not path.exists():
@@ -218,23 +261,39 @@ def _described(found: Listing) -> Listing:
             f"dataset: {path} has two rows for {twice[0]}; remove one",
             logged=f"dataset: {path} has several rows for {len(twice):,} files; remove all but one",
         )
+    if uses.split is not None and not external and not found.splits.any():
+        raise WrongUse(
+            f"dataset: {path} has the column of splits {uses.split}, and splits of a folder are "
+            "folders; move the images to DIR/train/CLASS/* and so on, or make one table of splits "
+            "and classes and name that as the data set"
+        )
     files = [plain_path(file) for file in found.files.tolist()]
-    drawn = not {"val", "test"} <= set(found.splits.tolist())
-    absent = [file not in rows.index for file in files]
-    for file, split, lacks in zip(found.files, found.splits, absent, strict=True):
-        if lacks and (drawn or split != "train"):
-            remedy = f"add one, with exactly its path in the column {_FILE}"
-            raise WrongUse(
-                f"dataset: {path} has no row for {file}; {remedy}",
-                logged=f"dataset: {path} has no row for an image that may be evaluated; {remedy}",
-            )
+    lacking = _refuse_lacking(path, found, [file not in rows.index for file in files])
     rows = rows.reindex(files, fill_value="")
-    patients = None if uses.patient is None else texts(rows[uses.patient])
-    unknown = f"{TABLE} has no row for {sum(absent):,} training images"
+    patients, merged = patients_in(rows, uses.patient)
     return replace(
         found,
         patients=patients,
         groups={name: texts(columns.group(rows[name])) for name in uses.groups},
-        columns={use: ",".join(names) for use, names in uses.by_use.items()},
-        notes=(*found.notes, *uses.notes, *((unknown,) if any(absent) else ())),
+        columns={use: ",".join(names) for use, names in replace(uses, split=None).by_use.items()},
+        notes=(*found.notes, *uses.notes, *lacking, *merged),
     )
+
+
+def _refuse_lacking(path: Path, found: Listing, absent: Sequence[bool]) -> tuple[str, ...]:
+    """Raise `WrongUse` if an image that may be evaluated has no row; a note on the others."""
+    drawn = not {"val", "test"} <= set(found.splits.tolist())
+    lacking = [
+        file
+        for file, split, lacks in zip(found.files.tolist(), found.splits, absent, strict=True)
+        if lacks and (drawn or split != "train")
+    ]
+    if lacking:
+        n = len(lacking)
+        have = "image that may be evaluated has" if n == 1 else "images that may be evaluated have"
+        remedy = f"add one for each, with exactly its path in the column {_FILE}"
+        raise WrongUse(
+            f"dataset: {n:,} {have} no row in {path}: {few(lacking, _EXAMPLES)}; {remedy}",
+            logged=f"dataset: {n:,} {have} no row in {path}; {remedy}",
+        )
+    return (f"{TABLE} has no row for {sum(absent):,} training images",) if any(absent) else ()

@@ -6,25 +6,26 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pepr_mlops.data.own.listing import Known
 from pepr_mlops.data.splits import Labels
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import MULTI_LABEL, Task
 from pepr_mlops.text import few
 
 SEPARATOR = "|"  # between the names of several labels in one cell
 MOST_CLASSES = 1000
 UNSURE = -1
-_BITS = {"0": 0, "1": 1, "-1": UNSURE, "": UNSURE}
+MISSING = {"", "na", "n/a", "nan", "null", "?"}  # blank cells, as programs and people write them
+_BITS = {"0": 0, "1": 1, "-1": UNSURE}
 _COUNTS_AS = {"negative": 0, "positive": 1}
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?", re.ASCII)
 _INTEGRAL = re.compile(r"([+-]?\d+)[.,]0+", re.ASCII)
-_LEAST_ONE_HOT = 3  # columns with one 1 in each row that are taken for classes
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -41,20 +42,52 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
 
-def labelled(cells: pd.DataFrame, uncertain: str, source: str) -> Labelled:
+def labelled(
+    cells: pd.DataFrame, uncertain: str, source: str, known: Known | None = None
+) -> Labelled:
     """The labels of the rows, from one column of classes or of names joined by |, or from several
-    columns of 0 and 1.
+    columns of 0 and 1. If each row has exactly one 1, the columns are classes.
 
-    -1 and blank cells are uncertain: `uncertain` is what they count as, one of the values of
-    `RunSpec.uncertain`. A blank cell between names that are joined by | is no label. Raises
-    `WrongUse` for uncertain labels that nothing is said of and for cells that are no labels.
+    -1 and blank cells, also those written as `MISSING`, are uncertain: `uncertain` is what they
+    count as, one of the values of `RunSpec.uncertain`. A blank cell between names that are joined
+    by | is no label. Raises `WrongUse` for uncertain labels that nothing is said of and for cells
+    that are no labels.
+
+    With `known` the cells are read for that task, and the classes are those that it has, whichever
+    of them the rows have. Raises `WrongUse` for others.
     """
     if cells.shape[1] > 1:
-        return _of_columns(cells, uncertain, source)
-    column = cells.iloc[:, 0].map(lambda text: unicodedata.normalize("NFC", text))
-    if column.str.contains(SEPARATOR, regex=False).any():
-        return _joined(column, source)
-    return _of_column(column, uncertain, source)
+        found = _of_columns(cells, uncertain, source, known)
+    else:
+        column = cells.iloc[:, 0].map(lambda text: unicodedata.normalize("NFC", text))
+        bars = column.str.contains(SEPARATOR, regex=False).any()
+        if bars if known is None else known.several:
+            found = _joined(column, source, known)
+        else:
+            found = _of_column(column, uncertain, source, known)
+    return found if known is None else _as_known(found, known, source)
+
+
+def places_of(classes: Sequence[str], task: Task, known: Known, source: str) -> Labels:
+    """The index of each class of an external set in those of the training.
+
+    Raises `WrongUse` for another task and for a class that the training does not have.
+    """
+    if (task == MULTI_LABEL) != known.several:
+        has, needs = ("one class", "several labels") if known.several else ("labels", "one class")
+        raise WrongUse(
+            f"external: {source} has {has} for each image and the data set {needs}; write its "
+            "labels as the data set has them"
+        )
+    if unknown := [name for name in classes if name not in known.classes]:
+        remedy = f"name the classes as the data set does: {few(known.classes, 10)}"
+        raise WrongUse(
+            f"external: {source} has the class {unknown[0]!r}, which the data set does not have"
+            f"{nearest(unknown[0], known.classes) or ';'} {remedy}",
+            logged=f"external: {source} has {len(unknown):,} classes that the data set does not "
+            f"have; {remedy}",
+        )
+    return np.array([known.classes.index(name) for name in classes], dtype=np.int64)
 
 
 def is_binary(cells: pd.Series) -> bool:
@@ -94,7 +127,30 @@ def refuse_alike(classes: Sequence[str], source: str) -> None:
             )
 
 
+def _as_known(found: Labelled, known: Known, source: str) -> Labelled:
+    """The same labels as indices or columns of the known classes."""
+    places = places_of(found.classes, found.task, known, source)
+    if not found.usable.any():
+        raise WrongUse(f"external: {source} has no image with a class; give some, or leave it out")
+    if not known.several:
+        return replace(found, labels=places[found.labels], classes=known.classes, task=known.task)
+    if absent := [name for name in known.classes if name not in found.classes]:
+        raise WrongUse(
+            f"external: {source} has {len(found.classes)} of the {len(known.classes)} labels of "
+            f"the data set; add a column for each of {few(absent)}"
+        )
+    labels = np.empty_like(found.labels)
+    labels[:, places] = found.labels
+    return replace(found, labels=labels, classes=known.classes)
+
+
+def is_missing(cell: str) -> bool:
+    return cell.casefold() in MISSING
+
+
 def _bit(cell: str) -> int | None:
+    if is_missing(cell):
+        return UNSURE
     return _BITS.get(_integral(cell.replace("\N{MINUS SIGN}", "-")))
 
 
@@ -104,10 +160,10 @@ def _integral(cell: str) -> str:
     return found[1] if found else cell
 
 
-def _of_column(cells: pd.Series, uncertain: str, source: str) -> Labelled:
+def _of_column(cells: pd.Series, uncertain: str, source: str, known: Known | None) -> Labelled:
     if is_binary(cells):
-        return _of_bits(cells, uncertain, source)
-    blank = (cells == "").to_numpy(dtype=bool)
+        return _of_bits(cells, uncertain, source, known)
+    blank = cells.map(is_missing).to_numpy(dtype=bool)
     n = int(blank.sum())
     if n and uncertain != "ignore":
         raise WrongUse(
@@ -118,13 +174,14 @@ def _of_column(cells: pd.Series, uncertain: str, source: str) -> Labelled:
     if all(_number(name) is not None for name in names.unique()):
         names = names.map(_integral)
     classes = sorted(names.unique(), key=_order)
-    check_classes(classes, len(names), source)
+    if known is None:
+        check_classes(classes, len(names), source)
     labels = np.full(len(cells), UNSURE, dtype=np.int64)
     labels[~blank] = pd.Index(classes).get_indexer(names)
     return Labelled(labels, tuple(classes), task_of(classes), ~blank, _left_out(n))
 
 
-def _of_bits(cells: pd.Series, uncertain: str, source: str) -> Labelled:
+def _of_bits(cells: pd.Series, uncertain: str, source: str, known: Known | None) -> Labelled:
     """One column of 0 and 1: two classes of these names."""
     labels = _bits(cells)
     unsure = labels == UNSURE
@@ -136,22 +193,22 @@ def _of_bits(cells: pd.Series, uncertain: str, source: str) -> Labelled:
         usable, notes = np.ones(len(cells), dtype=bool), _counted(n, uncertain)
     else:
         usable, notes = ~unsure, _left_out(n)
-    classes = [str(i) for i in np.unique(labels[usable])]
-    check_classes(classes, int(usable.sum()), source)
-    return Labelled(labels, ("0", "1"), task_of(classes), usable, notes)
+    if known is None:
+        check_classes([str(i) for i in np.unique(labels[usable])], int(usable.sum()), source)
+    return Labelled(labels, ("0", "1"), "binary-class", usable, notes)
 
 
-def _of_columns(cells: pd.DataFrame, uncertain: str, source: str) -> Labelled:
+def _of_columns(cells: pd.DataFrame, uncertain: str, source: str, known: Known | None) -> Labelled:
     for name in cells.columns:
         wrong = [cell for cell in cells[name].unique() if _bit(cell) is None]
         if wrong:
             n = int(cells[name].isin(wrong).sum())
             raise WrongUse(
-                f"label_columns: column {name!r} of {source} has cells other than 0, 1, -1 and "
-                f"blank in {n:,} rows, the first in row {cells[name].isin(wrong).idxmax()}; name "
+                f"label_columns: column {name!r} of {source} has cells other than 0, 1, -1, blank "
+                f"and NA in {n:,} rows, the first in row {cells[name].isin(wrong).idxmax()}; name "
                 "one column of classes or several of 0 and 1",
-                logged=f"label_columns: column {name!r} of {source} has cells other than 0, 1, -1 "
-                "and blank; name one column of classes or several of 0 and 1",
+                logged=f"label_columns: column {name!r} of {source} has cells other than 0, 1, -1, "
+                "blank and NA; name one column of classes or several of 0 and 1",
             )
     classes = tuple(map(str, cells.columns))
     refuse_alike(classes, source)
@@ -159,10 +216,11 @@ def _of_columns(cells: pd.DataFrame, uncertain: str, source: str) -> Labelled:
     unsure = labels == UNSURE
     n = int(unsure.sum())
     usable = np.ones(len(labels), dtype=bool)
-    if len(classes) >= _LEAST_ONE_HOT and not n and (labels.sum(axis=1) == 1).all():
+    one_class = known is None or not known.several
+    if one_class and not n and (labels.sum(axis=1) == 1).all():
         note = f"each row has one 1 in the {len(classes)} label columns, so they are classes"
         one_hot = labels.argmax(axis=1).astype(np.int64)
-        return Labelled(one_hot, classes, "multi-class", usable, (note,))
+        return Labelled(one_hot, classes, task_of(classes), usable, (note,))
     if n and uncertain == "refuse":
         raise _uncertain(n, [classes[i] for i in np.flatnonzero(unsure.any(axis=0))], source)
     if uncertain in _COUNTS_AS:
@@ -172,10 +230,14 @@ def _of_columns(cells: pd.DataFrame, uncertain: str, source: str) -> Labelled:
     return Labelled(labels, classes, MULTI_LABEL, usable, notes)
 
 
-def _joined(cells: pd.Series, source: str) -> Labelled:
+def _joined(cells: pd.Series, source: str, known: Known | None) -> Labelled:
     codes, texts = pd.factorize(cells)
-    sets = [{name.strip() for name in text.split(SEPARATOR)} - {""} for text in texts]
-    classes = sorted(set().union(*sets), key=_order)
+    sets = [
+        {name for part in text.split(SEPARATOR) if not is_missing(name := part.strip())}
+        for text in texts
+    ]
+    trained = () if known is None else known.classes
+    classes = sorted(set(trained).union(*sets), key=_order)
     if not 2 <= len(classes) <= MOST_CLASSES:
         check_classes(classes, len(cells), source)
     refuse_alike(classes, source)
@@ -216,6 +278,6 @@ def _counted(n: int, uncertain: str) -> tuple[str, ...]:
 
 def _uncertain(n: int, columns: Sequence[str], source: str) -> WrongUse:
     return WrongUse(
-        f"dataset: {source} has {n:,} uncertain labels (-1 or blank) in {few(columns)}; say what "
-        "they count as with --uncertain ignore, negative or positive"
+        f"dataset: {source} has {n:,} uncertain labels (-1, blank or NA) in {few(columns)}; say "
+        "what they count as with --uncertain ignore, negative or positive"
     )

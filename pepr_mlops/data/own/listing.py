@@ -10,9 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from pepr_mlops.data.splits import Labels
-from pepr_mlops.names import Task
+from pepr_mlops.names import MULTI_LABEL, Task
 
 Texts = npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The classes and the task of a training, which the labels of an external set are read for."""
+
+    classes: tuple[str, ...]
+    task: Task
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.task == MULTI_LABEL
 
 
 @dataclass(frozen=True)

@@ -10,36 +10,40 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.data.own import cells, walk
-from pepr_mlops.data.own.columns import Options, choose, group
+from pepr_mlops.data.own.columns import Options, choose, group, patients_of
 from pepr_mlops.data.own.labels import labelled
-from pepr_mlops.data.own.listing import Listing, Texts
+from pepr_mlops.data.own.listing import Known, Listing, Texts
 from pepr_mlops.data.own.pairs import paired
 from pepr_mlops.data.own.split_names import SPELLINGS, split_of
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import dataset_name
 from pepr_mlops.text import few
 
-_SPLIT_ADVICE = f"write one of {', '.join(SPELLINGS)} in each row, or in none to draw the splits"
+_SPLIT_ADVICE = (
+    f"write one of {', '.join(SPELLINGS)} in each row, or in none to draw the splits; or name the "
+    "right column with --split-column, or this one with --group-columns if it has no splits"
+)
 
 
-def listing(path: Path, options: Options) -> Listing:
+def listing(path: Path, options: Options, known: Known | None = None) -> Listing:
     """The images that a table names, in the order of their files.
 
     The files are below the folder `options.images` or, without it, the table's own. Raises
     `WrongUse` for a file that is no table, for columns that cannot be told apart, and for rows and
-    files that do not match.
+    files that do not match. The table of an external set is read for the classes `known` of a
+    training, and its splits do not count.
     """
     source = str(path)
     table = cells.read(path)
-    uses = choose(table, options, source)
+    uses = choose(table, options, source, known)
     root = _images(options.images) or path.parent
     found = walk.find(root, without={path.name})
     by_use = uses.by_use
     in_use = [name for use, names in by_use.items() if use != "image" for name in names]
     matches = paired(table[in_use], table[uses.image], found.images, root, options.missing, source)
-    labels = labelled(matches.rows[list(uses.labels)], options.uncertain, source)
+    labels = labelled(matches.rows[list(uses.labels)], options.uncertain, source, known)
     rows = matches.rows[labels.usable]
-    patients = None if uses.patient is None else texts(rows[uses.patient])
+    patients, merged = patients_in(rows, uses.patient)
     return Listing(
         name=dataset_name(str(path)),
         root=root,
@@ -48,14 +52,22 @@ def listing(path: Path, options: Options) -> Listing:
         classes=labels.classes,
         task=labels.task,
         splits=_splits(None if uses.split is None else rows[uses.split], len(rows), source),
-        patients=patients if patients is not None and (patients != "").any() else None,
+        patients=patients,
         groups={name: texts(group(rows[name])) for name in uses.groups},
         by_table=True,
         columns={use: ",".join(names) for use, names in by_use.items()},
-        notes=(uses.text, *uses.notes, *found.notes, *matches.notes, *labels.notes),
+        notes=(uses.text, *uses.notes, *found.notes, *matches.notes, *labels.notes, *merged),
         details=(*found.details, *matches.details),
         left_out=matches.left_out,
     )
+
+
+def patients_in(rows: pd.DataFrame, column: str | None) -> tuple[Texts | None, tuple[str, ...]]:
+    """The patients of the rows, None where none is known, and notes, as `columns.patients_of`."""
+    if column is None:
+        return None, ()
+    patients, notes = patients_of(rows[column])
+    return texts(patients) if (patients != "").any() else None, notes
 
 
 def texts(column: Sequence[str] | pd.Series) -> Texts:

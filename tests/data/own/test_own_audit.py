@@ -107,7 +107,10 @@ def test_uncertain_labels_are_an_error_and_the_audit_goes_on(tmp_path: Path) -> 
     table.write_text("\n".join(lines))
     found = _audit(table)
     (refused,) = _of(found, "refused")
-    assert "has 1 uncertain labels (-1 or blank) in mass; say what they count as" in refused.message
+    assert (
+        "has 1 uncertain labels (-1, blank or NA) in mass; say what they count as"
+        in refused.message
+    )
     assert found.counts["images"].tolist() == [6, 5]
     (conflict,) = _of(found, "conflict")
     assert conflict.examples == ("7.png (edema) = 2.png (no label)",)  # -1 is no positive label

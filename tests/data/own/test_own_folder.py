@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pepr_mlops.data.own import folder
-from pepr_mlops.data.own.listing import Listing
+from pepr_mlops.data.own.listing import Known, Listing
 from pepr_mlops.data.own.walk import find
 from pepr_mlops.errors import WrongUse
 
@@ -61,6 +61,63 @@ def test_splits_may_be_in_the_only_folder(tmp_path: Path) -> None:
         ("test", "a", "archive/Testing/a/1.png"),
         ("test", "b", "archive/Testing/b/1.png"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (["ill/train/1.png", "ill/test/2.png", "well/train/3.png"], "ill/test, ill/train, well/tr"),
+        (["fold1/train/a/1.png", "fold1/Test/b/1.png", "fold2/train/a/2.png"], "fold1/Test, fold1"),
+        (["x/y/training/a/1.png", "x/y/testing/b/1.png"], "x/y/testing, x/y/training; move them"),
+    ],
+)
+def test_folders_called_like_splits_where_none_are_read_are_refused(
+    files: list[str], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WrongUse, match=f"would not be read as splits in .*: {named}") as raised:
+        folder.listing(_make(tmp_path, *files))
+    assert "ill/" not in raised.value.logged
+
+
+def test_a_class_may_be_called_like_a_split_in_the_folder_of_one(tmp_path: Path) -> None:
+    root = _make(tmp_path, "train/test/1.png", "train/a/train/2.png", "val/test/3.png")
+    assert _rows(folder.listing(root)) == [
+        ("train", "a", "train/a/train/2.png"),
+        ("train", "test", "train/test/1.png"),
+        ("val", "test", "val/test/3.png"),
+    ]
+    (tmp_path / "notes" / "test").mkdir(parents=True)  # without an image
+    assert len(folder.listing(root)) == 3
+
+
+def test_the_folder_of_an_external_set_needs_neither_train_nor_all_classes(tmp_path: Path) -> None:
+    known = Known(("a", "b", "c"), "multi-class")
+    found = folder.listing(_make(tmp_path / "one", "b/1.png"), known)
+    assert (found.labels.tolist(), found.classes, found.task) == ([1], known.classes, known.task)
+    split = _make(tmp_path / "split", "test/c/1.png", "train/a/2.png")
+    assert folder.listing(split, known).labels.tolist() == [0, 2]
+    with pytest.raises(WrongUse, match=r"has the class 'B', .*; did you mean 'b'\? name the cl"):
+        folder.listing(_make(tmp_path / "other", "B/1.png"), known)
+    with pytest.raises(WrongUse, match="has no image in the folder of a class; add"):
+        folder.listing(_make(tmp_path / "none", "a/notes.txt"), known)
+    several = Known(("a", "b"), "multi-label, binary-class")
+    with pytest.raises(WrongUse, match="has one class for each image and the data set several"):
+        folder.listing(tmp_path / "one", several)
+
+
+def test_folders_may_be_nested_deeper_than_python_may_call(tmp_path: Path) -> None:
+    made = [tmp_path / "d"]
+    for _ in range(1200):
+        made[-1].mkdir()
+        made.append(Path(f"{made[-1]}/d"))
+    made.pop()
+    image = _make(made[-1], "1.png") / "1.png"
+    try:
+        assert find(tmp_path).images == [str(image.relative_to(tmp_path))]
+    finally:  # pytest itself cannot remove them
+        image.unlink()
+        for place in reversed(made):
+            place.rmdir()
 
 
 def test_without_splits_all_are_to_be_drawn_and_classes_may_hold_folders(tmp_path: Path) -> None:
@@ -240,6 +297,35 @@ def test_patients_and_groups_are_joined_by_file(tmp_path: Path) -> None:
     )
 
 
+def test_ids_of_patients_are_read_as_in_a_table(tmp_path: Path) -> None:
+    ids = ["P 1", "p  1", "NA", "-"] + ["P2"] * 8
+    rows = {file: f"{patient},?" for file, patient in zip(_SPLIT_FILES, ids, strict=True)}
+    found = _described(tmp_path, "file,patient_code,site", rows)
+    assert found.patients is not None
+    assert found.patients.tolist() == ["P 1", "P 1", "", ""] + ["P2"] * 8
+    assert set(found.groups["site"]) == {"not known"}
+    assert found.notes == (
+        "patients whose ids differ in case, blanks or Unicode form, counted as one each: 1",
+    )
+
+
+def test_two_columns_of_patients_in_the_table_of_a_folder_are_refused(tmp_path: Path) -> None:
+    rows = dict.fromkeys(_SPLIT_FILES, "1,2")
+    with pytest.raises(WrongUse, match=r"\(pat_code, person_id\); rename or remove all but one"):
+        _described(tmp_path, "file,pat_code,person_id", rows)
+
+
+def test_splits_in_the_table_of_a_folder_without_are_refused(tmp_path: Path) -> None:
+    splits = dict(zip(_SPLIT_FILES, ["train", "val", "test"] * 4, strict=True))
+    assert "split" not in _described(tmp_path, "file,Split", splits).columns
+    root = _make(tmp_path / "flat", "a/1.png", "a/2.png", "b/1.png")
+    (root / "images.csv").write_text("file,set\na/1.png,train\na/2.png,test\nb/1.png,train\n")
+    with pytest.raises(WrongUse, match=r"images.csv has the column of splits set, and"):
+        folder.listing(root)
+    known = Known(("a", "b"), "binary-class")  # of an external set all images are evaluated
+    assert folder.listing(root, known).labels.tolist() == [0, 0, 1]
+
+
 def test_training_images_may_lack_a_row_where_val_and_test_exist(tmp_path: Path) -> None:
     rows = {file: "P1,f" for file in _SPLIT_FILES if not file.startswith("train/a/")}
     found = _described(tmp_path, "file,Patient ID,sex", rows)
@@ -250,7 +336,7 @@ def test_training_images_may_lack_a_row_where_val_and_test_exist(tmp_path: Path)
     for file in _SPLIT_FILES:
         if file.startswith("val"):
             (tmp_path / file).unlink()
-    with pytest.raises(WrongUse, match=r"has no row for train/a/1.png; add one, with exactly"):
+    with pytest.raises(WrongUse, match=r"2 images .* no row .*: train/a/1.png, train/a/2.png; add"):
         folder.listing(tmp_path)
 
 
@@ -270,7 +356,12 @@ def test_a_column_of_many_values_is_no_group(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "replaced", "by", "refused"),
     [
-        ("file,patient", "test/a/1.png", "test/1.png", "no row for test/a/1.png; add one, with"),
+        (
+            "file,patient",
+            "test/a/1.png",
+            "test/1.png",
+            "1 image .* has no row in .*: test/a/1.png; add one",
+        ),
         ("file,patient", "test/a/1.png", "test/a/2.png", "two rows for test/a/2.png; remove one"),
         ("image,patient", "", "", "has no column file; name the columns in its first line"),
         ("file,file", "", "", "has two columns file; rename or remove one"),

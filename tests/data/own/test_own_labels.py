@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pepr_mlops.data.own.labels import Labelled, labelled
+from pepr_mlops.data.own.listing import Known
 from pepr_mlops.errors import WrongUse
 
 
@@ -26,7 +27,7 @@ def test_names_are_classes_in_the_order_of_their_letters() -> None:
 
 
 def test_numbers_are_classes_in_the_order_of_their_values() -> None:
-    assert _of(x=["nan", "inf", "2", "b", "b"]).classes == ("2", "b", "inf", "nan")
+    assert _of(x=["none", "inf", "2", "b", "b"]).classes == ("2", "b", "inf", "none")
     found = _of(grade=["10", "2", "0.5", "2.0", "10,0"])
     assert found.classes == ("0.5", "2", "10")  # a column with blank cells is saved as 2.0
     assert found.labels.tolist() == [2, 1, 0, 1, 2]
@@ -45,13 +46,17 @@ def test_columns_of_0_and_1_are_labels_in_the_order_of_the_columns() -> None:
     assert found.labels.tolist() == [[1, 0], [0, 1], [1, 1]]
 
 
-def test_three_columns_with_one_1_in_each_row_are_classes() -> None:
+def test_columns_with_one_1_in_each_row_are_classes() -> None:
     found = _of(nv=["1.0", "0", "0", "0"], mel=["0", "0", "1", "0"], bcc=["0", "1", "0", "1"])
     assert (found.classes, found.task) == (("nv", "mel", "bcc"), "multi-class")
     assert found.labels.tolist() == [0, 2, 1, 2]
     assert found.notes == ("each row has one 1 in the 3 label columns, so they are classes",)
     two = _of(well=["1", "0", "0"], ill=["0", "1", "1"])
-    assert two.task == "multi-label, binary-class"
+    assert (two.classes, two.task) == (("well", "ill"), "binary-class")
+    assert two.labels.tolist() == [0, 1, 1]
+    assert two.notes == ("each row has one 1 in the 2 label columns, so they are classes",)
+    both = _of(ill=["1", "0", "1"], smoker=["0", "1", "1"])
+    assert both.task == "multi-label, binary-class"
 
 
 _UNCERTAIN = {"a": ["1", "-1", "", "0"], "b": ["0", "0", "-1.0", "1"]}
@@ -75,10 +80,12 @@ def test_uncertain_labels_count_as_the_option_has_it(
 
 
 def test_uncertain_labels_are_refused_without_the_option() -> None:
-    refused = r"3 uncertain labels \(-1 or blank\) in a, b; say what they count as with --uncertain"
+    refused = (
+        r"3 uncertain labels \(-1, blank or NA\) in a, b; say what they count as with --uncertain"
+    )
     with pytest.raises(WrongUse, match=refused):
         _of(**_UNCERTAIN)
-    with pytest.raises(WrongUse, match=r"2 uncertain labels \(-1 or blank\) in target; say"):
+    with pytest.raises(WrongUse, match=r"2 uncertain labels \(-1, blank or NA\) in target; say"):
         _of(target=["1", "0", "-1", ""])
 
 
@@ -99,6 +106,62 @@ def test_an_uncertain_class_is_left_out_if_it_is_ignored() -> None:
         assert found.usable.tolist() == [True, True, False, False, True]
         assert found.labels[found.usable].tolist() == [1, 0, 1]
         assert found.notes == ("2 images without a certain class were left out",)
+
+
+@pytest.mark.parametrize("cell", ["NA", "N/A", "nan", "NaN", "null", "?"])
+def test_cells_for_missing_values_count_as_blank(cell: str) -> None:
+    assert _of("ignore", a=["1", cell], b=["0", "1"]).labels.tolist() == [[1, 0], [-1, 1]]
+    assert _of("ignore", dx=["a", "b", cell, "a"]).usable.tolist() == [True, True, False, True]
+    assert _of(dx=["a|b", f"{cell}|a", cell]).labels.tolist() == [[1, 1], [1, 0], [0, 0]]
+    with pytest.raises(WrongUse, match=r"1 uncertain labels \(-1, blank or NA\) in y; say what"):
+        _of(y=["0", "1", cell])
+
+
+def test_none_and_unknown_may_be_classes() -> None:
+    found = _of(dx=["none", "unknown", "-", "none", "-", "mel"])
+    assert found.classes == ("-", "mel", "none", "unknown")
+
+
+_SEVERAL = Known(("Edema", "Mass", "None"), "multi-label, binary-class")
+_ONE = Known(("bcc", "mel", "nv"), "multi-class")
+
+
+@pytest.mark.parametrize(
+    ("columns", "known", "labels"),
+    [
+        ({"dx": ["Mass", "Edema", ""]}, _SEVERAL, [[0, 1, 0], [1, 0, 0], [0, 0, 0]]),
+        ({"None": "00", "Mass": "10", "Edema": "01"}, _SEVERAL, [[0, 1, 0], [1, 0, 0]]),
+        ({"dx": ["nv", "nv"]}, _ONE, [2, 2]),
+        ({"nv": "10", "mel": "01"}, _ONE, [2, 1]),
+        ({"y": ["1", "1.0"]}, Known(("0", "1"), "binary-class"), [1, 1]),
+    ],
+)
+def test_labels_of_an_external_set_are_read_for_the_classes_of_a_training(
+    columns: dict[str, Sequence[str]], known: Known, labels: list[object]
+) -> None:
+    cells = pd.DataFrame({name: list(column) for name, column in columns.items()}, dtype=str)
+    found = labelled(cells, "refuse", "t.csv", known)
+    assert found.labels.tolist() == labels
+    assert (found.classes, found.task) == (known.classes, known.task)
+
+
+@pytest.mark.parametrize(
+    ("columns", "known", "refused"),
+    [
+        ({"dx": ["SECRET", "nv"]}, _ONE, "has the class 'SECRET', which the data set does not"),
+        ({"dx": ["Mass|SECRET"]}, _SEVERAL, "has the class 'SECRET', .*: Edema, Mass, None"),
+        ({"Mass": "10", "Edema": "01"}, _SEVERAL, "2 of the 3 labels .*; add a column .* None"),
+        ({"nv": "11", "mel": "01"}, _ONE, "has labels for each image and the data set one class"),
+        ({"dx": ["", "NA"]}, _ONE, "has no image with a class"),
+    ],
+)
+def test_labels_of_an_external_set_that_a_training_lacks_are_refused(
+    columns: dict[str, Sequence[str]], known: Known, refused: str
+) -> None:
+    cells = pd.DataFrame({name: list(column) for name, column in columns.items()}, dtype=str)
+    with pytest.raises(WrongUse, match=refused) as raised:
+        labelled(cells, "ignore", "t.csv", known)
+    assert "SECRET" not in raised.value.logged
 
 
 @pytest.mark.parametrize("uncertain", ["refuse", "negative", "positive"])

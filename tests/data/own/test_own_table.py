@@ -114,7 +114,9 @@ def test_all_columns_of_0_and_1_are_labels(tmp_path: Path) -> None:
         ["1.0", "0.0", "-1.0", "", "1.0", "0.0"],
         ["", "1.0", "1.0", "1.0", "0.0", "1.0"],
     )
-    _refused(tmp_path, r"3 uncertain labels \(-1 or blank\) in Edema, Fracture", text, files=files)
+    _refused(
+        tmp_path, r"3 uncertain labels \(-1, blank or NA\) in Edema, Fracture", text, files=files
+    )
     found = _listed(tmp_path, text, files, uncertain="ignore")
     assert found.files.tolist() == files
     assert found.labels.tolist() == [[1, -1], [0, 1], [-1, 1], [-1, 1], [1, 0], [0, 1]]
@@ -205,7 +207,11 @@ def test_an_option_that_does_not_fit_is_refused(
     [
         *("Name", "patient_name", "PatientID", "Patient's Name", "subject no", "MRN", "pid", "DOB"),
         *("birth date", "address", "Phone", "e-mail", "SSN", "AccessionNumber", "StudyInstanceUID"),
-        *("study_id", "StudyID", "surname", "id"),
+        *("study_id", "StudyID", "surname", "id", "SOPInstanceUID", "patient_weight_note"),
+        *("medical_record_number", "nhs_number", "social_security_number", "insurance_no"),
+        *("health_card", "cpr", "initials", "physician", "Referring Physician", "doctor", "zip"),
+        *("postal_code", "date_of_exam", "StudyDate", "examdate", "comments", "Notes", "remarks"),
+        *("free text", "PatientHash", "eid", "animal_id", "birth_year", "subject_code"),
     ],
 )
 def test_columns_that_identify_people_are_recognised(name: str) -> None:
@@ -213,7 +219,12 @@ def test_columns_that_identify_people_are_recognised(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sex", "Patient Age", "PatientSex", "site", "arid", "valid", "age"]
+    "name",
+    [
+        *("sex", "Patient Age", "PatientSex", "site", "arid", "valid", "age", "patient_weight"),
+        *("pleural_fluid", "preterm_birth", "candidate", "update", "consolidated", "validated"),
+        *("outpatient", "lesion", "case", "cardiomegaly", "context", "denoted"),
+    ],
 )
 def test_columns_that_identify_nobody_are_recognised(name: str) -> None:
     assert not identifies(name)
@@ -274,6 +285,113 @@ def test_a_fold_with_numbers_is_no_split_and_blank_splits_are_drawn(tmp_path: Pa
 def test_splits_that_are_none_are_refused(splits: list[str], refused: str, tmp_path: Path) -> None:
     error = _refused(tmp_path, refused, _text("image,dx,split", _FILES, _DX, splits))
     assert "SECRET" not in error.logged
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        (
+            ["TRAIN", "Test", "holdout"] * 2,
+            r"set of .* has values that are no splits \('holdout'\)",
+        ),
+        (["train"] * 5 + [""], "set is blank in 1 of 6 rows"),
+    ],
+)
+def test_a_column_with_some_splits_is_not_taken_for_a_subgroup(
+    values: list[str], refused: str, tmp_path: Path
+) -> None:
+    text = _text("image,dx,set", _FILES, _DX, values)
+    error = _refused(tmp_path, refused, text)
+    assert "name the right one" not in str(error)
+    assert "name the right column with --split-column" in str(error)
+    assert "holdout" not in error.logged
+    found = _listed(tmp_path, text, group_columns="set")
+    assert set(found.groups) == {"set"}
+
+
+def test_a_column_with_nothing_but_splits_is_one_whatever_its_name(tmp_path: Path) -> None:
+    text = _text("image,dx,purpose,stage", _FILES, _DX, ["train", "test"] * 3, ["test"] * 6)
+    found = _listed(tmp_path, text)
+    assert found.columns["split"] == "purpose"
+    assert found.groups["stage"].tolist() == ["test"] * 6
+
+
+# Patients --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("patient_name", "PatientName", "patient_code", "patient_key", "patient_uid", "case_no"),
+        *("patient_hash", "pat_id", "PtID", "person_id", "animal_id", "subject_name", "eid"),
+        *("Anonymized Patient ID", "lesion_id", "participant number"),
+    ],
+)
+def test_a_column_that_is_called_like_an_id_of_patients_is_the_patient(
+    name: str, tmp_path: Path
+) -> None:
+    found = _listed(tmp_path, _text(f"image,dx,{name}", _FILES, _DX, list("aabbcc")))
+    assert found.columns["patient"] == name
+    assert found.patients is not None
+    assert found.patients.tolist() == list("aabbcc")
+    assert found.groups == {}
+
+
+@pytest.mark.parametrize("name", ["case", "lesion", "Patient Age", "patient_sex", "pattern"])
+def test_a_column_of_another_property_is_not_the_patient(name: str, tmp_path: Path) -> None:
+    found = _listed(tmp_path, _text(f"image,dx,{name}", _FILES, _DX, list("xxyyxy")))
+    assert found.patients is None
+    assert set(found.groups) == {name}
+
+
+def test_patients_have_the_surest_column_and_of_two_like_it_none_is_guessed(
+    tmp_path: Path,
+) -> None:
+    columns = (_FILES, _DX, list("ababab"), list("aabbcc"))
+    found = _listed(tmp_path, _text("image,dx,patient_name,patient_id", *columns))
+    assert found.columns["patient"] == "patient_id"
+    refused = r"has several columns for it \(pat_code, person_id\); name .* --patient-column"
+    _refused(tmp_path, refused, _text("image,dx,pat_code,person_id", *columns))
+
+
+def test_ids_that_differ_in_case_blanks_or_unicode_form_are_of_one_patient(tmp_path: Path) -> None:
+    ids = ["P 1", "p  1", "M\u00fcller", "Mu\u0308ller", "P2", "P2"]
+    found = _listed(tmp_path, _text("image,dx,patient", _FILES, _DX, ids))
+    assert found.patients is not None
+    assert found.patients.tolist() == ["P 1", "P 1", "M\u00fcller", "M\u00fcller", "P2", "P2"]
+    assert found.notes[-1] == (
+        "patients whose ids differ in case, blanks or Unicode form, counted as one each: 2"
+    )
+
+
+def test_cells_that_say_nothing_are_unknown_patients_and_subgroups(tmp_path: Path) -> None:
+    nothing = ["NA", "None", "-", "unknown", "NaN", "x"]
+    text = _text("image,dx,patient,site", _FILES, _DX, nothing, nothing)
+    found = _listed(tmp_path, text)
+    assert found.patients is not None
+    assert found.patients.tolist() == [""] * 5 + ["x"]
+    assert found.groups["site"].tolist() == ["not known"] * 5 + ["x"]
+    assert _listed(tmp_path, text.replace("x,x", "?,null")).patients is None
+
+
+def test_a_column_with_values_of_one_patient_each_is_no_subgroup(tmp_path: Path) -> None:
+    text = _text(
+        "image,dx,patient,alias,side,site",
+        *(_FILES, _DX, list("aabbcc"), list("xxyyzz"), list("lrlrlr"), list("ssssts")),
+    )
+    found = _listed(tmp_path, text)
+    assert set(found.groups) == {"side", "site"}
+    assert found.notes[1] == (
+        "no subgroups of columns that have values of one patient each, which may name people: alias"
+    )
+    alone = text.replace("a,x", "d,x", 1)  # x is of two patients
+    assert set(_listed(tmp_path, alone).groups) == {"alias", "side", "site"}
+
+
+def test_0_and_1_of_findings_with_any_name_are_labels(tmp_path: Path) -> None:
+    names = "effusion,pleural_fluid,preterm_birth,case"
+    text = _text(f"image,{names}", _FILES, *[list("001111"), list("010101")] * 2)
+    assert _listed(tmp_path, text).classes == tuple(names.split(","))
 
 
 # Files -----------------------------------------------------------------------------------------
