@@ -12,6 +12,7 @@ from typing import Any
 from pepr_mlops.data import digest, digits, lidc, medmnist
 from pepr_mlops.data.doubtful import doubt_texts, doubts, refuse_doubts
 from pepr_mlops.data.own.kinds import is_own
+from pepr_mlops.data.own.listing import Known
 from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.files import TABLES
@@ -175,12 +176,26 @@ def _digest(spec: RunSpec) -> str:
     return digest_of(spec)
 
 
-def _external_digest(spec: RunSpec) -> str | None:
+def _known(spec: RunSpec) -> Known:
+    """The classes and the task of the data set, whose images are not read."""
+    if flag := medmnist.FLAG_OF.get(spec.dataset):
+        return Known(medmnist.class_names(flag), medmnist.task_of(flag))
+    if spec.dataset == "digits":
+        return Known(digits.CLASSES, "multi-class")
+    if spec.dataset == lidc.NAME:
+        return Known(lidc.outline(lidc.find(spec.data_root))[0], "binary-class")
+    from pepr_mlops.data.own.load import listing_of
+
+    own = listing_of(spec)
+    return Known(own.classes, own.task)
+
+
+def _external_digest(spec: RunSpec, known: Known | None = None) -> str | None:
     if spec.external is None:
         return None
     from pepr_mlops.data.own.external import digest_of
 
-    return digest_of(spec)
+    return digest_of(spec, known or _known(spec))
 
 
 def load(spec: RunSpec, note: Callable[[str], None] = lambda line: None) -> Splits:
@@ -191,7 +206,7 @@ def load(spec: RunSpec, note: Callable[[str], None] = lambda line: None) -> Spli
     for a download that fails and for data that have changed since their `Job` was made.
     """
     check_spec(spec)
-    name, here = spec.dataset, None
+    name, here, names = spec.dataset, None, None
     if name == "digits":
         splits = digits.load(spec.folds, spec.fold)
     elif name == lidc.NAME:
@@ -201,16 +216,17 @@ def load(spec: RunSpec, note: Callable[[str], None] = lambda line: None) -> Spli
     else:
         from pepr_mlops.data.own.load import load as load_own
 
-        splits, here = load_own(spec, note)
+        splits, here, names = load_own(spec, note)
     splits = with_channels(with_fraction(splits, spec.fraction, spec.seed), spec.channels)
     check(splits)
     if spec.external is not None:
         from pepr_mlops.data.own.external import load as load_external
 
-        splits = replace(splits, external=load_external(spec, splits, note))
+        splits = load_external(spec, splits, names, note)
     if isinstance(spec, Job):
         _check(spec, "dataset", spec.data_digest, here or _digest(spec))
-        _check(spec, "external", spec.external_digest, _external_digest(spec))
+        known = Known(splits.classes, splits.task)
+        _check(spec, "external", spec.external_digest, _external_digest(spec, known))
     return splits
 
 

@@ -28,11 +28,10 @@ from pepr_mlops.data.own.load import (
     further_text,
     how_drawn,
     listing_of,
-    odd_text,
     reading_of,
     rows_of,
 )
-from pepr_mlops.data.own.prepared import Bounds
+from pepr_mlops.data.own.prepared import Bounds, odd_text
 from pepr_mlops.data.own.scan import Faults, Usable, image_names, of_images, scan_usable
 from pepr_mlops.data.splits import EXAMPLES, SPLITS
 from pepr_mlops.errors import WrongUse
@@ -199,11 +198,7 @@ def _patients(usable: Usable) -> list[Finding]:
     """Patients in two given splits and images without one, by their numbers alone."""
     patients = usable.found.patients
     if patients is None:
-        message = (
-            "no patient is known, so images of one patient may be in several splits; name them in "
-            "a column patient of the table or of images.csv"
-        )
-        return [Finding("warning", "patient", message)]
+        return []
     try:
         division.refuse_classes_of_patients(usable.listing, patients, usable.found.file)
     except WrongUse as error:

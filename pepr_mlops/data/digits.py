@@ -11,6 +11,7 @@ import numpy as np
 from pepr_mlops.data.own.division import divide
 from pepr_mlops.data.splits import Split, Splits, draw
 
+CLASSES = tuple("0123456789")
 # The split is the same for every run, so that seeds compare on one test set.
 _SPLIT_SEED = 0
 
@@ -35,7 +36,7 @@ def load(folds: int | None = None, fold: int | None = None) -> Splits:
         name="digits",
         source="sklearn.datasets.load_digits",
         task="multi-class",
-        classes=tuple("0123456789"),
+        classes=CLASSES,
         channels=1,
         **splits,
     )

@@ -19,7 +19,7 @@ from numpy.lib.npyio import NpzFile
 
 from pepr_mlops.data.splits import SPLITS, Split, Splits
 from pepr_mlops.errors import WorkFailed, WrongUse, one_line
-from pepr_mlops.names import MULTI_LABEL
+from pepr_mlops.names import MULTI_LABEL, Task
 from pepr_mlops.spec import SIZES
 
 ALIASES = {"derma": "dermamnist", "pneumonia": "pneumoniamnist"}
@@ -47,7 +47,7 @@ def load(flag: str, size: int, data_root: str | None) -> Splits:
     return Splits(
         name=flag,
         source=str(path),
-        task=info["task"],
+        task=task_of(flag),
         classes=class_names(flag),
         channels=info["n_channels"],
         **splits,
@@ -221,6 +221,13 @@ def class_names(flag: str) -> tuple[str, ...]:
 
     names = medmnist.INFO[flag]["label"]
     return tuple(names[str(i)] for i in range(len(names)))
+
+
+def task_of(flag: str) -> Task:
+    import medmnist
+
+    task: Task = medmnist.INFO[flag]["task"]
+    return task
 
 
 def _suffix(size: int) -> str:

@@ -224,6 +224,7 @@ def test_the_summary_says_what_disturbed_the_run() -> None:
                 "energy/train_wh": 0.26,  # 26 W
             },
             stopped=None,
+            patience=None,
         ),
         energy_source="estimated",
         constant_w=20.8,

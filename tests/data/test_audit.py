@@ -62,7 +62,10 @@ def test_an_absent_or_empty_split_is_drawn_which_is_a_warning(images: Path) -> N
     shutil.rmtree(images / "val")
     finding = only(audit_of(images))
     assert (finding.severity, finding.kind) == ("warning", "drawn")
-    assert finding.message == "val is drawn from the images of train, by class, with the seed"
+    assert (
+        finding.message
+        == "val is drawn from the images of train, by class, since no patient is known, with the seed"
+    )
     (images / "val" / "a").mkdir(parents=True)
     drawn, empty = audit_of(images).findings
     assert drawn == finding

@@ -8,19 +8,27 @@ from dataclasses import replace
 
 import numpy as np
 
+from pepr_mlops.data.own.identity import Names
 from pepr_mlops.data.own.kinds import is_own
-from pepr_mlops.data.own.load import listing_of, open_source, prepared, source_digest, split_of
-from pepr_mlops.data.splits import Split, Splits
-from pepr_mlops.errors import WrongUse, nearest
+from pepr_mlops.data.own.listing import Known
+from pepr_mlops.data.own.load import (
+    listing_of,
+    open_source,
+    prepared,
+    source_digest,
+    split_of,
+)
+from pepr_mlops.data.splits import Splits
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
 
 _NAME = re.compile(r"[\w.-]+")
 
 
-def digest_of(spec: RunSpec) -> str:
-    """A digest of the names and the content of the external sets."""
+def digest_of(spec: RunSpec, known: Known) -> str:
+    """A digest of the names and the content of the external sets of a training."""
     parts = [
-        f"{name}={source_digest(listing_of(spec, path), spec)}"
+        f"{name}={source_digest(listing_of(spec, path, known), spec)}"
         for name, path in paths(spec.external).items()
     ]
     return ",".join(parts)
@@ -44,43 +52,24 @@ def paths(text: str | None) -> dict[str, str]:
     return found
 
 
-def load(spec: RunSpec, splits: Splits, note: Callable[[str], None]) -> dict[str, Split]:
-    """All images of each external set, with the classes, colour and window of the training data."""
-    grey = splits.train.images.ndim == 3
-    return {
-        name: _external(spec, path, splits, grey, note)
-        for name, path in paths(spec.external).items()
-    }
+def load(spec: RunSpec, splits: Splits, names: Names | None, note: Callable[[str], None]) -> Splits:
+    """The splits of a training with its external sets: all of their images, with the classes,
+    colour and window of the training.
 
-
-def _external(
-    spec: RunSpec, path: str, trained: Splits, grey: bool, note: Callable[[str], None]
-) -> Split:
-    opened = open_source(spec, path, note)
-    listing = opened.listing
-    several = trained.train.labels.ndim == 2
-    unknown = [name for name in listing.classes if name not in trained.classes]
-    if unknown or (listing.labels.ndim == 2) != several:
-        what = f"class {unknown[0]!r}{nearest(unknown[0], trained.classes)}" if unknown else "task"
-        raise WrongUse(
-            f"external: {path} has another {what} than the data set, whose classes are "
-            f"{', '.join(trained.classes)}; name them alike"
-        )
-    if several and len(listing.classes) < len(trained.classes):
-        raise WrongUse(
-            f"external: {path} has {len(listing.classes)} of the {len(trained.classes)} labels of "
-            f"the data set; add {', '.join(set(trained.classes) - set(listing.classes))}"
-        )
-    if opened.found.bounded.any() and trained.window is None:
-        raise WrongUse(
-            f"external: images of {path} need a window and those of the data set none; give "
-            "--window CENTER,WIDTH"
-        )
-    made = prepared(spec, opened, trained.window, grey, note)
-    split = split_of(opened, made, np.arange(len(opened.found.file)), groups=True)
-    places = np.array([trained.classes.index(name) for name in listing.classes])
-    if not several:
-        return replace(split, labels=places[split.labels])
-    labels = np.empty_like(split.labels)
-    labels[:, places] = split.labels
-    return replace(split, labels=labels)
+    Patients have the `names` of the training's own, if given, so that they can be compared. `note`
+    shows lines that may name files; `Splits.notes` has the others.
+    """
+    found, notes = {}, []
+    for name, path in paths(spec.external).items():
+        opened = open_source(spec, path, note, Known(splits.classes, splits.task), names)
+        if opened.found.bounded.any() and splits.window is None:
+            raise WrongUse(
+                f"external: images of {path} need a window, and those of the data set have 8 bits "
+                "or windows of their own; save them as those of the data set were saved, or give a "
+                "--window CENTER,WIDTH that suits both"
+            )
+        made = prepared(spec, opened, splits.window, splits.train.images.ndim == 3, note)
+        found[name] = split_of(opened, made, np.arange(len(opened.found.file)), groups=True)
+        own = [*opened.listing.notes, *made.notes()]
+        notes += [f"external {name}: {text}" for text in own]
+    return replace(splits, external=found, notes=(*splits.notes, *notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pepr_mlops.data.own.division import (
     shared_patients,
 )
 from pepr_mlops.data.own.identity import Names, identify
-from pepr_mlops.data.own.listing import Listing, Texts
+from pepr_mlops.data.own.listing import Known, Listing, Texts
 from pepr_mlops.data.own.pixels import Reading
 from pepr_mlops.data.own.prepared import Bounds, Prepared, prepare
 from pepr_mlops.data.own.scan import Scan, image_names, scan
@@ -40,13 +40,19 @@ class Opened:
     names: Names
 
 
-def listing_of(spec: RunSpec, dataset: str | None = None) -> Listing:
-    """The listing of the folder or table `dataset`, by default that of the spec."""
+def listing_of(spec: RunSpec, dataset: str | None = None, known: Known | None = None) -> Listing:
+    """The listing of the folder or table `dataset`, by default that of the spec.
+
+    An external set is read for the classes `known`, and the files of its table are below the
+    table's own folder.
+    """
     path = Path(spec.dataset if dataset is None else dataset)
     if path.is_dir():
-        return folder.listing(path).by_path()
+        return folder.listing(path, known).by_path()
     options = Options(**{f.name: getattr(spec, f.name) for f in fields(Options)})
-    return table.listing(path, options).by_path()
+    if known is not None:
+        options = replace(options, images=None)
+    return table.listing(path, options, known).by_path()
 
 
 def digest_of(spec: RunSpec) -> str:
@@ -54,9 +60,9 @@ def digest_of(spec: RunSpec) -> str:
     return source_digest(listing_of(spec), spec)
 
 
-def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
-    """The splits of a folder or a table, with the images on disk as the model takes them, and the
-    digest of the data set.
+def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str, Names]:
+    """The splits of a folder or a table, with the images on disk as the model takes them, the
+    digest of the data set and the names of its files and patients.
 
     `note` shows lines that may name files. Raises `WrongUse` for data that cannot be used.
     """
@@ -98,7 +104,7 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str]:
         window=bounds,
         **own,
     )
-    return splits, source_digest(listing, spec)
+    return splits, source_digest(listing, spec), opened.names
 
 
 def _refuse_blank(made: Prepared, window: str) -> None:
@@ -129,13 +135,22 @@ def source_digest(listing: Listing, spec: RunSpec) -> str:
     return identify(listing, " ".join(other))
 
 
-def open_source(spec: RunSpec, path: str, note: Callable[[str], None]) -> Opened:
-    listing = listing_of(spec, path)
+def open_source(
+    spec: RunSpec,
+    path: str,
+    note: Callable[[str], None],
+    known: Known | None = None,
+    names: Names | None = None,
+) -> Opened:
+    """A folder or a table and what its files hold; an external set is read for the classes `known`,
+    and with the `names` of the training."""
+    listing = listing_of(spec, None if known is None else path, known)
     for line in listing.details:
         note(line)
-    names = Names.of_files(listing)
+    names = names or Names.of_files(listing)
     found = scan(listing, reading_of(spec), names)
-    refuse_classes_of_patients(listing, found.patients, found.file)
+    if known is None:
+        refuse_classes_of_patients(listing, found.patients, found.file)
     return Opened(listing, found, names)
 
 
@@ -175,7 +190,9 @@ def split_of(opened: Opened, made: Prepared, rows: Rows, *, groups: bool) -> Spl
 def how_drawn(listing: Listing, found: Scan, spec: RunSpec) -> str | None:
     """How the splits are drawn, None where all are given."""
     given = set(np.unique(listing.splits))
-    by = "by class" if found.patients is None else "by patient and class"
+    by = "by patient and class"
+    if found.patients is None:
+        by = "by class, since no patient is known"
     if spec.folds is not None:
         return f"test is fold {spec.fold} of {spec.folds}, drawn {by}; val is the next fold"
     absent = [name for name in ("val", "test") if name not in given]
@@ -198,7 +215,6 @@ def _notes(
     found: Scan, made: Prepared, bounds: Bounds | None, patients: str | None, drawn: str | None
 ) -> tuple[str, ...]:
     """Sentences about the images, which are logged."""
-    n = len(found.file)
     lines = [] if drawn is None else [drawn]
     if patients is not None:
         lines.insert(0, patients)
@@ -206,8 +222,7 @@ def _notes(
         lines.append(further_text(found))
     if bounds is not None:
         lines.append(f"window: {bounds_text(bounds)}")
-    lines += [odd_text(count, n, what) for what, count in made.oddities.items()]
-    return tuple(lines)
+    return (*lines, *made.notes())
 
 
 def further_text(found: Scan) -> str:
@@ -218,8 +233,3 @@ def further_text(found: Scan) -> str:
         f"{several:,} of {len(found.further):,} files {have} further frames or slices, "
         f"{found.further.sum():,} in all, which are passed over"
     )
-
-
-def odd_text(count: int, images: int, oddity: str) -> str:
-    """The sentence on images that may be no image."""
-    return f"{count:,} of {images:,} images may be wrong: each {oddity}"

@@ -45,6 +45,15 @@ class Prepared:
     keys: Keys
     oddities: dict[str, int]
 
+    def notes(self) -> list[str]:
+        """Sentences on images that may be no images."""
+        return [odd_text(count, len(self.keys), what) for what, count in self.oddities.items()]
+
+
+def odd_text(count: int, images: int, oddity: str) -> str:
+    """The sentence on images that may be no image."""
+    return f"{count:,} of {images:,} images may be wrong: each {oddity}"
+
 
 def prepare(
     listing: Listing,

@@ -64,7 +64,8 @@ def scan(listing: Listing, reading: Reading, names: Names) -> Scan:
 
 def scan_usable(listing: Listing, reading: Reading, names: Names) -> Usable:
     """Read the header of every file, or what was read earlier of the same files."""
-    (key,) = names.of([f"scan {astuple(reading)}"])
+    content = Names.of_files(listing)  # `names` may be those of another data set
+    (key,) = names.of([f"scan {content.salt.hex()} {astuple(reading)}"])
     path = images_folder() / f"{key}.scan.npz"
     rows, faults, found = list(range(len(listing))), Faults(), _cached(path)
     if found is None:
@@ -74,11 +75,11 @@ def scan_usable(listing: Listing, reading: Reading, names: Names) -> Usable:
         faults = [(i, one) for i, one in enumerate(heads) if isinstance(one, Unusable)]
         rows = [i for i, one in enumerate(heads) if isinstance(one, Head)]
         found = _joined([heads[i] for i in rows], listing.files[rows].tolist(), names)
-        if not faults and names == Names.of_files(listing):  # else a file has changed meanwhile
-            content = io.BytesIO()
-            np.savez_compressed(content, allow_pickle=False, **_arrays(found))
+        if not faults and content == Names.of_files(listing):  # else a file has changed meanwhile
+            arrays = io.BytesIO()
+            np.savez_compressed(arrays, allow_pickle=False, **_arrays(found))
             with suppress(OSError):  # what cannot be cached is read again
-                write_private(path, content.getvalue())
+                write_private(path, arrays.getvalue())
     some = listing.take(np.array(rows, np.int64)) if faults else listing
     if some.patients is not None:  # where the source knows none, the file may
         given = names.of(some.patients.tolist())[found.file]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +38,7 @@ def _images(split: data.Split) -> np.ndarray:
 
 def _marked(values: np.ndarray) -> np.ndarray:
     """With a last pixel of another value, as constant images are refused."""
-    values[..., -1, -1] = 255
+    values[..., -1, -1] = 255 if values.dtype == np.uint8 else 4095
     return values
 
 
@@ -241,8 +243,35 @@ def test_external_sets_take_classes_and_window_of_the_training(tmp_path: Path) -
     with pytest.raises(WrongUse, match="neither a folder nor a table"):
         data.identify(_spec(tmp_path / "home", external="b=/nowhere"))
     (tmp_path / "away" / "well").rename(tmp_path / "away" / "sound")
-    with pytest.raises(WrongUse, match="another class 'sound' than the data set"):
+    with pytest.raises(WrongUse, match="has the class 'sound', which the data set does not"):
         data.load(spec)
+
+
+def test_an_external_table_needs_no_more_than_files_and_classes(tmp_path: Path) -> None:
+    """Its files are in its own folder, and it may lack a class and the columns of patients and
+    splits of the training."""
+    home = _table(tmp_path / "home", "file,label,patient,split")
+    away = _table(tmp_path / "away", "file,label", n=8)
+    away.write_text("file,label\n" + "".join(f"{i:03}.png,b\n" for i in range(8)))
+    spec = _spec(
+        home,
+        images=str(tmp_path / "home"),
+        patient_column="patient",
+        split_column="split",
+        external=f"away={away}",
+    )
+    splits = data.load(data.identify(spec))
+    found = splits.external["away"]
+    assert found.labels.tolist() == [1] * 8
+    assert sorted(_images(found)[:, 0, 0].tolist()) == list(range(8))
+    assert "external away: columns: image=file; labels=label" in splits.notes
+
+
+def test_an_external_table_may_belong_to_a_named_set(tmp_path: Path) -> None:
+    away = _table(tmp_path, "file,label", n=8)
+    away.write_text("file,label\n" + "".join(f"{i:03}.png,{i % 2 + 3}\n" for i in range(8)))
+    job = data.identify(RunSpec(dataset="digits", external=f"away={away}"))
+    assert data.load(job).external["away"].labels.tolist() == [3, 4] * 4
 
 
 def test_prepared_images_are_not_decoded_again(
@@ -379,10 +408,12 @@ def test_a_file_that_changes_while_it_is_prepared_leaves_nothing_behind(
     job = data.identify(_spec(shapes))
     path = shapes / "train" / "dark" / "00.png"
     before = path.read_bytes()
-    key = prepared.image_key
+    key, lock = prepared.image_key, threading.Lock()
 
     def changing(image: np.ndarray) -> object:
-        path.write_bytes((shapes / "test" / "light" / "00.png").read_bytes())
+        with lock:
+            shutil.copy(shapes / "test" / "light" / "00.png", shapes / "new")
+            (shapes / "new").replace(path)
         return key(image)
 
     monkeypatch.setattr(prepared, "image_key", changing)
