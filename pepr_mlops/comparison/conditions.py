@@ -19,9 +19,9 @@ NOT_KNOWN = "not known"
 
 
 def own_params(runs: pd.DataFrame) -> list[str]:
-    """The columns of parameters that are no fields of RunSpec: the settings of one's own code."""
+    """The columns of parameters that are no settings of jobs: those of one's own code."""
     known = {f"params.{f.name}" for f in fields(RunSpec)}
-    params = [c for c in runs if c.startswith("params.") and c not in known]
+    params = [c for c in runs if c.startswith(("params.", "own.")) and c not in known]
     return [c for c in params if not c.startswith("params.pepr.")]
 
 
@@ -83,7 +83,8 @@ def of_folds(runs: pd.DataFrame) -> pd.Series[bool]:
 def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """The runs whose columns have these values, as text or as a command takes them (`lr=5e-4`).
 
-    Raises `WrongUse` for what no run has.
+    An option that came later also names the parameter that runs of one's own code have. Raises
+    `WrongUse` for what no run has, and for one fold of a cross-validation.
     """
     known = ("model", "seed", *COMPARED)
     options = [f.name for f in fields(RunSpec)]
@@ -96,10 +97,17 @@ def where(runs: pd.DataFrame, values: Iterable[tuple[str, str]]) -> pd.DataFrame
                 converted = convert(name, value)
                 value = NONE if converted is None else _text(converted)
         texts = conditions(runs, [name])[name].astype("str")
+        if f"own.{name}" in runs:
+            texts = runs[f"own.{name}"].fillna(texts)
         if not (texts == value).any():
             found = ", ".join(sorted(texts.unique())[:10])
             raise WrongUse(f"where: no run has {name}={value}; there are: {found}")
         runs = runs[texts == value]
+        if name == "fold" and of_folds(runs).any():
+            raise WrongUse(
+                f"where: the folds of a cross-validation count together, so that fold={value} "
+                "cannot be chosen alone; leave it out, or choose by folds"
+            )
     return runs
 
 
@@ -123,7 +131,8 @@ def groups(runs: pd.DataFrame, by: Sequence[str]) -> pd.Series[str]:
     values = conditions(runs, by)
     # quoted where one value could be read as two
     texts = {c: values[c].map(lambda v: repr(v) if ", " in v else v).astype("str") for c in values}
-    words = [c.removeprefix("params.") + "=" + text for c, text in texts.items()]
+    names = {c: c.removeprefix("own." if c.startswith("own.") else "params.") for c in texts}
+    words = [f"{names[c]}=" + text for c, text in texts.items()]
     return pd.concat(words, axis=1).agg(", ".join, axis=1)
 
 
@@ -137,6 +146,8 @@ def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.
     """A column of `conditions`: for each run the index of its text, and the different texts."""
     values = runs[name]
     logged = runs.get(f"params.{name}") if name != "threads" else None  # there the requested number
+    if f"own.{name}" in runs:  # of one's own code, and no condition
+        logged = runs[f"params.{name}"].where(runs[f"own.{name}"].isna())
     if logged is not None and values.isna().any():
         values = values.astype(object).where(values.notna(), logged)
     of_run, different = pd.factorize(values, use_na_sentinel=False)

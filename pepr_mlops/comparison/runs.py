@@ -2,7 +2,9 @@
 
 Columns without a dot are ours and have one meaning and unit each; `metrics.NAME`, `params.NAME`
 and `tags.NAME` are what MLflow has, under the names of `mlflow.search_runs`. Jobs of earlier
-versions have the parameters that came later, too: as `spec.LATER`, which is what they did.
+versions have the parameters that came later, too: as `spec.LATER`, which is what they did. Runs of
+one's own code may have had parameters of these names before: they are no fields of `RunSpec`, but
+`own.NAME`.
 
 | columns | |
 | --- | --- |
@@ -76,6 +78,8 @@ _NUMBERS = {
 }
 INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column
+# Later options that are settings of jobs alone. Any code runs with a launch and threads.
+_OF_JOBS = tuple(name for name in LATER if name not in ("launch", "threads"))
 _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}
 
 
@@ -105,6 +109,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     MLflow, one a line. Energy of a part of a run becomes missing, in the raw columns too.
     """
     raw = _with_later_options(_without_partial_energy(_marked(raw)))
+    jobs = _get(raw, "params.compile").notna()
+    of_own_code = {f"own.{name}": _get(raw, f"params.{name}").mask(jobs) for name in _OF_JOBS}
     own: dict[str, Any] = {
         "run_id": raw["run_id"],
         "run_name": _get(raw, "tags.mlflow.runName"),
@@ -117,7 +123,9 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     own["logged_by_pepr"] = _get(raw, "tags.pepr.experiment").notna()
     for f in fields(RunSpec):
         if f.name not in own:
-            own[f.name] = _typed(_get(raw, f"params.{f.name}"), f.name, value_type(f))
+            texts = _get(raw, f"params.{f.name}")
+            texts = texts.where(jobs) if f.name in _OF_JOBS else texts
+            own[f.name] = _typed(texts, f.name, value_type(f))
     for name in TRIED:  # the result of `auto`
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
     own["dataset"] = own["dataset"].map(dataset_name, "ignore")
@@ -136,6 +144,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for name in own["memory_metric"].dropna().unique():
         rows = own["memory_metric"] == name
         own["memory_gb"][rows] = _number(raw, f"metrics.{name}")[rows]
+    own |= {name: texts for name, texts in of_own_code.items() if texts.notna().any()}
     rest = [c for c in raw.columns if c.startswith(("metrics.", "params.", "tags."))]
     return pd.concat([pd.DataFrame(own, index=raw.index), raw[rest]], axis=1)
 
