@@ -13,7 +13,14 @@ from pepr_mlops.data import digest, digits, lidc, medmnist
 from pepr_mlops.data.doubtful import doubt_texts, doubts, refuse_doubts
 from pepr_mlops.data.own.kinds import is_own
 from pepr_mlops.data.own.listing import Known
-from pepr_mlops.data.splits import Split, Splits, check, with_channels, with_fraction
+from pepr_mlops.data.splits import (
+    Split,
+    Splits,
+    check,
+    check_external,
+    with_channels,
+    with_fraction,
+)
 from pepr_mlops.errors import WorkFailed, WrongUse, nearest
 from pepr_mlops.files import TABLES
 from pepr_mlops.spec import FILES, OF_FILES, OF_TABLES, OWN, Job, RunSpec
@@ -223,6 +230,7 @@ def load(spec: RunSpec, note: Callable[[str], None] = lambda line: None) -> Spli
         from pepr_mlops.data.own.external import load as load_external
 
         splits = load_external(spec, splits, names, note)
+        check_external(splits)
     if isinstance(spec, Job):
         _check(spec, "dataset", spec.data_digest, here or _digest(spec))
         known = Known(splits.classes, splits.task)

@@ -159,6 +159,16 @@ def check(splits: Splits) -> None:
         )
 
 
+def check_external(splits: Splits) -> None:
+    """Raise `WrongUse` if an external set has no known label."""
+    for name, split in splits.external.items():
+        if (split.labels < 0).all():
+            raise WrongUse(
+                f"external: {name} has no known label; add some, leave the set out, or choose what "
+                "unknown labels count as (uncertain)"
+            )
+
+
 def with_channels(splits: Splits, channels: str) -> Splits:
     """The same splits seen as `native`, `grey` or `rgb`."""
     if channels == "rgb":

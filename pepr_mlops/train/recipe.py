@@ -63,16 +63,16 @@ def losses(
     spec: RunSpec, splits: Splits, device: torch.device
 ) -> tuple[torch.nn.Module, torch.nn.Module]:
     """The loss to train with, and the one to evaluate with, which has no weights of classes: so
-    that evaluations compare whatever a network was trained with."""
+    that evaluations compare whatever a network was trained with. Any set that is evaluated may have
+    labels that are not known."""
     train = torch.from_numpy(splits.train.labels)
     balanced = spec.class_weights == "balanced"
     if splits.task != MULTI_LABEL:
         weights = balance(train, len(splits.classes)).to(device) if balanced else None
         return torch.nn.CrossEntropyLoss(weights), torch.nn.CrossEntropyLoss()
     weights = balance_of_labels(train, splits.classes).to(device) if balanced else None
-    unknown = any((part.labels < 0).any() for part in splits.by_name().values())
-    loss = KnownLabels if unknown else torch.nn.BCEWithLogitsLoss
-    return loss(pos_weight=weights), loss()
+    loss = KnownLabels if (train < 0).any() else torch.nn.BCEWithLogitsLoss
+    return loss(pos_weight=weights), KnownLabels()
 
 
 def balance(labels: torch.Tensor, classes: int) -> torch.Tensor:
@@ -95,13 +95,18 @@ def balance_of_labels(labels: torch.Tensor, classes: Sequence[str]) -> torch.Ten
 
 
 class KnownLabels(torch.nn.Module):
-    """`BCEWithLogitsLoss` over the known labels of a batch, 0 without any; -1 is not known."""
+    """`BCEWithLogitsLoss` over the known labels of a batch, 0 without any; -1 is not known.
+
+    It is in fp32 at least: bf16 cannot count beyond 256.
+    """
 
     def __init__(self, pos_weight: torch.Tensor | None = None) -> None:
         super().__init__()
         self._pos_weight = pos_weight
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if logits.dtype.itemsize < 4:
+            logits = logits.float()
         known = (labels >= 0).to(logits.dtype)
         total = torch.nn.functional.binary_cross_entropy_with_logits(
             logits, labels.clamp(min=0), known, reduction="sum", pos_weight=self._pos_weight

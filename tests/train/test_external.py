@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from pepr_mlops import Question, RunSpec, compare, load_runs, run
+from pepr_mlops import Question, RunSpec, compare, data, load_runs, run
 from pepr_mlops.errors import WrongUse
 
 TINY = {
@@ -72,3 +73,25 @@ def test_an_external_set_cannot_be_the_performance(
     question = Question(resources=("E",), performance="external/b/accuracy")
     with pytest.raises(WrongUse, match="external set, which chooses nothing"):
         compare(load_runs(["shapes"]), question)
+
+
+def _labels(folder: Path, known: bool) -> str:
+    """A table of 12 images with two labels each."""
+    folder.mkdir()
+    lines = ["file,edema,nodule,split"]
+    for i in range(12):
+        image = np.full((16, 16), i, dtype=np.uint8)
+        image[i, i] = 255
+        Image.fromarray(image).save(folder / f"{i}.png")
+        labels = f"{i // 3 % 2},{i // 6}" if known else "-1,-1"
+        lines.append(f"{i}.png,{labels},{('train', 'val', 'test')[i % 3]}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return str(folder / "labels.csv")
+
+
+def test_an_external_set_without_a_known_label_is_refused_before_training(tmp_path: Path) -> None:
+    here, there = _labels(tmp_path / "here", True), _labels(tmp_path / "there", False)
+    options = {"label_columns": "edema,nodule", "uncertain": "ignore", "image_size": 16}
+    spec = RunSpec(dataset=here, external=f"b={there}", **options)  # type: ignore[arg-type]
+    with pytest.raises(WrongUse, match="external: b has no known label"):
+        data.load(spec)

@@ -18,7 +18,7 @@ from pepr_mlops.comparison import Question, inspect
 from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters import Meter
 from pepr_mlops.costs.recorder import Recorder
-from pepr_mlops.data.splits import Split, Splits, check, per_class
+from pepr_mlops.data.splits import Split, Splits, check, check_external, per_class
 from pepr_mlops.errors import Paused, WrongUse
 from pepr_mlops.names import MULTI_LABEL
 from pepr_mlops.sweep import search
@@ -174,8 +174,36 @@ def test_the_loss_of_several_labels_leaves_out_those_that_are_not_known() -> Non
     loss.backward()
     assert ((logits.grad != 0).numpy() == known).all()
     assert float(plain(logits.detach(), torch.full((4, 3), -1.0).double())) == 0.0
-    all_known = recipe.losses(_spec(), _several(abs(LABELS)), CPU)
-    assert [type(loss) for loss in all_known] == [torch.nn.BCEWithLogitsLoss] * 2
+    plain_train, _ = recipe.losses(_spec(), _several(abs(LABELS)), CPU)
+    assert type(plain_train) is torch.nn.BCEWithLogitsLoss
+
+
+def test_unknown_labels_of_an_external_set_alone_are_left_out_of_its_loss() -> None:
+    splits = _several(abs(LABELS))
+    known = Split(splits.test.images, LABELS)
+    training = _trainer(_spec(batch_size=3), replace(splits, external={"b": known}))
+    found = training.evaluate_external(replace(splits, external={"b": known}), 1)["b"]
+    chosen = np.where(LABELS == 1, found.probabilities, 1 - found.probabilities)
+    assert found.scores["loss"] == pytest.approx(-np.log(chosen[LABELS >= 0]).mean(), rel=1e-5)
+
+
+def test_an_external_set_without_a_known_label_is_refused_before_training() -> None:
+    splits = _several(LABELS)
+    check_external(replace(splits, external={"b": splits.test}))
+    unlabelled = Split(splits.test.images, np.full_like(LABELS, -1))
+    with pytest.raises(WrongUse, match="external: b has no known label; add some, leave the set"):
+        check_external(replace(splits, external={"b": unlabelled}))
+
+
+def test_the_loss_of_bf16_counts_all_known_labels() -> None:
+    """bf16 counts no further than 256, and of 1,001 labels it makes 1,000."""
+    labels = torch.ones(1001, 1)
+    labels[1001 // 2 :] = 0
+    logits = torch.linspace(-2, 2, 1001)[:, None].to(torch.bfloat16)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+    found = recipe.KnownLabels()(logits, labels)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_training_and_evaluation_leave_out_labels_that_are_not_known() -> None:
