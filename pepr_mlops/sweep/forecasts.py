@@ -19,7 +19,7 @@ EXTRAPOLATED = "extrapolated"  # start of the basis where the model itself never
 # Settings that decide the cost of an epoch, in addition to the model and the data.
 _CONDITIONS = (
     *("image_size", "channels", "intensities", "batch_size", "precision"),
-    *("layout", "launch", "compile", "deterministic"),
+    *("layout", "launch", "compile", "deterministic", "augment", "tune"),
 )
 _REQUESTED = ("threads", "folds")  # conditions that may have no value
 _ALIKE = (*_CONDITIONS, *_REQUESTED, "data_digest", "dataset_name", "size")
@@ -102,9 +102,13 @@ def to_come(jobs: pd.DataFrame, runs: pd.DataFrame, parameters: Mapping[str, int
 
 
 def _per_epoch(runs: pd.DataFrame) -> pd.DataFrame:
-    """Finished runs and probes, by time, with their costs per epoch of the full training set."""
+    """Finished runs and probes, by time, with their costs per epoch of the full training set.
+
+    Runs that a budget or their patience ended have not done the epochs of their settings.
+    """
     runs = runs.sort_values("start_time", kind="stable")
-    finished = (runs["status"] == "FINISHED") & runs["stopped"].isna()
+    ended_early = runs["stopped"].notna() | runs["early_stop"].notna()
+    finished = (runs["status"] == "FINISHED") & ~ended_early
     probed = runs["probe"].notna() & (_METRICS["time_s"] in runs)
     scale = (runs["epochs"] * runs["fraction"]).astype(float)
     nothing = pd.Series(np.nan, runs.index)

@@ -88,9 +88,14 @@ class Features:
             chosen = indices if stored.device.type == "cpu" else on_device
             yield stored[chosen].to(device, non_blocking=True), self.labels[on_device]
 
+    @property
+    def pending(self) -> bool:
+        """Whether features are still to be computed and stored."""
+        return self._once and self._stored is None
+
     def compute(self) -> None:
         """Compute and store the features of all images, unless that was done."""
-        if self._once and self._stored is None:
+        if self.pending:
             parts = list(torch.arange(len(self)).split(self._batch_size))
             images = self._batches.images
             where = torch.device("cpu") if isinstance(images, Stored) else images.device

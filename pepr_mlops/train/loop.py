@@ -162,6 +162,7 @@ class _Training:
     def work(self, number: int) -> _Epoch:
         """Train and evaluate; the window of the evaluation stays open for `record` to end."""
         trainer, recorder, where = self.trainer, self.recorder, f"epoch {number}"
+        _features(trainer, recorder)  # apart from the epoch: those to come will not compute them
         with recorder.phase("train", where) as trained:
             loss, images, stopped, steady = trainer.epoch(
                 number, self.progress, recorder, first=self.forecast.empty
@@ -265,8 +266,8 @@ def probe(
 
 
 def _features(trainer: Trainer, recorder: Recorder) -> Cost:
-    """The cost of what is computed once for all epochs, which steps do not show."""
-    if not isinstance(trainer.train, Features):
+    """Compute what is needed once for all epochs, as training; what it cost."""
+    if not isinstance(trainer.train, Features) or not trainer.train.pending:
         return Cost(0.0, 0.0)
     with recorder.phase("train", "features") as computed:
         trainer.compute_features(trainer.train)

@@ -113,6 +113,7 @@ def test_the_ranges_hold_for_the_papers_models(paper_store: str, others: int, le
     """Any model of `derma` from some others, 150 times."""
     defaults = job().values()
     absent = ("channels", "layout", "launch", "compile", "deterministic", "size", "pretrained")
+    absent += ("augment", "tune")
     runs = read.load_runs("derma", tracking_uri=paper_store)
     runs = runs.assign(**{name: defaults[name] for name in absent}, data_digest=DIGEST)
     runs = runs.assign(**{f"params.{n}": "none" for n in ("threads", "layout", "launch")})
@@ -226,3 +227,20 @@ def test_threads_and_data_are_those_of_the_job() -> None:
     corrected = job(model="a", data_digest="another")
     (row,) = forecast([corrected], runs, {}).to_dict("records")
     assert (row["energy_wh"], row["basis"]) == (10.0, "1 run of it on other data of this name")
+
+
+def test_tuned_weights_and_augmentation_cost_their_own() -> None:
+    runs = frame([_run(A, energy_wh=100.0), _run(job(model="a", tune="head"), energy_wh=5.0)])
+    specs = [job(model="a", seed=1, tune=tune) for tune in ("all", "head")]
+    assert forecast(specs, runs, {})["energy_wh"].tolist() == [100.0, 5.0]
+    changed = job(model="a", augment="standard")
+    assert forecast([changed], runs, {})["basis"].tolist() == ["not known"]
+
+
+def test_a_run_that_its_patience_ended_says_nothing_of_all_epochs() -> None:
+    early = {"pepr.early_stop": "2 of 10 epochs"}
+    spec = job(model="a", patience=1)
+    runs = frame([_run(spec, energy_wh=2.0, tags=early), _run(A, energy_wh=10.0)])
+    again = job(model="a", patience=1, seed=1)
+    assert forecast([again], runs, {})["energy_wh"].tolist() == [10.0]
+    assert forecast([again], runs[:1], {})["basis"].tolist() == ["not known"]

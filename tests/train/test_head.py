@@ -152,6 +152,38 @@ def test_a_probe_forecasts_the_features_once_and_the_steps_of_all_epochs() -> No
     assert metrics["forecast/train_wh"] == pytest.approx((36 + 50 * 36 / 10) / 3600)
 
 
+def test_a_probe_of_changing_images_has_no_features_to_store() -> None:
+    spec = _spec(augment="flips", batch_size=1000)
+    splits = data.load(spec)
+    trainer.prepare(spec, CPU)
+    network = models.build(spec.model, classes=10, channels=1, image_size=32, pretrained=False)
+    meter: Any = _Meter()
+    recorder = Recorder(Device(CPU), meter, None, 1.0)
+    metrics, _ = loop.probe(spec, splits, network, recorder, Silent(spec, "measured"))
+    assert metrics["time/train_s"] == 4.0  # warm-up and steps
+    assert metrics["forecast/train_s"] == pytest.approx(3 * 2.0 / 10)
+
+
+def test_a_training_forecasts_the_features_once_after_its_first_epoch() -> None:
+    """Of an epoch of two steps, in which nothing but the first window shows what they cost."""
+    spec = _spec(epochs=50)
+    splits = data.load(spec)
+    spec = _spec(epochs=50, patience=1, batch_size=len(splits.train) // 2 + 1)
+    trainer.prepare(spec, CPU)
+    network = models.build(spec.model, classes=10, channels=1, image_size=32, pretrained=False)
+    meter: Any = _Meter()
+    log: list[dict[str, float]] = []
+    loop.fit(
+        *(spec, splits, network, Recorder(Device(CPU), meter, None, 1.0)),
+        *(lambda m, _: log.append(dict(m)), Silent(spec, "measured"), 0.0),
+    )
+    assert log[0]["time/train_s"] == 2.0 + 2.0  # features, and the epoch
+    assert log[1]["time/train_s"] == 2.0 + 2 * 2.0
+    assert log[0]["forecast/train_s"] == pytest.approx(2.0 + 50 * 2.0)
+    assert log[0]["forecast/train_wh"] == pytest.approx((36 + 50 * 36) / 3600)
+    assert log[0]["time/images_per_s"] == len(splits.train) / 2.0
+
+
 def test_a_run_says_that_its_head_is_trained_on_random_weights(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/runs.db"
     outcome = run(_spec(epochs=1, energy="off"), tracking_uri=uri)
