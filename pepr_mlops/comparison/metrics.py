@@ -232,20 +232,22 @@ def _balanced_accuracy(predicted: Predicted) -> Ratios:
         of_class = (labels == np.unique(labels)[:, None])[:, None].astype(float)
         right = (labels == named)[None, None]
     seen = of_class.any(axis=-1, keepdims=True)
-    above = of_class * right / seen.sum(axis=1, keepdims=True)
-    return Ratios(above, np.where(seen, of_class, 1.0))
+    kinds = seen.sum(axis=1, keepdims=True)  # none where no image has a known label
+    above = of_class * right / np.maximum(kinds, 1)
+    return Ratios(above, np.where(seen | (kinds == 0), of_class, 1.0))
 
 
 def _macro_f1(predicted: Predicted) -> Ratios:
     labels, named = predicted.labels, _named(predicted.probabilities, predicted.task)
+    known = _known(predicted).T
     if predicted.task == MULTI_LABEL:
-        true, called = labels.T == 1, (named.T == 1) & (labels.T >= 0)
+        true, called = labels.T == 1, (named.T == 1) & known
     else:
         classes = np.union1d(labels, named)[:, None]
         true, called = labels == classes, named == classes
     total = true.astype(float) + called
-    # F1 of a label that no image has or gets is 0, as scikit-learn has it
-    below = np.where(total.any(axis=1, keepdims=True), total, 1.0)
+    # F1 of a label that no image has or gets is 0, as scikit-learn has it, where it is known of any
+    below = np.where(total.any(axis=1, keepdims=True), total, known)
     return Ratios(2.0 * (true & called)[:, None], below[:, None])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -144,3 +145,30 @@ def test_delongs_test_of_one_label_is_that_of_the_images_where_it_is_known() -> 
     assert (found.a, found.error, found.p) == pytest.approx(
         (expected.a, expected.error, expected.p), rel=1e-12
     )
+
+
+def test_a_label_that_is_known_of_no_image_is_left_out() -> None:
+    made = _made()
+    labels = made.labels.copy()
+    labels[:, 1] = -1
+    rest = Predicted(labels[:, ::2], made.probabilities[:, ::2], MULTI_LABEL)
+    unknown = Predicted(labels, made.probabilities, MULTI_LABEL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("balanced_accuracy", "macro_f1"):
+            assert value(name, unknown) == pytest.approx(value(name, rest), abs=1e-12)
+        weights = np.random.default_rng(0).multinomial(60, np.full(60, 1 / 60), size=4)
+        by_draw = METRICS["macro_f1"](unknown), METRICS["macro_f1"](rest)
+        first, second = (of(weights.astype(float)) for of in by_draw if of is not None)
+        assert first == pytest.approx(second, abs=1e-12)
+    # known, and nobody has or gets it: 0, as scikit-learn has it
+    labels[:, 1] = np.where(np.arange(60) < 9, 0, -1)
+    chances = made.probabilities.copy()
+    chances[:, 1] = 0.1
+    found = value("macro_f1", Predicted(labels, chances, MULTI_LABEL))
+    expected = _by_label(
+        Predicted(labels, chances, MULTI_LABEL),
+        lambda y, p: metrics.f1_score(y, p > 0.5, zero_division=0.0),
+    )
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert found == pytest.approx(2 / 3 * (value("macro_f1", rest) or 0.0))
