@@ -107,6 +107,19 @@ def test_the_seed_decides_which_images_are_flipped() -> None:
     assert (flipped(1) != first).any()
 
 
+def test_flips_do_not_depend_on_the_place_of_an_image_in_the_data_set() -> None:
+    """The order of the images is drawn with the same seed."""
+    images = torch.tensor([1.0, 0.0]).expand(512, 1, 1, 2)
+    even, odd = [], []
+    for seed in range(40):
+        order = torch.randperm(512, generator=torch.Generator().manual_seed(seed))
+        flipped = Augmentation("flips", seed)(images)[:, 0, 0, 1]
+        even.append(flipped[order % 2 == 0])
+        odd.append(flipped[order % 2 == 1])
+    for part in (even, odd):  # of 10,240 fair coins the share is within 0.015 of a half
+        assert abs(float(torch.cat(part).mean()) - 0.5) < 0.015
+
+
 @pytest.mark.parametrize("kind", ["flips", "standard"])
 def test_only_training_images_change_and_their_order_does_not(kind: str) -> None:
     cpu = torch.device("cpu")
