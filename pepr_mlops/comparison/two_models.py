@@ -290,9 +290,11 @@ def _notes(pair: _Pair, kind: str, single: bool) -> Iterator[str]:
     elif kind == UNPAIRED:
         yield f"{pair.where}: {both} have no test images in common, so that no test is paired"
     if single:
+        folds = pair.members["fold_runs"].notna().any()
+        networks = "the networks of its folds" if folds else "these two trained networks"
         yield (
             f"{pair.where}: the row to cite is the {kind} over all runs; the tests of one seed are "
-            "about these two trained networks alone"
+            f"about {networks} alone"
         )
     images = pair.images(next(iter(pair.predictions))) if single else None
     if images is not None and len(np.unique(images.clusters)) < len(images.labels):

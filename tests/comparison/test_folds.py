@@ -256,7 +256,8 @@ def test_seeds_are_repetitions_and_folds_are_not() -> None:
 def test_tests_of_two_models_take_the_images_of_all_folds_once() -> None:
     runs, evidence = _seeds()
     found = compare(runs, Question(draws=100), evidence)
-    table, _ = compared(found, Question(draws=100), "a", "b")
+    table, notes = compared(found, Question(draws=100), "a", "b")
+    assert any("one seed are about the networks of its folds alone" in note for note in notes)
     delong = table[table["test"] == "DeLong"]
     assert delong["images"].tolist() == [10, 10]  # one row for each seed
     assert delong["seed"].tolist() == [0, 1]

@@ -41,6 +41,7 @@ _LIKE_PATIENT = re.compile(
 )
 _LIKE_CASE = re.compile(f"^(case|lesion){_NUMBER}$")
 _SPLIT = {"split", "splits"}
+_FOLDS = {"fold", "folds", "kfold", "cvfold"}
 _LIKE_SPLIT = {"set", "sets", "partition", "subset", "fold", "datasplit", "splitset", "dataset"}
 _SEX = {"sex", "gender", "male", "female"}  # never labels by a guess, although often 0 and 1
 # Columns whose values may identify people: by a word of their name, or by all its letters.
@@ -273,8 +274,10 @@ class _Columns:
         those that are passed over since they may name people."""
         names = given or self._free()
         private = [name for name in names if identifies(name)]
-        many = [name for name in names if name not in private and self._has_many(name)]
-        others = [name for name in names if name not in private and name not in many]
+        folds = [name for name in names if not given and _letters(name) in _FOLDS]
+        names = [name for name in names if name not in private and name not in folds]
+        many = [name for name in names if self._has_many(name)]
+        others = [name for name in names if name not in many]
         single = []
         if patient is not None:
             ids, _ = patients_of(self.table[patient])
@@ -283,6 +286,7 @@ class _Columns:
             "may identify people, whose values are not logged": private,
             f"have over {GROUP_VALUES} different values, which may name people": many,
             "have values of one patient each, which may name people": single,
+            "number folds, which `--folds` draws itself": folds,
         }
         notes = tuple(
             f"no subgroups of columns that {reason}: {', '.join(columns)}"

@@ -650,3 +650,13 @@ def test_a_table_in_utf_16_is_read_as_spreadsheets_write_it(tmp_path: Path) -> N
     (tmp_path / "labels.tsv").write_text("\n".join(["file\tlabel", *rows]), encoding="utf-16")
     found = table.listing(tmp_path / "labels.tsv", Options())
     assert found.classes == ("Århus a", "Århus b")
+
+
+def test_a_column_of_fold_numbers_is_passed_over_with_a_note(tmp_path: Path) -> None:
+    for i in range(6):
+        (tmp_path / f"x{i}.png").write_bytes(b"x")
+    rows = [f"x{i}.png,{'ab'[i % 2]},{i % 3}" for i in range(6)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label,fold", *rows]))
+    found = table.listing(tmp_path / "labels.csv", Options())
+    assert found.groups == {}
+    assert any("number folds, which `--folds` draws itself: fold" in note for note in found.notes)
