@@ -31,7 +31,7 @@ from pepr_mlops.data.own.load import (
     reading_of,
     rows_of,
 )
-from pepr_mlops.data.own.prepared import Bounds, odd_text
+from pepr_mlops.data.own.prepared import Bounds, blank_text, odd_text
 from pepr_mlops.data.own.scan import Faults, Usable, image_names, of_images, scan_usable
 from pepr_mlops.data.splits import EXAMPLES, SPLITS
 from pepr_mlops.errors import WrongUse
@@ -79,7 +79,11 @@ def audit_own(spec: RunSpec) -> Audit:
         images, damaged = _examined(spec, usable, window)
         examined += images
         faults += damaged
-        findings += [*_read_as(spec, usable, window), *_patients(usable), *_odd(images)]
+        findings += [
+            *_read_as(spec, usable, window),
+            *_patients(usable),
+            *_odd(images, spec.window),
+        ]
     examined.sort(key=lambda image: image.file)
     parts = _parts(every, examined)
     findings += [*_unusable(every, faults), *mixture(parts), *_shortcuts(every, examined)]
@@ -217,12 +221,14 @@ def _patients(usable: Usable) -> list[Finding]:
     return findings
 
 
-def _odd(images: Sequence[_Image]) -> list[Finding]:
+def _odd(images: Sequence[_Image], window: str) -> list[Finding]:
     by_oddity: dict[str, list[str]] = defaultdict(list)
     for image in images:
         if image.oddity is not None:
             by_oddity[image.oddity].append(image.name)
-    return [
+    blank = blank_text(len(by_oddity[pixels.CONSTANT]), len(images), window)
+    findings = [] if blank is None else [Finding("error", "blank", blank)]
+    return findings + [
         Finding(
             "warning",
             "odd",
@@ -230,6 +236,7 @@ def _odd(images: Sequence[_Image]) -> list[Finding]:
             tuple(names[:EXAMPLES]),
         )
         for oddity, names in by_oddity.items()
+        if names
     ]
 
 

@@ -193,7 +193,9 @@ def test_an_image_is_read_or_named_and_the_audit_agrees(
         of = root / "train" / label
         of.mkdir(parents=True, exist_ok=True)
         for i in range(5):
-            Image.new("L", (4, 4), i * 9 + len(label)).save(of / f"{i}.png")
+            image = Image.new("L", (4, 4), i * 9 + len(label))
+            image.putpixel((0, 0), 255)  # sets of constant images are refused
+            image.save(of / f"{i}.png")
     odd = root / "train" / "dark" / f"odd.{suffix}"
     odd.write_bytes(content)
     try:

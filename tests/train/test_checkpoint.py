@@ -161,6 +161,7 @@ def test_a_full_disk_loses_the_checkpoint_and_not_the_training(
 ) -> None:
     notes: list[str] = []
     monkeypatch.setattr(Silent, "note", lambda self, text: notes.append(text))
+    data.load(RunSpec(dataset=str(shapes), image_size=32))  # its images are prepared by then
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # stands in for the end of a disk
     try:

@@ -20,8 +20,8 @@ from pepr_mlops.data.own.division import (
 )
 from pepr_mlops.data.own.identity import Names, identify
 from pepr_mlops.data.own.listing import Known, Listing, Texts
-from pepr_mlops.data.own.pixels import Reading
-from pepr_mlops.data.own.prepared import Bounds, Prepared, prepare
+from pepr_mlops.data.own.pixels import CONSTANT, Reading
+from pepr_mlops.data.own.prepared import Bounds, Prepared, blank_text, prepare
 from pepr_mlops.data.own.scan import Scan, image_names, scan
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import WrongUse
@@ -108,13 +108,9 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str, Names
 
 
 def _refuse_blank(made: Prepared, window: str) -> None:
-    constant, n = made.oddities.get("is constant", 0), len(made.keys)
-    if constant > n / 2:
-        raise WrongUse(
-            f"dataset: {constant:,} of {n:,} images are of one grey value with --window {window}; "
-            "choose another window (`pepr data describe` shows the grey values) or remove them",
-            reason="doubtful_data",
-        )
+    text = blank_text(made.oddities.get(CONSTANT, 0), len(made.keys), window)
+    if text is not None:
+        raise WrongUse(f"dataset: {text}", reason="doubtful_data")
 
 
 def rows_of(spec: RunSpec, listing: Listing, found: Scan) -> dict[str, Rows]:

@@ -28,6 +28,7 @@ __all__ = (
     "square",
     "values",
 )
+CONSTANT = "is constant"
 _FEW = 4  # different values at most, as a mask has
 _STEP = 97  # between the pixels of a sample; no usual width is a multiple of it
 
@@ -103,7 +104,7 @@ def oddity(image: Pixels) -> str | None:
     if n > _FEW:
         return None
     what = "grey values" if image.ndim == 2 else "colours"
-    return "is constant" if n == 1 else f"has only {n} {what}"
+    return CONSTANT if n == 1 else f"has only {n} {what}"
 
 
 def _different(pixels: Pixels) -> int:

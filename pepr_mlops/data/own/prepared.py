@@ -55,6 +55,16 @@ def odd_text(count: int, images: int, oddity: str) -> str:
     return f"{count:,} of {images:,} images may be wrong: each {oddity}"
 
 
+def blank_text(constant: int, images: int, window: str) -> str | None:
+    """Why images cannot be used of which so many are constant, or None where they can."""
+    if constant <= images / 2:
+        return None
+    return (
+        f"{constant:,} of {images:,} images are of one grey value with --window {window}; choose "
+        "another window (`pepr data describe` shows the grey values) or remove them"
+    )
+
+
 def prepare(
     listing: Listing,
     found: Scan,

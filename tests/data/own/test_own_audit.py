@@ -246,3 +246,9 @@ def test_options_of_own_images_are_refused_for_arrays(tmp_path: Path) -> None:
     for target in (tmp_path / "mine.npz", tmp_path):
         with pytest.raises(WrongUse, match="window: it is of folders and tables of images"):
             _audit(target, window="40,400")
+
+
+def test_images_of_one_grey_value_are_an_error_where_they_are_most(shapes: Path) -> None:
+    (audit,) = audit_target(RunSpec(dataset=str(shapes), window="2000,300"))
+    (blank,) = [finding for finding in audit.of("error") if finding.kind == "blank"]
+    assert blank.message.startswith("60 of 60 images are of one grey value with --window 2000,300;")

@@ -266,10 +266,7 @@ def test_a_column_with_an_option_is_not_guessed_for_another_use(tmp_path: Path) 
     assert found.patients is None
 
 
-def test_a_fold_with_numbers_is_no_split_and_blank_splits_are_drawn(tmp_path: Path) -> None:
-    found = _listed(tmp_path, _text("image,dx,fold", _FILES, _DX, list("123123")))
-    assert found.splits.tolist() == [""] * 6
-    assert found.groups["fold"].tolist() == list("123123")
+def test_blank_splits_are_drawn(tmp_path: Path) -> None:
     blank = _listed(tmp_path, _text("image,dx,split", _FILES, _DX, [""] * 6))
     assert blank.splits.tolist() == [""] * 6
 
@@ -658,5 +655,6 @@ def test_a_column_of_fold_numbers_is_passed_over_with_a_note(tmp_path: Path) -> 
     rows = [f"x{i}.png,{'ab'[i % 2]},{i % 3}" for i in range(6)]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label,fold", *rows]))
     found = table.listing(tmp_path / "labels.csv", Options())
+    assert set(found.splits) == {""}
     assert found.groups == {}
     assert any("number folds, which `--folds` draws itself: fold" in note for note in found.notes)
