@@ -217,6 +217,7 @@ class _Selected:
                 "savings": {name: asdict(saved) for name, saved in answer.savings.items()},
                 "pepr_agrees_for_alpha": answer.agrees,
                 "optimism": answer.optimism,
+                "external": dict(answer.external),
                 "subgroups": answer.subgroups,
                 "shift": None if answer.shift is None else asdict(answer.shift),
             }

@@ -7,7 +7,7 @@ on the test set: a winner chosen by the test set looks better there than it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import numpy as np
@@ -73,6 +73,8 @@ class Answer:
     `subgroups` are of the choice and the best, as `subgroups.subgroups`; empty where their runs
     logged none. `agrees` are the α for which PePR chooses the same model. `optimism` is by how much
     a winner chosen on this test set is expected to be worse on others, None where it was not.
+    `external` is the metric that is P on external sets by name, the mean over the runs of the
+    choice, or of the best where there is none.
     """
 
     comparison_set: str
@@ -93,6 +95,7 @@ class Answer:
     subgroups: pd.DataFrame
     without_val: int
     limited: bool
+    external: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def resource(self) -> str:
@@ -219,7 +222,20 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         subgroups=_subgroups(members, [best] if choice is None else [choice, best], found),
         without_val=0 if found.split == "val" or terms.decide_on else _some_without_val(found),
         limited=among is not None,
+        external=_external(members, best if choice is None else choice),
     )
+
+
+def _external(members: pd.DataFrame, row: pd.Series) -> dict[str, float]:
+    """Of the sets that all runs of the model of `row` were evaluated on."""
+    metric = _name(members).rpartition("/")[2]
+    own = members[(members[KEYS] == row[KEYS]).all(axis=1)]
+    found = {
+        column.split("/")[1]: own[column]
+        for column in own
+        if column.startswith("metrics.external/") and column.split("/")[2:] == [metric]
+    }
+    return {name: float(values.mean()) for name, values in found.items() if values.notna().all()}
 
 
 def _subgroups(members: pd.DataFrame, rows: list[pd.Series], found: Choices) -> pd.DataFrame:

@@ -70,6 +70,16 @@ def performance(answer: Answer, name: str) -> str:
     return f"{name}{best}: {answer.metric} {p}{interval} for {costs}{doubts}"
 
 
+def external(answer: Answer) -> str | None:
+    """The metric that is P on external sets, None without any."""
+    if not answer.external:
+        return None
+    metric = answer.metric.rpartition("/")[2].replace("_", " ")
+    each = ", ".join(f"{decimals(value)} on {name}" for name, value in answer.external.items())
+    model = answer.choice or answer.best
+    return f"On external sets, which chose nothing, the {metric} of {model} is {each}"
+
+
 def saving(answer: Answer) -> str | None:
     """What the choice saves against the best performer, None where it is that itself."""
     if answer.choice is None or answer.choice == answer.best:
@@ -199,8 +209,8 @@ def pepr(answer: Answer) -> str:
 def sentences(answer: Answer) -> list[str]:
     """The full answer, the most important first."""
     shown = [answer.choice or answer.best]
-    found = [verdict(answer), *(performance(answer, name) for name in shown), saving(answer)]
-    found.append(subgroups(answer))
+    found = [verdict(answer), *(performance(answer, name) for name in shown), external(answer)]
+    found += [saving(answer), subgroups(answer)]
     return [s for s in [*found, *undecided(answer), *basis(answer), pepr(answer)] if s]
 
 

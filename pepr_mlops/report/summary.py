@@ -102,6 +102,7 @@ def answer(material: Material, comparison_set: str) -> Answer:
     found = material.answers[comparison_set]
     name = found.choice or found.best
     reasons = [answer_text.performance(found, name)]
+    reasons += [external] if (external := answer_text.external(found)) else []
     reasons += [saving] if (saving := answer_text.saving(found)) else []
     details = *answer_text.undecided(found), *answer_text.basis(found), answer_text.pepr(found)
     return Answer(comparison_set, answer_text.verdict(found), tuple(reasons), details)

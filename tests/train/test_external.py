@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from PIL import Image
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from pepr_mlops import Question, RunSpec, compare, data, load_runs, run
+from pepr_mlops import Question, RunSpec, cli, compare, data, load_runs, run
 from pepr_mlops.errors import WrongUse
 
 TINY = {
@@ -65,11 +66,18 @@ def test_it_changes_neither_training_nor_memory_and_counts_as_evaluation(
     assert [point.step for point in memory] == [1, 2]
 
 
-def test_an_external_set_cannot_be_the_performance(
+def test_an_external_set_is_shown_with_the_answer_and_cannot_be_the_performance(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(shapes / "test", tmp_path / "copy")
-    run(RunSpec(dataset=str(shapes), external=f"b={tmp_path / 'copy'}", **TINY))
+    found = [
+        run(RunSpec(dataset=str(shapes), external=f"b={tmp_path / 'copy'}", seed=seed, **TINY))
+        for seed in (0, 1)
+    ]
+    mean = np.mean([one.result.metrics["external/b/accuracy"] for one in found])
+    shown = CliRunner().invoke(cli.pepr, ["select", "--experiment", "shapes", "--margin", "0.5"])
+    text = f"On external sets, which chose nothing, the accuracy of test_resnet is {mean:.4f} on b."
+    assert text in shown.output
     question = Question(resources=("E",), performance="external/b/accuracy")
     with pytest.raises(WrongUse, match="external set, which chooses nothing"):
         compare(load_runs(["shapes"]), question)
