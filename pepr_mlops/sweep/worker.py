@@ -101,7 +101,7 @@ class Worker:
                 )
             return Report(spec, "finished")
         except PeprError as error:
-            print(error, file=sys.stderr)
+            print(error.logged, file=sys.stderr)  # the report goes to the terminal, this to a log
             return Report(spec, error.reason, str(error))
         except (KeyboardInterrupt, SystemExit):
             return Report(spec, "killed", "it received a signal to end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -141,8 +142,9 @@ def open_source(
     """A folder or a table and what its files hold; an external set is read for the classes `known`,
     and with the `names` of the training."""
     listing = listing_of(spec, None if known is None else path, known)
-    for line in listing.details:
-        note(line)
+    if sys.stderr is not None and sys.stderr.isatty():  # a log is no place for names of files
+        for line in listing.details:
+            note(line)
     names = names or Names.of_files(listing)
     found = scan(listing, reading_of(spec), names)
     if known is None:

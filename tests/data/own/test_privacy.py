@@ -135,3 +135,18 @@ def test_dicom_patients_are_grouped_without_a_table(
     assert not test & val
     shutil.rmtree(folder)
     _searched(tmp_path, archive)
+
+
+def test_a_sweep_names_files_on_the_terminal_and_in_no_log(
+    store: str, tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that is cut off passes as one until its job reads it."""
+    monkeypatch.setenv("PEPR_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    broken = archive / f"{IN_NAMES}_3" / "IM1.dcm"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    shown = _invoke("sweep", *TRAIN[1:], "--dataset", str(archive / "labels.csv"))
+    assert f"{IN_NAMES}_3/IM1.dcm" in shown
+    logs = list((tmp_path / "checkpoints").rglob("*.log"))
+    assert logs
+    assert "a file is truncated; copy it again" in logs[0].read_text()
+    assert _searched(tmp_path, archive) >= 3
