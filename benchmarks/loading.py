@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py
 
-A table of images from JPEG files of twice the size that the model sees. The first job prepares
-them, then epochs of batches are read in random order without a network, once with one thread of
-torch, by the side of torchvision's ImageFolder with two workers on the same files.
+A table of JPEG files of twice the size that the model sees. The first job prepares the images; then
+epochs of batches are read in random order, with one thread of torch and without a network. For
+comparison, torchvision's ImageFolder reads the same files with two workers.
 """
 
 from __future__ import annotations

@@ -80,11 +80,15 @@ def image_key(pixels: Pixels) -> ImageKey:
     saved as RGB has the digest of the grey one."""
     colour: Literal["grey", "RGB"] = "grey" if pixels.ndim == 2 else "RGB"
     content = pixels
-    if pixels.ndim == 3 and (pixels[..., :1] == pixels[..., 1:]).all():
+    if pixels.ndim == 3 and _is_grey(pixels[:1]) and _is_grey(pixels):  # most end at the first row
         content = pixels[..., 0]
     state = hashlib.blake2b(f"{content.shape}".encode(), digest_size=16)
     state.update(np.ascontiguousarray(content).data)
     return ImageKey(state.digest(), pixels.shape[0], pixels.shape[1], colour)
+
+
+def _is_grey(pixels: Pixels) -> bool:
+    return bool((pixels[..., :1] == pixels[..., 1:]).all())
 
 
 def identical_pairs(parts: Sequence[Part], classes: Sequence[str]) -> list[Pair]:
