@@ -104,7 +104,7 @@ class Batches:
             coming = reader.submit(fill, 0)
             for step, indices in enumerate(order):
                 batch = coming.result()
-                on_device = batch.to(self._device, non_blocking=True)
+                on_device = batch.to(self._device, non_blocking=on_gpu)
                 if on_gpu:
                     copied[step % 2].record()
                 if step + 1 < len(order):
