@@ -96,15 +96,17 @@ def paired(
 
 def _near(cells: pd.Series, files: Sequence[str]) -> str | None:
     """What to correct where no cell names a file, but their names are like those of files."""
-    names = {_SUFFIX.sub("", posixpath.basename(plain_path(file))) for file in files}
-    own = {_SUFFIX.sub("", posixpath.basename(plain_path(cell))) for cell in cells}
+    names, own = ({posixpath.basename(plain_path(one)) for one in some} for some in (files, cells))
     if own & names:
         return (
             "files of the same names are in other folders: correct the folders in the table, or "
             "leave them out"
         )
-    if {name.casefold() for name in own} & {name.casefold() for name in names}:
+    plain, own = ({name.casefold() for name in some} for some in (names, own))
+    if own & plain:
         return "files of the same names have capital letters elsewhere: write both alike"
+    if {_SUFFIX.sub("", name) for name in own} & {_SUFFIX.sub("", name) for name in plain}:
+        return "files of the same names have another suffix: write both alike, or leave it out"
     return None
 
 

@@ -625,7 +625,8 @@ def test_100_000_rows_are_read_and_joined(tmp_path: Path) -> None:
     ("cell", "remedy"),
     [
         ("CheXpert/train/x{i}.png", "files of the same names are in other folders"),
-        ("X{i}.PNG", "files of the same names have capital letters elsewhere"),
+        ("x{i}.PNG", "files of the same names have capital letters elsewhere"),
+        ("x{i}.jpg", "files of the same names have another suffix"),
         ("other{i}.png", "name the folder of the files of .* with --images"),
     ],
 )
