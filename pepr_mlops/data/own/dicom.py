@@ -48,6 +48,8 @@ _TAGS: list[Any] = [
 _GREY, _PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _SAMPLES = {**dict.fromkeys((*_GREY, _PALETTE), 1), **dict.fromkeys(_COLOUR, 3)}
+# What programs write into PatientID to remove it: many patients share it, or it is blank.
+_NOBODY = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "n/a", "na"}
 _LEAST = 8  # bytes of a compressed frame: those of the tag and length before it
 
 
@@ -56,13 +58,14 @@ def contents(path: Path, reading: Reading) -> Contents:
     count = _frames(header)
     taken = {"first": (0,), "middle": (count // 2,), "all": tuple(range(count))}[reading.frames]
     grey = header.PhotometricInterpretation in _GREY
+    patient = str(header.get("PatientID") or "").strip()
     return Contents(
         taken,
         count - len(taken),
         grey,
         deep=grey and any(_white(header, frame) is None for frame in taken),
         windowed=grey and all(_own(header, frame) for frame in taken),
-        patient=str(header.get("PatientID") or "").strip() or None,
+        patient=None if patient.casefold() in _NOBODY else patient,
     )
 
 

@@ -14,10 +14,11 @@ from pepr_mlops.data.own.listing import Known
 from pepr_mlops.data.own.load import (
     listing_of,
     open_source,
-    prepared,
+    reading_of,
     source_digest,
     split_of,
 )
+from pepr_mlops.data.own.prepared import prepare
 from pepr_mlops.data.splits import Splits
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
@@ -68,7 +69,11 @@ def load(spec: RunSpec, splits: Splits, names: Names | None, note: Callable[[str
                 "or windows of their own; save them as those of the data set were saved, or give a "
                 "--window CENTER,WIDTH that suits both"
             )
-        made = prepared(spec, opened, splits.window, splits.train.images.ndim == 3, note)
+        made = prepare(
+            *(opened.listing, opened.found, reading_of(spec), splits.window),
+            grey=splits.train.images.ndim == 3,
+            note=note,
+        )
         found[name] = split_of(opened, made, np.arange(len(opened.found.file)), groups=True)
         own = [*opened.listing.notes, *made.notes()]
         notes += [f"external {name}: {text}" for text in own]

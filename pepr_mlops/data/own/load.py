@@ -23,7 +23,7 @@ from pepr_mlops.data.own.identity import Names, identify
 from pepr_mlops.data.own.listing import Known, Listing, Texts
 from pepr_mlops.data.own.pixels import CONSTANT, Reading
 from pepr_mlops.data.own.prepared import Bounds, Prepared, blank_text, prepare
-from pepr_mlops.data.own.scan import Scan, image_names, scan
+from pepr_mlops.data.own.scan import Scan, image_names, patient_of_file, scan
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PATIENT
@@ -80,7 +80,7 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str, Names
         )
     bounds = bounds_of(listing, found, rows["train"], reading_of(spec))
     grey = bool(found.grey.all()) or spec.channels == "grey"
-    made = prepared(spec, opened, bounds, grey, note)
+    made = prepare(listing, found, reading_of(spec), bounds, grey=grey, note=note)
     _refuse_blank(made, spec.window)
     own: dict[str, Any] = {
         name: split_of(opened, made, rows[name], groups=name != "train") for name in rows
@@ -97,7 +97,7 @@ def load(spec: RunSpec, note: Callable[[str], None]) -> tuple[Splits, str, Names
                 found,
                 made,
                 bounds,
-                source_of_patients(listing, found),
+                source_of_patients(opened),
                 how_drawn(listing, found, spec),
             ),
         ),
@@ -141,7 +141,7 @@ def open_source(
 ) -> Opened:
     """A folder or a table and what its files hold; an external set is read for the classes `known`,
     and with the `names` of the training."""
-    listing = listing_of(spec, None if known is None else path, known)
+    listing = listing_of(spec, path, known)
     if sys.stderr is not None and sys.stderr.isatty():  # a log is no place for names of files
         for line in listing.details:
             note(line)
@@ -150,20 +150,6 @@ def open_source(
     if known is None:
         refuse_classes_of_patients(listing, found.patients, found.file)
     return Opened(listing, found, names)
-
-
-def prepared(
-    spec: RunSpec,
-    opened: Opened,
-    bounds: Bounds | None,
-    grey: bool,
-    note: Callable[[str], None],
-) -> Prepared:
-    return prepare(
-        *(opened.listing, opened.found, reading_of(spec), bounds),
-        grey=grey,
-        note=note,
-    )
 
 
 def split_of(opened: Opened, made: Prepared, rows: Rows, *, groups: bool) -> Split:
@@ -200,13 +186,17 @@ def how_drawn(listing: Listing, found: Scan, spec: RunSpec) -> str | None:
     return f"{' and '.join(absent)} {be} drawn from the images of train, {by}, with the seed"
 
 
-def source_of_patients(listing: Listing, found: Scan) -> str | None:
+def source_of_patients(opened: Opened) -> str | None:
     """Where the patients are from, if not from a table."""
-    if listing.patients is not None or found.patients is None:
+    if opened.listing.patients is not None or opened.found.patients is None:
         return None
-    if len(np.unique(found.patients)) == len(listing):
-        return "each file counts as a patient, since none is named"
-    return "patients are those that the DICOM files name (PatientID)"
+    files = opened.names.of(patient_of_file(file) for file in opened.listing.files.tolist())
+    found = np.unique(opened.found.patients)
+    named = np.setdiff1d(found[found != ""], files)
+    texts = ["patients are those that the DICOM files name (PatientID)"] * bool(len(named))
+    if n := int(np.isin(found, files).sum()):
+        texts.append(f"{n:,} files of several images count as a patient each, since none is named")
+    return "; ".join(texts)
 
 
 def _notes(

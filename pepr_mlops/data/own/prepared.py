@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -32,6 +33,8 @@ Bounds = tuple[float, float]
 Keys = npt.NDArray[np.bytes_]
 
 _PIXELS, _INDEX = "images.u8", "index.npz"
+_WAY = 1  # of reading and resizing; another number where other pixels come of the same files
+_OWN = re.compile(r"[0-9a-f]{32}(\.part|\.lock)?|[0-9a-f]{16}\.scan\.npz")  # what is kept here
 _UNUSED_S = 30 * 86400.0  # a folder that no job used for so long is deleted before another is made
 _ROOM = 1.02  # times the bytes of the images that must be free
 
@@ -82,7 +85,7 @@ def prepare(
     and `WorkFailed` where the disk has no room or a file changes meanwhile.
     """
     files = digest.of_files(listing.root, listing.files.tolist())
-    settings = json.dumps([files, *astuple(reading), bounds, grey])
+    settings = json.dumps([_WAY, files, *astuple(reading), bounds, grey])
     name = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
     folder = images_folder() / name
     image = (reading.image_size, reading.image_size, *(() if grey else (3,)))
@@ -196,9 +199,12 @@ def _write(
 
 
 def _make_room(home: Path, size: int) -> None:
-    """Delete what no job used for a month: images, parts of them, and what headers said. Raises
-    `WorkFailed` where that is too little."""
+    """Delete what no job used for a month: images, parts of them, and what headers said. Other
+    files in the folder, which the user chooses, stay. Raises `WorkFailed` where that is too little.
+    """
     for path in home.iterdir():
+        if not _OWN.fullmatch(path.name):
+            continue
         used = path / _INDEX if (path / _INDEX).exists() else path
         with suppress(OSError):
             if time.time() - used.stat().st_mtime > _UNUSED_S:

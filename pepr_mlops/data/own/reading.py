@@ -34,9 +34,10 @@ class Reading:
 
 
 class Contents(NamedTuple):
-    """What the header of a file says. `frames` are the numbers of those that are images, `further`
-    counts the others. `deep` values are not simply from black at 0 to white at the largest of at
-    most 8 bits. `windowed` files say themselves which grey values to show in all their `frames`.
+    """What the header of a file says. `frames` are the numbers of the frames that are images,
+    `further` counts the others. `deep` values are not simply from black at 0 to white at the
+    largest of at most 8 bits. `windowed` files say themselves which grey values to show in all
+    their `frames`.
     """
 
     frames: tuple[int, ...]

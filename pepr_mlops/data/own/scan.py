@@ -24,6 +24,7 @@ Faults = list[tuple[int, Unusable]]  # rows of files in a listing that give no i
 T = TypeVar("T")
 
 _MOST_THREADS = 8
+_WAY = 1  # of reading headers; another number where the same files would say something else
 _FIRST = 3  # files that a message names
 
 
@@ -65,7 +66,7 @@ def scan(listing: Listing, reading: Reading, names: Names) -> Scan:
 def scan_usable(listing: Listing, reading: Reading, names: Names) -> Usable:
     """Read the header of every file, or what was read earlier of the same files."""
     content = Names.of_files(listing)  # `names` may be those of another data set
-    (key,) = names.of([f"scan {content.salt.hex()} {astuple(reading)}"])
+    (key,) = names.of([f"scan {_WAY} {content.salt.hex()} {astuple(reading)}"])
     path = images_folder() / f"{key}.scan.npz"
     rows, faults, found = list(range(len(listing))), Faults(), _cached(path)
     if found is None:
@@ -86,6 +87,11 @@ def scan_usable(listing: Listing, reading: Reading, names: Names) -> Usable:
         own = np.full_like(given, "") if found.patients is None else found.patients
         found = replace(found, patients=np.where(given == "", own, given))
     return Usable(rows, some, found, faults)
+
+
+def patient_of_file(file: str) -> str:
+    """What an unnamed patient is called of whom a file has several images."""
+    return f"file {file}"
 
 
 def image_names(listing: Listing, found: Scan) -> Texts:
@@ -172,7 +178,7 @@ def _joined(heads: Sequence[Head], files: Sequence[str], names: Names) -> Scan:
     """The scan of files with these headers."""
     counts = np.array([len(found.frames) for found in heads], np.int64)
     patients = [  # images of one file are of one patient
-        found.patient or (f"file {name}" if len(found.frames) > 1 else "")
+        found.patient or (patient_of_file(name) if len(found.frames) > 1 else "")
         for found, name in zip(heads, files, strict=True)
     ]
     return Scan(

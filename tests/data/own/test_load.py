@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -488,3 +489,39 @@ def test_a_file_that_is_no_data_set_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "labels.xlsx").write_bytes(b"x")
     with pytest.raises(WrongUse, match=r"neither a folder nor a table .*save a spreadsheet as CSV"):
         data.identify(_spec(tmp_path / "labels.xlsx"))
+
+
+def test_making_room_deletes_nothing_of_the_user(shapes: Path) -> None:
+    home = Path(os.environ["PEPR_IMAGES"])
+    theirs = [home / "thesis" / "chapter.tex", home / "notes.txt", home / "0123456789abcdef.npz"]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        for old in (path, path.parent):
+            os.utime(old, (time.time() - 400 * 86400,) * 2)
+    data.load(_spec(shapes))
+    assert all(path.exists() for path in theirs)
+
+
+def _patient_notes(root: Path, patient_of: Callable[[int], str]) -> list[str]:
+    for i in range(40):
+        values = _marked(np.full((16, 16), i * 16, np.uint16))
+        dicom(root / "ab"[i % 2] / f"IM{i:03}", values, PatientID=patient_of(i))
+    return [n for n in data.load(_spec(root, window="1000,3000")).notes if "patient" in n]
+
+
+def test_the_source_of_patients_is_noted(tmp_path: Path) -> None:
+    named, _ = _patient_notes(tmp_path / "one image each", lambda i: f"P{i}")
+    assert named == "patients are those that the DICOM files name (PatientID)"
+    for i in range(12):
+        (tmp_path / "volumes" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(i).integers(0, 900, (4, 8, 8)).astype(np.int16)
+        path = tmp_path / "volumes" / "ab"[i % 2] / f"{i}.nii"
+        nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    notes = data.load(_spec(tmp_path / "volumes", axis=0)).notes
+    assert "12 files of several images count as a patient each, since none is named" in notes
+
+
+def test_a_word_that_replaced_the_patients_is_no_patient(tmp_path: Path) -> None:
+    (note,) = _patient_notes(tmp_path, lambda i: ("ANONYMOUS", "anon")[i % 2])
+    assert "by class, since no patient is known" in note
