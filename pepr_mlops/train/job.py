@@ -181,6 +181,7 @@ class _Training:
 
     def run(self, pause: Pause, started: float, strict: bool) -> Outcome:
         from pepr_mlops import data
+        from pepr_mlops.data.stored import Stored
         from pepr_mlops.train import loop
 
         recorder, logged = self.recorder, self.logged
@@ -188,7 +189,8 @@ class _Training:
         splits = data.load(self.job, self.shown.note)
         logged.data(splits)
         logged.tag(_data_tags(splits))
-        recorder.memory.restart()  # preparing images is no cost of a model
+        if isinstance(splits.train.images, Stored):
+            recorder.memory.restart()  # preparing images is no cost of a model
         doubts = [*self._doubts(splits, strict), *self._recipe()]
         network = self._set_up(splits)
         recorder.watch_others(logged.earlier)
