@@ -1,7 +1,8 @@
 """Which medical-imaging model is good enough, and what does it cost?
 
 `run(RunSpec(...))` is one training job, `measure(...)` the same measurement around your own code;
-`compare(load_runs(...), Question(...))` scores the runs of an experiment.
+`compare(load_runs(...), Question(...))` scores the runs of an experiment, and `load_model("best",
+experiment=...)` is the model that won.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ if TYPE_CHECKING:
     from pepr_mlops.tracking.read import load_runs
     from pepr_mlops.train.job import run
     from pepr_mlops.train.own_loop import measure
+    from pepr_mlops.train.use.load import load_model
 
-__all__ = ["Question", "RunSpec", "compare", "load_runs", "measure", "run"]
+__all__ = ["Question", "RunSpec", "compare", "load_model", "load_runs", "measure", "run"]
 
 
 _HOMES = {
     "Question": "comparison",
     "RunSpec": "spec",
     "compare": "comparison",
+    "load_model": "train.use.load",
     "load_runs": "tracking.read",
     "measure": "train.own_loop",
     "run": "train.job",

@@ -240,6 +240,12 @@ class RunSpec:
         "local file of pretrained weights instead of timm's hub (safetensors or state dict)",
         "Model",
     )
+    keep: str = _option(
+        "last",
+        "weights that the run keeps: of the last epoch, which P is of, and of the best on val",
+        "Model",
+        choices=("last", "best", "both", NONE),
+    )
     device: str = _option("auto", "auto, cuda, cuda:INDEX, mps or cpu", "Machine")
     data_root: str | None = _option(None, "folder of the data sets; MedMNIST's own if none", "Data")
     energy: str = _option(
@@ -330,7 +336,7 @@ class RunSpec:
         return {
             key: value
             for key, value in self.as_params().items()
-            if key not in without and LATER.get(key) != value
+            if key not in (*without, "keep") and LATER.get(key) != value
         }
 
 

@@ -53,7 +53,7 @@ OWN = sorted(set(_own(pepr_mlops)), key=lambda kind: f"{kind.__module__}.{kind._
 
 
 def test_completion_finds_the_public_names() -> None:
-    public = {"Question", "RunSpec", "compare", "load_runs", "measure", "run"}
+    public = {"Question", "RunSpec", "compare", "load_model", "load_runs", "measure", "run"}
     assert public == set(pepr_mlops.__all__)
     assert public <= set(dir(pepr_mlops))
     for name in public:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import doctest
 
 import pepr_mlops
-from pepr_mlops import Question, RunSpec, compare, load_runs, measure, run
+from pepr_mlops import Question, RunSpec, compare, load_model, load_runs, measure, run
 
 # Later ones read what earlier ones have logged.
 PUBLIC = {
@@ -15,6 +15,7 @@ PUBLIC = {
     "measure": measure,
     "load_runs": load_runs,
     "compare": compare,
+    "load_model": load_model,
 }
 
 

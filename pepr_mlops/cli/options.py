@@ -149,7 +149,9 @@ def spec_of(given: Mapping[str, str | bool | None]) -> RunSpec:
     return RunSpec.parse({k: as_text(v) for k, v in given.items() if v is not None})
 
 
-def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, in this order."""
+
     def decorate(command: F) -> F:
         for add in reversed(options):
             command = add(command)
@@ -164,17 +166,21 @@ def tracking_uri(command: F) -> F:
     return option("Tracking", "--tracking-uri", help)(command)
 
 
-# Which runs, and which of their costs.
-run_options = _together(
-    option(
+def run_options_of(*, required: bool) -> Callable[[F], F]:
+    """Which runs, and which of their costs."""
+    experiment = option(
         "Essentials",
         "--experiment",
         "runs tagged so, and those of the MLflow experiment of that name; may be repeated",
         name="experiments",
         multiple=True,
-        required=True,
+        required=required,
         metavar="NAME",
-    ),
+    )
+    return together(experiment, _of_runs)
+
+
+_of_runs = together(
     tracking_uri,
     option("Score", "--performance", "P [default: each run's own]", metavar="METRIC"),
     option(
@@ -212,7 +218,8 @@ run_options = _together(
         "Score", "--carbon-intensity", "CO2e of all runs at this gCO2e/kWh", type=float, metavar="G"
     ),
 )
-score_options = _together(
+run_options = run_options_of(required=True)
+score_options = together(
     option(
         "Score",
         "--resource-weights",
@@ -273,7 +280,7 @@ score_options = _together(
     ),
 )
 # What is good enough.
-terms_options = _together(
+terms_options = together(
     option("Essentials", "--margin", "P below the best that is good enough", default=0.01),
     option(
         "Essentials",
@@ -283,7 +290,7 @@ terms_options = _together(
     ),
     option("Score", "--confidence", "of the claim that a model is good enough", default=0.95),
 )
-output_options = _together(
+output_options = together(
     option(
         "Output",
         "--format",

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from pepr_mlops.data.resize import HALF
 from pepr_mlops.data.splits import Pixels, Split, Splits
 from pepr_mlops.data.stored import Stored
 from pepr_mlops.names import MULTI_LABEL
@@ -22,11 +23,10 @@ class Batches:
 
     The images are stored with 8 bits: on `device` if `resident`, else in the host's memory or on
     disk, from which each batch is copied. While the network works on a batch, the next one is read
-    from disk into one of two buffers. On the device they become floats in [0, 1], are resized
-    bilinearly (with antialiasing when they shrink), changed by `augment`, repeated over the
-    channels, and normalised with a mean and a standard deviation per channel, `normalise`. `known`
-    is the share of the labels of each image that are known, [n] on the host: 1 where an image has
-    one class.
+    from disk into one of two buffers. On the device they are resized as `data.resize` says, become
+    floats in [0, 1], are changed by `augment`, repeated over the channels, and normalised with a
+    mean and a standard deviation per channel, `normalise`. `known` is the share of the labels of
+    each image that are known, [n] on the host: 1 where an image has one class.
     """
 
     def __init__(
@@ -113,14 +113,7 @@ class Batches:
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
         x = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        x = x.float().div_(255)
-        if x.shape[-1] != self._size or x.shape[-2] != self._size:
-            x = torch.nn.functional.interpolate(
-                x,
-                (self._size, self._size),
-                mode="bilinear",
-                antialias=min(x.shape[-2:]) > self._size,
-            )
+        x = resized(x.float(), self._size).div_(255)
         if self._augment is not None:
             x = self._augment(x)
         x = x.expand(-1, self._channels, -1, -1)
@@ -128,6 +121,16 @@ class Batches:
             mean, std = self._normalise
             x = (x - mean) / std
         return x.contiguous(memory_format=self._layout)
+
+
+def resized(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Square images [n, channels, h, h] of floats from 0 to 255 in another size, as
+    `resize.square`; the same where they have it."""
+    if x.shape[-1] == x.shape[-2] == size:
+        return x
+    shrinks = x.shape[-1] > size
+    x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=shrinks)
+    return x.add_(HALF).floor_().clamp_(0, 255)
 
 
 def _placed(images: Pixels | Stored, device: torch.device | None) -> torch.Tensor | Stored:

@@ -304,7 +304,7 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
                 path.write_bytes(entry.content)
             except OSError as error:
                 raise DiskFull(f"no room in {tempfile.gettempdir()}: {one_line(error)}") from error
-            client.log_artifact(run_id, str(path))
+            client.log_artifact(run_id, str(path), data.get("folder"))
     elif entry.kind == "end":
         client.set_terminated(run_id, data["status"], data["time_ms"])
 

@@ -118,9 +118,9 @@ class Run:
     def end(self, status: str) -> None:
         self.outbox.put("end", status=status, time_ms=claims.now_ms())
 
-    def file(self, name: str, content: bytes) -> None:
-        """Log an artifact."""
-        self.outbox.put("file", content, name=name)
+    def file(self, name: str, content: bytes, *, folder: str | None = None) -> None:
+        """Log an artifact, in a folder of the run's artifacts if one is named."""
+        self.outbox.put("file", content, name=name, folder=folder)
 
 
 def _warn(line: str) -> None:

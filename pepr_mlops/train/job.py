@@ -31,7 +31,7 @@ from pepr_mlops.train.progress import Silent, where_watched
 if TYPE_CHECKING:
     import torch
 
-    from pepr_mlops.comparison.predictions import OfSplit
+    from pepr_mlops.comparison.predictions import OfSplit, Predictions
     from pepr_mlops.data import Split, Splits
     from pepr_mlops.tracking import Run
     from pepr_mlops.train.budget import Pause
@@ -183,6 +183,7 @@ class _Training:
         from pepr_mlops import data
         from pepr_mlops.data.stored import Stored
         from pepr_mlops.train import loop
+        from pepr_mlops.train.use import keep
 
         recorder, logged = self.recorder, self.logged
         _describe(logged, self.job, self.opening, recorder)
@@ -215,7 +216,11 @@ class _Training:
         energy_source = closing.get("pepr.energy_source", recorder.source)
         if energy_source == LOST:
             logged.tag({"mlflow.note.content": "Energy: lost during the run"})
-        result, learnt_nothing = _log_result(logged, self.job, splits, result)
+        result, learnt_nothing, predictions = _log_result(logged, self.job, splits, result)
+        if self.spec.keep != "none":
+            initial = _initial_weights(self.job)
+            described = keep.describe(self.job, splits, network, initial, result.epoch)
+            keep.log(logged, network, described, predictions)
         constant_w = self.opening.get("pepr.energy_constant_w")
         return Outcome(
             logged,
@@ -311,7 +316,10 @@ def _describe(logged: Run, job: Job, opening: Mapping[str, str], recorder: Recor
 
 
 def _data_tags(splits: Splits) -> dict[str, str]:
+    from pepr_mlops.data import resize
+
     tags = {"pepr.val_images": str(len(splits.val)), "pepr.test_images": str(len(splits.test))}
+    tags["pepr.resize"] = resize.NAME
     if splits.notes:
         tags["pepr.data_notes"] = "; ".join(splits.notes)
     if splits.window is not None:
@@ -332,21 +340,28 @@ def _network(spec: RunSpec, splits: Splits, logged: Run, job: Job) -> torch.nn.M
         weights=spec.weights,
     )
     data.check_weights(job)
-    weights = models.weights_name(spec.model, spec.pretrained, spec.weights)
     logged.tag(
         {
             "pepr.parameters": str(sum(p.numel() for p in network.parameters())),
-            "pepr.weights": f"file {job.weights_digest}" if job.weights_digest else weights,
+            "pepr.weights": _initial_weights(job),
         }
     )
     return network
 
 
+def _initial_weights(job: Job) -> str:
+    from pepr_mlops.train import models
+
+    if job.weights_digest:
+        return f"file {job.weights_digest}"
+    return models.weights_name(job.model, job.pretrained, job.weights)
+
+
 def _log_result(
     logged: Run, job: Job, splits: Splits, result: Result
-) -> tuple[Result, tuple[str, ...]]:
+) -> tuple[Result, tuple[str, ...], Predictions]:
     """Log why it stopped early, the predictions, and their clinical metrics with the last epoch;
-    the result with these, and a caution if the network names a single class."""
+    the result with these, a caution if the network names a single class, and the predictions."""
     from pepr_mlops.comparison.metrics import clinical, confusion
     from pepr_mlops.comparison.prediction_checks import only_class
     from pepr_mlops.comparison.predictions import Predictions
@@ -375,7 +390,7 @@ def _log_result(
     logged.file("confusion_matrix.csv", table(counts, splits.classes, splits.task).encode())
     only = only_class(predictions)
     caution = () if only is None else (f"the network has learnt nothing: {only}",)
-    return replace(result, metrics={**result.metrics, **metrics}), caution
+    return replace(result, metrics={**result.metrics, **metrics}), caution, predictions
 
 
 def _predicted(split: Split, evaluation: Evaluation) -> OfSplit:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pepr_mlops.train.cuda_graphs import Pool
 
 _CHECK_EVERY_S = 0.5
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_device(spec: RunSpec, device: torch.device) -> None:
@@ -73,6 +73,8 @@ def prepare(spec: RunSpec, device: torch.device) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     precision = "tf32" if spec.precision == "tf32" else "ieee"
     backends: Any = torch.backends  # its types lack the precisions
+    # The older flag first, which has to agree, or torch refuses to export a model later.
+    backends.cudnn.allow_tf32 = precision == "tf32"
     # Some versions of torch do not pass the first one on to the others.
     for backend in (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
         backend.fp32_precision = precision
@@ -312,7 +314,7 @@ class Trainer:
         return output.float()
 
     def _autocast(self) -> torch.autocast:
-        dtype = _AUTOCAST.get(self._spec.precision)
+        dtype = AUTOCAST.get(self._spec.precision)
         return torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None)
 
 
@@ -329,16 +331,26 @@ def _finite(losses: torch.Tensor, epoch: int) -> float:
     return float(losses[-1])
 
 
-def _normalisation(
-    described: Mapping[str, Any], channels: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the pretrained weights' images, for broadcasting.
+def channel_statistics(
+    described: Mapping[str, Any], channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the pretrained weights' images for each channel.
 
     Grey images take the mean over the three colours.
     """
-    pair = []
-    for key in ("mean", "std"):
-        values = torch.tensor(described[key], dtype=torch.float32)
-        values = values if len(values) == channels else values.mean().expand(channels)
-        pair.append(values.view(1, channels, 1, 1).to(device))
-    return pair[0], pair[1]
+    mean, std = (torch.tensor(described[key], dtype=torch.float32) for key in ("mean", "std"))
+    return tuple(
+        tuple((v if len(v) == channels else v.mean().expand(channels)).tolist())
+        for v in (mean, std)
+    )  # type: ignore[return-value]
+
+
+def _normalisation(
+    described: Mapping[str, Any], channels: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`channel_statistics`, for broadcasting."""
+    mean, std = (
+        torch.tensor(values, device=device).view(1, channels, 1, 1)
+        for values in channel_statistics(described, channels)
+    )
+    return mean, std

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from pepr_mlops.data.batches import Batches
+from pepr_mlops.data.batches import Batches, resized
+from pepr_mlops.data.resize import square
 from pepr_mlops.data.splits import Split, Splits
 from pepr_mlops.data.stored import Stored
 from pepr_mlops.names import MULTI_LABEL
@@ -49,9 +50,19 @@ def test_pixels_become_shares_of_255() -> None:
 def test_resizing_is_torchvisions(size: int) -> None:
     splits = _splits(channels=3)
     x, _ = _all(_batches(splits, image_size=size))
-    floats = torch.from_numpy(splits.train.images).permute(0, 3, 1, 2).float() / 255
+    floats = torch.from_numpy(splits.train.images).permute(0, 3, 1, 2).float()
     expected = functional.resize(floats, [size, size], antialias=True)
-    torch.testing.assert_close(x, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(x * 255, expected, atol=0.502, rtol=0)  # rounded to 8 bits
+    torch.testing.assert_close(x * 255, (x * 255).round(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("before", "after"), [(28, 64), (28, 17), (224, 256), (300, 224)])
+def test_pixels_are_those_that_files_of_ones_own_get(before: int, after: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, before, before), np.uint8)
+    here = resized(torch.from_numpy(images)[:, None].float(), after)[:, 0].numpy()
+    own = np.stack([square(image, after, "stretch", True) for image in images])
+    assert np.abs(here - own).max() <= 1
+    assert (here != own).mean() < 1e-3
 
 
 def test_grey_is_repeated_for_a_colour_network() -> None:

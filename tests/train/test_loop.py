@@ -196,6 +196,14 @@ def test_fp32_means_single_precision_throughout(shapes: Path) -> None:
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_a_model_can_be_exported_after_a_training(shapes: Path, precision: str) -> None:
+    """torch refuses where its older flag of TF32 does not agree with the newer ones."""
+    trainer.prepare(_spec(shapes, precision=precision), CPU)
+    exported = torch.export.export(torch.nn.ReLU(), (torch.tensor([-1.0, 2.0]),))
+    assert exported.module()(torch.tensor([-3.0, 4.0])).tolist() == [0.0, 4.0]
+
+
 def test_operations_get_the_precision_of_their_spec(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

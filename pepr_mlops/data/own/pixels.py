@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pepr_mlops.data.own.fit import square
 from pepr_mlops.data.own.kinds import Kind, kind_of
 from pepr_mlops.data.own.reading import Frame, Reader, Reading, Unusable, Values
 from pepr_mlops.data.own.window import Percentiles, between, linear_exact
+from pepr_mlops.data.resize import square
 from pepr_mlops.data.splits import Pixels
 from pepr_mlops.validation import window_bounds
 

@@ -33,7 +33,7 @@ Bounds = tuple[float, float]
 Keys = npt.NDArray[np.bytes_]
 
 _PIXELS, _INDEX = "images.u8", "index.npz"
-_WAY = 1  # of reading and resizing; another number where other pixels come of the same files
+_WAY = 2  # of reading and resizing; another number where other pixels come of the same files
 _OWN = re.compile(r"[0-9a-f]{32}(\.part|\.lock)?|[0-9a-f]{16}\.scan\.npz")  # what is kept here
 _UNUSED_S = 30 * 86400.0  # a folder that no job used for so long is deleted before another is made
 _ROOM = 1.02  # times the bytes of the images that must be free

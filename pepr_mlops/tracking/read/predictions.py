@@ -80,7 +80,7 @@ def _answers(uri: str, run_ids: Sequence[str], places: Places) -> Answers:
             yield run_id, _parsed(content)
     remote = {}
     for run_id, place in places(rest).items() if rest else ():
-        folder = _folder(place)
+        folder = folder_of(place)
         if folder is None:
             remote[run_id] = place
         else:
@@ -101,7 +101,7 @@ def _cached(uri: str, run_id: str) -> Path:
     return cache_folder() / f"{hashlib.blake2b(key, digest_size=16).hexdigest()}{_CACHED}"
 
 
-def _folder(place: str) -> Path | None:
+def folder_of(place: str) -> Path | None:
     """The folder of artifacts that are on this disk."""
     scheme = urlsplit(place).scheme
     if scheme not in ("", "file"):

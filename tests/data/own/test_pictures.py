@@ -62,7 +62,8 @@ def test_a_picture_of_8_bits_is_read_as_before(mode: str, suffix: str, tmp_path:
     for as_grey in (True, False) if grey else (False,):
         with Image.open(path) as opened:
             expected = _by_pillow(opened, as_grey)
-        assert np.array_equal(square(image, 32, "stretch", as_grey), expected)
+        resized = square(image, 32, "stretch", as_grey)  # which rounds once, not twice
+        assert np.abs(resized.astype(int) - expected).max() <= 1
     assert pixels.head(path, reading()) == ((0,), grey, False, 0, None, "picture")
 
 

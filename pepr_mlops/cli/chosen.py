@@ -1,0 +1,109 @@
+"""The options by which `pepr select` chooses, and MODEL: a run, or `best`, what it names first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pepr_mlops.cli.options import (
+    load_request,
+    option,
+    run_options_of,
+    score_options,
+    terms_options,
+    together,
+)
+from pepr_mlops.errors import WrongUse
+
+if TYPE_CHECKING:
+    from pepr_mlops.comparison.selected import Choice, Selected
+    from pepr_mlops.comparison.selection import Budget
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BEST = "best"
+
+choice_options = together(
+    terms_options,
+    option("Essentials", "--max", "at most this value", multiple=True, metavar="NAME=LIMIT"),
+    option("Essentials", "--min", "at least this value", multiple=True, metavar="NAME=LIMIT"),
+    option(
+        "Essentials",
+        "--by",
+        "the cheapest good-enough model by the first resource, or the best by P or PePR",
+        type=click.Choice(["cost", "performance", "score"]),
+        default="cost",
+    ),
+)
+# For commands with an argument MODEL that may be `best`.
+model_options = together(run_options_of(required=False), score_options, choice_options)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A run, and the choice that led to it, None where it was named; `text` says which it is."""
+
+    run_id: str
+    selected: Selected | None
+    text: str
+
+
+def choice_of(
+    margin: float,
+    confidence: float,
+    decide_on: str | None,
+    max: Sequence[str],
+    min: Sequence[str],
+    by: str,
+) -> Choice:
+    """The options as a choice."""
+    from pepr_mlops.comparison.answer import Terms
+    from pepr_mlops.comparison.selected import Choice
+
+    budgets = [*(_budget(word, "max") for word in max), *(_budget(word, "min") for word in min)]
+    return Choice(Terms(margin, confidence, decide_on), budgets, by)  # type: ignore[arg-type]
+
+
+def chosen_run(
+    model: str,
+    experiments: Sequence[str],
+    tracking_uri: str | None,
+    *,
+    margin: float,
+    confidence: float,
+    decide_on: str | None,
+    max: Sequence[str],
+    min: Sequence[str],
+    by: str,
+    **options: Any,
+) -> Chosen:
+    """The run that MODEL names. Raises `WrongUse` as `Selected.best_run`."""
+    from pepr_mlops.comparison import selected
+
+    if model != BEST:
+        return Chosen(model, None, f"run {model}")
+    if not experiments:
+        raise WrongUse("best: of which runs? Give --experiment NAME, or name a run")
+    request = load_request(experiments, tracking_uri, **options)
+    choice = choice_of(margin, confidence, decide_on, max, min, by)
+    found = selected.select(request.compare(), request.question, choice)
+    row = found.best_run()
+    seed = "" if row.isna()["seed"] else f", seed {row['seed']}"
+    return Chosen(row["run_id"], found, f"best is {found.chosen}: run {row['run_id']}{seed}")
+
+
+def _budget(word: str, kind: str) -> Budget:
+    from pepr_mlops.comparison.selected import OWN
+    from pepr_mlops.comparison.selection import Budget
+
+    name, equals, number = word.rpartition("=")
+    try:
+        limit = float(number)
+    except ValueError:
+        limit = float("nan")
+    if not equals or not name or limit != limit:
+        raise WrongUse(f"{kind}: {word!r} is not NAME=NUMBER, such as energy_wh=20")
+    return Budget(OWN.get(name, name), kind, limit)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Trained models: kept, loaded, exported, asked for predictions, and what using them costs."""
