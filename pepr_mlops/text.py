@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -79,6 +80,11 @@ def printable(text: str, *, lines: bool = False) -> str:
         lambda c: c[0] if lines and c[0] in "\n\t" else c[0].encode("unicode_escape").decode(),
         text,
     )
+
+
+def unmarked(text: str) -> str:
+    """The text as Markdown that has no links, code, columns or HTML in it."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(text, quote=False))
 
 
 def cell(value: Any) -> Any:

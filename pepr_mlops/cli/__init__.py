@@ -25,6 +25,7 @@ _COMMANDS = {
     "select": "Find the cheapest model that is good enough, and what it saves.",
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs that are left out or doubtful, and why.",
+    "card": "Describe a trained model, with an energy label.",
     "report": "Write an experiment as a page, figures and tables.",
     "dashboard": "Show experiments on a live page.",
     "models": "List the paper's 131 models.",

@@ -8,14 +8,13 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.text import cell, decimals, printable
+from pepr_mlops.text import cell, decimals, printable, unmarked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +96,7 @@ def render(
     from tabulate import tabulate
 
     if form == "markdown":
-        cells = [[_unmarked(cell) for cell in row] for row in cells]
+        cells = [[unmarked(cell) for cell in row] for row in cells]
         return str(tabulate(cells, headings, tablefmt="github", disable_numparse=True))
     latex = str(tabulate(cells, headings, tablefmt="latex_booktabs", disable_numparse=True))
     # At the start of a row, * or [ would be an argument of the line end before it.
@@ -109,12 +108,7 @@ def caption(text: str, form: str) -> str:
     text = printable(text, lines=True)
     if form == "latex":
         return "\n".join(f"% {line}" for line in text.splitlines())
-    return _unmarked(text) if form == "markdown" else text
-
-
-def _unmarked(text: str) -> str:
-    """The text as Markdown that has no links, code, columns or HTML in it."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(text, quote=False))
+    return unmarked(text) if form == "markdown" else text
 
 
 def as_json(value: Any) -> str:

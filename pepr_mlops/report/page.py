@@ -20,6 +20,7 @@ from pepr_mlops.report.dashboards import Dashboard, FigureSpec
 from pepr_mlops.report.figures import KINDS, OF_A_SET
 from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.figures.ranking import headings, listed
+from pepr_mlops.report.label import Label, spoken, svg
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.report.spending import spent_words
 from pepr_mlops.report.templates import TEMPLATES, asset
@@ -78,12 +79,14 @@ def html(
     material: Material,
     board: Dashboard,
     notes: Sequence[str] = (),
+    labels: Sequence[Label] = (),
     *,
     command: str,
     made: str,
     plotlyjs: Literal["inside", "directory"] = "inside",
 ) -> str:
-    """The page. `command` makes it again and `made` says when and by which version it was made.
+    """The page. `command` makes it again and `made` says when and by which version it was made;
+    `labels` are the energy labels to show.
 
     Everything that people named is text in it, never markup or script. With `plotlyjs="directory"`
     the page expects PLOTLY_FILE next to it, else it contains it.
@@ -97,6 +100,7 @@ def html(
         subtitle=", ".join(material.main_sets),
         summary=summary,
         spent=spent_words(summary.spent),
+        labels=[(_encoded(svg(label)), spoken(label)) for label in labels],
         figures=[
             {
                 "panel": panel,
@@ -124,6 +128,10 @@ def html(
         command=command,
         made=made,
     )
+
+
+def _encoded(svg: str) -> str:
+    return base64.b64encode(svg.encode()).decode()
 
 
 def _policy(js: str, plotly: str | None) -> str:

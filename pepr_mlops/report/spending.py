@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report.material import Material
 from pepr_mlops.text import number
 
@@ -41,6 +42,11 @@ class Spent:
 def cost(material: Material) -> Spent:
     """What the requested experiments cost, by their own or the requested carbon intensity."""
     runs = pd.concat([p.found for p in material.parts if p.main]).drop_duplicates("run_id")
+    return cost_of(runs, next(p for p in material.parts if p.main).question.intensity)
+
+
+def cost_of(runs: pd.DataFrame, intensity: Intensity | None = None) -> Spent:
+    """What these runs cost, each once, by their own carbon intensity or another one."""
     energy = runs["energy_wh"].where(np.isfinite(runs["energy_wh"]))
 
     def energy_of(phase: str) -> pd.Series[float]:
@@ -52,11 +58,10 @@ def cost(material: Material) -> Spent:
     nothing = pd.Series(None, runs.index, dtype="object")
     had_trial = runs.get("tags.pepr.tried", nothing).notna()
     had_trial |= runs.get("metrics.time/trial_s", nothing).notna()
-    question = next(p for p in material.parts if p.main).question
     pue = runs["pue"].fillna(1.0)
-    if question.intensity is not None:
-        g_per_kwh = pd.Series(question.intensity.g_per_kwh, runs.index)
-        words = f"{question.intensity.g_per_kwh:g} g/kWh ({question.intensity.source})"
+    if intensity is not None:
+        g_per_kwh = pd.Series(intensity.g_per_kwh, runs.index)
+        words = f"{intensity.g_per_kwh:g} g/kWh ({intensity.source})"
     else:
         g_per_kwh = runs["carbon_intensity_g_per_kwh"]
         words = _intensities(runs[total_kwh.notna()])

@@ -6,6 +6,9 @@ from datetime import date
 from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pepr_mlops.text import printable, unmarked
 
 _LOADER = PackageLoader("pepr_mlops.report", ".")
 TEMPLATES = Environment(
@@ -15,6 +18,14 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def _as_markdown(value: object) -> Markup:
+    """A value as text of one line in Markdown, never markup; what templates made stays."""
+    return value if isinstance(value, Markup) else Markup(unmarked(printable(str(value))))
+
+
+MARKDOWN = TEMPLATES.overlay(finalize=_as_markdown)
 
 
 def asset(name: str) -> str:

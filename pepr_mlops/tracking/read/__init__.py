@@ -76,6 +76,20 @@ def load_runs(
     return cache.answer(uri, ["runs", names if names is None else list(names)], read)
 
 
+def experiment_of(run_id: str, *, tracking_uri: str | None = None) -> str:
+    """The name of the experiment that a run is compared under, for `load_runs`. Raises `WrongUse`
+    where there is no such run, and `WorkFailed` when the server cannot be read."""
+    reader = _open(tracking_uri)
+    with translated_errors(reader.uri):
+        found = _tidy(reader, reader.some([run_id]))
+    if found.empty:
+        raise WrongUse(
+            f"run: there is no run {run_id!r} on {address(reader.uri)}; `pepr runs --experiment "
+            "NAME` lists the runs of an experiment"
+        )
+    return str(found["experiment"].iloc[0])
+
+
 def store_version(tracking_uri: str | None = None) -> str:
     """The version of an MLflow server, or the schema of a database. Raises `WorkFailed`."""
     from mlflow.utils.credentials import get_default_host_creds
@@ -130,10 +144,12 @@ def load_epochs(
 
 @dataclass(frozen=True)
 class Input:
-    """A data set that a run has logged as MLflow's input: its digest, and where it was."""
+    """A data set that a run has logged as MLflow's input: its digest, where it was, and the number
+    of its images, None where that was not logged."""
 
     digest: str
     place: str | None
+    images: int | None = None
 
 
 def load_inputs(
@@ -153,7 +169,11 @@ def load_inputs(
         for run_id in run_ids:
             inputs = client.get_run(run_id).inputs
             found[run_id] = {
-                tag.value: Input(logged.dataset.digest, _place(logged.dataset.source))
+                tag.value: Input(
+                    logged.dataset.digest,
+                    _place(logged.dataset.source),
+                    _images(logged.dataset.profile),
+                )
                 for logged in (inputs.dataset_inputs if inputs else ())
                 for tag in logged.tags or ()
                 if tag.key == "mlflow.data.context"
@@ -166,6 +186,14 @@ def _place(source: str) -> str | None:
         match json.loads(source):
             case {"uri": str(place)}:
                 return place
+    return None
+
+
+def _images(profile: str | None) -> int | None:
+    with suppress(ValueError):
+        match json.loads(profile or ""):
+            case {"images": int(images)}:
+                return images
     return None
 
 
