@@ -70,8 +70,8 @@ def command(
     if not experiments:
         experiments = (read.experiment_of(chosen.run_id, tracking_uri=tracking_uri),)
     card = _card(chosen, experiments, tracking_uri, references, **options)
-    drawn, kept = out.with_suffix(".svg"), isinstance(card.run.get("tags.pepr.model"), str)
-    text = markdown(card, metadata(card), drawn.name, kept=kept)
+    drawn, has_weights = out.with_suffix(".svg"), isinstance(card.run.get("tags.pepr.model"), str)
+    text = markdown(card, metadata(card), drawn.name, has_weights=has_weights)
     write(out, text)
     write(drawn, label.svg(card.label))
     if model == BEST:

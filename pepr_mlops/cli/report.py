@@ -106,7 +106,7 @@ def command(
     from plotly.offline import get_plotlyjs
 
     from pepr_mlops.comparison.answer import Terms
-    from pepr_mlops.report import dashboards, label, page, sources, summary, templates
+    from pepr_mlops.report import dashboards, page, sources, summary, templates
     from pepr_mlops.report.figures import publications as papers
 
     requested = _forms(forms)
@@ -134,9 +134,8 @@ def command(
     folder = path.with_suffix("") if path.suffix else path.with_name(f"{path.name}-files")
     if "html" in requested:
         say("drawing the page …", err=True)
-        made = templates.made_now()
-        labels = sources.energy_labels(material, label.references(), made, tracking_uri)
-        made_with = {"command": command_line(context, "pepr report"), "made": made}
+        labels = sources.energy_labels(material, tracking_uri)
+        made_with = {"command": command_line(context, "pepr report"), "made": templates.made_now()}
         write(path, page.html(material, board, notes, labels, **made_with, plotlyjs=plotlyjs))
         if plotlyjs == "directory":
             write(path.parent / page.PLOTLY_FILE, get_plotlyjs())

@@ -12,8 +12,9 @@ from pepr_mlops.comparison.answer import USUAL, Terms
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.report.dashboards import Companion
-from pepr_mlops.report.label import Label, References, label_of
+from pepr_mlops.report.label import Label, label_of, references
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
+from pepr_mlops.report.templates import made_now
 from pepr_mlops.tracking import read as query
 
 
@@ -112,21 +113,20 @@ def material(
     )
 
 
-def energy_labels(
-    material: Material, references: References, made: str, tracking_uri: str | None = None
-) -> list[Label]:
+def energy_labels(material: Material, tracking_uri: str | None = None) -> list[Label]:
     """The label of the good-enough model of each requested set, and that of the best performer.
     Of a cross-validation it is that of one fold."""
     rows = []
     for name, answer in material.answers.items():
-        models, found = material.models_of(name), material.part(name).found
+        models, runs = material.models_of(name), material.part(name).found
         for chosen in dict.fromkeys([answer.choice or answer.best, answer.best]):
             run_id = models.loc[models["label"] == chosen, "run_id"].iloc[0]
-            rows.append(found[found["run_id"] == run_id].iloc[0])
+            rows.append(runs[runs["run_id"] == run_id].iloc[0])
     inputs = query.load_inputs([row["run_id"] for row in rows], tracking_uri=tracking_uri)
     trained = {run_id: own.get("train") for run_id, own in inputs.items()}
+    found, made = references(), made_now()
     return [
-        label_of(row, logged.images if logged else None, references, made=made)
+        label_of(row, logged.images if logged else None, found, made=made)
         for row in rows
         for logged in [trained[row["run_id"]]]
     ]

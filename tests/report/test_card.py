@@ -92,7 +92,7 @@ def _card(
 
 
 def _text(card: Card) -> str:
-    return markdown(card, metadata(card), "card.svg", kept=True)
+    return markdown(card, metadata(card), "card.svg", has_weights=True)
 
 
 OTHER = run("other", seed=0, performance=0.5, energy_wh=80.0, tags={"pepr.test_images": "300"})
@@ -141,9 +141,9 @@ def test_numbers_of_classes_are_of_one_against_the_rest_and_average_to_those_of_
         )
         for name, value in values.items():
             means.setdefault(name, []).append(value)  # type: ignore[arg-type]
-    whole = _metrics(PREDICTED, "test")
+    on_test = _metrics(PREDICTED, "test")
     for name, values_ in means.items():
-        assert np.mean(values_) == pytest.approx(whole[f"test/{name}"])
+        assert np.mean(values_) == pytest.approx(on_test[f"test/{name}"])
     assert card.classes == tuple((name, 50, 100) for name in CLASSES)
 
 
@@ -170,8 +170,8 @@ def test_the_metadata_is_read_back_by_hugging_face() -> None:
     assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
     assert {"accuracy", "roc_auc", "f1"} <= set(data.metrics)
     found = {(r.dataset_name, r.metric_name): r for r in data.eval_results}
-    whole = _metrics(PREDICTED, "test")
-    assert found["derma", "auc"].metric_value == pytest.approx(whole["test/auc"], abs=1e-12)
+    on_test = _metrics(PREDICTED, "test")
+    assert found["derma", "auc"].metric_value == pytest.approx(on_test["test/auc"], abs=1e-12)
     assert found["derma", "auc"].metric_type == "roc_auc"
     assert found["derma", "accuracy"].dataset_revision == DIGEST
     assert found["clinic", "accuracy"].metric_value == 0.625
@@ -204,7 +204,7 @@ def test_a_missing_energy_is_missing_and_never_zero() -> None:
     assert "0 Wh" not in text.replace("80 Wh", "")
 
 
-def test_an_estimated_energy_is_said_to_be_one() -> None:
+def test_an_estimated_energy_is_called_one() -> None:
     card = _card([_trained(tags={"pepr.energy_source": "estimated"}), OTHER], {"run0": PREDICTED})
     assert "Training took 20 Wh (ESTIMATED) on NVIDIA H100." in card.summary
     assert "its energy is an estimate" in card.limits
@@ -372,9 +372,11 @@ def test_the_card_of_a_published_run_says_what_is_missing(
 ) -> None:
     words = ("--experiment", "lidc", "--by", "performance", "--tracking-uri", paper_store)
     out = tmp_path / "paper.md"
-    status, said, _ = _run(capfd, "card", "best", *words, "--out", str(out))
+    status, printed, _ = _run(capfd, "card", "best", *words, "--out", str(out))
     assert status == 0
-    assert said.splitlines()[1].startswith("dpn107 classifies images of lidc. Its accuracy on test")
+    assert printed.splitlines()[1].startswith(
+        "dpn107 classifies images of lidc. Its accuracy on test"
+    )
     text = out.read_text()
     data = ModelCard(text).data
     assert data.co2_eq_emissions["hardware_used"] == "NVIDIA GeForce RTX 3090"

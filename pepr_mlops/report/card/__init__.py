@@ -92,7 +92,7 @@ class Card:
         took = f"Training took {cost}{on}" if self.label.training.total else f"Energy: {cost}"
         return (
             f"{self.run['model']} classifies images of {self.run['dataset']}{into}. Its "
-            f"{said(self.p.metric)}{images} is {interval(self.p)}. {took}."
+            f"{in_words(self.p.metric)}{images} is {interval(self.p)}. {took}."
         )
 
 
@@ -212,7 +212,7 @@ def _emissions(run: pd.Series, question: Question) -> Emissions:
     return Emissions(grams, text, country if isinstance(country, str) else None)
 
 
-def said(metric: str) -> str:
+def in_words(metric: str) -> str:
     """A metric in words."""
     split, _, name = metric.rpartition("/")
     return f"{name} on {split}".replace("_", " ") if split else metric
@@ -227,16 +227,16 @@ def interval(one: Measure) -> str:
     return f"{decimals(one.value)} (95 % {decimals(one.low)} to {decimals(one.high)})"
 
 
-def markdown(card: Card, metadata: str, svg: str, *, kept: bool) -> str:
+def markdown(card: Card, metadata: str, svg: str, *, has_weights: bool) -> str:
     """The card as Markdown. `metadata` is YAML, `svg` the name of the file of the label."""
     return MARKDOWN.get_template("card.md").render(
         card=card,
         metadata=metadata,
         svg=svg,
-        kept=kept,
+        has_weights=has_weights,
         blank=BLANK,
         interval=interval,
-        said=said,
+        in_words=in_words,
         decimals=decimals,
         meaning={name.removeprefix("test/"): m.help for name, m in METRICS.items()},
         sentences=labels.sentences,
