@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -65,6 +66,23 @@ def images_folder() -> Path:
         raise WrongUse(
             "dataset: there is no home to store prepared images in; set PEPR_IMAGES to a folder"
         ) from error
+
+
+def models_folder() -> Path:
+    """Where downloaded models are: PEPR_MODELS, or a folder of the user's cache. Raises `WrongUse`
+    for a user without a home."""
+    try:
+        return user_folder("PEPR_MODELS", "XDG_CACHE_HOME", "models")
+    except RuntimeError as error:
+        raise WrongUse(
+            "weights: there is no home to download models to; set PEPR_MODELS to a folder"
+        ) from error
+
+
+def digest_of(path: Path) -> str:
+    """The digest of a file: BLAKE2b, 32 hexadecimal digits. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -197,7 +197,9 @@ TAGS: dict[str, str] = {
     "pepr.spec": "digest of settings, data and weights: runs that share it are attempts at one job",
     "pepr.data_digest": "digest of the data set as it is stored, before anything is drawn from it",
     "pepr.data_notes": "what was guessed, drawn and passed over when one's own images were read",
-    "pepr.model": "digests of the weights that were kept as `model/`: last=…,best=…",
+    "pepr.model": "digests of the weights that were kept as `model/`, and of its model.json: "
+    "last=…,best=…,model=…",
+    "pepr.model_missing": "why weights that were to be kept are missing",
     "pepr.window": "grey values of the training images that became black and white",
     "pepr.resize": "how images are resized, in training and wherever the model is used",
     "pepr.val_images": "images that the val/ metrics are of",

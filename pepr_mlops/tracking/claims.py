@@ -198,7 +198,7 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         client.update_run(run_id, "RUNNING")
         client.set_tag(run_id, "pepr.attempts", str(attempt))
-        for tag in ("pepr.reason", "pepr.error", "pepr.not_stored"):
+        for tag in ("pepr.reason", "pepr.error", "pepr.not_stored", "pepr.model_missing"):
             if tag in run.data.tags:
                 client.delete_tag(run_id, tag)
     return run, attempt

@@ -3,6 +3,7 @@
 A journal is a folder for one attempt at a run. `entries.jsonl` has an entry in each line, the
 first of which says where the run belongs; contents of files are separate files. `sent` has the
 number of the last entry that was sent, and the numbers before it that the server does not have.
+Files that are too large for memory are written into a folder of it (`room`) before their entry.
 Only the owner of its lock writes it: the process of the run, and after its end the process that
 sends the rest. A journal is deleted when its run has ended and is complete on the server.
 """
@@ -25,15 +26,23 @@ from filelock import FileLock, Timeout
 from pepr_mlops.files import user_folder
 
 _ENTRIES, _SENT, _LOCK = "entries.jsonl", "sent", "lock"
+FOLDER = "folder"  # the kind of an entry with several files
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to log: its kind, its values (JSON), and the content of a file where it is one."""
+    """One thing to log: its kind, its values (JSON), the content of a file where it is one, and the
+    folder on this disk with the files of an entry that has several."""
 
     kind: str
     data: Mapping[str, Any] = field(default_factory=dict)
     content: bytes | None = None
+    files: Path | None = None
+
+    def free(self) -> None:
+        """Delete its folder, once the server has the files."""
+        if self.files is not None:
+            shutil.rmtree(self.files, ignore_errors=True)
 
 
 class Journal:
@@ -77,7 +86,9 @@ class Journal:
             if number > last or number in but:
                 path = self.folder / str(number)
                 content = path.read_bytes() if path.exists() else None
-                found[number] = Entry(entry.kind, entry.data, content)
+                files = room(self.folder, str(entry.data.get("name")))
+                files_there = files if entry.kind == FOLDER and files.exists() else None
+                found[number] = Entry(entry.kind, entry.data, content, files_there)
         return found
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
@@ -112,6 +123,11 @@ class Journal:
             (self.folder / _ENTRIES).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
+
+
+def room(journal: Path, name: str) -> Path:
+    """The folder in a journal for the files of the entry `name`."""
+    return journal / f"{name}.files"
 
 
 def home() -> Path:

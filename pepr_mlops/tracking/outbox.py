@@ -10,6 +10,7 @@ and the tag `pepr.not_stored` names it.
 from __future__ import annotations
 
 import errno
+import shutil
 import tempfile
 import threading
 import time
@@ -22,7 +23,7 @@ from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.process import uninterrupted
 from pepr_mlops.text import address, secrets, without_password
 from pepr_mlops.tracking.experiments import TAG_LIMIT
-from pepr_mlops.tracking.journal import Entry, Journal
+from pepr_mlops.tracking.journal import FOLDER, Entry, Journal, room
 from pepr_mlops.tracking.server import shortened, translated_errors
 
 if TYPE_CHECKING:
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one repeats
 BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left, among others
-OWNERS = ("tags", "untag", "end")  # kinds of entry that only the process of the run may send
-EXTRAS = ("file", "inputs")  # kinds of entry that the results do not depend on
+# Kinds of entry that only the process of the run may send.
+OWNERS = ("tags", "untag", "end", FOLDER)
+EXTRAS = ("file", FOLDER, "inputs")  # kinds of entry that the results do not depend on
 NOT_STORED = "pepr.not_stored"
 _EXTRAS_PATIENCE_S = 5.0  # at the end of a run, for extras that a retry may still deliver
+_SLOWEST_BYTES_PER_S = 1e6  # of a connection over which large files are waited for
 _NO_CALL = "ENDPOINT_NOT_FOUND"  # MLflow's code for a 404 without an error of its own server
 _INPUTS_SINCE = "2.4"  # https://mlflow.org/docs/latest/ml/dataset/
 _FOR_GOOD = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR}
@@ -80,11 +83,26 @@ class Outbox(threading.Thread):
         self._complete = journal is not None  # every entry could be saved
         self._away = self._stopped = False
         self._refused: Exception | None = None
+        self._scratch = ExitStack()
 
-    def put(self, kind: str, content: bytes | None = None, **data: Any) -> None:
+    def room(self, name: str) -> Path:
+        """An empty folder on this disk for the files of the entry `name`: in the journal, else a
+        temporary one. It is deleted when the server has them. Raises `OSError`."""
+        if self._journal is not None and self._complete:
+            place = self._journal.folder
+        else:
+            place = Path(self._scratch.enter_context(tempfile.TemporaryDirectory()))
+        folder = room(place, name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def put(
+        self, kind: str, content: bytes | None = None, files: Path | None = None, **data: Any
+    ) -> None:
         """Log an entry; raises `WorkFailed` once the server has refused one that is no extra."""
         with uninterrupted(), self._changed:  # a signal could leave the lock held
-            number = self._add(Entry(kind, data, content))
+            number = self._add(Entry(kind, data, content, files))
             self._changed.wait_for(
                 lambda: (
                     self._client is None
@@ -101,8 +119,8 @@ class Outbox(threading.Thread):
     def drain(self, patience_s: float) -> bool:
         """Wait until the server has all but refused extras. Returns whether it has these too.
 
-        Gives up after `patience_s` in which the server took nothing (after some seconds where only
-        extras wait). Raises `WorkFailed` as `put`.
+        Gives up after `patience_s` in which the server took nothing (where only extras wait, after
+        some seconds and the time of a slow upload). Raises `WorkFailed` as `put`.
         """
         if self._client is None:
             return False
@@ -116,7 +134,9 @@ class Outbox(threading.Thread):
                     self._again_s = 0.0
                     self._changed.notify_all()
                 extras = all(entry.kind in EXTRAS for entry in self._waiting.values())
-                longest_s = min(patience_s, _EXTRAS_PATIENCE_S) if extras else patience_s
+                longest_s = patience_s
+                if extras and patience_s:
+                    longest_s = min(patience_s, _EXTRAS_PATIENCE_S) + self._upload_s()
                 left_s = since_s + longest_s - time.monotonic()
                 if left_s <= 0:
                     break
@@ -133,6 +153,7 @@ class Outbox(threading.Thread):
             self._stopped = True
             self._changed.notify_all()
             rest = bool(self._waiting) or self._client is None
+        self._scratch.close()
         if self._journal is None:
             return "nowhere" if rest else None
         if not rest:
@@ -162,6 +183,12 @@ class Outbox(threading.Thread):
                     tries = self._tries[number] = self._tries.get(number, 0) + 1
                     self._again_s = time.monotonic() + _PAUSES_S[min(tries, len(_PAUSES_S)) - 1]
                     self._changed.notify_all()
+
+    def _upload_s(self) -> float:
+        """Seconds that large files may take which were not tried before."""
+        new = self._waiting.keys() - self._tries.keys() - self._refused_extras
+        sizes: list[int] = [self._waiting[n].data.get("bytes", 0) for n in new]
+        return sum(sizes) / _SLOWEST_BYTES_PER_S
 
     def _next(self) -> int | None:
         """The entry to send next: where only extras wait, the one that was tried least often."""
@@ -196,6 +223,8 @@ class Outbox(threading.Thread):
                     self._heartbeat.poll()  # another process may have taken the run meanwhile
                 if self._heartbeat is None or not self._heartbeat.taken or entry.kind not in OWNERS:
                     send(self._client, self._run_id, entry)
+                    if entry.kind == "end":
+                        self._heartbeat = None  # it would see the end as another process's
         except Exception as error:  # stores of files have errors of their own
             cause = (error.__cause__ or error) if isinstance(error, WorkFailed) else error
             if entry.kind in EXTRAS:
@@ -223,11 +252,14 @@ class Outbox(threading.Thread):
     def _done(self, number: int) -> None:
         """Do not send an entry again; the journal keeps an extra that was refused."""
         with self._changed:
+            entry = self._waiting[number]
             if number not in self._refused_extras:
                 del self._waiting[number]
             if self._journal is not None and not self._stopped:
                 with suppress(OSError):  # it would be sent again, which changes nothing
                     self._journal.sent(self._number, but=self._waiting)
+            if number not in self._waiting:
+                entry.free()
             self._sent += 1
             self._changed.notify_all()
 
@@ -305,6 +337,10 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
             except OSError as error:
                 raise DiskFull(f"no room in {tempfile.gettempdir()}: {one_line(error)}") from error
             client.log_artifact(run_id, str(path), data.get("folder"))
+    elif entry.kind == FOLDER and entry.files is not None:
+        for name in data["names"]:
+            client.log_artifact(run_id, str(entry.files / name), data["name"])
+        client.log_batch(run_id, tags=[RunTag(k, v) for k, v in data["tags"].items()])
     elif entry.kind == "end":
         client.set_terminated(run_id, data["status"], data["time_ms"])
 

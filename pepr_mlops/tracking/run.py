@@ -6,11 +6,13 @@ import io
 import json
 import os
 import random
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
@@ -20,7 +22,7 @@ from pepr_mlops.text import address, without_password
 from pepr_mlops.tracking import claims, unsent
 from pepr_mlops.tracking.claims import Attempt, Heartbeat
 from pepr_mlops.tracking.experiments import TAG_LIMIT
-from pepr_mlops.tracking.journal import Entry, Journal
+from pepr_mlops.tracking.journal import FOLDER, Entry, Journal
 from pepr_mlops.tracking.journal import home as journal_home
 from pepr_mlops.tracking.outbox import BUSY, Outbox, send
 from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, translated_errors
@@ -121,6 +123,24 @@ class Run:
     def file(self, name: str, content: bytes, *, folder: str | None = None) -> None:
         """Log an artifact, in a folder of the run's artifacts if one is named."""
         self.outbox.put("file", content, name=name, folder=folder)
+
+    def folder(
+        self, name: str, fill: Callable[[Path], tuple[Sequence[str], Mapping[str, str]]]
+    ) -> None:
+        """Log a folder of artifacts that `fill` writes, for what should not be held in memory.
+
+        `fill` returns the names of the files in the order in which they are stored, and tags that
+        the run gets after that. Raises `OSError` where they cannot be written, and logs nothing.
+        """
+        place = self.outbox.room(name)
+        try:
+            files, tags = fill(place)
+            size = sum((place / file).stat().st_size for file in files)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        names = list(files)
+        self.outbox.put(FOLDER, None, place, name=name, names=names, tags=dict(tags), bytes=size)
 
 
 def _warn(line: str) -> None:

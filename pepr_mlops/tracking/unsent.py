@@ -247,6 +247,7 @@ def _send_entries(
                 if not isinstance(error, ServerTooOld):
                     continue
         del left[number]
+        entry.free()
         with suppress(OSError):  # of a full disk: it is sent again, which changes nothing
             journal.sent(max(pending), but=left)
     return left, not_stored

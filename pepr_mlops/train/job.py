@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from pepr_mlops.costs.totals import LOST, cautions
 from pepr_mlops.errors import Paused, WrongUse
 from pepr_mlops.names import memory_metric
 from pepr_mlops.process import importing
-from pepr_mlops.spec import TRIED, Job, RunSpec
+from pepr_mlops.spec import NONE, TRIED, Job, RunSpec
 from pepr_mlops.tracking.ownership import STALE_S
 from pepr_mlops.train.progress import Silent, where_watched
 
@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from pepr_mlops.data import Split, Splits
     from pepr_mlops.tracking import Run
     from pepr_mlops.train.budget import Pause
+    from pepr_mlops.train.checkpoint import Checkpoint
     from pepr_mlops.train.loop import Result
     from pepr_mlops.train.resume import Resumption
     from pepr_mlops.train.trainer import Evaluation
+    from pepr_mlops.train.use.best import Best
 
 
 _PERFORMANCE = "test/accuracy"
@@ -183,7 +185,6 @@ class _Training:
         from pepr_mlops import data
         from pepr_mlops.data.stored import Stored
         from pepr_mlops.train import loop
-        from pepr_mlops.train.use import keep
 
         recorder, logged = self.recorder, self.logged
         _describe(logged, self.job, self.opening, recorder)
@@ -200,27 +201,26 @@ class _Training:
         if saved is not None:
             done = f"epoch {saved.epoch} of {self.spec.epochs}"
             self.shown.note(f"{self.spec.model}: resumes after {done}")
-        try:
-            result = loop.fit(
-                *(self.spec, splits, network, recorder, logged.log, self.shown, started),
-                checkpoint=checkpoint,
-                saved=saved,
-                pause=pause,
-            )
-        except BaseException:
-            with suppress(Exception):  # server or device may be gone: show the first error
-                logged.tag(recorder.closing_tags(failed=True))
-            raise
-        closing = recorder.closing_tags()
-        logged.tag(closing)
-        energy_source = closing.get("pepr.energy_source", recorder.source)
-        if energy_source == LOST:
-            logged.tag({"mlflow.note.content": "Energy: lost during the run"})
-        result, learnt_nothing, predictions = _log_result(logged, self.job, splits, result)
-        if self.spec.keep != "none":
-            initial = _initial_weights(self.job)
-            described = keep.describe(self.job, splits, network, initial, result.epoch)
-            keep.log(logged, network, described, predictions)
+        with self._best(splits, checkpoint) as best:
+            try:
+                result = loop.fit(
+                    *(self.spec, splits, network, recorder, logged.log, self.shown, started),
+                    checkpoint=checkpoint,
+                    saved=saved,
+                    pause=pause,
+                    best=best,
+                )
+            except BaseException:
+                with suppress(Exception):  # server or device may be gone: show the first error
+                    logged.tag(recorder.closing_tags(failed=True))
+                raise
+            closing = recorder.closing_tags()
+            logged.tag(closing)
+            energy_source = closing.get("pepr.energy_source", recorder.source)
+            if energy_source == LOST:
+                logged.tag({"mlflow.note.content": "Energy: lost during the run"})
+            result, learnt_nothing, predictions = _log_result(logged, self.job, splits, result)
+            self._keep(splits, network, result.epoch, predictions, best)
         constant_w = self.opening.get("pepr.energy_constant_w")
         return Outcome(
             logged,
@@ -230,6 +230,36 @@ class _Training:
             (*learnt_nothing, *doubts, *cautions({**self.opening, **closing})),
             None if constant_w is None else float(constant_w),
         )
+
+    def _best(
+        self, splits: Splits, checkpoint: Checkpoint | None
+    ) -> AbstractContextManager[Best | None]:
+        """Where the weights of the best epoch are until the end, if the run keeps them."""
+        from pepr_mlops.train.use.best import Best
+
+        if self.spec.keep not in ("best", "both"):
+            return nullcontext()
+        folder = None if checkpoint is None else checkpoint.folder
+        return Best.open(folder, splits.task, self.shown.note)
+
+    def _keep(
+        self,
+        splits: Splits,
+        network: torch.nn.Module,
+        epochs: int,
+        predictions: Predictions,
+        best: Best | None,
+    ) -> None:
+        """Log the weights that the run keeps."""
+        from pepr_mlops.train.use import keep
+
+        if self.spec.keep == NONE:
+            return
+        settled = replace(self.job, precision=self.spec.precision)
+        described = keep.describe(settled, splits, network, _initial_weights(self.job), epochs)
+        why = keep.log(self.logged, network, described, predictions, self.spec.keep, best)
+        if why is not None:
+            self.shown.note(why)
 
     def _doubts(self, splits: Splits, strict: bool) -> list[str]:
         """Show what is doubtful about the images before the training; the same as a list."""

@@ -28,6 +28,7 @@ from pepr_mlops.train.head import Features
 from pepr_mlops.train.patience import Patience
 from pepr_mlops.train.progress import Silent
 from pepr_mlops.train.trainer import Evaluation, Trainer
+from pepr_mlops.train.use.best import Best
 
 Log = Callable[[Mapping[str, float], int], None]
 
@@ -76,20 +77,24 @@ def fit(
     checkpoint: Checkpoint | None = None,
     saved: Saved | None = None,
     pause: Pause | None = None,
+    best: Best | None = None,
 ) -> Result:
     """Train `network` on `splits.train` and evaluate on `val` and `test` every epoch.
 
     `log` takes the metrics after each epoch and its number, from 1; `started` is the time of
     `time.perf_counter` at which the set-up began. The training is saved in `checkpoint` after each
     epoch, while the clock stops, and resumes from `saved`, whose costs `recorder` already has; on a
-    CPU with deterministic operations the numbers are those of an uninterrupted training. Raises
-    `Paused` if `pause` is true after an epoch that is not the last, and `WorkFailed` on a
-    non-finite loss and when memory runs out, after it has logged the costs of the unfinished epoch.
+    CPU with deterministic operations the numbers are those of an uninterrupted training. `best`
+    gets the weights of the best epoch, while the clock stops. Raises `Paused` if `pause` is true
+    after an epoch that is not the last, and `WorkFailed` on a non-finite loss and when memory runs
+    out, after it has logged the costs of the unfinished epoch.
     """
     with explained(spec, 0):
         trainer = Trainer(spec, splits, network, recorder.device.torch_device)
     forecast, patience = Forecast(spec.epochs), Patience(spec.patience)
-    training = _Training(trainer, recorder, log, progress, checkpoint, forecast, patience)
+    training = _Training(
+        *(trainer, network, recorder, log, progress, checkpoint, forecast, patience, best)
+    )
     training.once = {"time/setup_s": time.perf_counter() - started}
     done = 0
     if saved is not None:
@@ -141,21 +146,26 @@ def _external(
 @dataclass
 class _Training:
     """The work of each epoch. `best` has the highest validation accuracy so far as `val`, and the
-    test scores after its epoch; `once` is logged with the first epoch."""
+    test scores after its epoch, `best_weights` its weights; `once` is logged with the first
+    epoch."""
 
     trainer: Trainer
+    network: torch.nn.Module
     recorder: Recorder
     log: Log
     progress: Silent
     checkpoint: Checkpoint | None
     forecast: Forecast
     patience: Patience
+    best_weights: Best | None
     best: dict[str, float] = field(default_factory=dict)
     once: dict[str, float] = field(default_factory=dict)
 
     def restore(self, saved: Saved) -> None:
         self.trainer.restore(saved.state)
         self.best = dict(saved.state["best"])
+        if self.best_weights is not None:
+            self.best_weights.restore(saved.state.get("best_weights"))
         if self.patience.limit is not None:
             self.patience.restore(saved.state["patience"])
 
@@ -179,7 +189,7 @@ class _Training:
         """Save and log an epoch; its metrics, and forecasts of all epochs."""
         evaluated = self.recorder.end_window(f"epoch {number}")
         self.patience.add(epoch.val.scores["loss"])
-        forecasts = self._forecasts(number, epoch, evaluated.time_s)
+        forecasts, best_before = self._forecasts(number, epoch, evaluated.time_s), self.best
         metrics = {
             "train/loss": epoch.loss,
             "time/images_per_s": epoch.images / epoch.trained.time_s,
@@ -195,17 +205,30 @@ class _Training:
             metrics |= forecasts
         if self.trainer.resident_bytes is not None:
             metrics["memory/data_gb"] = self.trainer.resident_bytes / 1e9
-        if self.checkpoint is not None and epoch.stopped is None:
-            state = {**self.trainer.state(), "best": self.best, "patience": self.patience.state()}
-            try:
-                self.checkpoint.save(number, state, metrics, self.recorder.state())
-            except OSError as error:  # only a next attempt would need it
-                self.progress.note(
-                    f"checkpoint: epoch {number} was not saved ({one_line(error)}); if interrupted "
-                    "now, the training would resume from the last epoch that was saved, if any"
-                )
+        if self.best_weights is not None and self.best is not best_before:
+            self.best_weights.save(number, self.network, epoch.val)
+        resumable = self.checkpoint is not None and epoch.stopped is None
+        current = self._saved(number, metrics) if resumable else self.checkpoint is None
+        if current and self.best_weights is not None:  # else the checkpoint may need earlier ones
+            self.best_weights.delete_others()
         self.log(metrics, number)
         return metrics, forecasts
+
+    def _saved(self, number: int, metrics: Mapping[str, float]) -> bool:
+        """Save the training; a note says where that fails, since only a next attempt needs it."""
+        assert self.checkpoint is not None
+        state = {**self.trainer.state(), "best": self.best, "patience": self.patience.state()}
+        if self.best_weights is not None:
+            state["best_weights"] = self.best_weights.state()
+        try:
+            self.checkpoint.save(number, state, metrics, self.recorder.state())
+        except OSError as error:
+            self.progress.note(
+                f"checkpoint: epoch {number} was not saved ({one_line(error)}); if interrupted "
+                "now, the training would resume from the last epoch that was saved, if any"
+            )
+            return False
+        return True
 
     def save_costs(self) -> None:
         if self.checkpoint is not None:

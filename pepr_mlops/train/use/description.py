@@ -5,7 +5,6 @@ It is data alone: loading a model executes nothing that a file says.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -13,11 +12,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.files import digest_of as digest_of
 from pepr_mlops.files import read_json
 from pepr_mlops.names import MULTI_LABEL, Task
+from pepr_mlops.tracking.read.weights import FILE as FILE
 from pepr_mlops.validation import checked
 
-FILE, VERSION = "model.json", 1
+VERSION = 1
 Which = Literal["last", "best"]
 WHICH: tuple[Which, ...] = get_args(Which)  # weights that may be kept, in the order of preference
 
@@ -134,12 +135,6 @@ def _check_classes(found: Description, path: Path) -> None:
             raise WrongUse(
                 f"model: {path} has {len(values)} values of {name} for {n}; export the model again"
             )
-
-
-def digest_of(path: Path) -> str:
-    """The digest of a file of weights. Raises `OSError`."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def check_digest(path: Path, expected: str) -> None:

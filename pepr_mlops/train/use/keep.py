@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.costs.device import versions
 from pepr_mlops.data import resize
 from pepr_mlops.data.splits import Splits
+from pepr_mlops.errors import one_line
+from pepr_mlops.files import digest_of
 from pepr_mlops.spec import Job
 from pepr_mlops.tracking import Run
+from pepr_mlops.tracking.read.weights import FILE, FOLDER, MISSING, TAG
 from pepr_mlops.train.trainer import channel_statistics
-from pepr_mlops.train.use.description import FILE, VERSION, Description, Weights
-
-FOLDER = "model"  # of a run's artifacts
+from pepr_mlops.train.use.best import Best
+from pepr_mlops.train.use.description import VERSION, WHICH, Description, Weights
+from pepr_mlops.train.use.weights_file import write
 
 
 def describe(
@@ -56,20 +60,62 @@ def describe(
 
 
 def log(
-    logged: Run, network: torch.nn.Module, found: Description, predictions: Predictions
-) -> None:
-    """Log the weights of the last epoch, with the thresholds that `predictions` give."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    content = save(state)
+    logged: Run,
+    network: torch.nn.Module,
+    found: Description,
+    predictions: Predictions,
+    keep: str,
+    best: Best | None,
+) -> str | None:
+    """Log the weights that `keep` names: of the last epoch, whose thresholds `predictions` give, of
+    the `best` one, or both.
+
+    What cannot be written costs only the weights: the tag `pepr.model_missing` says which and why,
+    and so does what is returned.
+    """
+    missing = {"best": best.missing} if best is not None and best.weights is None else {}
+
+    def fill(folder: Path) -> tuple[list[str], dict[str, str]]:
+        weights: dict[str, Weights] = {}
+        if keep in ("last", "both"):
+            weights["last"] = _last(folder / "last.safetensors", network, found, predictions)
+        if best is not None and best.weights is not None:
+            if "last" in weights and best.weights.epoch == found.epochs:
+                weights["best"] = weights["last"]
+            else:
+                weights["best"] = best.weights
+                shutil.copyfile(best.path, folder / best.weights.file)
+                _sync(folder / best.weights.file)
+        (folder / FILE).write_bytes(replace(found, weights=weights).as_json())
+        _sync(folder / FILE)
+        digests = {name: one.digest for name, one in weights.items()}
+        digests["model"] = digest_of(folder / FILE)
+        files = dict.fromkeys(one.file for one in weights.values())
+        return [*files, FILE], {TAG: ",".join(f"{name}={one}" for name, one in digests.items())}
+
+    if keep != "best" or not missing:
+        try:
+            logged.folder(FOLDER, fill)
+        except OSError as error:
+            why = error.strerror or one_line(error)
+            missing = dict.fromkeys(WHICH if keep == "both" else [keep], why)
+    if not missing:
+        return None
+    text = "; ".join(f"{name}: {why}" for name, why in missing.items())
+    logged.tag({MISSING: text})
+    return f"weights: the run is logged without some of its weights ({text})"
+
+
+def _last(
+    path: Path, network: torch.nn.Module, found: Description, predictions: Predictions
+) -> Weights:
     chosen = predictions.thresholds
-    weights = Weights(
-        file="last.safetensors",
-        epoch=found.epochs,
-        digest=hashlib.blake2b(content, digest_size=16).hexdigest(),
-        bytes=len(content),
-        thresholds=None if chosen is None else tuple(chosen.tolist()),
-    )
-    files = {weights.file: content, FILE: replace(found, weights={"last": weights}).as_json()}
-    for name, one in files.items():
-        logged.file(name, one, folder=FOLDER)
-    logged.tag({"pepr.model": f"last={weights.digest}"})
+    thresholds = None if chosen is None else tuple(chosen.tolist())
+    written = write(network.state_dict(), path)
+    return Weights(path.name, found.epochs, written.digest, written.bytes, thresholds)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

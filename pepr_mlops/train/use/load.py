@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from pepr_mlops.comparison import Question, compare, selected
@@ -10,7 +11,7 @@ from pepr_mlops.costs.device import Device
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.tracking import read
 from pepr_mlops.tracking.read import weights
-from pepr_mlops.train.use.description import Which, check_digest
+from pepr_mlops.train.use.description import Which
 from pepr_mlops.train.use.model import Model, open_folder
 
 _USUAL_QUESTION, _USUAL_CHOICE = Question(), Choice()
@@ -59,8 +60,12 @@ def of_run(
     device: str = "auto",
 ) -> Model:
     """The trained model of a run by its id, as `load_model`."""
-    kept = weights.fetch(run_id, tracking_uri=tracking_uri)
+    kept = weights.fetch(run_id, which, tracking_uri=tracking_uri)
     model = open_folder(kept.folder, which, Device.resolve(device).torch_device)
-    name = model.weights.file.removesuffix(".safetensors")
-    check_digest(kept.folder / model.weights.file, kept.digests.get(name, ""))
+    if model.weights.epoch != model.description.epochs:
+        warnings.warn(
+            f"weights: these are of epoch {model.weights.epoch}; P of run {run_id} is of epoch "
+            f"{model.description.epochs}",
+            stacklevel=2,
+        )
     return model
