@@ -17,6 +17,7 @@ from pepr_mlops.spec import NONE, SWEEPABLE, UNSPLIT, RunSpec, value_type
 from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
+    from pepr_mlops.sweep.keep_top import KeepTop
     from pepr_mlops.sweep.sweep import Settings
 
 _OF_SEARCH = ("objective", "top", "alpha", "certify", "decide_on")
@@ -68,6 +69,19 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     type=click.Choice(["val", "test"]),
 )
 @option("Search", "--replay", "search among the recorded runs of --experiment", is_flag=True)
+@option(
+    "Model",
+    "--keep-top",
+    "delete the weights of all but the N best models and those that tie with them",
+    type=click.IntRange(1),
+    metavar="N",
+)
+@option(
+    "Model",
+    "--by",
+    "what --keep-top orders by: the cheapest good-enough models, P or PePR [default: cost]",
+    type=click.Choice(["cost", "performance", "score"]),
+)
 @option(
     "Essentials", "--dry-run", "show the jobs and their expected cost; train nothing", is_flag=True
 )
@@ -129,6 +143,8 @@ def command(
     form: str,
     strategy: str | None,
     replay: bool,
+    keep_top: int | None,
+    by: str | None,
     **given: Any,
 ) -> int:
     """Train every combination of models, data sets, seeds and any other option of `pepr train`.
@@ -151,6 +167,7 @@ def command(
       pepr sweep --model paper:small --dataset ./my_images --folds 5
       pepr sweep --model paper:small --dataset ./my_images --strict
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
+      pepr sweep --model paper --dataset derma --keep-top 5 --by performance
       pepr sweep --model paper --dataset derma --weights-dir /shared/weights
       pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
       pepr sweep --replay --experiment derma_pt --objective pepr-e
@@ -159,7 +176,7 @@ def command(
     if weights_dir is not None:
         grid["weights_dir"] = weights_dir
     chosen = {name: v for name in _OF_SEARCH if (v := given.pop(name)) is not None}
-    settings = _settings(**given)
+    settings = _settings(keep_top=_keep_top(keep_top, by, strategy, replay), **given)
     target = None
     if replay or strategy == "frugal":
         from pepr_mlops.sweep.frugal import Objective
@@ -192,6 +209,20 @@ def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:
         extra = f" and not {', '.join([*grid, *others])}" if grid or others else ""
         raise WrongUse(f"replay: give --experiment NAME{extra}; its runs are replayed")
     return [str(e) for e in (experiments if isinstance(experiments, list) else [experiments])]
+
+
+def _keep_top(n: int | None, by: str | None, strategy: str | None, replay: bool) -> KeepTop | None:
+    """The options as one value. Raises `WrongUse` for `--by` alone, and for a search, which trains
+    most models too little for their weights to be kept."""
+    from pepr_mlops.sweep.keep_top import KeepTop
+
+    if n is None:
+        if by is not None:
+            raise WrongUse("by: it orders the models of --keep-top; add --keep-top N")
+        return None
+    if strategy == "frugal" or replay:
+        raise WrongUse("keep_top: a search trains few models to the end; leave --keep-top out")
+    return KeepTop(n, by or "cost")  # type: ignore[arg-type]
 
 
 def _settings(

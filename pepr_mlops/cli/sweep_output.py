@@ -20,7 +20,7 @@ from pepr_mlops.sweep import forecasts, plan, sweep
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.engine import NOTE, Report
 from pepr_mlops.sweep.frugal import Objective
-from pepr_mlops.sweep.jobs import downloads, jobs, parameters
+from pepr_mlops.sweep.jobs import downloads, jobs, parameters, weights_gb
 from pepr_mlops.sweep.search import Search
 from pepr_mlops.sweep.sweep import Settings
 from pepr_mlops.text import printable
@@ -59,6 +59,7 @@ def dry_run(
     )
     say(render(cells, form) + "\n")
     left = rows[rows["state"].isin(["pending", "running"])]
+    to_come = [now.jobs.loc[key, "spec"] for key in left.index]
     limit = "" if target is None else " at most"
     machines = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
     summary = [
@@ -67,7 +68,8 @@ def dry_run(
         (f"energy of training alone to come{limit}", _sum(left, "forecast_wh")),
         (f"time of training alone to come{limit}", _sum(left, "forecast_s")),
         ("forecast from runs on", "; ".join(machines)),  # jobs may run elsewhere
-        ("download", downloads([now.jobs.loc[key, "spec"] for key in left.index])),
+        ("download", downloads(to_come)),
+        ("weights that runs keep", _weights(to_come, settings)),
     ]
     say(table([row for row in summary if row[1]]))
     return 0
@@ -85,7 +87,7 @@ def run(
     _caution(specs)
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)
-    progress = Progress(specs, search)
+    progress = Progress(specs, search, _weights(specs, settings))
     strategy = search or plan.exhaustive
     try:
         result = sweep.run(specs, settings, progress.show, progress.report, strategy, note)
@@ -156,6 +158,13 @@ def _about_runs(result: Result) -> None:
         )
 
 
+def _weights(specs: Sequence[Job], settings: Settings) -> str:
+    """How much the weights of these jobs may take, nothing where none are kept."""
+    size_gb = weights_gb(specs)
+    before = "" if settings.keep_top is None else f" before {settings.keep_top} drops some"
+    return f"up to {size_gb:.2g} GB{before}" if size_gb else ""
+
+
 def _caution(specs: Sequence[Job]) -> None:
     """Warn, before it costs anything, that `auto` may choose settings that do not compare."""
     fields = [name for name in TRIED if any(getattr(spec, name) == AUTO for spec in specs)]
@@ -171,10 +180,13 @@ def _caution(specs: Sequence[Job]) -> None:
 class Progress:
     """Shows a sweep on standard error: on a terminal in a line that is overwritten."""
 
-    def __init__(self, specs: Sequence[Job], search: Search | None = None) -> None:
+    def __init__(
+        self, specs: Sequence[Job], search: Search | None = None, weights: str = ""
+    ) -> None:
         self._started = time.monotonic()
         self._parameters = parameters(specs)
         self._search = search
+        self._weights = f"; weights {weights}" if weights else ""
         self._shown = self._forecast_at = -_SHOW_EVERY_S
         self._outlook = ""
         self._noted: set[str] = set()
@@ -221,7 +233,7 @@ class Progress:
     def _line(self, now: Status) -> str:
         seconds = time.monotonic()
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
-        line += f"{seconds_text(seconds - self._started)} elapsed"
+        line += f"{seconds_text(seconds - self._started)} elapsed{self._weights}"
         if self._search is not None:
             return f"{line}; {search_output.line(self._search, now)}"
         if seconds - self._forecast_at >= _SHOW_EVERY_S:  # forecasting takes time from the jobs

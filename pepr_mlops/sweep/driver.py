@@ -81,7 +81,8 @@ class Driver:
     """Runs the tasks of `strategy` on `engine` until there are none, or the budget is used up.
 
     `retry_failed` as in `plan.states`; `show` is called after each reading of the server while
-    tasks run, `report` for every report.
+    tasks run, `report` for every report, and `tidy` when jobs have finished, before the next begin
+    and at the end.
     """
 
     specs: Sequence[Job]
@@ -92,6 +93,8 @@ class Driver:
     show: Callable[[Status], None]
     report: Callable[[Report], None]
     retry_failed: bool = False
+    tidy: Callable[[Result], None] = lambda result: None
+    finished: bool = True  # a job has, since `tidy`
     running: set[str] = field(default_factory=set)  # fingerprints
     failures: Counter[str] = field(default_factory=Counter)  # by fingerprint
     result: Result = field(default_factory=lambda: Result(pd.DataFrame(), pd.DataFrame()))
@@ -121,6 +124,7 @@ class Driver:
             self.show(Status(jobs, runs, spent))
             failed = {key for key, n in self.failures.items() if n > self.limits.retries}
             self.result.given_up = failed
+            self._tidy()
             tasks = self.strategy(jobs.drop(index=list(failed)), runs)
         except WorkFailed as error:
             if not self.running or error.reason != "tracking":
@@ -156,6 +160,13 @@ class Driver:
         self.engine.close()
         with suppress(WorkFailed):  # the server is down: the last reading counts
             self._read()
+            if self.result.interrupt is None:
+                self._tidy()
+
+    def _tidy(self) -> None:
+        if self.finished:
+            self.finished = False
+            self.tidy(self.result)
 
     def _read(self) -> None:
         """Read the jobs from the server, after closing the runs that no process works on."""
@@ -184,6 +195,7 @@ class Driver:
             key = report.spec.fingerprint
             if report.reason != NOTE:
                 self.running.discard(key)
+                self.finished = True
                 if report.reason not in ("finished", "paused", "probed", "claimed"):
                     self.result.errors[key] = f"{report.reason}: {report.error}"
                     self.failures[key] += 1 if report.reason in TRANSIENT else 10**6

@@ -197,6 +197,14 @@ def parameters(specs: Sequence[Job]) -> dict[str, int]:
     }
 
 
+def weights_gb(specs: Sequence[Job]) -> float:
+    """GB of the weights that the runs of these jobs may keep: two files where they keep `both`."""
+    sizes = parameters(specs)
+    files = {"none": 0, "both": 2}
+    total = sum(sizes[spec.model] * _BYTES_PER_WEIGHT * files.get(spec.keep, 1) for spec in specs)
+    return total / 1e9
+
+
 def downloads(specs: Sequence[Job]) -> str:
     """The downloads that these jobs need first: weights by size, data sets by name."""
     from pepr_mlops.data import missing

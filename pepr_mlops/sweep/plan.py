@@ -38,6 +38,11 @@ def expand(grid: Mapping[str, Any]) -> list[RunSpec]:
     for key, values in axes.items():
         if not values:
             raise WrongUse(f"{key}: the list is empty; give one value or several")
+        if key == "keep" and len(values) > 1:
+            raise WrongUse(
+                f"keep: {', '.join(map(str, values))} would train the same jobs; give one value for"
+                " the sweep"
+            )
         for value in values:
             if not isinstance(value, str | int | float):
                 raise WrongUse(f"{key}: {value!r} is not a value; give one or a flat list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from pepr_mlops.sweep.driver import Driver, Limits, Result, Status, Strategy
 from pepr_mlops.sweep.earlier import Matches, match_jobs
 from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.keep_top import KeepTop, prune
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.tracking.server import resolved
@@ -33,7 +35,8 @@ class Settings:
 
     `checkpoints` is the folder of unfinished trainings, None for the user's cache. `retry_failed`
     retries also the jobs that failed for good, `strict` refuses doubtful images. `engine` is
-    `local`, or `ray` on the cluster at `address`. The other fields are those of `Worker` and
+    `local`, or `ray` on the cluster at `address`. With `keep_top` the weights of the other models
+    are deleted. The other fields are those of `Worker` and
     `Limits`.
     """
 
@@ -46,6 +49,7 @@ class Settings:
     order_seed: int = 0
     retry_failed: bool = False
     strict: bool = False
+    keep_top: KeepTop | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -70,6 +74,8 @@ def run(
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
+    if settings.keep_top is not None:
+        settings.keep_top.check(specs)
     found, matches = _found(specs, settings)
     tracking.prepare(_experiments(specs), settings.tracking_uri)
     tracking.identify(matches.fingerprints, settings.tracking_uri)
@@ -92,7 +98,30 @@ def run(
         show,
         report,
         settings.retry_failed,
+        partial(_tidy, settings, note),
     ).run()
+
+
+def _tidy(settings: Settings, note: Callable[[str], None], result: Result) -> None:
+    """Delete the weights that are not to be kept; a failure costs the sweep nothing else."""
+    from pepr_mlops import tracking
+    from pepr_mlops.tracking import read
+
+    uri = settings.tracking_uri
+    if settings.keep_top is None:
+        return
+    try:
+        n = prune(
+            result,
+            settings.keep_top,
+            lambda runs: read.load_evidence(runs, tracking_uri=uri),
+            lambda ids, why: tracking.drop_weights(ids, why, uri),
+        )
+    except PeprError as error:
+        note(f"{settings.keep_top}: no weights are dropped now ({error})")
+    else:
+        if n:
+            note(f"{settings.keep_top}: dropped the weights of {n} run{'s' * (n != 1)}")
 
 
 def frugal(
