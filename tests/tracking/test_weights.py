@@ -123,7 +123,7 @@ def test_a_run_without_weights_says_how_to_get_them(store: str, made: dict, text
         weights.fetch(run_id, which, tracking_uri=store)
 
 
-def test_a_full_disk_for_downloads_is_said(
+def test_a_full_disk_stores_no_download_and_the_error_names_the_folder(
     store: str, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = _run(server)

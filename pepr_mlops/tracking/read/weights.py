@@ -37,7 +37,7 @@ _NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 
 @dataclass(frozen=True)
-class Kept:
+class Fetched:
     """A folder with the model of a run, the digests of its files by name, and the run's tags,
     parameters and metrics."""
 
@@ -49,7 +49,7 @@ class Kept:
     metrics: Mapping[str, float]
 
 
-def fetch(run_id: str, which: str | None = None, *, tracking_uri: str | None = None) -> Kept:
+def fetch(run_id: str, which: str | None = None, *, tracking_uri: str | None = None) -> Fetched:
     """The model that a run kept, with the weights `which` (`last` or `best`), by default the last
     if they were kept.
 
@@ -74,7 +74,7 @@ def fetch(run_id: str, which: str | None = None, *, tracking_uri: str | None = N
         else:
             folder = folder / FOLDER
             _check_in_place(folder, run_id, uri, digests)
-    return Kept(run_id, folder, digests, tags, params, run.data.metrics)
+    return Fetched(run_id, folder, digests, tags, params, run.data.metrics)
 
 
 def _run(client: MlflowClient, uri: str, run_id: str) -> Any:

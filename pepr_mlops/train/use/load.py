@@ -60,8 +60,8 @@ def of_run(
     device: str = "auto",
 ) -> Model:
     """The trained model of a run by its id, as `load_model`."""
-    kept = weights.fetch(run_id, which, tracking_uri=tracking_uri)
-    model = open_folder(kept.folder, which, Device.resolve(device).torch_device)
+    found = weights.fetch(run_id, which, tracking_uri=tracking_uri)
+    model = open_folder(found.folder, which, Device.resolve(device).torch_device)
     if model.weights.epoch != model.description.epochs:
         warnings.warn(
             f"weights: these are of epoch {model.weights.epoch}; P of run {run_id} is of epoch "

@@ -118,7 +118,7 @@ def test_a_resumed_training_still_has_the_best_weights(
     assert not list(checkpoints.iterdir())
 
 
-def test_best_weights_that_an_earlier_attempt_did_not_write_are_said_to_be_missing(
+def test_best_weights_that_an_earlier_attempt_did_not_write_are_missing(
     store: str, tmp_path: Path, planted: Callable[..., None]
 ) -> None:
     planted(0.9, 0.5)
