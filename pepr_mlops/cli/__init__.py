@@ -23,6 +23,7 @@ _COMMANDS = {
     "sweep": "Train many models, each once, and resume after a stop.",
     "score": "Score models by performance per resource unit.",
     "select": "Find the cheapest model that is good enough, and what it saves.",
+    "predict": "Predict new images with a trained model.",
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs that are left out or doubtful, and why.",
     "card": "Describe a trained model, with an energy label.",

@@ -16,12 +16,12 @@ _DELIMITERS = ",;\t|"
 _SAMPLE, _SAMPLE_ROWS = 1 << 16, 20  # characters and rows that decide on the delimiter
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path, *, least: int = 2) -> pd.DataFrame:
     """The cells of a table as text without blanks at the ends, empty where they are missing.
 
     The index is the number of the row as spreadsheets count, where the names of the columns are row
     1. Rows without a cell and columns without a name are left out. Raises `WrongUse` for a file
-    that is no such table, without a cell of it.
+    that is no such table or has less than the `least` columns, 1 or 2, without a cell of it.
     """
     try:
         content = path.read_bytes()
@@ -33,7 +33,10 @@ def read(path: Path) -> pd.DataFrame:
         ) from error
     if not content.strip():
         raise WrongUse(f"dataset: {path} is empty; name the columns in its first line")
-    table = _parquet(path, content) if path.suffix.lower() == ".parquet" else _csv(path, content)
+    if path.suffix.lower() == ".parquet":
+        table = _parquet(path, content)
+    else:
+        table = _csv(path, content, least)
     table = table.apply(lambda column: column.str.strip())
     table = table[(table != "").any(axis=1)]
     names = list(table.columns)
@@ -50,9 +53,9 @@ def read(path: Path) -> pd.DataFrame:
     return table.loc[:, [name for name in names if name]]
 
 
-def _csv(path: Path, content: bytes) -> pd.DataFrame:
+def _csv(path: Path, content: bytes, least: int) -> pd.DataFrame:
     text = _decoded(path, content)
-    delimiter = _delimiter(text)
+    delimiter = _delimiter(text) or ("," if least == 1 else None)
     if delimiter is None:
         raise WrongUse(
             f"dataset: {path} has a single column; name at least one for the files and one for the "

@@ -106,13 +106,20 @@ class Uses:
         )
 
 
-def choose(table: pd.DataFrame, options: Options, source: str, known: Known | None = None) -> Uses:
+def choose(
+    table: pd.DataFrame,
+    options: Options,
+    source: str,
+    known: Known | None = None,
+    *,
+    labels: bool = True,
+) -> Uses:
     """The use of each column of the table that is called `source`.
 
     The table of an external set, whose classes are `known`, may lack the columns that are given for
-    patients and splits, and its splits have no use. Raises `WrongUse` for a name that is no column,
-    for several columns that one use could be of, and where there is none for the files or the
-    labels.
+    patients and splits, and its splits have no use. Without `labels` no column is of them. Raises
+    `WrongUse` for a name that is no column, for several columns that one use could be of, and where
+    there is none for the files or the labels.
     """
     columns = _Columns(table, source)
     given = {
@@ -127,9 +134,11 @@ def choose(table: pd.DataFrame, options: Options, source: str, known: Known | No
     split = columns.one("split_column", given, columns.splits())
     if known is not None:
         split = None
-    labels = given["label_columns"] or columns.labels(() if known is None else known.classes)
+    named = given["label_columns"]
+    if labels and not named:
+        named = columns.labels(() if known is None else known.classes)
     groups, notes = columns.groups(given["group_columns"], patient)
-    return Uses(image, labels, patient, split, groups, notes)
+    return Uses(image, named, patient, split, groups, notes)
 
 
 def further(table: pd.DataFrame, image: str, source: str) -> Uses:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pepr_mlops.data.own.listing import Known
+from pepr_mlops.data.own.listing import UNSURE, Known
 from pepr_mlops.data.splits import Labels
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.names import MULTI_LABEL, Task
@@ -20,7 +20,6 @@ from pepr_mlops.text import few
 
 SEPARATOR = "|"  # between the names of several labels in one cell
 MOST_CLASSES = 1000
-UNSURE = -1
 MISSING = {"", "na", "n/a", "nan", "null", "?"}  # blank cells, as programs and people write them
 _BITS = {"0": 0, "1": 1, "-1": UNSURE}
 _COUNTS_AS = {"negative": 0, "positive": 1}

@@ -13,6 +13,7 @@ from pepr_mlops.data.splits import Labels
 from pepr_mlops.names import MULTI_LABEL, Task
 
 Texts = npt.NDArray[np.str_]
+UNSURE = -1  # the label of an image that has none for sure
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Known:
     def several(self) -> bool:
         """Whether an image may have several labels."""
         return self.task == MULTI_LABEL
+
+    def unsure(self, n: int) -> Labels:
+        """The labels of n images of which nothing is known, -1."""
+        return np.full((n, len(self.classes)) if self.several else n, UNSURE, dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.data.own import cells, walk
-from pepr_mlops.data.own.columns import Options, choose, group, patients_of
+from pepr_mlops.data.own.columns import Options, Uses, choose, group, patients_of
 from pepr_mlops.data.own.labels import labelled
 from pepr_mlops.data.own.listing import Known, Listing, Texts
-from pepr_mlops.data.own.pairs import paired
+from pepr_mlops.data.own.pairs import Paired, paired
 from pepr_mlops.data.own.split_names import SPELLINGS, split_of
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import dataset_name
@@ -33,14 +33,10 @@ def listing(path: Path, options: Options, known: Known | None = None) -> Listing
     files that do not match. The table of an external set is read for the classes `known` of a
     training, and its splits do not count.
     """
-    source = str(path)
-    table = cells.read(path)
+    source, table = str(path), cells.read(path)
     uses = choose(table, options, source, known)
-    root = _images(options.images) or path.parent
-    found = walk.find(root, without={path.name})
+    root, found, matches = _matches(path, table, uses, options)
     by_use = uses.by_use
-    in_use = [name for use, names in by_use.items() if use != "image" for name in names]
-    matches = paired(table[in_use], table[uses.image], found.images, root, options.missing, source)
     labels = labelled(matches.rows[list(uses.labels)], options.uncertain, source, known)
     rows = matches.rows[labels.usable]
     patients, merged = patients_in(rows, uses.patient)
@@ -60,6 +56,44 @@ def listing(path: Path, options: Options, known: Known | None = None) -> Listing
         details=(*found.details, *matches.details),
         left_out=matches.left_out,
     )
+
+
+def to_predict(path: Path, options: Options, known: Known, *, labels: bool) -> Listing:
+    """As `listing` of an external set, with all images: the label of one without a certain class is
+    -1, and so is every one without `labels`."""
+    source, table = str(path), cells.read(path, least=1)
+    uses = choose(table, options, source, known, labels=labels)
+    root, found, matches = _matches(path, table, uses, options, strict=False)
+    notes: tuple[str, ...] = ()
+    numbers = known.unsure(len(matches.files))
+    if labels:
+        read = labelled(matches.rows[list(uses.labels)], options.uncertain, source, known)
+        numbers[read.usable], notes = read.labels[read.usable], read.notes
+    patients, merged = patients_in(matches.rows, uses.patient)
+    return Listing(
+        name=dataset_name(source),
+        root=root,
+        files=np.array(matches.files, dtype=np.str_),
+        labels=numbers,
+        classes=known.classes,
+        task=known.task,
+        splits=np.full(len(matches.files), ""),
+        patients=patients,
+        by_table=True,
+        notes=(uses.text, *found.notes, *matches.notes, *notes, *merged),
+        details=(*found.details, *matches.details),
+    )
+
+
+def _matches(
+    path: Path, table: pd.DataFrame, uses: Uses, options: Options, *, strict: bool = True
+) -> tuple[Path, walk.Found, Paired]:
+    """The folder of the images, what is in it, and the rows of the table with their files."""
+    root = _images(options.images) or path.parent
+    found = walk.find(root, without={path.name}, strict=strict)
+    in_use = [name for use, names in uses.by_use.items() if use != "image" for name in names]
+    rows, files = table[in_use], table[uses.image]
+    return root, found, paired(rows, files, found.images, root, options.missing, str(path))
 
 
 def patients_in(rows: pd.DataFrame, column: str | None) -> tuple[Texts | None, tuple[str, ...]]:

@@ -44,18 +44,18 @@ class Found:
         return (f"suffixes of other files: {few(kinds)}",) if kinds else ()
 
 
-def find(root: Path, without: Collection[str] = ()) -> Found:
+def find(root: Path, without: Collection[str] = (), *, strict: bool = True) -> Found:
     """The images below `root` and in linked folders, in any depth; the files `without` by name
     count as nothing.
 
     A link to a folder that contains it is not followed. Raises `WrongUse` for a folder that cannot
-    be listed and for an image that cannot be read.
+    be listed and for an image that cannot be read; unless `strict`, that is among the images.
     """
     found = Found()
     rest: list[tuple[str, _Places]] = [("", ())]
     while rest:  # folders may be nested deeper than Python may call
         folder, above = rest.pop()
-        rest += _add(found, root, folder, above, without)
+        rest += _add(found, root, folder, above, without, strict)
     found.images.sort(key=lambda name: name.split("/"))
     found.folders.sort(key=lambda name: name.split("/"))
     return found
@@ -67,7 +67,7 @@ def passed_over(name: str) -> bool:
 
 
 def _add(
-    found: Found, root: Path, folder: str, above: _Places, without: Collection[str]
+    found: Found, root: Path, folder: str, above: _Places, without: Collection[str], strict: bool
 ) -> list[tuple[str, _Places]]:
     """Add what lies in a folder, and return the folders in it, with the places above them."""
     place = os.path.join(root, folder)
@@ -92,7 +92,9 @@ def _add(
         try:
             is_folder, is_image = entry.is_dir(), _is_image(entry)
         except OSError as error:
-            raise _unreadable(root, inner, error.strerror) from error
+            if strict:
+                raise _unreadable(root, inner, error.strerror) from error
+            is_folder, is_image = False, True
         if is_folder:
             inner_folders.append((inner, (*above, (at.st_dev, at.st_ino))))
         elif is_image:

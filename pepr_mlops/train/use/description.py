@@ -27,7 +27,8 @@ WHICH: tuple[Which, ...] = get_args(Which)  # weights that may be kept, in the o
 class Weights:
     """One file of weights: its name, the epoch it is of, its digest (BLAKE2b, 32 hexadecimal
     digits) and size, and the probabilities from which an image counts as positive, one for each
-    class, chosen on validation after that epoch, or None where that has no images of a class."""
+    class (of a binary task for the second alone), chosen on validation after that epoch, or None
+    where that has no images of a class."""
 
     file: str
     epoch: int
@@ -122,11 +123,12 @@ def read(folder: Path) -> Description:
 
 def _check_classes(found: Description, path: Path) -> None:
     """Raise `WrongUse` where parts of a description contradict each other."""
+    columns = 1 if found.task == "binary-class" else len(found.classes)
     lengths = {
         "mean": (found.mean, found.channels),
         "std": (found.std, found.channels),
         **{
-            f"thresholds of {name}": (weights.thresholds, len(found.classes))
+            f"thresholds of {name}": (weights.thresholds, columns)
             for name, weights in found.weights.items()
         },
     }

@@ -1,0 +1,97 @@
+"""The model that a word names: a folder, a run, or a model of the registry."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pepr_mlops.comparison.metrics import Floats
+from pepr_mlops.costs.device import Device
+from pepr_mlops.data.splits import Pixels
+from pepr_mlops.errors import WrongUse, one_line
+from pepr_mlops.train.use import description as described
+from pepr_mlops.train.use.description import Description, Weights, Which
+from pepr_mlops.train.use.load import of_run
+from pepr_mlops.train.use.model import open_folder
+from pepr_mlops.train.use.predict import Predictor
+
+ONNX = "model.onnx"
+_INNER = "extra_files"  # where MLflow puts the files that a model needs besides its own
+_RUN = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An exported model that onnxruntime runs, on the CPU."""
+
+    path: Path
+    description: Description
+    weights: Weights
+
+    def of_batch(self, images: Pixels) -> Floats:
+        """As `Model.of_batch`."""
+        (chances,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
+        return np.asarray(chances, np.float64)
+
+    @cached_property
+    def _session(self) -> Any:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise WrongUse(
+                f"model: {self.path} needs onnxruntime; run `uv pip install 'pepr_mlops[export]'`"
+            ) from error
+        try:
+            return onnxruntime.InferenceSession(self.path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of onnxruntime, whose classes have no common name
+            raise WrongUse(
+                f"model: {self.path} cannot be loaded ({one_line(error)}); export it again"
+            ) from error
+
+
+def find(
+    name: str,
+    *,
+    tracking_uri: str | None = None,
+    which: Which | None = None,
+    device: str = "auto",
+) -> Predictor:
+    """The model in a folder that `pepr export` wrote, of a run by its id, or of the registry by its
+    name. For a folder no tracking server is needed. Raises `WrongUse` where there is none."""
+    if os.path.isdir(name):
+        return of_folder(Path(name), which, device)
+    if _RUN.fullmatch(name):
+        return of_run(name, tracking_uri=tracking_uri, which=which, device=device)
+    if os.sep in name.removeprefix("models:/"):
+        raise WrongUse(
+            f"model: there is no folder {name}; name a folder that `pepr export` wrote, a run, a "
+            "registered model or best"
+        )
+    from pepr_mlops.tracking.read import registry  # type: ignore[attr-defined,unused-ignore]
+
+    return of_folder(registry.fetch(name, tracking_uri=tracking_uri), which, device)
+
+
+def of_folder(folder: Path, which: Which | None = None, device: str = "auto") -> Predictor:
+    """The model in a folder, of any form that is exported. Raises as `open_folder`."""
+    inner = folder / _INNER
+    place = inner if (inner / described.FILE).is_file() else folder
+    graph = folder / ONNX
+    if graph.is_file():
+        found = described.read(place)
+        own = found.chosen(which) if found.weights else None
+        weights = Weights(
+            file=ONNX,
+            epoch=found.epochs if own is None else own.epoch,
+            digest=described.digest_of(graph),
+            bytes=graph.stat().st_size,
+            thresholds=None if own is None else own.thresholds,
+        )
+        return OnnxModel(graph, found, weights)
+    return open_folder(place, which, Device.resolve(device).torch_device)
