@@ -123,7 +123,7 @@ def _summary(outcome: Outcome, out: Path, rule: str) -> str:
     counts = table([[name, f"{n:,}"] for name, n in outcome.counts.items()], ["class", "images"])
     lines = [f"{outcome.images:,} images predicted, in {out}"]
     if outcome.earlier:
-        lines[0] += f"; {outcome.earlier:,} files were done before"
+        lines[0] += f"; done before: {outcome.earlier:,} files"
     lines += ["", counts, "", rule]
     if outcome.positive is not None:
         lines[-1] += f": {outcome.positive:,} images"

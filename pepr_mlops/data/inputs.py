@@ -36,12 +36,15 @@ Image = tuple[int, Pixels]  # the number of the frame or slice in its file, from
 @dataclass(frozen=True)
 class Form:
     """What a model takes: images that are `grey` or else RGB, read as in its training, with the
-    grey values `bounds` black and white in those that need a window; and its classes."""
+    grey values `bounds` black and white in those that need a window; its classes, and the name and
+    the digest of the data set of its training."""
 
     reading: Reading
     bounds: tuple[float, float] | None
     grey: bool
     known: Known
+    dataset: str
+    data_digest: str
 
     def fitted(self, image: Pixels) -> Pixels:
         """An image [h, w] or [h, w, 3] as [size, size] or [size, size, 3]."""
@@ -89,6 +92,8 @@ def find(spec: RunSpec, form: Form, split: str | None = None) -> Inputs:
         listing = listing.take(rows)
     elif (listing.splits == "train").any():
         notes += ("images of train are among them; --split test takes those of test alone",)
+    if listing.name == form.dataset:
+        notes += (f"the model was trained on a data set of the same name, {listing.name}",)
     return Inputs(
         _shown(listing),
         lambda i: _of_file(listing.root / listing.files[i], form),
@@ -154,6 +159,9 @@ def _of_name(spec: RunSpec, form: Form, split: str) -> Inputs:
             labels[:, places] = own.labels
         else:
             labels[:] = places[own.labels]
+    notes = splits.notes
+    if data.identify(spec).data_digest != form.data_digest:
+        notes += (f"the model was trained on other images than those of this {spec.dataset}",)
     return Inputs(
         [f"{spec.dataset} {origin}" for origin in origins.tolist()],
         lambda i: [(0, form.fitted(_image(own, i)))],
@@ -161,6 +169,7 @@ def _of_name(spec: RunSpec, form: Form, split: str) -> Inputs:
         why,
         lambda rows: own.groups[PATIENT][rows] if PATIENT in own.groups else None,
         f"{splits.source} {split} {_settings(spec)}",
+        notes,
     )
 
 

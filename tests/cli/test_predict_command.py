@@ -107,7 +107,7 @@ def test_damaged_files_are_listed_and_the_exit_status_is_1(
     (tmp_path / "new" / "b.jpg").unlink()
     status, out, _ = _run(capfd, "model", "new")
     assert status == 0
-    assert "2 images predicted, in predictions.csv; 1 files were done before" in out
+    assert "2 images predicted, in predictions.csv; done before: 1 files" in out
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,14 @@ class Outcome:
 def form_of(found: Description) -> Form:
     """What the images of a model are made of."""
     reading = Reading(**{f.name: getattr(found, f.name) for f in fields(Reading)})
-    return Form(reading, found.bounds, found.colour == "grey", Known(found.classes, found.task))
+    return Form(
+        reading=reading,
+        bounds=found.bounds,
+        grey=found.colour == "grey",
+        known=Known(found.classes, found.task),
+        dataset=found.dataset,
+        data_digest=found.data_digest,
+    )
 
 
 def predict(
