@@ -72,8 +72,30 @@ def _metrics() -> Iterator[Metric]:
         for part in COMPONENTS:
             text = f"energy of {phase} so far, {part}"
             yield Metric(f"energy/{phase}_{part}_wh", "Wh", "lower", text)
+    for form in FORMS:
+        for name, (unit, better, text) in _INFERENCE.items():
+            where = "" if form == "inference" else ", as ONNX on the CPU"
+            yield Metric(f"{form}/{name}", unit, better, f"{text}{where}")
+            yield Metric(
+                f"{form}/{name}_cv", "1", None, f"coefficient of variation of {name} over repeats"
+            )
     for columns in _OTHERS:
         yield Metric(*columns)
+
+
+# What `pepr profile` measures, by the form of the model: in PyTorch, and exported as ONNX. The
+# large batch is the tag pepr.inference_batch.
+FORMS = ("inference", "inference_onnx")
+_INFERENCE: dict[str, tuple[str, Direction, str]] = {
+    "ms_p50": ("ms", "lower", "median time from one image to its probabilities"),
+    "ms_p95": ("ms", "lower", "95th percentile of the time from one image to its probabilities"),
+    "images_per_s": ("1/s", "higher", "images classified per second in large batches"),
+    "wh_per_image": ("Wh", "lower", "energy to classify an image in large batches"),
+    "wh_per_image_b1": ("Wh", "lower", "energy to classify an image alone"),
+    "load_s": ("s", "lower", "time from the file of weights, in the disk cache, to the network"),
+    "memory_gb": ("GB", "lower", "peak memory, on a GPU reserved there, else of the process"),
+}
+PROFILED = tuple(f"{form}/{name}" for form in FORMS for name in _INFERENCE)
 
 
 _OTHERS: tuple[tuple[str, str, Direction | None, str], ...] = (
@@ -174,6 +196,29 @@ DOUBTS = (
     ),
 )
 
+# How the values of a profile came about: of each form tags of its own.
+OF_PROFILE = {
+    "values": "metrics of the latest profile; others of the form are of an earlier one",
+    "when": "when it was measured, in UTC",
+    "batch": "images of a large batch",
+    "precision": "arithmetic",
+    "images": "images that were classified",
+    "hardware": "GPU, or the CPU where none is used",
+    "cpus": "CPUs that the process could use",
+    "threads": "CPU threads",
+    "gpu_mig": "MIG profile of the part of the GPU, or off",
+    "gpu_power_limit_w": "enforced power limit of the GPU in W",
+    "gpu_clocks_mhz": "clocks the GPU was set to and its highest, in MHz",
+    "energy_source": "measured, estimated or none; lost: known for a part of the windows only",
+    "energy_components": "source of each component",
+    "energy_model": "power of each component at full load that an estimate assumes",
+    "energy_method": "what read or estimated the energy",
+    "energy_missing": "why components have no energy",
+    "versions": "versions of the libraries",
+    "unstable": "values that vary by more than 5 % between repeats, or none",
+    "disturbed": "which other programs used the machine, or none",
+}
+
 # Tags: what a run is compared by, how its numbers came about and how it ended.
 TAGS: dict[str, str] = {
     "pepr.experiment": "name the run is compared under",
@@ -245,6 +290,11 @@ TAGS: dict[str, str] = {
     "pepr.gpu_other_processes": "other processes on the GPU, or none",
     "pepr.machine_power_limit_w": "most the whole machine can draw in W, of imported runs",
     "pepr.time_source": "estimated where the training time was not measured as such",
+    **{
+        f"pepr.{form}_{name}": f"{text}, for the metrics {form}/*"
+        for form in FORMS
+        for name, text in OF_PROFILE.items()
+    },
     "pepr.imported_from": "file or publication an imported run was read from",
     "pepr.import_key": "identity of an imported run within that source",
     "pepr.scored.*": "how the metric pepr/* came about: the comparison set and the settings",
@@ -278,6 +328,17 @@ RESOURCES: dict[str, Resource] = {
     )
 }
 
+LIFETIME = "lifetime_wh"  # energy of training and use (`comparison.lifetime`), in Wh
+_LIFETIME_HELP = "energy of training and use"
+
+
+def resource_help(name: str) -> str:
+    """A resource in words; a metric is its own name."""
+    return (
+        _LIFETIME_HELP if name == LIFETIME else RESOURCES[name].help if name in RESOURCES else name
+    )
+
+
 ENERGY = ("energy_wh", "carbon_gco2e")  # the costs that are only as good as the energy
 
 # The machine, and how much of it a run may use: the columns of their tags.
@@ -286,6 +347,8 @@ HARDWARE = ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_
 # What costs must share to add up, or to be forecast one from another.
 ENERGY_OF = ("energy_components", "energy_model", "energy_cpu")
 MEASURED_BY = (*HARDWARE, *ENERGY_OF)
+# What profiles must share to be compared, after the name of the form: `inference_batch`.
+PROFILED_BY = ("batch", "precision", *HARDWARE, "energy_components", "energy_model")
 
 # What the runs of one comparison set share: each of these changes cost or performance.
 COMPARED = (

@@ -24,6 +24,7 @@ _COMMANDS = {
     "score": "Score models by performance per resource unit.",
     "select": "Find the cheapest model that is good enough, and what it saves.",
     "predict": "Predict new images with a trained model.",
+    "profile": "Measure what using trained models costs on this device.",
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs that are left out or doubtful, and why.",
     "card": "Describe a trained model, with an energy label.",

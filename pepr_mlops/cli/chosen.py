@@ -19,6 +19,7 @@ from pepr_mlops.cli.options import (
 from pepr_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
+    from pepr_mlops.comparison.inference import Use
     from pepr_mlops.comparison.selected import Choice, Selected
     from pepr_mlops.comparison.selection import Budget
 
@@ -37,6 +38,17 @@ choice_options = together(
         type=click.Choice(["cost", "performance", "score"]),
         default="cost",
     ),
+)
+# How much models are used after training.
+use_options = together(
+    option(
+        "Essentials",
+        "--images-per-year",
+        "choose by the energy of training and use, for so many images a year",
+        type=float,
+        metavar="N",
+    ),
+    option("Essentials", "--years", "of use", type=float, metavar="Y"),
 )
 # For commands with an argument MODEL that may be `best`.
 model_options = together(run_options_of(required=False), score_options, choice_options)
@@ -65,6 +77,17 @@ def choice_of(
 
     budgets = [*(_budget(word, "max") for word in max), *(_budget(word, "min") for word in min)]
     return Choice(Terms(margin, confidence, decide_on), budgets, by)  # type: ignore[arg-type]
+
+
+def use_of(images_per_year: float | None, years: float | None) -> Use | None:
+    """The options as how much models are used, by default for a year."""
+    from pepr_mlops.comparison.inference import Use
+
+    if images_per_year is None:
+        if years is not None:
+            raise WrongUse("years: of how many images? Give --images-per-year N, too")
+        return None
+    return Use(images_per_year) if years is None else Use(images_per_year, years)
 
 
 def chosen_run(

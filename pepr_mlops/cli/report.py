@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from pepr_mlops.cli.chosen import use_of, use_options
 from pepr_mlops.cli.options import (
     FILE,
     Command,
@@ -37,6 +38,7 @@ FORMATS = ("html", *IMAGES, *TABLES)
 @run_options
 @score_options
 @terms_options
+@use_options
 @option(
     "Essentials",
     "--dashboard",
@@ -82,6 +84,8 @@ def command(
     margin: float,
     confidence: float,
     decide_on: str | None,
+    images_per_year: float | None,
+    years: float | None,
     dashboard: str,
     forms: str,
     out: Path | None,
@@ -98,7 +102,7 @@ def command(
     \b
     Examples:
       pepr report --experiment derma
-      pepr report --experiment derma --margin 0.02
+      pepr report --experiment derma --margin 0.02 --images-per-year 20000 --years 5
       pepr report --experiment derma_pt --dashboard paper --out derma_pt.html
       pepr report --experiment derma --format html,pdf,latex --out report/derma.html
       pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
@@ -116,7 +120,7 @@ def command(
         options["resources"] = ",".join(board.resources)
     if options["normalisation"] is None and options["reference"] is None:
         options["normalisation"] = board.normalisation
-    request = question(**options)
+    request = question(**options, use=use_of(images_per_year, years))
     countries = None if publications is None else papers.read(publications)
     say(f"reading {', '.join(experiments)} …", err=True)
     source = sources.read(

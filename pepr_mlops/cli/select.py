@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from pepr_mlops.cli.chosen import choice_of, choice_options
+from pepr_mlops.cli.chosen import choice_of, choice_options, use_of, use_options
 from pepr_mlops.cli.options import (
     Command,
     load_request,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @run_options
 @score_options
 @choice_options
+@use_options
 @option(
     "Output",
     "--top",
@@ -49,6 +50,8 @@ def command(
     max: tuple[str, ...],
     min: tuple[str, ...],
     by: str,
+    images_per_year: float | None,
+    years: float | None,
     top: int,
     form: str,
     out: Path | None,
@@ -63,10 +66,14 @@ def command(
     A budget names P, a cost (E, energy_wh, memory_gb, train_time_s, parameters, …) or any metric,
     averaged over seeds. Also the Pareto set of P against the resources, and its knee.
 
+    With --images-per-year the cheapest is the one of the least energy of training and use, as `pepr
+    profile` measured it.
+
     \b
     Examples:
       pepr select --experiment derma
       pepr select --experiment derma --margin 0.02 --max memory_gb=4
+      pepr select --experiment derma --images-per-year 20000 --years 5
       pepr select --experiment derma --by performance --max energy_wh=20 --min P=0.8
       pepr select --experiment derma --resource E,M --max parameters=1e7 --format json
     """
@@ -74,6 +81,7 @@ def command(
     from pepr_mlops.comparison.selected import Selected
 
     choice = choice_of(margin, confidence, decide_on, max, min, by)
+    options["use"] = use_of(images_per_year, years)
     request = load_request(experiments, tracking_uri, **options)
     comparison = request.compare()
     selected = [
@@ -135,6 +143,7 @@ def _for_programs(one: Selected, top: int) -> dict[str, Any]:
             "external": dict(answer.external),
             "subgroups": answer.subgroups,
             "shift": None if answer.shift is None else asdict(answer.shift),
+            "lifetime": None if answer.lifetime is None else vars(answer.lifetime),
         }
     return found
 
@@ -184,7 +193,7 @@ def _table(one: Selected, answer: Answer, form: str, top: int) -> str:
     columns |= {"behind": "behind", "at_most": "at most", "decided": answer.decided_by}
     if answer.split != "test":
         columns["performance"] = answer.metric
-    shown = [*one.found.question.resources, *one.limits]
+    shown = [*answer.resources, *one.limits]
     columns |= {name: with_unit(name) for name in shown}
     columns |= {"score": f"PePR-{answer.scored_by}", "ranks": "ranks"}
     columns |= {"n": "runs", "energy_source": "energy", "codes": "flags"}

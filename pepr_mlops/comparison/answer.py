@@ -7,22 +7,23 @@ on the test set: a winner chosen by the test set looks better there than it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison import good_enough, subgroups
+from pepr_mlops.comparison import good_enough, lifetime, subgroups
 from pepr_mlops.comparison.draws import Draws, shared_clusters
 from pepr_mlops.comparison.good_enough import BAD, GOOD, LEVEL, MARGIN, OPEN, Saving, judge
+from pepr_mlops.comparison.lifetime import Lifetime
 from pepr_mlops.comparison.metrics import Floats, Ints
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.sampling import Measured, draws_of, images_of
 from pepr_mlops.comparison.scores import Comparison, means, other_costs
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import PERFORMANCE, RESOURCES, ScoredOn
+from pepr_mlops.names import LIFETIME, PERFORMANCE, RESOURCES, ScoredOn
 
 SPLITS: tuple[ScoredOn, ...] = get_args(ScoredOn)
 KEYS = ["model", "variant"]
@@ -74,7 +75,8 @@ class Answer:
     logged none. `agrees` are the α for which PePR chooses the same model. `optimism` is by how much
     a winner chosen on this test set is expected to be worse on others, None where it was not.
     `external` is the metric that is P on external sets by name, the mean over the runs of the
-    choice, or of the best where there is none.
+    choice, or of the best where there is none. `lifetime` is None where no good-enough model was
+    profiled.
     """
 
     comparison_set: str
@@ -96,6 +98,7 @@ class Answer:
     without_val: int
     limited: bool
     external: Mapping[str, float] = field(default_factory=dict)
+    lifetime: Lifetime | None = None
 
     @property
     def resource(self) -> str:
@@ -150,12 +153,17 @@ def choices(
     metrics as P.
     """
     comparison.drawn(name)  # or there is no answer
+    if question.use is not None:
+        used = lifetime.with_use(comparison.used, name, question.use)
+        comparison = replace(comparison, used=used)
     members = comparison.used[comparison.used["comparison_set"] == name]
     measured = metric_of(members)
     split = _split(members, measured, comparison, terms)
     decided = _on(members, measured, split)
     costs = {r: column(members, r) for r in question.resources}
     costs |= {r: RESOURCES[r].column for r in other_costs(comparison, question)}
+    if question.use is not None:
+        costs = {LIFETIME: LIFETIME, **costs}
     scores = comparison.scores[comparison.scores["comparison_set"] == name]
     scores = scores[scores["resource"] == scores["resource"].iloc[0]]
     own = [*KEYS, PERFORMANCE, "p_low", "p_high", "no_interval", "R", "score", "rank_low"]
@@ -187,10 +195,12 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
     drawn = draws_of(decided, list(found.costs.values()), question, known)
     judged = judge(drawn, terms.margin, terms.level)
     table = table.merge(judged, left_on=KEYS, right_index=True, validate="one_to_one")
-    resource = question.resources[0]
+    resources, resource = lifetime.resources(question), next(iter(found.costs))
     verdict = pd.Categorical(table["verdict"], [GOOD, OPEN, BAD])
     table = table.assign(order=verdict).sort_values(["order", resource], kind="stable")
     choice = table.iloc[0] if table["verdict"].iloc[0] == GOOD else None
+    if question.use is not None:
+        lifetime.check(table, question.use)
     best = table.loc[table["decided"].idxmax()]
     savings, agrees = {}, None
     if choice is not None:
@@ -199,6 +209,7 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         savings = {
             r: good_enough.saving(drawn, c, by_place[r].to_numpy(float), *places)
             for r, c in found.costs.items()
+            if by_place.iloc[places][r].notna().all()  # the best may not have been profiled
         }
         p, r = (by_place[c].to_numpy(float) for c in (PERFORMANCE, "R"))
         agrees = good_enough.agreement(p, r, places[0])
@@ -210,8 +221,8 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         metric=_name(members),
         decided_by=found.decided_by,
         images=images_of(decided, found.split, question, known),
-        resources=question.resources,
-        scored_by="+".join(question.resources) if question.weights else resource,
+        resources=resources,
+        scored_by="+".join(question.resources) if question.weights else question.resources[0],
         models=table.drop(columns="order").reset_index(drop=True),
         choice=None if choice is None else choice["label"],
         best=best["label"],
@@ -223,6 +234,7 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         without_val=0 if found.split == "val" or terms.decide_on else _some_without_val(found),
         limited=among is not None,
         external=_external(members, best if choice is None else choice),
+        lifetime=lifetime.of(members, table, best["label"], question, known),
     )
 
 
@@ -339,6 +351,7 @@ def _optimism(members: pd.DataFrame, choices: Choices) -> float | None:
     drawn, left = (
         _by_model([s.metric(w) for s in samples], model) for w in (chosen_by, 1 - chosen_by)
     )
+    costs = np.nan_to_num(costs, nan=np.inf)  # of models that were not profiled
     good = drawn >= drawn.max(axis=1, keepdims=True) - choices.terms.margin
     winner = np.where(good, costs, np.inf).argmin(axis=1)
     each = np.arange(len(winner))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison import lifetime_text
 from pepr_mlops.comparison.answer import Answer
 from pepr_mlops.comparison.conditions import about_energy
 from pepr_mlops.comparison.good_enough import BAD, GOOD, OPEN, Saving
 from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.names import RESOURCES
+from pepr_mlops.names import LIFETIME, RESOURCES, resource_help
 from pepr_mlops.text import decimals, few, number
 
 _SPLITS = {"val": "validation", "test": "the test set"}
@@ -23,7 +24,7 @@ def verdict(answer: Answer) -> str:
     sure = f"with {terms.level:.0%} confidence"
     if answer.choice is None:
         return _none_shown(answer, within, sure)
-    by = RESOURCES[answer.resource].help if answer.resource in RESOURCES else answer.resource
+    by = resource_help(answer.resource)
     good = len(answer.of(GOOD))
     why = f"Of {good} models shown to be so it has the lowest {by}"
     if good == 1:
@@ -97,7 +98,8 @@ def saving(answer: Answer) -> str | None:
 
 def _amount(name: str, amount: float) -> str:
     unit = f" {cost_unit(name)}" if cost_unit(name) else ""
-    of = {"E": "", "T": "", "M": " of memory", "C": " of CO2e"}.get(name, f" of {name}")
+    known = {"E": "", "T": "", "M": " of memory", "C": " of CO2e", LIFETIME: " of training and use"}
+    of = known.get(name, f" of {name}")
     return f"{number(amount, 3)}{unit}{of}"
 
 
@@ -210,7 +212,7 @@ def sentences(answer: Answer) -> list[str]:
     """The full answer, the most important first."""
     shown = [answer.choice or answer.best]
     found = [verdict(answer), *(performance(answer, name) for name in shown), external(answer)]
-    found += [saving(answer), subgroups(answer)]
+    found += [saving(answer), *lifetime_text.sentences(answer.lifetime), subgroups(answer)]
     return [s for s in [*found, *undecided(answer), *basis(answer), pepr(answer)] if s]
 
 

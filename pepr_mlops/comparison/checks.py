@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pepr_mlops.comparison import inference, profiles
 from pepr_mlops.comparison.conditions import (
     about_energy,
     comparable,
@@ -30,7 +31,7 @@ from pepr_mlops.comparison.image_counts import image_count, is_count_of
 from pepr_mlops.comparison.prediction_checks import contradictions, one_class
 from pepr_mlops.comparison.runs import Evidence, label
 from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
-from pepr_mlops.names import DOUBTS, ENERGY, Doubt, memory_metric
+from pepr_mlops.names import DOUBTS, ENERGY, FORMS, PROFILED, Doubt, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.
 _MOST_W = {
@@ -116,7 +117,8 @@ def _without_value(runs: pd.DataFrame, column: str, what: str) -> Iterator[tuple
     yield "non_finite", (runs, infinite, lambda r: f"its {name} is not a finite number")
     part = "its energy is known for a part of it only"
     yield f"no_{what}", (runs, missing & lost, lambda r: f"{part}: {r['energy_missing']}")
-    yield f"no_{what}", (runs, missing & ~lost, lambda r: f"it has no {name}")
+    remedy = f"; {profiles.remedy(name)} measures it" if name in PROFILED else ""
+    yield f"no_{what}", (runs, missing & ~lost, lambda r: f"it has no {name}{remedy}")
 
 
 def repeated(runs: pd.DataFrame) -> pd.DataFrame:
@@ -348,6 +350,17 @@ def _of_images(doubt: Doubt) -> Rule:
     return _of_run(code, ALWAYS, lambda runs: runs[code].notna(), lambda r: doubt.text(r[code]))
 
 
+def _of_profile(form: str) -> Iterator[Rule]:
+    for name in inference.DOUBTS:
+        concerns = f"{form} energy" if name == "energy_source" else form
+        yield _of_run(
+            f"{form}_estimated" if name == "energy_source" else f"{form}_{name}",
+            concerns,
+            lambda runs, name=name: inference.doubtful(runs, form, name),  # type: ignore[misc]
+            inference.text_of(form, name),
+        )
+
+
 RULES = (
     _of_run(
         "other_processes",
@@ -401,6 +414,7 @@ RULES = (
         lambda r: str(r["energy_caution"]),
     ),
     *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
+    *(rule for form in FORMS for rule in _of_profile(form)),
     Rule("same_numbers", ALWAYS, _same_numbers),
     Rule("impossible_accuracy", ALWAYS, _impossible_accuracy),
     Rule("predictions", ALWAYS, _predictions),
@@ -422,6 +436,10 @@ def flagged(
     """
     energy, time = about_energy(costs), "train_time_s" in costs
     concerned = {ALWAYS: True, ENERGY_COST: energy, TIME_COST: time, TIME_OR_ENERGY: energy or time}
+    for form in FORMS:
+        of_form = [c for c in costs if form in profiles.forms_of([c])]
+        concerned[form] = bool(of_form)
+        concerned[f"{form} energy"] = any(map(profiles.is_energy, of_form))
     return _table(
         (rule.code, case)
         for rule in RULES

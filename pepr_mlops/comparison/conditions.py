@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pepr_mlops.comparison import profiles
 from pepr_mlops.comparison.runs import label
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF
+from pepr_mlops.names import COMPARED, ENERGY, ENERGY_OF, LIFETIME
 from pepr_mlops.spec import LATER, NONE, RunSpec, convert
 
 NOT_KNOWN = "not known"
@@ -27,7 +28,9 @@ def own_params(runs: pd.DataFrame) -> list[str]:
 
 def about_energy(costs: Sequence[str]) -> bool:
     """Whether a cost is made of energy."""
-    return any(c in ENERGY or label(c).startswith(("energy/", "carbon/")) for c in costs)
+    return any(
+        c in (*ENERGY, LIFETIME) or label(c).startswith(("energy/", "carbon/")) for c in costs
+    )
 
 
 def energy_is(runs: pd.DataFrame, source: str) -> pd.Series[bool]:
@@ -45,8 +48,9 @@ def places(runs: pd.DataFrame) -> list[str]:
 def comparable(costs: Sequence[str] = ()) -> list[str]:
     """The columns that runs of one comparison set share, which depend on the costs.
 
-    With an energy they contain what it is made of, and with memory its kind. Settings that are
-    themselves all the cost, as the training fraction, may differ.
+    With an energy they contain what it is made of, with memory its kind, and with a cost of use how
+    it was profiled. Settings that are themselves all the cost, as the training fraction, may
+    differ.
     """
     exempt = set(costs) if set(costs) <= set(COMPARED) else set()
     shared = [c for c in COMPARED if c not in exempt]
@@ -54,6 +58,7 @@ def comparable(costs: Sequence[str] = ()) -> list[str]:
         shared += ENERGY_OF
     if "memory_gb" in costs:
         shared.append("memory_metric")
+    shared += profiles.conditions_of(costs)
     return shared
 
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from pepr_mlops.comparison.conditions import about_energy
 from pepr_mlops.comparison.metrics import Bools, Ints, Ratios, Weighted, together
 from pepr_mlops.comparison.pepr import Floats
+from pepr_mlops.comparison.profiles import form_of, is_energy
 from pepr_mlops.comparison.spread import ASSUMED, Spread, moderated
+from pepr_mlops.names import FORMS
 
 Singles = NDArray[np.float32]
 
@@ -99,10 +101,11 @@ def draw(
     """Draws of the `models` of a comparison set.
 
     `runs` has one row per run: `run_id`, `model` (its place in `models`), `performance`, the
-    columns `costs`, `energy` (`estimated`, or anything else), `machine`, `images` (how many test
-    images `performance` is a share of, or NaN) and `doubt` (why a run has no believable sample, or
-    empty). P of a model without `samples` errs by the binomial law of its `images`, as if its runs
-    shared them, apart from other models.
+    columns `costs`, `energy` (`estimated`, or anything else), `machine`, for each form of use that
+    costs are of `energy FORM` and `machine FORM`, `images` (how many test images `performance` is a
+    share of, or NaN) and `doubt` (why a run has no believable sample, or empty). P of a model
+    without `samples` errs by the binomial law of its `images`, as if its runs shared them, apart
+    from other models.
 
     The spread between runs that images explain is not added a second time: of several runs on one
     test set it is the variance of their distances from their mean, over the draws of images.
@@ -255,7 +258,7 @@ def _drawn_costs(
     means = runs.groupby("model")[list(costs)].mean().to_numpy(float)
     counts = np.bincount(model)
     apart = runs[list(costs)].to_numpy(float) / np.where(means > 0, means, 1)[model]
-    apart -= (means > 0)[model]
+    apart = np.nan_to_num(apart - (means > 0)[model])  # of models without the cost
     freedom = int((counts - 1).sum())
     varied = np.zeros((draws, *means.shape))
     if freedom and len(costs):
@@ -265,27 +268,43 @@ def _drawn_costs(
         wider = np.sqrt(freedom / rng.chisquare(freedom, (draws, 1, 1)))
         varied = normal * wider / np.sqrt(counts)[:, None]
     varied = varied.clip(-_WIDEST, _WIDEST)
-    factor = _energy_factor(runs, errors, draws, len(counts), rng)
+    factors = _energy_factors(runs, errors, draws, len(counts), rng)
     return {
-        c: means[:, j] * np.exp(varied[..., j]) * (factor if about_energy([c]) else 1.0)
+        c: means[:, j] * np.exp(varied[..., j]) * factors.get(_kind(c), 1.0)
         for j, c in enumerate(costs)
     }
 
 
-def _energy_factor(
+def _kind(cost: str) -> str:
+    """What a cost is the energy of, empty for one that is made of none."""
+    if is_energy(cost):
+        return form_of(cost)
+    return "training" if about_energy([cost]) else ""
+
+
+def _energy_factors(
     runs: pd.DataFrame, errors: Errors, draws: int, models: int, rng: np.random.Generator
-) -> Floats:
-    """True over given energy, [draws, models]."""
-    machines, of_run = np.unique(runs["machine"].fillna("").astype(str), return_inverse=True)
-    first = runs.assign(place=of_run).groupby("model").first()
-    estimated = (runs["energy"] == "estimated").groupby(runs["model"]).any().to_numpy()
-    common = rng.standard_normal((draws, len(machines)))[:, first["place"].to_numpy()]
-    own = rng.standard_normal((draws, models))
-    return np.where(
-        estimated,
-        (1 + errors.common) ** common * (1 + errors.own) ** own,
-        (1 + errors.measured) ** own,
-    )
+) -> dict[str, Floats]:
+    """True over given energy of each kind, [draws, models].
+
+    What estimates have in common they have for training and use alike on one machine.
+    """
+    kinds = {"training": "", **{form: f" {form}" for form in FORMS if f"energy {form}" in runs}}
+    machines = pd.DataFrame({kind: runs[f"machine{of}"].fillna("") for kind, of in kinds.items()})
+    names = np.unique(machines.to_numpy(str))
+    shared = rng.standard_normal((draws, len(names)))
+    found = {}
+    for kind, of in kinds.items():
+        place = pd.Series(np.searchsorted(names, machines[kind].to_numpy(str)), runs.index)
+        common = shared[:, place.groupby(runs["model"]).first().to_numpy()]
+        estimated = (runs[f"energy{of}"] == "estimated").groupby(runs["model"]).any().to_numpy()
+        own = rng.standard_normal((draws, models))
+        found[kind] = np.where(
+            estimated,
+            (1 + errors.common) ** common * (1 + errors.own) ** own,
+            (1 + errors.measured) ** own,
+        )
+    return found
 
 
 def error_notes(drawn: Draws) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from pepr_mlops.comparison import inference
 from pepr_mlops.comparison.conditions import (
     NOT_KNOWN,
     about_energy,
@@ -60,7 +61,8 @@ def notes_on(
             f"{early.sum()} of {len(used)} runs ended early by their patience: P and costs are "
             "those of the epochs trained"
         )
-    notes += [*_fold_notes(used), *_image_notes(used), *_version_notes(used)]
+    notes += [*inference.notes(found, used, costs), *_fold_notes(used), *_image_notes(used)]
+    notes += _version_notes(used)
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]

@@ -12,6 +12,7 @@ from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.conditions import by_content
 from pepr_mlops.comparison.draws import Errors
+from pepr_mlops.comparison.inference import Use, of_models
 from pepr_mlops.comparison.runs import column, label, metrics
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.errors import WrongUse, nearest
@@ -33,8 +34,9 @@ class Question:
     `energy_error` and `estimate_error` are those of `draws.Errors`. `seed_sd` is the standard
     deviation of P between runs of a model where no model has several, or None to borrow that of
     other experiments. `test_images` is the number of images of runs that logged neither it nor
-    predictions. `draws` are those of the bootstrap; with none the intervals are missing. Raises
-    `WrongUse` for values that cannot be.
+    predictions. `draws` are those of the bootstrap; with none the intervals are missing. With `use`
+    the cheapest model is the one of the least energy of training and use. Raises `WrongUse` for
+    values that cannot be.
 
     >>> from pepr_mlops import Question
     >>> Question(resources=("E", "M"), weights=(0.7, 0.3)).normalisation
@@ -59,6 +61,7 @@ class Question:
     test_images: int | None = None
     draws: int = 2000
     seed: int = 0
+    use: Use | None = None
 
     def __post_init__(self) -> None:
         if not self.resources:
@@ -140,4 +143,4 @@ def choose(runs: pd.DataFrame, question: Question) -> tuple[pd.DataFrame, list[s
     for name, cost in zip(question.resources, costs, strict=True):
         if costs.count(cost) > 1:
             raise WrongUse(f"resource: {name} is {label(cost)}, which another names too; drop one")
-    return chosen, costs
+    return of_models(chosen), costs

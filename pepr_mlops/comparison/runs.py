@@ -29,12 +29,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pepr_mlops.comparison import profiles
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.spread import ASSUMED, Spread
 from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.files import dataset_name
-from pepr_mlops.names import DOUBTS, PERFORMANCE, PHASES, RESOURCES
+from pepr_mlops.names import (
+    DOUBTS,
+    FORMS,
+    OF_PROFILE,
+    PERFORMANCE,
+    PHASES,
+    PROFILED,
+    RESOURCES,
+)
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
 # Columns and the tags that they are read from.
@@ -62,6 +71,7 @@ _TEXT = {
         )
     },
     **{doubt.code: doubt.tag for doubt in DOUBTS},
+    **{f"{form}_{name}": f"pepr.{form}_{name}" for form in FORMS for name in OF_PROFILE},
 }
 _NUMBERS = {
     "heartbeat_ms": "pepr.heartbeat",
@@ -108,7 +118,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     `metrics.*`, `params.*`, `tags.*` and `non_finite`, the names of the metrics that are NaN in
     MLflow, one a line. Energy of a part of a run becomes missing, in the raw columns too.
     """
-    raw = _with_later_options(_without_partial_energy(_marked(raw)))
+    raw = _of_latest_profile(_with_later_options(_without_partial_energy(_marked(raw))))
     jobs = _get(raw, "params.compile").notna()
     of_own_code = {f"own.{name}": _get(raw, f"params.{name}").mask(jobs) for name in _OF_JOBS}
     own: dict[str, Any] = {
@@ -163,6 +173,8 @@ def column(runs: pd.DataFrame, name: str) -> str:
         return f"metrics.{name}"
     if "." not in name and name in runs and pd.api.types.is_numeric_dtype(runs[name].dtype):
         return name
+    if name in PROFILED:
+        raise WrongUse(f"{name}: no run was profiled; {profiles.remedy(name)} measures it")
     numbers = runs.select_dtypes("number").columns.difference([PERFORMANCE, "seed"], sort=False)
     known = [*RESOURCES, *(c for c in numbers if "." not in c), *metrics(runs)]
     raise WrongUse(
@@ -232,6 +244,18 @@ def _with_later_options(raw: pd.DataFrame) -> pd.DataFrame:
             for name, texts in logged.items()
         }
     )
+
+
+def _of_latest_profile(raw: pd.DataFrame) -> pd.DataFrame:
+    """Without what MLflow still has of an earlier profile of the same form."""
+    raw = raw.copy(deep=False)
+    for name in PROFILED:
+        form, _, value = name.partition("/")
+        if f"metrics.{name}" in raw:
+            values = _get(raw, f"tags.pepr.{form}_values").fillna("").str.split(",")
+            latest = values.map(lambda names, value=value: value in names).astype(bool)
+            raw[f"metrics.{name}"] = raw[f"metrics.{name}"].where(latest)
+    return raw
 
 
 def _without_partial_energy(raw: pd.DataFrame) -> pd.DataFrame:

@@ -15,9 +15,10 @@ from pepr_mlops.comparison.draws import DOUBTFUL, NO_SHARE, STATED, Draws, Error
 from pepr_mlops.comparison.image_counts import image_count
 from pepr_mlops.comparison.metrics import BIASED, METRICS, Floats, Ratios, Weighted
 from pepr_mlops.comparison.predictions import Predictions
+from pepr_mlops.comparison.profiles import forms_of
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.spread import ASSUMED, Spread
-from pepr_mlops.names import COMPLEMENT, PERFORMANCE
+from pepr_mlops.names import COMPLEMENT, LIFETIME, PERFORMANCE
 from pepr_mlops.names import METRICS as LOGGED
 
 _SHARES = ("accuracy", "top5_accuracy")  # metrics that are shares of images
@@ -94,6 +95,10 @@ def draws_of(
     """Draws of one comparison set, a row for each model and variant of `members`, sorted by them;
     P is the column `performance`, which is the metric `performance_metric`."""
     rows = members.groupby(["model", "variant"])
+    parts = list(costs)
+    if question.use is not None and LIFETIME in costs:  # its two parts err by themselves
+        parts = [c for c in costs if c != LIFETIME]
+        parts = list(dict.fromkeys([*parts, "energy_wh", question.use.column]))
     samples, sampled = {}, {}
     for run_id, metric in zip(members["run_id"], members["performance_metric"], strict=True):
         if run_id in known.predictions and isinstance(metric, str):
@@ -109,9 +114,11 @@ def draws_of(
             "run_id": members["run_id"],
             "model": rows.ngroup(),
             PERFORMANCE: members[PERFORMANCE],
-            **{c: members[c] for c in costs},
+            **{c: members[c] for c in parts},
             "energy": np.where(energy_is(members, "estimated"), "estimated", "measured"),
             "machine": members["hardware"],
+            **{f"energy {form}": members[f"{form}_energy_source"] for form in forms_of(parts)},
+            **{f"machine {form}": members[f"{form}_hardware"] for form in forms_of(parts)},
             "images": _images(members, question),
             "doubt": doubts,
         }
@@ -119,7 +126,10 @@ def draws_of(
     spread = _spread(members, question, known)
     errors = Errors(question.energy_error, *question.estimate_error, spread)
     models = rows.size().index
-    return draw(runs, models, samples, costs, errors, draws=question.draws, seed=question.seed)
+    drawn = draw(runs, models, samples, parts, errors, draws=question.draws, seed=question.seed)
+    if question.use is None or LIFETIME not in costs:
+        return drawn
+    return replace(drawn, costs={**drawn.costs, LIFETIME: question.use.total(drawn.costs)})
 
 
 def images_of(

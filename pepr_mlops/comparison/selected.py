@@ -98,7 +98,11 @@ class Selected:
                     "or choose --by performance or --by score"
                 )
             raise WrongUse(f"best: {why} (`pepr select` shows the models), or name a run")
-        row = self.models.set_index("label").loc[name]
+        return self.run_of(name)
+
+    def run_of(self, label: str) -> pd.Series:
+        """The run of a model with the lowest seed, the latest of several, as `best_run`."""
+        row = self.models.set_index("label").loc[label]
         members = self.found.members
         own = members[(members[KEYS] == row[KEYS]).all(axis=1)]
         order = own.sort_values(["seed", "start_time"], ascending=[True, False], kind="stable")

@@ -10,13 +10,14 @@ import pandas as pd
 
 from pepr_mlops.comparison.intervals import NOT_DRAWN, interval_texts, rank_texts
 from pepr_mlops.comparison.runs import label
-from pepr_mlops.names import METRICS, RESOURCES
+from pepr_mlops.names import LIFETIME, METRICS, RESOURCES
 from pepr_mlops.text import decimals, number
 
 
 def cost_unit(name: str) -> str:
     """Unit of a resource or of any column, empty where it is not known or is a share."""
     units = {key: r.unit for r in RESOURCES.values() for key in (r.letter, r.column)}
+    units[LIFETIME] = "Wh"
     metric = METRICS.get(label(name))
     unit = units.get(name, metric.unit if metric else "")
     return "" if unit == "1" else unit

@@ -31,7 +31,7 @@ from pepr_mlops.text import address
 _log = logging.getLogger(__name__)
 
 _SIMPLE = ("experiments", "alpha", "normalisation", "mixed", "strict", "least", "colour", "axis",
-           "set", "rows")  # fmt: skip
+           "set", "rows", "images", "years")  # fmt: skip
 
 
 class Callbacks:
@@ -170,6 +170,8 @@ class Callbacks:
                 "strict": ["strict"] if view.strict else [],
                 "least": view.at_least,
                 "set": view.chosen_set or None,
+                "images": view.images_per_year,
+                "years": view.years,
                 "use": [["use"] if r in view.resources else [] for r in self._offered],
                 "weight": [weights.get(r, view_state.WEIGHT) for r in self._offered],
                 "limit": [limits.get(r) for r in self._offered],
@@ -204,6 +206,8 @@ class Callbacks:
             axis=controls["axis"],
             chosen_set=controls["set"] or "",
             rows=int(rows) if rows else default.rows,
+            images_per_year=view_state.limit(controls["images"], 0, float("inf")) or None,
+            years=view_state.limit(controls["years"], 0, float("inf")) or default.years,
         )  # fmt: skip
 
     def _options(self, experiments: Sequence[str]) -> list[dict[str, str]]:

@@ -144,6 +144,8 @@ def _controls(view: View, offered: Sequence[str]) -> html.Div:
                 options=[{"label": "leave out doubtful runs", "value": "strict"}],
                 value=[],
             ),
+            _field("Images classified a year", _limit("images", "images a year")),
+            _field("Years of use", _limit("years", "years of use")),
             _choice("Colour by", "colour", view_state.COLOURS),
             _choice("Horizontal axis", "axis", view_state.AXES),
             _field(

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode
 from pydantic import Field, TypeAdapter
 
 from pepr_mlops.comparison import Question
+from pepr_mlops.comparison.inference import Use
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES
 from pepr_mlops.validation import checked, refuse_unknown
@@ -34,7 +35,9 @@ class View:
     need not sum to 1.
 
     `at_most` are budgets by resource, `at_least` is one for P. `chosen_set` is the comparison set
-    to show where there are several, empty for the first. `rows` is how many the table has.
+    to show where there are several, empty for the first. `rows` is how many the table has. With
+    `images_per_year` models are also compared by their energy of training and so many `years` of
+    use.
     """
 
     experiments: tuple[str, ...] = ()
@@ -50,6 +53,8 @@ class View:
     axis: str = "R"
     chosen_set: str = ""
     rows: int = 25
+    images_per_year: float | None = None
+    years: float = 1.0
 
 
 def question(view: View, draws: int) -> Question:
@@ -63,6 +68,7 @@ def question(view: View, draws: int) -> Question:
         strict=view.strict,
         mixed=view.mixed,  # type: ignore[arg-type]
         draws=draws,
+        use=None if view.images_per_year is None else Use(view.images_per_year, view.years),
     )
 
 
@@ -89,9 +95,10 @@ def written(view: View, default: View) -> str:
     fields += [("max", f"{name}={_plain(limit)}") for name, limit in view.at_most]
     if view.at_least is not None:
         fields.append(("min", f"{PERFORMANCE}={_plain(view.at_least)}"))
-    for name in ("colour", "axis", "chosen_set", "rows"):
+    keys = {"chosen_set": "set", "images_per_year": "images"}
+    for name in ("colour", "axis", "chosen_set", "rows", "images_per_year", "years"):
         if getattr(view, name) != getattr(default, name):
-            key = "set" if name == "chosen_set" else name
+            key = keys.get(name, name)
             fields.append((key, _plain(getattr(view, name))))
     return "?" + urlencode(fields) if fields else ""
 
@@ -147,6 +154,8 @@ def command(view: View, dashboard: str, tracking_uri: str | None) -> str:
     words += ["--normalisation", view.normalisation]
     words += {"refuse": [], "stratify": ["--stratify"], "allow": ["--allow-mixed"]}[view.mixed]
     words += ["--strict"] if view.strict else []
+    if view.images_per_year is not None:
+        words += ["--images-per-year", _plain(view.images_per_year), "--years", _plain(view.years)]
     words += ["--dashboard", dashboard, "--out", "report.html"]
     return shlex.join(words)
 
@@ -156,6 +165,7 @@ def _plain(value: object) -> str:
 
 
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -190,6 +200,8 @@ def _settings(
         "axis": ("axis", Literal[AXES], last),
         "set": ("chosen_set", str, last),
         "rows": ("rows", Annotated[int, Field(ge=1, le=MOST_ROWS)], last),
+        "images": ("images_per_year", _Above, last),
+        "years": ("years", _Above, last),
     }
     return {key: (field, TypeAdapter(kind), read) for key, (field, kind, read) in table.items()}
 

@@ -16,7 +16,7 @@ from pepr_mlops.comparison.runs import column, label
 from pepr_mlops.comparison.scores import other_costs
 from pepr_mlops.comparison.significance import sizes
 from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
+from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES, resource_help
 from pepr_mlops.paper_models import paper_models
 
 KEYS = ["comparison_set", "model", "variant"]
@@ -177,7 +177,7 @@ def scored_by(question: Question) -> str:
 
 def cost_title(name: str) -> str:
     """A resource as the title of an axis, with its unit."""
-    title = RESOURCES[name].help if name in RESOURCES else label(name)
+    title = resource_help(label(name))
     return f"{title} ({cost_unit(name)})" if cost_unit(name) else title
 
 

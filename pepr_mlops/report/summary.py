@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pepr_mlops.comparison import Question, answer_text
+from pepr_mlops.comparison import Question, answer_text, lifetime_text
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, energy_is
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.names import PATIENT, RESOURCES
@@ -104,6 +104,7 @@ def answer(material: Material, comparison_set: str) -> Answer:
     reasons = [answer_text.performance(found, name)]
     reasons += [external] if (external := answer_text.external(found)) else []
     reasons += [saving] if (saving := answer_text.saving(found)) else []
+    reasons += lifetime_text.sentences(found.lifetime)
     details = *answer_text.undecided(found), *answer_text.basis(found), answer_text.pepr(found)
     return Answer(comparison_set, answer_text.verdict(found), tuple(reasons), details)
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.comparison import Comparison
-from pepr_mlops.tracking.claims import now_ms
-from pepr_mlops.tracking.experiments import TAG_LIMIT
+from pepr_mlops.tracking import finished
 from pepr_mlops.tracking.server import reach, translated_errors
 
 SUPERSEDED = "superseded:"
@@ -69,21 +68,12 @@ def write_scores(scores: pd.DataFrame, tracking_uri: str | None = None) -> tuple
     the tag `pepr.scored.NAME`. MLflow cannot take a metric back: a run that left its set keeps it,
     and the tag says so.
     """
-    from mlflow.entities import Metric, RunTag
-
     client = reach(tracking_uri)
-    time_ms = now_ms()
     with translated_errors(client):
         for run_id, rows in scores.groupby("run_id"):
             known = rows.dropna(subset=["score"])
-            metrics = [
-                Metric(f"pepr/{name}", score, time_ms, 0)
-                for name, score in zip(known["name"], known["score"], strict=True)
-            ]
-            tags = [
-                RunTag(f"pepr.scored.{name}", basis[:TAG_LIMIT])
-                for name, basis in zip(rows["name"], rows["basis"], strict=True)
-            ]
-            client.log_batch(run_id, metrics, tags=tags)
+            metrics = zip("pepr/" + known["name"], known["score"], strict=True)
+            tags = zip("pepr.scored." + rows["name"], rows["basis"], strict=True)
+            finished.add(client, str(run_id), dict(metrics), dict(tags))
     scored = scores[scores["score"].notna()]["run_id"]
     return scored.nunique(), scores[~scores["run_id"].isin(scored)]["run_id"].nunique()

@@ -14,12 +14,14 @@ class Meter:
 
     `sources` names the components that count towards energy and how each is known, `method` says
     how in words, `notes` why other components are not read; `details` are tags of its own.
+    `tick_s` is how often its slowest counter moves, 0 without counters.
     `synchronize` waits for the work of the device.
     """
 
     sources: Mapping[str, Source] = {}
     method = "none"
     details: Mapping[str, str] = {}
+    tick_s = 0.0
     _watch: Stopwatch | None = None  # of the window that is open
 
     def __init__(self, synchronize: Callable[[], None], notes: Mapping[str, str]) -> None:

@@ -18,6 +18,8 @@ from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.errors import one_line
 from pepr_mlops.names import COMPONENTS, Source
 
+# How often counters move: RAPL's every millisecond, NVML's every 20 to 100 ms.
+_TICKS_S = {"gpu": 0.1, "cpu": 0.001, "dram": 0.001, "soc": 0.1}
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then is stuck
 _PLAUSIBLE_W = 1000.0  # of one socket; a reading while RAPL wraps around can be 262 kJ too high
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -39,6 +41,7 @@ class ZeusMeter(Meter):
         notes: Mapping[str, str],
     ) -> None:
         self.sources: Mapping[str, Source] = dict.fromkeys(components, "measured")
+        self.tick_s = max((_TICKS_S[component] for component in components), default=0.0)
         self.method = f"Zeus {metadata.version('zeus')}"
         super().__init__(synchronize, notes)
         self._monitor = monitor

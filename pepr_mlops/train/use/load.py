@@ -11,6 +11,7 @@ from pepr_mlops.costs.device import Device
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.tracking import read
 from pepr_mlops.tracking.read import weights
+from pepr_mlops.tracking.read.weights import Fetched
 from pepr_mlops.train.use.description import Which
 from pepr_mlops.train.use.model import Model, open_folder
 
@@ -60,12 +61,16 @@ def of_run(
     device: str = "auto",
 ) -> Model:
     """The trained model of a run by its id, as `load_model`."""
-    found = weights.fetch(run_id, which, tracking_uri=tracking_uri)
-    model = open_folder(found.folder, which, Device.resolve(device).torch_device)
+    return of_folder(weights.fetch(run_id, which, tracking_uri=tracking_uri), which, device)
+
+
+def of_folder(fetched: Fetched, which: Which | None = None, device: str = "auto") -> Model:
+    """The trained model in the folder of a run, as `load_model`."""
+    model = open_folder(fetched.folder, which, Device.resolve(device).torch_device)
     if model.weights.epoch != model.description.epochs:
         warnings.warn(
-            f"weights: these are of epoch {model.weights.epoch}; P of run {run_id} is of epoch "
-            f"{model.description.epochs}",
+            f"weights: these are of epoch {model.weights.epoch}; P of run {fetched.run_id} is of "
+            f"epoch {model.description.epochs}",
             stacklevel=2,
         )
     return model

@@ -1,0 +1,93 @@
+"""Training and use in sentences, for the terminal and the report. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pepr_mlops.comparison.lifetime import Lifetime, Step
+from pepr_mlops.comparison.profiles import remedy
+from pepr_mlops.names import FORMS
+from pepr_mlops.text import few, number
+
+_SURE = 0.975
+
+
+def one_training(
+    name: str, training_wh: float, training_source: str, wh_per_image: float, use_source: str
+) -> str:
+    """How many images cost as much as a training, with how the two energies are known."""
+    return (
+        f"One training of {name} = {number(training_wh / wh_per_image, 3)} images of use "
+        f"({number(training_wh, 3)} Wh {_source(training_source)}, {number(wh_per_image, 3)} Wh an "
+        f"image {_source(use_source)})"
+    )
+
+
+def _source(name: str) -> str:
+    return name.upper() if "estimated" in name else name
+
+
+def sentences(found: Lifetime | None) -> list[str]:
+    """What use costs, the most important first; nothing where no model was profiled."""
+    if found is None:
+        return []
+    lines = []
+    if found.use is not None and found.winner is not None:
+        lines += [_winner(found, found.winner)]
+    rows = found.models[found.models["label"].isin([found.first, found.winner])]
+    for row in (rows if len(rows) else found.models.head(1)).to_dict("records"):
+        lines.append(
+            one_training(
+                *(row["label"], row["training_wh"], str(row["training_source"])),
+                *(row["wh_per_image"], str(row["use_source"])),
+            )
+        )
+    lines += [step_text(step, found.years) for step in found.steps]
+    if found.missing:
+        n = len(found.missing)
+        lines.append(
+            f"{n} more good-enough {'model was' if n == 1 else 'models were'} not profiled "
+            f"({few(list(found.missing))}); {remedy(FORMS[0])} measures the energy of use"
+        )
+    return lines
+
+
+def _winner(found: Lifetime, winner: str) -> str:
+    """Whether use changes the choice."""
+    assert found.use is not None
+    rows = found.models.set_index("label")
+    start = (
+        f"With {number(found.use.images_per_year)} images a year for {_years(found.years)} "
+        f"{_total(winner, rows.loc[winner])}"
+    )
+    if winner == found.first:
+        changes = "it is the cheapest good-enough model by training alone, too"
+    else:
+        changes = (
+            f"by training alone {_total(str(found.first), rows.loc[found.first])}, is cheapest"
+        )
+    doubt = ""
+    if found.surely is not None and found.surely < _SURE:
+        doubt = "; the next model is not told apart from it within the errors of the energies"
+    return f"{start}; {changes}{doubt}"
+
+
+def _total(name: str, row: Any) -> str:
+    interval = f" (95 % {number(row['low'], 3)} to {number(row['high'], 3)})"
+    carbon = f" and {number(row['gco2e'], 3)} g CO2e" if row["gco2e"] == row["gco2e"] else ""
+    return f"{name}, {number(row['total_wh'], 3)} Wh{interval}{carbon} of training and use"
+
+
+def step_text(step: Step, years: float) -> str:
+    """From where on another model is the cheapest."""
+    sure = f"95 % {number(step.low, 3)} to {number(step.high, 3)}"
+    if step.high == float("inf"):
+        sure = f"at least {number(step.low, 3)}; within the errors of the energies it may be never"
+    return (
+        f"From {number(step.images, 3)} images a year for {_years(years)} on ({sure}) "
+        f"{step.cheaper} needs less energy of training and use than {step.dearer}"
+    )
+
+
+def _years(years: float) -> str:
+    return f"{years:g} year{'s' * (years != 1)}"
