@@ -143,7 +143,7 @@ def _for_programs(one: Selected, top: int) -> dict[str, Any]:
             "external": dict(answer.external),
             "subgroups": answer.subgroups,
             "shift": None if answer.shift is None else asdict(answer.shift),
-            "lifetime": None if answer.lifetime is None else vars(answer.lifetime),
+            "lifetime": None if answer.lifetime is None else asdict(answer.lifetime),
         }
     return found
 

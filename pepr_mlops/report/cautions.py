@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pepr_mlops.comparison.conditions import energy_is
+from pepr_mlops.comparison.inference import doubtful
 from pepr_mlops.comparison.notes import OFF_BY, constant_text
-from pepr_mlops.names import DOUBTS
+from pepr_mlops.comparison.profiles import forms_of, is_energy
+from pepr_mlops.names import DOUBTS, FORMS
 from pepr_mlops.report.material import Material
 
 ENERGY_ESTIMATED = "energy ESTIMATED"
@@ -27,6 +29,12 @@ def warnings(material: Material) -> list[str]:
                     f"ESTIMATED: the energy of {estimated.sum()} of {len(runs)} runs of {name} is "
                     f"estimated, which can be wrong by {OFF_BY}{constant_text(runs)}"
                 )
+        found += [
+            f"ESTIMATED: the energy of use of {n} of {len(runs)} runs of {name} is estimated, "
+            f"which can be wrong by {OFF_BY}"
+            for form in FORMS
+            if (n := int(doubtful(runs, form, "energy_source").sum()))
+        ]
         times = int((runs["time_source"] == "estimated").sum())
         if "T" in material.resources(name) and times:
             found.append(
@@ -71,8 +79,12 @@ def stamps(material: Material, sets: Sequence[str]) -> str:
         name = row["comparison_set"]
         if "estimated" in str(row["energy_source"]) and material.energy_matters(name):
             words.append(ENERGY_ESTIMATED)
-        times = material.runs_of(name)["time_source"]
-        if "T" in material.question(name).resources and (times == "estimated").any():
+        resources = material.question(name).resources
+        runs, of_use = material.runs_of(name), [r for r in resources if is_energy(r)]
+        if any(doubtful(runs, form, "energy_source").any() for form in forms_of(of_use)):
+            words.append("energy of use ESTIMATED")
+        times = runs["time_source"]
+        if "T" in resources and (times == "estimated").any():
             words.append("time ESTIMATED")
         if row["mixed"]:
             words.append("conditions MIXED")
