@@ -172,7 +172,8 @@ def _lines(one: Profiled) -> list[str]:
     if "estimated" in found["energy_source"]:
         lines.append(f"{one.model}: the energy is ESTIMATED, time x a power by a model.")
     elif "wh_per_image" not in one.profile.values:
-        lines.append(f"{one.model}: the energy is not known ({found['energy_missing']}).")
+        why = found["energy_missing"] if found["energy_missing"] != "none" else "it is off"
+        lines.append(f"{one.model}: the energy is not known ({why}).")
     if found["disturbed"] != "none":
         lines.append(f"{one.model}: caution: {found['disturbed']}.")
     return lines

@@ -22,7 +22,7 @@ from pepr_mlops.comparison.profiles import conditions_of, form_of, profiled, rem
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.sampling import Knowledge, draws_of
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import LIFETIME
+from pepr_mlops.names import ENERGY_OF, LIFETIME
 from pepr_mlops.text import few
 
 _KEYS = ["model", "variant"]
@@ -88,14 +88,19 @@ def with_use(used: pd.DataFrame, comparison_set: str, use: Use) -> pd.DataFrame:
             f"images_per_year: no run of {comparison_set} was profiled, so that the energy of use "
             f"is not known; {remedy(use.metric)} measures it"
         )
-    differ = mixed(known, conditions_of([use.metric]))
+    differ = mixed(known, _conditions(use))
     if differ:
         raise WrongUse(
-            f"images_per_year: the profiles of {comparison_set} mix {', '.join(differ)} "
-            f"({listed(groups(known, differ))}); profile all models under the same conditions with "
-            f"`pepr profile --replace`, or keep one with --where {differ[0]}=VALUE"
+            f"images_per_year: the energies of {comparison_set} mix {', '.join(differ)} "
+            f"({listed(groups(known, differ))}); profile all models under the same conditions "
+            f"with `pepr profile --replace`, or keep one with --where {differ[0]}=VALUE"
         )
     return used.assign(**{LIFETIME: use.total(used)})
+
+
+def _conditions(use: Use) -> list[str]:
+    """What runs share whose energies of training and use are compared."""
+    return [*ENERGY_OF, *conditions_of([use.metric])]
 
 
 def check(table: pd.DataFrame, use: Use) -> None:
@@ -121,7 +126,7 @@ def of(
     complete = rows[use.column].notna() & rows["energy_wh"].notna()
     has = complete.groupby(rows["label"]).all()
     rows = rows[rows["label"].map(has)]
-    if rows.empty or mixed(rows, conditions_of([use.metric])):
+    if rows.empty or mixed(rows, _conditions(use)):
         return None
     models = _models(rows, use, question)
     good = models[models["good"]]

@@ -16,7 +16,7 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import FORMS
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.tracking import finished
-from pepr_mlops.tracking.read.weights import Kept
+from pepr_mlops.tracking.read.weights import Fetched
 from pepr_mlops.train import trainer
 from pepr_mlops.train.use import description, load, onnx_session
 from pepr_mlops.train.use.description import Description
@@ -62,7 +62,7 @@ class Profiled:
     one_training: str | None
 
 
-def check(fetched: Kept, settings: Settings) -> Recorder:
+def check(fetched: Fetched, settings: Settings) -> Recorder:
     """What would measure the run. Raises `WrongUse` where it cannot be profiled, or was profiled in
     other conditions."""
     if settings.onnx:
@@ -78,7 +78,7 @@ def check(fetched: Kept, settings: Settings) -> Recorder:
 
 
 def profile_run(
-    fetched: Kept,
+    fetched: Fetched,
     settings: Settings,
     *,
     tracking_uri: str | None = None,
@@ -107,7 +107,7 @@ def profile_run(
     return Profiled(fetched.run_id, name, found, _one_training(fetched, name, found))
 
 
-def _in_torch(fetched: Kept, loaded: Model, precision: str) -> Subject:
+def _in_torch(fetched: Fetched, loaded: Model, precision: str) -> Subject:
     return Subject(
         form=FORMS[0],
         description=loaded.description,
@@ -118,7 +118,7 @@ def _in_torch(fetched: Kept, loaded: Model, precision: str) -> Subject:
     )
 
 
-def _one_training(fetched: Kept, name: str, found: Profile) -> str | None:
+def _one_training(fetched: Fetched, name: str, found: Profile) -> str | None:
     training_wh, source = (
         fetched.metrics.get("energy/train_wh"),
         fetched.tags.get("pepr.energy_source"),
