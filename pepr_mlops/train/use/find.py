@@ -16,8 +16,8 @@ from pepr_mlops.costs.device import Device
 from pepr_mlops.data.splits import Pixels
 from pepr_mlops.errors import WrongUse, one_line
 from pepr_mlops.train.use import description as described
+from pepr_mlops.train.use import load
 from pepr_mlops.train.use.description import Description, Weights, Which
-from pepr_mlops.train.use.load import of_run
 from pepr_mlops.train.use.model import open_folder
 from pepr_mlops.train.use.predict import Predictor
 
@@ -67,15 +67,16 @@ def find(
     if os.path.isdir(name):
         return of_folder(Path(name), which, device)
     if _RUN.fullmatch(name):
-        return of_run(name, tracking_uri=tracking_uri, which=which, device=device)
+        return load.of_run(name, tracking_uri=tracking_uri, which=which, device=device)
     if os.sep in name.removeprefix("models:/"):
         raise WrongUse(
             f"model: there is no folder {name}; name a folder that `pepr export` wrote, a run, a "
             "registered model or best"
         )
-    from pepr_mlops.tracking.read import registry  # type: ignore[attr-defined,unused-ignore]
-
-    return of_folder(registry.fetch(name, tracking_uri=tracking_uri), which, device)
+    found: Predictor = load.of_registered(  # type: ignore[attr-defined,unused-ignore]
+        name, tracking_uri=tracking_uri, device=device
+    )
+    return found
 
 
 def of_folder(folder: Path, which: Which | None = None, device: str = "auto") -> Predictor:

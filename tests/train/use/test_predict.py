@@ -267,7 +267,7 @@ def test_several_labels_are_named_from_their_thresholds_on(tmp_path: Path) -> No
     assert outcome.positive is None
 
 
-def test_without_a_threshold_the_class_is_the_most_likely_one_and_that_is_said(
+def test_without_a_threshold_the_class_is_the_most_likely_one_and_a_line_says_so(
     tmp_path: Path,
 ) -> None:
     pictures(tmp_path / "new", 2)
