@@ -25,6 +25,7 @@ _COMMANDS = {
     "select": "Find the cheapest model that is good enough, and what it saves.",
     "predict": "Predict new images with a trained model.",
     "profile": "Measure what using trained models costs on this device.",
+    "export": "Write a trained model for other programs, or register it.",
     "stats": "Test whether groups or conditions differ.",
     "runs": "List runs that are left out or doubtful, and why.",
     "card": "Describe a trained model, with an energy label.",

@@ -15,6 +15,8 @@ from pepr_mlops.comparison.metrics import Floats
 from pepr_mlops.costs.device import Device
 from pepr_mlops.data.splits import Pixels
 from pepr_mlops.errors import WrongUse, one_line
+from pepr_mlops.tracking.read import registered
+from pepr_mlops.tracking.registry import EXTRA
 from pepr_mlops.train.use import description as described
 from pepr_mlops.train.use import load
 from pepr_mlops.train.use.description import Description, Weights, Which
@@ -22,7 +24,6 @@ from pepr_mlops.train.use.model import open_folder
 from pepr_mlops.train.use.predict import Predictor
 
 ONNX = "model.onnx"
-_INNER = "extra_files"  # where MLflow puts the files that a model needs besides its own
 _RUN = re.compile("[0-9a-f]{32}")
 
 
@@ -68,20 +69,17 @@ def find(
         return of_folder(Path(name), which, device)
     if _RUN.fullmatch(name):
         return load.of_run(name, tracking_uri=tracking_uri, which=which, device=device)
-    if os.sep in name.removeprefix("models:/"):
+    if not registered.is_name(name):
         raise WrongUse(
             f"model: there is no folder {name}; name a folder that `pepr export` wrote, a run, a "
             "registered model or best"
         )
-    found: Predictor = load.of_registered(  # type: ignore[attr-defined,unused-ignore]
-        name, tracking_uri=tracking_uri, device=device
-    )
-    return found
+    return load.of_registered(name, tracking_uri=tracking_uri, device=device)
 
 
 def of_folder(folder: Path, which: Which | None = None, device: str = "auto") -> Predictor:
     """The model in a folder, of any form that is exported. Raises as `open_folder`."""
-    inner = folder / _INNER
+    inner = folder / EXTRA
     place = inner if (inner / described.FILE).is_file() else folder
     graph = folder / ONNX
     if graph.is_file():

@@ -10,7 +10,7 @@ from pepr_mlops.comparison.selected import Choice
 from pepr_mlops.costs.device import Device
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.tracking import read
-from pepr_mlops.tracking.read import weights
+from pepr_mlops.tracking.read import registered, weights
 from pepr_mlops.tracking.read.weights import Fetched
 from pepr_mlops.train.use.description import Which
 from pepr_mlops.train.use.model import Model, open_folder
@@ -30,6 +30,8 @@ def load_model(
 ) -> Model:
     """The trained model of a run, by its id, or `best`: of the `experiment` the model that
     `pepr select` names first with this question and choice, and of it the run with the lowest seed.
+    A registered model is named by `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or `NAME`: its
+    alias `champion`, else its latest version.
 
     `which` are the weights of the `last` epoch or of the `best` on validation, by default the last
     if they were kept. Raises `WrongUse` for a run without weights and for weights that are not
@@ -50,6 +52,8 @@ def load_model(
         evidence = read.load_evidence(runs, tracking_uri=tracking_uri)
         found = selected.select(compare(runs, question, evidence), question, choice)
         run = str(found.best_run()["run_id"])
+    if registered.is_name(run):
+        return of_registered(run, tracking_uri=tracking_uri, device=device)
     return of_run(run, tracking_uri=tracking_uri, which=which, device=device)
 
 
@@ -74,3 +78,9 @@ def of_folder(fetched: Fetched, which: Which | None = None, device: str = "auto"
             stacklevel=2,
         )
     return model
+
+
+def of_registered(name: str, *, tracking_uri: str | None = None, device: str = "auto") -> Model:
+    """A registered model, by what `registered.fetch` takes."""
+    found = registered.fetch(name, tracking_uri=tracking_uri)
+    return open_folder(found.folder, device=Device.resolve(device).torch_device)
