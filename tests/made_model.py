@@ -9,30 +9,23 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from pepr_mlops.data import resize
 from pepr_mlops.train import models
 from pepr_mlops.train.use.description import FILE, VERSION, Description, Weights, digest_of
 
 
-def model_folder(
-    folder: Path,
-    classes: tuple[str, ...] = ("dark", "light"),
-    *,
-    thresholds: tuple[float, ...] | None = None,
-    seed: int = 0,
-    **changed: Any,
-) -> Path:
-    """A folder with `test_resnet` for grey images of 32 pixels; `changed` are other fields of its
-    description."""
-    found = Description(
+def described(**changed: Any) -> Description:
+    """`test_resnet` for grey images of 32 pixels of two classes; `changed` are other fields."""
+    usual = Description(
         version=VERSION,
         model="test_resnet",
-        classes=classes,
-        task="binary-class" if len(classes) == 2 else "multi-class",
+        classes=("dark", "light"),
+        task="binary-class",
         colour="grey",
         channels=1,
         image_size=32,
         fit="stretch",
-        resize="bilinear, antialiased, 8 bits",
+        resize=resize.NAME,
         intensities="unit",
         mean=None,
         std=None,
@@ -50,7 +43,20 @@ def model_folder(
         weights={},
         versions={},
     )
-    found = replace(found, **changed)
+    return replace(usual, **changed)
+
+
+def model_folder(
+    folder: Path,
+    classes: tuple[str, ...] = ("dark", "light"),
+    *,
+    thresholds: tuple[float, ...] | None = None,
+    seed: int = 0,
+    **changed: Any,
+) -> Path:
+    """A folder with the weights of `described`."""
+    task = "binary-class" if len(classes) == 2 else "multi-class"
+    found = described(**{"classes": classes, "task": task, **changed})
     torch.manual_seed(seed)
     network = models.build(
         found.model,

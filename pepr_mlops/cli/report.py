@@ -107,8 +107,6 @@ def command(
       pepr report --experiment derma --format html,pdf,latex --out report/derma.html
       pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
     """
-    from plotly.offline import get_plotlyjs
-
     from pepr_mlops.comparison.answer import Terms
     from pepr_mlops.report import dashboards, page, sources, summary, templates
     from pepr_mlops.report.figures import publications as papers
@@ -140,9 +138,8 @@ def command(
         say("drawing the page …", err=True)
         labels = sources.energy_labels(material, tracking_uri)
         made_with = {"command": command_line(context, "pepr report"), "made": templates.made_now()}
-        write(path, page.html(material, board, notes, labels, **made_with, plotlyjs=plotlyjs))
-        if plotlyjs == "directory":
-            write(path.parent / page.PLOTLY_FILE, get_plotlyjs())
+        html = page.html(material, board, notes, labels, **made_with, plotlyjs=plotlyjs)
+        _write_page(path, html, plotlyjs)
     if set(requested) - {"html"}:
         panels, _ = page.panels(material, board)
         _write_images(panels, [form for form in IMAGES if form in requested], folder)
@@ -151,6 +148,16 @@ def command(
     note(*found.warnings, *found.notes)
     say(path if "html" in requested else folder)
     _say_answers(found)
+
+
+def _write_page(path: Path, html: str, plotlyjs: str) -> None:
+    from plotly.offline import get_plotlyjs
+
+    from pepr_mlops.report.page import PLOTLY_FILE
+
+    write(path, html)
+    if plotlyjs == "directory":
+        write(path.parent / PLOTLY_FILE, get_plotlyjs())
 
 
 def _say_answers(found: Summary) -> None:

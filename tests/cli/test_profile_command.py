@@ -85,7 +85,7 @@ def test_a_model_as_onnx_has_values_of_its_own(trained: dict[str, Any]) -> None:
     assert "onnxruntime" in data.tags["pepr.inference_onnx_versions"]
 
 
-def test_which_runs_are_meant_must_be_said_once() -> None:
+def test_runs_are_named_in_one_way() -> None:
     for words in ((), ("abc", "--experiment", "derma")):
         found = _pepr("profile", *words)
         assert "of which runs?" in str(found.exception)

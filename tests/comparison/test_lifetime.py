@@ -96,7 +96,7 @@ def test_carbon_is_energy_times_intensity_times_pue() -> None:
     assert _lifetime(_crossing(), Use(1000, 5)).models["gco2e"].isna().all()
 
 
-def test_models_within_the_errors_are_not_told_apart() -> None:
+def test_models_within_the_errors_are_alike() -> None:
     close = [profiled("a", 0.001, energy_wh=10.0), profiled("b", 0.00101, energy_wh=10.0)]
     for made in close:
         made["tags"]["pepr.test_images"] = "100000"

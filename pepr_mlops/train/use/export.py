@@ -23,10 +23,10 @@ from pepr_mlops.tracking import registry
 from pepr_mlops.train.use import description as described
 from pepr_mlops.train.use.description import Description
 from pepr_mlops.train.use.model import Model, open_folder
+from pepr_mlops.train.use.onnx_session import ONNX, OnnxModel, check_packages
 
 Format = Literal["mlflow", "onnx", "torch"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-ONNX = "model.onnx"
 # How far a probability may be from the model's.
 TOLERANCES: dict[Format, float] = {"mlflow": 1e-4, "onnx": 1e-3, "torch": 1e-4}
 # Lengths of 0 and 1 would become constants of the graph, and equal ones a condition.
@@ -197,15 +197,8 @@ def write_mlflow(model: Model, folder: Path, run_id: str) -> Predict:
 
 def write_onnx(model: Model, folder: Path, run_id: str) -> Predict:
     """Write an ONNX graph and `model.json`; what onnxruntime computes from it."""
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  (torch needs it, and names it in a longer message)
-    except ImportError as error:
-        raise WrongUse(
-            f"to: onnx needs {error.name}, which is not installed; "
-            "`uv pip install 'pepr_mlops[export]'`"
-        ) from error
-    return converted(program(model), model, folder, run_id, onnxruntime)
+    check_packages()
+    return converted(program(model), model, folder, run_id).of_batch
 
 
 def program(model: Model) -> torch.export.ExportedProgram:
@@ -217,19 +210,19 @@ def program(model: Model) -> torch.export.ExportedProgram:
 
 
 def converted(
-    graph: torch.export.ExportedProgram, model: Model, folder: Path, run_id: str, runtime: Any
-) -> Predict:
-    """Write a graph as ONNX and `model.json`; what `runtime`, onnxruntime, computes from it."""
+    graph: torch.export.ExportedProgram, model: Model, folder: Path, run_id: str
+) -> OnnxModel:
+    """Write a graph as ONNX and `model.json`; the model that they are."""
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities"]}
-    found = torch.onnx.export(graph, dynamo=True, verbose=False, **names)
-    assert found is not None
+    graphed = torch.onnx.export(graph, dynamo=True, verbose=False, **names)
+    assert graphed is not None
     classes = json.dumps(model.description.classes)
-    found.model.metadata_props.update({"run_id": run_id, "classes": classes})
+    graphed.model.metadata_props.update({"run_id": run_id, "classes": classes})
     folder.mkdir()
-    found.save(str(folder / ONNX))
+    graphed.save(str(folder / ONNX))
     _describe(model, folder, ONNX)
-    session = runtime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    found = described.read(folder)
+    return OnnxModel(folder / ONNX, found, found.chosen())
 
 
 def _describe(model: Model, folder: Path, name: str) -> None:

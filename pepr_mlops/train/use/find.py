@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from pepr_mlops.comparison.metrics import Floats
 from pepr_mlops.costs.device import Device
-from pepr_mlops.data.splits import Pixels
-from pepr_mlops.errors import WrongUse, one_line
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.tracking.read import registered
 from pepr_mlops.tracking.registry import EXTRA
 from pepr_mlops.train.use import description as described
 from pepr_mlops.train.use import load
-from pepr_mlops.train.use.description import Description, Weights, Which
+from pepr_mlops.train.use.description import Weights, Which
 from pepr_mlops.train.use.model import open_folder
+from pepr_mlops.train.use.onnx_session import ONNX, OnnxModel
 from pepr_mlops.train.use.predict import Predictor
 
-ONNX = "model.onnx"
 _RUN = re.compile("[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class OnnxModel:
-    """An exported model that onnxruntime runs, on the CPU."""
-
-    path: Path
-    description: Description
-    weights: Weights
-
-    def of_batch(self, images: Pixels) -> Floats:
-        """As `Model.of_batch`."""
-        (chances,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
-        return np.asarray(chances, np.float64)
-
-    @cached_property
-    def _session(self) -> Any:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise WrongUse(
-                f"model: {self.path} needs onnxruntime; run `uv pip install 'pepr_mlops[export]'`"
-            ) from error
-        try:
-            return onnxruntime.InferenceSession(self.path, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of onnxruntime, whose classes have no common name
-            raise WrongUse(
-                f"model: {self.path} cannot be loaded ({one_line(error)}); export it again"
-            ) from error
 
 
 def find(

@@ -1,65 +1,64 @@
-"""A trained model as ONNX, executed by onnxruntime on the CPU."""
+"""A trained model as an ONNX graph that onnxruntime executes on the CPU."""
 
 from __future__ import annotations
 
-from importlib import metadata, util
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import util
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from pepr_mlops.comparison.metrics import Floats
 from pepr_mlops.data.splits import Pixels
-from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import FORMS
-from pepr_mlops.train.use.model import Model
-from pepr_mlops.train.use.profile import Subject
+from pepr_mlops.errors import WrongUse, one_line
+from pepr_mlops.train.use.description import Description, Weights
 
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX = "model.onnx"
+EXECUTES, EXPORTS = ("onnxruntime",), ("onnx", "onnxscript", "onnxruntime")
 
 
-def check() -> None:
-    """Raise `WrongUse` where what exports and executes ONNX is not installed."""
-    missing = [name for name in _PACKAGES if util.find_spec(name) is None]
+def check_packages(packages: tuple[str, ...] = EXPORTS) -> None:
+    """Raise `WrongUse` where one of the packages is not installed."""
+    missing = [name for name in packages if util.find_spec(name) is None]
     if missing:
-        raise WrongUse(f"onnx: install {', '.join(missing)} with `pip install {' '.join(missing)}`")
+        raise WrongUse(
+            f"onnx: {', '.join(missing)} is not installed; run `uv pip install "
+            "'pepr_mlops[export]'`"
+        )
 
 
-def subject(model: Model, folder: Path) -> Subject:
-    """The model as ONNX, which is written into the folder."""
-    import onnxruntime
+@dataclass(frozen=True)
+class OnnxModel:
+    """An exported model, with `threads` threads or as many as onnxruntime chooses."""
 
-    path = folder / "model.onnx"
-    export(model, path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    path: Path
+    description: Description
+    weights: Weights
+    threads: int = 0
 
-    def opened() -> Any:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    def of_batch(self, images: Pixels) -> Floats:
+        """As `Model.of_batch`."""
+        (chances,) = self._session.run(None, {"images": images})
+        return np.asarray(chances, np.float64)
 
-    session = opened()
-    (name,) = (one.name for one in session.get_inputs())
+    @cached_property
+    def _session(self) -> Any:
+        return self.opened()
 
-    def predict(images: Pixels) -> Floats:
-        (found,) = session.run(None, {name: images})
-        chances: Floats = found
-        return chances
+    def opened(self) -> Any:
+        """A new session of onnxruntime. Raises `WrongUse`."""
+        check_packages(EXECUTES)
+        import onnxruntime
 
-    versions = {"onnxruntime": metadata.version("onnxruntime")}
-    return Subject(FORMS[1], model.description, "fp32", predict, opened, versions)
-
-
-def export(model: Model, path: Path) -> None:
-    """Write the model as ONNX, for batches of any size of images of the size it was trained on."""
-    size = model.description.image_size
-    shape = (2, size, size) if model.description.colour == "grey" else (2, size, size, 3)
-    torch.onnx.export(
-        model.classifier.cpu(),
-        (torch.zeros(shape, dtype=torch.uint8),),
-        str(path),
-        dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim("images")},),
-        input_names=["images"],
-        output_names=["probabilities"],
-        verbose=False,
-    )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        try:
+            return onnxruntime.InferenceSession(
+                self.path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of onnxruntime, whose classes have no common name
+            raise WrongUse(
+                f"model: {self.path} cannot be loaded ({one_line(error)}); export it again"
+            ) from error

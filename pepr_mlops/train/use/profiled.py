@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import torch
 
 from pepr_mlops.comparison.lifetime_text import one_training
 from pepr_mlops.costs.device import Device, use_threads
@@ -18,9 +21,10 @@ from pepr_mlops.spec import RunSpec
 from pepr_mlops.tracking import finished
 from pepr_mlops.tracking.read.weights import Fetched
 from pepr_mlops.train import trainer
-from pepr_mlops.train.use import description, load, onnx_session
+from pepr_mlops.train.use import description, export, load
 from pepr_mlops.train.use.description import Description
 from pepr_mlops.train.use.model import Model, open_folder
+from pepr_mlops.train.use.onnx_session import ONNX, OnnxModel, check_packages
 from pepr_mlops.train.use.profile import Profile, Subject, conditions, profile, refuse_others
 
 
@@ -66,7 +70,7 @@ def check(fetched: Fetched, settings: Settings) -> Recorder:
     """What would measure the run. Raises `WrongUse` where it cannot be profiled, or was profiled in
     other conditions."""
     if settings.onnx:
-        onnx_session.check()
+        check_packages()
     device = Device.resolve("cpu" if settings.onnx else settings.device)
     use_threads(settings.threads)
     recorder = Recorder.open(RunSpec(energy=settings.energy), device)
@@ -99,7 +103,7 @@ def profile_run(
     trainer.prepare(spec, device)
     with TemporaryDirectory() as folder:
         if settings.onnx:
-            subject = onnx_session.subject(loaded, Path(folder))
+            subject = _as_onnx(loaded, Path(folder) / "model", fetched.run_id)
         else:
             subject = _in_torch(fetched, loaded, precision)
         found = profile(subject, recorder, settings.batch, shown)
@@ -116,6 +120,15 @@ def _in_torch(fetched: Fetched, loaded: Model, precision: str) -> Subject:
         load=lambda: open_folder(fetched.folder, None, loaded.device),
         versions={},
     )
+
+
+def _as_onnx(loaded: Model, folder: Path, run_id: str) -> Subject:
+    export.write_onnx(loaded, folder, run_id)
+    found = description.read(folder)
+    threads = torch.get_num_threads()
+    model = OnnxModel(folder / ONNX, found, found.chosen(), threads)
+    versions = {"onnxruntime": metadata.version("onnxruntime")}
+    return Subject(FORMS[1], found, "fp32", model.of_batch, model.opened, versions)
 
 
 def _one_training(fetched: Fetched, name: str, found: Profile) -> str | None:

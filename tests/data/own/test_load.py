@@ -22,6 +22,7 @@ from test_forms import dicom
 
 from pepr_mlops import RunSpec, data
 from pepr_mlops.data.own import pixels, prepared
+from pepr_mlops.data.resize import square
 from pepr_mlops.data.stored import Stored
 from pepr_mlops.errors import WorkFailed, WrongUse
 
@@ -315,7 +316,7 @@ def test_preparing_that_was_interrupted_begins_again(
     splits = data.load(_spec(shapes))
     assert [path.suffix for path in home.iterdir() if path.is_dir()] == [""]
     with Image.open(shapes / "test" / "dark" / "00.png") as image:
-        expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR))
+        expected = square(np.asarray(image), 16, "stretch", grey=True)
     np.testing.assert_array_equal(_images(splits.test)[0], expected)
 
 
@@ -423,7 +424,7 @@ def test_a_file_that_changes_while_it_is_prepared_leaves_nothing_behind(
     monkeypatch.setattr(prepared, "image_key", key)
     path.write_bytes(before)
     with Image.open(path) as image:
-        expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR))
+        expected = square(np.asarray(image), 16, "stretch", grey=True)
     np.testing.assert_array_equal(_images(data.load(job).train)[0], expected)
 
 

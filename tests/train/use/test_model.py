@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from made_model import described
 
-from pepr_mlops.data import resize
 from pepr_mlops.data.batches import Batches
 from pepr_mlops.data.resize import square
 from pepr_mlops.data.splits import Split, Splits
@@ -17,43 +14,12 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import MULTI_LABEL
 from pepr_mlops.train import models
 from pepr_mlops.train.trainer import channel_statistics
-from pepr_mlops.train.use.description import VERSION, Description, Weights
+from pepr_mlops.train.use.description import Description, Weights
 from pepr_mlops.train.use.model import Classifier, Model
 from pepr_mlops.train.use.preprocessing import Preprocessing
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 WEIGHTS = Weights("last.safetensors", 3, "0" * 32, 1, None)
-
-
-def described(**changed: Any) -> Description:
-    usual = Description(
-        version=VERSION,
-        model="test_resnet",
-        classes=("a", "b"),
-        task="binary-class",
-        colour="grey",
-        channels=1,
-        image_size=32,
-        fit="stretch",
-        resize=resize.NAME,
-        intensities="unit",
-        mean=None,
-        std=None,
-        frames="first",
-        window="auto",
-        axis=2,
-        every=1,
-        bounds=None,
-        precision="fp32",
-        epochs=3,
-        parameters=373370,
-        dataset="x",
-        data_digest="0123456789abcdef",
-        initial_weights="none",
-        weights={"last": WEIGHTS},
-        versions={},
-    )
-    return replace(usual, **changed)
 
 
 def _model(description: Description) -> Model:
