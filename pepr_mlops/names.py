@@ -202,6 +202,7 @@ OF_PROFILE = {
     "when": "when it was measured, in UTC",
     "batch": "images of a large batch",
     "precision": "arithmetic",
+    "image_size": "pixels per side",
     "images": "images that were classified",
     "hardware": "GPU, or the CPU where none is used",
     "cpus": "CPUs that the process could use",

@@ -65,12 +65,17 @@ def command(
     from pepr_mlops.report.card.metadata import metadata
     from pepr_mlops.tracking import read
 
+    drawn = out.with_name(f"{out.name.removesuffix('.md')}.svg")
+    if out.suffix == ".svg":
+        raise WrongUse(
+            f"out: {out} is to be Markdown, and the label is drawn next to it; name a .md"
+        )
     references = label.references(label_reference)
     chosen = chosen_run(model, experiments, tracking_uri, **options)
     if not experiments:
         experiments = (read.experiment_of(chosen.run_id, tracking_uri=tracking_uri),)
     card = _card(chosen, experiments, tracking_uri, references, **options)
-    drawn, has_weights = out.with_suffix(".svg"), isinstance(card.run.get("tags.pepr.model"), str)
+    has_weights = isinstance(card.run.get("tags.pepr.model"), str)
     text = markdown(card, metadata(card), drawn.name, has_weights=has_weights)
     write(out, text)
     write(drawn, label.svg(card.label))

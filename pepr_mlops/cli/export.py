@@ -119,16 +119,15 @@ def _comparison(
 ) -> Comparison | None:
     """The comparison that led to the run, or that it is a part of, by default of its experiment;
     None where its runs cannot be scored."""
-    from pepr_mlops.tracking.read import weights
+    from pepr_mlops.tracking import read
 
     if chosen.selected is not None:
         return chosen.selected.found.comparison
-    tags = weights.fetch(chosen.run_id, tracking_uri=tracking_uri).tags
-    names = experiments or tuple(filter(None, [tags.get("pepr.experiment")]))
+    names = experiments or (read.experiment_of(chosen.run_id, tracking_uri=tracking_uri),)
     terms = ("margin", "confidence", "decide_on", "max", "min", "by")
     scored = {name: value for name, value in options.items() if name not in terms}
     try:
-        return load_request(names, tracking_uri, **scored).compare() if names else None
+        return load_request(names, tracking_uri, **scored).compare()
     except PeprError as error:
         note(f"registered without a score: {error}")
         return None

@@ -143,6 +143,8 @@ def _evaluation(found: Evaluation) -> str:
             "",
             render(found.metrics, "table", columns),
             "",
+            "Accuracies are of the column `class`; sensitivity and specificity of the thresholds.",
+            "",
             render(found.classes, "table"),
             "",
             "This is an external validation only if no image is of a patient whose images the "

@@ -14,19 +14,28 @@ from pepr_mlops.comparison.predictions import OfSplit
 from pepr_mlops.names import MULTI_LABEL, Task
 
 SHOWN = ("accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity")
+_OF_NAMES = ("accuracy", "balanced_accuracy")
 _DRAWS = 2000
 
 
 def evaluate(
-    found: OfSplit, task: Task, thresholds: Floats | None, *, draws: int = _DRAWS, seed: int = 0
+    found: OfSplit,
+    task: Task,
+    thresholds: Floats | None,
+    named: Floats,
+    *,
+    draws: int = _DRAWS,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Each metric SHOWN, with a 95 % interval by drawing patients, or images where none is known.
 
-    `thresholds` are those of `metrics.Predicted`. Columns `metric`, `value`, `low`, `high` and
-    `missing`, why one of the numbers is not there.
+    `thresholds` are those of `metrics.Predicted`. `named` [n, classes] is 1 for each class or label
+    that was named: accuracies are of these. Columns `metric`, `value`, `low`, `high` and `missing`,
+    why one of the numbers is not there.
     """
     predicted = Predicted(found.labels, found.probabilities, task, thresholds)
-    metrics = {name: METRICS[name](predicted) for name in SHOWN}
+    answers = Predicted(found.labels, named.astype(float), task, thresholds)
+    metrics = {name: METRICS[name](answers if name in _OF_NAMES else predicted) for name in SHOWN}
     known = {name: metric for name, metric in metrics.items() if metric is not None}
     samples = [Sample(metric, found.clusters, found.test_set) for metric in known.values()]
     values, errors = by_images(samples, draws, seed)

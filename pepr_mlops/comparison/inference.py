@@ -96,11 +96,14 @@ def of_models(runs: pd.DataFrame) -> pd.DataFrame:
     return runs
 
 
-def notes(found: pd.DataFrame, used: pd.DataFrame, costs: Sequence[str]) -> list[str]:
-    """What a reader must know about costs of profiles: which runs were profiled, which models were
-    not, and which energies are estimates."""
+def notes(
+    found: pd.DataFrame, used: pd.DataFrame, costs: Sequence[str], use: Use | None
+) -> list[str]:
+    """What a reader must know about costs of profiles and about energies of `use`: which runs were
+    profiled, which models are left out without, and which energies are estimates."""
     texts = []
-    for form in forms_of(costs):
+    energies = [] if use is None else [use.column]
+    for form in forms_of([*costs, *energies]):
         own = [name for name in profiled(costs) if form_of(name) == form]
         borrowed = int(used[f"{form}_borrowed"].sum())
         if borrowed:
@@ -108,9 +111,9 @@ def notes(found: pd.DataFrame, used: pd.DataFrame, costs: Sequence[str]) -> list
                 f"{form}: {len(used) - borrowed} of {len(used)} runs were profiled; each of the "
                 "others has the mean of the profiled runs of its model"
             )
-        texts += _without(found, used, own)
+        texts += _without(found, used, own) if own else []
         estimated = doubtful(used, form, "energy_source")
-        if estimated.any() and any(is_energy(name) for name in own):
+        if estimated.any() and any(is_energy(name) for name in (*own, *energies)):
             texts.append(
                 f"the energy of use of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by "
                 "up to 40 %"

@@ -68,7 +68,7 @@ def _winner(found: Lifetime, winner: str) -> str:
         )
     doubt = ""
     if found.surely is not None and found.surely < _SURE:
-        doubt = "; the next model is not told apart from it within the errors of the energies"
+        doubt = "; within the errors of the energies, the next model cannot be told apart from it"
     return f"{start}; {changes}{doubt}"
 
 

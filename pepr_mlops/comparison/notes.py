@@ -61,8 +61,12 @@ def notes_on(
             f"{early.sum()} of {len(used)} runs ended early by their patience: P and costs are "
             "those of the epochs trained"
         )
-    notes += [*inference.notes(found, used, costs), *_fold_notes(used), *_image_notes(used)]
-    notes += _version_notes(used)
+    notes += [
+        *inference.notes(found, used, costs, question.use),
+        *_fold_notes(used),
+        *_image_notes(used),
+    ]
+    notes += [*_version_notes(used), *_resize_notes(used)]
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
     foreign = ~found["logged_by_pepr"]
@@ -101,6 +105,22 @@ def _image_notes(used: pd.DataFrame) -> list[str]:
             others = f" (other counts: {more})" if more else ""
             found.append(f"{len(counts)} of {len(used)} runs: {doubt.text(counts.iloc[0])}{others}")
     return found
+
+
+def _resize_notes(used: pd.DataFrame) -> list[str]:
+    """A note where some runs are of a version that resized images in another way."""
+    column = "tags.pepr.resize"
+    known = used[column].dropna() if column in used else used["run_id"].iloc[:0]
+    if known.empty:
+        return []
+    jobs = used["logged_by_pepr"] & used["compile"].notna()
+    others = jobs & (used[column] != known.iloc[-1])
+    if not others.any():
+        return []
+    return [
+        f"{others.sum()} of {len(used)} runs are of a version that resized images in another way: "
+        "their pixels differ by up to one grey value, and P by chance"
+    ]
 
 
 def _version_notes(used: pd.DataFrame) -> list[str]:

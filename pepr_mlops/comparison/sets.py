@@ -25,6 +25,7 @@ from pepr_mlops.comparison.conditions import (
     places,
 )
 from pepr_mlops.comparison.folds import impossible, pooled
+from pepr_mlops.comparison.inference import Use
 from pepr_mlops.comparison.notes import notes_on, same_ranking
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question, choose
@@ -60,7 +61,7 @@ class Prepared:
 def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = None) -> Prepared:
     """Decide which runs may be compared with which, raising as `compare`."""
     chosen, costs = choose(runs, question)
-    judged = judge(chosen, costs, question.strict, evidence, question.drop)
+    judged = judge(chosen, costs, question.strict, evidence, question.drop, question.use)
     usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
         remedy = _remedy(judged, runs, costs)
@@ -128,7 +129,7 @@ def inspect(
     Runs that differ in what a comparison set shares are in a note, with their groups.
     """
     chosen, costs = choose(runs, question)
-    judged = judge(chosen, costs, question.strict, evidence, question.drop)
+    judged = judge(chosen, costs, question.strict, evidence, question.drop, question.use)
     usable = chosen[judged["used"].to_numpy()]
     notes = notes_on(chosen, usable, costs, question)
     for _, members in usable.groupby("experiment", sort=False):
@@ -144,9 +145,11 @@ def judge(
     strict: bool,
     evidence: Evidence | None = None,
     drop: Collection[str] = (),
+    use: Use | None = None,
 ) -> pd.DataFrame:
     """`Comparison.runs` but for the sets: a row for each of `chosen`, under the same index.
 
+    With a `use` runs are flagged for what is doubtful about the energy of use, too.
     `strict` leaves out every flagged run, `drop` those with one of these flags. Of a run that was
     repeated the newest counts that is not left out itself, and folds count together or not at all.
     """
@@ -154,7 +157,7 @@ def judge(
     parts = []
     for _, of_experiment in chosen.groupby("experiment", sort=False):
         out = left_out(of_experiment, costs)
-        flags = flagged(of_experiment, costs, known)
+        flags = flagged(of_experiment, [*costs, *([] if use is None else [use.column])], known)
         barred = flags if strict else flags[flags["reason"].isin(drop)]
         if len(barred):
             barred = barred.assign(text=("strict: " if strict else "dropped: ") + barred["text"])

@@ -13,10 +13,12 @@ from pepr_mlops.errors import WrongUse, nearest
 
 @dataclass(frozen=True)
 class Intensity:
-    """Grams of CO2 equivalents per kWh of electricity, and where the number is from."""
+    """Grams of CO2 equivalents per kWh of electricity, where the number is from, and the code of
+    the country if it is one's."""
 
     g_per_kwh: float
     source: str
+    country: str | None = None
 
 
 def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
@@ -49,6 +51,7 @@ def resolve(country: str | None, g_per_kwh: float | None) -> Intensity | None:
         float(row["carbon_intensity"]),
         f"{row['country_name']} {row['year']}, Our World in Data via codecarbon "
         f"{metadata.version('codecarbon')}",
+        code,
     )
 
 

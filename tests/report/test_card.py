@@ -295,9 +295,22 @@ def test_predictions_that_contradict_the_run_are_not_used() -> None:
 
 def test_the_use_is_what_its_profile_logged() -> None:
     profile = {"inference/ms_per_image": 12.5, "inference/wh_per_image": 0.002}
-    text = _text(_card([_trained(metrics=profile), OTHER], {"run0": PREDICTED}))
+    tags = {
+        "pepr.inference_values": "wh_per_image",
+        "pepr.inference_batch": "32",
+        "pepr.inference_onnx_batch": "77",  # of another form
+    }
+    text = _text(_card([_trained(metrics=profile, tags=tags), OTHER], {"run0": PREDICTED}))
     assert "| time to classify one image of a batch | 12.5 ms |" in text
     assert "2 Wh per 1,000 images" in text
+    assert "| batch | 32 |" in text
+    assert "onnx batch" not in text
+
+
+def test_a_card_cannot_overwrite_its_label(capfd: pytest.CaptureFixture[str]) -> None:
+    status, _, error = _run(capfd, "card", "best", "--experiment", "x", "--out", "both.svg")
+    assert status == 2
+    assert "out: both.svg is to be Markdown, and the label is drawn next to it" in error
 
 
 # The command ------------------------------------------------------------------------------------

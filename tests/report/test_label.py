@@ -128,7 +128,12 @@ def test_without_a_number_there_is_no_letter_but_a_reason(
 
 def test_the_use_has_a_letter_only_against_a_reference() -> None:
     metrics = {"inference/wh_per_image": 0.004}
-    tags = {"pepr.inference_energy_source": "measured", "pepr.inference_hardware": "a phone"}
+    tags = {
+        "pepr.inference_energy_source": "measured",
+        "pepr.inference_hardware": "a phone",
+        "pepr.inference_image_size": "256",
+        "pepr.inference_values": "wh_per_image",
+    }
     without = _label(metrics=metrics, tags=tags).use
     assert without.wh == pytest.approx(4)
     assert (without.letter, without.origin) == (None, "MEASURED")
@@ -136,6 +141,9 @@ def test_the_use_has_a_letter_only_against_a_reference() -> None:
     reference = {"use": Reference("ours", "", {"a": 8.0}, hardware="a clinic's PC")}
     use = _label(found=reference, metrics=metrics, tags=tags).use
     assert (use.letter, use.unlike) == ("B", ("a phone, not a clinic's PC",))
+    smaller = {"use": Reference("ours", "", {"a": 8.0}, image_size="224")}
+    unlike = _label(found=smaller, metrics=metrics, tags=tags).use.unlike
+    assert unlike == ("256 pixels, not 224 pixels",)
     assert _label().use.missing == "not measured: pepr profile measures it"
 
 

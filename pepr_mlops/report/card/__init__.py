@@ -201,7 +201,8 @@ def _emissions(run: pd.Series, question: Question) -> Emissions:
     if question.intensity is not None:
         pue = 1.0 if pd.isna(run["pue"]) else float(run["pue"])
         source = f"{question.intensity.g_per_kwh:g} g/kWh ({question.intensity.source})"
-        grams, country = gco2e(float(energy), question.intensity, pue), None
+        grams = gco2e(float(energy), question.intensity, pue)
+        country = question.intensity.country
     elif run["carbon_gco2e"] == run["carbon_gco2e"]:
         grams, pue, country = float(run["carbon_gco2e"]), run["pue"], run["country"]
         source = f"{number(run['carbon_intensity_g_per_kwh'])} g/kWh ({run['carbon_source']})"
@@ -240,10 +241,4 @@ def markdown(card: Card, metadata: str, svg: str, *, has_weights: bool) -> str:
         decimals=decimals,
         meaning={name.removeprefix("test/"): m.help for name, m in METRICS.items()},
         sentences=labels.sentences,
-        thresholds=_thresholds(card),
     )
-
-
-def _thresholds(card: Card) -> list[tuple[str, str]]:
-    known = [(one.name, one.threshold) for one in card.per_class]
-    return [(name, decimals(value)) for name, value in known if value is not None]

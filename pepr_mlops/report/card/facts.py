@@ -66,6 +66,7 @@ _CONDITIONS = {
     "tags.pepr.git_commit": "commit of pepr_mlops",
 }
 _VERSION, _INFERENCE = "tags.pepr.version.", "tags.pepr.inference_"
+_OF_ONNX = f"{_INFERENCE}onnx_"
 
 
 @dataclass(frozen=True)
@@ -173,10 +174,13 @@ def training(run: pd.Series, emissions: str) -> Facts:
 
 
 def use(run: pd.Series) -> Facts:
-    """What using the model takes, by the metrics and tags of its profile; empty without one."""
+    """What using the model takes, by the metrics and tags of its profile in PyTorch; empty without
+    one."""
     found = []
     for column in run.index[run.notna()]:
         name = str(column)
+        if name.startswith(_OF_ONNX):
+            continue
         if name.startswith("metrics.inference/"):
             metric = METRICS.get(name.removeprefix("metrics."))
             title = metric.help if metric else name.removeprefix("metrics.inference/")

@@ -211,11 +211,11 @@ def _evaluation(
     found, task = OfSplit(labels, chances, rows, groups), model.description.task
     limits = rule.thresholds or model.weights.thresholds  # of several classes, each against others
     if rule.several:
-        named: Any = rule.above(chances)
+        named: Any = rule.above(chances).astype(float)
     else:
         named = np.eye(len(rule.classes))[chances.argmax(axis=1)]
     return Evaluation(
-        evaluate(found, task, None if limits is None else np.array(limits)),
+        evaluate(found, task, None if limits is None else np.array(limits), named),
         class_counts(found, task, rule.classes, named),
         len(labels),
         None if patients is None else len(np.unique(groups[PATIENT])),

@@ -100,6 +100,7 @@ def conditions(
     return {
         "batch": str(batch),
         "precision": precision,
+        "image_size": str(size),
         "images": f"random pixels of seed 0, {size}x{size} {colour}, as uint8 on the host",
         **{name: text for name, text in logged.items() if text is not None},
     }

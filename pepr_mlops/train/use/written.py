@@ -22,12 +22,17 @@ _REMEDY = "name another --out, or delete it"
 
 def settings_path(out: Path) -> Path:
     """Of the file that has which model made a table, and how."""
-    return out.with_suffix(".model.json")
+    return _companion(out, ".model.json")
 
 
 def errors_path(out: Path) -> Path:
     """Of the table of the files that gave no prediction."""
-    return out.with_suffix(".errors.csv")
+    return _companion(out, ".errors.csv")
+
+
+def _companion(out: Path, suffix: str) -> Path:
+    """A name that no other table has: only `.csv` is left out of it."""
+    return out.with_name(out.name.removesuffix(".csv") + suffix)
 
 
 class Written:

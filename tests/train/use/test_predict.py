@@ -290,6 +290,17 @@ def test_a_threshold_is_a_probability_of_two_classes_or_of_labels(
         rule_for(three.description, three.weights, 0.5)
 
 
+def test_tables_with_similar_names_have_settings_of_their_own(model: Model, tmp_path: Path) -> None:
+    pictures(tmp_path / "new", 2)
+    for name, limit in (("s.2024", 0.3), ("s.2025", 0.9), ("s.csv", 0.6)):
+        ask(model, tmp_path / "new", tmp_path / name, limit)
+    assert {path.name for path in tmp_path.glob("s.*.json")} == {
+        *("s.2024.model.json", "s.2025.model.json", "s.model.json"),
+    }
+    with pytest.raises(WrongUse, match="thresholds"):
+        ask(model, tmp_path / "new", tmp_path / "s.2024", 0.9)
+
+
 def test_labels_give_the_metrics_that_scikit_learn_gives(tmp_path: Path) -> None:
     """Classes are the most likely ones; sensitivity and specificity are at the threshold."""
     for seed, label in enumerate(("dark", "light")):
