@@ -17,9 +17,12 @@ from pepr_mlops.cli.options import (
     together,
 )
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.names import PERFORMANCE
+from pepr_mlops.text import decimals
 
 if TYPE_CHECKING:
-    from pepr_mlops.comparison.inference import Use
+    import pandas as pd
+
     from pepr_mlops.comparison.selected import Choice, Selected
     from pepr_mlops.comparison.selection import Budget
 
@@ -51,7 +54,7 @@ use_options = together(
     option("Essentials", "--years", "of use", type=float, metavar="Y"),
 )
 # For commands with an argument MODEL that may be `best`.
-model_options = together(run_options_of(required=False), score_options, choice_options)
+model_options = together(run_options_of(required=False), score_options, choice_options, use_options)
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,6 @@ def choice_of(
     return Choice(Terms(margin, confidence, decide_on), budgets, by)  # type: ignore[arg-type]
 
 
-def use_of(images_per_year: float | None, years: float | None) -> Use | None:
-    """The options as how much models are used, by default for a year."""
-    from pepr_mlops.comparison.inference import Use
-
-    if images_per_year is None:
-        if years is not None:
-            raise WrongUse("years: of how many images? Give --images-per-year N, too")
-        return None
-    return Use(images_per_year) if years is None else Use(images_per_year, years)
-
-
 def chosen_run(
     model: str,
     experiments: Sequence[str],
@@ -114,8 +106,19 @@ def chosen_run(
     choice = choice_of(margin, confidence, decide_on, max, min, by)
     found = selected.select(request.compare(), request.question, choice)
     row = found.best_run()
-    seed = "" if row.isna()["seed"] else f", seed {row['seed']}"
-    return Chosen(row["run_id"], found, f"best is {found.chosen}: run {row['run_id']}{seed}")
+    return Chosen(
+        row["run_id"], found, f"best is {found.chosen}: run {row['run_id']}{_seed(row, found)}"
+    )
+
+
+def _seed(row: pd.Series, found: Selected) -> str:
+    """The seed of a run, and how far P of the others of its model goes."""
+    if row.isna()["seed"]:
+        return ""
+    same = found.found.members
+    p = same[(same["model"] == row["model"]) & (same["variant"] == row["variant"])][PERFORMANCE]
+    of_all = f"; its {len(p)} runs from {decimals(p.min())} to {decimals(p.max())}"
+    return f", seed {row['seed']}, P {decimals(row[PERFORMANCE])}" + (of_all if len(p) > 1 else "")
 
 
 def _budget(word: str, kind: str) -> Budget:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pepr_mlops.comparison import Comparison, Question
+    from pepr_mlops.comparison.inference import Use
     from pepr_mlops.comparison.pepr import Reference
     from pepr_mlops.comparison.runs import Evidence
 
@@ -348,6 +349,8 @@ def question(
     estimate_error: str = "0.2,0.1",
     stratify: bool = False,
     allow_mixed: bool = False,
+    images_per_year: float | None = None,
+    years: float | None = None,
     **others: Any,
 ) -> Question:
     """The options as a question; `others` are fields of it as they are."""
@@ -372,8 +375,20 @@ def question(
         drop=names(drop),
         mixed="stratify" if stratify else "allow" if allow_mixed else "refuse",
         intensity=carbon.resolve(country, carbon_intensity),
+        use=_use(images_per_year, years),
         **others,
     )
+
+
+def _use(images_per_year: float | None, years: float | None) -> Use | None:
+    """The options as how much models are used, by default for a year."""
+    from pepr_mlops.comparison.inference import Use
+
+    if images_per_year is None:
+        if years is not None:
+            raise WrongUse("years: of how many images? Give --images-per-year N, too")
+        return None
+    return Use(images_per_year) if years is None else Use(images_per_year, years)
 
 
 def _two(text: str) -> list[str]:

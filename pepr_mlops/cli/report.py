@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from pepr_mlops.cli.chosen import use_of, use_options
+from pepr_mlops.cli.chosen import use_options
 from pepr_mlops.cli.options import (
     FILE,
     Command,
@@ -84,8 +84,6 @@ def command(
     margin: float,
     confidence: float,
     decide_on: str | None,
-    images_per_year: float | None,
-    years: float | None,
     dashboard: str,
     forms: str,
     out: Path | None,
@@ -118,7 +116,7 @@ def command(
         options["resources"] = ",".join(board.resources)
     if options["normalisation"] is None and options["reference"] is None:
         options["normalisation"] = board.normalisation
-    request = question(**options, use=use_of(images_per_year, years))
+    request = question(**options)
     countries = None if publications is None else papers.read(publications)
     say(f"reading {', '.join(experiments)} …", err=True)
     source = sources.read(

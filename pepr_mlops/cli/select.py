@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from pepr_mlops.cli.chosen import choice_of, choice_options, use_of, use_options
+from pepr_mlops.cli.chosen import choice_of, choice_options, use_options
 from pepr_mlops.cli.options import (
     Command,
     load_request,
@@ -50,8 +50,6 @@ def command(
     max: tuple[str, ...],
     min: tuple[str, ...],
     by: str,
-    images_per_year: float | None,
-    years: float | None,
     top: int,
     form: str,
     out: Path | None,
@@ -81,7 +79,6 @@ def command(
     from pepr_mlops.comparison.selected import Selected
 
     choice = choice_of(margin, confidence, decide_on, max, min, by)
-    options["use"] = use_of(images_per_year, years)
     request = load_request(experiments, tracking_uri, **options)
     comparison = request.compare()
     selected = [

@@ -30,7 +30,10 @@ def verdict(answer: Answer) -> str:
     if good == 1:
         why = "It is the only model shown to be so"
     best = ", and performs best itself" if answer.choice == answer.best else ""
-    return f"{answer.choice} is good enough: {within}, {sure}. {why}{best}"
+    learnt = ""
+    if "one_class" in answer.row(answer.choice)["codes"]:
+        learnt = ". But it has learnt nothing: a run of it names one class for every image"
+    return f"{answer.choice} is good enough: {within}, {sure}. {why}{best}{learnt}"
 
 
 def _none_shown(answer: Answer, within: str, sure: str) -> str:
@@ -60,6 +63,8 @@ def performance(answer: Answer, name: str) -> str:
     if not row["no_interval"]:
         interval = f" (95 % {decimals(row['p_low'])} to {decimals(row['p_high'])})"
     costs = ", ".join(_amount(r, row[r]) for r in answer.resources)
+    if LIFETIME in answer.resources:
+        costs = costs.replace(" and use, ", " and use, of training alone ", 1)
     columns = [RESOURCES[r].column if r in RESOURCES else r for r in answer.resources]
     about = about_energy(columns)
     if about and "estimated" in str(row["energy_source"]):

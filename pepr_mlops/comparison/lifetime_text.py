@@ -13,11 +13,17 @@ _SURE = 0.975
 
 
 def one_training(
-    name: str, training_wh: float, training_source: str, wh_per_image: float, use_source: str
+    name: str,
+    training_wh: float,
+    training_source: str,
+    wh_per_image: float,
+    use_source: str,
+    of: str = "",
 ) -> str:
-    """How many images cost as much as a training, with how the two energies are known."""
+    """How many images cost as much as a training, with how the two energies are known. `of` says
+    what the numbers are the mean of, where they are."""
     return (
-        f"One training of {name} = {number(training_wh / wh_per_image, 3)} images of use "
+        f"One training of {name}{of} = {number(training_wh / wh_per_image, 3)} images of use "
         f"({number(training_wh, 3)} Wh {_source(training_source)}, {number(wh_per_image, 3)} Wh an "
         f"image {_source(use_source)})"
     )
@@ -39,7 +45,7 @@ def sentences(found: Lifetime | None) -> list[str]:
         lines.append(
             one_training(
                 *(row["label"], row["training_wh"], str(row["training_source"])),
-                *(row["wh_per_image"], str(row["use_source"])),
+                *(row["wh_per_image"], str(row["use_source"]), ", mean of its runs,"),
             )
         )
     lines += [step_text(step, found.years) for step in found.steps]
@@ -58,13 +64,13 @@ def _winner(found: Lifetime, winner: str) -> str:
     rows = found.models.set_index("label")
     start = (
         f"With {number(found.use.images_per_year)} images a year for {_years(found.years)} "
-        f"{_total(winner, rows.loc[winner])}"
+        f"{winner} takes {_total(rows.loc[winner])}"
     )
     if winner == found.first:
         changes = "it is the cheapest good-enough model by training alone, too"
     else:
         changes = (
-            f"by training alone {_total(str(found.first), rows.loc[found.first])}, is cheapest"
+            f"{found.first}, the cheapest by training alone, takes {_total(rows.loc[found.first])}"
         )
     doubt = ""
     if found.surely is not None and found.surely < _SURE:
@@ -72,10 +78,10 @@ def _winner(found: Lifetime, winner: str) -> str:
     return f"{start}; {changes}{doubt}"
 
 
-def _total(name: str, row: Any) -> str:
+def _total(row: Any) -> str:
     interval = f" (95 % {number(row['low'], 3)} to {number(row['high'], 3)})"
     carbon = f" and {number(row['gco2e'], 3)} g CO2e" if row["gco2e"] == row["gco2e"] else ""
-    return f"{name}, {number(row['total_wh'], 3)} Wh{interval}{carbon} of training and use"
+    return f"{number(row['total_wh'], 3)} Wh of training and use{interval}{carbon}"
 
 
 def step_text(step: Step, years: float) -> str:

@@ -102,11 +102,14 @@ class Selected:
 
     def run_of(self, label: str) -> pd.Series:
         """The run of a model with the lowest seed, the latest of several, as `best_run`."""
-        row = self.models.set_index("label").loc[label]
-        members = self.found.members
-        own = members[(members[KEYS] == row[KEYS]).all(axis=1)]
-        order = own.sort_values(["seed", "start_time"], ascending=[True, False], kind="stable")
-        return order.iloc[0]
+        return first_run(self.found.members, self.models.set_index("label").loc[label])
+
+
+def first_run(members: pd.DataFrame, model: pd.Series) -> pd.Series:
+    """Of the runs of a comparison set that of a model, a row of its table, as `best_run`."""
+    own = members[(members[KEYS] == model[KEYS]).all(axis=1)]
+    order = own.sort_values(["seed", "start_time"], ascending=[True, False], kind="stable")
+    return order.iloc[0]
 
 
 def select(comparison: Comparison, question: Question, choice: Choice) -> Selected:

@@ -124,7 +124,8 @@ def _of_file(path: Path, form: Form) -> list[Image]:
     if head.bounded and form.bounds is None:
         raise Unusable(
             "needs a window, and the images that the model was trained on have 8 bits or windows "
-            "of their own; save it as they were saved"
+            "of their own; export it as an 8-bit PNG with a window of your choice, or train on "
+            "images like it"
         )
     own = pixels.images(path, head.frames, form.reading, form.bounds)
     fitted = (form.fitted(image) for image in own)

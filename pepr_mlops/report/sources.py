@@ -10,6 +10,7 @@ import pandas as pd
 from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score_sets
 from pepr_mlops.comparison.answer import USUAL, Terms
 from pepr_mlops.comparison.runs import Evidence
+from pepr_mlops.comparison.selected import first_run
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.label import Label, label_of, references
@@ -114,13 +115,15 @@ def material(
 
 
 def energy_labels(material: Material, tracking_uri: str | None = None) -> list[Label]:
-    """The label of the good-enough model of each requested set, and that of the best performer.
-    Of a cross-validation it is that of one fold."""
+    """The label of the good-enough model of each requested set, and that of the best performer, of
+    their run with the lowest seed, which is `best`. Of a cross-validation it is of one fold."""
     rows = []
     for name, answer in material.answers.items():
-        models, runs = material.models_of(name), material.part(name).found
+        part = material.part(name)
+        used, runs = part.comparison.used, part.found
+        used = used[used["comparison_set"] == name]
         for chosen in dict.fromkeys([answer.choice or answer.best, answer.best]):
-            run_id = models.loc[models["label"] == chosen, "run_id"].iloc[0]
+            run_id = first_run(used, answer.row(chosen))["run_id"]
             rows.append(runs[runs["run_id"] == run_id].iloc[0])
     inputs = query.load_inputs([row["run_id"] for row in rows], tracking_uri=tracking_uri)
     trained = {run_id: own.get("train") for run_id, own in inputs.items()}

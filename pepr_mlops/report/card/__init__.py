@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from pepr_mlops.comparison import Question, clinical, subgroups
+from pepr_mlops.comparison.prediction_checks import only_class
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.sampling import Measured
 from pepr_mlops.costs.carbon import gco2e
@@ -54,6 +55,7 @@ class Card:
     run: pd.Series
     task: str
     predicted: str
+    learnt_nothing: str | None
     p: Measure
     images: int | None
     test: tuple[Measure, ...]
@@ -90,9 +92,10 @@ class Card:
         hardware = self.run["hardware"]
         on = f" on {hardware}" if isinstance(hardware, str) else ""
         took = f"Training took {cost}{on}" if self.label.training.total else f"Energy: {cost}"
+        nothing = f" It has learnt nothing: {self.learnt_nothing}." if self.learnt_nothing else ""
         return (
             f"{self.run['model']} classifies images of {self.run['dataset']}{into}. Its "
-            f"{in_words(self.p.metric)}{images} is {interval(self.p)}. {took}."
+            f"{in_words(self.p.metric)}{images} is {interval(self.p)}.{nothing} {took}."
         )
 
 
@@ -124,6 +127,7 @@ def card_of(
         run=run,
         task=facts.task(known),
         predicted="" if known is not None else _unpredicted(predictions),
+        learnt_nothing=None if known is None else only_class(known),
         p=p,
         images=None if pd.isna(run["test_images"]) else int(run["test_images"]),
         test=_with_interval(test, p),

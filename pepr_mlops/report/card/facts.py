@@ -67,6 +67,7 @@ _CONDITIONS = {
 }
 _VERSION, _INFERENCE = "tags.pepr.version.", "tags.pepr.inference_"
 _OF_ONNX = f"{_INFERENCE}onnx_"
+_INTERNAL = (f"{_INFERENCE}values", f"{_INFERENCE}energy_missing")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def use(run: pd.Series) -> Facts:
     found = []
     for column in run.index[run.notna()]:
         name = str(column)
-        if name.startswith(_OF_ONNX):
+        if name.startswith(_OF_ONNX) or name.endswith("_cv") or name in _INTERNAL:
             continue
         if name.startswith("metrics.inference/"):
             metric = METRICS.get(name.removeprefix("metrics."))
@@ -228,7 +229,7 @@ def _of_results(
         yield f"how far the test images determine P is not known: {p.missing or NOT_LOGGED}"
     elif standing.margin is not None and p.high - p.low > 2 * standing.margin:
         yield (
-            f"the test images determine P only to within {p.high - p.low:.3f}, more than twice the "
+            f"the 95 % interval of P is {p.high - p.low:.3f} wide, more than twice the "
             f"margin of {standing.margin:g} that is good enough"
         )
     if not any(str(c).startswith("metrics.external/") for c in run.index[run.notna()]):

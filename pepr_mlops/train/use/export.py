@@ -6,7 +6,9 @@ with the model before it is put in place.
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +23,7 @@ from pepr_mlops.data.splits import Pixels
 from pepr_mlops.errors import WrongUse, one_line
 from pepr_mlops.tracking import registry
 from pepr_mlops.train.use import description as described
+from pepr_mlops.train.use import weights_file
 from pepr_mlops.train.use.description import Description
 from pepr_mlops.train.use.model import Model, open_folder
 from pepr_mlops.train.use.onnx_session import ONNX, OnnxModel, check_packages
@@ -31,6 +34,8 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 TOLERANCES: dict[Format, float] = {"mlflow": 1e-4, "onnx": 1e-3, "torch": 1e-4}
 # Lengths of 0 and 1 would become constants of the graph, and equal ones a condition.
 _EXAMPLE = (2, 20, 24)
+
+_ROOM = 4  # times the weights: a graph, the weights, and a copy of each while they are made
 
 Predict = Callable[[Pixels], Any]
 
@@ -62,6 +67,7 @@ def export(model: Model, to: Format, folder: Path, run_id: str) -> Exported:
     parent = folder.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        _check_room(model, parent)
         with tempfile.TemporaryDirectory(prefix=".pepr-export-", dir=parent) as temporary:
             part = Path(temporary) / "model"
             predict = _written(model, to, part, run_id)
@@ -76,6 +82,16 @@ def export(model: Model, to: Format, folder: Path, run_id: str) -> Exported:
     inner = folder / registry.EXTRA if to == "mlflow" else folder
     digest = described.digest_of(inner / described.FILE)
     return Exported(folder, to, size, digest, difference, sum(map(len, checks)))
+
+
+def _check_room(model: Model, *places: Path) -> None:
+    """Raise `OSError` where a disk is too full: PyTorch would end the process halfway."""
+    needed = _ROOM * sum(t.numel() * t.element_size() for t in model.network.state_dict().values())
+    for place in (*places, Path(tempfile.gettempdir())):
+        free = shutil.disk_usage(place).free
+        if free < needed:
+            text = f"it needs {needed / 1e6:.0f} MB, and {place} has {free / 1e6:.0f} MB left"
+            raise OSError(errno.ENOSPC, f"no space left on device: {text}")
 
 
 def compared(model: Model, to: Format, predict: Predict, checks: list[Pixels]) -> float:
@@ -171,12 +187,9 @@ def _refused(model: Model, to: Format, why: str) -> WrongUse:
 
 def write_torch(model: Model, folder: Path) -> Predict:
     """Write the weights and `model.json`; what they predict once opened, in 32-bit floats."""
-    from safetensors.torch import save_file
-
     folder.mkdir()
-    state = {name: t.contiguous() for name, t in model.network.state_dict().items()}
     name = Path(model.weights.file).name
-    save_file(state, folder / name)
+    weights_file.write(model.network.state_dict(), folder / name)
     _describe(model, folder, name)
     opened = open_folder(folder)
     return _in_full(opened).of_batch
