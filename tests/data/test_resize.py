@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pepr_mlops.data.resize import square, weights
+from pepr_mlops.data.resize import HALF, square, weights
 
 FITS = ("stretch", "pad", "crop")
 
@@ -48,7 +50,9 @@ def test_tensors_with_symbolic_sides_have_the_same_weights(fit: str) -> None:
             rows = torch.arange(16, dtype=torch.float64)[:, None]
             columns = torch.arange(x.shape[0], dtype=torch.float64)[None]
             return weights(
-                *(rows, columns, 16, x.shape[1], fit), least=torch.sym_min, most=torch.sym_max
+                *(rows, columns, x.shape[0], 16, x.shape[1], fit),
+                least=torch.sym_min,
+                most=torch.sym_max,
             )
 
     dynamic = torch.export.Dim.DYNAMIC
@@ -57,7 +61,7 @@ def test_tensors_with_symbolic_sides_have_the_same_weights(fit: str) -> None:
     ).module()
     for n, other in ((20, 30), (30, 20), (8, 8), (16, 5), (2, 90)):
         rows, columns = np.arange(16.0)[:, None], np.arange(float(n))[None]
-        expected = weights(rows, columns, 16, other, fit)
+        expected = weights(rows, columns, n, 16, other, fit)
         np.testing.assert_allclose(module(torch.zeros(n, other)).numpy(), expected, atol=1e-12)
 
 
@@ -90,3 +94,30 @@ def test_a_grey_image_among_coloured_ones_has_three_equal_channels(fit: str) -> 
 
 def test_a_strip_hundreds_of_times_as_long_as_wide_stays_visible() -> None:
     assert square(np.full((1, 900), 255, np.uint8), 8, "pad", True).max() == 255
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_only_the_pixels_near_a_pixel_of_the_square_count_in_it(fit: str) -> None:
+    """`square` computes with these alone. With all of an image the result is the same."""
+    rng = np.random.default_rng(0)
+    for height, width in [(1, 700), (700, 1), (3, 40), (5, 5), (33, 200), (150, 31), (97, 64)]:
+        image = rng.integers(0, 256, (height, width), np.uint8)
+        for size in (1, 7, 32):
+            rows = np.arange(float(size))[:, None]
+            down, across = (
+                weights(rows, np.arange(float(n))[None], n, size, other, fit)
+                for n, other in ((height, width), (width, height))
+            )
+            expected = np.floor(down @ image @ across.T + HALF).clip(0, 255)
+            assert np.array_equal(square(image, size, fit, True), expected)
+
+
+def test_a_strip_with_a_million_pixels_takes_little_memory() -> None:
+    """All weights of its long side would take 2 GB."""
+    image = np.tile(np.array([[0, 100]], np.uint8), (2, 500_000))
+    tracemalloc.start()
+    found = square(image, 256, "stretch", True), square(image.T, 256, "stretch", True)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [np.unique(one).tolist() for one in found] == [[50], [50]]
+    assert most_bytes < 200e6

@@ -50,7 +50,7 @@ class Preprocessing(torch.nn.Module):
             torch.arange(side, dtype=torch.float64, device=device) for side in (self._size, n)
         )
         found: torch.Tensor = weights(
-            *(rows[:, None], columns[None], self._size, other, self._fit),
+            *(rows[:, None], columns[None], n, self._size, other, self._fit),
             least=torch.sym_min,
             most=torch.sym_max,
         )
