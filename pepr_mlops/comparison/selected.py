@@ -17,10 +17,9 @@ from pepr_mlops.errors import WrongUse
 
 By = Literal["cost", "performance", "score"]
 BY: tuple[By, ...] = get_args(By)
-# What budgets may name besides costs and metrics, by the column it is.
+# What budgets may name besides costs and metrics, by the column it is. A choice by one of these
+# maximises it; that by cost weighs budgets by P.
 OWN = {"P": "decided", "performance": "decided", "score": "decided_score"}
-# What each choice maximises; budgets are weighed by it.
-_ORDERS = {"cost": "decided", "performance": "decided", "score": "decided_score"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Selected:
         limits = dict.fromkeys(b.column for b in choice.budgets if b.column not in own)
         others = [n for n in limits if n not in question.resources]
         found = answer.choices(comparison, question, name, choice.terms, others)
-        table, order = found.table, _ORDERS[choice.by]
+        table, order = found.table, OWN.get(choice.by, OWN["P"])
         selected = selection.select(table, choice.budgets, order)
         answered, models = None, selected.fitting
         if len(models):

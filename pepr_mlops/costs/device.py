@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -57,10 +58,12 @@ class Device:
     def resolve(cls, name: str) -> Device:
         """The device for `auto`, `cuda`, `cuda:i`, `mps` or `cpu`; `auto` takes a GPU if any.
 
-        Raises `WrongUse` when this machine does not have it.
+        Raises `WrongUse` for another name, and when this machine does not have it.
         """
         import torch
 
+        if not re.fullmatch(r"auto|mps|cpu|cuda(:\d+)?", name):
+            raise WrongUse(f"device: {name!r} is not one of auto, cuda, cuda:INDEX, mps, cpu")
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if name == "auto":
             name = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"

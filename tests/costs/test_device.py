@@ -23,6 +23,11 @@ def test_cpu_is_always_there_and_absent_devices_are_refused() -> None:
     assert Device.resolve("cpu") == Device(torch.device("cpu"))
     with pytest.raises(WrongUse, match="cuda:55 was not found"):
         Device.resolve("cuda:55")
+    for name in ("gpu9", "cuda:x", "cpu:one", ""):
+        with pytest.raises(
+            WrongUse, match=f"^device: '{name}' is not one of auto, cuda, cuda:INDEX"
+        ):
+            Device.resolve(name)
 
 
 def test_auto_takes_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,9 +85,15 @@ def test_a_registered_model_is_loaded_by_name_version_and_alias(
     ):
         with pytest.raises(WrongUse, match=message):
             load_model(name, tracking_uri=store)
+    with pytest.raises(
+        WrongUse, match="the best ones of test_resnet were not kept; there are: last"
+    ):
+        load_model("numbers", which="best", tracking_uri=store)
     _champion_else_latest(client, store, version)
     described.write_text(described.read_text().replace("test_resnet", "other"))
-    with pytest.raises(WrongUse, match="or not the file that was registered"):
+    with pytest.raises(
+        WrongUse, match="is not the file that was registered as version 1 of numbers"
+    ):
         load_model("numbers", tracking_uri=store)
 
 
@@ -99,12 +105,13 @@ def test_a_model_is_downloaded_from_a_server_and_again_where_it_is_damaged(
     _exported(server, run_id, "--register", "remote", "--out", str(tmp_path / "model"))
     x = np.random.default_rng(0).integers(0, 256, (3, 20, 31), np.uint8)
     expected = load_model(run_id, tracking_uri=server).probabilities(x)
-    for _ in range(2):
+    for damaged in ("model.json", "last.safetensors", None):
         found = load_model("remote", tracking_uri=server)
         np.testing.assert_array_equal(found.probabilities(x), expected)
         (folder,) = (tmp_path / "models" / "registered").iterdir()
         assert sorted(p.name for p in folder.iterdir()) == ["last.safetensors", "model.json"]
-        (folder / "model.json").write_text("{}")
+        if damaged is not None:
+            (folder / damaged).write_text("{}")
 
 
 def _champion_else_latest(client: Any, uri: str, first: Any) -> None:

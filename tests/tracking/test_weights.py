@@ -30,9 +30,10 @@ def _models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def _fill(folder: Path) -> tuple[list[str], dict[str, str]]:
     (folder / "last.safetensors").write_bytes(CONTENT)
-    described = {"weights": {"last": {"file": "last.safetensors"}}}
+    last = digest_of(folder / "last.safetensors")
+    described = {"weights": {"last": {"file": "last.safetensors", "digest": last}}}
     (folder / "model.json").write_text(json.dumps(described))
-    last, model = (digest_of(folder / name) for name in ("last.safetensors", "model.json"))
+    model = digest_of(folder / "model.json")
     return ["last.safetensors", "model.json"], {"pepr.model": f"last={last},model={model}"}
 
 
@@ -88,7 +89,9 @@ def test_files_that_are_not_where_the_run_put_them(uri: str) -> None:
 
     place = MlflowClient(uri).get_run(run_id).info.artifact_uri
     get_artifact_repository(place, tracking_uri=uri).delete_artifacts("model")
-    with pytest.raises(WrongUse, match=r"weights: .*model\.json of run .*put .*artifacts back"):
+    with pytest.raises(
+        WrongUse, match=r"weights: .*model\.json .*put the artifacts of run .* back"
+    ):
         weights.fetch(run_id, tracking_uri=uri)
 
 
@@ -134,6 +137,25 @@ def test_a_full_disk_stores_no_download_and_the_error_names_the_folder(
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(WorkFailed, match=r"cannot be written .*PEPR_MODELS"):
         weights.fetch(run_id, tracking_uri=server)
+
+
+@pytest.mark.parametrize("place", ["file", "file/models", "/proc/models"])
+def test_a_folder_of_models_that_cannot_be_made_is_named(
+    store: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    run_id = _run(server)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PEPR_MODELS", str(tmp_path / place))
+    with pytest.raises(
+        WorkFailed, match=r"^weights: .* cannot be written \(.*set PEPR_MODELS to"
+    ) as e:
+        weights.fetch(run_id, tracking_uri=server)
+    assert e.value.reason != "tracking"
+
+
+def test_weights_have_one_of_two_names(uri: str) -> None:
+    with pytest.raises(WrongUse, match=r"^which: 'first' is not one of last, best$"):
+        weights.fetch(_run(uri), "first", tracking_uri=uri)
 
 
 @pytest.fixture

@@ -6,20 +6,17 @@ model. Nothing in them is executed.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.files import digest_of, models_folder
+from pepr_mlops.files import models_folder
 from pepr_mlops.text import address
+from pepr_mlops.tracking.read import model_files
 from pepr_mlops.tracking.read.predictions import folder_of
-from pepr_mlops.tracking.read.weights import FILE
 from pepr_mlops.tracking.registry import DIGEST, EXTRA
 from pepr_mlops.tracking.server import connect, enduring, resolved, translated_errors
 
@@ -59,19 +56,21 @@ def fetch(text: str, *, tracking_uri: str | None = None) -> Registered:
     with enduring(), translated_errors(uri):
         found = _version(client, uri, text)
         digest = found.tags.get(DIGEST)
-        source, run_id = found.source, found.run_id
-        if digest is None or source is None or run_id is None:
+        place, run_id = found.source, found.run_id
+        if digest is None or place is None or run_id is None:
             raise WrongUse(
                 f"model: version {found.version} of {found.name} was not registered by "
                 "`pepr export`; name the run that trained it, or another version"
             )
-        folder = folder_of(source)
-        folder = _downloaded(uri, source, digest) if folder is None else folder / EXTRA
-    if not _is_intact(folder, digest):
-        raise WrongUse(
-            f"model: {folder / FILE} of version {found.version} of {found.name} is missing, or not "
-            "the file that was registered; put the original back, or register the model again"
-        )
+        source = f"that was registered as version {found.version} of {found.name}"
+        remedy = "put the original back, or register the model again"
+        folder = folder_of(place)
+        if folder is None:
+            folder, place = models_folder() / "registered" / digest, f"{place.rstrip('/')}/{EXTRA}"
+            model_files.download(uri, place, folder, digest, None, source, remedy)
+        else:
+            folder = folder / EXTRA
+            model_files.check(folder / model_files.FILE, digest, source, remedy)
     return Registered(found.name, str(found.version), run_id, folder, found.tags)
 
 
@@ -109,23 +108,3 @@ def _version(client: MlflowClient, uri: str, text: str) -> ModelVersion:
             "`pepr export --register NAME` gave"
         )
     return latest[0]
-
-
-def _is_intact(folder: Path, digest: str) -> bool:
-    path = folder / FILE
-    return path.is_file() and digest_of(path) == digest
-
-
-def _downloaded(uri: str, source: str, digest: str) -> Path:
-    """The folder with the description and the weights, downloaded completely or not at all."""
-    from mlflow.artifacts import download_artifacts
-
-    folder = models_folder() / "registered" / digest
-    if not _is_intact(folder, digest):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as part:
-            extra = f"{source.rstrip('/')}/{EXTRA}"
-            found = download_artifacts(artifact_uri=extra, dst_path=part, tracking_uri=uri)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(found, folder)
-    return folder

@@ -6,22 +6,19 @@ description, `model.json`, so that neither can be exchanged unnoticed.
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import posixpath
 import shlex
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.files import digest_of, models_folder
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.files import models_folder
 from pepr_mlops.spec import NONE, RunSpec, as_text
 from pepr_mlops.text import address
 from pepr_mlops.tracking.outbox import NOT_STORED
+from pepr_mlops.tracking.read import model_files
+from pepr_mlops.tracking.read.model_files import WHICH
 from pepr_mlops.tracking.read.predictions import folder_of
 from pepr_mlops.tracking.read.tables import check_exists
 from pepr_mlops.tracking.server import connect, enduring, resolved, translated_errors
@@ -29,11 +26,9 @@ from pepr_mlops.tracking.server import connect, enduring, resolved, translated_e
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FOLDER, FILE = "model", "model.json"  # of a run's artifacts, and the description in it
+FOLDER = "model"  # of a run's artifacts
 TAG, MISSING = "pepr.model", "pepr.model_missing"
-_PREFERRED = ("last", "best")
 _NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # codes of MLflow
-_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True)
@@ -65,15 +60,18 @@ def fetch(run_id: str, which: str | None = None, *, tracking_uri: str | None = N
         tags, params = run.data.tags, run.data.params
         place = run.info.artifact_uri
         digests = _digests(tags.get(TAG))
-        name = which or next((name for name in _PREFERRED if name in digests), "last")
+        name = model_files.chosen(which, digests)
         if name not in digests:
             raise WrongUse(_missing(run, name, digests))
-        folder = folder_of(place)
+        folder, described = folder_of(place), digests.get("model", "")
+        source = f"that run {run_id} logged"
+        remedy = f"put the artifacts of run {run_id} back where it logged them, or train it again"
         if folder is None:
-            folder = _downloaded(uri, run_id, place, digests, name)
+            folder, place = models_folder() / run_id / FOLDER, f"{place.rstrip('/')}/{FOLDER}"
+            model_files.download(uri, place, folder, described, name, source, remedy)
         else:
             folder = folder / FOLDER
-            _check_in_place(folder, run_id, uri, digests)
+            model_files.check(folder / model_files.FILE, described, source, remedy)
     return Fetched(run_id, folder, digests, tags, params, run.data.metrics)
 
 
@@ -96,66 +94,6 @@ def _digests(tag: str | None) -> dict[str, str]:
     """The digests of files by name, of `last=DIGEST,best=DIGEST,model=DIGEST`."""
     parts = [part.partition("=") for part in (tag or "").split(",")]
     return {name: digest for name, equals, digest in parts if equals}
-
-
-def _check_in_place(folder: Path, run_id: str, uri: str, digests: Mapping[str, str]) -> None:
-    try:
-        found = digest_of(folder / FILE)
-    except OSError as error:
-        raise WrongUse(
-            f"weights: {folder / FILE} of run {run_id} cannot be read ({error.strerror}); put the "
-            f"artifacts back where the run logged them, or use the machine of {address(uri)}"
-        ) from error
-    if found != digests.get("model"):
-        raise WrongUse(_changed(folder / FILE, run_id))
-
-
-def _changed(path: Path, run_id: str) -> str:
-    return (
-        f"weights: {path} is not the file that run {run_id} logged; it was changed or damaged: put "
-        "the original back, or train the model again"
-    )
-
-
-def _downloaded(uri: str, run_id: str, place: str, digests: Mapping[str, str], name: str) -> Path:
-    """The folder with the description and the weights `name`, downloaded where they are not there
-    or damaged. A file appears in it complete or not at all."""
-    from mlflow.artifacts import download_artifacts, list_artifacts
-
-    folder = models_folder() / run_id / FOLDER
-
-    def get(file: str, digest: str) -> Path:
-        path = folder / file
-        if path.exists() and digest_of(path) == digest:
-            return path
-        source = f"{place.rstrip('/')}/{FOLDER}"
-        listed = list_artifacts(artifact_uri=source, tracking_uri=uri)
-        if file not in {posixpath.basename(one.path) for one in listed}:
-            raise WrongUse(
-                f"weights: the server's store has no {FOLDER}/{file} of run {run_id} any more; put "
-                "its artifacts back, or train the model again"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as part:
-            found = Path(
-                download_artifacts(artifact_uri=f"{source}/{file}", dst_path=part, tracking_uri=uri)
-            )
-            if digest_of(found) != digest:
-                raise WrongUse(_changed(Path(FOLDER, file), run_id))
-            os.replace(found, path)
-        return path
-
-    try:
-        described = json.loads(get(FILE, digests.get("model", "")).read_text())
-        get(Path(described["weights"][name]["file"]).name, digests[name])
-    except OSError as error:
-        if error.errno not in _NOT_WRITTEN:
-            raise
-        raise WorkFailed(
-            f"weights: {folder} cannot be written ({error.strerror}); free space there, or set "
-            "PEPR_MODELS to another folder"
-        ) from error
-    return folder
 
 
 def _missing(run: Any, name: str, digests: Mapping[str, str]) -> str:
@@ -186,7 +124,7 @@ def _missing(run: Any, name: str, digests: Mapping[str, str]) -> str:
 
 
 def _names(digests: Mapping[str, str]) -> str:
-    return " and ".join(name for name in _PREFERRED if name in digests)
+    return " and ".join(name for name in WHICH if name in digests)
 
 
 def _command(params: Mapping[str, str], name: str) -> str:

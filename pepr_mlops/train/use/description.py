@@ -9,18 +9,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import digest_of as digest_of
 from pepr_mlops.files import read_json
 from pepr_mlops.names import MULTI_LABEL, Task
-from pepr_mlops.tracking.read.weights import FILE as FILE
+from pepr_mlops.tracking.read import model_files
+from pepr_mlops.tracking.read.model_files import FILE as FILE
+from pepr_mlops.tracking.read.model_files import Which as Which
 from pepr_mlops.validation import checked
 
 VERSION = 1
-Which = Literal["last", "best"]
-WHICH: tuple[Which, ...] = get_args(Which)  # weights that may be kept, in the order of preference
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Description:
     in images that need a window of percentiles. `resize` names how images are resized. Images in
     [0, 1] become (x - mean) / std, by channel, or stay as they are without `mean`. `precision` is
     that of the training, in which `load_model` predicts too. `epochs` is the epoch that P of the
-    run is of. `weights` are by `WHICH`. `initial_weights` are those the training started from.
+    run is of. `weights` are by `Which`. `initial_weights` are those the training started from.
     """
 
     version: int
@@ -78,7 +78,7 @@ class Description:
 
     def chosen(self, which: Which | None = None) -> Weights:
         """The weights `which`, by default the last if they were kept. Raises `WrongUse`."""
-        name = which or next((name for name in WHICH if name in self.weights), "last")
+        name = model_files.chosen(which, self.weights)
         if name not in self.weights:
             raise WrongUse(
                 f"weights: the {name} ones of {self.model} were not kept; there are: "
@@ -137,18 +137,3 @@ def _check_classes(found: Description, path: Path) -> None:
             raise WrongUse(
                 f"model: {path} has {len(values)} values of {name} for {n}; export the model again"
             )
-
-
-def check_digest(path: Path, expected: str) -> None:
-    """Raise `WrongUse` where a file is missing or not the one with this digest."""
-    try:
-        found = digest_of(path)
-    except OSError as error:
-        raise WrongUse(
-            f"weights: {path} cannot be read ({error.strerror}); copy the model again"
-        ) from error
-    if found != expected:
-        raise WrongUse(
-            f"weights: {path} has the digest {found}, not {expected}; it was changed or damaged: "
-            "copy the model again"
-        )

@@ -38,7 +38,7 @@ def find(
             f"model: there is no folder {name}; name a folder that `pepr export` wrote, a run, a "
             "registered model or best"
         )
-    return load.of_registered(name, tracking_uri=tracking_uri, device=device)
+    return load.of_registered(name, tracking_uri=tracking_uri, which=which, device=device)
 
 
 def of_folder(folder: Path, which: Which | None = None, device: str = "auto") -> Predictor:

@@ -18,10 +18,11 @@ from pepr_mlops.errors import one_line
 from pepr_mlops.files import digest_of
 from pepr_mlops.spec import Job
 from pepr_mlops.tracking import Run
-from pepr_mlops.tracking.read.weights import FILE, FOLDER, MISSING, TAG
+from pepr_mlops.tracking.read.model_files import FILE, WHICH
+from pepr_mlops.tracking.read.weights import FOLDER, MISSING, TAG
 from pepr_mlops.train.trainer import channel_statistics
 from pepr_mlops.train.use.best import Best
-from pepr_mlops.train.use.description import VERSION, WHICH, Description, Weights
+from pepr_mlops.train.use.description import VERSION, Description, Weights
 from pepr_mlops.train.use.weights_file import write
 
 

@@ -53,7 +53,7 @@ def load_model(
         found = selected.select(compare(runs, question, evidence), question, choice)
         run = str(found.best_run()["run_id"])
     if registered.is_name(run):
-        return of_registered(run, tracking_uri=tracking_uri, device=device)
+        return of_registered(run, tracking_uri=tracking_uri, which=which, device=device)
     return of_run(run, tracking_uri=tracking_uri, which=which, device=device)
 
 
@@ -80,7 +80,13 @@ def of_folder(fetched: Fetched, which: Which | None = None, device: str = "auto"
     return model
 
 
-def of_registered(name: str, *, tracking_uri: str | None = None, device: str = "auto") -> Model:
+def of_registered(
+    name: str,
+    *,
+    tracking_uri: str | None = None,
+    which: Which | None = None,
+    device: str = "auto",
+) -> Model:
     """A registered model, by what `registered.fetch` takes."""
     found = registered.fetch(name, tracking_uri=tracking_uri)
-    return open_folder(found.folder, device=Device.resolve(device).torch_device)
+    return open_folder(found.folder, which, Device.resolve(device).torch_device)

@@ -13,6 +13,7 @@ from pepr_mlops.comparison.metrics import Floats
 from pepr_mlops.data.splits import Pixels
 from pepr_mlops.data.stored import Stored
 from pepr_mlops.errors import WrongUse, one_line
+from pepr_mlops.tracking.read import model_files
 from pepr_mlops.train import models
 from pepr_mlops.train.trainer import AUTOCAST
 from pepr_mlops.train.use import description as described
@@ -33,7 +34,11 @@ class Classifier(torch.nn.Module):
         self._several = description.several
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(self.preprocessing(images)).float()
+        return self.chances(self.network(self.preprocessing(images)))
+
+    def chances(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits as probabilities, in 32 bits."""
+        logits = logits.float()
         return logits.sigmoid() if self._several else logits.softmax(dim=1)
 
 
@@ -76,11 +81,8 @@ class Model:
             x = self.preprocessing(x)
             with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
                 logits = self.network(x)
-            logits = logits.float()
-            several = self.description.several
-            found = logits.sigmoid() if several else logits.softmax(dim=1)
-        chances: Floats = found.double().cpu().numpy()
-        return chances
+            found: Floats = self.classifier.chances(logits).double().cpu().numpy()
+        return found
 
 
 def _batches(images: Pixels | Stored, size: int) -> Iterator[Pixels]:
@@ -106,7 +108,7 @@ def open_folder(
     description = described.read(folder)
     weights = description.chosen(which)
     path = folder / Path(weights.file).name
-    described.check_digest(path, weights.digest)
+    model_files.check(path, weights.digest, f"that {described.FILE} describes", "copy it again")
     network = models.build(
         description.model,
         classes=len(description.classes),
