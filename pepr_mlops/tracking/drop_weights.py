@@ -12,7 +12,8 @@ def drop_weights(run_ids: Sequence[str], why: str, tracking_uri: str | None = No
     """Delete the weights that these runs have on the server, and tag the runs with the reason; of
     how many runs. Raises `WorkFailed` where the server does not answer or refuses.
 
-    The tags come first: an interruption may leave files that no run claims, never the reverse.
+    The tags come first: an interruption may leave files that no run claims, never the reverse. They
+    are put back where the deletion is refused.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -21,11 +22,19 @@ def drop_weights(run_ids: Sequence[str], why: str, tracking_uri: str | None = No
     with enduring(), translated_errors(uri):
         for run_id in run_ids:
             run = client.get_run(run_id)
-            if TAG not in run.data.tags:
+            tags, place = run.data.tags, run.info.artifact_uri
+            if TAG not in tags:
                 continue
             client.set_tag(run_id, MISSING, why)
             client.delete_tag(run_id, TAG)
-            place = run.info.artifact_uri
-            get_artifact_repository(place, tracking_uri=uri).delete_artifacts(FOLDER)
+            try:
+                get_artifact_repository(place, tracking_uri=uri).delete_artifacts(FOLDER)
+            except Exception:  # of the driver of any store
+                client.set_tag(run_id, TAG, tags[TAG])
+                if MISSING in tags:
+                    client.set_tag(run_id, MISSING, tags[MISSING])
+                else:
+                    client.delete_tag(run_id, MISSING)
+                raise
             dropped += 1
     return dropped

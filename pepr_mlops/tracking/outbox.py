@@ -100,7 +100,9 @@ class Outbox(threading.Thread):
     def put(
         self, kind: str, content: bytes | None = None, files: Path | None = None, **data: Any
     ) -> None:
-        """Log an entry; raises `WorkFailed` once the server has refused one that is no extra."""
+        """Log an entry; raises `WorkFailed` once the server has refused one that is no extra, and
+        `OSError` where one with a folder of files cannot be saved: its files are deleted, which
+        leaves room for other entries."""
         with uninterrupted(), self._changed:  # a signal could leave the lock held
             number = self._add(Entry(kind, data, content, files))
             self._changed.wait_for(
@@ -203,6 +205,9 @@ class Outbox(threading.Thread):
                 try:
                     self._journal.add(self._number, entry)
                 except OSError as error:
+                    if entry.kind == FOLDER:
+                        entry.free()
+                        raise
                     self._complete = False
                     self._note(
                         f"journal: {self._journal.folder} cannot be written ({error.strerror}); "

@@ -228,3 +228,45 @@ def test_what_cannot_be_written_is_not_logged(store: str) -> None:
         assert not list(begun.outbox.room("model").parent.glob("*/part"))
         shutil.rmtree(begun.outbox.room("model"))
     assert MlflowClient(store).list_artifacts(begun.run_id) == []
+
+
+def test_weights_for_which_the_journal_has_no_room_cost_nothing_else(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = journal.Journal.add
+
+    def full(self: journal.Journal, number: int, entry: journal.Entry) -> None:
+        if entry.kind == journal.FOLDER:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(self, number, entry)
+
+    monkeypatch.setattr(journal.Journal, "add", full)
+    with tracking.start("weights", "weights", "n", store, offline=True) as begun:
+        begun.log({"test/accuracy": 0.75}, 1)
+        with pytest.raises(OSError, match="No space left"):
+            begun.folder("model", _fill)
+        begun.tag({"pepr.model_missing": "last: No space left on device"})
+    assert not list(journal.home().glob("*/model.files"))
+    (synced,) = tracking.sync()
+    found = MlflowClient(store).get_run(synced.run_id or "")
+    assert (found.info.status, found.data.metrics) == ("FINISHED", {"test/accuracy": 0.75})
+    assert "pepr.model" not in found.data.tags
+    assert found.data.tags["pepr.model_missing"] == "last: No space left on device"
+
+
+def test_weights_that_the_store_does_not_delete_stay_those_of_the_run(store: str) -> None:
+    first, second = _run(store), _run(store)
+    client = MlflowClient(store)
+    client.set_tag(second, "pepr.model_missing", "best: full")
+    before = [client.get_run(run_id).data.tags for run_id in (first, second)]
+    for run_id in (first, second):
+        place = Path(client.get_run(run_id).info.artifact_uri)
+        (place / "model").rename(place / "elsewhere")
+        (place / "model").symlink_to("elsewhere")  # MLflow deletes no link to a folder
+        with pytest.raises(WorkFailed):
+            tracking.drop_weights([run_id], "dropped by a test", store)
+        (place / "model").unlink()
+        (place / "elsewhere").rename(place / "model")
+    assert [client.get_run(run_id).data.tags for run_id in (first, second)] == before
+    assert tracking.drop_weights([first, second], "dropped by a test", store) == 2
+    assert client.list_artifacts(second, "model") == []
