@@ -246,6 +246,7 @@ TAGS: dict[str, str] = {
     "pepr.model": "digests of the weights that were kept as `model/`, and of its model.json: "
     "last=…,best=…,model=…",
     "pepr.model_missing": "why weights that were to be kept are missing",
+    "pepr.keep_top": "option of the sweep that trained the run and may drop its weights",
     "pepr.registered.*": "of a registered version: its run, weights, P, score and cost",
     "pepr.window": "grey values of the training images that became black and white",
     "pepr.resize": "how images are resized, in training and wherever the model is used",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,7 @@ from pepr_mlops.train.progress import seconds_text
 
 _ERASE = "\r\033[K"  # the terminal's line
 _SHOW_EVERY_S = 30.0  # where there is no terminal line to overwrite
+_USUAL = Settings()
 
 # The letter of a cost, the objective of a search, and the split that decides if one was named.
 Target = tuple[str, Objective, ScoredOn | None]
@@ -43,7 +44,8 @@ def dry_run(
     _caution(specs)
     now = sweep.status(specs, settings)
     note(*now.notes)
-    expected = forecasts.to_come(now.jobs, now.runs, parameters(specs))
+    sizes = parameters(specs)
+    expected = forecasts.to_come(now.jobs, now.runs, sizes)
     names = {"energy_wh": "forecast_wh", "time_s": "forecast_s"}
     names |= {f"{cost}_{end}": f"{names[cost]}_{end}" for cost in names for end in ("low", "high")}
     rows = _jobs_frame(now.jobs).join(expected[[*names, "basis"]].rename(columns=names))
@@ -58,8 +60,8 @@ def dry_run(
         }
     )
     say(render(cells, form) + "\n")
-    left = rows[rows["state"].isin(["pending", "running"])]
-    to_come = [now.jobs.loc[key, "spec"] for key in left.index]
+    to_come = _to_come(now.jobs)
+    left = rows.loc[to_come.index]
     limit = "" if target is None else " at most"
     machines = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
     summary = [
@@ -68,8 +70,8 @@ def dry_run(
         (f"energy of training alone to come{limit}", _sum(left, "forecast_wh")),
         (f"time of training alone to come{limit}", _sum(left, "forecast_s")),
         ("forecast from runs on", "; ".join(machines)),  # jobs may run elsewhere
-        ("download", downloads(to_come)),
-        ("weights that runs keep", _weights(to_come, settings)),
+        ("download", downloads(list(to_come))),
+        ("weights that runs keep", _weights(to_come, sizes, settings)),
     ]
     say(table([row for row in summary if row[1]]))
     return 0
@@ -87,7 +89,7 @@ def run(
     _caution(specs)
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)
-    progress = Progress(specs, search, _weights(specs, settings))
+    progress = Progress(specs, search, settings)
     strategy = search or plan.exhaustive
     try:
         result = sweep.run(specs, settings, progress.show, progress.report, strategy, note)
@@ -158,9 +160,14 @@ def _about_runs(result: Result) -> None:
         )
 
 
-def _weights(specs: Sequence[Job], settings: Settings) -> str:
+def _to_come(jobs: pd.DataFrame) -> pd.Series[Any]:
+    """The specs of the jobs that are still to be done."""
+    return jobs.loc[jobs["state"].isin(["pending", "running"]), "spec"]
+
+
+def _weights(specs: Iterable[Job], sizes: Mapping[str, int], settings: Settings) -> str:
     """How much the weights of these jobs may take, nothing where none are kept."""
-    size_gb = weights_gb(specs)
+    size_gb = weights_gb(specs, sizes)
     before = "" if settings.keep_top is None else f" before {settings.keep_top} drops some"
     return f"up to {size_gb:.2g} GB{before}" if size_gb else ""
 
@@ -181,12 +188,14 @@ class Progress:
     """Shows a sweep on standard error: on a terminal in a line that is overwritten."""
 
     def __init__(
-        self, specs: Sequence[Job], search: Search | None = None, weights: str = ""
+        self,
+        specs: Sequence[Job],
+        search: Search | None = None,
+        settings: Settings = _USUAL,
     ) -> None:
         self._started = time.monotonic()
         self._parameters = parameters(specs)
-        self._search = search
-        self._weights = f"; weights {weights}" if weights else ""
+        self._search, self._settings = search, settings
         self._shown = self._forecast_at = -_SHOW_EVERY_S
         self._outlook = ""
         self._noted: set[str] = set()
@@ -233,7 +242,9 @@ class Progress:
     def _line(self, now: Status) -> str:
         seconds = time.monotonic()
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
-        line += f"{seconds_text(seconds - self._started)} elapsed{self._weights}"
+        line += f"{seconds_text(seconds - self._started)} elapsed"
+        if weights := _weights(_to_come(now.jobs), self._parameters, self._settings):
+            line += f"; weights to come {weights}"
         if self._search is not None:
             return f"{line}; {search_output.line(self._search, now)}"
         if seconds - self._forecast_at >= _SHOW_EVERY_S:  # forecasting takes time from the jobs

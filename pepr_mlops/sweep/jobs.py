@@ -197,12 +197,11 @@ def parameters(specs: Sequence[Job]) -> dict[str, int]:
     }
 
 
-def weights_gb(specs: Sequence[Job]) -> float:
-    """GB of the weights that the runs of these jobs may keep: two files where they keep `both`."""
-    sizes = parameters(specs)
+def weights_gb(specs: Iterable[Job], sizes: Mapping[str, int]) -> float:
+    """GB of the weights that the runs of these jobs may keep: two files where they keep `both`.
+    `sizes` are `parameters`."""
     files = {"none": 0, "both": 2}
-    total = sum(sizes[spec.model] * _BYTES_PER_WEIGHT * files.get(spec.keep, 1) for spec in specs)
-    return total / 1e9
+    return sum(sizes[s.model] * _BYTES_PER_WEIGHT * files.get(s.keep, 1) for s in specs) / 1e9
 
 
 def downloads(specs: Sequence[Job]) -> str:

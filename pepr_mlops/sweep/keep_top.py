@@ -17,20 +17,29 @@ from pepr_mlops.comparison.selected import BY, By
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import NONE, Job
 from pepr_mlops.sweep.driver import Result
+from pepr_mlops.tracking.read import weights
+from pepr_mlops.tracking.read.model_files import WHICH, Which
 
 _SETTLED = ("done", "failed")
-TAG = "tags.pepr.model"  # the column of runs that have weights
+# Columns of the frame of runs: the weights that a run has, why it has none, and whether it was
+# trained with `--keep-top`.
+_WEIGHTS, _MISSING = f"tags.{weights.TAG}", f"tags.{weights.MISSING}"
+_OWN = "tags.pepr.keep_top"
 
 
 @dataclass(frozen=True)
 class KeepTop:
     """Keep the weights of the `n` best models only: `by` the cheapest good-enough ones (`cost`), P
-    (`performance`) or PePR (`score`), on the split that decides in `pepr select`."""
+    (`performance`) or PePR (`score`), on the split that decides in `pepr select`.
+
+    Raises `WrongUse` for other values."""
 
     n: int
     by: By = "cost"
 
     def __post_init__(self) -> None:
+        if self.n < 1:
+            raise WrongUse(f"keep_top: {self.n} is not 1 or more")
         if self.by not in BY:
             raise WrongUse(f"by: {self.by!r} is not one of {', '.join(BY)}")
 
@@ -44,41 +53,39 @@ class KeepTop:
 
 
 def losers(
-    runs: pd.DataFrame, keep: KeepTop, question: Question, evidence: Evidence, *, final: bool
+    runs: pd.DataFrame, keep: KeepTop, question: Question, evidence: Evidence
 ) -> list[tuple[str, str]]:
     """Model and run of the runs whose weights are not needed, all of the same settings at once.
 
     A model that ties with the n-th stays: one whose interval of P reaches that of the n-th, whose
     rank by PePR may be n, or of which it is open whether it is good enough. So does one whose error
-    is not known. Unless `final` only models are dropped that models still to come cannot bring
-    back: the score and the cheapest good-enough models depend on all models.
+    is not known.
     """
     compared = compare(runs, question, evidence)
     found: list[tuple[str, str]] = []
     for name in compared.sets["comparison_set"]:
         choices = answer.choices(compared, question, str(name))
-        out = _out(choices, keep, final)
-        for model in out:
+        for model in _out(choices, keep):
             own = choices.members[(choices.members[KEYS] == model).all(axis=1)]
             ids = own["fold_runs"].fillna(own["run_id"]).str.split().explode()
             found += [(model[0], run_id) for run_id in ids]
     return found
 
 
-def _out(choices: Choices, keep: KeepTop, final: bool) -> list[tuple[str, str]]:
+def _out(choices: Choices, keep: KeepTop) -> list[tuple[str, str]]:
     """The models, with their variants, that fall out of one comparison set."""
     table = choices.table.set_index(KEYS)
     if keep.by == "performance":
         safe = _ties_by_performance(choices, keep.n)
     elif keep.by == "score":
         best = table["decided_score"].rank(ascending=False, method="min") <= keep.n
-        safe = best | ~(table["rank_low"] > keep.n) | (not final)
+        safe = best | ~(table["rank_low"] > keep.n)
     else:
         judged: Answer = answer.answer(choices)
         models = judged.models.set_index(KEYS)
         good = models["verdict"] == GOOD
         cheapest = models.loc[good, judged.resource].nsmallest(keep.n, keep="all").index
-        safe = (models["verdict"] != BAD) & (~good | models.index.isin(cheapest) | (not final))
+        safe = (models["verdict"] != BAD) & (~good | models.index.isin(cheapest))
     known = table["no_interval"] == ""
     return list(table.index[known & ~safe.reindex(table.index)])
 
@@ -102,18 +109,44 @@ def prune(
 ) -> int:
     """Drop the weights of the models of a sweep that fall out; of how many runs.
 
-    Models with jobs to come are left as they are, and runs of other sweeps are not compared.
+    All runs of its jobs are compared, and only those that were trained with `--keep-top` lose their
+    weights. Models with jobs to come are left as they are. Where the choice depends on costs, which
+    are judged among all models, nothing is dropped before all jobs are done.
     """
     jobs = result.jobs
     settled = jobs["state"].isin(_SETTLED) | jobs.index.isin(list(result.given_up))
     waiting = {spec.model for spec in jobs.loc[~settled, "spec"]}
-    own = result.runs[result.runs["spec"].isin(list(jobs.index))]
-    specs = list(jobs["spec"])
-    resources = ("T",) if specs[0].energy == "off" else ("E",)
-    question = Question(resources=resources, mixed="stratify")
-    if TAG not in own or not own[TAG].notna().any():
+    compared = result.runs[result.runs["spec"].isin(list(jobs.index))]
+    if (waiting and keep.by != "performance") or not {_WEIGHTS, _OWN} <= set(compared):
         return 0
-    found = losers(own, keep, question, read_evidence(own), final=not waiting)
-    with_weights = set(own.loc[own[TAG].notna(), "run_id"])
-    ids = [i for model, i in found if model not in waiting and i in with_weights]
+    own = set(compared.loc[compared[_WEIGHTS].notna() & compared[_OWN].notna(), "run_id"])
+    if not own:
+        return 0
+    resources = ("T",) if jobs["spec"].iloc[0].energy == "off" else ("E",)
+    question = Question(resources=resources, mixed="stratify")
+    found = losers(compared, keep, question, read_evidence(compared))
+    ids = [run_id for model, run_id in found if model not in waiting and run_id in own]
     return drop(ids, f"dropped by {keep}") if ids else 0
+
+
+def without_weights(jobs: pd.DataFrame, runs: pd.DataFrame, keep: KeepTop | None) -> list[str]:
+    """A note on the jobs (`plan.states`) that are done and lack weights which they would keep, but
+    for those that `keep` drops."""
+    columns = runs.set_index("run_id").reindex(columns=[_WEIGHTS, _MISSING])
+    lacking: list[tuple[Job, list[Which]]] = []
+    for spec, run_id in jobs.loc[jobs["state"] == "done", ["spec", "run_id"]].to_numpy():
+        there, why = columns.loc[run_id].fillna("")
+        if keep is not None and why:
+            continue
+        names = WHICH if spec.keep == "both" else [name for name in WHICH if name == spec.keep]
+        if missing := [name for name in names if name not in weights.digests_in(there)]:
+            lacking.append((spec, missing))
+    if not lacking:
+        return []
+    spec, missing = lacking[0]
+    names = [name for name in WHICH if any(name in some for _, some in lacking)]
+    return [
+        f"{len(lacking)} job{' is' if len(lacking) == 1 else 's are'} done and without "
+        f"{' or '.join(names)} weights on the tracking server; "
+        f"`{weights.command(spec.as_params(), missing[-1])}` trains one again"
+    ]

@@ -21,7 +21,7 @@ from pepr_mlops.sweep.driver import Driver, Limits, Result, Status, Strategy
 from pepr_mlops.sweep.earlier import Matches, match_jobs
 from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
-from pepr_mlops.sweep.keep_top import KeepTop, prune
+from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.tracking.server import resolved
@@ -36,8 +36,7 @@ class Settings:
     `checkpoints` is the folder of unfinished trainings, None for the user's cache. `retry_failed`
     retries also the jobs that failed for good, `strict` refuses doubtful images. `engine` is
     `local`, or `ray` on the cluster at `address`. With `keep_top` the weights of the other models
-    are deleted. The other fields are those of `Worker` and
-    `Limits`.
+    are deleted. The other fields are those of `Worker` and `Limits`.
     """
 
     tracking_uri: str | None = None
@@ -74,8 +73,6 @@ def run(
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
-    if settings.keep_top is not None:
-        settings.keep_top.check(specs)
     found, matches = _found(specs, settings)
     tracking.prepare(_experiments(specs), settings.tracking_uri)
     tracking.identify(matches.fingerprints, settings.tracking_uri)
@@ -88,6 +85,7 @@ def run(
         settings.busy,
         settings.cool_c,
         settings.strict,
+        None if settings.keep_top is None else str(settings.keep_top),
     )
     return Driver(
         plan.shuffled(specs, settings.order_seed),
@@ -98,12 +96,15 @@ def run(
         show,
         report,
         settings.retry_failed,
-        partial(_tidy, settings, note),
+        partial(_tidy, settings, note, set()),
     ).run()
 
 
-def _tidy(settings: Settings, note: Callable[[str], None], result: Result) -> None:
-    """Delete the weights that are not to be kept; a failure costs the sweep nothing else."""
+def _tidy(
+    settings: Settings, note: Callable[[str], None], failures: set[str], result: Result
+) -> None:
+    """Delete the weights that are not to be kept; a failure costs the sweep nothing else, and is
+    noted once."""
     from pepr_mlops import tracking
     from pepr_mlops.tracking import read
 
@@ -118,7 +119,9 @@ def _tidy(settings: Settings, note: Callable[[str], None], result: Result) -> No
             lambda ids, why: tracking.drop_weights(ids, why, uri),
         )
     except PeprError as error:
-        note(f"{settings.keep_top}: no weights are dropped now ({error})")
+        if str(error) not in failures:
+            failures.add(str(error))
+            note(f"{settings.keep_top}: no weights are dropped now ({error})")
     else:
         if n:
             note(f"{settings.keep_top}: dropped the weights of {n} run{'s' * (n != 1)}")
@@ -156,12 +159,15 @@ def default_checkpoints() -> Path:
 
 def _found(specs: Sequence[Job], settings: Settings) -> tuple[Status, Matches]:
     """The state of a sweep, and the jobs of earlier runs."""
+    if settings.keep_top is not None:
+        settings.keep_top.check(specs)
     runs = _read(specs, settings)
     matches = match_jobs(specs, runs, settings.tracking_uri)
     runs = matches.added_to(runs)
     doubts = _doubts(specs, runs, settings.strict)
-    notes = [*doubts, *matches.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
     jobs = plan.states(specs, runs, retry_failed=settings.retry_failed)
+    notes = [*doubts, *matches.texts(), *_other_runs(specs, runs, settings.tracking_uri)]
+    notes += without_weights(jobs, runs, settings.keep_top)
     return Status(jobs, runs, float(jobs["energy_wh"].sum()), notes), matches
 
 

@@ -55,8 +55,8 @@ class Worker:
 
     If another process computes on the device, `busy` decides: wait for it, or report the task as
     failed. Before training the device cools down to `cool_c` degrees Celsius. `strict` refuses
-    doubtful images. The process ends with its `owner`, the sweep's `process.this_process`, if that
-    is on the same machine.
+    doubtful images, and `keep_top` is that of `job.run`. The process ends with its `owner`, the
+    sweep's `process.this_process`, if that is on the same machine.
     """
 
     tracking_uri: str | None = field(repr=False)
@@ -65,6 +65,7 @@ class Worker:
     busy: Literal["wait", "refuse"] = "wait"
     cool_c: float | None = None
     strict: bool = False
+    keep_top: str | None = None
     owner: str = field(default_factory=this_process)
 
     def __call__(self, task: Task, say: Callable[[str], None]) -> Report:
@@ -98,6 +99,7 @@ class Worker:
                     until=task.until,
                     left_wh=task.left_wh,
                     strict=self.strict,
+                    keep_top=self.keep_top,
                 )
             return Report(spec, "finished")
         except PeprError as error:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _ATTEMPT = "pepr.attempt."
+# Tags of one attempt, which the next one does not inherit.
+_OF_ATTEMPT = (
+    "pepr.reason",
+    "pepr.error",
+    "pepr.not_stored",
+    "pepr.model_missing",
+    "pepr.keep_top",
+)
 _AGAIN_S = 2.0  # after a heartbeat that did not get through
 
 
@@ -198,7 +206,7 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         client.update_run(run_id, "RUNNING")
         client.set_tag(run_id, "pepr.attempts", str(attempt))
-        for tag in ("pepr.reason", "pepr.error", "pepr.not_stored", "pepr.model_missing"):
+        for tag in _OF_ATTEMPT:
             if tag in run.data.tags:
                 client.delete_tag(run_id, tag)
     return run, attempt

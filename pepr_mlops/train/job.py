@@ -70,6 +70,7 @@ def run(
     left_wh: float | None = None,
     offline: bool = False,
     strict: bool = False,
+    keep_top: str | None = None,
 ) -> Outcome:
     """Train and evaluate as `spec` says and log everything to MLflow.
 
@@ -81,7 +82,8 @@ def run(
     attempts. `until` and `left_wh` pause it as `budget.pause_after`, by raising `Paused`.
     `exclusive` and `stale_s` are those of `tracking.Attempt`, `host_is_shared` of `Recorder.open`.
     With `offline` no tracking server is contacted, and `pepr sync` sends the run later. With
-    `strict` doubtful images are refused (`data.doubts`).
+    `strict` doubtful images are refused (`data.doubts`). `keep_top` is the option of a sweep that
+    may drop the weights of the run, as text for its tag.
 
     The run is the one that `mlflow run` has begun or a new one, see `tracking.start`. Raises
     `WrongUse` before a run exists for what is known to be impossible. After marking the run FAILED
@@ -124,6 +126,8 @@ def run(
         offline=offline,
         note=shown.note,
     ) as logged:
+        if keep_top is not None:
+            logged.tag({"pepr.keep_top": keep_top})
         training = _Training(spec, job, recorder, logged, shown, opening, resumption)
         outcome = training.run(pause, started, strict)
     resumption.discard()

@@ -9,16 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from made import job, logged, run
+from made import frame, job, logged, run
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from pepr_mlops.cli import main, sweep_output
 from pepr_mlops.cli.sweep import split
-from pepr_mlops.sweep import plan
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.sweep import plan, sweep
+from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.engine import NOTE, Report, Task
 from pepr_mlops.sweep.jobs import jobs
+from pepr_mlops.sweep.keep_top import KeepTop
+from pepr_mlops.sweep.sweep import Settings
 
 # P after each of four epochs and energy in Wh of all four. R is energy / 80.
 CURVES = {
@@ -90,6 +95,7 @@ class Engine:
             "pepr.hardware": "AMD EPYC",
             "pepr.energy_source": "estimated",
             "pepr.energy_components": "cpu=estimated",
+            "pepr.model": "last=1,model=2",
         }
         if task.spec.model == self.busy:
             tags |= {"pepr.cpu_others": "1.5", "pepr.cpu_others_of": "2"}
@@ -391,3 +397,46 @@ def test_a_note_that_many_jobs_give_is_shown_once(capsys: pytest.CaptureFixture[
         "tracking: spec.json cannot be stored (closed)",
         "Waiting for the CPU: another job uses it.",
     ]
+
+
+def test_the_status_line_has_the_weights_that_are_still_to_come(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """resnet18d has 11,708,744 weights of 4 bytes, 0.047 GB."""
+    specs = [job(model="resnet18d", seed=seed) for seed in range(3)]
+    runs = frame([run("resnet18d", tags={"pepr.spec": specs[0].fingerprint})])
+    settings = Settings(keep_top=KeepTop(1))
+    for keep, text in (
+        ("last", "; weights to come up to 0.094 GB before --keep-top 1 --by cost drops some"),
+        ("both", "; weights to come up to 0.19 GB before --keep-top 1 --by cost drops some"),
+        ("none", ""),
+    ):
+        jobs = plan.states([replace(spec, keep=keep) for spec in specs], runs)
+        sweep_output.Progress(specs, None, settings).show(Status(jobs, runs, 1.0))
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("1 done, 2 to do of 3 jobs; ")
+        assert (line.partition(" elapsed")[2].partition("; training")[0]) == text
+
+
+def test_a_dry_run_refuses_what_the_sweep_refuses(
+    capfd: pytest.CaptureFixture[str], store: str
+) -> None:
+    words = ["sweep", "--model", "test_resnet", "--dataset", "digits", "--keep-top", "2"]
+    for more in ([], ["--dry-run"]):
+        status, out, err = _run(capfd, *words, "--keep", "none", *more)
+        assert (status, out) == (2, "")
+        assert err.splitlines() == [
+            "pepr: keep_top: --keep none keeps no weights; leave one of the two out"
+        ]
+
+
+def test_a_comparison_that_fails_is_noted_once(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*given: object) -> int:
+        raise WrongUse("P: no run has one")
+
+    monkeypatch.setattr(sweep, "prune", fails)
+    notes: list[str] = []
+    settings, failures = Settings(store, keep_top=KeepTop(1)), set[str]()
+    for _ in range(3):
+        sweep._tidy(settings, notes.append, failures, Result(pd.DataFrame(), pd.DataFrame()))
+    assert notes == ["--keep-top 1 --by cost: no weights are dropped now (P: no run has one)"]

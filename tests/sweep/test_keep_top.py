@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,15 +13,19 @@ from made import accuracies, frame, job, run
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.runs import Evidence
+from pepr_mlops.comparison.selected import By
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.spec import Job
 from pepr_mlops.sweep import keep_top, plan
 from pepr_mlops.sweep.driver import Result
-from pepr_mlops.sweep.keep_top import KeepTop, losers, prune
+from pepr_mlops.sweep.keep_top import KeepTop, losers, prune, without_weights
 
 # Of 4,000 images `first` has 3,600 right, `tied` 3,598, `near` 3,500 and `far` 2,000.
 RIGHT = {"first": 3600, "tied": 3598, "near": 3500, "far": 2000}
 ENERGY = {"first": 50.0, "tied": 10.0, "near": 40.0, "far": 1.0}
 QUESTION = Question(draws=200, seed_sd=0.0001)
+# Of a run that a sweep with --keep-top trained.
+OWN = {"pepr.model": "last=1,model=2", "pepr.keep_top": "--keep-top 1 --by performance"}
 
 
 def _runs(right: dict[str, int] = RIGHT, images: int = 4000) -> tuple[pd.DataFrame, Evidence]:
@@ -32,9 +38,9 @@ def _runs(right: dict[str, int] = RIGHT, images: int = 4000) -> tuple[pd.DataFra
     return frame(runs), accuracies(named)
 
 
-def _out(keep: KeepTop, *, final: bool = True) -> set[str]:
+def _out(keep: KeepTop) -> set[str]:
     runs, evidence = _runs()
-    return {model for model, _ in losers(runs, keep, QUESTION, evidence, final=final)}
+    return {model for model, _ in losers(runs, keep, QUESTION, evidence)}
 
 
 @pytest.mark.parametrize(("n", "out"), [(1, {"near", "far"}), (3, {"far"}), (4, set())])
@@ -49,16 +55,10 @@ def test_only_the_cheapest_of_the_models_that_are_surely_good_enough_stay() -> N
     assert _out(KeepTop(2, "cost")) == {"near", "far"}
 
 
-def test_until_all_jobs_are_done_no_model_is_dropped_that_could_come_back() -> None:
-    assert _out(KeepTop(1, "cost"), final=False) == {"near", "far"}
-    assert _out(KeepTop(1, "score"), final=False) == set()
-    assert _out(KeepTop(1, "performance"), final=False) == {"near", "far"}
-
-
 def test_a_model_of_which_it_is_open_whether_it_is_good_enough_stays() -> None:
     runs, evidence = _runs({"first": 90, "far": 87}, 100)
     keep = KeepTop(1, "cost")
-    assert losers(runs, keep, QUESTION, evidence, final=True) == []
+    assert losers(runs, keep, QUESTION, evidence) == []
 
 
 def test_the_best_by_score_stay() -> None:
@@ -71,7 +71,7 @@ def test_runs_whose_p_has_no_interval_stay() -> None:
     for name in ("pepr.test_images",):
         runs = runs.assign(test_images=np.nan).drop(columns=f"tags.{name}", errors="ignore")
     for by in ("cost", "performance", "score"):
-        assert losers(runs, KeepTop(1, by), QUESTION, Evidence(), final=True) == []  # type: ignore[arg-type]
+        assert losers(runs, KeepTop(1, by), QUESTION, Evidence()) == []  # type: ignore[arg-type]
 
 
 class _Store:
@@ -90,33 +90,98 @@ class _Store:
         return len(ids)
 
 
-def test_all_seeds_of_a_model_are_dropped_together_and_only_those_of_this_sweep(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keep_top, "Question", lambda **given: QUESTION)
+
+
+def _sweep(tags: Mapping[str, Mapping[str, str]]) -> tuple[list[Job], pd.DataFrame, Evidence]:
+    """Two seeds of each model, with its tags; `other_sweep` is of no job."""
     place = np.arange(4000)
     made, right, specs = [], {}, []
     for model, n in (("first", 3600), ("far", 2000), ("other_sweep", 100)):
         for seed in (0, 1):
             spec = job(model=model, seed=seed)
-            tags = {"pepr.spec": spec.fingerprint, "pepr.model": "last=1,model=2"}
-            made.append(run(model, seed, performance=n / 4000, tags=tags))
+            own = {"pepr.spec": spec.fingerprint, **tags.get(model, OWN)}
+            made.append(run(model, seed, performance=n / 4000, tags=own))
             right[f"{model}{seed}"] = place < n
             specs += [spec] if model != "other_sweep" else []
-    runs, evidence = frame(made), accuracies(right)
+    return specs, frame(made), accuracies(right)
 
-    def dropped(shown: pd.DataFrame) -> _Store:
-        found = _Store(evidence)
-        result = Result(plan.states(specs, shown), shown)
-        prune(result, KeepTop(1, "performance"), found.read, found.drop)
-        return found
 
-    assert dropped(runs[runs["run_id"] != "run3"]).ids == []  # a seed is still to come
-    found = dropped(runs)
+def _dropped(
+    specs: list[Job], runs: pd.DataFrame, evidence: Evidence, by: By = "performance"
+) -> _Store:
+    found = _Store(evidence)
+    prune(Result(plan.states(specs, runs), runs), KeepTop(1, by), found.read, found.drop)
+    return found
+
+
+@pytest.mark.usefixtures("_quick")
+def test_all_seeds_of_a_model_are_dropped_together_and_only_those_of_this_sweep() -> None:
+    specs, runs, evidence = _sweep({})
+    waiting = runs[runs["run_id"] != "run3"]
+    assert _dropped(specs, waiting, evidence).ids == []  # a seed is still to come
+    found = _dropped(specs, runs, evidence)
     assert sorted(found.ids) == ["run2", "run3"]
     assert sorted(found.compared) == ["run0", "run1", "run2", "run3"]
     assert found.why == "dropped by --keep-top 1 --by performance"
-    assert dropped(runs.drop(columns="tags.pepr.model")).ids == []  # none has weights
+    # None has weights.
+    assert _dropped(specs, runs.drop(columns="tags.pepr.model"), evidence).ids == []
+
+
+@pytest.mark.usefixtures("_quick")
+def test_runs_that_were_not_trained_with_keep_top_keep_their_weights() -> None:
+    weights = {"pepr.model": OWN["pepr.model"]}
+    specs, runs, evidence = _sweep({"far": weights})
+    found = _dropped(specs, runs, evidence)
+    assert found.ids == []
+    assert "run2" in found.compared  # it is one of the models of which the best stay
+    assert _dropped(*_sweep({"far": weights, "first": weights})).compared == []
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("by", ["cost", "score"])
+def test_a_choice_by_costs_waits_for_all_jobs(by: By) -> None:
+    specs, runs, evidence = _sweep({})
+    # 0.5 is not good enough; by PePR it may be the best, as both cost the same but for errors.
+    out = {"cost": ["run2", "run3"], "score": []}
+    assert sorted(_dropped(specs, runs, evidence, by).ids) == out[by]
+    still = _dropped([*specs, job(model="to_come")], runs, evidence, by)
+    assert (still.ids, still.compared) == ([], [])
+    by_p = _dropped([*specs, job(model="to_come")], runs, evidence)
+    assert sorted(by_p.ids) == ["run2", "run3"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "tags", "text"),
+    [
+        ("last", {}, "last weights .*`pepr train --model first --dataset derma --seed 0` trains"),
+        ("both", {"pepr.model": "last=1,model=2"}, "best weights .*--keep both` trains one again"),
+        ("both", {}, "last or best weights"),
+        ("both", {"pepr.model": "last=1,best=1,model=2"}, None),
+        ("none", {}, None),
+    ],
+)
+def test_done_jobs_without_the_weights_of_the_request_are_counted(
+    keep: str, tags: dict[str, str], text: str | None
+) -> None:
+    specs, runs, _ = _sweep(dict.fromkeys(("first", "far"), tags))
+    specs = [replace(spec, keep=keep) for spec in specs]  # which changes no fingerprint
+    jobs = plan.states([*specs, job(model="to_come")], runs)
+    notes = without_weights(jobs, runs, None)
+    assert len(notes) == (text is not None)
+    if text is not None:
+        assert re.match(f"4 jobs are done and without {text}", notes[0])
+
+
+def test_weights_that_keep_top_dropped_are_not_missing() -> None:
+    tags = {"pepr.model_missing": "dropped by --keep-top 1 --by cost"}
+    specs, runs, _ = _sweep({"far": tags})
+    jobs = plan.states(specs, runs)
+    assert without_weights(jobs, runs, KeepTop(1)) == []
+    (note,) = without_weights(jobs, runs, None)
+    assert note.startswith("2 jobs are done and without last weights")
 
 
 def test_one_sweep_keeps_one_kind_of_weights() -> None:
@@ -124,3 +189,5 @@ def test_one_sweep_keeps_one_kind_of_weights() -> None:
         plan.expand({"keep": ["none", "last"]})
     with pytest.raises(WrongUse, match="--keep none keeps no weights"):
         KeepTop(1).check([job(keep="none")])
+    with pytest.raises(WrongUse, match="keep_top: 0 is not 1 or more"):
+        KeepTop(0)

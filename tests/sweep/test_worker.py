@@ -183,7 +183,7 @@ def test_a_job_pauses_at_an_epoch_and_at_a_budget_and_resumes(
 
     monkeypatch.setattr(worker, "_end_with", lambda owner: None)
     monkeypatch.setattr("pepr_mlops.train.loop._PROBE_S", 0.0)
-    work = Worker(store, tmp_path / "checkpoints", owner="")
+    work = Worker(store, tmp_path / "checkpoints", keep_top="--keep-top 2 --by cost", owner="")
     spec = data.identify(
         RunSpec(model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False)
     )
@@ -205,6 +205,7 @@ def test_a_job_pauses_at_an_epoch_and_at_a_budget_and_resumes(
     assert "performance" not in probed.data.metrics
     assert (trained.info.status, trained.data.tags["pepr.attempts"]) == ("FINISHED", "3")
     assert "pepr.unmeasured_s" not in trained.data.tags  # it was not interrupted
+    assert trained.data.tags["pepr.keep_top"] == "--keep-top 2 --by cost"
     history = load_epochs([trained.info.run_id], ["test/accuracy", "time/train_s"])
     assert list(history["step"]) == [1, 2, 3, 4]
     assert history["time/train_s"].is_monotonic_increasing

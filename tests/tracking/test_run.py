@@ -340,6 +340,7 @@ def _interrupted(error: BaseException) -> str:
 
 def test_a_continued_run_is_the_same_one(store: str) -> None:
     run_id = _interrupted(WorkFailed("no connection", reason="tracking"))
+    MlflowClient().set_tag(run_id, "pepr.keep_top", "--keep-top 1 --by cost")  # of another sweep
     with tracking.start("e", "e", "n", job=_job(continues=run_id)) as run:
         assert (run.run_id, run.attempt) == (run_id, 2)
         assert run.earlier["pepr.reason"] == "tracking"
@@ -347,7 +348,7 @@ def test_a_continued_run_is_the_same_one(store: str) -> None:
         assert not run.has("time/train_s", 2)
         found = _get(run)
         assert found.info.status == "RUNNING"
-        assert "pepr.reason" not in found.data.tags
+        assert not {"pepr.reason", "pepr.keep_top"} & set(found.data.tags)
     found = _get(run)
     assert found.info.status == "FINISHED"
     assert found.data.tags["pepr.attempts"] == "2"

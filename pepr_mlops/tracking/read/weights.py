@@ -59,7 +59,7 @@ def fetch(run_id: str, which: str | None = None, *, tracking_uri: str | None = N
         run = _run(client, uri, run_id)
         tags, params = run.data.tags, run.data.params
         place = run.info.artifact_uri
-        digests = _digests(tags.get(TAG))
+        digests = digests_in(tags.get(TAG))
         name = model_files.chosen(which, digests)
         if name not in digests:
             raise WrongUse(_missing(run, name, digests))
@@ -90,7 +90,7 @@ def _run(client: MlflowClient, uri: str, run_id: str) -> Any:
         ) from error
 
 
-def _digests(tag: str | None) -> dict[str, str]:
+def digests_in(tag: str | None) -> dict[str, str]:
     """The digests of files by name, of `last=DIGEST,best=DIGEST,model=DIGEST`."""
     parts = [part.partition("=") for part in (tag or "").split(",")]
     return {name: digest for name, equals, digest in parts if equals}
@@ -106,7 +106,7 @@ def _missing(run: Any, name: str, digests: Mapping[str, str]) -> str:
         )
     if "compile" not in params:
         return f"weights: run {run_id} kept no weights; name a run of `pepr train`"
-    again = f"train it again: `{_command(params, name)}`"
+    again = f"train it again: `{command(params, name)}`"
     if digests:
         why = f" ({tags[MISSING]})" if MISSING in tags else ""
         return f"weights: run {run_id} has no {name} weights{why}, only the {_names(digests)}; " + (
@@ -127,7 +127,7 @@ def _names(digests: Mapping[str, str]) -> str:
     return " and ".join(name for name in WHICH if name in digests)
 
 
-def _command(params: Mapping[str, str], name: str) -> str:
+def command(params: Mapping[str, str], name: str) -> str:
     """The command that trains a run of these parameters again, and keeps the weights `name`."""
     words = ["pepr", "train"]
     for f in fields(RunSpec):
