@@ -150,8 +150,12 @@ def random_model(name: str, image_size: int = SIZE) -> Any:
     seen = (seen / 255 - 0.45) / 0.225
     network(seen)
     network.eval()
+    last = list(network.get_classifier().parameters())
+    for parameter in last:
+        if parameter.ndim > 1 and not parameter.any():
+            parameter.normal_()  # one that begins as 0 gives 0 for every image
     spread = network(seen).std()
-    for parameter in network.get_classifier().parameters():
+    for parameter in last:
         parameter.div_(spread)
     weights = Weights("last.safetensors", epoch=1, digest="", bytes=0, thresholds=None)
     description = Description(

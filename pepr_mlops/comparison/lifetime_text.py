@@ -29,6 +29,10 @@ def one_training(
     )
 
 
+def _mean(n: int) -> str:
+    return f" (mean of {n} runs)" if n > 1 else ""
+
+
 def _source(name: str) -> str:
     return name.upper() if "estimated" in name else name
 
@@ -45,7 +49,7 @@ def sentences(found: Lifetime | None) -> list[str]:
         lines.append(
             one_training(
                 *(row["label"], row["training_wh"], str(row["training_source"])),
-                *(row["wh_per_image"], str(row["use_source"]), ", mean of its runs,"),
+                *(row["wh_per_image"], str(row["use_source"]), _mean(row["n"])),
             )
         )
     lines += [step_text(step, found.years) for step in found.steps]

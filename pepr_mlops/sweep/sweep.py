@@ -24,6 +24,7 @@ from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
 from pepr_mlops.sweep.search import HISTORY, Search, check
 from pepr_mlops.sweep.worker import Worker
+from pepr_mlops.tracking.drop_weights import drop_weights
 from pepr_mlops.tracking.server import resolved
 
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}  # as MLflow names them
@@ -105,7 +106,6 @@ def _tidy(
 ) -> None:
     """Delete the weights that are not to be kept; a failure costs the sweep nothing else, and is
     noted once."""
-    from pepr_mlops import tracking
     from pepr_mlops.tracking import read
 
     uri = settings.tracking_uri
@@ -116,7 +116,7 @@ def _tidy(
             result,
             settings.keep_top,
             lambda runs: read.load_evidence(runs, tracking_uri=uri),
-            lambda ids, why: tracking.drop_weights(ids, why, uri),
+            lambda ids, why: drop_weights(ids, why, uri),
         )
     except PeprError as error:
         if str(error) not in failures:

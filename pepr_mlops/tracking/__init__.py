@@ -6,7 +6,6 @@ is decided in `ownership`, from the tags that `claims` writes and reads.
 """
 
 from pepr_mlops.tracking.claims import Attempt, close_lost, identify
-from pepr_mlops.tracking.drop_weights import drop_weights
 from pepr_mlops.tracking.experiments import has_run, prepare
 from pepr_mlops.tracking.import_runs import import_runs
 from pepr_mlops.tracking.run import Run, active, address_of, fail_inherited, start
@@ -22,7 +21,6 @@ __all__ = [
     "address_of",
     "catch_up",
     "close_lost",
-    "drop_weights",
     "fail_inherited",
     "has_run",
     "identify",

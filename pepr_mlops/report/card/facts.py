@@ -168,7 +168,8 @@ def training(run: pd.Series, emissions: str) -> Facts:
     ):
         value = run.get(column)
         known = value is not None and value == value
-        found.append((name, f"{number(value, 3)} {unit}" if known else "not measured"))
+        origin = f" ({PRINT.get(str(run['energy_source']), 'SOURCE NOT KNOWN')})" * (unit == "Wh")
+        found.append((name, f"{number(value, 3)} {unit}{origin}" if known else "not measured"))
     if run["time_source"] == "estimated":
         found.append(("source of the time", "ESTIMATED"))
     return tuple(found)

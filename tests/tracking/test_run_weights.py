@@ -18,6 +18,7 @@ from pepr_mlops import tracking
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.files import digest_of
 from pepr_mlops.tracking import journal, outbox
+from pepr_mlops.tracking.drop_weights import drop_weights
 from pepr_mlops.tracking.read import weights
 
 CONTENT = b"of the last epoch"
@@ -58,7 +59,7 @@ def test_weights_are_stored_and_fetched(uri: str) -> None:
 
 def test_dropped_weights_are_gone_and_the_run_says_why(uri: str) -> None:
     run_id = _run(uri)
-    assert tracking.drop_weights([run_id, run_id], "dropped by a test", uri) == 1
+    assert drop_weights([run_id, run_id], "dropped by a test", uri) == 1
     assert MlflowClient(uri).list_artifacts(run_id, "model") == []
     with pytest.raises(
         WrongUse, match=r"has none \(dropped by a test\); train it again: `pepr "
@@ -264,9 +265,9 @@ def test_weights_that_the_store_does_not_delete_stay_those_of_the_run(store: str
         (place / "model").rename(place / "elsewhere")
         (place / "model").symlink_to("elsewhere")  # MLflow deletes no link to a folder
         with pytest.raises(WorkFailed):
-            tracking.drop_weights([run_id], "dropped by a test", store)
+            drop_weights([run_id], "dropped by a test", store)
         (place / "model").unlink()
         (place / "elsewhere").rename(place / "model")
     assert [client.get_run(run_id).data.tags for run_id in (first, second)] == before
-    assert tracking.drop_weights([first, second], "dropped by a test", store) == 2
+    assert drop_weights([first, second], "dropped by a test", store) == 2
     assert client.list_artifacts(second, "model") == []
