@@ -79,7 +79,6 @@ def measured(model: str, limit_s: int) -> dict[str, Any]:
 
 def one(model: str, lines: Path) -> None:
     """Write one model in each format, and a line for each."""
-    import torch
 
     from pepr_mlops.train.use import export
 
@@ -108,14 +107,9 @@ def one(model: str, lines: Path) -> None:
         with lines.open("a") as file:
             file.write(json.dumps({form: found}) + "\n")
 
-    def as_onnx(folder: Path) -> Any:
-        saved = lines.parent / "mlflow" / "data" / "model.pt2"  # traced once for both, if it was
-        graph = torch.export.load(saved) if saved.exists() else export.program(trained)
-        return export.converted(graph, trained, folder, "none").of_batch
-
     record("torch", lambda folder: export.write_torch(trained, folder))
     record("mlflow", lambda folder: export.write_mlflow(trained, folder, "none"))
-    record("onnx", as_onnx)
+    record("onnx", lambda folder: export.write_onnx(trained, folder, "none"))
 
 
 def images(seed: int, n: int, height: int, width: int) -> np.ndarray:

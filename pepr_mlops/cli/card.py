@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.chosen import BEST, Chosen, choice_of, chosen_run, model_options
+from pepr_mlops.cli.chosen import BEST, Chosen, choice_from, chosen_run, model_options
 from pepr_mlops.cli.options import FILE, Command, Request, option, pairs, question
 from pepr_mlops.cli.output import note, say, write
 from pepr_mlops.errors import PeprError, WrongUse
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pepr_mlops.comparison.runs import Evidence
     from pepr_mlops.comparison.selected import Choice, Selected
     from pepr_mlops.report.card import Card
     from pepr_mlops.report.label import References
@@ -94,6 +91,7 @@ def _card(
     **options: Any,
 ) -> Card:
     """Read what the card needs, and compute it."""
+    from pepr_mlops.comparison import conditions
     from pepr_mlops.report.card import card_of
     from pepr_mlops.report.card.standing import believable, judged, standing
     from pepr_mlops.report.templates import made_now
@@ -108,7 +106,9 @@ def _card(
             "name that of the run"
         )
     evidence = read.load_evidence(runs, tracking_uri=tracking_uri)
-    request, choice = _request(runs, evidence, **options)
+    choice = choice_from(options)
+    matching = conditions.where(runs, pairs(options.pop("where")))
+    request = Request(matching, question(**options), evidence)
     found, row = (
         chosen.selected or _selected(run_id, request, choice),
         judged(run_id, runs, evidence),
@@ -123,26 +123,6 @@ def _card(
         references=references,
         made=made_now(),
     )
-
-
-def _request(
-    runs: pd.DataFrame,
-    evidence: Evidence,
-    *,
-    where: Sequence[str],
-    margin: float,
-    confidence: float,
-    decide_on: str | None,
-    max: Sequence[str],
-    min: Sequence[str],
-    by: str,
-    **options: Any,
-) -> tuple[Request, Choice]:
-    from pepr_mlops.comparison import conditions
-
-    matching = conditions.where(runs, pairs(where))
-    choice = choice_of(margin, confidence, decide_on, max, min, by)
-    return Request(matching, question(**options), evidence), choice
 
 
 def _selected(run_id: str, request: Request, choice: Choice) -> Selected | str:

@@ -66,33 +66,20 @@ class Chosen:
     text: str
 
 
-def choice_of(
-    margin: float,
-    confidence: float,
-    decide_on: str | None,
-    max: Sequence[str],
-    min: Sequence[str],
-    by: str,
-) -> Choice:
-    """The options as a choice."""
+def choice_from(options: dict[str, Any]) -> Choice:
+    """The choice that `choice_options` make, which are taken out of the options."""
     from pepr_mlops.comparison.answer import Terms
     from pepr_mlops.comparison.selected import Choice
 
-    budgets = [*(_budget(word, "max") for word in max), *(_budget(word, "min") for word in min)]
-    return Choice(Terms(margin, confidence, decide_on), budgets, by)  # type: ignore[arg-type]
+    terms = Terms(*(options.pop(name) for name in ("margin", "confidence", "decide_on")))
+    budgets = [_budget(word, kind) for kind in ("max", "min") for word in options.pop(kind)]
+    return Choice(terms, budgets, options.pop("by"))
 
 
 def chosen_run(
     model: str,
     experiments: Sequence[str],
     tracking_uri: str | None,
-    *,
-    margin: float,
-    confidence: float,
-    decide_on: str | None,
-    max: Sequence[str],
-    min: Sequence[str],
-    by: str,
     **options: Any,
 ) -> Chosen:
     """The run that MODEL names. Raises `WrongUse` as `Selected.best_run`."""
@@ -102,8 +89,8 @@ def chosen_run(
         return Chosen(model, None, f"run {model}")
     if not experiments:
         raise WrongUse("best: of which runs? Give --experiment NAME, or name a run")
+    choice = choice_from(options)
     request = load_request(experiments, tracking_uri, **options)
-    choice = choice_of(margin, confidence, decide_on, max, min, by)
     found = selected.select(request.compare(), request.question, choice)
     row = found.best_run()
     return Chosen(

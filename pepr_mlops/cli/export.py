@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.chosen import Chosen, chosen_run, model_options
+from pepr_mlops.cli.chosen import Chosen, choice_from, chosen_run, model_options
 from pepr_mlops.cli.options import FILE, Command, load_request, option
 from pepr_mlops.cli.output import note, say
 from pepr_mlops.errors import PeprError, WrongUse
@@ -91,8 +91,14 @@ def command(
     written = export.export(trained, to, folder, chosen.run_id)  # type: ignore[arg-type]
     say(_summary(written))
     if register is not None:
-        found = _comparison(chosen, experiments, tracking_uri, options)
-        tags = {} if found is None else registry.standing(found, chosen.run_id)
+        tags = {}
+        if trained.weights.epoch != trained.description.epochs:
+            note(
+                f"registered without a score: these weights are of epoch {trained.weights.epoch}, "
+                f"and P of the run is of epoch {trained.description.epochs}"
+            )
+        elif (found := _comparison(chosen, experiments, tracking_uri, options)) is not None:
+            tags = registry.standing(found, chosen.run_id)
         tags |= {"pepr.registered.run_id": chosen.run_id, registry.DIGEST: written.digest}
         version = registry.register(
             folder,
@@ -124,10 +130,9 @@ def _comparison(
     if chosen.selected is not None:
         return chosen.selected.found.comparison
     names = experiments or (read.experiment_of(chosen.run_id, tracking_uri=tracking_uri),)
-    terms = ("margin", "confidence", "decide_on", "max", "min", "by")
-    scored = {name: value for name, value in options.items() if name not in terms}
+    choice_from(options)  # it decides on no score
     try:
-        return load_request(names, tracking_uri, **scored).compare()
+        return load_request(names, tracking_uri, **options).compare()
     except PeprError as error:
         note(f"registered without a score: {error}")
         return None

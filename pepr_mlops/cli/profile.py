@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.chosen import choice_of, model_options
+from pepr_mlops.cli.chosen import choice_from, model_options
 from pepr_mlops.cli.options import Command, load_request, of_spec, option, output_options, spec_of
 from pepr_mlops.cli.output import caption, render, say, say_or_write
 from pepr_mlops.errors import WrongUse
@@ -99,8 +99,7 @@ def _best(
     """The runs of the models that `pepr select` lists first."""
     from pepr_mlops.comparison import selected
 
-    names = ("margin", "confidence", "decide_on", "max", "min", "by")
-    choice = choice_of(**{name: options.pop(name) for name in names})
+    choice = choice_from(options)
     request = load_request(experiments, tracking_uri, **options)
     found = selected.select(request.compare(), request.question, choice)
     return [str(found.run_of(label)["run_id"]) for label in found.models["label"].head(top)]

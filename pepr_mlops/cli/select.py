@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from pepr_mlops.cli.chosen import choice_of, choice_options, use_options
+from pepr_mlops.cli.chosen import choice_from, choice_options, use_options
 from pepr_mlops.cli.options import (
     Command,
     load_request,
@@ -44,12 +44,6 @@ if TYPE_CHECKING:
 def command(
     experiments: tuple[str, ...],
     tracking_uri: str | None,
-    margin: float,
-    confidence: float,
-    decide_on: str | None,
-    max: tuple[str, ...],
-    min: tuple[str, ...],
-    by: str,
     top: int,
     form: str,
     out: Path | None,
@@ -78,7 +72,7 @@ def command(
     from pepr_mlops.comparison import tally
     from pepr_mlops.comparison.selected import Selected
 
-    choice = choice_of(margin, confidence, decide_on, max, min, by)
+    choice = choice_from(options)
     request = load_request(experiments, tracking_uri, **options)
     comparison = request.compare()
     selected = [

@@ -62,9 +62,8 @@ def performance(answer: Answer, name: str) -> str:
     interval = f" (no interval: {row['no_interval']})"
     if not row["no_interval"]:
         interval = f" (95 % {decimals(row['p_low'])} to {decimals(row['p_high'])})"
-    costs = ", ".join(_amount(r, row[r]) for r in answer.resources)
-    if LIFETIME in answer.resources:
-        costs = costs.replace(" and use, ", " and use, of training alone ", 1)
+    alone = {"E": " of training alone"} if LIFETIME in answer.resources else {}
+    costs = ", ".join(f"{_amount(r, row[r])}{alone.get(r, '')}" for r in answer.resources)
     columns = [RESOURCES[r].column if r in RESOURCES else r for r in answer.resources]
     about = about_energy(columns)
     if about and "estimated" in str(row["energy_source"]):

@@ -89,6 +89,7 @@ def test_with_many_images_use_changes_the_choice() -> None:
     assert step.low < 4000 < step.high
     text = ". ".join(sentences(found))
     assert "has the lowest energy of training and use" in text
+    assert "for 130 Wh of training and use, 30 Wh of training alone" in text
     assert "With 20,000 images a year for 5 years late takes 130 Wh of training and use" in text
     assert "early, the cheapest by training alone, takes 210 Wh" in text
     assert "From 4,000 images a year for 5 years on (95 %" in text

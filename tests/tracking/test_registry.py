@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import digest_of
 from pepr_mlops.tracking import registry
 from pepr_mlops.tracking.read import registered
+from pepr_mlops.train.use import load
 from pepr_mlops.train.use.find import find
+from pepr_mlops.train.use.model import Model
 
 SPEC = RunSpec(
     model="test_resnet", dataset="digits", image_size=32, pretrained=False, epochs=1, batch_size=64
@@ -95,6 +98,28 @@ def test_a_registered_model_is_loaded_by_name_version_and_alias(
         WrongUse, match="is not the file that was registered as version 1 of numbers"
     ):
         load_model("numbers", tracking_uri=store)
+
+
+def test_weights_of_another_epoch_than_p_have_no_score(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    run_id = train(SPEC, tracking_uri=store).run.run_id
+    of_run = load.of_run
+
+    def of_epoch_1_of_2(*given: Any, **options: Any) -> Model:
+        model = of_run(*given, **options)
+        return replace(model, description=replace(model.description, epochs=2))
+
+    monkeypatch.setattr(load, "of_run", of_epoch_1_of_2)
+    monkeypatch.chdir(tmp_path)
+    _exported(store, run_id, "--register", "earlier")
+    assert "these weights are of epoch 1, and P of the run is of epoch 2" in capsys.readouterr().err
+    tags = MlflowClient(store).get_model_version("earlier", "1").tags
+    assert {tag for tag in tags if tag.startswith("pepr.")} == {
+        *("pepr.registered.run_id", "pepr.registered.digest"),
+    }
 
 
 def test_a_model_is_downloaded_from_a_server_and_again_where_it_is_damaged(

@@ -1,1 +1,1 @@
-"""Trained models: kept, loaded, exported, asked for predictions, and what using them costs."""
+"""Trained models: keep, load and export them, predict with them, and measure what use costs."""

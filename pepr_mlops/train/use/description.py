@@ -1,4 +1,5 @@
-"""`model.json`: all that is needed to use the weights beside it, and that they are the right ones.
+"""`model.json`: all that is needed to use the weights next to it, and to check that they are
+the right ones.
 
 It is data alone: loading a model executes nothing that a file says.
 """

@@ -211,31 +211,19 @@ def write_mlflow(model: Model, folder: Path, run_id: str) -> Predict:
 def write_onnx(model: Model, folder: Path, run_id: str) -> Predict:
     """Write an ONNX graph and `model.json`; what onnxruntime computes from it."""
     check_packages()
-    return converted(program(model), model, folder, run_id).of_batch
-
-
-def program(model: Model) -> torch.export.ExportedProgram:
-    """The graph of a model for any number of images of any size. Raises what torch raises where
-    it depends on one of them."""
     images = torch.from_numpy(example(model.description))
     free = {i: torch.export.Dim(name) for i, name in enumerate(("n", "height", "width"))}
-    return torch.export.export(model.classifier, (images,), dynamic_shapes=(free,))
-
-
-def converted(
-    graph: torch.export.ExportedProgram, model: Model, folder: Path, run_id: str
-) -> OnnxModel:
-    """Write a graph as ONNX and `model.json`; the model that they are."""
+    graph = torch.export.export(model.classifier, (images,), dynamic_shapes=(free,))
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities"]}
-    graphed = torch.onnx.export(graph, dynamo=True, verbose=False, **names)
-    assert graphed is not None
+    found = torch.onnx.export(graph, dynamo=True, verbose=False, **names)
+    assert found is not None
     classes = json.dumps(model.description.classes)
-    graphed.model.metadata_props.update({"run_id": run_id, "classes": classes})
+    found.model.metadata_props.update({"run_id": run_id, "classes": classes})
     folder.mkdir()
-    graphed.save(str(folder / ONNX))
+    found.save(str(folder / ONNX))
     _describe(model, folder, ONNX)
-    found = described.read(folder)
-    return OnnxModel(folder / ONNX, found, found.chosen())
+    written = described.read(folder)
+    return OnnxModel(folder / ONNX, written, written.chosen()).of_batch
 
 
 def _describe(model: Model, folder: Path, name: str) -> None:

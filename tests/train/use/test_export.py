@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_model import described
 from safetensors.torch import load_file
 
-from pepr_mlops.data import resize
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import MULTI_LABEL
 from pepr_mlops.tracking import registry
 from pepr_mlops.train import models
 from pepr_mlops.train.use import export
-from pepr_mlops.train.use.description import VERSION, Description, Weights
+from pepr_mlops.train.use.description import Weights
 from pepr_mlops.train.use.model import Classifier, Model, open_folder
 
 RUN = "a" * 32
@@ -43,34 +43,9 @@ FORMS: dict[str, dict[str, Any]] = {
 
 def trained(**changed: Any) -> Model:
     """A model of random weights whose probabilities differ between images."""
-    usual = Description(
-        version=VERSION,
-        model="test_resnet",
-        classes=("a", "b"),
-        task="binary-class",
-        colour="grey",
-        channels=1,
-        image_size=33,
-        fit="stretch",
-        resize=resize.NAME,
-        intensities="unit",
-        mean=None,
-        std=None,
-        frames="first",
-        window="auto",
-        axis=2,
-        every=1,
-        bounds=None,
-        precision="fp32",
-        epochs=3,
-        parameters=373370,
-        dataset="x",
-        data_digest="0123456789abcdef",
-        initial_weights="none",
-        weights={"last": Weights("last.safetensors", 3, "0" * 32, 1, None)},
-        versions={},
-    )
-    description = replace(usual, **changed)
+    weights = {"last": Weights("last.safetensors", 3, "0" * 32, 1, None)}
+    usual = {"image_size": 33, "classes": ("a", "b"), "epochs": 3, "weights": weights}
+    description = described(**{**usual, **changed})
     torch.manual_seed(0)
     network = models.build(
         description.model,
