@@ -6,7 +6,7 @@ Each study is simulated with a known truth: models of different ability, images 
 difficulty (the same for all models) and an affinity of each model to each image; each seed of a
 model is somewhat better or worse, by its model's own spread. Every model predicts every image with
 each seed, and energy is read with an error. The study is then analysed as `pepr score` and `pepr
-select` do. `P`, `score` and `rank` are the shares of nominal 95 % intervals that hold the truth,
+select` do. `P`, `score` and `rank` are the shares of nominal 95% intervals that hold the truth,
 over all models and studies; `false_good` and `false_bad` are the shares of studies in which some
 model was wrongly called good enough, or not good enough, by a margin of 0.02.
 

@@ -6,7 +6,7 @@ Each round trains the same network on the same images once with each setting, in
 rotates and reverses from round to round, so that a machine that slows down meanwhile weighs on all.
 Energy, time and memory are those that the run logs; the wall time is that of the complete run with
 its weights on an MLflow server on this machine. Differences to `none` are taken round by round, in
-per cent, with the 95 % interval of their mean by Student's t.
+per cent, with the 95% interval of their mean by Student's t.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _train(spec: dict[str, object], keep: str, address: str) -> dict[str, float]
 
 
 def _difference(these: list[float], those: list[float]) -> dict[str, float]:
-    """The mean of the differences in per cent, with its 95 % interval."""
+    """The mean of the differences in per cent, with its 95% interval."""
     more = 100 * (np.array(these) / np.array(those) - 1)
     half = student.ppf(0.975, len(more) - 1) * more.std(ddof=1) / np.sqrt(len(more))
     mean = float(more.mean())

@@ -1,10 +1,11 @@
-"""How soon does the live page follow a control?
+"""How soon does the live page follow a reader, and how soon the server?
 
-    python benchmarks/live.py --models 1000
+    python benchmarks/live.py --models 131 --models 1000
 
-A SQLite store gets so many runs of different models, ten epochs each. In headless Chromium a key
-moves the weight of energy; the clock runs from the key until the table shows other scores, and
-apart from it over the server's answer alone.
+A SQLite store gets so many runs of different models, ten epochs each, and headless Chromium opens
+the live page. Changes of the margin, α, a weight, the search and the order of the table are made in
+turn; one clock runs from the event until the words and the table have been painted, another until
+the figure has, too. Then a run is added, and the clock runs until the page shows it.
 """
 
 from __future__ import annotations
@@ -13,93 +14,119 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from common import machine, write
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.tracking import import_runs
 
 _EPOCHS = 10
-_KEYS = ("ArrowRight", "PageUp", "ArrowLeft", "End", "Home") * 2  # each moves the slider
-_FOLLOW = """() => {
-    const words = () => document.querySelector('#ranking').innerText;
-    const was = words();
-    window.follows = null;
-    const started = performance.now();
-    const watch = new MutationObserver(() => {
-        if (words() === was) return;
-        window.follows = performance.now() - started;
-        watch.disconnect();
-    });
-    watch.observe(document.querySelector('#page'),
-        { subtree: true, childList: true, characterData: true });
-}"""
+_CHANGES = 50
+# The field, and what is typed into it in turn; the last is a heading of the table to click.
+_FIELDS = {
+    "margin": ("#set-margin", ["2", "3", "5", "7"]),
+    "alpha": ("#set-alpha", ["2", "3", "1.5", "4"]),
+    "weight": ("[id='set-weight-E']", ["0.3", "0.6", "0.9", "0.5"]),
+    "search": ("#search", ["model_0", "model_01", "model_2", ""]),
+}
+_SORT = "#table th:nth-of-type({}) .sort"
+_TIMED = """([selector, value]) => new Promise((done) => {
+    const field = document.querySelector(selector), began = performance.now();
+    const after = () => performance.now() - began, frame = requestAnimationFrame;
+    let words;  // the first task after the frame with the words; the next one draws the figure
+    frame(() => setTimeout(() => { words = after(); }));
+    if (value === null) {
+        field.click();
+    } else {
+        field.value = value;
+        field.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    // the figure is drawn after that frame, and the frame after its own begins when it is painted
+    frame(() => setTimeout(() => frame(() => frame(() => done([words, after()])))));
+})"""
 
 
 @click.command()
-@click.option("--models", default=1000, show_default=True)
+@click.option("--models", multiple=True, type=int, default=(131, 1000), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path))
-def main(models: int, out: Path | None) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def main(models: tuple[int, ...], out: Path | None) -> None:
+    write({**machine(), "epochs": _EPOCHS, "pages": [_page(n) for n in models]}, out)
+
+
+def _page(models: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         uri = f"sqlite:///{folder}/mlflow.db"
-        import_runs(_runs(models), uri)
+        *runs, newcomer = _runs(models + 1)
+        import_runs(runs, uri)
         command = [sys.executable, "-m", "pepr_mlops", "dashboard", "--port", "0"]
         server = subprocess.Popen(
             [*command, "--tracking-uri", uri], stdout=subprocess.PIPE, text=True
         )
-        try:
-            assert server.stdout is not None
-            found = _followed(server.stdout.readline().split()[0])
-        finally:
-            server.terminate()
-            server.wait(30)
-    write({**machine(), "models": models, "epochs": _EPOCHS, **found}, out)
-
-
-def _followed(address: str) -> dict[str, Any]:
-    answers: list[float] = []
-    follows: list[float] = []
-    view = "?experiment=live&resource=E&resource=M&resource=T"
-    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
-        tab = browser.new_page(viewport={"width": 1280, "height": 900})
-        started = time.perf_counter()
-        tab.goto(address + view)
-        tab.wait_for_selector("#ranking tbody tr", timeout=120_000)
-        first_s = time.perf_counter() - started
-        for key in _KEYS:
-            _quiet(tab)
-            tab.locator("#weight-0 [role=slider]").focus()
-            tab.evaluate(_FOLLOW)
-            with tab.expect_response(
-                lambda r: "ranking.children" in (r.request.post_data or "")
-            ) as answer:
-                tab.keyboard.press(key)
-            tab.wait_for_function("() => window.follows !== null", timeout=20_000)
-            answer.value.finished()
-            timing = answer.value.request.timing
-            answers.append(timing["responseEnd"] - timing["requestStart"])
-            follows.append(float(tab.evaluate("() => window.follows")))
-        browser.close()
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[0]
+            tab = browser.new_page(viewport={"width": 1400, "height": 900})
+            began = time.perf_counter()
+            tab.goto(f"{address}?experiment=live&resource=E&resource=M&resource=T")
+            skeleton_s = time.perf_counter() - began
+            tab.wait_for_function("() => page.groups.length > 0", timeout=600_000)
+            content_s = time.perf_counter() - began
+            tab.wait_for_load_state("networkidle")
+            changes = _changes(tab)
+            import_runs([newcomer], uri)
+            began = time.perf_counter()
+            shown = "(n) => page.groups[0].rows.length === n"
+            tab.wait_for_function(shown, arg=models + 1, timeout=600_000)
+            news_s = time.perf_counter() - began
+        finally:
+            browser.close()
+            server.terminate()
+            server.wait(30)
     return {
-        "first_view_s": first_s,
-        "answer_ms": {"median": float(np.median(answers)), "most": max(answers)},
-        "followed_ms": {"median": float(np.median(follows)), "most": max(follows)},
+        "models": models,
+        "skeleton_s": skeleton_s,
+        "content_s": content_s,
+        "news_s": news_s,
+        "changes": changes,
     }
 
 
-def _quiet(tab: Any) -> None:
-    """Wait until the intervals and the other figures have come."""
-    tab.wait_for_function("() => !document.querySelector('#ranking').innerText.includes('…')")
-    tab.wait_for_load_state("networkidle")
+def _changes(tab: Page) -> dict[str, Any]:
+    """Milliseconds from a change until the page shows it, of each kind and of all."""
+    times: dict[str, list[list[float]]] = {name: [] for name in [*_FIELDS, "sort"]}
+    columns = tab.locator("#table th .sort").count()
+    for i in range(_CHANGES):
+        name = list(times)[i % len(times)]
+        if name == "sort":
+            selector = _SORT.format(1 + i // len(times) % columns)
+            times[name].append(tab.evaluate(_TIMED, [selector, None]))
+        else:
+            selector, values = _FIELDS[name]
+            value = values[i // len(times) % len(values)]
+            times[name].append(tab.evaluate(_TIMED, [selector, value]))
+        tab.wait_for_timeout(200)
+    every = {"all": list(chain.from_iterable(times.values())), **times}
+    return {name: _spread(ms) for name, ms in every.items()}
+
+
+def _spread(ms: list[list[float]]) -> dict[str, float]:
+    """Of [words, figure] of each change."""
+    spread = {
+        f"{part}_p{q}_ms": float(np.percentile(column, q))
+        for part, column in zip(("words", "figure"), zip(*ms, strict=True), strict=True)
+        for q in (50, 95)
+    }
+    return spread | {"n": len(ms)}
 
 
 def _runs(models: int) -> list[FinishedRun]:

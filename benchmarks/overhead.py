@@ -82,7 +82,7 @@ def main(pairs: int, epochs: int, image_size: int, model: str, out: Path | None)
 
 
 def _ratio(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-    """The median over the pairs of on by off, with its 95 % interval by bootstrap."""
+    """The median over the pairs of on by off, with its 95% interval by bootstrap."""
     ratios = np.array(seconds["on"]) / np.array(seconds["off"])
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])

@@ -5,7 +5,7 @@
 
 Runs of so many different models, one of each or as many seeds as `--runs` takes, with ten epochs
 each and two energy components, are made in memory; the page is written to a file and opened in
-headless Chromium without a network.
+headless Chromium without a network, the fastest of five times.
 """
 
 from __future__ import annotations
@@ -49,32 +49,44 @@ def _page(models: int, runs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         path.write_text(text, encoding="utf-8")
-        first_s, all_s = zip(*(_drawn(path) for _ in range(3)), strict=True)
+        drawn = [_drawn(path) for _ in range(5)]
+    first_s, every_s = (min(times) for times in zip(*drawn, strict=True))
     return {
         "models": models,
         "runs": runs,
         "size_mb": len(text.encode()) / 1e6,
         "compare_s": compared - started,
         "render_s": rendered - compared,
-        "first_figure_s": float(np.median(first_s)),
-        "all_figures_s": float(np.median(all_s)),
+        "first_screen_s": first_s,
+        "all_figures_s": every_s,
     }
 
 
+# Figures are drawn when they come near the window, one after another.
+_SCROLL = """async () => {
+  for (const figure of document.querySelectorAll(".figure:not([hidden])")) {
+    figure.scrollIntoView();
+    while (!figure.querySelector(".main-svg")) await new Promise(requestAnimationFrame);
+  }
+}"""
+
+
 def _drawn(path: Path) -> tuple[float, float]:
-    """Seconds from opening the page to its first figure, and to all of them."""
+    """Seconds from opening the page until its first screen is drawn, and until all figures are,
+    when one scrolls through."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
-        tab = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()
+        tab = browser.new_context(offline=True, viewport={"width": 1400, "height": 900}).new_page()
         started = time.perf_counter()
         tab.goto(f"file://{path}")
-        tab.wait_for_selector(".main-svg")
+        tab.wait_for_selector("#hero .main-svg")
+        tab.evaluate("() => new Promise(requestAnimationFrame)")  # painted
         first = time.perf_counter() - started
-        tab.wait_for_selector("html[data-drawn=yes]", state="attached")
+        tab.evaluate(_SCROLL)
         every = time.perf_counter() - started
         browser.close()
     return first, every

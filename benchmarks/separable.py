@@ -5,8 +5,8 @@
 The paper's released measurements are imported as runs. Each model was trained once, and its
 accuracy counted on 1,984 (derma), 3,008 (lidc) or 608 (pneumonia) test images, so the error of the
 images is binomial and the spread between runs is unknown: three values of it are assumed. For each,
-`certain` is how many of the best five by PePR-E are among the best five in 95 % of the draws,
-`width` the mean width of their 95 % intervals, `margin` the least distance to the best that any
+`certain` is how many of the best five by PePR-E are among the best five in 95% of the draws,
+`width` the mean width of their 95% intervals, `margin` the least distance to the best that any
 model can be shown to keep, and `open` how many models are not shown to be worse than the best by
 more than 0.01.
 """

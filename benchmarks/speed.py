@@ -85,7 +85,7 @@ def _gpu(r: Result) -> Iterator[Row]:
             f"{best['images_per_s_over_papers']:.1f}×: {_rate(plain['images_per_s'])} → "
             f"{_rate(best['images_per_s'])} images/s, {plain['j_per_image']:.3f} → "
             f"{best['j_per_image']:.3f} J/image; {best['tflop_per_s']:.2g} TFLOP/s, "
-            f"{100 * best['tflop_per_s'] / limit:.2g} % of a large product's {limit:.0f}",
+            f"{100 * best['tflop_per_s'] / limit:.2g}% of a large product's {limit:.0f}",
             best["images_per_s_over_papers"] >= 3,
         )
 
@@ -97,8 +97,8 @@ def _overhead(r: Result) -> Iterator[Row]:
         noise = of["low"] < 0.99 and not 1 <= of["high"] <= 1.01
         yield Row(
             f"measuring and logging, on against off: {name}, median of {r['pairs']} pairs",
-            "≤ 1 %",
-            f"{100 * (of['median'] - 1):.1f} % ({100 * (of['low'] - 1):.1f} to "
+            "≤ 1%",
+            f"{100 * (of['median'] - 1):.1f}% ({100 * (of['low'] - 1):.1f} to "
             f"{100 * (of['high'] - 1):.1f})" + (", noise: inconclusive" if noise else ""),
             None if noise else of["high"] <= 1.01,  # or there are too few pairs
         )
@@ -106,8 +106,8 @@ def _overhead(r: Result) -> Iterator[Row]:
     share = own_s / r["off_s"] * r["epochs"]
     yield Row(
         "logging and energy windows alone, in these epochs",
-        "≤ 1 %",
-        f"{100 * share:.2f} %",
+        "≤ 1%",
+        f"{100 * share:.2f}%",
         share <= 0.01,
     )
     yield Row(
@@ -201,14 +201,18 @@ def _query_growth(r: Result) -> Iterator[Row]:
         )
 
 
+_FIRST_SCREEN_S = {131: 2, 1000: 3}  # by models
+
+
 def _report(r: Result) -> Iterator[Row]:
     for of in r["pages"]:
         yield Row(
             f"a report of {of['models']:,} models",
-            "",
+            f"first screen < {_FIRST_SCREEN_S[of['models']]} s",
             f"{of['compare_s'] + of['render_s']:.1f} s to make, {of['size_mb']:.1f} MB, "
-            f"{of['all_figures_s']:.1f} s until fully drawn",
-            None,
+            f"first screen after {of['first_screen_s']:.1f} s, "
+            f"all figures after {of['all_figures_s']:.1f} s",
+            of["first_screen_s"] < _FIRST_SCREEN_S[of["models"]],
         )
 
 
@@ -234,9 +238,9 @@ def _forecast(r: Result) -> Iterator[Row]:
         error = of["forecast_median_error"]
         yield Row(
             f"{name} forecast after the first of {r['epochs']} epochs, {len(r['runs'])} runs",
-            "within 3 % at the median",
-            f"off by {100 * error:.1f} %, carbontracker's rule by "
-            f"{100 * of['carbontracker_median_error']:.1f} %",
+            "within 3% at the median",
+            f"off by {100 * error:.1f}%, carbontracker's rule by "
+            f"{100 * of['carbontracker_median_error']:.1f}%",
             error <= 0.03,
         )
 

@@ -40,7 +40,7 @@ class Case:
     epochs: int
 
 
-# Validation and test together are 43 % of the images trained on, as in DermaMNIST. A GPU has more
+# Validation and test together are 43% of the images trained on, as in DermaMNIST. A GPU has more
 # of them, the same ones several times.
 _SPEED = {
     "cpu": (

@@ -56,14 +56,20 @@ def _clean(message: str) -> str:
     return printable(without_password(" ".join(message.split())))
 
 
-def nearest(value: str, choices: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?` for the choices most like `value`, or nothing.
+def close(value: str, choices: Iterable[str]) -> list[str]:
+    """The choices most like `value`, three at most, the nearest first.
 
     Case and blanks at the ends are ignored.
     """
     by_key = {choice.strip().casefold(): choice for choice in choices}
-    close = difflib.get_close_matches(value.strip().casefold(), list(by_key), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(by_key[key]) for key in close)}?" if close else ""
+    found = difflib.get_close_matches(value.strip().casefold(), list(by_key), n=3, cutoff=0.6)
+    return [by_key[key] for key in found]
+
+
+def nearest(value: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'a' or 'b'?` for the choices of `close`, or nothing."""
+    found = close(value, choices)
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def trace() -> str:

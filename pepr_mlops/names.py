@@ -216,7 +216,7 @@ OF_PROFILE = {
     "energy_method": "what read or estimated the energy",
     "energy_missing": "why components have no energy",
     "versions": "versions of the libraries",
-    "unstable": "values that vary by more than 5 % between repeats, or none",
+    "unstable": "values that vary by more than 5% between repeats, or none",
     "disturbed": "which other programs used the machine, or none",
 }
 

@@ -143,7 +143,7 @@ class RunSpec:
     window: str = _option(
         AUTO,
         "grey values shown from black to white: CENTER,WIDTH; dicom: the file's own; percentile: "
-        "0.5 to 99.5 % of the training images; auto: the file's own, else percentile",
+        "0.5 to 99.5% of the training images; auto: the file's own, else percentile",
         "Images",
     )
     axis: int = _option(

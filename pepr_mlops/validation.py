@@ -31,6 +31,7 @@ _TYPES = {
 _PROBLEMS = {
     "greater_than": "is not above {gt:g}",
     "greater_than_equal": "is not {ge:g} or more",
+    "less_than": "is not below {lt:g}",
     "less_than_equal": "is not {le:g} or less",
     "finite_number": "is not a finite number",
     "missing": "has too few values",

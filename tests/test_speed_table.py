@@ -23,10 +23,10 @@ def test_the_table_shows_which_targets_are_missed() -> None:
     result |= {"logging_s_per_epoch": 0.04, "windows_s_per_epoch": 0.01, "off_s": 10.0}
     rows = list(speed._overhead(result))
     assert [row.reached for row in rows] == [False, True, True, True]
-    assert rows[0].found == "0.5 % (0.0 to 4.0)"
-    assert [row.found for row in rows[2:]] == ["0.50 %", "40 ms"]
+    assert rows[0].found == "0.5% (0.0 to 4.0)"
+    assert [row.found for row in rows[2:]] == ["0.50%", "40 ms"]
     reached = next(speed._overhead(result | {"ratio": {**interval, "low": 0.98, "high": 1.008}}))
-    assert (reached.reached, reached.found) == (True, "0.5 % (-2.0 to 0.8)")
+    assert (reached.reached, reached.found) == (True, "0.5% (-2.0 to 0.8)")
     noise = next(speed._overhead(result | {"ratio": {**interval, "low": 0.9, "high": 1.05}}))
     assert noise.reached is None
-    assert noise.found == "0.5 % (-10.0 to 5.0), noise: inconclusive"
+    assert noise.found == "0.5% (-10.0 to 5.0), noise: inconclusive"

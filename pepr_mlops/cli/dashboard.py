@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pepr_mlops.cli.options import tracking_uri
-from pepr_mlops.cli.output import say
+from pepr_mlops.cli.output import note, say
 
 _EVERYWHERE = ("0.0.0.0", "::", "")  # addresses that another machine cannot use
 
@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Show experiments on a live page in the browser, until Ctrl-C.
 
-    The ranking and the figures follow the controls, and runs that are added meanwhile. The address
-    in the browser holds the complete view; the page also exports it as a report.
+    It is the page of `pepr report`, which also follows runs that begin, go on and end meanwhile.
+    The address in the browser holds what it shows; the page can be downloaded as a report.
 
     \b
     Examples:
@@ -64,13 +64,20 @@ def command(
     import socket
     from contextlib import suppress
 
+    from pepr_mlops.errors import WorkFailed
     from pepr_mlops.live import app
     from pepr_mlops.live.access import Guard
     from pepr_mlops.report import dashboards
+    from pepr_mlops.tracking import read
 
+    board = dashboards.load(dashboard)
+    try:
+        read.require(experiments, tracking_uri=tracking_uri)
+    except WorkFailed as error:  # the page waits for the server
+        note(str(error))
     guard = Guard.of(host, allowed)
     page = app.create(
-        dashboards.load(dashboard),
+        board,
         name=dashboard,
         experiments=experiments,
         tracking_uri=tracking_uri,

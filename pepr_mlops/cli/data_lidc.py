@@ -50,7 +50,7 @@ from pepr_mlops.cli.output import say, table
     type=click.Choice(["patient", "paper"]),
     default="patient",
     show_default=True,
-    help="no patient in two splits, or cut in file order at 60 % and 80 % as the paper did",
+    help="no patient in two splits, or cut in file order at 60% and 80% as the paper did",
 )
 @click.option("--seed", default=0, show_default=True, help="seed of the split by patient")
 @click.option(

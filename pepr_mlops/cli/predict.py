@@ -131,7 +131,7 @@ def _summary(outcome: Outcome, out: Path, rule: str) -> str:
 
 
 def _evaluation(found: Evaluation) -> str:
-    columns = {"metric": "metric", "value": "value", "low": "95 % from", "high": "to"}
+    columns = {"metric": "metric", "value": "value", "low": "95% from", "high": "to"}
     if found.metrics["missing"].any():
         columns["missing"] = "note"
     of_patients = "" if found.patients is None else f" of {found.patients:,} patients"

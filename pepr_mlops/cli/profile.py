@@ -142,7 +142,7 @@ def rendered(profiles: Sequence[Profiled], form: str) -> str:
     lines = [_conditions(first.form, first.conditions)]
     if any(value.unstable for one in profiles for value in one.profile.values.values()):
         lines.append(
-            "* varies by more than 5 % between the five repeats: measure on an idle machine"
+            "* varies by more than 5% between the five repeats: measure on an idle machine"
         )
     for one in profiles:
         lines += _lines(one)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +28,10 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.text import file_name
 
 if TYPE_CHECKING:
+    from pepr_mlops.comparison import Question
+    from pepr_mlops.report.dashboards import Dashboard
     from pepr_mlops.report.figures.common import Panel
-    from pepr_mlops.report.summary import Summary
+    from pepr_mlops.report.summary import Answer
 
 IMAGES = ("png", "svg", "pdf")
 TABLES = {"csv": "csv", "latex": "tex", "markdown": "md"}
@@ -69,6 +73,12 @@ FORMATS = ("html", *IMAGES, *TABLES)
     default="inside",
 )
 @option(
+    "Essentials",
+    "--price-per-kwh",
+    "price of electricity with its currency, such as 0.30€ or '0.30 USD', to show costs in money",
+    metavar="PRICE",
+)
+@option(
     "Output",
     "--publications",
     "folder with regions_papers_data_2013.csv and _2023.csv, for the figure of publications",
@@ -88,6 +98,7 @@ def command(
     forms: str,
     out: Path | None,
     plotlyjs: Literal["inside", "directory"],
+    price_per_kwh: str | None,
     publications: Path | None,
     where: tuple[str, ...],
     **options: Any,
@@ -95,28 +106,28 @@ def command(
     """Write the results of an experiment as one HTML page that opens without a network.
 
     Prints the page's path and the answer: which model is good enough and what it saves, as `pepr
-    select`. Images and tables of every figure go into a folder next to the page.
+    select`. Runs that must not be scored together, as pretrained and from scratch, are shown in
+    groups. Images and tables of every figure go into a folder next to the page.
 
     \b
     Examples:
       pepr report --experiment derma
       pepr report --experiment derma --margin 0.02 --images-per-year 20000 --years 5
+      pepr report --experiment derma --price-per-kwh 0.30€
       pepr report --experiment derma_pt --dashboard paper --out derma_pt.html
       pepr report --experiment derma --format html,pdf,latex --out report/derma.html
       pepr report --experiment derma --resource E,M --resource-weights 0.7,0.3 --country DNK
     """
     from pepr_mlops.comparison.answer import Terms
-    from pepr_mlops.report import dashboards, page, sources, summary, templates
+    from pepr_mlops.report import badges, dashboards, page, sources, summary, templates
     from pepr_mlops.report.figures import publications as papers
+    from pepr_mlops.report.spending import Price
 
     requested = _forms(forms)
+    price = None if price_per_kwh is None else Price.parse(price_per_kwh)
     terms = Terms(margin, confidence, decide_on)  # type: ignore[arg-type]
     board = dashboards.load(dashboard)
-    if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
-        options["resources"] = ",".join(board.resources)
-    if options["normalisation"] is None and options["reference"] is None:
-        options["normalisation"] = board.normalisation
-    request = question(**options)
+    request = _question(context, board, options)
     countries = None if publications is None else papers.read(publications)
     say(f"reading {', '.join(experiments)} …", err=True)
     source = sources.read(
@@ -135,17 +146,30 @@ def command(
     if "html" in requested:
         say("drawing the page …", err=True)
         labels = sources.energy_labels(material, tracking_uri)
-        made_with = {"command": command_line(context, "pepr report"), "made": templates.made_now()}
-        html = page.html(material, board, notes, labels, **made_with, plotlyjs=plotlyjs)
+        html = page.html(
+            *(material, board, notes, labels),
+            command=command_line(context, "pepr report"),
+            made=templates.made_now(),
+            price=price,
+            plotlyjs=plotlyjs,
+        )
         _write_page(path, html, plotlyjs)
     if set(requested) - {"html"}:
         panels, _ = page.panels(material, board)
         _write_images(panels, [form for form in IMAGES if form in requested], folder)
         _write_tables(panels, [form for form in TABLES if form in requested], folder)
-    found = summary.summarise(material, notes)
-    note(*found.warnings, *found.notes)
+    note(*badges.doubts(material), *summary.all_notes(material, notes))
     say(path if "html" in requested else folder)
-    _say_answers(found)
+    _say_answers(summary.answers(material))
+
+
+def _question(context: click.Context, board: Dashboard, options: dict[str, Any]) -> Question:
+    """The question of the options; those that were not given are the dashboard's."""
+    if context.get_parameter_source("resources") is ParameterSource.DEFAULT and board.resources:
+        options["resources"] = ",".join(board.resources)
+    if options["normalisation"] is None and options["reference"] is None:
+        options["normalisation"] = board.normalisation
+    return question(**options)
 
 
 def _write_page(path: Path, html: str, plotlyjs: str) -> None:
@@ -158,9 +182,9 @@ def _write_page(path: Path, html: str, plotlyjs: str) -> None:
         write(path.parent / PLOTLY_FILE, get_plotlyjs())
 
 
-def _say_answers(found: Summary) -> None:
-    for answer in found.answers:
-        if len(found.answers) > 1:
+def _say_answers(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        if len(answers) > 1:
             say(f"\n{answer.comparison_set}")
         say("\n".join(f"{line}." for line in (answer.verdict, *answer.reasons, *answer.details)))
 
@@ -197,24 +221,20 @@ def _write_images(panels: list[Panel], forms: list[str], folder: Path) -> None:
 
 
 def _write_tables(panels: list[Panel], forms: list[str], folder: Path) -> None:
-    from pepr_mlops.comparison.table import readable
-    from pepr_mlops.report.figures.ranking import headings, listed
-
     for i, panel in enumerate(panels, 1):
         for form in forms:
-            table, columns = panel.table.drop(columns="run_id", errors="ignore"), None
-            if panel.recompute is not None and form != "csv":  # what a paper prints
-                shown = listed(panel.table, panel.recompute["top"])
-                columns = headings(shown, panel.recompute["by"])
-                table = readable(shown, list(columns))
+            table = panel.table.drop(columns="run_id", errors="ignore")
+            if panel.paper is not None and form != "csv":
+                table = panel.paper
             path = folder / f"{i:02d}-{panel.kind}.{TABLES[form]}"
-            write(path, render(table, form, columns) + "\n")
+            write(path, render(table, form) + "\n")
 
 
 def main() -> None:
     """Run `pepr-report` and exit with its status."""
     from pepr_mlops.cli import run_command
 
+    gc.disable()  # the process ends soon; a search for cycles takes a tenth of its time
     run_command(
         lambda: command.main(prog_name="pepr-report", standalone_mode=False), is_program=True
     )

@@ -28,6 +28,7 @@ from pepr_mlops.names import LIFETIME, PERFORMANCE, RESOURCES, ScoredOn
 SPLITS: tuple[ScoredOn, ...] = get_args(ScoredOn)
 KEYS = ["model", "variant"]
 _FAR = 3.0  # standard errors by which validation and test differ by more than chance
+_TAILS = (0.025, 0.975)
 _SPLITS, _CHOOSING = 300, 0.9  # of the images, to choose on and to score on
 
 
@@ -63,14 +64,18 @@ class Answer:
     """The answer for one comparison set.
 
     `models` has a row per model: `model`, `variant`, `label`, `decided` (P on the deciding split),
-    the columns of `good_enough.judge`, `performance` (P on the test set), `p_low`, `p_high`,
-    `no_interval`, `R`, `score`, `decided_score` (with P on the deciding split), `rank_low`,
-    `rank_high`, `n`, `energy_source`, `codes`, and each cost by its name; the good-enough ones come
-    first, the cheapest by the first of `resources` on top. `scored_by` names PePR. `choice` and
-    `best` are labels: the cheapest good-enough model, or None, and the one of the greatest P on the
-    deciding split. `savings` of the choice are by resource. `without_val` is how many runs keep
-    validation from deciding, since they have no predictions for it although others do. `limited`
-    says whether only some models were chosen from.
+    `decided_low`, `decided_high` (missing where its error is not known), the columns of
+    `good_enough.judge`, `performance` (P on the test set), `p_low`, `p_high`, `no_interval`,
+    `R`, `score`, `decided_score` (with P on the deciding split), `rank_low`, `rank_high`, `n`,
+    `energy_source`, `codes`, `likely` (share of draws in which it is no more than the margin behind
+    the best), and each cost by its name, with its interval in `COST_low` and `COST_high`, and
+    in `COST_noise` the standard deviation of the part of its logarithm's error that models do not
+    share (missing for a cost of 0); the good-enough ones come first, the cheapest by the first of
+    `resources` on top. `scored_by` names PePR. `choice` and `best` are labels: the cheapest
+    good-enough model, or None, and the one of the greatest P on the deciding split. `savings` of
+    the choice are by resource. `without_val` is how many runs keep validation from deciding, since
+    they have no predictions for it although others do. `limited` says whether only some models were
+    chosen from.
     `subgroups` are of the choice and the best, as `subgroups.subgroups`; empty where their runs
     logged none. `agrees` are the α for which PePR chooses the same model. `optimism` is by how much
     a winner chosen on this test set is expected to be worse on others, None where it was not.
@@ -194,6 +199,7 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
     question, known, terms = found.question, found.comparison.known, found.terms
     drawn = draws_of(decided, list(found.costs.values()), question, known)
     judged = judge(drawn, terms.margin, terms.level)
+    judged = judged.join(_errors(drawn, found.costs, terms.margin))
     table = table.merge(judged, left_on=KEYS, right_index=True, validate="one_to_one")
     resources, resource = lifetime.resources(question), next(iter(found.costs))
     verdict = pd.Categorical(table["verdict"], [GOOD, OPEN, BAD])
@@ -236,6 +242,32 @@ def answer(found: Choices, among: pd.DataFrame | None = None) -> Answer:
         external=_external(members, best if choice is None else choice),
         lifetime=lifetime.of(members, table, best["label"], question, known),
     )
+
+
+def _errors(drawn: Draws, costs: Mapping[str, str], margin: float) -> pd.DataFrame:
+    """How sure P and the costs of each model are, as in `Answer.models`."""
+    behind = drawn.performance.max(axis=1)[:, None] - drawn.performance
+    found = pd.DataFrame({"likely": (behind <= margin).mean(axis=0)}, drawn.models)
+    known = [not why for why in drawn.missing]
+    low, high = np.quantile(drawn.performance, _TAILS, axis=0)
+    found["decided_low"], found["decided_high"] = (np.where(known, q, np.nan) for q in (low, high))
+    for name, column_ in costs.items():
+        drawn_costs = drawn.costs[column_]
+        found[f"{name}_low"], found[f"{name}_high"] = np.quantile(drawn_costs, _TAILS, axis=0)
+        found[f"{name}_noise"] = _noise(drawn_costs)
+    return found
+
+
+def _noise(costs: Floats) -> Floats:
+    """The standard deviation of the part of the logarithms' errors that models do not share,
+    [models], of costs [draws, models]; missing for costs that are missing or 0."""
+    found, some = np.full(costs.shape[1], np.nan), (costs > 0).all(axis=0)
+    if some.any():
+        logs = np.log(costs[:, some])
+        own = logs - logs.mean(axis=1, keepdims=True)
+        n = own.shape[1]
+        found[some] = own.std(axis=0) * np.sqrt(n / max(n - 1, 1))  # for the mean taken away
+    return found
 
 
 def _external(members: pd.DataFrame, row: pd.Series) -> dict[str, float]:

@@ -29,7 +29,7 @@ def table(
 ) -> pd.DataFrame:
     """Each metric SHOWN of each model, from the predictions of its runs by model.
 
-    Columns `metric`, `model`, `value`, `low`, `high` (95 % over at most 500 draws of the images)
+    Columns `metric`, `model`, `value`, `low`, `high` (95% over at most 500 draws of the images)
     and `missing`, why one of the numbers is not there.
     """
     rows: list[dict[str, object]] = []

@@ -15,7 +15,7 @@ _ROUNDING = 1e-6  # of sums of weights in single precision
 
 
 def estimate(value: float, errors: Floats, least: float = 0.0) -> dict[str, float | str]:
-    """The COLUMNS: a number in [`least`, 1], its 95 % interval by its `errors` on draws of the
+    """The COLUMNS: a number in [`least`, 1], its 95% interval by its `errors` on draws of the
     images, [draws], and why one of them is missing, or an empty text."""
     absent = np.isnan(errors)
     low = high = np.nan

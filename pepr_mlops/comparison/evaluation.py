@@ -27,7 +27,7 @@ def evaluate(
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Each metric SHOWN, with a 95 % interval by drawing patients, or images where none is known.
+    """Each metric SHOWN, with a 95% interval by drawing patients, or images where none is known.
 
     `thresholds` are those of `metrics.Predicted`. `named` [n, classes] is 1 for each class or label
     that was named: accuracies are of these. Columns `metric`, `value`, `low`, `high` and `missing`,

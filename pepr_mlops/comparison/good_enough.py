@@ -36,7 +36,7 @@ _MOST = 100  # times as many images or runs, which nobody will get
 def check(margin: float, level: float) -> None:
     """Raise `WrongUse` for what is no margin of P, or no confidence."""
     if not 0 < margin < 1:
-        raise WrongUse(f"margin: {margin:g} is not a share of P between 0 and 1, such as 0.01")
+        raise WrongUse(f"margin: {margin:g} is not between 0 and 1; write 0.01 for one point")
     if not 0.5 <= level < 1:
         raise WrongUse(f"confidence: {level:g} is not a share from 0.5 to below 1, such as 0.95")
 
@@ -162,7 +162,7 @@ class Saving:
 def saving(drawn: Draws, column: str, cost: Floats, choice: int, best: int) -> Saving:
     """What `choice` saves against `best`, places in `drawn`; `cost` are the mean costs, [models].
 
-    The intervals are those of two costs that were named before: of confidence 95 %.
+    The intervals are those of two costs that were named before: of confidence 95%.
     """
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     a, b = drawn.costs[column][:, choice], drawn.costs[column][:, best]

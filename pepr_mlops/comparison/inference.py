@@ -27,7 +27,7 @@ from pepr_mlops.text import few
 
 # By the end of its tag what is doubtful about a profile, where the tag says so.
 DOUBTS: Mapping[str, str] = {
-    "unstable": "values of its profile vary by more than 5 % between repeats",
+    "unstable": "values of its profile vary by more than 5% between repeats",
     "disturbed": "other programs ran while it was profiled",
     "energy_source": "its energy of use is",
 }
@@ -115,8 +115,8 @@ def notes(
         estimated = doubtful(used, form, "energy_source")
         if estimated.any() and any(is_energy(name) for name in (*own, *energies)):
             texts.append(
-                f"the energy of use of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by "
-                "up to 40 %"
+                f"the energy of use of {estimated.sum()} of {len(used)} runs is estimated, off by "
+                "up to 40%"
             )
     return texts
 

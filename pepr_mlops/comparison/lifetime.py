@@ -32,7 +32,7 @@ _USUAL = Use(1.0)  # of which only the metric counts
 
 @dataclass(frozen=True)
 class Step:
-    """From so many `images` a year on, with its 95 % interval, `cheaper` needs less energy than
+    """From so many `images` a year on, with its 95% interval, `cheaper` needs less energy than
     `dearer`; `high` is infinite where that is not sure for any number."""
 
     images: float

@@ -24,17 +24,13 @@ def one_training(
     what the numbers are the mean of, where they are."""
     return (
         f"One training of {name}{of} = {number(training_wh / wh_per_image, 3)} images of use "
-        f"({number(training_wh, 3)} Wh {_source(training_source)}, {number(wh_per_image, 3)} Wh an "
-        f"image {_source(use_source)})"
+        f"({number(training_wh, 3)} Wh {training_source}, {number(wh_per_image, 3)} Wh an "
+        f"image {use_source})"
     )
 
 
 def _mean(n: int) -> str:
     return f" (mean of {n} runs)" if n > 1 else ""
-
-
-def _source(name: str) -> str:
-    return name.upper() if "estimated" in name else name
 
 
 def sentences(found: Lifetime | None) -> list[str]:
@@ -83,14 +79,14 @@ def _winner(found: Lifetime, winner: str) -> str:
 
 
 def _total(row: Any) -> str:
-    interval = f" (95 % {number(row['low'], 3)} to {number(row['high'], 3)})"
+    interval = f" (95% {number(row['low'], 3)} to {number(row['high'], 3)})"
     carbon = f" and {number(row['gco2e'], 3)} g CO2e" if row["gco2e"] == row["gco2e"] else ""
     return f"{number(row['total_wh'], 3)} Wh of training and use{interval}{carbon}"
 
 
 def step_text(step: Step, years: float) -> str:
     """From where on another model is the cheapest."""
-    sure = f"95 % {number(step.low, 3)} to {number(step.high, 3)}"
+    sure = f"95% {number(step.low, 3)} to {number(step.high, 3)}"
     if step.high == float("inf"):
         sure = f"at least {number(step.low, 3)}; within the errors of the energies it may be never"
     return (

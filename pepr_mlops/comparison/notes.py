@@ -27,26 +27,35 @@ _VERSIONS = {
     "GPU driver": "tags.pepr.gpu_driver",
 }
 # Of an estimated energy, as R. Fischer 2025 (arXiv:2509.22092) found.
-OFF_BY = "up to 40 %"
+OFF_BY = "up to 40%"
 _ALIKE = 0.05  # relative; models whose power differs by less draw the same
+
+
+class Explained(str):
+    """A note whose content a badge of the report explains, too."""
+
+    __slots__ = ()
 
 
 def notes_on(
     found: pd.DataFrame, used: pd.DataFrame, costs: Sequence[str], question: Question
 ) -> list[str]:
     """The notes on a comparison of the runs `used`, of all that were `found`."""
-    notes = []
+    notes: list[str] = []
     common, own = question.estimate_error
     estimated = energy_is(used, "estimated")
     if about_energy(costs) and estimated.any():
         notes.append(
-            f"the energy of {estimated.sum()} of {len(used)} runs is ESTIMATED, off by "
-            f"{OFF_BY}{constant_text(used)}; intervals take {common:.0%} for all models together "
-            f"and {own:.0%} for each (--estimate-error)"
+            Explained(
+                f"the energy of {estimated.sum()} of {len(used)} runs is estimated, off by "
+                f"{OFF_BY}{constant_text(used)}; intervals take {100 * common:g}% for all models "
+                f"together and {100 * own:g}% for each (--estimate-error)"
+            )
         )
     imported = used["imported_from"].dropna().unique()
     if len(imported):
-        notes.append(f"IMPORTED, not measured by pepr: {', '.join(imported)}")
+        names = ", ".join(imported)
+        notes.append(Explained(f"energy and time are imported, not measured by pepr: {names}"))
     unidentified = used[used["data_digest"].isna() & used["logged_by_pepr"]]
     if len(unidentified):
         folders = places(unidentified)
@@ -144,7 +153,7 @@ def constant_text(runs: pd.DataFrame) -> str:
     estimated = energy_is(runs, "estimated")
     n = int((runs["energy_constant_w"].notna() & estimated).sum())
     limit = "" if n == estimated.sum() else f" (known of {n} of {estimated.sum()} runs)"
-    return f", and {constant_j / energy_j:.0%} of it is counted whatever the load{limit}"
+    return f", and {100 * constant_j / energy_j:.0f}% of it is counted whatever the load{limit}"
 
 
 def same_ranking(name: str, members: pd.DataFrame) -> list[str]:

@@ -15,6 +15,7 @@ from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.conditions import NOT_KNOWN, comparable, mixed
 from pepr_mlops.comparison.draws import Draws, error_notes
 from pepr_mlops.comparison.intervals import Scoring, intervals, not_drawn
+from pepr_mlops.comparison.notes import Explained
 from pepr_mlops.comparison.question import Question
 from pepr_mlops.comparison.runs import Evidence, column, label
 from pepr_mlops.comparison.sampling import Knowledge, draws_of
@@ -88,7 +89,7 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
         notes += [f"{name}: {note}" for note in _clipped(rows, question)]
         if question.draws:
             draws[name] = draws_of(members, costs, question, prepared.known)
-            notes += [f"{name}: {note}" for note in error_notes(draws[name])]
+            notes += [Explained(f"{name}: {note}") for note in error_notes(draws[name])]
         scored = pd.concat(_scored(rows, *by, question, draws.get(name)) for by in scored_by)
         row = prepared.row[prepared.row.isin(members.index)]  # several runs, where they are folds
         texts = judged.loc[row.index, ["flags", "codes"]]
@@ -113,8 +114,10 @@ def score_sets(prepared: Prepared, question: Question) -> Comparison:
     alone = int((described["models"] == 1).sum())
     if alone and question.reference is None:
         notes.append(
-            f"{alone} of {len(described)} sets {'has' if alone == 1 else 'have'} a single model, "
-            "whose R is 0 since there is no other"
+            Explained(
+                f"{alone} of {len(described)} sets {'has' if alone == 1 else 'have'} a single "
+                "model, whose R is 0 since there is no other"
+            )
         )
     return Comparison(
         pd.concat(scores).reset_index(drop=True),

@@ -31,10 +31,15 @@ from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.comparison.runs import Evidence, label, metrics
 from pepr_mlops.comparison.sampling import Knowledge
+from pepr_mlops.comparison.words import CONDITIONS, all_of
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, PERFORMANCE
 
 _MOST_NAMED = 4  # conditions in a message
+
+
+class Mixed(WrongUse):
+    """The runs of an experiment differ in what a comparison set shares."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,11 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     judged = judge(chosen, costs, question.strict, evidence, question.drop, question.use)
     usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
+        why = "".join(f"; {text}" for text in unfinished(chosen))
         remedy = _remedy(judged, runs, costs)
-        raise WorkFailed(f"no run can be compared: {tally(judged)}; `pepr runs` lists them{remedy}")
+        raise WorkFailed(
+            f"no run can be compared: {tally(judged)}{why}; `pepr runs` lists them{remedy}"
+        )
     found = pooled(usable, evidence or Evidence())
     _check_range(found.runs, costs)
     notes, members, shared = notes_on(chosen, usable, costs, question), {}, {}
@@ -82,7 +90,9 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
                         "--allow-mixed to use it all the same, or --save-reference to write one of "
                         "these runs"
                     )
-                notes.append(f"MIXED, as allowed: the reference is not of {name} ({differ})")
+                notes.append(
+                    f"the reference is of other conditions than {name}, as allowed ({differ})"
+                )
                 name += " [MIXED reference]"
             if name in members:
                 raise WrongUse(f"experiment: two sets are called {name}; score them one by one")
@@ -203,6 +213,21 @@ def _remedy(judged: pd.DataFrame, runs: pd.DataFrame, costs: Sequence[str]) -> s
     return "".join(f"; {word}" for word in words)
 
 
+def unfinished(runs: pd.DataFrame) -> list[str]:
+    """Why most of the runs that failed did, with its remedy, and how many are under way."""
+    found = []
+    failed = runs[runs["reason"].notna() & (runs["status"] != "FINISHED")]
+    if len(failed):
+        reason = failed["reason"].mode()[0]
+        alike = failed[failed["reason"] == reason]
+        errors = [*alike["error"].dropna(), reason.replace("_", " ")]
+        found.append(f"{len(alike)} of {len(runs)} failed alike ({errors[0]})")
+    under_way = int((runs["status"] == "RUNNING").sum())
+    if under_way:
+        found.append(f"{under_way} {'is' if under_way == 1 else 'are'} under way")
+    return found
+
+
 def tally(judged: pd.DataFrame) -> str:
     """How many runs were found and left out, by the first reason of each."""
     out = judged[~judged["used"]]
@@ -220,17 +245,20 @@ def _comparison_sets(
     if not differ:
         return [(experiment, runs.assign(variant=_variants(runs, costs, [])), [])]
     if question.mixed == "refuse":
-        raise WrongUse(
+        raise Mixed(
             f"experiment: {_mixes(runs, differ)}; choose --stratify for a score set of each, "
             f"{_of_largest(runs, differ)} for the largest, or --allow-mixed to score them together"
         )
     if question.mixed == "stratify":
-        note = f"{experiment} is split by {', '.join(differ)}{_data(runs)}"
+        note = (
+            f"The runs of {experiment} differ in {all_of(_named(differ))}, so that each group of "
+            f"alike runs is scored by itself{_data(runs)}"
+        )
         return [
             (f"{experiment} [{name}]", rows.assign(variant=_variants(rows, costs, [])), [note])
             for name, rows in runs.groupby(groups(runs, differ), sort=True)
         ]
-    note = f"MIXED, as allowed: {_mixes(runs, differ)}; R compares unlike with unlike"
+    note = f"{_mixes(runs, differ)}, as allowed: compare their costs with care"
     name = f"{experiment} [MIXED {', '.join(differ)}]"
     return [(name, runs.assign(variant=_variants(runs, costs, differ)), [note])]
 
@@ -241,6 +269,11 @@ def _mixes(runs: pd.DataFrame, differ: Sequence[str]) -> str:
     names = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
     sizes = listed(groups(runs, shown))
     return f"{runs['experiment'].iloc[0]} mixes {names} ({sizes}){_data(runs)}"
+
+
+def _named(differ: Sequence[str]) -> list[str]:
+    """Conditions in words."""
+    return [CONDITIONS.get(c, c.rpartition(".")[2].replace("_", " ")) for c in differ]
 
 
 def _of_largest(runs: pd.DataFrame, differ: Sequence[str]) -> str:

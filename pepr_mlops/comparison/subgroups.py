@@ -35,7 +35,7 @@ def subgroups(
 
     `models` are predictions of the runs by model. A row for each column of the data that all of
     them logged (`group`), each value of it and each model: `n`, the fewest images of a run; P with
-    its 95 % interval and `missing`, why one of them is not there; `behind`, how far P is below that
+    its 95% interval and `missing`, why one of them is not there; `behind`, how far P is below that
     of `best` on the same images, with its interval, missing for `best` itself. Intervals account
     for the images alone. Columns of more than 20 values are left out.
     """

@@ -104,7 +104,7 @@ def compared(
 
     For each comparison set that has both, P over all their runs, and for each two runs of one seed
     and test set accuracy (or the share that P is) and AUC. `difference` is `a` less `b` with its
-    95 % interval `low` to `high`. `p_holm` is corrected over all rows of one test. Raises
+    95% interval `low` to `high`. `p_holm` is corrected over all rows of one test. Raises
     `WrongUse` for an unknown model and one that has several rows in a set, and `WorkFailed` where
     no set has both.
     """

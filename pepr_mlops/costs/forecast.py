@@ -14,7 +14,7 @@ from statistics import median
 from pepr_mlops.costs.totals import J_PER_WH, Costs, Window
 
 WARM_STEPS = 4  # a CUDA graph records the fourth
-_COUNTED_S = 3.0  # counters move ten times a second: differences over less are off by over 3 %
+_COUNTED_S = 3.0  # counters move ten times a second: differences over less are off by over 3%
 
 
 @dataclass(frozen=True)

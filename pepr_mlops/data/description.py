@@ -38,9 +38,9 @@ class Intensities(NamedTuple):
     """Grey values of the files, or 0 to 255 of each colour."""
 
     least: float
-    low: float  # 1 %
+    low: float  # 1%
     middle: float
-    high: float  # 99 %
+    high: float  # 99%
     most: float
 
 
@@ -198,9 +198,7 @@ def _intensities(sample: Sample) -> str | None:
     if sample.intensities is None:
         return None
     least, low, middle, high, most = map(number, sample.intensities)
-    return (
-        f"{least} to {most}; 1 %: {low}, 50 %: {middle}, 99 %: {high} (of {sample.images:,} images)"
-    )
+    return f"{least} to {most}; 1%: {low}, 50%: {middle}, 99%: {high} (of {sample.images:,} images)"
 
 
 def _size(n: int) -> str:

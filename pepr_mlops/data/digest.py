@@ -25,7 +25,7 @@ _LITTER = {
     *(".DS_Store", ".git", ".ipynb_checkpoints", "__MACOSX", "@eaDir"),
     *("Thumbs.db", "desktop.ini"),
 }
-_DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3 %
+_DIGITS = 16  # hexadecimal: two data sets in 10^9 share one with a chance of 3%
 _MD5_DIGITS = 32
 
 _Stamp = tuple[int, ...]

@@ -17,7 +17,7 @@ _SPLIT_SEED = 0
 
 
 def load(folds: int | None = None, fold: int | None = None) -> Splits:
-    """60 % / 20 % / 20 % by class as in the PePR paper, or `folds` parts of which `fold` is test;
+    """60% / 20% / 20% by class as in the PePR paper, or `folds` parts of which `fold` is test;
     16 grey levels spread over 0 to 255."""
     # What `load_digits` reads, without the second that importing scikit-learn takes: 64 grey
     # levels and the digit.

@@ -48,10 +48,10 @@ class FigureSpec:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard; `resources` and `normalisation` are None where it leaves them open."""
+    """A dashboard; what is None is left open. Without a title a page has the experiments' names."""
 
     figures: tuple[FigureSpec, ...]
-    title: str = "PePR report"
+    title: str | None = None
     resources: tuple[str, ...] | None = None
     normalisation: Literal["minmax", "zero", "robust"] | None = None
     experiments: Mapping[str, Companion] = field(default_factory=dict)

@@ -18,7 +18,7 @@ def html(described: Description, sheet: Sheet, made: str) -> str:
     """The page; `made` says when and by which version. It names no file and no patient."""
     return TEMPLATES.get_template("dataset.html").render(
         policy=_POLICY,
-        css=asset("page.css"),
+        css=asset("assets/page.css"),
         data=described,
         sheet={name: [_address(image) for image in images] for name, images in sheet.items()},
         made=made,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ FORMATS = ("png", "svg", "pdf")
 # CSS pixels, 96 to the inch: 170 mm is the text width of a two-column page on A4.
 _WIDTH, _HEIGHT = 643, 400
 _PNG_SCALE = 300 / 96  # 300 dots an inch
+_TITLE, _LINE = 75, 20  # characters of a line of the title and its height in px
 
 
 def images(
@@ -28,12 +30,11 @@ def images(
 ) -> list[Path]:
     """Write each panel in each format of FORMATS into `folder`, light, 170 mm wide.
 
-    SVG and PDF are vectors throughout. What only a screen has (buttons, traces that wait for a
-    click) is left out. `done` is called with each file. Raises `WorkFailed` without a Chrome or
-    Chromium, and for a folder that cannot be written.
+    SVG and PDF are vectors throughout. `done` is called with each file. Raises `WorkFailed` without
+    a Chrome or Chromium, and for a folder that cannot be written.
     """
     requested = [
-        (printed(panel.figure), form, folder / f"{i:02d}-{panel.kind}.{form}")
+        (printed(panel), form, folder / f"{i:02d}-{panel.kind}.{form}")
         for i, panel in enumerate(panels, 1)
         for form in formats
     ]
@@ -67,9 +68,22 @@ async def _write(
         raise WorkFailed(f"out: images cannot be written ({error})") from error
 
 
-def printed(figure: go.Figure) -> go.Figure:
-    """The figure for print."""
-    paper = go.Figure([t for t in figure.data if t.visible != "legendonly"], figure.layout)
-    paper.update_layout(template=theme.template(), height=figure.layout.height or _HEIGHT)
-    paper.layout.updatemenus = ()
-    return paper
+def printed(panel: Panel) -> go.Figure:
+    """The figure of a panel for print, with its title, which the page shows above the figure."""
+    paper = go.Figure(panel.figure)
+    lines = [f"<b>{line}</b>" for line in theme.texts(textwrap.wrap(panel.title, _TITLE))]
+    room = _LINE * len(lines)
+    if paper.layout.title.text:  # doubts, which have their room already
+        style = f"color:{theme.DOUBT['light']};font-size:13px"
+        lines.append(f'<span style="{style}">{paper.layout.title.text}</span>')
+    top = paper.layout.margin.t
+    return paper.update_layout(
+        template=theme.template(),
+        title={
+            "text": "<br>".join(lines),
+            "font": {"size": 14, "color": theme.INK},
+            "pad": {"t": 8 + _LINE * (len(lines) - 1)},  # plotly places the last line
+        },
+        margin={"t": (theme.TOP if top is None else top) + room},
+        height=(paper.layout.height or _HEIGHT) + room,
+    )

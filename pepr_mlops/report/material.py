@@ -12,11 +12,10 @@ from pepr_mlops.comparison import Comparison, Question, means, pepr
 from pepr_mlops.comparison.answer import USUAL, Answer, Terms, answer, choices
 from pepr_mlops.comparison.conditions import about_energy
 from pepr_mlops.comparison.draws import Draws
-from pepr_mlops.comparison.runs import column, label
+from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.scores import other_costs
 from pepr_mlops.comparison.significance import sizes
-from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES, resource_help
+from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
 from pepr_mlops.paper_models import paper_models
 
 KEYS = ["comparison_set", "model", "variant"]
@@ -76,8 +75,10 @@ class Material:
 
     @property
     def main_sets(self) -> list[str]:
-        """Names of the requested comparison sets."""
-        return list(self.sets.loc[self.sets["main"], "comparison_set"])
+        """Names of the requested comparison sets, those of the most models first."""
+        main = self.sets[self.sets["main"]]
+        ordered = main.sort_values(["models", "runs"], ascending=False, kind="stable")
+        return list(ordered["comparison_set"])
 
     def sets_of(self, experiments: Sequence[str]) -> list[str]:
         """Names of the comparison sets of experiments, in their order; of the main ones if none."""
@@ -173,12 +174,6 @@ def gather(
 def scored_by(question: Question) -> str:
     """Name of the main score: of all resources where they are weighted, else of the first."""
     return "+".join(question.resources) if question.weights else question.resources[0]
-
-
-def cost_title(name: str) -> str:
-    """A resource as the title of an axis, with its unit."""
-    title = resource_help(label(name))
-    return f"{title} ({cost_unit(name)})" if cost_unit(name) else title
 
 
 def _labels(rows: pd.DataFrame) -> pd.Series[str]:

@@ -6,26 +6,43 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from pepr_mlops.comparison.table import readable
-from pepr_mlops.report import cautions, theme
+from pepr_mlops.report import badges, cautions, theme
 from pepr_mlops.report import summary as words
 from pepr_mlops.report.dashboards import Dashboard, FigureSpec
-from pepr_mlops.report.figures import KINDS, OF_A_SET
+from pepr_mlops.report.figures import KINDS, OF_A_SET, SECTION
 from pepr_mlops.report.figures.common import Panel
-from pepr_mlops.report.figures.ranking import headings, listed
+from pepr_mlops.report.groups import groups
 from pepr_mlops.report.label import Label, spoken, svg
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.report.spending import spent_words
+from pepr_mlops.report.spending import Price, spent_words
 from pepr_mlops.report.templates import TEMPLATES, asset
 from pepr_mlops.text import cell
 
+# In the order of the page, after the verdict.
+SECTIONS = {
+    "ranking": "Ranking",
+    "what-if": "What if",
+    "costs": "Costs",
+    "fairness": "Fairness and calibration",
+    "kinds": "Models by kind and size",
+    "conditions": "Conditions and doubts",
+    "methods": "Methods and citations",
+    "data": "Data",
+}
+_ONLY_FIGURES = ("fairness", "kinds")
+_PARTS = (
+    *("settings", "answer", "figures", "dom", "words", "first", "hero", "columns", "ranking"),
+    *("whatif", "contents", "glossary", "zip", "files", "print", "page"),
+)
+_STYLES = ("page", "first", "table", "print")
+_CURRENCY = "€"  # of a price that only the reader gives
 PLOTLY_FILE = "plotly.min.js"  # next to the page with `plotlyjs="directory"`
 
 
@@ -49,30 +66,24 @@ def panel(material: Material, spec: FigureSpec, comparison_set: str | None) -> P
     sets: tuple[str, ...] = () if comparison_set is None else (comparison_set,)
     found: Panel = KINDS[spec.kind].panel(material, spec.options, *sets)
     title = spec.title or found.title
-    if spec.title is not None and sets and len(material.main_sets) > 1:
+    if sets and len(material.main_sets) > 1:
         title = f"{title}: {comparison_set}"
     caption = found.caption if spec.caption is None else spec.caption
     sets = found.sets or sets
     found = replace(found, kind=spec.kind, title=title, caption=caption, sets=sets)
-    return stamped(found, cautions.stamps(material, sets))
+    doubts = cautions.stamps(material, sets)
+    if doubts:
+        theme.add_doubts(found.figure, doubts)
+    return found
 
 
-def stamped(panel: Panel, warning: str) -> Panel:
-    """The panel with the warning, if any, in its figure and caption."""
-    if not warning:
-        return panel
-    panel.figure.add_annotation(
-        text=f"<b>{theme.text(warning)}</b>",
-        xref="paper",
-        yref="paper",
-        x=1,
-        y=0,
-        xanchor="right",
-        yanchor="bottom",
-        showarrow=False,
-        font={"color": theme.RED, "size": 13},
-    )
-    return replace(panel, caption=f"{warning}. {panel.caption}")
+@dataclass(frozen=True)
+class Content:
+    """What a page shows of some runs: `main`, the HTML between head and foot, and `data`, the facts
+    and figures that its script draws."""
+
+    main: str
+    data: dict[str, Any]
 
 
 def html(
@@ -83,51 +94,99 @@ def html(
     *,
     command: str,
     made: str,
+    price: Price | None = None,
     plotlyjs: Literal["inside", "directory"] = "inside",
 ) -> str:
     """The page. `command` makes it again and `made` says when and by which version it was made;
-    `labels` are the energy labels to show.
+    `labels` are the energy labels to show, `price` is that of a kWh.
 
     Everything that people named is text in it, never markup or script. With `plotlyjs="directory"`
     the page expects PLOTLY_FILE next to it, else it contains it.
     """
-    drawn, missing = panels(material, board)
-    summary = words.summarise(material, notes)
-    js, plotly = asset("page.js"), get_plotlyjs() if plotlyjs == "inside" else None
-    return TEMPLATES.get_template("page.html").render(
+    shown = content(material, board, notes, labels, price=price)
+    plotly = get_plotlyjs() if plotlyjs == "inside" else None
+    js = script()
+    return TEMPLATES.get_template("assets/page.html").render(
         policy=_policy(js, plotly),
-        title=board.title,
-        subtitle=", ".join(material.main_sets),
-        summary=summary,
-        spent=spent_words(summary.spent),
-        labels=[(_encoded(svg(label)), spoken(label)) for label in labels],
-        figures=[
-            {
-                "panel": panel,
-                "csv": _packed(panel.table),
-                "file": f"{i:02d}-{panel.kind}.csv",
-                "ranking": _ranking(panel, material) if panel.recompute else None,
-            }
-            for i, panel in enumerate(drawn, 1)
-        ],
-        missing=missing,
-        css=asset("page.css"),
-        js=js,
-        plotly=plotly,
-        plotly_file=PLOTLY_FILE,
-        data=_json(
-            {
-                "figures": [_figure(panel, material) for panel in drawn],
-                "templates": {
-                    name: theme.template(dark=name == "dark").to_plotly_json()
-                    for name in ("light", "dark")
-                },
-                "runPage": material.run_page,
-            }
-        ),
+        title=shown.data["title"],
+        css=style(),
+        main=shown.main,
         command=command,
         made=made,
+        plotly=plotly,
+        plotly_file=PLOTLY_FILE,
+        data=as_json(shown.data),
+        js=js,
     )
+
+
+def script() -> str:
+    """The script of the page: its parts, each of which may use what stands before."""
+    return "".join(asset(f"assets/{name}.js") for name in _PARTS)
+
+
+def style() -> str:
+    """The style of the page, of its parts."""
+    return "".join(asset(f"assets/{name}.css") for name in _STYLES)
+
+
+def content(
+    material: Material,
+    board: Dashboard,
+    notes: Sequence[str] = (),
+    labels: Sequence[Label] = (),
+    *,
+    price: Price | None = None,
+) -> Content:
+    """What the page shows. Raises as `Material.answers`."""
+    drawn, missing = panels(material, board)
+    summary = words.summarise(material, notes)
+    found = groups(material)
+    title = board.title or ", ".join(dict.fromkeys(g["experiment"] for g in found))
+    main = TEMPLATES.get_template("assets/main.html").render(
+        summary=summary,
+        badges=badges.badges(material),
+        sections=_sections(drawn),
+        missing=missing,
+        spent=spent_words(summary.spent),
+        labels=[(_encoded(svg(label)), spoken(label)) for label in labels],
+    )
+    return Content(
+        main,
+        {
+            "title": title,
+            "reader": "clinician",
+            "price": price and price.amount,
+            "currency": price.currency if price else _CURRENCY,
+            "runPage": material.run_page,
+            "groups": found,
+            "figures": [_figure(panel) for panel in drawn],
+            "templates": {
+                name: theme.template(dark=name == "dark").to_plotly_json()
+                for name in ("light", "dark")
+            },
+        },
+    )
+
+
+def _sections(drawn: Sequence[Panel]) -> list[dict[str, Any]]:
+    """The sections of the page with their figures, without those that would be empty."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in SECTIONS}
+    for i, panel in enumerate(drawn):
+        found[SECTION[panel.kind]].append(
+            {
+                "panel": panel,
+                "place": i,
+                "group": panel.sets[0] if panel.kind in OF_A_SET else None,
+                "csv": _packed(panel.table),
+                "file": f"{i + 1:02d}-{panel.kind}.csv",
+            }
+        )
+    return [
+        {"id": name, "title": SECTIONS[name], "figures": figures}
+        for name, figures in found.items()
+        if figures or name not in _ONLY_FIGURES
+    ]
 
 
 def _encoded(svg: str) -> str:
@@ -147,29 +206,10 @@ def _policy(js: str, plotly: str | None) -> str:
     )
 
 
-def _figure(panel: Panel, material: Material) -> dict[str, Any]:
+def _figure(panel: Panel) -> dict[str, Any]:
     figure = json.loads(panel.figure.to_json())
     figure["layout"].pop("template", None)  # the page has both, light and dark
-    if panel.recompute is None:
-        return dict(figure)
-    rows = {model: row["cells"] for model, row in _ranking(panel, material)["every"].items()}
-    if material.run_page is not None:
-        figure["runs"] = dict(zip(panel.table["model"], panel.table["run_id"], strict=True))
-    known = {key: _short(panel.recompute[key]) for key in ("P", "R")}
-    return {**figure, "recompute": {**panel.recompute, **known}, "rows": rows}
-
-
-def _ranking(panel: Panel, material: Material) -> dict[str, Any]:
-    """The table under a ranking: headings, the rows shown, and every row by its model."""
-    assert panel.recompute is not None
-    columns = headings(panel.table, panel.recompute["by"])
-    texts = readable(panel.table, list(columns)).itertuples(index=False, name=None)
-    every = {
-        row.model: {"cells": cells, "page": material.run_page and material.run_page + row.run_id}
-        for row, cells in zip(panel.table.itertuples(), texts, strict=True)
-    }
-    shown = [every[model] for model in listed(panel.table, panel.recompute["top"])["model"]]
-    return {"headings": columns, "shown": shown, "every": every}
+    return dict(figure)
 
 
 def _packed(table: pd.DataFrame) -> str:
@@ -181,16 +221,7 @@ def _packed(table: pd.DataFrame) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
-def _short(value: Any) -> Any:
-    """Numbers of seven digits: more would only be weight."""
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    if isinstance(value, Mapping):
-        return {k: _short(v) for k, v in value.items()}
-    return [_short(v) for v in value] if isinstance(value, list) else value
-
-
-def _json(content: Any) -> str:
+def as_json(content: Any) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":

@@ -11,6 +11,7 @@ from pepr_mlops.comparison import Prepared, Question, conditions, prepare, score
 from pepr_mlops.comparison.answer import USUAL, Terms
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.comparison.selected import first_run
+from pepr_mlops.comparison.sets import Mixed
 from pepr_mlops.errors import PeprError, WrongUse
 from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.label import Label, label_of, references
@@ -75,22 +76,35 @@ def read(
 def sort(
     source: Source, question: Question, companions: Mapping[str, Companion] = {}
 ) -> tuple[dict[str, Prepared], list[str]]:
-    """Which runs of each experiment may be compared, and notes on companions that are not shown.
+    """Which runs of each experiment may be compared, and notes on experiments that are not shown.
 
-    Raises as `comparison.prepare` for the requested experiments.
+    Runs of a requested experiment that must not be compared together are shown in groups. Raises
+    as `comparison.prepare` where no requested experiment can be shown.
     """
-    prepared = {}
+    prepared: dict[str, Prepared] = {}
+    errors: list[PeprError] = []
     notes = [f"{name} is not on this server, so it is not shown" for name in source.missing]
     for name, runs in source.runs.items():
         main = name in source.main
         requested = question if main else _of_companion(question, companions[name])
         try:
-            prepared[name] = prepare(runs, requested, source.evidence[name])
+            prepared[name] = _prepared(runs, requested, source.evidence[name], main)
         except PeprError as error:
-            if main:
-                raise
+            errors += [error] if main else []
             notes.append(f"{name} is not shown: {error}")
+    if errors and prepared.keys().isdisjoint(source.main):
+        raise errors[0]
     return prepared, notes
+
+
+def _prepared(runs: pd.DataFrame, question: Question, evidence: Evidence, main: bool) -> Prepared:
+    """The runs of one experiment, sorted; those of a main one that differ in groups."""
+    try:
+        return prepare(runs, question, evidence)
+    except Mixed:
+        if not main:
+            raise
+        return prepare(runs, replace(question, mixed="stratify"), evidence)
 
 
 def material(

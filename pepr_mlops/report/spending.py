@@ -1,19 +1,49 @@
-"""What a study cost in all: energy, CO2e, and the drive of a car that emits as much. Pure."""
+"""What a study cost in all: energy, CO2e, and the drive of a car that emits as much; and the price
+of energy. Pure."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from pepr_mlops.costs.carbon import Intensity
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.report.material import Material
 from pepr_mlops.text import number
 
 # New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
 # passenger cars in Europe". carbontracker, which the paper measured with, converts by it.
 CAR_G_PER_KM = 107.5
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a kWh costs: an amount of a currency."""
+
+    amount: float
+    currency: str
+
+    @classmethod
+    def parse(cls, text: str) -> Price:
+        """The price in a text such as `0.30€`, `0.30 EUR` or `$0.15`. Raises `WrongUse`."""
+        found = _PRICE.fullmatch(text.strip())
+        if found is None or bool(found["before"]) == bool(found["after"]):
+            raise WrongUse(
+                f"price_per_kwh: {text!r} is not a number and its currency, such as 0.30€ or "
+                "'0.30 USD'"
+            )
+        return cls(float(found["amount"]), found["before"] or found["after"])
+
+    def __str__(self) -> str:
+        return f"{self.amount:.12g}{self.currency}"
+
+
+_PRICE = re.compile(
+    r"(?P<before>[^\d\s.,+-]{0,8})\s*(?P<amount>\d+(\.\d+)?)\s*(?P<after>[^\d\s.,+-]{0,8})"
+)
 
 
 @dataclass(frozen=True)

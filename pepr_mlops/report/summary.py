@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from pepr_mlops.comparison import Question, answer_text, lifetime_text
 from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, energy_is
+from pepr_mlops.comparison.notes import Explained
 from pepr_mlops.comparison.runs import column
-from pepr_mlops.names import PATIENT, RESOURCES
-from pepr_mlops.report.cautions import warnings
-from pepr_mlops.report.material import Material
-from pepr_mlops.report.spending import Spent, cost, spent_words
-
-_REFERENCES = (
-    "R. Selvan, B. Pepin, C. Igel, G. Samuel, E. B. Dam: PePR: Performance Per Resource Unit as a "
-    "Metric to Promote Small-Scale Deep Learning in Medical Image Analysis. NLDL 2025, PMLR 265.",
-    "L. F. W. Anthony, B. Kanding, R. Selvan: Carbontracker: Tracking and Predicting the Carbon "
-    "Footprint of Training Deep Learning Models. ICML Workshop 2020, arXiv:2007.03051.",
-    "European Environment Agency: CO2 performance of new passenger cars in Europe (107.5 g/km in "
-    "2020).",
+from pepr_mlops.comparison.words import (
+    CODES,
+    CONDITIONS,
+    all_of,
+    condition_words,
+    cost_words,
+    count,
+    margin_text,
+    metric_words,
 )
+from pepr_mlops.names import FORMS, PATIENT
+from pepr_mlops.report import works
+from pepr_mlops.report.material import Material, scored_by
+from pepr_mlops.report.spending import Spent, cost, spent_words
+from pepr_mlops.report.works import Work
+from pepr_mlops.text import few
+
 # Of statistical methods, by how `methods` cites them.
 _STATISTICS = {
-    "DeLong et al., 1988": "E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson: Comparing the Areas "
-    "under Two or More Correlated Receiver Operating Characteristic Curves. Biometrics 44, 1988.",
-    "Smyth, 2004": "G. K. Smyth: Linear Models and Empirical Bayes Methods for Assessing "
-    "Differential Expression in Microarray Experiments. Statistical Applications in Genetics and "
-    "Molecular Biology 3, 2004.",
-    "Hsu, 1981": "J. C. Hsu: Simultaneous Confidence Intervals for All Distances from the 'Best'. "
-    "Annals of Statistics 9, 1981.",
-    "Edwards and Hsu, 1983": "D. G. Edwards, J. C. Hsu: Multiple Comparisons with the Best "
-    "Treatment. Journal of the American Statistical Association 78, 1983.",
+    "DeLong et al., 1988": works.DELONG,
+    "Smyth, 2004": works.SMYTH,
+    "Hsu, 1981": works.HSU,
+    "Edwards and Hsu, 1983": works.EDWARDS,
 }
-_CODECARBON = "B. Courty et al.: CodeCarbon, https://github.com/mlco2/codecarbon."
-_ZEUS = "J. You, J.-W. Chung, M. Chowdhury: Zeus: Understanding and Optimizing GPU Energy Consumption of DNN Training. USENIX NSDI 2023."  # noqa: E501
-_GRID = "Our World in Data: Carbon intensity of electricity, as CodeCarbon ships it."
 
 
 @dataclass(frozen=True)
@@ -55,20 +52,21 @@ class Answer:
 
 @dataclass(frozen=True)
 class Summary:
-    """The words of a report. `facts` are name and text, `warnings` must not be overlooked.
+    """The words of a report. `facts` are the name and the text of what was compared, by comparison
+    set.
 
-    `left_out` has `reason`, `runs` and `example`; `doubts` the same of flagged runs. `references`
-    are what to cite in a text that uses `methods`.
+    `left_out` are runs that are not compared and `doubts` runs that are, as `_tally`. `references`
+    are what to cite in a text that uses `methods`, and `bibtex` the same as a file.
     """
 
     answers: tuple[Answer, ...]
-    warnings: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: Mapping[str, tuple[tuple[str, str], ...]]
     left_out: pd.DataFrame
     doubts: pd.DataFrame
     spent: Spent
     methods: str
     references: tuple[str, ...]
+    bibtex: str
     notes: tuple[str, ...]
 
 
@@ -76,25 +74,36 @@ def summarise(material: Material, notes: Sequence[str] = ()) -> Summary:
     """Everything a page says about the requested comparison sets."""
     judged = pd.concat([p.comparison.runs for p in material.parts if p.main])
     spent = cost(material)
-    stated = [note for p in material.parts if p.main for note in p.comparison.notes]
     described = methods(material, spent)
+    cited = references(material, spent, described)
     return Summary(
-        answers=tuple(answer(material, name) for name in material.main_sets),
-        warnings=(*_subgroup_warnings(material), *warnings(material)),
-        facts=tuple(facts(material)),
+        answers=answers(material),
+        facts={name: tuple(facts(material, name)) for name in material.main_sets},
         left_out=_tally(judged[~judged["used"]], "reasons"),
         doubts=_tally(judged[judged["used"]], "flags"),
         spent=spent,
         methods=described,
-        references=references(material, spent, described),
-        notes=tuple(dict.fromkeys([*stated, *notes])),
+        references=tuple(work.text for work in cited),
+        bibtex="\n\n".join(work.bibtex for work in cited),
+        notes=all_notes(material, notes),
     )
 
 
-def _subgroup_warnings(material: Material) -> list[str]:
-    """Where a model that is good enough is worse for some of the images."""
-    texts = {name: answer_text.subgroups(found) for name, found in material.answers.items()}
-    return [f"SUBGROUPS of {name}: {text}" for name, text in texts.items() if text is not None]
+def all_notes(material: Material, notes: Sequence[str]) -> tuple[str, ...]:
+    """The notes of the comparisons that no badge explains, and then others, each once."""
+    stated = [
+        note
+        for p in material.parts
+        if p.main
+        for note in p.comparison.notes
+        if not isinstance(note, Explained)
+    ]
+    return tuple(dict.fromkeys([*stated, *notes]))
+
+
+def answers(material: Material) -> tuple[Answer, ...]:
+    """The answers for the requested comparison sets."""
+    return tuple(answer(material, name) for name in material.main_sets)
 
 
 def answer(material: Material, comparison_set: str) -> Answer:
@@ -109,109 +118,92 @@ def answer(material: Material, comparison_set: str) -> Answer:
     return Answer(comparison_set, answer_text.verdict(found), tuple(reasons), details)
 
 
+# Conditions by what they are about; those without a value are left out.
 _FACTS = {
-    "dataset": "data set",
-    "data_digest": "digest of the data",
-    "fraction": "share of the training set",
-    "image_size": "pixels per side",
-    "epochs": "epochs",
-    "batch_size": "batch size",
-    "lr": "learning rate",
-    "precision": "precision",
-    "layout": "layout",
-    "launch": "launch",
-    "pretrained": "pretrained",
-    "hardware": "hardware",
-    "cpus": "CPUs",
-    "threads": "threads",
-    "gpu_mig": "MIG",
-    "gpu_power_limit_w": "power limit of the GPU in W",
-    "gpu_clocks_mhz": "clocks of the GPU in MHz",
-    "performance_metric": "performance P",
+    "Data": ("dataset", "image_size", "fraction", "data_digest"),
+    "Training": ("pretrained", "epochs", "batch_size", "lr", "precision", "layout", "launch"),
+    "Machine": ("hardware", "cpus", "threads", "gpu_mig", "gpu_power_limit_w", "gpu_clocks_mhz"),
 }
+_USUAL = {"fraction": "1", "gpu_mig": "off"}
 
 
-def facts(material: Material) -> list[tuple[str, str]]:
-    """What was compared, on what, and how the energy came about."""
-    found = []
-    for row in material.sets[material.sets["main"]].to_dict("records"):
-        name, shared = row["comparison_set"], row["shared"]
-        runs = material.runs_of(name)
+def facts(material: Material, comparison_set: str) -> Iterator[tuple[str, str]]:
+    """What was compared, on what, and how energy and score came about."""
+    row, runs = _row(material, comparison_set), material.runs_of(comparison_set)
+    yield "Compared", f"{_counted(material, comparison_set)}."
+    for title, names in _FACTS.items():
         words = [
-            f"{word} {shared[key]}"
-            for key, word in _FACTS.items()
-            if shared.get(key, NOT_KNOWN) != NOT_KNOWN
-        ]
-        components = sorted(runs["energy_components"].dropna().unique())
-        energy = row["energy_source"] + (f" ({'; '.join(components)})" if components else "")
-        methods = _energy_methods(runs)[:3]
-        question = material.question(name)
-        score = (
-            f"{_formula(question.alpha)}, R of {_weighted(question)}, "
-            f"{_NORMALISED[question.normalisation]} ({question.normalisation}); set "
-            f"{row['fingerprint']}"
-        )
-        found += [
-            (f"Compared in {name}", _counted(material, name, row["runs"])),
-            ("Conditions", "; ".join(words)),
-            ("Energy", f"{energy}, by {'; '.join(methods)}" if methods else energy),
-            ("Score", score),
-        ]
-    return found
+            f"{CONDITIONS.get(name, name)} differs" if text == "several"
+            else condition_words(name, text)
+            for name in names
+            if (text := row["shared"].get(name, NOT_KNOWN)) not in (NOT_KNOWN, _USUAL.get(name))
+        ]  # fmt: skip
+        if words:
+            yield title, f"{', '.join(words)}."
+    yield "Energy", _energy_sentence(runs, row["energy_source"])
+    yield (
+        "Score",
+        f"{_score_sentence(material, comparison_set)} Fingerprint: {row['fingerprint']}.",
+    )
 
 
-def _counted(material: Material, comparison_set: str, runs: int) -> str:
+def _row(material: Material, comparison_set: str) -> pd.Series:
+    """The row of `Material.sets`."""
+    return material.sets.set_index("comparison_set").loc[comparison_set]
+
+
+def _counted(material: Material, comparison_set: str) -> str:
     """`4 models, some of them in several settings (6 runs)`."""
     rows = material.models_of(comparison_set)
     models = rows["model"].nunique()
-    words = f"{models} model{'s' * (models != 1)}"
+    words = count(models, "model")
     words += ", some of them in several settings" if len(rows) > models else ""
-    return f"{words} ({runs} run{'s' * (runs != 1)})"
+    return f"{words} ({count(int(_row(material, comparison_set)['runs']), 'run')})"
 
 
 def _formula(alpha: float) -> str:
     return "P / (1 + R)" if alpha == 1 else f"{alpha:g} P / ({alpha:g} + R)"
 
 
-def _weighted(question: Question) -> str:
-    if question.weights is None:
-        return question.resources[0]
-    pairs = zip(question.weights, question.resources, strict=True)
-    return " + ".join(f"{weight:g} {name}" for weight, name in pairs)
-
-
 def methods(material: Material, spent: Spent) -> str:
     """A paragraph for a methods section, of what is known."""
     sentences = []
-    for row in material.sets[material.sets["main"]].to_dict("records"):
-        name, shared = row["comparison_set"], row["shared"]
-        question = material.question(name)
+    for name in material.main_sets:
+        row = _row(material, name)
+        shared = row["shared"]
         data = shared.get("dataset", name)
         data = name if data in ("several", NOT_KNOWN, "none") else data
-        models = _counted(material, name, row["runs"])
-        sentences.append(f"We compared {models} on {data}{_clauses(shared)}.")
+        sentences.append(f"We compared {_counted(material, name)} on {data}{_clauses(shared)}.")
         if row["mixed"]:
-            differ = ", ".join(_FACTS.get(k, k) for k, v in shared.items() if v == "several")
-            why = f"the runs differ in {differ}" if differ else "the reference is of other ones"
-            sentences.append(f"Conditions were MIXED: {why}.")
+            differ = [CONDITIONS.get(k, k) for k, v in shared.items() if v == "several"]
+            why = f"the runs differ in {all_of(differ)}"
+            why = why if differ else "costs are normalised by those of other conditions"
+            sentences.append(f"Conditions were mixed: {why}.")
         sentences.append(_energy_sentence(material.runs_of(name), row["energy_source"]))
-        sentences.append(
-            f"Performance per resource unit is PePR-{row['scored_by']} = "
-            f"{_formula(question.alpha)} (Selvan et al., 2025) with P the "
-            f"{material.performance_name(name)} and R the {_resource_words(question)}, "
-            f"{_NORMALISED[question.normalisation]}."
-        )
+        sentences.append(_score_sentence(material, name))
         sentences += _uncertainty(material, name)
     took = "" if spent.energy_kwh is None else "The full experiment used "
     sentences.append(f"{took}{spent_words(spent)}")
     return " ".join(sentences)
 
 
+def _score_sentence(material: Material, comparison_set: str) -> str:
+    """The formula of the score, and what is in it."""
+    question = material.question(comparison_set)
+    metric = metric_words(material.performance_name(comparison_set))
+    on = f" on {metric['on']}" if metric["on"] else ""
+    return (
+        f"Performance per resource unit is PePR-{scored_by(question)} = "
+        f"{_formula(question.alpha)} (Selvan et al., 2025), where P is the {metric['name']}{on} "
+        f"and R the {_resource_words(question)}, {_NORMALISED[question.normalisation]}."
+    )
+
+
 def _uncertainty(material: Material, comparison_set: str) -> list[str]:
     """What the intervals account for, and how models were chosen."""
     question, found = material.question(comparison_set), material.answers[comparison_set]
     runs, drawn = material.runs_of(comparison_set), material.draws(comparison_set)
-    sentences = [f"The 95 % intervals are those of {question.draws:,} draws."]
+    sentences = [f"The 95% intervals come from {question.draws:,} draws."]
     sentences += [_image_sentence(material, comparison_set)] if not all(drawn.missing) else []
     if drawn.spread is None:
         sentences.append(
@@ -225,27 +217,29 @@ def _uncertainty(material: Material, comparison_set: str) -> list[str]:
         )
     names = question.resources if question.weights else question.resources[:1]
     if about_energy([column(runs, name) for name in names]):
-        estimated = energy_is(runs, "estimated")
+        estimated, imported = energy_is(runs, "estimated"), energy_is(runs, "imported")
         common, own = question.estimate_error
         if not estimated.all():
             sentences.append(
-                f"Measured energies were taken to err by {question.energy_error:.0%}, each model "
-                "by itself."
+                f"{'Published' if imported.all() else 'Measured'} energies were taken to err by "
+                f"{100 * question.energy_error:g}%, each model by itself."
             )
         if estimated.any():
             sentences.append(
-                f"Estimated energies were taken to err by {common:.0%} in all models of a machine "
-                f"together and by {own:.0%} in each."
+                f"Estimated energies were taken to err by {100 * common:g}% in all models of a "
+                f"machine together and by {100 * own:g}% in each."
             )
     split = "on validation, and P is reported on the test set"
     if found.split == "test":
         split = "on the test set, on which P is also reported"
-    terms = found.terms
+    terms, decided = found.terms, metric_words(found.decided_by)
+    on = f" on {decided['on']}" if decided["on"] else ""
     return [
         *sentences,
-        f"A model counts as good enough if its {found.decided_by} is no more than {terms.margin:g} "
-        f"below that of the best model, with {terms.level:.0%} confidence by multiple comparisons "
-        f"with the best (Hsu, 1981; Edwards and Hsu, 1983). Models were chosen {split}.",
+        f"A model counts as good enough if its {decided['name']}{on} is at most "
+        f"{margin_text(found.decided_by, terms.margin)} below that of the best model, with "
+        f"{100 * terms.level:g}% confidence by multiple comparisons with the best (Hsu, 1981; "
+        f"Edwards and Hsu, 1983). Models were chosen {split}.",
     ]
 
 
@@ -253,7 +247,7 @@ def _image_sentence(material: Material, comparison_set: str) -> str:
     """How the intervals account for the test images."""
     drawn = material.draws(comparison_set)
     if not drawn.sampled.any():
-        return "P was given the binomial error of as many independent images."
+        return "P was taken to have the binomial error of as many independent images."
     predictions = material.part(comparison_set).comparison.known.predictions
     ids = material.runs_of(comparison_set)["run_id"]
     patients = any(PATIENT in predictions[i].test.groups for i in ids if i in predictions)
@@ -295,17 +289,17 @@ def _clauses(shared: Mapping[str, str]) -> str:
     return "".join(f", {clause}" for clause in found)
 
 
-def references(material: Material, spent: Spent, described: str) -> tuple[str, ...]:
+def references(material: Material, spent: Spent, described: str) -> list[Work]:
     """What to cite in a text that uses the methods as `described`."""
     runs = pd.concat([p.found for p in material.parts if p.main])
     tools = " ".join(_energy_methods(runs)).lower()
-    found = [_REFERENCES[0], *(text for cited, text in _STATISTICS.items() if cited in described)]
-    found += [_CODECARBON] if "codecarbon" in tools else []
-    found += [_ZEUS] if "zeus" in tools or "nvml" in tools or "rapl" in tools else []
-    found += [_GRID] if "Our World in Data" in spent.intensity else []
+    found = [works.PEPR, *(work for cited, work in _STATISTICS.items() if cited in described)]
+    found += [works.CODECARBON] if "codecarbon" in tools else []
+    found += [works.ZEUS] if any(word in tools for word in ("zeus", "nvml", "rapl")) else []
+    found += [works.GRID] if "Our World in Data" in spent.intensity else []
     if spent.car_km is not None or "carbontracker" in tools:
-        found += _REFERENCES[1:]
-    return tuple(found)
+        found += [works.CARBONTRACKER, works.CARS]
+    return found
 
 
 def _energy_methods(runs: pd.DataFrame) -> list[str]:
@@ -319,7 +313,7 @@ def _energy_sentence(runs: pd.DataFrame, source: str) -> str:
     by = f" by {'; '.join(methods[:3])}" if methods else ""
     sentences = {
         "measured": f"Training energy was measured{by}.",
-        "estimated": f"Training energy was ESTIMATED{by}, not measured.",
+        "estimated": f"Training energy was estimated{by}, not measured.",
         "imported": f"Energy and time are those published with the imported results{by}.",
         NOT_KNOWN: "It is not known how the energy was obtained.",
         "none": "Energy was not measured.",
@@ -329,18 +323,32 @@ def _energy_sentence(runs: pd.DataFrame, source: str) -> str:
 
 def _resource_words(question: Question) -> str:
     """The costs behind the main score, with their weights."""
-    names = [RESOURCES[r].help if r in RESOURCES else r for r in question.resources]
+    names = [cost_words(r)["name"] for r in question.resources]
     if question.weights is None:
         return names[0]
-    return " and ".join(f"{n} (weight {w:g})" for n, w in zip(names, question.weights, strict=True))
+    pairs = zip(names, question.weights, strict=True)
+    return all_of([f"{name} (weight {weight:g})" for name, weight in pairs])
+
+
+# Flags of every run of an estimate, which a badge explains.
+_ESTIMATES = {"estimated", "estimated_time", *(f"{form}_estimated" for form in FORMS)}
 
 
 def _tally(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """How many runs each reason has, with one as an example."""
-    rows: dict[str, list[str]] = {}
+    """For each `reason` how many `runs` it has, the `models` they are of, and of one the `example`
+    in numbers."""
+    rows: dict[str, list[tuple[str, str]]] = {}
     for run in runs.to_dict("records"):
         # the first code of a run that was left out is why; its doubts come after
-        for code in run["codes"][:1] if column == "reasons" else run["codes"]:
-            rows.setdefault(code, []).append(f"{run['model']}: {'; '.join(run[column])}")
-    table = [(code.replace("_", " "), len(texts), texts[0]) for code, texts in rows.items()]
-    return pd.DataFrame(table, columns=["reason", "runs", "example"])
+        codes = run["codes"][:1] if column == "reasons" else run["codes"]
+        # the texts of a code are in its place where each code has one
+        alike = column == "reasons" or len(codes) == len(run[column])
+        texts = run[column] if alike else ["; ".join(run[column])] * len(codes)
+        for code, text in zip(codes, texts, strict=False):
+            if code not in _ESTIMATES:
+                rows.setdefault(code, []).append((str(run["model"]), text))
+    table = [
+        (CODES.get(code, code), len(found), few(list(dict(found))), found[0][1])
+        for code, found in rows.items()
+    ]
+    return pd.DataFrame(table, columns=["reason", "runs", "models", "example"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pepr_mlops.text import printable, unmarked
 
@@ -26,6 +27,14 @@ def _as_markdown(value: object) -> Markup:
 
 
 MARKDOWN = TEMPLATES.overlay(finalize=_as_markdown)
+
+
+def _with_commands(text: str) -> Markup:
+    """A text whose commands in backticks are set as code."""
+    return Markup(re.sub("`(pepr [^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+TEMPLATES.filters["commands"] = _with_commands
 
 
 def asset(name: str) -> str:

@@ -165,10 +165,10 @@ def _by_size(alike: pd.DataFrame, cost: str, size: int | None) -> tuple[float, f
     """The cost per epoch of a model of `size` parameters that never ran, and its range.
 
     From five other models or more it is a straight line through log cost over log parameters with
-    its 95 % prediction interval (N. Draper, H. Smith, Applied Regression Analysis, section 3.1).
+    its 95% prediction interval (N. Draper, H. Smith, Applied Regression Analysis, section 3.1).
     From fewer the range spans their costs as they are and in proportion to parameters, widened by
-    half, and the value is its middle: for the paper's models this held for 85 % from one other
-    model and 98 % from three. Without sizes it is their mean, and no range is known.
+    half, and the value is its middle: for the paper's models this held for 85% from one other
+    model and 98% from three. Without sizes it is their mean, and no range is known.
     """
     means = alike.groupby("model")[[cost, "parameters"]].mean()
     means = means[means[cost] > 0]

@@ -262,7 +262,7 @@ def chosen(step_s: dict[Setting, list[float]]) -> tuple[Setting, list[Setting]]:
     """The fastest setting, and those too noisy to decide on.
 
     `step_s` are seconds of a step, turn by turn. A setting replaces an earlier one, the first being
-    the default, if it is faster in every turn that both had and by more than 3 % in the median.
+    the default, if it is faster in every turn that both had and by more than 3% in the median.
     With such a median alone it is noisy.
     """
 

@@ -33,7 +33,7 @@ from pepr_mlops.train.use.best import Best
 Log = Callable[[Mapping[str, float], int], None]
 
 _PROBE_STEPS = 10
-_PROBE_S = 3.0  # over less, counters that move ten times a second are off by over 3 %
+_PROBE_S = 3.0  # over less, counters that move ten times a second are off by over 3%
 
 
 @dataclass(frozen=True)

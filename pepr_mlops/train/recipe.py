@@ -128,8 +128,8 @@ def notes(spec: RunSpec) -> list[str]:
         found.append("augment: half of the training images are flipped in each epoch")
     if spec.augment == "standard":
         found.append(
-            "augment: training images are flipped, rotated by up to 15°, cropped to 80 to 100 % of "
-            "their area, and changed by up to 20 % in brightness and contrast"
+            "augment: training images are flipped, rotated by up to 15°, cropped to 80 to 100% of "
+            "their area, and changed by up to 20% in brightness and contrast"
         )
     if spec.tune == "head":
         found.append("tune: only the classifier is trained, on the features of a frozen network")

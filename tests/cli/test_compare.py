@@ -175,7 +175,7 @@ def test_several_scores_side_by_side(
     _, out, _ = _run(capfd, "score", "--experiment", "derma", "--resource", "E,M", "--top", "1")
     heading, _, row = out.splitlines()[2:5]
     assert re.split(r"  +", heading) == [
-        *("rank", "model", "n", "P", "P 95 %", "E (Wh)", "R", "PePR-E", "M (GB)", "R", "PePR-M"),
+        *("rank", "model", "n", "P", "P 95%", "E (Wh)", "R", "PePR-E", "M (GB)", "R", "PePR-M"),
     ]
     *first, _, energy, r, score, memory, r_m, score_m = row.split()
     assert first == ["1", "small", "1", "0.7000"]
@@ -541,4 +541,4 @@ def test_score_prints_table_1_of_the_paper(
         ("4", "mobilenetv2_050", "0.7916"),
         ("5", "mnasnet_100", "0.7889"),
     ]
-    assert "IMPORTED, not measured by pepr" in err
+    assert "energy and time are imported, not measured by pepr" in err

@@ -43,9 +43,9 @@ def test_a_page_and_the_answer_as_select_gives_it(
     assert status == 0
     path, verdict, performance, *rest = out.strip().splitlines()
     assert path == "pepr-report-derma.html"
-    assert verdict.startswith("b is good enough: within 0.15 of the best test/accuracy, with 90%")
-    assert performance.startswith("b: test/accuracy 0.8000 (95 % ")
-    assert performance.endswith(") for 20 Wh.")
+    assert verdict.startswith("b is good enough: with 90% confidence its accuracy is at most 15 ")
+    assert performance.startswith("b reaches 80% accuracy on the test set (95%: ")
+    assert performance.endswith(") for 20 Wh of training energy.")
     _, selected, _ = _run(capfd, "select", "--experiment", "derma", *terms)
     for line in (verdict, *rest):
         assert line in selected, line
@@ -95,7 +95,7 @@ def test_an_experiment_whose_name_is_no_file_name_is_reported(
         (["--out", "file/page.html"], "out: file/page.html cannot be written"),
         (["--publications", "nowhere"], "regions_papers_data_2013.csv"),
         (["--resource", "Z"], "Z: no run has such a number"),
-        (["--margin", "2"], "margin: 2 is not a share of P between 0 and 1, such as 0.01"),
+        (["--margin", "2"], "margin: 2 is not between 0 and 1; write 0.01 for one point"),
         (["--decide-on", "val"], "3 of 3 runs have no val/accuracy on validation; choose"),
     ],
 )
@@ -128,6 +128,42 @@ def test_a_dashboard_may_show_other_experiments_and_resources(
     assert "PePR-E" in out
 
 
+def test_runs_that_differ_are_groups_of_one_page(
+    capfd: pytest.CaptureFixture[str], derma: str
+) -> None:
+    logged(derma, run("d", pretrained=False))
+    status, out, err = _run(capfd, "report", "--experiment", "derma")
+    assert status == 0
+    assert "\nderma [pretrained=true]\nc is good enough: " in out
+    assert "\nderma [pretrained=false]\n" in out
+    assert out.index("[pretrained=true]") < out.index("[pretrained=false]")
+    assert "note: The runs of derma differ in pretraining, so that each group" in err
+    assert _run(capfd, "score", "--experiment", "derma")[0] == 2
+
+
+def test_one_run_is_a_page(capfd: pytest.CaptureFixture[str], store: str) -> None:
+    logged(store, run("a"))
+    status, out, _ = _run(capfd, "report", "--experiment", "derma")
+    assert status == 0
+    assert out.startswith("pepr-report-derma.html\na is good enough: ")
+
+
+def test_doubts_are_notes(capfd: pytest.CaptureFixture[str], store: str) -> None:
+    for model, energy in (("a", 10.0), ("b", 20.0)):
+        logged(store, run(model, energy_wh=energy, tags={"pepr.energy_source": "estimated"}))
+    _, _, err = _run(capfd, "report", "--experiment", "derma")
+    assert "note: The training energy of both runs is estimated and may be off by up to 40%" in err
+
+
+def test_a_price_has_a_currency(capfd: pytest.CaptureFixture[str], derma: str) -> None:
+    words = ["report", "--experiment", "derma", "--price-per-kwh"]
+    assert _run(capfd, *words, "0.30€")[0] == 0
+    assert '"price":0.3,"currency":"€"' in Path("pepr-report-derma.html").read_text()
+    status, _, err = _run(capfd, *words, "0.30")
+    assert status == 2
+    assert "price_per_kwh: '0.30' is not a number and its currency, such as 0.30€" in err
+
+
 def test_the_short_command_is_the_same(derma: str) -> None:
     script = shutil.which("pepr-report", path=str(Path(sys.executable).parent))
     assert script is not None
@@ -145,8 +181,8 @@ def test_the_papers_dashboard_on_its_own_data(
     words += ["--tracking-uri", paper_store, "--out", str(tmp_path / "paper.html")]
     status, out, _ = _run(capfd, "report", "--experiment", "derma_pt", *words)
     assert status == 0
-    assert "PePR-E of the test set is best for ghostnet_100" in out
-    assert "edgenext_base, which performs best: test/accuracy" in out
+    assert "PePR-E ranks ghostnet_100 first" in out
+    assert "edgenext_base, the model with the best accuracy, reaches 8" in out
     folder = tmp_path / "paper"
     kinds = [p.stem.split("-")[1] for p in sorted(folder.iterdir())]
     assert kinds == [

@@ -271,7 +271,7 @@ def test_a_choice_by_validation_counts_seeds_and_images_of_all_folds() -> None:
     found = answer(choices(comparison, question, "derma", Terms(0.05)))
     assert (found.split, found.images) == ("val", 10)
     assert found.models["n"].tolist() == [2, 2]
-    assert any("Decided on validation (10 images)" in text for text in sentences(found))
+    assert any("on validation (10 images)" in text for text in sentences(found))
 
 
 def test_folds_are_not_compared_with_a_training_on_one_split() -> None:

@@ -124,8 +124,8 @@ def test_one_model_is_the_best() -> None:
 @pytest.mark.parametrize(
     ("margin", "level", "error"),
     [
-        (0.0, 0.95, "margin: 0 is not a share of P"),
-        (1.0, 0.95, "margin: 1 is not a share of P"),
+        (0.0, 0.95, "margin: 0 is not between 0 and 1"),
+        (1.0, 0.95, "margin: 1 is not between 0 and 1"),
         (0.01, 1.0, "confidence: 1 is not a share"),
         (0.01, 0.2, "confidence: 0.2 is not a share"),
     ],

@@ -106,13 +106,13 @@ def test_an_estimate_is_flagged_and_its_interval_is_wider() -> None:
     )
     assert all("inference_estimated" in codes for codes in estimated.scores["codes"])
     assert not any("inference_estimated" in codes for codes in measured.scores["codes"])
-    assert any("energy of use of 2 of 2 runs is ESTIMATED" in note for note in estimated.notes)
+    assert any("energy of use of 2 of 2 runs is estimated" in note for note in estimated.notes)
     spread = [
         found.draws["derma"].costs["metrics.inference/wh_per_image"].std(axis=0).tolist()
         for found in (measured, estimated)
     ]
-    assert spread[0] == pytest.approx([0.00005, 0.00015], rel=0.2)  # 5 %
-    assert spread[1][0] > 3 * spread[0][0]  # 20 % and 10 %
+    assert spread[0] == pytest.approx([0.00005, 0.00015], rel=0.2)  # 5%
+    assert spread[1][0] > 3 * spread[0][0]  # 20% and 10%
 
 
 def test_unstable_and_disturbed_profiles_are_flagged() -> None:

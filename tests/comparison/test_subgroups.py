@@ -87,7 +87,7 @@ def test_the_answer_warns_of_a_group_in_which_the_choice_is_worse() -> None:
     assert text is not None
     assert text.startswith(
         "In 1 of 2 subgroups small is worse than large by more than the margin: sex f (100 images) "
-        "by 0.2000 (95 % 0.1"
+        "by 20.0 points (95%: 1"
     )
     assert text in answer_text.sentences(chosen)
 

@@ -118,7 +118,7 @@ def test_short_measured_windows_carry_a_caution() -> None:
     costs.add("train", _window(5.5, gpu=1), "epoch 1")
     assert costs.tags({}) == {}  # a tick of 0.1 s in 5.5 s
     costs.add("train", _window(0.5, gpu=1), "epoch 2")
-    costs.add("train", _window(0.5, gpu=1), "epoch 3")  # 3 ticks in 6.5 s are 4.6 %
+    costs.add("train", _window(0.5, gpu=1), "epoch 3")  # 3 ticks in 6.5 s are 4.6%
     assert costs.tags({}) == {}
     costs.add("train", _window(0.5, gpu=1), "epoch 4")
     assert "off by up to 6%" in costs.tags({})["pepr.energy_caution"]

@@ -61,7 +61,7 @@ def test_more_than_8_bits_need_a_window_in_grey_and_are_an_error_in_colour(image
     low, high = np.percentile(deep, [0.5, 99.5])
     assert window.message == (
         "1 of 65 files have grey values of no window of their own; shown are "
-        f"{low:g} to {high:g}, 0.5 to 99.5 % of the training images' values"
+        f"{low:g} to {high:g}, 0.5 to 99.5% of the training images' values"
     )
 
 

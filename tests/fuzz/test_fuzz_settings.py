@@ -7,18 +7,19 @@ import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd import damaged, numbers, texts, toml_values, unless_refused
+from odd import damaged, numbers, stored, texts, toml_values, unless_refused
 
 from pepr_mlops.cli.options import load_reference, question
 from pepr_mlops.cli.sweep import read
 from pepr_mlops.comparison.pepr import Reference
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.live import view_state
+from pepr_mlops.live import view
+from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.spec import RunSpec, as_text
 from pepr_mlops.sweep import plan
 
@@ -182,26 +183,23 @@ def test_options_are_a_question_or_are_refused(**options: Any) -> None:
 
 # Addresses of the live page -----------------------------------------------------------------------
 
-_FIELD = st.tuples(
-    texts(*view_state._settings(view_state.offered())),
-    texts("E", "E=5", "0.5,0.5", "performance=0.8", "2", "minmax", "allow", "M=inf", "T=nan"),
+_FIELDS = st.dictionaries(
+    stored(*view._SETTINGS),
+    st.lists(stored("E", "E,M", "0.5", "2", "minmax", "1", "inf", "nan", "-1"), min_size=1),
+    max_size=6,
 )
 
 
-@given(st.lists(_FIELD, max_size=6) | st.text(max_size=60))
-def test_an_address_is_a_view_with_a_question(given_: list[tuple[str, str]] | str) -> None:
-    if isinstance(given_, list):
-        given_ = "?" + urlencode(given_, errors="replace")
-    offered = view_state.offered(["inference/gmacs"])
-    default = view_state.View(experiments=("derma",))
-    view, _ = view_state.parse(given_, default, offered)
-    view_state.question(view, draws=0)  # raises for a view without an answer
-    assert math.fsum(view_state.shares(view)) == pytest.approx(1)
-    again, messages = view_state.parse(view_state.written(view, default), default, offered)
+@given(_FIELDS)
+def test_an_address_is_a_view_with_a_question(fields: dict[str, list[str]]) -> None:
+    default = view.View(("derma",))
+    found, _ = view.parse(fields, default)
+    unless_refused(lambda: found.question(Dashboard(())))  # E and energy_wh are one resource
+    assert 0 < found.terms.margin < 1
+    again, messages = view.parse(parse_qs(found.address, keep_blank_values=True), default)
     assert messages == []
-    assert again.resources == view.resources
-    assert dict(again.at_most) == pytest.approx(dict(view.at_most))
-    assert view_state.command(view, "default", None).startswith("pepr report")
+    assert again == found
+    assert found.command("default", None).startswith("pepr report")
 
 
 # What was found -----------------------------------------------------------------------------------

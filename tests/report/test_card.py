@@ -339,7 +339,7 @@ def test_the_card_and_its_label_are_written(
     assert "rank 1 of 2 in derma" in text or "rank 2 of 2 in derma" in text
     front = yaml.safe_load(text.split("---")[1])
     assert front["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.9
-    assert "accuracy on test (500 images) is 0.9000 (95 % 0.8" in text
+    assert "accuracy on test (500 images) is 0.9000 (95% 0.8" in text
     by_name = _run(capfd, "card", best, "--out", "by_name.md")
     assert by_name[0] == 0
     assert "rank " in Path("by_name.md").read_text()

@@ -90,7 +90,8 @@ def test_models_are_averaged_over_the_experiments_that_all_have_them() -> None:
         {"ghostnet_100": 0.8, "resnet18d": 0.85, "<script>mine": 0.55}
     )
     assert panel.table["run_id"].isna().all()
-    assert "mean of one of 3 models over one, two. Left out: 1 that are not in all" in panel.caption
+    assert all(trace.ids is None for trace in panel.figure.data)  # or only one is drawn
+    assert "mean of one of 3 models over two, one. Left out: 1 that are not in all" in panel.reading
     only = categories.panel(
         material, categories.Options(y=("performance",), experiments=("two",), x="cost E")
     )
@@ -104,19 +105,20 @@ def test_several_points_of_a_model_are_no_models() -> None:
     mixed = gather([Part(compare(runs, question), question, runs)])
     panel = categories.panel(mixed, categories.Options(y=("performance", "score")))
     assert len(panel.table) == 4
-    assert panel.caption.count("so no correlation is given") == 1
-    assert "Spearman" not in panel.caption
+    assert panel.caption == "Some models appear more than once, so no correlation is given."
+    assert "Spearman" not in panel.reading
 
 
 def test_the_caption_has_the_rank_correlation_and_the_medians() -> None:
     panel = categories.panel(_material(_runs("one", ONE)), categories.Options(y=("performance",)))
-    assert (
-        "P shows no correlation with parameters (Spearman's rank correlation -0.50, p = 1.00, "
-        "n = 3)." in panel.caption
+    assert panel.caption == (
+        "Accuracy shows no correlation with parameters (Spearman's rank correlation -0.50, "
+        "p = 1.00, n = 3)."
     )
-    assert "Medians of P: 0.7 efficient (n = 1), 0.8 not efficient (n = 1)" in panel.caption
+    medians = "Medians of accuracy: 0.7 efficient (n = 1), 0.8 not efficient (n = 1)"
+    assert medians in panel.reading
     same = categories.panel(_material(_runs("one", ONE)), categories.Options(x="cost E"))
-    assert "correlation of P with energy of training is not defined" in same.caption
+    assert "correlation of accuracy with training energy is not defined" in same.caption
 
 
 def _rho(y: tuple[float, ...]) -> float:
@@ -134,7 +136,7 @@ def test_the_p_value_of_few_points_is_that_of_all_their_orders() -> None:
     assert categories.correlation(pd.Series(range(5)), y) == pytest.approx((0.8, 16 / 120))
     many = pd.Series(np.random.default_rng(0).normal(size=30))
     found = stats.spearmanr(many, many**2)
-    assert categories.correlation(many, many**2) == (found.statistic, found.pvalue)
+    assert categories.correlation(many, many**2) == pytest.approx((found.statistic, found.pvalue))
 
 
 def test_the_figure_has_a_plot_for_each_y_and_no_markup() -> None:
@@ -146,8 +148,8 @@ def test_the_figure_has_a_plot_for_each_y_and_no_markup() -> None:
     assert len(panel.figure.data) == 6
     assert sum(bool(t.showlegend) for t in panel.figure.data) == 3
     assert len({t.marker.symbol for t in panel.figure.data}) == 3
-    assert panel.figure.layout.yaxis.title.text == "P: test/accuracy"
-    assert panel.figure.layout.yaxis2.title.text == "PePR-E"
+    assert panel.figure.layout.yaxis.title.text == "accuracy"
+    assert panel.figure.layout.yaxis2.title.text == "PePR-E score"
     assert "<script>" not in str(panel.figure.to_dict())
     ids = {t.name: list(t.ids) for t in panel.figure.data}
     assert ids["efficient"] == ["run0"]
@@ -165,7 +167,7 @@ def test_metrics_of_the_runs_are_averaged_and_missing_where_one_is() -> None:
     material = _material(runs)
     panel = categories.panel(material, categories.Options(x="test/auc", y=("performance",)))
     assert panel.table.set_index("label")["test/auc"].to_dict() == pytest.approx({"a": 0.7})
-    assert "Left out: 2 for which a number is missing" in panel.caption
+    assert "Left out: 2 for which a number is missing" in panel.reading
 
 
 def test_a_number_missing_in_one_experiment_is_missing_in_the_mean() -> None:
@@ -255,10 +257,10 @@ def test_the_papers_models_averaged_over_three_data_sets(
     rho = stats.spearmanr(means["num_param"], means["score"])
     assert rho.pvalue < 0.001
     assert (
-        f"PePR-E falls with parameters (Spearman's rank correlation {rho.statistic:.2f}, p < 0.001"
-        in panel.caption
+        f"The PePR-E score falls with parameters (Spearman's rank correlation {rho.statistic:.2f}, "
+        "p < 0.001" in panel.reading
     )
-    assert "P shows no correlation with parameters" in panel.caption
+    assert panel.caption.startswith("Accuracy shows no correlation with parameters")
     assert len(panel.figure.to_json()) < 40_000
 
 

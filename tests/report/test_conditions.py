@@ -79,11 +79,15 @@ def test_the_figure_has_violins_with_box_points_and_tests() -> None:
         "n = 3 models under both",
         "paired t: p = 0.020, d_z 4.00",
         "Wilcoxon: p = 0.25, rank-biserial 1.00",
-        "unpaired t (the paper's): p = 0.055, d 2.19",
+        "unpaired t: p = 0.055, d 2.19",
     ]
     assert "<script>" not in str(panel.figure.to_dict())
-    assert "median 0.75 (pretrained) against 0.6 (from scratch)" in panel.caption
-    assert "mean difference 0.2, n = 3 (paired t p = 0.020, d_z 4.00;" in panel.caption
+    assert panel.caption == (
+        "one / <b>two: the median accuracy is 75.0% (pretrained) against 60.0% (from scratch), "
+        "3 models."
+    )
+    assert "mean difference 0.2 (paired t p = 0.020, d_z 4.00;" in panel.reading
+    assert panel.title == "Accuracy of the same models: pretrained and from scratch"
     assert panel.sets == ("one", "<b>two")
 
 
@@ -98,7 +102,7 @@ def test_pairs_differ_in_exactly_one_thing() -> None:
     found = conditions.pairs(material, conditions.Options())
     assert [(p.where, p.names) for p in found] == [
         ("tenth / tenth_scratch", ("pretrained", "from scratch")),
-        ("full / tenth", ("100 % of data", "10 % of data")),
+        ("full / tenth", ("100% of data", "10% of data")),
     ]
 
 
@@ -107,7 +111,7 @@ def test_sets_of_one_split_experiment_are_a_pair() -> None:
     material = _material(runs, question=Question(mixed="stratify", draws=10))
     panel = conditions.panel(material, conditions.Options())
     assert panel.sets == ("one [fraction=1]", "one [fraction=0.25]")
-    assert panel.figure.layout.yaxis.ticktext[1] == "25 % of data"
+    assert panel.figure.layout.yaxis.ticktext[1] == "25% of data"
 
 
 def test_what_is_not_known_is_no_condition() -> None:
@@ -135,14 +139,15 @@ def test_models_are_averaged_over_the_experiments_named() -> None:
         _runs("q", {"d": 0.5, "c": 0.9, "b": 0.8, "a": 0.7, "e": 0.1}),
         _runs("r", {"a": 0.45, "b": 0.5, "c": 0.52, "e": 0.2}),
     )
-    options = conditions.Options(a=("p", "q"), b=("r",), names=("<i>100 %", "10 %"))
+    options = conditions.Options(a=("p", "q"), b=("r",), names=("<i>100%", "10%"))
     points = conditions.data(material, options)
     wide = points.pivot(index="label", columns="condition", values="value")
-    assert wide["<i>100 %"].to_dict() == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8})
-    assert wide["10 %"].to_dict() == {"a": 0.45, "b": 0.5, "c": 0.52}
+    assert wide["<i>100%"].to_dict() == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.8})
+    assert wide["10%"].to_dict() == {"a": 0.45, "b": 0.5, "c": 0.52}
     panel = conditions.panel(material, options)
-    assert list(panel.figure.layout.yaxis.ticktext) == ["&lt;i&gt;100 %", "10 %"]
-    assert "p, q / r: median 0.7 (<i>100 %) against 0.5 (10 %)" in panel.caption
+    assert list(panel.figure.layout.yaxis.ticktext) == ["&lt;i&gt;100%", "10%"]
+    median = "p, q / r: the median accuracy is 70.0% (<i>100%) against 50.0% (10%)"
+    assert median in panel.caption
 
 
 def test_models_without_the_quantity_are_left_out() -> None:
@@ -157,7 +162,7 @@ def test_models_without_the_quantity_are_left_out() -> None:
 def test_no_change_at_all_has_no_t_test() -> None:
     material = _material(_runs("p", TUNED), _runs("q", TUNED, fraction=0.5))
     panel = conditions.panel(material, conditions.Options())
-    assert "paired t p not defined, d_z not defined; Wilcoxon p = 1.00" in panel.caption
+    assert "paired t p not defined, d_z not defined; Wilcoxon p = 1.00" in panel.reading
 
 
 def test_p_is_corrected_over_the_pairs() -> None:
@@ -179,7 +184,7 @@ def test_p_is_corrected_over_the_pairs() -> None:
     assert rows["p_holm"].tolist() == pytest.approx(holm(rows["p"]).tolist())
     assert rows["p_holm"].min() == pytest.approx(3 * rows["p"].min())
     caption = conditions.panel(material, conditions.Options()).caption
-    assert "Corrected for the 3 pairs (Holm)" in caption
+    assert "corrected for the 3 pairs after Holm" in caption
 
 
 @pytest.mark.parametrize(
@@ -237,7 +242,7 @@ def test_the_papers_pretraining(paper: Material, released: pd.DataFrame) -> None
 def test_the_papers_tenth_of_the_data(paper: Material, released: pd.DataFrame) -> None:
     full = ("derma_pt", "lidc", "pneumonia")
     tenth = ("derma_small", "lidc_small", "pneumonia_small")
-    options = conditions.Options(a=full, b=tenth, names=("100 %", "10 %"))
+    options = conditions.Options(a=full, b=tenth, names=("100%", "10%"))
     tested = conditions.tests(conditions.data(paper, options)).set_index("test")
     a, b = released[list(full)].mean(axis=1), released[list(tenth)].mean(axis=1)
     assert tested.loc["paired t", "difference"] == pytest.approx((a - b).mean())
@@ -254,5 +259,5 @@ def test_the_papers_pairs_are_found(paper: Material) -> None:
         "pneumonia / pneumonia_small",
     }
     assert len(panel.table) == 4 * 2 * 131
-    assert "is significant (0.05) in 4 by paired t and in 4 by Wilcoxon" in panel.caption
+    assert "in 4 by paired t and in 4 by Wilcoxon." in panel.caption
     assert len(panel.figure.to_json()) < 60_000

@@ -85,4 +85,4 @@ def test_a_wheel_carries_the_dashboards_and_the_page(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"pepr_mlops/dashboards/{n}.toml" for n in dashboards.shipped()} <= names
-    assert {f"pepr_mlops/report/page.{kind}" for kind in ("html", "css", "js")} <= names
+    assert {f"pepr_mlops/report/assets/page.{kind}" for kind in ("html", "css", "js")} <= names

@@ -1,4 +1,4 @@
-"""The figure of training and use, the sentences of a report, and the live page's settings."""
+"""The figure of training and use, and the sentences of a report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from made import frame, material, run
 from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.answer import Terms
 from pepr_mlops.comparison.inference import Use
-from pepr_mlops.live import view_state
-from pepr_mlops.live.view_state import View
 from pepr_mlops.report import summary
 from pepr_mlops.report.figures import lifetime
 from pepr_mlops.report.material import Material, NothingToDraw
@@ -47,7 +45,8 @@ def test_lines_cross_where_the_sentence_says() -> None:
 
 def test_without_images_a_year_one_training_is_still_stated() -> None:
     found = lifetime.panel(_material(None), lifetime.Options(), "derma")
-    assert "One training of early = 5,000 images of use" in found.caption
+    assert found.caption.startswith("From 20,000 images a year for 1 year on")
+    assert "One training of early = 5,000 images of use" in found.reading
     reasons = summary.answer(_material(None), "derma").reasons
     assert any("One training of early = 5,000 images" in text for text in reasons)
 
@@ -56,15 +55,3 @@ def test_without_a_profile_there_is_nothing_to_draw() -> None:
     with pytest.raises(NothingToDraw, match="no good-enough model was profiled"):
         lifetime.panel(material([run("a"), run("b")]), lifetime.Options(), "derma")
     assert "inference_hardware" in frame([run("a")])
-
-
-def test_the_live_page_passes_images_and_years_on() -> None:
-    offered, default = view_state.offered(), View(experiments=("derma",))
-    text = "?experiment=derma&images=20000&years=5"
-    view, messages = view_state.parse(text, default, offered)
-    assert messages == []
-    assert view_state.question(view, 10).use == Use(20_000, 5)
-    assert view_state.written(view, default) == text
-    assert "--images-per-year 20000 --years 5" in view_state.command(view, "default", None)
-    _, messages = view_state.parse("?images=0", default, offered)
-    assert len(messages) == 1

@@ -62,8 +62,8 @@ def test_the_figure_has_a_trace_for_each_category_and_no_markup() -> None:
     }
     assert list(traces["not classified"].text) == ["&lt;script&gt;mine"]
     assert len({t.marker.symbol for t in traces.values()}) == 3
-    line = next(s for s in panel.figure.layout.shapes if s.type == "line")
-    assert line.x0 == line.x1 == 12e6
+    (large,) = panel.figure.layout.shapes
+    assert large.x0 == 12e6
     assert panel.figure.layout.xaxis.type == "log"
     assert "<script>" not in str(panel.figure.to_dict())
 
@@ -71,11 +71,13 @@ def test_the_figure_has_a_trace_for_each_category_and_no_markup() -> None:
 def test_the_caption_has_the_median_and_who_is_left_out() -> None:
     spec = FigureSpec("space", space.Options())
     panel = page.panel(_material(FOUR), spec, "derma")
-    assert "one of 3 models" in panel.caption
-    assert "12,000,000 parameters" in panel.caption
-    assert "correlation of cost and parameters is 0.50" in panel.caption
-    assert "20 Wh for small models (n = 2) and 20 Wh for large ones (n = 1)" in panel.caption
-    assert "Left out: 1 without a known number of parameters" in panel.caption
+    assert panel.caption == (
+        "The training energy does not clearly depend on the size of a model (Spearman's rank "
+        "correlation 0.50, p = 1.00, 3 models)."
+    )
+    assert "12,000,000 parameters" in panel.reading
+    assert "20 Wh for small models (n = 2) and 20 Wh for large ones (n = 1)" in panel.reading
+    assert "Left out: 1 without a known number of parameters" in panel.reading
     assert panel.sets == ("derma",)
 
 
@@ -132,9 +134,9 @@ def test_the_papers_space(paper_store: str, paper_results) -> None:  # type: ign
     assert mine["cost"].to_numpy() == pytest.approx(expected["energy"].to_numpy() * 1000)
     assert mine["size"].value_counts().to_dict() == {"small": 66, "large": 65}
     assert mine["efficient"].value_counts().to_dict() == {"no": 100, "yes": 31}
-    assert "24,671,464 parameters" in panel.caption
+    assert "24,671,464 parameters" in panel.reading
     rho = stats.spearmanr(table["num_param"], table["energy"]).statistic
-    assert f"correlation of cost and parameters is {rho:.2f}" in panel.caption
+    assert f"(Spearman's rank correlation {rho:.2f}, " in panel.caption
     assert len(panel.figure.to_json()) < 30_000
     drawn = np.concatenate([t.y for t in panel.figure.data])
     assert np.sort(drawn) == pytest.approx(np.sort(expected["energy"] * 1000), rel=1e-4)

@@ -7,9 +7,10 @@ import pytest
 from made import logged, run
 
 from pepr_mlops.comparison import Question
-from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.errors import WorkFailed
 from pepr_mlops.report import sources
 from pepr_mlops.report.dashboards import Companion
+from pepr_mlops.report.groups import groups
 
 
 @pytest.fixture
@@ -44,6 +45,15 @@ def test_weights_and_alpha_need_no_new_sorting(two: str) -> None:
         assert rows.set_index("model")["score"].to_dict() == pytest.approx(expected)
 
 
+def test_an_experiment_without_results_does_not_hide_the_others(two: str) -> None:
+    logged(two, run("a", status="FAILED", tags={"pepr.experiment": "lost"}), "lost")
+    prepared, notes = sources.sort(
+        sources.read(["lost", "derma"], tracking_uri=two), Question(draws=20)
+    )
+    assert list(prepared) == ["derma"]
+    assert [note.partition(":")[0] for note in notes] == ["lost is not shown"]
+
+
 def test_only_a_requested_experiment_may_fail(two: str) -> None:
     logged(two, run("c", precision="bf16", tags={"pepr.experiment": "old"}), "old")
     source = sources.read(["derma"], ["old"], tracking_uri=two)
@@ -56,10 +66,43 @@ def test_only_a_requested_experiment_may_fail(two: str) -> None:
         "old [precision=bf16]",
         "old [precision=fp32]",
     ]
-    with pytest.raises(WrongUse, match="mixes precision"):
-        sources.sort(sources.read(["old"], tracking_uri=two), Question())
     with pytest.raises(WorkFailed, match="no run can be compared"):
         sources.sort(sources.read(["derma"], tracking_uri=two), Question(resources=("C",)))
+
+
+def test_runs_that_differ_are_groups_the_most_complete_first(two: str) -> None:
+    logged(two, run("c", precision="bf16"))
+    source = sources.read(["derma"], tracking_uri=two)
+    prepared, notes = sources.sort(source, Question(draws=20))
+    assert notes == []
+    found = sources.material(source, prepared, Question(draws=20))
+    assert found.main_sets == ["derma [precision=fp32]", "derma [precision=bf16]"]
+    assert [g["differs"] for g in groups(found)] == [
+        [{"name": "precision", "value": f"precision {p}"}] for p in ("fp32", "bf16")
+    ]
+    assert [len(g["rows"]) for g in groups(found)] == [2, 1]
+    (note,) = [n for n in found.parts[0].comparison.notes if "differ" in n]
+    assert note == (
+        "The runs of derma differ in precision, so that each group of alike runs is scored by "
+        "itself"
+    )
+    together, _ = sources.sort(source, Question(mixed="allow", draws=20))
+    assert list(together["derma"].members) == ["derma [MIXED precision]"]
+
+
+def test_runs_that_all_failed_say_why_most_did_and_what_helps(store: str) -> None:
+    failed = {"pepr.reason": "out_of_memory", "pepr.error": "memory: use bf16"}
+    for model in "ab":
+        logged(store, run(model, status="FAILED", tags=failed))
+    logged(store, run("c", status="FAILED", tags={"pepr.reason": "busy", "pepr.error": "x"}))
+    logged(store, run("d", status="RUNNING"))
+    source = sources.read(["derma"], tracking_uri=store)
+    with pytest.raises(WorkFailed) as error:
+        sources.sort(source, Question())
+    assert str(error.value).startswith(
+        "no run can be compared: 4 found, 4 left out (4 not finished); 2 of 4 failed alike "
+        "(memory: use bf16); 1 is under way; `pepr runs` lists them"
+    )
 
 
 def test_a_run_has_a_page_where_the_server_has_pages(server: str) -> None:

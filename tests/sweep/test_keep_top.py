@@ -45,7 +45,7 @@ def _out(keep: KeepTop) -> set[str]:
 
 @pytest.mark.parametrize(("n", "out"), [(1, {"near", "far"}), (3, {"far"}), (4, set())])
 def test_a_model_whose_interval_reaches_that_of_the_last_one_stays(n: int, out: set[str]) -> None:
-    # The 95 % interval of 0.9 begins at 0.891; that of 0.875 ends at 0.885, of 0.8995 at 0.909.
+    # The 95% interval of 0.9 begins at 0.891; that of 0.875 ends at 0.885, of 0.8995 at 0.909.
     assert _out(KeepTop(n, "performance")) == out
 
 

@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlflow
@@ -497,7 +498,8 @@ def test_a_store_that_goes_while_it_is_opened_is_not_made_again(
         lambda uri: query.load_runs("derma", tracking_uri=uri),
         lambda uri: query.load_epochs(["a"], tracking_uri=uri),
         lambda uri: query.load_inputs(["a"], tracking_uri=uri),
-        lambda uri: query.names(tracking_uri=uri),
+        lambda uri: query.overview(tracking_uri=uri),
+        lambda uri: query.running(tracking_uri=uri),
         lambda uri: query.stamp(tracking_uri=uri),
     ]
     for i, read in enumerate(readers):
@@ -514,6 +516,53 @@ def test_a_store_that_goes_while_it_is_opened_is_not_made_again(
         f"with space {i}" for i in range(len(readers))
     ]
     assert query.load_runs("derma", tracking_uri=anywhere)["model"].tolist() == ["a"]
+
+
+def test_runs_under_way_say_which_epoch_they_logged_last(anywhere: str) -> None:
+    name, start = f"going {time.time_ns()}", 1_790_000_000_000
+    points = [("time/train_s", 60.0 * epoch, epoch) for epoch in (1, 2, 3)]
+    made = run("a", status="RUNNING", start=start, tags={"pepr.experiment": name})
+    begun = logged(anywhere, {**made, "points": points}, name)
+    before = logged(anywhere, {**made, "metrics": {}, "start": start + 1}, name)
+    logged(anywhere, run("b", start=start, tags={"pepr.experiment": name}), name)
+    found = query.running(tracking_uri=anywhere)
+    found = found[found["experiment"] == name].set_index("run_id")
+    assert list(found.index) == [before, begun]  # the newest first
+    assert found.loc[begun, "epoch"] == 3
+    assert found.loc[begun, "epoch_time"] == pd.Timestamp(start + 3, unit="ms", tz="UTC")
+    assert found.loc[begun, "train_time_s"] == 180
+    assert found.loc[before, ["epoch", "epoch_time"]].isna().all()
+    MlflowClient(anywhere).set_terminated(begun)
+    assert begun not in set(query.running(tracking_uri=anywhere)["run_id"])
+
+
+def test_experiments_are_counted_under_both_names_and_the_newest_is_first(anywhere: str) -> None:
+    here, tagged = f"here {time.time_ns()}", f"tagged {time.time_ns()}"
+    for i, tag in enumerate((here, here, tagged)):
+        logged(anywhere, run(start=1_890_000_000_000 + i, tags={"pepr.experiment": tag}), here)
+    found = query.overview(tracking_uri=anywhere).set_index("name")
+    assert list(found.index[:2]) == [here, tagged]  # both have the newest run
+    assert found.loc[here, "runs"] == 3 == len(query.load_runs(here, tracking_uri=anywhere))
+    assert found.loc[tagged, "runs"] == 1 == len(query.load_runs(tagged, tracking_uri=anywhere))
+    assert found.loc[tagged, "newest"] == pd.Timestamp(1_890_000_000_002, unit="ms", tz="UTC")
+
+
+def test_a_server_of_more_runs_than_a_request_returns_has_no_counts(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        logged(server, run())
+    monkeypatch.setattr("pepr_mlops.tracking.read.api._PAGE", 1)
+    found = query.overview(tracking_uri=server).set_index("name")
+    assert found["runs"].isna().all()
+    assert "derma" in found.index
+
+
+def test_an_experiment_that_is_not_there_is_refused_with_the_nearest(anywhere: str) -> None:
+    logged(anywhere, run(tags={"pepr.experiment": "brainmri"}), "derma")
+    query.require(["derma", "brainmri"], tracking_uri=anywhere)
+    with pytest.raises(WrongUse, match=r"'brainmir' is neither .* did you mean 'brainmri'"):
+        query.require(["derma", "brainmir"], tracking_uri=anywhere)
 
 
 def test_experiments_are_those_of_mlflow_in_its_order(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from made import DIGEST, logged, run
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from pepr_mlops.cli import main
 from pepr_mlops.comparison import judge
@@ -146,6 +147,28 @@ def test_both_readers_know_where_artifacts_are(store: str, monkeypatch: pytest.M
             i: MlflowClient(store).get_run(i).info.artifact_uri for i in ids[1:]
         }
     assert read._open(store).artifacts([]).empty
+
+
+def test_both_readers_know_the_inputs_of_runs(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_PAGE", 1)
+    ids = [_with(store, None, "inputs") for _ in range(3)]
+    profile = json.dumps({"images": 7})
+    of_train = Dataset("train", "d1", "local", json.dumps({"uri": "here"}), profile=profile)
+    of_test = Dataset("test", "d2", "local", "{}")
+    for run_id, context, dataset in (
+        *((ids[0], "train", of_train), (ids[0], "test", of_test)),
+        (ids[1], "train", of_train),
+    ):
+        tags = [InputTag("mlflow.data.context", context)]
+        MlflowClient(store).log_inputs(run_id, [DatasetInput(dataset, tags)])
+    expected = {
+        ids[0]: {"train": read.Input("d1", "here", 7), "test": read.Input("d2", None, None)},
+        ids[1]: {"train": read.Input("d1", "here", 7)},
+        ids[2]: {},
+    }
+    assert read.load_inputs(ids, tracking_uri=store) == expected
+    monkeypatch.setattr(sql, "KNOWN_SCHEMAS", set())
+    assert read.load_inputs(ids, tracking_uri=store) == expected
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])

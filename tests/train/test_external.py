@@ -76,7 +76,8 @@ def test_an_external_set_is_shown_with_the_answer_and_cannot_be_the_performance(
     ]
     mean = np.mean([one.result.metrics["external/b/accuracy"] for one in found])
     shown = CliRunner().invoke(cli.pepr, ["select", "--experiment", "shapes", "--margin", "0.5"])
-    text = f"On external sets, which chose nothing, the accuracy of test_resnet is {mean:.4f} on b."
+    text = "On external sets, which decide nothing, the accuracy of test_resnet is "
+    text += f"{100 * mean:.1f}% on b."
     assert text in shown.output
     question = Question(resources=("E",), performance="external/b/accuracy")
     with pytest.raises(WrongUse, match="external set, which chooses nothing"):

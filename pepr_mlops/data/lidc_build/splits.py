@@ -28,10 +28,10 @@ def check(way: Way, patients: int) -> None:
 def assign(
     labels: npt.NDArray[np.int64], patients: Sequence[str], way: Way, seed: int
 ) -> npt.NDArray[np.str_]:
-    """The split of each patch [n]: about 60 % `train`, 20 % `val`, 20 % `test`.
+    """The split of each patch [n]: about 60% `train`, 20% `val`, 20% `test`.
 
     `patient` draws with `seed`: all patches of a patient are in one split, and each split has about
-    the same share of each label. `paper` cuts the given order at 60 % and 80 %, as the PePR paper
+    the same share of each label. `paper` cuts the given order at 60% and 80%, as the PePR paper
     did, which puts slices of one nodule into two splits. Raises `WrongUse` for too few patients or
     patches.
     """

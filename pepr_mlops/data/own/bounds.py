@@ -62,4 +62,4 @@ def usable_bounds(
 
 def bounds_text(bounds: Bounds) -> str:
     low, high = bounds
-    return f"{low:g} to {high:g}, 0.5 to 99.5 % of the training images' values"
+    return f"{low:g} to {high:g}, 0.5 to 99.5% of the training images' values"

@@ -19,7 +19,7 @@ from pepr_mlops.errors import WrongUse
 
 Rows = npt.NDArray[np.int64]
 
-DRAWN_SHARE = 0.2  # of the images, for each split that is drawn: 60 / 20 / 20 % as in the paper
+DRAWN_SHARE = 0.2  # of the images, for each split that is drawn: 60 / 20 / 20% as in the paper
 _MOST_ALIKE = 3  # as many classes, each of one patient, are no coincidence
 _FOLDS_SEED = 0  # the parts are the same for all models and seeds, so that these compare
 
@@ -37,7 +37,7 @@ def divide(
 
     `labels` [n] or [n, labels]; `given` [n] are train, val or test, or empty; `patients` [n],
     empty where unknown, or None. A split that is not given is drawn with `seed` from the images
-    of train and those without a split: 20 % of them. With `folds` the images are cut into as many
+    of train and those without a split: 20% of them. With `folds` the images are cut into as many
     parts, of which `fold` (from 1) is test and the next one val.
 
     Raises `WrongUse` for folds of given splits and for too few patients.

@@ -64,7 +64,7 @@ FUNCTIONS = {
 
 
 class Percentiles:
-    """The 0.5 and 99.5 % percentiles of all values added, in bounded memory.
+    """The 0.5 and 99.5% percentiles of all values added, in bounded memory.
 
     They equal those of `numpy.percentile` as long as at most `MOST` values differ. Beyond, values
     next to each other are joined to their mean, with at most two in `MOST` of all values in a

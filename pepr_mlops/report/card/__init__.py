@@ -229,7 +229,7 @@ def interval(one: Measure) -> str:
         return f"not known: {one.missing}"
     if one.low is None or one.high is None:
         return f"{decimals(one.value)} ({one.missing})"
-    return f"{decimals(one.value)} (95 % {decimals(one.low)} to {decimals(one.high)})"
+    return f"{decimals(one.value)} (95% {decimals(one.low)} to {decimals(one.high)})"
 
 
 def markdown(card: Card, metadata: str, svg: str, *, has_weights: bool) -> str:

@@ -74,7 +74,7 @@ _INTERNAL = (f"{_INFERENCE}values", f"{_INFERENCE}energy_missing")
 class Standing:
     """The place of a run among the others of its experiment.
 
-    `sentences` say it, or why there is none. `interval` is the 95 % interval of its model's P where
+    `sentences` say it, or why there is none. `interval` is the 95% interval of its model's P where
     the run is its only one. `runs` are the runs of the model that were compared, `margin` what is
     good enough. `flags` are sentences about this run.
     """
@@ -230,7 +230,7 @@ def _of_results(
         yield f"how far the test images determine P is not known: {p.missing or NOT_LOGGED}"
     elif standing.margin is not None and p.high - p.low > 2 * standing.margin:
         yield (
-            f"the 95 % interval of P is {p.high - p.low:.3f} wide, more than twice the "
+            f"the 95% interval of P is {p.high - p.low:.3f} wide, more than twice the "
             f"margin of {standing.margin:g} that is good enough"
         )
     if not any(str(c).startswith("metrics.external/") for c in run.index[run.notna()]):

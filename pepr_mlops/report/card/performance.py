@@ -22,7 +22,7 @@ NOT_LOGGED = "no interval: its predictions were not logged"
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric with its 95 % interval over the images; `missing` says why a number is None, and
+    """One metric with its 95% interval over the images; `missing` says why a number is None, and
     is empty where all are there."""
 
     metric: str

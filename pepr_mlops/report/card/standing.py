@@ -57,7 +57,7 @@ def _sentences(row: pd.Series, found: Selected) -> Iterator[str]:
     rows = found.found.comparison.scores
     of = (rows[["comparison_set", "resource"]] == row[["comparison_set", "resource"]]).all(axis=1)
     place = rank_texts(row.to_frame().T)[0]
-    interval = f", with 95 % confidence {place}" if place else ""
+    interval = f", with 95% confidence {place}" if place else ""
     yield (
         f"With a PePR-{row['resource']} of {decimals(row['score'])} its model has rank "
         f"{row['rank']:.0f} of {of.sum()} in {row['comparison_set']}{interval}"

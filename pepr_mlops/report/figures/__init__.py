@@ -42,3 +42,12 @@ KINDS: dict[str, ModuleType] = {
     "sizes": sizes,
     "publications": publications,
 }
+# The section of the page that shows them.
+SECTION = {
+    "ranking": "ranking",
+    "sensitivity": "what-if",
+    **dict.fromkeys(("plane", "curves", "energy", "lifetime"), "costs"),
+    **dict.fromkeys(("subgroups", "clinical", "reliability"), "fairness"),
+    **dict.fromkeys(("space", "categories", "sizes", "publications"), "kinds"),
+    "conditions": "conditions",
+}

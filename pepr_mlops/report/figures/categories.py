@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pepr_mlops.comparison.significance import sizes
+from pepr_mlops.comparison.words import sentence
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
@@ -23,7 +25,11 @@ from pepr_mlops.report.figures.common import (
     classified,
     correlation,
     in_sentence,
+    log_ticks,
+    performance_axis,
     quantity_title,
+    spans_decades,
+    wrapped,
 )
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number, p_value
@@ -41,9 +47,6 @@ class Options:
     y: tuple[str, ...] = (PERFORMANCE, "score")
     by: Literal["efficient", "kind", "size"] = "efficient"
     experiments: tuple[str, ...] = ()
-
-
-_MAGNITUDES = 30  # times the least of x that the greatest must be for a logarithmic axis
 
 
 def data(material: Material, options: Options) -> pd.DataFrame:
@@ -65,8 +68,11 @@ def data(material: Material, options: Options) -> pd.DataFrame:
     return rows[["label", "category", "run_id", *names]].reset_index(drop=True)
 
 
-def draw(points: pd.DataFrame, options: Options, titles: Mapping[str, str]) -> go.Figure:
-    """One plot for each y above the next, over one x axis; `titles` are those of the axes."""
+def draw(
+    points: pd.DataFrame, options: Options, titles: Mapping[str, str], performance: str
+) -> go.Figure:
+    """One plot for each y above the next, over one x axis; `titles` are those of the axes and
+    `performance` the metric that is P."""
     figure = make_subplots(
         rows=len(options.y), cols=1, shared_xaxes=True, vertical_spacing=0.16 / len(options.y)
     )
@@ -74,34 +80,36 @@ def draw(points: pd.DataFrame, options: Options, titles: Mapping[str, str]) -> g
         for trace in by_category(points, options.by, options.x, y, "%{y:.4g} at %{x:.4s}"):
             trace.update(legendgroup=trace.name, showlegend=i == 1)
             figure.add_trace(trace, row=i, col=1)
+        axis = {"title": {"text": wrapped(titles[y], 24)}}
         figure.update_yaxes(
-            title={"text": theme.text(titles[y]), "font": {"size": 13}}, row=i, col=1
+            {**performance_axis(performance), **axis} if y == PERFORMANCE else axis, row=i, col=1
         )
-    figure.update_xaxes(title=theme.text(titles[options.x]), row=len(options.y), col=1)
-    least, greatest = points[options.x].min(), points[options.x].max()
-    if options.x != "rank" and 0 < _MAGNITUDES * least < greatest:
-        figure.update_xaxes(type="log", dtick=1)
-    if len(options.y) > 1:
-        figure.update_layout(height=90 + 230 * len(options.y))
-    return figure
+    figure.update_xaxes(title={"text": theme.text(titles[options.x])}, row=len(options.y), col=1)
+    if options.x != "rank" and spans_decades(points[options.x]):
+        low, high = points[options.x].min() / 1.25, points[options.x].max() * 1.25
+        scale = 1e6 if options.x == "parameters" else 1.0
+        figure.update_xaxes(range=np.log10([low, high]), **log_ticks(low, high, scale=scale))
+    return figure.update_layout(height=130 + 230 * len(options.y), showlegend=True)
 
 
 def panel(material: Material, options: Options) -> Panel:
     points = data(material, options)
     sets = chosen_sets(material, options.experiments)
     titles = {name: quantity_title(material, sets, name) for name in (options.x, *options.y)}
+    first, *others = _correlations(material, sets, points, options, titles)
+    shown = sentence(" and ".join(in_sentence(titles[y]) for y in options.y))
     return Panel(
-        title=f"{', '.join(in_sentence(titles[y]) for y in options.y)} against "
-        f"{in_sentence(titles[options.x])} by {_BY[options.by]}",
-        caption=" ".join(
+        title=f"{shown} against {in_sentence(titles[options.x])} by {_BY[options.by]}",
+        caption=first,
+        reading=" ".join(
             [
                 _origin(points, material, sets),
-                *_correlations(material, sets, points, options, titles),
+                *others,
                 f"Medians of {in_sentence(titles[options.y[0]])}: "
                 f"{_medians(points, options.by, options.y[0])}.",
             ]
         ),
-        figure=draw(points, options, titles),
+        figure=draw(points, options, titles, material.performance_name(*sets)),
         table=points,
         sets=tuple(sets),
     )
@@ -141,15 +149,17 @@ def _correlations(
     sentences = []
     for name in options.y:
         y = in_sentence(titles[name])
+        y = f"the {y}" if y.startswith("PePR") else y
         found = correlation(points[options.x], points[name])
         if found is None:
             sentences.append(f"The rank correlation of {y} with {x} is not defined.")
             continue
         strength, p = found
         moves = "rises with" if strength > 0 else "falls with"
+        moves = moves if p < 0.05 else "shows no correlation with"
         sentences.append(
-            f"{y} {moves if p < 0.05 else 'shows no correlation with'} {x} (Spearman's rank "
-            f"correlation {strength:.2f}, {p_value(p)}, n = {len(points)})."
+            f"{sentence(y)} {moves} {x} (Spearman's rank correlation {strength:.2f}, {p_value(p)}, "
+            f"n = {len(points)})."
         )
     return sentences
 

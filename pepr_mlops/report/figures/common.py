@@ -12,18 +12,22 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from pydantic import Field
+from scipy.special import stdtr
 
 from pepr_mlops.comparison.answer import Answer
 from pepr_mlops.comparison.significance import FEWEST
+from pepr_mlops.comparison.words import cost_title, cost_words, metric_name, share
 from pepr_mlops.errors import WrongUse, nearest
-from pepr_mlops.names import PERFORMANCE
+from pepr_mlops.names import METRICS, PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.material import KEYS, Material, NothingToDraw, cost_title
+from pepr_mlops.report.material import KEYS, Material, NothingToDraw
+from pepr_mlops.text import number
 
-# Why a line is dotted.
+# Why a line is dotted, on the axis and in a sentence.
+DOTTED = "<br>dotted: estimated"
 SPREAD = (
-    " ESTIMATED where dotted: only the cost of the full run is known, which is spread evenly over "
-    "its epochs."
+    "Dotted lines are estimated: only the cost of the whole run is known, so it is spread evenly "
+    "over its epochs."
 )
 Count = Annotated[int, Field(strict=True, gt=0)]  # how many to show
 
@@ -36,10 +40,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 NEITHER = "not classified"
 # Points of both values of a category, and faint crosses for neither.
 _MARKERS: tuple[Mapping[str, Any], ...] = (
-    {"color": theme.ORANGE, "symbol": "diamond", "line": {"width": 0.7, "color": theme.RED},
-     "size": 8, "opacity": 0.85},
-    {"color": theme.SKY, "symbol": "circle", "line": {"width": 0.7, "color": theme.BLUE},
-     "size": 8, "opacity": 0.85},
+    {"color": theme.COLOURS[0], "symbol": "diamond", "size": 9, "opacity": 0.85},
+    {"color": theme.COLOURS[2], "symbol": "circle", "size": 7, "opacity": 0.75},
     {"color": theme.NEUTRAL, "symbol": "x-thin-open", "line": {"width": 1, "color": theme.NEUTRAL},
      "size": 6, "opacity": 0.75},
 )  # fmt: skip
@@ -47,15 +49,18 @@ _MARKERS: tuple[Mapping[str, Any], ...] = (
 _COLUMNS = (PERFORMANCE, "performance_sd", "score", "R", "rank", "parameters")
 _OF_RESOURCES = ("cost ", "R ", "PePR-")
 _EXACT = 7  # points at most, for which the p value is counted out
+_DECADE = 10.0  # times the least that the greatest must be for a logarithmic axis
+_MOST_TICKS = 6
+_MOST_LETTERS = 24  # of all ticks of an axis, on a phone
 
 
 @dataclass(frozen=True)
 class Panel:
     """A figure, what to read off it and the numbers drawn.
 
-    `title` and `caption` are plain text, `table` is what the CSV file of the figure holds, and
-    `sets` names the comparison sets it shows. `recompute` is what a page needs to score again when
-    a slider moves, where the figure has sliders. The page fills in `kind`.
+    `title`, `caption` (one sentence, what to see) and `reading` (how to read it) are plain text,
+    `table` is what the CSV file of the figure holds, `paper` the same as a paper prints it, where
+    that is less, and `sets` names the comparison sets it shows. The page fills in `kind`.
     """
 
     title: str
@@ -63,15 +68,20 @@ class Panel:
     figure: go.Figure
     table: pd.DataFrame
     sets: tuple[str, ...] = ()
-    recompute: Mapping[str, Any] | None = None
+    reading: str = ""
+    paper: pd.DataFrame | None = None
     kind: str = ""
 
 
 def of_folds(material: Material, comparison_set: str) -> str:
-    """What P of an epoch is where models were cross-validated, as a sentence of a caption."""
+    """What P of an epoch is where models were cross-validated, as a sentence."""
     if material.runs_of(comparison_set)["fold_runs"].isna().all():
         return ""
-    return " Of folds, P after an epoch is their mean, and their costs are added."
+    performance = metric_name(material.performance_name(comparison_set))
+    return (
+        f"Models were cross-validated: the {performance} after an epoch is the mean over the "
+        "folds, whose costs are added."
+    )
 
 
 def answer_of(material: Material, comparison_set: str) -> Answer:
@@ -82,6 +92,21 @@ def answer_of(material: Material, comparison_set: str) -> Answer:
         return material.answers[comparison_set]
     except WrongUse as error:
         raise NothingToDraw(str(error)) from error
+
+
+def choice_and_best(material: Material, comparison_set: str) -> tuple[str | None, str | None]:
+    """The good-enough model and the best performer of a set, as far as they are known."""
+    try:
+        answer = answer_of(material, comparison_set)
+    except NothingToDraw:
+        return None, None
+    return answer.choice, answer.best
+
+
+def styles(material: Material, comparison_set: str) -> dict[str, dict[str, str]]:
+    """Colour and symbol of each model of a set, the same in all of its figures."""
+    labels = list(material.models_of(comparison_set)["label"])
+    return theme.styles(labels, *choice_and_best(material, comparison_set))
 
 
 def chosen_sets(material: Material, experiments: Sequence[str]) -> list[str]:
@@ -178,22 +203,64 @@ def _metrics(runs: pd.DataFrame) -> list[str]:
 
 
 def quantity_title(material: Material, sets: Sequence[str], name: str) -> str:
-    """A number as an axis and a sentence call it, such as `P: test/accuracy`; not escaped."""
+    """A number as an axis calls it, such as `training energy (Wh)`; not escaped."""
     if name == PERFORMANCE:
-        return f"P: {material.performance_name(*sets)}"
+        return metric_name(material.performance_name(*sets))
+    if name == "performance_sd":
+        performance = metric_name(material.performance_name(*sets))
+        return f"standard deviation of {performance} between runs"
     if name == "score":
         by = material.models.loc[material.models["comparison_set"].isin(sets), "scored_by"].unique()
-        return f"PePR-{by[0]}" if len(by) == 1 else "PePR score"
-    if name.startswith("cost "):
-        return cost_title(name.removeprefix("cost "))
-    if name.startswith("R "):
-        return f"R, normalised {cost_title(name.removeprefix('R ')).split(' (')[0]}"
-    return name if name == "R" or name.startswith("PePR-") else cost_title(name)
+        return f"PePR-{by[0]} score" if len(by) == 1 else "PePR score"
+    if name.startswith("PePR-"):
+        return f"{name} score"
+    if name == "R" or name.startswith("R "):
+        return f"normalised {cost_words(name.removeprefix('R').strip() or 'cost')['name']} (R)"
+    if name == "parameters":
+        return "parameters (millions)"
+    if name.partition("/")[0] in ("test", "val", "best_val") and name in METRICS:
+        return metric_name(name)
+    return cost_title(name.removeprefix("cost "))
 
 
 def in_sentence(title: str) -> str:
-    """The title of an axis in a sentence: `P` of `P: test/accuracy`, without the unit."""
-    return title.split(": ")[0].split(" (")[0]
+    """The title of an axis in a sentence, without the unit."""
+    return title.partition(" (")[0]
+
+
+def performance_axis(name: str) -> dict[str, Any]:
+    """The axis of a metric such as `test/accuracy`."""
+    return {
+        "title": {"text": theme.text(metric_name(name))},
+        "tickformat": ".1~%" if share(name) else "",
+    }
+
+
+def performance_hover(name: str, value: str) -> str:
+    """A metric in the text of a point, of which `value` is a variable of plotly's templates."""
+    return f"{theme.text(metric_name(name))} %{{{value}:{'.1%' if share(name) else '.3f'}}}"
+
+
+def spans_decades(values: Iterable[float]) -> bool:
+    """Whether values are positive and differ so much that a logarithmic axis shows them better."""
+    known = np.asarray(list(values), float)
+    return bool(known.size and 0 < _DECADE * known.min() < known.max())
+
+
+def log_ticks(
+    low: float, high: float, unit: str = "", *, scale: float = 1.0, upright: bool = False
+) -> dict[str, Any]:
+    """The ticks of a logarithmic axis: 1, 2 and 5 of each power of ten while there are few; what
+    they say is divided by `scale`. Those of an axis that is not `upright` fit a phone."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    if len(found) > _MOST_TICKS:
+        found = [10.0**p for p in powers if low <= 10.0**p <= high]
+        found = found[:: math.ceil(len(found) / _MOST_TICKS)]
+    texts = [f"{number(value / scale)} {unit}".rstrip() for value in found]
+    while not upright and len("".join(texts)) > _MOST_LETTERS:
+        found, texts = found[::2], texts[::2]
+    return {"type": "log", "tickvals": found, "ticktext": texts}
 
 
 def short(numbers: Iterable[float]) -> list[float | None]:
@@ -209,7 +276,7 @@ def error_bars(
 ) -> dict[str, Any]:
     """Lines from `low` to `high` through the points at `middle`."""
     bars = {"type": "data", "symmetric": False, "array": high - middle, "arrayminus": middle - low}
-    return {**bars, "color": colour, "thickness": 2}
+    return {**bars, "color": colour, "thickness": 2, "width": 0}
 
 
 def wrapped(words: str, width: int = 16) -> str:
@@ -229,12 +296,10 @@ def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float]
     """
     if len(x) < FEWEST or x.nunique() < 2 or y.nunique() < 2:
         return None
-    from scipy import stats  # takes a second
-
-    found = stats.spearmanr(x, y)
-    p = float(found.pvalue)
-    # SciPy gives p = 0 to three points in order, which they are by chance once in three times.
+    found = float(x.rank().corr(y.rank()))
     if len(x) <= _EXACT:
+        from scipy import stats  # takes a second
+
         ranks = stats.rankdata(y)
         p = stats.permutation_test(
             (stats.rankdata(x),),
@@ -243,7 +308,11 @@ def correlation(x: pd.Series[float], y: pd.Series[float]) -> tuple[float, float]
             n_resamples=math.inf,
             vectorized=True,
         ).pvalue
-    return float(found.statistic), float(p)
+    else:
+        freedom = len(x) - 2
+        t = np.inf if abs(found) >= 1 else found * math.sqrt(freedom / (1 - found**2))
+        p = 2 * stdtr(freedom, -abs(t))
+    return found, float(p)
 
 
 def classified(rows: pd.DataFrame, by: str) -> pd.Series[str]:
@@ -269,7 +338,8 @@ def by_category(
                 x=short(rows[x]),
                 y=short(rows[y]),
                 text=theme.texts(rows["label"]),
-                ids=list(rows["run_id"]),
+                # plotly draws a single one of the points without ids
+                ids=list(rows["run_id"]) if rows["run_id"].notna().all() else None,
                 customdata=custom if details else None,
                 mode="markers",
                 marker=_MARKERS[rank],

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,6 +14,7 @@ from plotly.subplots import make_subplots
 
 from pepr_mlops.comparison import significance
 from pepr_mlops.comparison.conditions import NOT_KNOWN
+from pepr_mlops.comparison.words import sentence, value_text
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
@@ -21,6 +23,7 @@ from pepr_mlops.report.figures.common import (
     chosen_sets,
     effect,
     in_sentence,
+    performance_axis,
     quantity_title,
     short,
     wrapped,
@@ -64,8 +67,7 @@ TESTS = [
     *("statistic", "p", "p_holm", "effect", "effect_name"),
 ]
 _FOUND = ("pretrained", "fraction")
-_COLOURS = (theme.BLUE, theme.ORANGE)
-_PAPERS = " (the paper's)"  # the unpaired t test
+_COLOURS = (theme.COLOURS[0], theme.COLOURS[2])
 _WRAP = 34  # characters that fit next to the names on a phone
 
 
@@ -119,7 +121,7 @@ def _condition(name: str, value: str) -> str:
     if name == "pretrained":
         return {"true": "pretrained", "false": "from scratch"}.get(value, value)
     try:
-        return f"{float(value) * 100:g} % of data"
+        return f"{float(value) * 100:g}% of data"
     except ValueError:
         return f"{name} {value}"
 
@@ -173,14 +175,14 @@ def _sides(points: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.Series[floa
         yield str(pair), {str(c): r.set_index("label")["value"] for c, r in by_condition}
 
 
-def draw(points: pd.DataFrame, tested: pd.DataFrame, title: str) -> go.Figure:
+def draw(points: pd.DataFrame, tested: pd.DataFrame, axis: Mapping[str, Any]) -> go.Figure:
     """Violins with box and points, a plot for each pair under its name and tests.
 
-    `title` is that of the quantity.
+    `axis` is that of the quantity.
     """
     every = list(_sides(points))
     headers = [_header(pair, tested[tested["pair"] == pair]) for pair, _ in every]
-    room = 20 + 15 * max(len(lines) for lines in headers)
+    room = 16 + 15 * max(len(lines) for lines in headers)
     inner = len(every) * 120 + (len(every) - 1) * room
     gap = room / inner if len(every) > 1 else 0.0
     figure = make_subplots(rows=len(every), cols=1, shared_xaxes=True, vertical_spacing=gap)
@@ -214,9 +216,9 @@ def draw(points: pd.DataFrame, tested: pd.DataFrame, title: str) -> go.Figure:
             yref=f"y{i} domain" if i > 1 else "y domain", xanchor="left", yanchor="bottom",
             align="left", showarrow=False, font={"size": 11},
         )  # fmt: skip
-    figure.update_xaxes(title=theme.text(title), row=len(every), col=1)
-    figure.update_layout(height=inner + room + 70, margin={"t": room, "b": 50})
-    return figure
+    figure.update_xaxes(axis, row=len(every), col=1)
+    top = room + 4
+    return figure.update_layout(height=inner + top + 60, margin={"t": top, "b": 60})
 
 
 def _header(pair: str, tested: pd.DataFrame) -> list[str]:
@@ -225,8 +227,7 @@ def _header(pair: str, tested: pd.DataFrame) -> list[str]:
         *(f"<b>{line}</b>" for line in theme.texts(textwrap.wrap(pair, _WRAP))),
         f"n = {tested['n_a'].iloc[0]} models under both",
         *(
-            f"{row['test']}{_PAPERS if row['test'] == 'unpaired t' else ''}: {p_value(row['p'])}, "
-            f"{row['effect_name']} {effect(row['effect'])}"
+            f"{row['test']}: {p_value(row['p'])}, {row['effect_name']} {effect(row['effect'])}"
             for _, row in tested.iterrows()
         ),
     ]
@@ -237,40 +238,60 @@ def panel(material: Material, options: Options) -> Panel:
     tested = tests(points)
     drawn = [p for p in pairs(material, options) if p.where in set(points["pair"])]
     sets = tuple(dict.fromkeys(s for pair in drawn for s in (*pair.a, *pair.b)))
-    title = quantity_title(material, sets, options.quantity)
-    corrected = []
-    if len(drawn) > 1:
-        hold = (tested["p_holm"] < 0.05).groupby(tested["test"]).sum()
-        corrected = [
-            f"Corrected for the {len(drawn)} pairs (Holm), the difference is significant (0.05) in "
-            f"{hold['paired t']} by paired t and in {hold['Wilcoxon']} by Wilcoxon."
-        ]
+    quantity = options.quantity
+    title = quantity_title(material, sets, quantity)
+    metric = material.performance_name(*sets) if quantity == PERFORMANCE else ""
+    axis = performance_axis(metric) if metric else {"title": {"text": theme.text(title)}}
+    findings = [
+        _finding(rows, in_sentence(title), metric) for _, rows in tested.groupby("pair", sort=False)
+    ]
+    caption, *others = [_corrected(tested, in_sentence(title)), *findings][len(drawn) == 1 :]
     return Panel(
-        title=f"{in_sentence(title)} of the same models under two conditions",
-        caption=" ".join(
+        title=f"{sentence(in_sentence(title))} of the same models: "
+        + (" and ".join(drawn[0].names) if len(drawn) == 1 else "two conditions"),
+        caption=caption,
+        reading=" ".join(
             [
                 "Each point is a model that was trained under both conditions; the box spans the "
                 "middle half.",
-                *(_finding(rows) for _, rows in tested.groupby("pair", sort=False)),
+                *others,
+                *(_tests(rows) for _, rows in tested.groupby("pair", sort=False)),
                 "Since the models are the same, rely on the paired tests; the unpaired t test is "
                 "the one of the paper.",
-                *corrected,
             ]
         ),
-        figure=draw(points, tested, title),
+        figure=draw(points, tested, axis),
         table=points,
         sets=sets,
     )
 
 
-def _finding(rows: pd.DataFrame) -> str:
+def _corrected(tested: pd.DataFrame, title: str) -> str:
+    """In how many of several pairs the difference holds."""
+    hold = (tested["p_holm"] < 0.05).groupby(tested["test"]).sum()
+    return (
+        f"The difference in {title} is significant (0.05, corrected for the "
+        f"{tested['pair'].nunique()} pairs after Holm) in {hold['paired t']} by paired t and in "
+        f"{hold['Wilcoxon']} by Wilcoxon."
+    )
+
+
+def _finding(rows: pd.DataFrame, title: str, metric: str) -> str:
+    row = rows.iloc[0]
+    one, two = (
+        value_text(metric, row[of]) if metric else number(row[of], 3)
+        for of in ("median_a", "median_b")
+    )
+    return (
+        f"{row['pair']}: the median {title} is {one} ({row['a']}) against {two} ({row['b']}), "
+        f"{row['n_a']} models."
+    )
+
+
+def _tests(rows: pd.DataFrame) -> str:
     row = rows.iloc[0]
     tests = "; ".join(
         f"{r['test']} {p_value(r['p'])}, {r['effect_name']} {effect(r['effect'])}"
         for _, r in rows.iterrows()
     )
-    return (
-        f"{row['pair']}: median {number(row['median_a'], 3)} ({row['a']}) against "
-        f"{number(row['median_b'], 3)} ({row['b']}), mean difference "
-        f"{number(row['difference'], 3)}, n = {row['n_a']} ({tests})."
-    )
+    return f"{row['pair']}: mean difference {number(row['difference'], 3)} ({tests})."

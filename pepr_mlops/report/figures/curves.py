@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,17 +10,22 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.comparison import pepr
+from pepr_mlops.comparison.words import cost_title, cost_words, metric_name
 from pepr_mlops.names import COMPLEMENT, PERFORMANCE, RESOURCES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
+    DOTTED,
     SPREAD,
     Count,
     Panel,
     chosen_models,
-    in_sentence,
     of_folds,
+    performance_hover,
+    styles,
 )
-from pepr_mlops.report.material import Material, NothingToDraw, cost_title
+from pepr_mlops.report.figures.placing import Axis, Label, add_labels, along
+from pepr_mlops.report.material import Material, NothingToDraw
+from pepr_mlops.text import number
 
 
 @dataclass(frozen=True)
@@ -118,35 +124,44 @@ def peaks(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["label", "R", "P", "score"])
 
 
-def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
+def draw(
+    points: pd.DataFrame,
+    tops: pd.DataFrame,
+    *,
+    resource: str,
+    performance: str,
+    colours: Mapping[str, Mapping[str, str]],
+) -> go.Figure:
     """Score over R for each model, its maximum marked, the region beyond it thick."""
     figure = go.Figure()
+    hover = (
+        f"epoch %{{customdata[0]}}: score %{{y:.3f}}<br>"
+        f"{performance_hover(performance, 'customdata[1]')}<br>"
+        f"{theme.text(cost_title(resource))} %{{customdata[2]:.4g}}, R %{{x:.3f}}"
+        "<extra>%{fullData.name}</extra>"
+    )
     for i, (label, curve) in enumerate(points.groupby("label", sort=False)):
-        style = theme.style(i)
-        colour = style["color"]
+        style = colours[str(label)]
+        of_model = {"legendgroup": str(i), "name": theme.name(str(label))}
         figure.add_scatter(
             x=curve["R"],
             y=curve["score"],
             mode="lines+markers",
-            name=theme.text(label),
-            legendgroup=str(i),
-            line={"color": colour, "dash": "dot" if curve["estimated"].any() else "solid"},
+            line={"color": style["color"], "dash": "dot" if curve["estimated"].any() else "solid"},
             marker={"size": 5, "symbol": style["symbol"]},
             customdata=curve[["step", "P", "cost"]].to_numpy(),
-            hovertemplate="epoch %{customdata[0]}: score %{y:.4f}, R %{x:.4f}, "
-            f"P %{{customdata[1]:.4f}}, {name} %{{customdata[2]:.4g}}"
-            "<extra>%{fullData.name}</extra>",
+            hovertemplate=hover,
+            **of_model,
         )
         top = tops[tops["label"] == label].iloc[0]
         figure.add_scatter(
             x=[top["R"]],
             y=[top["score"]],
             mode="markers",
-            marker={"size": 13, "symbol": "star", "color": colour, "line": {"width": 1}},
-            legendgroup=str(i),
+            marker={"size": 13, "symbol": "star", "color": style["color"]},
             showlegend=False,
-            hovertemplate="greatest score %{y:.4f} at R %{x:.4f}<extra>%{fullData.name}</extra>",
-            name=theme.text(label),
+            hovertemplate="best score %{y:.3f} at R %{x:.3f}<extra>%{fullData.name}</extra>",
+            **of_model,
         )
         after = curve[curve["R"] >= top["R"]]
         if len(after) > 1:
@@ -154,17 +169,46 @@ def draw(points: pd.DataFrame, tops: pd.DataFrame, name: str) -> go.Figure:
                 x=after["R"],
                 y=after["score"],
                 mode="lines",
-                line={"color": colour, "width": 9},
+                line={"color": style["color"], "width": 9},
                 opacity=0.22,
-                legendgroup=str(i),
                 showlegend=False,
                 hoverinfo="skip",
+                **of_model,
             )
+    return _with_axes(figure, points, resource, colours)
+
+
+_HEIGHT = 420  # px
+
+
+def _with_axes(
+    figure: go.Figure,
+    points: pd.DataFrame,
+    resource: str,
+    colours: Mapping[str, Mapping[str, str]],
+) -> go.Figure:
+    """Axes with room for the names of the models at the end of their curves, and the names."""
+    span = float(points["score"].max() - points["score"].min()) or 0.1
+    x = Axis(0.0, 1.08 * float(points["R"].max()))
+    y = Axis(float(points["score"].min()) - 0.05 * span, float(points["score"].max()) + 0.2 * span)
+    title = f"normalised {cost_words(resource)['name']} (R)"
+    dotted = DOTTED if points["estimated"].any() else ""
     figure.update_layout(
-        xaxis={"title": f"R, normalised {in_sentence(name)}", "rangemode": "tozero"},
-        yaxis={"title": "PePR score"},
+        xaxis={"title": {"text": f"{theme.text(title)}{dotted}"}, "range": x.range},
+        yaxis={"title": {"text": "PePR score"}, "range": y.range},
+        height=_HEIGHT,
     )
-    return figure
+    labels = [
+        Label(
+            float(end["R"]), float(end["score"]), end["label"],
+            colour=colours[end["label"]]["color"],
+        )
+        for end in points.groupby("label", sort=False).tail(1).to_dict("records")
+    ]  # fmt: skip
+    lines = points.groupby("label", sort=False)
+    crowd = along((curve["R"], curve["score"]) for _, curve in lines)
+    direct = add_labels(figure, labels, x, y, crowd=crowd, height=_HEIGHT - 90, every=True)
+    return figure.update_layout(showlegend=not direct)
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
@@ -179,17 +223,29 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     points = every.set_index("label").loc[chosen].reset_index()
     tops = peaks(points)
     best = tops.loc[tops["score"].idxmax()]
+    performance, cost = material.performance_name(comparison_set), cost_words(resource)["name"]
     return Panel(
-        title=f"PePR curves over the epochs: {comparison_set}",
+        title="PePR curves over the epochs",
         caption=(
-            "The score if training had stopped after each epoch. R is 0 without any cost and 1 at "
-            f"the cost of the dearest model of {comparison_set}. The star marks the best score of "
-            "a model; on the thick line after it, the gain in performance is worth less than the "
-            f"extra {in_sentence(cost_title(resource))}. {best['label']} reaches the best score of "
-            f"these models, {best['score']:.4f}, at R = {best['R']:.3f}."
-            + (SPREAD if points["estimated"].any() else "")
-            + of_folds(material, comparison_set)
+            f"{best['label']} reaches the best score of these models, {best['score']:.3f}, at "
+            f"{number(100 * best['R'], 2)}% of the {cost} of the dearest model."
         ),
-        figure=draw(points, tops, cost_title(resource)),
+        reading=" ".join(
+            [
+                "A line is the score of a model if training had stopped after each epoch. R is 0 "
+                f"at no cost and 1 at the {cost} of the dearest model. The star is a model's best "
+                f"score; on the thick line after it, the gain in {metric_name(performance)} is "
+                f"worth less than the extra {cost}.",
+                SPREAD if points["estimated"].any() else "",
+                of_folds(material, comparison_set),
+            ]
+        ).strip(),
+        figure=draw(
+            points,
+            tops,
+            resource=resource,
+            performance=performance,
+            colours=styles(material, comparison_set),
+        ),
         table=points,
     )

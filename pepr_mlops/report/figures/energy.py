@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from pepr_mlops.comparison.words import metric_name, sentence, value_text
 from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.common import SPREAD, Count, Panel, chosen_models, of_folds
+from pepr_mlops.report.figures.common import (
+    DOTTED,
+    SPREAD,
+    Count,
+    Panel,
+    chosen_models,
+    log_ticks,
+    of_folds,
+    performance_axis,
+    performance_hover,
+    spans_decades,
+    styles,
+)
+from pepr_mlops.report.figures.placing import Axis, Label, add_labels, along
 from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number
 
@@ -83,32 +98,65 @@ def _source(components: object, part: str) -> str | None:
     return dict(word.split("=", 1) for word in str(components).split(",") if "=" in word).get(part)
 
 
-def draw_history(points: pd.DataFrame, show: str, performance: str) -> go.Figure:
-    """A line per model: energy over the epochs, or P over the energy."""
+_HEIGHT = 420  # px
+
+
+def draw_history(
+    points: pd.DataFrame, show: str, performance: str, colours: Mapping[str, Mapping[str, str]]
+) -> go.Figure:
+    """A line per model, named at its end: energy over the epochs, or P over the energy."""
+    across, up = ("energy_wh", "P") if show == "bought" else ("step", "energy_wh")
     figure = go.Figure()
-    bought = show == "bought"
-    for i, (label, rows) in enumerate(points.groupby("label", sort=False)):
+    for label, rows in points.groupby("label", sort=False):
         figure.add_scatter(
-            x=rows["energy_wh"] if bought else rows["step"],
-            y=rows["P"] if bought else rows["energy_wh"],
+            x=rows[across],
+            y=rows[up],
             mode="lines+markers",
-            name=theme.text(label),
+            name=theme.name(str(label)),
             line={"dash": "dot" if rows["estimated"].any() else "solid"},
-            marker={"size": 6, **theme.style(i)},
+            marker={"size": 6, **colours[str(label)]},
             customdata=rows[["step", "energy_wh", "P", "gain_per_wh"]].to_numpy(),
-            hovertemplate="epoch %{customdata[0]}: %{customdata[1]:.4g} Wh, "
-            "P %{customdata[2]:.4f}, %{customdata[3]:.3g} per Wh in it"
-            "<extra>%{fullData.name}</extra>",
+            hovertemplate="epoch %{customdata[0]}: %{customdata[1]:.4g} Wh<br>"
+            f"{performance_hover(performance, 'customdata[2]')}, gain "
+            "%{customdata[3]:.3g} per Wh<extra>%{fullData.name}</extra>",
         )
-    energy = {"title": "training energy so far (Wh)"}
-    if bought:
-        x, y = {**energy, "type": "log"}, {"title": f"P: {theme.text(performance)}"}
-    else:
-        x, y = {"title": "epoch"}, {**energy, "rangemode": "tozero"}
-    return figure.update_layout(xaxis=x, yaxis=y)
+    x, y = _span(points[across], across == "energy_wh"), _span(points[up], False, up != "P")
+    axis = performance_axis(performance)
+    dotted = DOTTED if points["estimated"].any() else ""
+    energy: dict[str, Any] = {"title": {"text": f"training energy so far (Wh){dotted}"}}
+    if x.log:
+        energy |= log_ticks(x.low, x.high)
+    layout = (energy, axis) if show == "bought" else ({"title": {"text": "epoch"}}, energy)
+    figure.update_layout(
+        xaxis={**layout[0], "range": x.range},
+        yaxis={**layout[1], "range": y.range},
+        height=_HEIGHT,
+    )
+    labels = [
+        Label(
+            float(end[across]), float(end[up]), end["label"],
+            colour=colours[end["label"]]["color"],
+        )
+        for end in points.groupby("label", sort=False).tail(1).to_dict("records")
+    ]  # fmt: skip
+    lines = points.groupby("label", sort=False)
+    crowd = along((line[across], line[up]) for _, line in lines)
+    direct = add_labels(figure, labels, x, y, crowd=crowd, height=_HEIGHT - 90, every=True)
+    return figure.update_layout(showlegend=not direct)
+
+
+def _span(values: pd.Series[float], may_be_log: bool, from_zero: bool = False) -> Axis:
+    """An axis for values, with room for names."""
+    low, high = float(values.min()), float(values.max())
+    if may_be_log and spans_decades(values):
+        return Axis(low / 1.2, high * 1.5, log=True)
+    room = high - low or abs(high) or 1.0
+    return Axis(0.0 if from_zero else low - 0.05 * room, high + 0.15 * room)
 
 
 _HATCHED = {"train": "", "eval": "/", "trial": "x"}
+_PHASES = {"train": "training", "eval": "evaluation", "trial": "trial of settings"}
+_PARTS = {"gpu": "GPU", "cpu": "CPU", "total": "all components"}
 
 
 def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
@@ -123,23 +171,33 @@ def draw_split(parts: pd.DataFrame, order: list[str]) -> go.Figure:
                 continue
             estimated = (rows["source"] == "estimated").any()
             figure.add_bar(
-                y=theme.texts(rows.index),
+                y=[order.index(label) for label in rows.index],
                 x=rows["energy_wh"],
+                text=theme.texts(rows.index),
+                textposition="none",
                 orientation="h",
-                name=f"{phase}, {component}" + (" (estimated)" if estimated else ""),
+                name=f"{_PHASES[phase]}, {_PARTS.get(component, component)}"
+                + (" (estimated)" if estimated else ""),
                 marker={
                     "color": theme.COLOURS[components.index(component)],
                     "pattern": {"shape": _HATCHED[phase]},
                 },
-                hovertemplate="%{y}: %{x:.4g} Wh<extra>%{fullData.name}</extra>",
+                hovertemplate="%{text}: %{x:.4g} Wh<extra>%{fullData.name}</extra>",
             )
-    figure.update_layout(
+    return figure.update_layout(
         barmode="stack",
-        xaxis={"title": "energy (Wh)"},
-        yaxis={"type": "category", "autorange": "reversed"},
-        height=140 + 26 * len(order),
+        bargap=0.35,
+        xaxis={"title": {"text": "energy (Wh)"}, "nticks": 5},
+        yaxis={
+            "tickvals": list(range(len(order))),
+            "ticktext": [theme.name(label) for label in order],
+            "range": [len(order) - 0.4, -0.6],
+            "showgrid": False,
+        },
+        legend={"traceorder": "normal"},
+        showlegend=True,
+        height=150 + 28 * len(order),
     )
-    return figure
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
@@ -150,55 +208,83 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     ranked = material.models_of(comparison_set)["label"]
     order = chosen_models(options.models, ranked, table["label"], options.top, "known energy")
     if divided:
-        title, caption = "Energy by component and phase", _shares(table)
-        figure = draw_split(table[table["label"].isin(order)], order)
-    else:
-        table = table.set_index("label").loc[order].reset_index()
-        bought = options.show == "bought"
-        title = "Performance bought by energy" if bought else "Energy over the epochs"
-        caption = _bought(table) if bought else _epochs(table)
-        caption += of_folds(material, comparison_set)
-        figure = draw_history(table, options.show, material.performance_name(comparison_set))
-    return Panel(f"{title}: {comparison_set}", caption, figure, table)
-
-
-def _shares(parts: pd.DataFrame) -> str:
-    """Shares of the energy, over the models for which they are known."""
-    wide = parts.pivot_table(index="label", columns="phase", values="energy_wh", aggfunc="sum")
-    both = wide.reindex(columns=["train", "eval"]).dropna()
-    words = "Evaluation is not part of E; its energy is not known for any model."
-    if len(both):
-        share = both["eval"].sum() / both.to_numpy().sum()
-        words = (
-            f"Evaluation, which is not part of E, used {share:.0%} of the energy of training and "
-            f"evaluation of the {len(both)} of {len(wide)} models for which it is known."
+        shown = table[table["label"].isin(order)]
+        return Panel(
+            title="Energy by component and phase",
+            caption=_by_component(table) or _dearest(shown),
+            reading=_of_evaluation(table),
+            figure=draw_split(shown, order),
+            table=table,
         )
+    table = table.set_index("label").loc[order].reset_index()
+    bought = options.show == "bought"
+    performance = material.performance_name(comparison_set)
+    how = (
+        f"The steeper a line, the more {metric_name(performance)} a watt-hour adds."
+        if bought
+        else "A straight line means that all epochs cost the same."
+    )
+    reading = [how, SPREAD if table["estimated"].any() else "", of_folds(material, comparison_set)]
+    return Panel(
+        title=f"{sentence(metric_name(performance))} bought by energy"
+        if bought
+        else "Energy over the epochs",
+        caption=_bought(table, performance) if bought else _epochs(table),
+        reading=" ".join(filter(None, reading)),
+        figure=draw_history(table, options.show, performance, styles(material, comparison_set)),
+        table=table,
+    )
+
+
+def _by_component(parts: pd.DataFrame) -> str | None:
+    """The shares of the components of training, where any are known."""
     train = parts[parts["phase"] == "train"]
     known = train[train["component"] != "total"]
     if known.empty:
-        return f"The components are not known. {words}"
+        return None
     by_part = known.groupby("component")["energy_wh"].sum().sort_values(ascending=False)
-    listed = ", ".join(f"{part} {wh / by_part.sum():.0%}" for part, wh in by_part.items())
+    shares = [f"{_PARTS.get(str(c), c)} {wh / by_part.sum():.0%}" for c, wh in by_part.items()]
     return (
-        f"Energy of training by component, for {known['label'].nunique()} of "
-        f"{train['label'].nunique()} models: {listed}. {words}"
+        f"Training energy by component, for {known['label'].nunique()} of "
+        f"{train['label'].nunique()} models: {', '.join(shares)}."
+    )
+
+
+def _dearest(parts: pd.DataFrame) -> str:
+    by_model = parts.groupby("label")["energy_wh"].sum().sort_values()
+    return (
+        f"{by_model.index[-1]} used the most energy of these models, "
+        f"{number(by_model.iloc[-1], 3)} Wh; its components are not known."
+    )
+
+
+def _of_evaluation(parts: pd.DataFrame) -> str:
+    """The share of evaluation in the energy of the models for which it is known."""
+    wide = parts.pivot_table(index="label", columns="phase", values="energy_wh", aggfunc="sum")
+    both = wide.reindex(columns=["train", "eval"]).dropna()
+    start = "Evaluation is hatched and no part of the training energy that models are compared by"
+    if both.empty:
+        return f"{start}; its energy is not known for any model."
+    share = both["eval"].sum() / both.to_numpy().sum()
+    return (
+        f"{start}. It used {share:.0%} of the energy of training and evaluation of the {len(both)} "
+        f"of {len(wide)} models for which it is known."
     )
 
 
 def _epochs(points: pd.DataFrame) -> str:
     last = points.groupby("label")["energy_wh"].max().sort_values()
-    return (
-        f"A straight line means that all epochs cost the same. {last.index[-1]} used "
-        f"{number(last.iloc[-1])} Wh, {last.index[0]} {number(last.iloc[0])} Wh."
-    )
+    most = f"{last.index[-1]} used {number(last.iloc[-1], 3)} Wh"
+    if len(last) == 1:
+        return f"{most}."
+    return f"{most} in all its epochs, {last.index[0]} {number(last.iloc[0], 3)} Wh."
 
 
-def _bought(points: pd.DataFrame) -> str:
+def _bought(points: pd.DataFrame, performance: str) -> str:
     ends = points.groupby("label", sort=False)
     first, last = ends.first().iloc[0], ends.last().iloc[0]
-    model = points["label"].iloc[0]
     return (
-        f"The steeper a line, the more performance a Wh adds. {model} reaches P = {first['P']:.3f} "
-        f"with its first {number(first['energy_wh'], 3)} Wh and {last['P']:.3f} with "
-        f"{number(last['energy_wh'], 3)} Wh." + (SPREAD if points["estimated"].any() else "")
+        f"{points['label'].iloc[0]} reaches {value_text(performance, first['P'])} "
+        f"{metric_name(performance)} with its first {number(first['energy_wh'], 3)} Wh and "
+        f"{value_text(performance, last['P'])} with {number(last['energy_wh'], 3)} Wh."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from pepr_mlops.comparison import lifetime_text
 from pepr_mlops.comparison.lifetime import Lifetime
 from pepr_mlops.comparison.profiles import remedy
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import Panel, answer_of
+from pepr_mlops.report.figures.common import Panel, answer_of, log_ticks, styles
+from pepr_mlops.report.figures.placing import Axis, Label, add_labels
 from pepr_mlops.report.material import Material, NothingToDraw
 
 _POINTS = 61
@@ -51,37 +53,59 @@ def lines(found: Lifetime) -> pd.DataFrame:
     )
 
 
-def draw(table: pd.DataFrame, found: Lifetime) -> go.Figure:
+_HEIGHT = 420  # px
+
+
+def draw(
+    table: pd.DataFrame, found: Lifetime, colours: Mapping[str, Mapping[str, str]]
+) -> go.Figure:
     """A line per model on logarithmic axes; the break-evens with their intervals."""
     figure = go.Figure()
-    for i, (model, rows) in enumerate(table.groupby("model", sort=False)):
-        good = bool(rows["good"].iloc[0])
+    ends = []
+    for model, rows in table.groupby("model", sort=False):
+        good, colour = bool(rows["good"].iloc[0]), colours[str(model)]["color"]
+        doubt = "" if good else "not shown to be good enough"
         figure.add_scatter(
             x=rows["images_per_year"],
             y=rows["total_wh"],
             mode="lines",
-            name=theme.text(f"{model}{'' if good else ' (not shown to be good enough)'}"),
-            line={"color": theme.style(i)["color"], "dash": "solid" if good else "dot"},
+            name=", ".join(filter(None, [theme.name(str(model)), doubt])),
+            line={"color": colour, "dash": "solid" if good else "dot"},
             hovertemplate="%{x:.4g} images a year: %{y:.4g} Wh<extra>%{fullData.name}</extra>",
         )
-    most = float(table["images_per_year"].max())
+        last = rows.iloc[-1]
+        ends.append(Label(last["images_per_year"], last["total_wh"], str(model), doubt, colour))
+    x = Axis(float(table["images_per_year"].min()), float(table["images_per_year"].max()), log=True)
+    y = Axis(float(table["total_wh"].min()) / 1.5, float(table["total_wh"].max()) * 3, log=True)
     for step in found.steps:
         figure.add_vrect(
-            x0=max(step.low, float(table["images_per_year"].min())),
-            x1=min(step.high, most),
+            x0=max(step.low, x.low),
+            x1=min(step.high, x.high),
             fillcolor=theme.NEUTRAL,
             opacity=0.15,
             line_width=0,
         )
-        figure.add_vline(x=step.images, line={"color": theme.RED, "dash": "dash", "width": 1})
+        figure.add_vline(x=step.images, line={"color": theme.NEUTRAL, "dash": "dash", "width": 1})
     if found.use is not None:
         line = {"color": theme.NEUTRAL, "dash": "dot", "width": 2}
         figure.add_vline(x=found.use.images_per_year, line=line)
     years = f"{found.years:g} year{'s' * (found.years != 1)}"
-    return figure.update_layout(
-        xaxis={"title": f"images a year, for {years}", "type": "log"},
-        yaxis={"title": "energy of training and use (Wh)", "type": "log"},
+    figure.update_layout(
+        xaxis={
+            "title": {"text": f"images a year, for {years}"},
+            "range": x.range,
+            **log_ticks(x.low, x.high),
+        },
+        yaxis={
+            "title": {"text": "energy of training and use"},
+            "range": y.range,
+            **log_ticks(y.low, y.high, "Wh", upright=True),
+        },
+        height=_HEIGHT,
     )
+    crowd = (table["images_per_year"], table["total_wh"])
+    direct = add_labels(figure, ends, x, y, crowd=crowd, height=_HEIGHT - 90, every=True)
+    return figure.update_layout(showlegend=not direct)
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
@@ -92,12 +116,22 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
             f"{remedy('inference/wh_per_image')} measures the energy of use"
         )
     table = lines(found)
-    shown = " ".join(f"{line}." for line in lifetime_text.sentences(found))
-    marks = "Dashed where the cheapest good-enough model changes, with the 95 % interval. "
-    requested = "" if found.use is None else "Dotted upright at the images of the question. "
+    sentences = lifetime_text.sentences(found)
+    if found.steps:  # where the lines cross is what the figure shows
+        first = lifetime_text.step_text(found.steps[0], found.years)
+        sentences = [first, *(text for text in sentences if text != first)]
+    marks = []
+    if found.steps:
+        marks += [
+            "The dashed line is where the cheapest good-enough model changes, the band its 95% "
+            "interval"
+        ]
+    if found.use is not None:
+        marks += [f"The dotted line is at {found.use.images_per_year:,.0f} images a year"]
     return Panel(
-        f"Energy of training and use: {comparison_set}",
-        f"{marks if found.steps else ''}{requested}{shown}",
-        draw(table, found),
-        table,
+        title="Energy of training and use",
+        caption=f"{sentences[0]}.",
+        reading=" ".join(f"{text}." for text in [*marks, *sentences[1:]]),
+        figure=draw(table, found, styles(material, comparison_set)),
+        table=table,
     )

@@ -10,10 +10,18 @@ import plotly.graph_objects as go
 from pydantic import StrictBool
 
 from pepr_mlops.comparison.table import cost_unit
+from pepr_mlops.comparison.words import cost_title, cost_words
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import Panel, by_category, classified, correlation
-from pepr_mlops.report.material import Material, NothingToDraw, cost_title
+from pepr_mlops.report.figures.common import (
+    Panel,
+    by_category,
+    classified,
+    correlation,
+    log_ticks,
+    performance_hover,
+)
+from pepr_mlops.report.material import Material, NothingToDraw
 from pepr_mlops.text import number, p_value
 
 
@@ -29,7 +37,7 @@ COLUMNS = [
     *("label", "parameters", "size", "efficient", "cost", "P", "R", "score"),
     *("energy_source", "run_id"),
 ]
-_SMALL, _LARGE = "rgba(0,158,115,0.10)", "rgba(213,94,0,0.08)"
+_LARGE = "rgba(128,128,128,0.10)"
 
 
 def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame:
@@ -51,32 +59,35 @@ def data(material: Material, comparison_set: str, resource: str) -> pd.DataFrame
     return table.sort_values(["parameters", "label"])[COLUMNS].reset_index(drop=True)
 
 
-def draw(points: pd.DataFrame, middle: float, *, resource: str, log: bool) -> go.Figure:
-    """Models by their parameters, shaded below and above `middle`, the median."""
+def draw(
+    points: pd.DataFrame, middle: float, *, resource: str, performance: str, log: bool
+) -> go.Figure:
+    """Models by their parameters, shaded above `middle`, the median."""
     low, high = points["parameters"].min() / 1.25, points["parameters"].max() * 1.25
     figure = go.Figure()
-    for start, end, fill in ((low, middle, _SMALL), (middle, high, _LARGE)):
-        figure.add_vrect(x0=start, x1=end, fillcolor=fill, line={"width": 0}, layer="below")
-    line = {"color": theme.NEUTRAL, "width": 1.5, "dash": "dash"}
-    figure.add_vline(x=middle, line=line, layer="below")
-    for word, x, side in (("small", 0.01, "left"), ("large", 0.99, "right")):
+    figure.add_vrect(x0=middle, x1=high, fillcolor=_LARGE, line={"width": 0}, layer="below")
+    for word, side in (("small", "right"), ("large", "left")):
         figure.add_annotation(
-            text=word, x=x, y=0.995, xref="x domain", yref="y domain", xanchor=side, yanchor="top",
-            showarrow=False,
+            text=word, x=float(np.log10(middle)), y=1, yref="y domain", xanchor=side,
+            yanchor="bottom", showarrow=False, xshift=-4 if side == "right" else 4,
         )  # fmt: skip
     points = points.assign(category=classified(points, "efficient"))
     hover = (
-        f"%{{x:.4s}} parameters<br>%{{y:.4g}} {theme.text(cost_unit(resource))}"
-        "<br>score %{customdata[2]}<br>P %{customdata[0]}<br>R %{customdata[1]}"
+        f"%{{x:.4s}} parameters<br>%{{y:.4g}} {theme.text(cost_unit(resource))}<br>"
+        f"score %{{customdata[2]:.3f}}<br>{performance_hover(performance, 'customdata[0]')}<br>"
+        "R %{customdata[1]:.3f}"
     )
     details = ("P", "R", "score")
     figure.add_traces(by_category(points, "efficient", "parameters", "cost", hover, details))
-    figure.update_layout(
-        xaxis={"title": "parameters", "type": "log", "range": list(np.log10([low, high]))},
-        yaxis={"title": theme.text(cost_title(resource)), "type": "log" if log else "linear",
+    title = theme.text(cost_title(resource))
+    return figure.update_layout(
+        xaxis={"title": {"text": "parameters (millions)"}, "range": list(np.log10([low, high])),
+               **log_ticks(low, high, scale=1e6)},
+        yaxis={"title": {"text": title}, "type": "log" if log else "linear",
                "rangemode": "normal" if log else "tozero"},
+        height=420,
+        showlegend=True,
     )  # fmt: skip
-    return figure
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
@@ -87,26 +98,41 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     if options.log and free:
         raise NothingToDraw(f"a logarithmic axis has no place for {free} models that cost nothing")
     middle = float(points["parameters"].median())
+    cost = cost_words(resource)["name"]
     return Panel(
-        title=f"Parameters and {cost_title(resource).split(' (')[0]}: {comparison_set}",
-        caption=_caption(points, len(material.models_of(comparison_set)), middle, resource),
-        figure=draw(points, middle, resource=resource, log=options.log),
+        title=f"Size of the models and {cost}",
+        caption=_caption(points, cost),
+        reading=_reading(points, len(material.models_of(comparison_set)), middle, resource),
+        figure=draw(
+            points,
+            middle,
+            resource=resource,
+            performance=material.performance_name(comparison_set),
+            log=options.log,
+        ),
         table=points,
     )
 
 
-def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) -> str:
+def _caption(points: pd.DataFrame, cost: str) -> str:
+    found = correlation(points["parameters"], points["cost"])
+    if found is None:
+        return f"The {cost} of {len(points)} models by their number of parameters."
+    moves = "does not clearly depend on the size of a model"
+    if found[1] < 0.05:
+        moves = f"{'rises' if found[0] > 0 else 'falls'} with the size of a model"
+    return (
+        f"The {cost} {moves} (Spearman's rank correlation {found[0]:.2f}, {p_value(found[1])}, "
+        f"{len(points)} models)."
+    )
+
+
+def _reading(points: pd.DataFrame, models: int, middle: float, resource: str) -> str:
     unit = f" {cost_unit(resource)}".rstrip()
     parts = [
-        f"Each point is one of {len(points)} models. Those with more than the median of "
-        f"{middle:,.0f} parameters are large, the others small."
+        "Each point is a model. Those with more than the median of "
+        f"{middle:,.0f} parameters (shaded) are large, the others small."
     ]
-    found = correlation(points["parameters"], points["cost"])
-    if found is not None:
-        parts.append(
-            f"Spearman's rank correlation of cost and parameters is {found[0]:.2f} "
-            f"({p_value(found[1])})."
-        )
     for by, words in (
         ("size", {"small": "small models", "large": "large ones"}),
         ("efficient", {"yes": "models the paper calls efficient", "no": "its other models"}),
@@ -114,7 +140,7 @@ def _caption(points: pd.DataFrame, models: int, middle: float, resource: str) ->
         groups = points.groupby(by)["cost"].agg(["median", "size"])
         if len(groups) == 2:
             medians = [
-                f"{number(groups.at[value, 'median'])}{unit} for {word} (n = "
+                f"{number(groups.at[value, 'median'], 3)}{unit} for {word} (n = "
                 f"{groups.at[value, 'size']})"
                 for value, word in words.items()
             ]

@@ -13,16 +13,25 @@ from pydantic import StrictBool
 
 from pepr_mlops.comparison import pepr, selection
 from pepr_mlops.comparison.table import cost_unit
+from pepr_mlops.comparison.words import cost_title, cost_words, metric_name, sentence
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
-from pepr_mlops.report.figures.common import Panel
-from pepr_mlops.report.material import Material, NothingToDraw, cost_title
+from pepr_mlops.report.figures.common import (
+    Panel,
+    choice_and_best,
+    log_ticks,
+    performance_axis,
+    performance_hover,
+    spans_decades,
+)
+from pepr_mlops.report.figures.placing import Axis, Label, add_labels
+from pepr_mlops.report.material import Material, NothingToDraw
 
 
 @dataclass(frozen=True)
 class Options:
-    """`axis` is the x axis at first; with `paths` each model's epochs are visible at first."""
+    """`axis` is the x axis; with `paths` each model's epochs are drawn, too."""
 
     axis: Literal["R", "cost"] = "R"
     paths: StrictBool = False
@@ -33,6 +42,7 @@ COLUMNS = [
     *("energy_source", "codes", "run_id"),
 ]
 _MOST_PATHS = 150  # models whose epochs are drawn, the best ones: more are a grey cloud
+_HEIGHT = 440  # px
 
 
 def data(material: Material, comparison_set: str) -> pd.DataFrame:
@@ -70,58 +80,63 @@ def draw(
     bounds: pepr.Bounds | None,
     options: Options,
     alpha: float,
+    marks: Marks,
 ) -> go.Figure:
-    """Isolines of αP/(α+R) under the models, the Pareto set joined, the knee and the best named.
+    """Isolines of αP/(α+R) under the models, the Pareto set joined, models that matter named.
 
-    `bounds` are the costs of R = 0 and R = 1, None where R is of several costs.
+    `bounds` are the costs of R = 0 and R = 1, None where R is of several costs: then the x axis is
+    R.
     """
     both = bounds is not None and bounds.low < bounds.high
-    first = _AXES.index(options.axis) if both else 0
-    low, high = _heights(points, epochs if options.paths else epochs.head(0))
-    traces = [
-        _isolines(low, high, bounds, alpha),
-        *_paths(epochs, True if options.paths else "legendonly"),
-        *_models(points, _hover(by, both)),
-    ]
-    figure = go.Figure([trace.update(x=xs[first]) for trace, xs in traces])
-    named = named_points(points)
-    for i, (_, row) in enumerate(named.iterrows()):
-        figure.add_annotation(
-            x=row[_AXES[first]],
-            y=row["P"],
-            text=theme.text(row["label"]),
-            showarrow=True,
-            arrowhead=0,
-            ax=14,
-            ayref="y",
-            ay=high - (0.03 + 0.055 * i) * (high - low),  # one under another, whatever their P
-            xanchor="left",
-            font={"size": 11},
-        )
-    axes = [f"R, normalised {_words(by)}", cost_title(by)]
+    at = options.axis if both else "R"
+    y = _heights(points, epochs)
+    x, layout = _widths(points[at], by, at)
+    figure = go.Figure([_isolines(x, y, bounds if at == "cost" else None, alpha)])
+    if len(epochs):
+        figure.add_trace(_paths(epochs, at))
+    figure.add_traces(_models(points, at, _hover(by, performance, both), marks))
     figure.update_layout(
-        xaxis={"title": axes[first]},
-        yaxis={"title": f"P: {theme.text(performance)}", "range": [low, high]},
+        xaxis=layout,
+        yaxis={**performance_axis(performance), "range": y.range},
+        height=_HEIGHT,
+        showlegend=False,
     )
-    if both:
-        _switch(figure, named, [xs for _, xs in traces], axes, first)
+    crowd = (points[at], points["P"])
+    add_labels(figure, _labels(points, at, marks), x, y, crowd=crowd, height=_HEIGHT - 90)
     return figure
 
 
-_AXES = ("R", "cost")
-_Trace = tuple[Any, list[list[Any]]]  # what is drawn, and where its points lie on each of _AXES
-
-
-def _heights(points: pd.DataFrame, epochs: pd.DataFrame) -> tuple[float, float]:
+def _heights(points: pd.DataFrame, epochs: pd.DataFrame) -> Axis:
     """The least and the greatest P of the figure, with room for names."""
-    low = max(0.0, float(min([points["P"].min(), *epochs["P"]])) - 0.05)
-    greatest = float(points["P"].max())
-    return low, greatest + 0.35 * (greatest - low)
+    low, high = float(min([points["P"].min(), *epochs["P"]])), float(points["P"].max())
+    room = max(high - low, 0.02)
+    return Axis(max(0.0, low - 0.08 * room), high + 0.35 * room)
 
 
-def _isolines(low: float, high: float, bounds: pepr.Bounds | None, alpha: float) -> _Trace:
-    r, p = np.linspace(0, 1, 21), np.linspace(low, min(high, 1.0), 41)
-    trace = go.Contour(
+def _widths(at: pd.Series[float], by: str, axis: str) -> tuple[Axis, dict[str, Any]]:
+    """The x axis, and the same as plotly has it."""
+    least, most = float(at.min()), float(at.max())
+    if axis == "cost" and spans_decades(at):
+        x = Axis(least / 1.2, most * 1.2, log=True)
+        ticks = log_ticks(x.low, x.high, cost_unit(by))
+        words = f"{cost_words(by)['name']}, log scale"
+    else:
+        room = 0.05 * (most - least or 1)
+        x, ticks = Axis(least - room, most + room), {}
+        words = cost_title(by) if axis == "cost" else f"normalised {cost_words(by)['name']} (R)"
+    return x, {"title": {"text": theme.text(words)}, "range": x.range, **ticks}
+
+
+def _isolines(x: Axis, y: Axis, bounds: pepr.Bounds | None, alpha: float) -> go.Contour:
+    """Lines of equal score over R, or over the cost that `bounds` normalise."""
+    p = np.linspace(y.low, min(y.high, 1.0), 41)
+    if bounds is None:
+        r = at = np.linspace(0, 1, 21)
+    else:
+        at = np.linspace(max(bounds.low, x.low), bounds.high, 81)
+        r = (at - bounds.low) / (bounds.high - bounds.low)
+    return go.Contour(
+        x=at,
         y=p,
         z=alpha * p[:, None] / (alpha + r[None, :]),
         contours={"coloring": "lines", "showlabels": True, "start": 0.05, "end": 0.95,
@@ -133,115 +148,152 @@ def _isolines(low: float, high: float, bounds: pepr.Bounds | None, alpha: float)
         hoverinfo="skip",
         name="equal score",
     )  # fmt: skip
-    least, most = (bounds.low, bounds.high) if bounds is not None else (0.0, 1.0)
-    return trace, [list(r), list(least + r * (most - least))]
 
 
-def _paths(epochs: pd.DataFrame, visible: bool | str) -> list[_Trace]:
+def _paths(epochs: pd.DataFrame, at: str) -> go.Scatter:
     """The epochs of all models as one trace, with gaps between the models."""
-    if epochs.empty:
-        return []
-    lines: dict[str, list[Any]] = {"R": [], "cost": [], "P": [], "text": []}
+    lines: dict[str, list[Any]] = {at: [], "P": [], "text": []}
     for label, path in epochs.groupby("label", sort=False):
-        for column in ("R", "cost", "P"):
+        for column in (at, "P"):
             lines[column] += [*path[column].round(6), None]
         lines["text"] += [*(f"{theme.text(label)}, epoch {s}" for s in path["step"]), None]
-    trace = go.Scatter(
+    return go.Scatter(
+        x=lines[at],
         y=lines["P"],
         mode="lines+markers",
         line={"color": theme.FAINT, "width": 1},
         marker={"size": 3, "color": theme.NEUTRAL},
         text=lines["text"],
-        hovertemplate="%{text}: P %{y:.4f}<extra></extra>",
+        hovertemplate="%{text}: %{y:.3f}<extra></extra>",
         name="epochs",
-        visible=visible,
     )
-    return [(trace, [lines["R"], lines["cost"]])]
 
 
-def _models(points: pd.DataFrame, hover: str) -> list[_Trace]:
+def _models(points: pd.DataFrame, at: str, hover: str, marks: Marks) -> list[go.Scatter]:
     front = points[points["pareto"]].sort_values("R")
-    best = points.nsmallest(1, "rank")
+    grey = {"color": theme.NEUTRAL, "size": 7}
     groups: list[tuple[str, Mapping[str, Any], pd.DataFrame]] = [
-        ("models", {"mode": "markers", "marker": {"color": theme.SKY, "size": 7, "opacity": 0.75,
-                    "line": {"width": 0.5, "color": theme.BLUE}}}, points[~points["pareto"]]),
-        ("Pareto set", {"mode": "lines+markers", "line": {"color": theme.ORANGE, "width": 1.5},
-                        "marker": {"size": 9, "symbol": "diamond", "color": theme.ORANGE}}, front),
-        ("knee", {"mode": "markers", "marker": {"size": 17, "symbol": "square-open",
-                  "color": theme.GREEN, "line": {"width": 2.5}}}, points[points["knee"]]),
-        ("best score", {"mode": "markers", "marker": {"size": 15, "symbol": "star",
-                        "color": theme.RED}}, best),
+        ("models", {"mode": "markers", "marker": {**grey, "opacity": 0.45}},
+         points[~points["pareto"]]),
+        ("Pareto set", {"mode": "lines+markers", "line": {"color": theme.NEUTRAL, "width": 1.2},
+                        "marker": grey}, front),
     ]  # fmt: skip
+    for model, colour in marks.colours.items():
+        style = {"mode": "markers", "marker": {"color": colour, "size": 12}}
+        groups.append((theme.text(model), style, points[points["label"] == model]))
     return [
-        (
-            go.Scatter(
-                y=rows["P"],
-                text=theme.texts(rows["label"]),
-                ids=list(rows["run_id"]),
-                customdata=rows[["score", "R", "cost", "rank", "n"]].to_numpy(),
-                hovertemplate=hover,
-                name=name,
-                **style,
-            ),
-            [list(rows[axis]) for axis in _AXES],
+        go.Scatter(
+            x=rows[at],
+            y=rows["P"],
+            text=theme.texts(rows["label"]),
+            ids=list(rows["run_id"]),
+            customdata=rows[["score", "R", "cost", "rank", "n"]].to_numpy(),
+            hovertemplate=hover,
+            name=name,
+            **style,
         )
         for name, style, rows in groups
     ]
 
 
-def named_points(points: pd.DataFrame) -> pd.DataFrame:
-    """The few models named in the figure: best by score, best by P, the knee, the cheapest."""
-    best, knee = [points["rank"].idxmin(), points["P"].idxmax()], points.index[points["knee"]]
-    return points.loc[list(dict.fromkeys([*best, *knee, points["R"].idxmin()]))].sort_values("R")
+@dataclass(frozen=True)
+class Marks:
+    """The models that are named, in the order of their importance: what each is, by its label, and
+    the colours of those that have one."""
+
+    roles: Mapping[str, str]
+    colours: Mapping[str, str]
 
 
-def _switch(
-    figure: go.Figure, named: pd.DataFrame, xs: list[list[Any]], axes: list[str], first: int
-) -> None:
-    """Buttons that change between R and the cost itself."""
-    buttons = []
-    for i, word in enumerate(("R", axes[1].rpartition("(")[2].rstrip(")") or "cost")):
-        moved = {f"annotations[{j}].x": float(x) for j, x in enumerate(named[_AXES[i]])}
-        args = [{"x": [x[i] for x in xs]}, {"xaxis.title.text": axes[i], **moved}]
-        buttons.append({"label": word, "method": "update", "args": args})
-    place = {"x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "direction": "right"}
-    menu = {"type": "buttons", "buttons": buttons, "active": first, **place}
-    figure.update_layout(updatemenus=[menu])
-
-
-def _hover(by: str, both: bool) -> str:
-    cost = f"<br>{theme.text(_words(by))} %{{customdata[2]:.4g}} {theme.text(cost_unit(by))}"
-    return (
-        "<b>%{text}</b><br>score %{customdata[0]:.4f} (rank %{customdata[3]})<br>P %{y:.4f}<br>"
-        f"R %{{customdata[1]:.4f}}{cost if both else ''}<br>runs %{{customdata[4]}}<extra></extra>"
+def marks(points: pd.DataFrame, choice: str | None, best: str | None) -> Marks:
+    """The good-enough `choice`, the `best` performer where they are known, the best by score, the
+    knee of the Pareto set and the cheapest model."""
+    knee = points.loc[points["knee"], "label"]
+    roles: dict[str, list[str]] = {}
+    for label, role in (
+        (choice, "good enough"),
+        (best, "best performance"),
+        (points.at[points["rank"].idxmin(), "label"], "best score"),
+        *((label, "knee") for label in knee),
+        (points.at[points["R"].idxmin(), "label"], "cheapest"),
+    ):
+        if label is not None:
+            roles.setdefault(label, []).append(role)
+    colours = {best: theme.BEST, choice: theme.CHOICE}
+    return Marks(
+        {label: ", ".join(words) for label, words in roles.items()},
+        {label: colour for label, colour in colours.items() if label is not None},
     )
 
 
-def _words(by: str) -> str:
-    return "cost" if "+" in by else cost_title(by).split(" (")[0]
+def _labels(points: pd.DataFrame, at: str, marks: Marks) -> list[Label]:
+    rows = points.set_index("label")
+    return [
+        Label(
+            float(rows.at[label, at]),
+            float(rows.at[label, "P"]),
+            label,
+            role,
+            marks.colours.get(label),
+        )
+        for label, role in marks.roles.items()
+    ]
+
+
+def _hover(by: str, performance: str, both: bool) -> str:
+    name = theme.text(cost_words(by)["name"])
+    cost = f"<br>{name} %{{customdata[2]:.4g}} {theme.text(cost_unit(by))}" if both else ""
+    return (
+        f"<b>%{{text}}</b><br>{performance_hover(performance, 'y')}{cost}<br>"
+        "R %{customdata[1]:.3f}<br>score %{customdata[0]:.3f} (rank %{customdata[3]})<br>"
+        "runs %{customdata[4]}<extra></extra>"
+    )
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     points = data(material, comparison_set)
     by = material.models_of(comparison_set)["scored_by"].iloc[0]
-    knee = points.loc[points["knee"], "label"]
+    performance = material.performance_name(comparison_set)
+    nothing = pd.DataFrame(columns=curves.COLUMNS)
+    epochs = paths(material, comparison_set) if options.paths else nothing
     return Panel(
-        title=f"Performance against cost: {comparison_set}",
-        caption=(
-            f"Each point is one of {len(points)} models: higher is better, further left cheaper, "
-            "and along a dotted line the PePR score is the same. "
-            f"{int(points['pareto'].sum())} are Pareto-optimal: no model is both better and cheaper"
-            + (f"; extra cost pays off up to {knee.iloc[0]}, little beyond it" if len(knee) else "")
-            + f". {points.nsmallest(1, 'rank')['label'].iloc[0]} has the best score."
+        title=f"{sentence(metric_name(performance))} against {cost_words(by)['name']}",
+        caption=_caption(points),
+        reading=_reading(
+            metric_name(performance), cost_words(by)["name"], options.axis, len(epochs)
         ),
         figure=draw(
             points,
-            paths(material, comparison_set),
+            epochs,
             by=by,
-            performance=material.performance_name(comparison_set),
+            performance=performance,
             bounds=material.bounds(comparison_set, by),
             options=options,
             alpha=material.question(comparison_set).alpha,
+            marks=marks(points, *choice_and_best(material, comparison_set)),
         ),
         table=points,
     )
+
+
+def _caption(points: pd.DataFrame) -> str:
+    knee = points.loc[points["knee"], "label"]
+    optimal = f"{int(points['pareto'].sum())} of {len(points)} models"
+    if len(knee):
+        return (
+            f"Extra cost pays off up to {knee.iloc[0]} and hardly beyond it; {optimal} are "
+            "Pareto-optimal."
+        )
+    return f"{optimal} are Pareto-optimal: no other model is both better and cheaper."
+
+
+def _reading(performance: str, cost: str, axis: str, epochs: int) -> str:
+    words = (
+        f"Each point is a model: higher means a better {performance}, further left less {cost}. "
+        "The solid line joins the Pareto-optimal models; no other model is both better and cheaper "
+        "than one of them, and at its knee the gain per cost drops. Along a dotted line, which "
+        "carries the score, the PePR score is the same."
+    )
+    if axis == "R":
+        words += " R is the cost, normalised to lie between 0 and 1."
+    return words + (" Thin lines are the epochs of a model." if epochs else "")

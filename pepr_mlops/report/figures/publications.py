@@ -25,8 +25,7 @@ FILES = {"regions_papers_data_2013.csv": 2013, "regions_papers_data_2023.csv": 2
 # The column Region of the first file does not belong to its rows.
 _NAMES = {"name": "name", "Region_updated": "region", "num_papers": "papers", "pop": "population"}
 _FROM = "the paper's repository, https://github.com/saintslab/PePR"
-_PATTERN = {"fillmode": "overlay", "fgcolor": theme.BLUE, "size": 6}
-_STYLES = ((theme.SKY, "/"), (theme.BLUE, ""))
+_COLOURS = (theme.NEUTRAL, theme.COLOURS[0])
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -95,28 +94,28 @@ def draw(regions: pd.DataFrame) -> go.Figure:
     order = {region: i for i, region in enumerate(regions["region"].unique())}
     figure = go.Figure()
     for i, (year, rows) in enumerate(regions.groupby("year")):
-        colour, pattern = _STYLES[i % len(_STYLES)]
         figure.add_bar(
             x=short(rows["per_million"]),
             y=[order[region] for region in rows["region"]],
             orientation="h",
             name=str(year),
-            marker={"color": colour, "pattern": {**_PATTERN, "shape": pattern}},
+            marker={"color": _COLOURS[i % len(_COLOURS)]},
             text=[number(v, 3 if v >= 10 else 2) for v in rows["per_million"]],
             textposition="outside",
-            textfont={"size": 10},
+            textfont={"size": 11},
             cliponaxis=False,
             hovertemplate="%{x:.4g} per million<extra>%{fullData.name}</extra>",
         )
     figure.update_layout(
         barmode="group",
         bargap=0.22,
-        height=90 + 40 * len(order),
-        xaxis={"title": {"text": "publications per million inhabitants", "font": {"size": 13}},
+        height=110 + 40 * len(order),
+        xaxis={"title": {"text": "per million inhabitants"}, "nticks": 5,
                "range": [0, 1.13 * float(regions["per_million"].max())]},
         yaxis={"autorange": "reversed", "tickvals": list(order.values()), "ticks": "",
-               "ticktext": [wrapped(r) for r in order], "tickfont": {"size": 11}},
+               "ticktext": [wrapped(r) for r in order], "showgrid": False},
         legend={"traceorder": "normal"},
+        showlegend=True,
     )  # fmt: skip
     return figure
 
@@ -126,6 +125,10 @@ def panel(material: Material, options: Options) -> Panel:
     return Panel(
         title="Publications per million inhabitants by region",
         caption=_caption(regions),
+        reading=(
+            "All countries of a region are taken together: their publications are divided by their "
+            "inhabitants."
+        ),
         figure=draw(regions),
         table=regions,
     )
@@ -136,17 +139,11 @@ def _caption(regions: pd.DataFrame) -> str:
     first, last = wide.columns.min(), wide.columns.max()
     of_last = wide[last].dropna()
     top, bottom = of_last.idxmax(), of_last.idxmin()
-    words = (
-        f"All countries of a region are taken together. In {last}, {top} had the most publications "
-        f"per million inhabitants, {number(of_last[top], 3)}, and {bottom} the fewest, "
-        f"{number(of_last[bottom], 3)}"
-    )
-    if of_last[bottom] > 0:
-        words += f": {number(of_last[top] / of_last[bottom], 2)} times fewer"
+    values = f"{number(of_last[top], 3)} and {number(of_last[bottom], 3)} per million inhabitants"
+    if of_last[bottom] <= 0:
+        return f"{top} had the most publications and {bottom} the fewest in {last}: {values}."
+    times = number(of_last[top] / of_last[bottom], 2)
+    words = f"{top} published {times} times as much as {bottom} in {last} ({values})"
     if first != last and wide.loc[bottom, first] > 0 and wide.loc[top, first] > 0:
-        words += (
-            f" (in {first} {number(wide.loc[top, first], 3)} and "
-            f"{number(wide.loc[bottom, first], 3)}, "
-            f"{number(wide.loc[top, first] / wide.loc[bottom, first], 2)} times)"
-        )
+        words += f", {number(wide.loc[top, first] / wide.loc[bottom, first], 2)} times in {first}"
     return f"{words}."

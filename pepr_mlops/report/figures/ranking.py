@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops.comparison.table import column, cost_unit
+from pepr_mlops.comparison.table import column, cost_unit, readable
+from pepr_mlops.comparison.words import cost_words, metric_name
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import Count, Panel, error_bars
-from pepr_mlops.report.material import Material, cost_title
+from pepr_mlops.report.figures.common import (
+    Count,
+    Panel,
+    choice_and_best,
+    error_bars,
+    performance_hover,
+)
+from pepr_mlops.report.material import Material
 from pepr_mlops.text import number
 
 
@@ -79,48 +85,42 @@ def headings(table: pd.DataFrame, by: str) -> dict[str, str]:
     return {key: column(key, by).heading for key in keys}
 
 
-def draw(shown: pd.DataFrame, by: str) -> go.Figure:
-    """Scores with their intervals, the best on top."""
-    figure = go.Figure(
-        go.Scatter(
-            x=shown["score"],
-            y=theme.texts(shown["model"]),
-            ids=list(shown["run_id"]),
-            mode="markers",
-            marker={"size": 10, "color": theme.BLUE},
-            error_x=error_bars(shown["ci_low"], shown["score"], shown["ci_high"], theme.SKY),
-            customdata=shown[["P", "rank", "rank_low", "rank_high", "R", "cost"]].to_numpy(),
-            hovertemplate="<b>%{y}</b><br>score %{x:.4f}<br>P %{customdata[0]:.4f}<br>"
-            "R %{customdata[4]:.4f}<br>cost %{customdata[5]}<br>rank %{customdata[1]}, 95 % "
-            "%{customdata[2]}–%{customdata[3]}<extra></extra>",
-            showlegend=False,
-        )
+def draw(
+    shown: pd.DataFrame, by: str, performance: str, colours: Mapping[str, Mapping[str, str]]
+) -> go.Figure:
+    """Scores with their intervals, the best on top; `colours` are of the models that have one."""
+    drawn = shown.assign(
+        place=range(len(shown)),
+        colour=[colours.get(m, {}).get("color", theme.NEUTRAL) for m in shown["model"]],
     )
+    figure = go.Figure()
+    for colour, rows in drawn.groupby("colour", sort=False):
+        figure.add_scatter(
+            x=rows["score"],
+            y=rows["place"],
+            text=theme.texts(rows["model"]),
+            ids=list(rows["run_id"]),
+            mode="markers",
+            marker={"size": 10, "color": colour},
+            error_x=error_bars(rows["ci_low"], rows["score"], rows["ci_high"], str(colour)),
+            customdata=rows[["P", "rank", "rank_low", "rank_high", "R", "cost"]].to_numpy(),
+            hovertemplate="<b>%{text}</b><br>score %{x:.3f}, rank %{customdata[1]} (95% "
+            "%{customdata[2]} to %{customdata[3]})<br>"
+            f"{performance_hover(performance, 'customdata[0]')}<br>"
+            "%{customdata[5]}<br>R %{customdata[4]:.3f}<extra></extra>",
+        )
     figure.update_layout(
-        xaxis={"title": f"PePR-{theme.text(by)} with its 95 % interval"},
-        yaxis={"type": "category", "autorange": "reversed", "title": None},
-        height=110 + 26 * len(shown),
-        margin={"t": 20},
+        xaxis={"title": {"text": f"PePR-{theme.text(by)} score"}, "nticks": 5},
+        yaxis={
+            "tickvals": list(drawn["place"]),
+            "ticktext": [theme.name(model) for model in shown["model"]],
+            "range": [len(shown) - 0.4, -0.6],
+            "showgrid": False,
+        },
+        height=theme.TOP + 60 + 26 * len(shown),
+        showlegend=False,
     )
     return figure
-
-
-def recompute(material: Material, comparison_set: str, top: int) -> Mapping[str, Any]:
-    """What the page's sliders score again: P and R of every model, and the requested setting."""
-    question = material.question(comparison_set)
-    names = material.resources(comparison_set)
-    rows = material.models_of(comparison_set)
-    requested = dict(zip(question.resources, question.weights or (1.0,), strict=False))
-    return {
-        "models": list(rows["label"]),
-        "P": list(rows[PERFORMANCE]),
-        "R": {name: list(rows[f"R {name}"]) for name in names},
-        "titles": {name: cost_title(name) for name in names},
-        "weights": {name: requested.get(name, 0.0) for name in names},
-        "alpha": question.alpha,
-        "by": rows["scored_by"].iloc[0],
-        "top": top,
-    }
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
@@ -135,27 +135,47 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
         for row in shown.to_dict("records")
     ]
     by = rows["scored_by"].iloc[0]
+    performance = material.performance_name(comparison_set)
     return Panel(
-        title=f"Ranking by PePR-{by}: {comparison_set}",
-        caption=_caption(table, material.performance_name(comparison_set), options.top),
-        figure=draw(shown.assign(R=rows.loc[shown["model"], "R"].to_numpy(), cost=costs), by),
+        title=f"Ranking by PePR-{by}",
+        caption=_caption(table),
+        reading=_reading(table, metric_name(performance), cost_words(by)["name"], options.top),
+        figure=draw(
+            shown.assign(R=rows.loc[shown["model"], "R"].to_numpy(), cost=costs),
+            by,
+            performance,
+            theme.styles((), *choice_and_best(material, comparison_set)),
+        ),
         table=table,
-        recompute=recompute(material, comparison_set, options.top),
+        paper=_paper(shown, by),
     )
 
 
-def _caption(table: pd.DataFrame, performance: str, top: int) -> str:
+def _paper(shown: pd.DataFrame, by: str) -> pd.DataFrame:
+    """The shown rows as text, under headings."""
+    columns = headings(shown, by)
+    return readable(shown, list(columns)).rename(columns=columns)
+
+
+def _caption(table: pd.DataFrame) -> str:
     best = table.iloc[0]
+    score = f"{best['model']} has the best score, {best['score']:.3f}"
     if best["no_interval"]:
-        interval, others = f"no interval: {best['no_interval']}", ""
-    else:
-        interval = f"95 % interval {best['ci_low']:.4f} to {best['ci_high']:.4f}"
-        sure = int((table["rank_low"] == 1).sum())
-        others = "No other model ranks" if sure == 1 else f"{sure} models could rank"
-        others += " first in its 95 % interval. " if sure == 1 else " first in their intervals. "
-    last = "; the last row is the best by P" if len(listed(table, top)) > top else ""
+        return f"{score} (no interval: {best['no_interval']})."
+    score += f" (95% interval {best['ci_low']:.3f} to {best['ci_high']:.3f})"
+    first = int((table["rank_low"] == 1).sum())
+    if first > 1:
+        return f"{score}, but {first} models could rank first."
+    return f"{score}, and no other model ranks first in its 95% interval."
+
+
+def _reading(table: pd.DataFrame, performance: str, cost: str, top: int) -> str:
+    last = (
+        f" The last row is the model with the best {performance}."
+        if len(listed(table, top)) > top
+        else ""
+    )
     return (
-        f"{best['model']} has the best score, {best['score']:.4f} ({interval}). {others}"
-        f"P is {performance}{last}. Intervals are shown for the original settings only and "
-        "disappear when you move a slider."
+        f"A point is the PePR score of a model, its {performance} per normalised {cost}; the line "
+        f"is the 95% interval. The higher the score, the more {performance} for the cost.{last}"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,7 +13,7 @@ from plotly.subplots import make_subplots
 from pepr_mlops.comparison import clinical
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.clinical import models
-from pepr_mlops.report.figures.common import Panel
+from pepr_mlops.report.figures.common import Panel, styles
 from pepr_mlops.report.material import Material
 
 
@@ -20,7 +22,7 @@ class Options:
     """None: the models are those of the figure `clinical`."""
 
 
-def draw(points: pd.DataFrame) -> go.Figure:
+def draw(points: pd.DataFrame, colours: Mapping[str, Mapping[str, str]]) -> go.Figure:
     """Accuracy in bins of the confidence with the diagonal, and how many images are in each."""
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.06
@@ -36,34 +38,44 @@ def draw(points: pd.DataFrame) -> go.Figure:
                 y=rows[column],
                 customdata=rows["images"],
                 mode="lines+markers",
-                name=theme.text(model),
+                name=theme.name(str(model)),
                 legendgroup=str(i),
                 showlegend=row == 1,
                 line={"width": 1.5},
-                marker={"size": 7, **theme.style(i)},
-                hovertemplate="confidence %{x:.3f}, %{customdata:.0f} images: %{y:.3f}"
+                marker={"size": 7, **colours[str(model)]},
+                hovertemplate="confidence %{x:.1%}, %{customdata:.0f} images: %{y}"
                 "<extra>%{fullData.name}</extra>",
                 row=row,
                 col=1,
             )
     least = float(points["confidence"].min())
-    figure.update_xaxes(range=[least - 0.03, 1.02])
-    figure.update_xaxes(title="confidence: probability of the named class", row=2, col=1)
-    figure.update_yaxes(title="accuracy", range=[-0.03, 1.05], row=1, col=1)
-    figure.update_yaxes(title="images", rangemode="tozero", row=2, col=1)
-    figure.update_layout(height=560)
-    return figure
+    figure.update_xaxes(range=[least - 0.03, 1.02], tickformat=".1~%")
+    figure.update_xaxes(title="confidence in the named class", row=2, col=1)
+    figure.update_yaxes(title="accuracy", range=[-0.03, 1.05], tickformat=".1~%", row=1, col=1)
+    figure.update_yaxes(title="images", rangemode="tozero", nticks=4, row=2, col=1)
+    return figure.update_layout(height=540, showlegend=True)
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     points = clinical.curves(models(material, comparison_set))
     return Panel(
-        title=f"Reliability: {comparison_set}",
-        caption=(
+        title="Confidence and accuracy",
+        caption=_caption(points),
+        reading=(
             "Accuracy on the test images in 15 equal bins of the confidence. Below the dashed line "
-            "a model is too sure, above it is not sure enough. The lower plot has the number of "
+            "a model is too sure, above it not sure enough. The lower plot has the number of "
             "images of a run in each bin."
         ),
-        figure=draw(points),
+        figure=draw(points, styles(material, comparison_set)),
         table=points,
     )
+
+
+def _caption(points: pd.DataFrame) -> str:
+    """By how much the mean confidence of each model is beyond its accuracy."""
+    found = []
+    for model, rows in points.groupby("model", sort=False):
+        gap = float(np.average(rows["confidence"] - rows["accuracy"], weights=rows["images"]))
+        doubt = "too sure" if gap > 0 else "not sure enough"
+        found.append(f"{model} is {abs(100 * gap):.1f} points {doubt}")
+    return f"On average {' and '.join(found)}."

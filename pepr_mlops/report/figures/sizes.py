@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from pepr_mlops.comparison import significance
+from pepr_mlops.comparison.words import sentence
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
@@ -18,6 +20,7 @@ from pepr_mlops.report.figures.common import (
     effect,
     error_bars,
     in_sentence,
+    performance_axis,
     quantity_title,
     short,
     values,
@@ -38,7 +41,10 @@ class Options:
     experiments: tuple[str, ...] = ()
 
 
-_STYLES = {"small": (theme.GREEN, "diamond", -0.16), "large": (theme.RED, "square", 0.16)}
+_STYLES = {
+    "small": (theme.COLOURS[0], "diamond", -0.16),
+    "large": (theme.COLOURS[2], "square", 0.16),
+}
 
 
 def data(material: Material, options: Options) -> pd.DataFrame:
@@ -93,10 +99,10 @@ def _row(groups: Mapping[str, pd.Series[float]]) -> dict[str, float]:
     }
 
 
-def draw(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
+def draw(table: pd.DataFrame, titles: Mapping[str, str], performance: str) -> go.Figure:
     """Medians with the range of the middle half, a plot for each quantity, the test beneath each.
 
-    `titles` are those of the quantities.
+    `titles` are those of the quantities, `performance` is the metric that is P.
     """
     quantities = list(table["quantity"].unique())
     sets = list(table["comparison_set"].unique())
@@ -109,7 +115,9 @@ def draw(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
             figure.add_scatter(
                 x=short(rows[f"median_{group}"]),
                 y=[place + shift for place in places],
-                error_x=error_bars(*(rows[f"{q}_{group}"] for q in ("q1", "median", "q3"))),
+                error_x=error_bars(
+                    rows[f"q1_{group}"], rows[f"median_{group}"], rows[f"q3_{group}"], colour
+                ),
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 10},
                 customdata=rows[f"n_{group}"],
@@ -125,50 +133,74 @@ def draw(table: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
                 text=f"{p_value(row['p_holm'])}, Cliff's delta {effect(row['cliffs_delta'])}, "
                 f"n = {row['n_small']} + {row['n_large']}",
                 x=0.5, xref="x domain", y=place + 0.42, xanchor="center", showarrow=False,
-                font={"size": 10}, row=i, col=1,
+                font={"size": 11}, row=i, col=1,
             )  # fmt: skip
-        figure.update_xaxes(title=theme.text(titles[quantity]), row=i, col=1)
+        axis = {"title": {"text": theme.text(f"median {titles[quantity]}")}}
+        if quantity == PERFORMANCE:
+            axis = {**performance_axis(performance), **axis}
+        figure.update_xaxes(axis, row=i, col=1)
     figure.update_yaxes(
         tickvals=list(range(len(sets))), ticktext=[wrapped(name) for name in sets], ticks="",
         showgrid=False, range=[len(sets) - 0.38, -0.5],
     )  # fmt: skip
-    figure.update_layout(height=height)
-    return figure
+    return figure.update_layout(height=height, showlegend=True)
 
 
 def panel(material: Material, options: Options) -> Panel:
     table = data(material, options)
     sets = tuple(dict.fromkeys(table["comparison_set"]))
     titles = {q: quantity_title(material, sets, q) for q in table["quantity"].unique()}
+    of = [(table[table["quantity"] == q], in_sentence(titles[q])) for q in titles]
+    caption, *others = [_finding(rows, title) for rows, title in of]
     return Panel(
         title=f"Small and large models: {' and '.join(map(in_sentence, titles.values()))}",
-        caption=" ".join(
+        caption=caption,
+        reading=" ".join(
             [
                 "Medians of small models (at most the median number of parameters) and large ones; "
                 "lines span the middle half.",
-                *(_finding(table[table["quantity"] == q], in_sentence(titles[q])) for q in titles),
+                *others,
+                *(_medians(rows, title) for rows, title in of if len(rows) > 1),
                 f"The p values are from Mann-Whitney tests, corrected for {len(table)} tests "
                 "(Holm). Cliff's delta is above 0 where small models have higher values.",
             ]
         ),
-        figure=draw(table, titles),
+        figure=draw(table, titles, material.performance_name(*sets)),
         table=table,
         sets=sets,
     )
 
 
 def _finding(rows: pd.DataFrame, title: str) -> str:
+    """Whether a quantity differs, in the one or the several sets of `rows`."""
     differ = rows[rows["p_holm"] < 0.05]
-    medians = [
-        f"{row['comparison_set']} {number(row['median_small'], 3)} and "
-        f"{number(row['median_large'], 3)} ({p_value(row['p_holm'])})"
-        for _, row in rows.iterrows()
-    ]
+    if len(rows) == 1:
+        moves = f"a significantly {'higher' if rows['cliffs_delta'].iloc[0] > 0 else 'lower'}"
+        words = (
+            f"Small models have {moves} {title} than large ones"
+            if len(differ)
+            else f"Small and large models do not differ significantly in {title}"
+        )
+        return f"{words} ({_values(rows.iloc[0])})."
+    if differ.empty:
+        return (
+            f"Small and large models do not differ significantly in {title} in any of {len(rows)} "
+            "sets."
+        )
     higher = int((differ["cliffs_delta"] > 0).sum())
-    finding = (
-        f"is significantly higher for small models in {higher} and lower in {len(differ) - higher} "
-        f"of {len(rows)} sets"
-        if len(differ)
-        else f"does not differ significantly in any of {len(rows)} sets"
+    return (
+        f"Small models have a significantly higher {title} in {higher} of {len(rows)} sets and a "
+        f"lower one in {len(differ) - higher}."
     )
-    return f"{title} {finding}; medians of small and large: {', '.join(medians)}."
+
+
+def _medians(rows: pd.DataFrame, title: str) -> str:
+    sets = [f"{row['comparison_set']} {_values(row)}" for _, row in rows.iterrows()]
+    return f"{sentence(title)}: {'; '.join(sets)}."
+
+
+def _values(row: pd.Series[Any]) -> str:
+    return (
+        f"medians {number(row['median_small'], 3)} and {number(row['median_large'], 3)}, "
+        f"{p_value(row['p_holm'])}"
+    )

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from pepr_mlops.comparison import answer_text
+from pepr_mlops.comparison.words import metric_name, sentence
 from pepr_mlops.report import theme
-from pepr_mlops.report.figures.common import Panel, answer_of, error_bars
+from pepr_mlops.report.figures.common import (
+    Panel,
+    answer_of,
+    error_bars,
+    performance_axis,
+    performance_hover,
+    styles,
+    wrapped,
+)
 from pepr_mlops.report.material import Material, NothingToDraw
 
 
@@ -18,7 +28,9 @@ class Options:
     """None: the groups are those that the runs logged."""
 
 
-def draw(table: pd.DataFrame, performance: str) -> go.Figure:
+def draw(
+    table: pd.DataFrame, performance: str, colours: Mapping[str, Mapping[str, str]]
+) -> go.Figure:
     """P with its interval, a row for each group and a mark for each model."""
     names = table["group"] + " " + table["value"]
     rows = list(dict.fromkeys(names))
@@ -31,24 +43,25 @@ def draw(table: pd.DataFrame, performance: str) -> go.Figure:
         figure.add_scatter(
             x=shown["performance"],
             y=[rows.index(name) + shift for name in names[shown.index]],
-            error_x=error_bars(shown["low"], shown["performance"], shown["high"]),
+            error_x=error_bars(
+                shown["low"], shown["performance"], shown["high"], colours[model]["color"]
+            ),
             mode="markers",
-            name=theme.text(model),
-            marker={"size": 9, **theme.style(i)},
-            hovertemplate="%{x:.4f}<extra>%{fullData.name}</extra>",
+            name=theme.name(model),
+            marker={"size": 10, **colours[model]},
+            hovertemplate=f"{performance_hover(performance, 'x')}<extra>%{{fullData.name}}</extra>",
         )
-    figure.update_layout(
-        xaxis={"title": f"{theme.text(performance)} with its 95 % interval"},
+    return figure.update_layout(
+        xaxis={**performance_axis(performance), "nticks": 5},
         yaxis={
             "tickvals": list(range(len(rows))),
-            "ticktext": [f"{theme.text(name)} ({counts[name]:,})" for name in rows],
+            "ticktext": [f"{wrapped(name, 22)} ({counts[name]:,})" for name in rows],
             "range": [len(rows) - 0.4, -0.6],
-            "ticks": "",
+            "showgrid": False,
         },
         showlegend=True,
-        height=150 + 44 * len(rows),
+        height=130 + 44 * len(rows),
     )
-    return figure
 
 
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
@@ -60,14 +73,16 @@ def panel(material: Material, options: Options, comparison_set: str) -> Panel:
             "such as a column sex of images.csv"
         )
     worse = answer_text.subgroups(answer)
+    performance = metric_name(answer.metric)
+    compared = " and ".join(dict.fromkeys(table["model"]))
     return Panel(
-        title=f"Subgroups: {comparison_set}",
-        caption=(
-            f"{answer.metric} on the test images of each group, whose number is in brackets. "
-            + (f"{worse}. " if worse else "")
-            + "The intervals account for the images alone and are not corrected for the number of "
-            "groups."
+        title=f"{sentence(performance)} in groups of the test images",
+        caption=f"{worse or f'The {performance} of {compared} in each group of test images'}.",
+        reading=(
+            "Points are means over the runs of a model, lines their 95% intervals. The number of "
+            "test images of a group is in brackets. The intervals account for the images alone and "
+            "are not corrected for the number of groups."
         ),
-        figure=draw(table, answer.metric),
+        figure=draw(table, answer.metric, styles(material, comparison_set)),
         table=table,
     )

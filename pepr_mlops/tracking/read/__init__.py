@@ -7,7 +7,7 @@ artifacts; `cache` saves answers.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pepr_mlops.spec import Job
 
 _NEWEST = 2000  # runs that show how much P varies between seeds
+_MOST_RUNNING = 200
+_EACH_EPOCH = "time/train_s"  # a metric that is logged after every epoch
 
 Reader = Tables | Server
 
@@ -160,24 +162,14 @@ def load_inputs(
     Those of `pepr train` are the splits `train`, `val` and `test` as the model saw them. Raises
     `WorkFailed` when the server cannot be read.
     """
-    found: dict[str, dict[str, Input]] = {}
+    found: dict[str, dict[str, Input]] = {run_id: {} for run_id in run_ids}
     if not run_ids:
         return found
     uri = resolved(tracking_uri)
-    client = _client(uri)
+    reader = _open(uri)
     with translated_errors(uri):
-        for run_id in run_ids:
-            inputs = client.get_run(run_id).inputs
-            found[run_id] = {
-                tag.value: Input(
-                    logged.dataset.digest,
-                    _place(logged.dataset.source),
-                    _images(logged.dataset.profile),
-                )
-                for logged in (inputs.dataset_inputs if inputs else ())
-                for tag in logged.tags or ()
-                if tag.key == "mlflow.data.context"
-            }
+        for run_id, context, digest, source, profile in reader.inputs(list(found)):
+            found[run_id][context] = Input(digest, _place(source), _images(profile))
     return found
 
 
@@ -370,11 +362,54 @@ def _tidy(reader: Reader, pages: Iterator[Page]) -> pd.DataFrame:
     return tidy(raw_frame(pages, reader.experiments))
 
 
-def names(*, tracking_uri: str | None = None) -> list[str]:
-    """Names for `load_runs`: those of MLflow's experiments and of the tags of the newest runs."""
+def require(experiments: Sequence[str], *, tracking_uri: str | None = None) -> None:
+    """Raise `WrongUse` with the nearest names for an experiment that `load_runs` would not find,
+    and `WorkFailed` when the server cannot be read."""
     reader = _open(tracking_uri)
     with translated_errors(reader.uri):
-        return sorted(reader.names())
+        for name in sorted(set(experiments) - reader.names()):
+            _existing(reader, name)
+
+
+def overview(*, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The experiments of the server for `load_runs`, the one with the newest run first.
+
+    Columns `name`, `runs`, the number of its runs, and `newest`, when the last of them began in
+    UTC. `runs` is missing where a server without tables has more runs than one request returns, and
+    `newest` where none is known.
+    """
+    reader = _open(tracking_uri)
+    with translated_errors(reader.uri):
+        names, (sizes, complete) = reader.names(), reader.sizes()
+    runs, newest = Counter[str](), defaultdict[str, int](int)
+    for experiment_id, tag, n, start_ms in sizes:
+        for name in {reader.experiments.get(experiment_id), tag} - {None, ""}:
+            runs[str(name)] += n
+            newest[str(name)] = max(newest[str(name)], start_ms or 0)
+    ordered = sorted(names, key=lambda name: (-newest[name], name))
+    times = pd.array([newest[name] or None for name in ordered], dtype="Int64")
+    return pd.DataFrame(
+        {
+            "name": pd.Series(ordered, dtype="str"),
+            "runs": pd.array([runs[n] if complete else None for n in ordered], dtype="Int64"),
+            "newest": pd.to_datetime(times, unit="ms", utc=True, errors="coerce"),
+        }
+    )
+
+
+def running(*, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The newest runs of the server that are under way, as `load_runs`; cheap enough to poll.
+
+    With `epoch`, the last that was logged, and `epoch_time`, when that was in UTC; both are missing
+    before the first. Raises as `stamp`.
+    """
+    reader = _open(tracking_uri)
+    with impatient(), translated_errors(reader.uri):
+        page, latest = reader.running(_EACH_EPOCH, _MOST_RUNNING)
+    points = pd.DataFrame(latest, columns=["run_id", "epoch", "epoch_time"])
+    points["epoch_time"] = pd.to_datetime(points["epoch_time"], unit="ms", utc=True)
+    points = points.astype({"run_id": "str", "epoch": "Int64"})
+    return _tidy(reader, iter([page])).merge(points, on="run_id", how="left", validate="1:1")
 
 
 def stamp(*, tracking_uri: str | None = None) -> str:

@@ -6,6 +6,7 @@ turning it into objects, and the next page is requested while one is processed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,11 +17,15 @@ import pandas as pd
 
 from pepr_mlops.text import matches
 from pepr_mlops.tracking.read.frames import (
+    CONTEXT,
     ENERGY,
     EXPERIMENT,
     PERFORMANCE_TAG,
+    InputRow,
+    Latest,
     Page,
     Point,
+    Size,
     raw_frame,
 )
 
@@ -68,6 +73,31 @@ class Server:
         answer, _ = self._fetch(list(experiment_ids), within, None, most)
         return _only(self._page(answer), PERFORMANCE_TAG, metric)
 
+    def running(self, metric: str, most: int) -> tuple[Page, list[Latest]]:
+        """The newest active runs that are under way, and the latest point of `metric` of each that
+        has one."""
+        if not self.experiments:
+            return Page([]), []
+        within = "attributes.status = 'RUNNING'"
+        answer, _ = self._fetch(list(self.experiments), within, None, most)
+        page = self._page(answer)
+        if self._http:
+            return page, [
+                (run["info"]["run_id"], int(point.get("step", 0)), int(point["timestamp"]))
+                for run in answer
+                for point in run.get("data", {}).get("metrics", ())
+                if point["key"] == metric
+            ]
+        histories = [
+            (run_id, self.client.get_metric_history(run_id, metric))
+            for run_id, name, _ in page.metrics
+            if name == metric
+        ]
+        return page, [
+            (run_id, *max((point.step, point.timestamp) for point in history))
+            for run_id, history in histories
+        ]
+
     def artifacts(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Where the artifacts of these runs are, where they are active: `run_id`, `place`."""
         found = [
@@ -77,6 +107,19 @@ class Server:
         ]
         return pd.DataFrame(found, columns=["run_id", "place"], dtype="str")
 
+    def inputs(self, run_ids: Sequence[str]) -> list[InputRow]:
+        """The data sets that these runs logged as inputs."""
+        found = []
+        for run_id in run_ids:
+            inputs = self.client.get_run(run_id).inputs
+            found += [
+                (run_id, tag.value, of.dataset.digest, of.dataset.source, of.dataset.profile)
+                for of in (inputs.dataset_inputs if inputs else ())
+                for tag in of.tags or ()
+                if tag.key == CONTEXT
+            ]
+        return found
+
     def stamp(self) -> str:
         """Changes when a run begins or ends."""
         newest = []
@@ -85,6 +128,21 @@ class Server:
             found = self.client.search_runs(list(self.experiments), order_by=last, max_results=1)
             newest += [(run.info.run_id, run.info.status, run.info.end_time) for run in found]
         return str(newest)
+
+    def sizes(self) -> tuple[list[Size], bool]:
+        """How many of the newest runs each experiment and tag has, and whether these are all."""
+        if not self.experiments:
+            return [], True
+        answer, more = self._fetch(list(self.experiments), "", None)
+        page = self._page(answer)
+        tags = {run_id: text for run_id, name, text in page.tags if name == EXPERIMENT}
+        begun = defaultdict[tuple[str, str | None], list[int]](list)
+        for run_id, experiment_id, _, start_ms, _ in page.info:
+            begun[experiment_id, tags.get(run_id)].append(start_ms or 0)
+        found: list[Size] = [
+            (i, tag, len(starts), max(starts)) for (i, tag), starts in begun.items()
+        ]
+        return found, more is None
 
     def names(self) -> set[str]:
         """The names of MLflow's experiments, and the tags of the newest runs that have one."""

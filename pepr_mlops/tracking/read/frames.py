@@ -17,8 +17,14 @@ EXPERIMENT = "pepr.experiment"  # the tag that names a run's experiment
 PERFORMANCE_TAG = "pepr.performance"  # the one that names the metric that is P
 ENERGY = "energy/train_wh"
 
+CONTEXT = "mlflow.data.context"  # the tag of an input that says what it is for
+
 Triple = tuple[str, str, Any]  # run id, name, value
+InputRow = tuple[str, str, str, str, str | None]  # run id, context, digest, source, profile
 Point = tuple[str, str, float | None, int]  # run id, metric, value, step
+Latest = tuple[str, int, int]  # run id, step and time in ms since 1970 of the latest point
+# Experiment id, the tag EXPERIMENT, how many runs have both, and when the newest began in ms.
+Size = tuple[str, str | None, int, int | None]
 
 
 @dataclass

@@ -18,7 +18,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, PERFORMANCE_TAG, Page, Point
+from pepr_mlops.tracking.read.frames import (
+    CONTEXT,
+    ENERGY,
+    EXPERIMENT,
+    PERFORMANCE_TAG,
+    InputRow,
+    Latest,
+    Page,
+    Point,
+    Size,
+)
 from pepr_mlops.tracking.server import existing, sqlite_path
 
 # Alembic revisions: MLflow 3.17 and 3.18, whose tables that are read here are the same.
@@ -41,8 +51,11 @@ _runs = _table(
     "runs", "run_uuid experiment_id status start_time end_time lifecycle_stage artifact_uri"
 )
 _experiments = _table("experiments", "experiment_id name lifecycle_stage workspace creation_time")
-_metrics = _table("latest_metrics", "run_uuid key value is_nan")
+_metrics = _table("latest_metrics", "run_uuid key value is_nan step timestamp")
 _params, _tags = (_table(name, "run_uuid key value") for name in ("params", "tags"))
+_inputs = _table("inputs", "input_uuid source_type source_id destination_type destination_id")
+_datasets = _table("datasets", "dataset_uuid digest dataset_source dataset_profile")
+_input_tags = _table("input_tags", "input_uuid name value")
 
 
 def check_exists(uri: str) -> None:
@@ -155,6 +168,19 @@ class Tables:
         with self.engine.connect() as connection:
             return self._page(connection, connection.execute(query).all())
 
+    def running(self, metric: str, most: int) -> tuple[Page, list[Latest]]:
+        """The newest active runs that are under way, and the latest point of `metric` of each that
+        has one."""
+        c, m = _runs.c, _metrics.c
+        query = self._active(list(self.experiments)).where(c.status == "RUNNING")
+        query = query.order_by(c.start_time.desc(), c.run_uuid).limit(most)
+        with self.engine.connect() as connection:
+            page = self._page(connection, connection.execute(query).all())
+            points = sa.select(m.run_uuid, m.step, m.timestamp).where(
+                m.key == metric, m.run_uuid.in_([run_id for run_id, *_ in page.info])
+            )
+            return page, [tuple(row) for row in _fetched(connection, points)]
+
     def artifacts(self, run_ids: Sequence[str]) -> pd.DataFrame:
         """Where the artifacts of these runs are, where they are active: `run_id`, `place`."""
         c, found = _runs.c, list[Any]()
@@ -164,6 +190,26 @@ class Tables:
                 of_page = c.run_uuid.in_(run_ids[start : start + _PAGE])
                 found += _fetched(connection, query.where(of_page))
         return pd.DataFrame(found, columns=["run_id", "place"], dtype="str")
+
+    def inputs(self, run_ids: Sequence[str]) -> list[InputRow]:
+        """The data sets that these runs logged as inputs."""
+        i, d, t, found = _inputs.c, _datasets.c, _input_tags.c, list[Any]()
+        query = (
+            sa.select(i.destination_id, t.value, d.digest, d.dataset_source, d.dataset_profile)
+            .select_from(
+                _inputs.join(_datasets, d.dataset_uuid == i.source_id).join(
+                    _input_tags, t.input_uuid == i.input_uuid
+                )
+            )
+            .where(
+                *(i.source_type == "DATASET", i.destination_type == "RUN", t.name == CONTEXT),
+            )
+        )
+        with self.engine.connect() as connection:
+            for start in range(0, len(run_ids), _PAGE):
+                of_page = i.destination_id.in_(run_ids[start : start + _PAGE])
+                found += _fetched(connection, query.where(of_page))
+        return [tuple(row) for row in found]
 
     def _active(self, experiment_ids: Sequence[str]) -> sa.Select[tuple[object, ...]]:
         c = _runs.c
@@ -198,6 +244,20 @@ class Tables:
         )
         with self.engine.connect() as connection:
             return str(connection.execute(query).all())
+
+    def sizes(self) -> tuple[list[Size], bool]:
+        """How many active runs each experiment and tag has, and that these are all."""
+        c, t = _runs.c, _tags.c
+        tagged = (t.run_uuid == c.run_uuid) & (t.key == EXPERIMENT)
+        query = (
+            sa.select(c.experiment_id, t.value, sa.func.count(), sa.func.max(c.start_time))
+            .select_from(_runs.outerjoin(_tags, tagged))
+            .where(c.lifecycle_stage == _ACTIVE)
+            .group_by(c.experiment_id, t.value)
+        )
+        with self.engine.connect() as connection:
+            rows = _fetched(connection, query)
+        return [(str(i), tag, runs, newest) for i, tag, runs, newest in rows], True
 
     def names(self) -> set[str]:
         """The names of MLflow's experiments, and the tags of all active runs."""

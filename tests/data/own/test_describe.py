@@ -102,7 +102,7 @@ def test_intensities_are_those_of_numpy_and_the_window_is_that_of_training(scans
     assert found.sample.intensities == Intensities(*expected.tolist())
     assert found.sample.images == 40
     low, high = data.load(spec).window or (0, 0)
-    assert found.window == f"{low:g} to {high:g}, 0.5 to 99.5 % of the training images' values"
+    assert found.window == f"{low:g} to {high:g}, 0.5 to 99.5% of the training images' values"
     assert found.splits.startswith("val and test are drawn from the images of train, by patient")
     assert found.patients == Patients(20, 2, 2, 2, 0)
 

@@ -44,7 +44,7 @@ def test_given_splits_stay_and_a_missing_one_is_drawn_from_train() -> None:
     rows = divide(LABELS, splits, PATIENTS, seed=0)
     assert rows["test"].tolist() == list(range(100))
     assert sorted([*rows["train"], *rows["val"]]) == list(range(100, 400))
-    assert 40 <= len(rows["val"]) <= 80  # about 20 % of 300
+    assert 40 <= len(rows["val"]) <= 80  # about 20% of 300
     assert shared_patients(PATIENTS, rows) is None
 
 

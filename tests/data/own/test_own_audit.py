@@ -151,7 +151,7 @@ def test_dicom_files_are_drawn_by_patient_and_windowed_by_training_images(scans:
     assert (window.severity, window.message) == (
         "note",
         f"40 of 40 files have grey values of no window of their own; shown are {low:g} to {high:g},"
-        " 0.5 to 99.5 % of the training images' values",
+        " 0.5 to 99.5% of the training images' values",
     )
     assert found.shapes.to_dict("split")["data"] == [[16, 12, "grey", 40]]
     assert _of(_audit(scans, window="40,400"), "window") == []

@@ -1,0 +1,197 @@
+"""What the script of the page knows of each comparison set: the facts behind its first screen, its
+table and its what-if. Pure.
+
+The script answers every setting from these facts, so the page and the live page show the same.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from pepr_mlops.comparison import lifetime
+from pepr_mlops.comparison.answer import KEYS, Answer
+from pepr_mlops.comparison.conditions import NOT_KNOWN
+from pepr_mlops.comparison.inference import Use, doubtful
+from pepr_mlops.comparison.profiles import form_of
+from pepr_mlops.comparison.table import cost_unit
+from pepr_mlops.comparison.words import CONDITIONS, condition_words, cost_words, metric_words
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.names import PERFORMANCE
+from pepr_mlops.report.material import Material
+from pepr_mlops.report.words import data_words
+
+_MOST_STEPS = 20  # of a sparkline
+_ROW = (  # of `Answer.models`
+    *(
+        "decided",
+        "decided_low",
+        "decided_high",
+        "behind",
+        "at_least",
+        "at_most",
+        "likely",
+        "more_images",
+        "more_runs",
+    ),
+    *("no_interval", "p_low", "p_high", "score", "rank_low", "rank_high", "n", "energy_source"),
+)
+_MODEL = ("ci_low", "ci_high", "kind", "parameters", "run_id")
+_USE = Use(1.0)
+_PRETRAINED = {"true": True, "false": False}
+
+
+def groups(material: Material) -> list[dict[str, Any]]:
+    """The facts of each requested comparison set, in the order of `Material.main_sets`.
+
+    Numbers are finite or None. Raises as `Material.answers`.
+    """
+    return [_group(material, name, answer) for name, answer in material.answers.items()]
+
+
+def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
+    question = material.question(name)
+    costs = [c for c in answer.models if f"{c}_noise" in answer.models]
+    weights = question.weights or [1.0]
+    row = material.sets.set_index("comparison_set").loc[name]
+    bounds = {c: material.bounds(name, c) for c in material.resources(name)}
+    return {
+        "name": name,
+        "experiment": row["experiment"],
+        "dataset": data_words(row["shared"].get("dataset", NOT_KNOWN)),
+        "pretrained": _PRETRAINED.get(row["shared"].get("pretrained")),
+        "differs": _differs(material, row),
+        "command": _command(row),
+        "metric": metric_words(answer.metric),
+        "decided_by": metric_words(answer.decided_by),
+        "split": answer.split,
+        "images": answer.images,
+        "margin": answer.terms.margin,
+        "level": answer.terms.level,
+        "by": answer.resource,
+        "costs": {c: {**cost_words(c), "unit": cost_unit(c)} for c in costs},
+        "scored_by": answer.scored_by,
+        "alpha": question.alpha,
+        "weights": dict(zip(question.resources, weights, strict=False)),
+        "bounds": {c: [b.low, b.high] for c, b in bounds.items() if b is not None},
+        "savings": {c: vars(saving) for c, saving in answer.savings.items()},
+        "energy": row["energy_source"],
+        "mixed": bool(row["mixed"]),
+        "gco2e_per_kwh": _intensity(material, name),
+        "images_per_year": question.use and question.use.images_per_year,
+        "years": question.use.years if question.use else _USE.years,
+        "rows": _rows(material, name, answer, costs),
+    }
+
+
+def _command(row: pd.Series[Any]) -> str | None:
+    """What trains another model of the set, where its data set has a name."""
+    data = row["shared"].get("dataset", NOT_KNOWN)
+    if data_words(data) is None:
+        return None
+    return (
+        f"pepr train --experiment {shlex.quote(row['experiment'])} --dataset {shlex.quote(data)} "
+        "--model MODEL"
+    )
+
+
+def _differs(material: Material, row: pd.Series[Any]) -> list[dict[str, str]]:
+    """The conditions by which the set of a row of `Material.sets` is not scored with the others of
+    its experiment: their `name`, and with their `value` a few words about the models."""
+    sets = material.sets
+    others = sets.loc[sets["main"] & (sets["experiment"] == row["experiment"]), "shared"]
+    return [
+        {
+            "name": CONDITIONS.get(name, name.replace("_", " ")),
+            "value": condition_words(name, value),
+        }
+        for name, value in row["shared"].items()
+        if any(shared.get(name, value) != value for shared in others)
+    ]
+
+
+def _rows(material: Material, name: str, answer: Answer, costs: list[str]) -> list[dict[str, Any]]:
+    """The models, best by score first."""
+    models = material.models_of(name).set_index(KEYS).to_dict("index")
+    resources = material.resources(name)
+    curves = _curves(material, name)
+    use = _of_use(material, name)
+    found = []
+    for row in answer.models.sort_values("score", ascending=False).to_dict("records"):
+        key = (row["model"], row["variant"])
+        model, (wh, guessed) = models[key], use.get(key, (None, False))
+        found.append(
+            {
+                "label": row["label"],
+                "p": _number(row[PERFORMANCE]),
+                **{k: _value(row[k]) for k in _ROW},
+                **{k: _value(model[k]) for k in _MODEL},
+                "codes": list(row["codes"]),
+                "costs": {c: _number(row[c]) for c in costs},
+                "low": {c: _number(row[f"{c}_low"]) for c in costs},
+                "high": {c: _number(row[f"{c}_high"]) for c in costs},
+                "noise": {c: _number(row[f"{c}_noise"]) for c in costs},
+                "R": {c: _number(model[f"R {c}"]) for c in resources},
+                "wh_per_image": wh,
+                "use_estimated": guessed,
+                "curve": curves.get(key, []),
+            }
+        )
+    return found
+
+
+def _curves(material: Material, name: str) -> dict[Any, list[float | None]]:
+    """P after each epoch, the mean over the runs of a model; some epochs of a long training."""
+    runs = material.runs_of(name)[["run_id", *KEYS]]
+    epochs = material.epochs
+    if PERFORMANCE not in epochs:
+        return {}
+    joined = epochs[["run_id", "step", PERFORMANCE]].merge(runs, on="run_id").dropna()
+    means = joined.groupby([*KEYS, "step"])[PERFORMANCE].mean()
+    found = {}
+    for key, curve in means.groupby(KEYS):
+        points = [_number(v) for v in curve]
+        every = math.ceil(len(points) / _MOST_STEPS)
+        found[key] = points[:-1:every] + points[-1:]
+    return found
+
+
+def _of_use(material: Material, name: str) -> Mapping[Any, tuple[float | None, bool]]:
+    """The energy to classify an image and whether it is estimated, of models of which all runs have
+    it; of none where profiles do not compare."""
+    runs, use = material.runs_of(name), material.question(name).use or _USE
+    try:
+        lifetime.with_use(runs, name, use)
+    except WrongUse:
+        return {}
+    estimated = doubtful(runs, form_of(use.metric), "energy_source").groupby(
+        [runs[key] for key in KEYS]
+    )
+    known = runs.groupby(KEYS)[use.column].agg(lambda wh: wh.mean(skipna=False)).dropna()
+    return {key: (_number(wh), bool(estimated.any()[key])) for key, wh in known.items()}
+
+
+def _intensity(material: Material, name: str) -> float | None:
+    """CO2e of a kWh in g with the losses of the data centre, where it is the same for all runs."""
+    question, runs = material.question(name), material.runs_of(name)
+    pue = runs["pue"].fillna(1.0)
+    grams = runs["carbon_intensity_g_per_kwh"]
+    if question.intensity is not None:
+        grams = pd.Series(question.intensity.g_per_kwh, runs.index)
+    product = (grams * pue).unique()
+    return _number(product[0]) if len(product) == 1 else None
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str | bool) or value is None:
+        return value
+    return None if pd.isna(value) else _number(value)
+
+
+def _number(value: Any) -> float | None:
+    """Seven digits: more would only be weight."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
