@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Show experiments on a live page in the browser, until Ctrl-C.
 
-    It is the page of `pepr report`, which also follows runs that begin, go on and end meanwhile.
+    It is the page of `pepr report` and follows the server: new runs, their progress and their end.
     The address in the browser holds what it shows; the page can be downloaded as a report.
 
     \b

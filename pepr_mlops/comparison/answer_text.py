@@ -52,15 +52,26 @@ def _none_shown(answer: Answer) -> str:
     if models["at_most"].isna().all():
         return f"{start}: the error of {_decided_by(answer)} is not known"
     nearest = models.loc[models["at_most"].idxmin()]
-    maybe = models[models["verdict"] == OPEN]
+    which, found = _candidate(answer)
     images = f"{answer.images:,} images" if answer.images else "these images"
     return (
         f"{start}: at most {_margin(answer)} below {_of_best(answer)} in {_decided_by(answer)}, "
         f"with {_sure(answer)}. With {images} the margin would have to be at least "
-        f"{margin_text(answer.decided_by, _up(nearest['at_most']))} ({nearest['label']}). The "
-        f"cheapest of {count(len(maybe), 'model')} that may be good enough is "
-        f"{maybe.iloc[0]['label']}"
+        f"{margin_text(answer.decided_by, _up(nearest['at_most']))} ({nearest['label']}). "
+        f"{which} is {found['label']}"
     )
+
+
+def _candidate(answer: Answer) -> tuple[str, pd.Series]:
+    """Of the undecided models the cheapest that is good enough in half of the draws, or else the
+    one nearest to the best, as the page names it; and which it is."""
+    rows = answer.models[answer.models["verdict"] == OPEN]
+    within = rows["behind"] <= answer.terms.margin
+    probable = rows[np.where(rows["at_most"].isna(), within, rows["likely"] >= 0.5)]
+    if probable.empty:
+        which = f"The nearest to the best of {count(len(rows), 'model')} that may be good enough"
+        return which, rows.loc[rows["behind"].idxmin()]
+    return "The cheapest model that is probably good enough", probable.iloc[0]
 
 
 def _up(value: float) -> float:
@@ -178,7 +189,8 @@ def undecided(answer: Answer) -> list[str]:
         found.append(f"Not good enough: {count(len(bad), 'model')} ({few(bad)})")
     if maybe:
         found.append(f"Cannot tell: {count(len(maybe), 'model')} ({few(maybe)})")
-        found.append(_needed(answer.row(maybe[0]), answer))
+        one = answer.row(maybe[0]) if answer.choice else _candidate(answer)[1]
+        found.append(_needed(one, answer))
     return found
 
 

@@ -60,7 +60,7 @@ class View:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def question(self, board: Dashboard) -> Question:
-        """Runs that must not be scored together are scored in groups. Raises `WrongUse`."""
+        """Raises `WrongUse`."""
         given = dict(self.settings)
         images, years = given.get("images-per-year"), given.get("years", 1.0)
         return Question(
@@ -68,7 +68,6 @@ class View:
             normalisation=given.get("normalisation") or board.normalisation or "minmax",
             alpha=given.get("alpha", Question.alpha),
             strict=given.get("strict", False),
-            mixed="stratify",
             use=None if images is None else Use(images, years),
         )
 
@@ -103,7 +102,6 @@ class View:
             else:
                 listed = ",".join(value) if isinstance(value, tuple) else _plain(value)
                 words += [f"--{name}", listed]
-        words += ["--stratify"]
         words += [] if dashboard == "default" else ["--dashboard", dashboard]
         return printable(shlex.join(words))
 

@@ -11,6 +11,7 @@ import pandas as pd
 from pepr_mlops.comparison import answer_text
 from pepr_mlops.comparison.answer import Answer
 from pepr_mlops.comparison.conditions import NOT_KNOWN, energy_is
+from pepr_mlops.comparison.draws import NOT_KNOWN as NO_NUMBER
 from pepr_mlops.comparison.inference import doubtful
 from pepr_mlops.comparison.notes import OFF_BY, constant_text
 from pepr_mlops.comparison.words import (
@@ -188,15 +189,18 @@ def _images(one: _Set) -> Iterator[_Words]:
     counts = [] if on_val else list(one.runs["test_images"].dropna().unique())
     if one.answer.split == "test" and one.answer.images:
         counts = [one.answer.images]
+    unknown = one.models["no_interval"].ne("")
     if len(counts) == 1:
-        n = int(counts[0])
+        n, no_number = int(counts[0]), one.models["no_interval"].str.contains(NO_NUMBER)
+        who = "Every model was"
+        if no_number.any():
+            who = f"{_of(int((~no_number).sum()), one.models, 'model')} are known to be"
         yield (
             f"{n:,} test images",
-            f"Every model was tested on {n:,} images. {_approximate(one)}More images make the "
+            f"{who} tested on {n:,} images. {_approximate(one)}More images make the "
             "intervals narrower.",
             False,
         )
-    unknown = one.models["no_interval"].ne("")
     if unknown.any():
         why = few(sorted(set(one.models.loc[unknown, "no_interval"])))
         yield (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -20,10 +21,10 @@ from pepr_mlops.comparison.inference import Use, doubtful
 from pepr_mlops.comparison.profiles import form_of
 from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.comparison.words import CONDITIONS, condition_words, cost_words, metric_words
+from pepr_mlops.data.medmnist import FLAG_OF
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report.material import Material
-from pepr_mlops.report.words import data_words
 
 _MOST_STEPS = 20  # of a sparkline
 _ROW = (  # of `Answer.models`
@@ -42,6 +43,8 @@ _ROW = (  # of `Answer.models`
 )
 _MODEL = ("ci_low", "ci_high", "kind", "parameters", "run_id")
 _USE = Use(1.0)
+# Data sets as their authors spell them, without the end that all share.
+_MEDMNIST = {"organa": "OrganA", "organc": "OrganC", "organs": "OrganS", "oct": "OCT"}
 _PRETRAINED = {"true": True, "false": False}
 
 
@@ -97,6 +100,17 @@ def _command(row: pd.Series[Any]) -> str | None:
         f"pepr train --experiment {shlex.quote(row['experiment'])} --dataset {shlex.quote(data)} "
         "--model MODEL"
     )
+
+
+def data_words(name: str) -> str | None:
+    """A data set as its authors spell it, or the last part of a path; None for none or several."""
+    if name in (NOT_KNOWN, "several", "none"):
+        return None
+    flag = FLAG_OF.get(name)
+    if flag is not None:
+        own = flag.removesuffix("mnist")
+        return f"{_MEDMNIST.get(own, own.capitalize())}MNIST"
+    return PurePath(name).name
 
 
 def _differs(material: Material, row: pd.Series[Any]) -> list[dict[str, str]]:
@@ -168,11 +182,10 @@ def _of_use(material: Material, name: str) -> Mapping[Any, tuple[float | None, b
         lifetime.with_use(runs, name, use)
     except WrongUse:
         return {}
-    estimated = doubtful(runs, form_of(use.metric), "energy_source").groupby(
-        [runs[key] for key in KEYS]
-    )
+    doubts = doubtful(runs, form_of(use.metric), "energy_source")
+    estimated = doubts.groupby([runs[key] for key in KEYS]).any()
     known = runs.groupby(KEYS)[use.column].agg(lambda wh: wh.mean(skipna=False)).dropna()
-    return {key: (_number(wh), bool(estimated.any()[key])) for key, wh in known.items()}
+    return {key: (_number(wh), bool(estimated[key])) for key, wh in known.items()}
 
 
 def _intensity(material: Material, name: str) -> float | None:

@@ -124,7 +124,7 @@ def test_it_shows_what_the_report_shows(page: Page, address: str, uri: str) -> N
     page.locator("figure.figure").first.scroll_into_view_if_needed()
     expect(page.locator(".figure .main-svg").first).to_be_visible(timeout=MINUTE)
     expect(page.locator("footer code")).to_have_text(
-        f"pepr report --experiment derma --tracking-uri {uri} --stratify"
+        f"pepr report --experiment derma --tracking-uri {uri}"
     )
 
 
@@ -309,7 +309,7 @@ def test_the_view_is_downloaded_as_a_page_with_the_readers_margin(
     assert download.value.suggested_filename == "pepr-report-derma.html"
     content = path.read_text(encoding="utf-8")
     assert content.lower().startswith("<!doctype html>")
-    assert "--alpha 2 --margin 0.05 --stratify" in content
+    assert "--alpha 2 --margin 0.05" in content
     assert EVIL not in content
     assert '"margin":0.05' in content
 

@@ -33,14 +33,13 @@ def test_an_address_is_a_question_as_pepr_report_asks_it() -> None:
     assert question.resources == ("E", "M", "T")
     assert question.normalisation == "zero"  # of the dashboard
     assert question.strict
-    assert question.mixed == "stratify"
     assert question.use == Use(20_000, 5)
     assert view.terms == Terms(0.03)
     assert view.price == Price(0.3, "€")
     assert view.command("mine.toml", "http://localhost:5000") == (
         "pepr report --experiment a --experiment b --tracking-uri http://localhost:5000 "
         "--resource E,M,T --strict --margin 0.03 --images-per-year 20000 --years 5 "
-        "--price-per-kwh '0.3€' --stratify --dashboard mine.toml"
+        "--price-per-kwh '0.3€' --dashboard mine.toml"
     )
     assert view.address == (
         "experiment=a&experiment=b&resource=E&resource=M&resource=T&strict=True&margin=0.03"

@@ -140,6 +140,12 @@ def test_a_model_that_could_not_be_compared_may_be_better() -> None:
     )
 
 
+def test_only_models_with_a_number_of_images_were_tested_on_so_many() -> None:
+    runs = [*RUNS[:2], {**RUNS[2], "tags": {**RUNS[2]["tags"], "pepr.test_images": None}}]
+    explanation = _badge(material(runs), "500 test images").explanation
+    assert explanation.startswith("2 of 3 models are known to be tested on 500 images.")
+
+
 def test_an_unknown_error_is_a_doubt() -> None:
     runs = [{**made, "tags": {**made["tags"], "pepr.test_images": None}} for made in RUNS]
     explanation = _badge(material(runs), "no interval: 3 models").explanation

@@ -258,6 +258,7 @@ def test_a_model_that_has_learnt_nothing_is_not_recommended_in_green(tab: Page) 
         "accuracy without having learnt anything. Train it longer or with other settings before "
         "you choose."
     )
+    assert tab.evaluate("short(answered(page.groups[0], settings))") == "b has learnt nothing"
 
 
 def test_a_metric_that_is_no_share_has_no_points_and_no_percent(tab: Page) -> None:

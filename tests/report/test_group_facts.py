@@ -7,8 +7,7 @@ from made import material, run
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.words import condition_words, cost_words, metric_words
-from pepr_mlops.report.groups import groups
-from pepr_mlops.report.words import data_words
+from pepr_mlops.report.groups import data_words, groups
 
 
 def test_the_most_complete_group_comes_first_and_says_how_it_differs() -> None:

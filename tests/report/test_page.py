@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import needs
+from browser import opened
 from made import material, run
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.errors import WrongUse
@@ -57,37 +57,10 @@ def shown() -> Material:
     return material(RUNS, run_page="http://127.0.0.1:9/#/runs/")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = needs(Path("/usr/bin/chromium"), "a browser")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def tab(browser: Any, shown: Material, tmp_path: Path) -> Iterator[Page]:
-    yield from _open(browser, _written(shown, tmp_path))
-
-
-def _open(browser: Any, path: Path, address: str = "", **context: Any) -> Iterator[Page]:
-    """The page after its start; a request to a network, a warning or a dialog fails the test."""
-    wrong: list[str] = []
-    opened = browser.new_context(offline=True, **context)
-    tab = opened.new_page()
-    tab.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-    tab.on(
-        "request",
-        lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else wrong.append(r.url),
-    )
-    tab.goto(f"file://{path}{address}")
-    tab.wait_for_function(f"() => {DRAWN}")
-    yield tab
-    opened.close()
-    assert wrong == []
+    with opened(browser, _written(shown, tmp_path)) as page_:
+        yield page_
 
 
 def _scrolled(tab: Page) -> None:
@@ -122,8 +95,8 @@ def test_what_people_named_is_text(tab: Page) -> None:
 def test_a_browser_runs_no_script_but_the_pages_own(
     browser: Any, shown: Material, tmp_path: Path
 ) -> None:
-    opened = browser.new_context(offline=True)
-    tab = opened.new_page()
+    own = browser.new_context(offline=True)
+    tab = own.new_page()
     tab.goto(f"file://{_written(shown, tmp_path)}")
     refused = tab.evaluate(
         """async () => {
@@ -140,15 +113,15 @@ def test_a_browser_runs_no_script_but_the_pages_own(
             return [window.ran, ...refused];
         }"""
     )
-    opened.close()
+    own.close()
     assert refused == [None, "script-src-elem", "script-src-attr", "connect-src"]
 
 
 def test_without_scripts_the_answer_and_its_doubts_are_read(
     browser: Any, shown: Material, tmp_path: Path
 ) -> None:
-    opened = browser.new_context(offline=True, java_script_enabled=False)
-    tab = opened.new_page()
+    own = browser.new_context(offline=True, java_script_enabled=False)
+    tab = own.new_page()
     tab.goto(f"file://{_written(shown, tmp_path)}")
     answer = tab.locator("#answer").inner_text()
     assert (
@@ -156,7 +129,7 @@ def test_without_scripts_the_answer_and_its_doubts_are_read(
     )
     assert "reaches 90% accuracy on the test set" in answer
     assert "Each model was trained once" in tab.locator("#conditions").inner_text()
-    opened.close()
+    own.close()
 
 
 def test_each_badge_leads_to_its_explanation(tab: Page) -> None:
@@ -189,7 +162,7 @@ def test_the_numbers_of_a_figure_are_downloaded(tab: Page) -> None:
 def test_dark_and_light_and_a_phone(browser: Any, shown: Material, tmp_path: Path) -> None:
     path = _written(shown, tmp_path)
     phone = {"viewport": {"width": 360, "height": 800}, "color_scheme": "dark"}
-    for tab in _open(browser, path, **phone):
+    with opened(browser, path, **phone) as tab:
         _scrolled(tab)
         paper = "getComputedStyle(document.querySelector('.figure .main-svg')).backgroundColor"
         dark = tab.evaluate(paper)
@@ -202,7 +175,7 @@ def test_dark_and_light_and_a_phone(browser: Any, shown: Material, tmp_path: Pat
 
 def test_estimates_stand_on_the_page_and_in_every_figure(browser: Any, tmp_path: Path) -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.energy_source": "estimated"}} for r in RUNS]
-    for tab in _open(browser, _written(material(runs), tmp_path)):
+    with opened(browser, _written(material(runs), tmp_path)) as tab:
         assert tab.locator("#trust a").first.inner_text() == "energy estimated"
         _scrolled(tab)
         for figure in tab.locator(".figure .plot").all():
@@ -215,7 +188,7 @@ def test_plotly_js_may_be_next_to_the_page(browser: Any, shown: Material, tmp_pa
     path = _written(shown, tmp_path, plotlyjs="directory")
     assert path.stat().st_size < 300_000
     (tmp_path / page.PLOTLY_FILE).write_text(get_plotlyjs())
-    for tab in _open(browser, path):
+    with opened(browser, path) as tab:
         _scrolled(tab)
 
 
@@ -226,8 +199,8 @@ def test_groups_have_their_own_figures_badges_and_conditions(browser: Any, tmp_p
     names = [f"derma [precision={p}]" for p in ("fp32", "bf16")]
     assert [p.sets for p in drawn if p.kind == "plane"] == [(name,) for name in names]
     shown = "boxes => boxes.filter(b => b.offsetParent !== null).map(b => b.dataset.group)"
-    for name, address in zip(names, ("", "#group=derma+%5Bprecision%3Dbf16%5D"), strict=True):
-        for tab in _open(browser, _written(found, tmp_path), address):
+    for name, address in zip(names, ("", "group=derma+%5Bprecision%3Dbf16%5D"), strict=True):
+        with opened(browser, _written(found, tmp_path), address) as tab:
             for part in (
                 "#trust li",
                 ".explained",

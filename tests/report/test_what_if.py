@@ -118,12 +118,16 @@ def test_a_margin_that_makes_no_sense_is_marked(browser: Browser, made: Path, wr
         assert tab.evaluate("settings.margin") == 0.01
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "margin=-1&alpha=0&by=nothing&weights=%5B1%5D&limits=%7B%22p%22%3A%22x%22%7D&price=%22a%22",
+        "weights=null&limits=null",
+    ],
+)
 def test_an_address_that_makes_no_sense_is_as_the_report_was_made(
-    browser: Browser, made: Path
+    browser: Browser, made: Path, nonsense: str
 ) -> None:
-    nonsense = (
-        "margin=-1&alpha=0&by=nothing&weights=%5B1%5D&limits=%7B%22p%22%3A%22x%22%7D&price=%22a%22"
-    )
     with opened(browser, made, nonsense) as tab:
         assert tab.evaluate("answered(groupOf(settings.group), settings).as_made")
 

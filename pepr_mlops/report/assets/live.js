@@ -4,8 +4,6 @@
   const box = (id) => document.getElementById(id), main = box("main");
   const time = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const when = (ms) => (Date.now() - ms < 20 * 3600e3 ? "" : new Date(ms).toLocaleDateString() + " ") + time(ms);
-  const element = (tag, text, set) => Object.assign(document.createElement(tag), { textContent: text }, set);
-  const several = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
   let version = "", underWay = "[]", held = false, timer, busy = false, away = null, waiting = null;
   const experiments = page.experiments; // by the address or the command line
 
@@ -61,7 +59,7 @@
   // A trouble, or its end: an alert is read out when its text changes.
   function say(text, why) {
     const alert = box("trouble");
-    if (alert.textContent !== text + why) alert.replaceChildren(text, why && element("p", why));
+    if (alert.textContent !== text + why) alert.replaceChildren(text, why && node("p", {}, why));
   }
 
   // Shows new content as the reader has the page: settings, open details, place and focus stay.
@@ -110,32 +108,32 @@
     const known = (model) => labels.some((label) => label === model || label.startsWith(model + " ("));
     const coming = new Set(runs.map((run) => run.model).filter((model) => !known(model)));
     const done = new Set(labels).size;
-    const said = !done ? several(runs.length, "run") + " under way"
-      : coming.size ? `${done} of ${several(done + coming.size, "model")} finished`
-      : `${several(done, "model")} finished, ${several(runs.length, "run")} more under way`;
+    const said = !done ? count(runs.length, "run") + " under way"
+      : coming.size ? `${done} of ${count(done + coming.size, "model")} finished`
+      : `${count(done, "model")} finished, ${count(runs.length, "run")} more under way`;
     const rows = runs.map(progress), rest = rows.splice(matchMedia("(max-width: 900px)").matches ? 1 : 3);
     const open = area.querySelector("details")?.open;
-    area.replaceChildren(element("p", "So far: ", { className: "so-far" }), list(rows));
-    area.firstChild.append(element("b", said));
+    area.replaceChildren(node("p", { className: "so-far" }, "So far: "), list(rows));
+    area.firstChild.append(node("b", {}, said));
     if (rest.length) {
-      const more = element("details", "", { open });
-      more.append(element("summary", several(rest.length, "more run")), list(rest));
+      const more = node("details", { open });
+      more.append(node("summary", {}, count(rest.length, "more run")), list(rest));
       area.append(more);
     }
   }
 
   function list(rows) {
-    const found = element("ul", "");
+    const found = node("ul");
     found.append(...rows);
     return found;
   }
 
   function progress(run) {
-    const row = element("li", ""), words = wordsOf(run);
-    const bar = element("progress", "", run.of ? { max: run.of, value: Math.min(run.done, run.of) } : {});
+    const row = node("li"), words = wordsOf(run);
+    const bar = node("progress", run.of ? { max: run.of, value: Math.min(run.done, run.of) } : {});
     bar.setAttribute("aria-label", `${run.model}, ${words}`);
     if (run.silent_since) row.className = "silent";
-    row.append(element("b", run.model + (run.seed ? `, seed ${run.seed}` : "")), bar, element("span", words));
+    row.append(node("b", {}, run.model + (run.seed ? `, seed ${run.seed}` : "")), bar, node("span", {}, words));
     return row;
   }
 
@@ -158,13 +156,13 @@
     const found = await fetch("experiments").then((answer) => answer.json()).catch(() => []);
     filter.hidden = found.length < 8;
     names.replaceChildren(...found.map((one) => {
-      const row = element("li", ""), label = element("label", "");
-      label.append(element("input", "", { type: "checkbox", value: one.name, checked: experiments.includes(one.name) }),
-        element("span", one.text), element("small", one.about));
+      const row = node("li"), label = node("label");
+      label.append(node("input", { type: "checkbox", value: one.name, checked: experiments.includes(one.name) }),
+        node("span", {}, one.text), node("small", {}, one.about));
       row.append(label);
       return row;
     }));
-    if (!found.length) names.append(element("li", "No experiment is known."));
+    if (!found.length) names.append(node("li", {}, "No experiment is known."));
     (filter.hidden ? names.querySelector("input") || choice.querySelector("button") : filter).focus();
   });
   filter.addEventListener("input", () => {

@@ -19,7 +19,7 @@ const everySetting = (group) => ({ ...original(group), ...LOOKS });
 
 const isAmount = (value) => Number.isFinite(value) && value >= 0;
 const isAmountOrNone = (value) => value === null || isAmount(value);
-const areAll = (values, right) => !Array.isArray(values) && Object.values(values).every(right);
+const areAll = (values, right) => values !== null && !Array.isArray(values) && Object.values(values).every(right);
 // What a setting of the address may be, where its type says too little.
 const SENSIBLE = {
   margin: (value) => value > 0 && value < 1, alpha: (value) => value > 0 && Number.isFinite(value), years: isAmount,

@@ -27,7 +27,7 @@ function numberControls(group) {
     ] : [],
     grid: [
       { ...simple("price", "Price of a kWh", page.currency), empty: true },
-      { ...simple("grams", "Grid intensity", "g/kWh"), empty: true, term: "co2e" },
+      { ...simple("grams", "CO2e of electricity", "g/kWh"), empty: true, term: "co2e" },
     ],
     limits: [
       ofLimit("p", `${capital(group.metric.name)} at least`, points ? "%" : "", scale),
@@ -116,7 +116,7 @@ function costChoice(group, follow) {
 }
 
 const CHANGES = { margin: "margin", alpha: "α", weights: "weights", by: "cost", images: "images per year", years: "years",
-  price: "price", grams: "grid intensity", limits: "limits" };
+  price: "price", grams: "CO2e of electricity", limits: "limits" };
 
 // One line: what is not as the report was made, and what is not shown therefore.
 function changedText(group, settings) {

@@ -360,7 +360,8 @@ function unknowns(group, settings, answer) {
 
 // A few words about the answer of a group, for the switch between groups.
 function short(answer) {
-  const name = shownOf(answer).label;
+  const { label: name, codes } = shownOf(answer);
+  if (codes.includes("one_class")) return `${name} has learnt nothing`;
   return { good: `${name} is good enough`, tied: `${name} is good enough, tied`, open: "cannot tell yet",
     only_best: `${name}, no cheaper one`, one: `${name} so far`, none: "nothing to choose" }[answer.state];
 }

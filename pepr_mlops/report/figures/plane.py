@@ -199,7 +199,7 @@ def _models(points: pd.DataFrame, at: str, hover: str, marks: Marks) -> list[go.
 @dataclass(frozen=True)
 class Marks:
     """The models that are named, in the order of their importance: what each is, by its label, and
-    the colours of those that have one."""
+    their colours, where they have one."""
 
     roles: Mapping[str, str]
     colours: Mapping[str, str]
