@@ -42,6 +42,8 @@ def test_weights_and_alpha_score_as_the_library_does(browser: Browser, made: Pat
         )
         assert scores == pytest.approx(list(expected))
         assert scores[0] == pytest.approx(1.8 / 2.875)
+        named = "dot(answered(page.groups[0], settings).rows[0], page.groups[0], settings, 'x')"
+        assert "PePR-E+M 0.626" in tab.evaluate(named)
         assert cells(tab, "rank") == ["1", "2", "3", "4"]
         line = tab.locator(".differences").inner_text()
         assert line.startswith("Changed: α (was 1), weights.")

@@ -120,7 +120,7 @@ function dot(row, group, settings, text) {
   const interval = row.decided_low === null ? "" : ` (${say(row.decided_low)} to ${say(row.decided_high)})`;
   const test = on && group.metric.key !== metric.key ? [`on the test set ${performanceWords(group.metric, row.p)}`] : [];
   const rank = row.rank_low === null ? `rank ${row.rank}` : `rank ${row.rank_low} to ${row.rank_high}`;
-  const score = row.score === null ? [] : [`PePR-${group.scored_by} ${row.score.toFixed(3)}, ${rank}`];
+  const score = row.score === null ? [] : [`${scoreName(group, settings)} ${row.score.toFixed(3)}, ${rank}`];
   return [`<b>${escaped(text)}</b>`, escaped(`${metric.name}${on} ${say(row.decided)}${interval}`), ...test.map(escaped),
     escaped([`${nameOf(group, settings)} ${costWords(group, settings, row)}`,
       ...guessWords(group, settings, [row])].join(", ")), ...score.map(escaped)].join("<br>");

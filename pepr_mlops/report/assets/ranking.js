@@ -85,8 +85,9 @@ function tiesText(at, rows) {
   const first = ties === null ? 0 : ties.filter((n) => n === 0).length;
   if (answer.rows.length === 1 || ties === null) return by;
   if (first === 1) return `${by} No other model ranks first within the 95% intervals.`;
-  return `${by} The rank intervals of the first ${first} models overlap that of ${answer.rows[0].label}, so their order is`
-    + " not certain. A bar on the left joins such models.";
+  const others = first === 2 ? "The rank interval of 1 more model overlaps"
+    : `The rank intervals of ${count(first - 1, "more model")} overlap`;
+  return `${by} ${others} that of ${answer.rows[0].label}, so their order is not certain. A bar on the left joins such models.`;
 }
 
 // What stays while the table changes: search, menu of columns, table and pages.

@@ -162,11 +162,17 @@ function finds(metric, p) {
 const reaches = (metric, p) =>
   `reaches ${p} ${metric.on === null ? "" : `${ON[metric.on]} `}${metric.name}`;
 
+// The score by the costs that it weighs: PePR-E, or PePR-E+M where the reader weighs both.
+function scoreName(group, settings) {
+  const asMade = JSON.stringify(settings.weights) === JSON.stringify(original(group).weights);
+  return `PePR-${asMade ? group.scored_by : Object.keys(shares(group, settings.weights)).join("+")}`;
+}
+
 function ranks(group, settings, row) {
   if (row.score === null || row.rank === null) return null;
   const from = row.rank_low === null ? row.rank : row.rank_low, to = row.rank_high === null ? row.rank : row.rank_high;
   const place = from === to ? `${from}` : `${from} to ${to}`;
-  return `ranks ${place} of ${GROUPED.format(group.rows.length)} by PePR-${group.scored_by} (${row.score.toFixed(3)})`;
+  return `ranks ${place} of ${GROUPED.format(group.rows.length)} by ${scoreName(group, settings)} (${row.score.toFixed(3)})`;
 }
 
 // The model that the first screen is about.
