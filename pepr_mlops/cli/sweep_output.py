@@ -330,15 +330,15 @@ def _sum(expected: pd.DataFrame, name: str) -> str:
     """The sum over all jobs, with its range where some are extrapolated."""
     values = expected[name]
     known = values.dropna()
-    if known.empty:
+    unknown = len(values) - len(known)
+    if not known.sum():
         unit = "s" if name.endswith("_s") else "Wh"
-        return "not known: no job like these has run here" if len(values) else f"0 {unit}"
+        return "not known: no job like these has run here" if unknown else f"0 {unit}"
     text = f"about {_amount(known.sum(), name)}"
     guessed = int(expected["basis"].str.startswith(forecasts.EXTRAPOLATED).sum())
     if guessed:
         low, high = (expected[f"{name}_{end}"].fillna(values).sum() for end in ("low", "high"))
         text += f" ({_amount(low, name)} to {_amount(high, name)}, {guessed} of {len(values)} jobs "
         text += "extrapolated)"
-    unknown = len(values) - len(known)
     jobs = "1 job" if unknown == 1 else f"{unknown} jobs"
     return text + (f" and {jobs} without a forecast" if unknown else "")

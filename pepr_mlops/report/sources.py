@@ -130,7 +130,8 @@ def material(
 
 def energy_labels(material: Material, tracking_uri: str | None = None) -> list[Label]:
     """The label of the good-enough model of each requested set, and that of the best performer, of
-    their run with the lowest seed, which is `best`. Of a cross-validation it is of one fold."""
+    their run with the lowest seed, which is `best`; none without a letter. Of a cross-validation it
+    is of one fold."""
     rows = []
     for name, answer in material.answers.items():
         part = material.part(name)
@@ -142,11 +143,12 @@ def energy_labels(material: Material, tracking_uri: str | None = None) -> list[L
     inputs = query.load_inputs([row["run_id"] for row in rows], tracking_uri=tracking_uri)
     trained = {run_id: own.get("train") for run_id, own in inputs.items()}
     found, made = references(), made_now()
-    return [
+    labels = [
         label_of(row, logged.images if logged else None, found, made=made)
         for row in rows
         for logged in [trained[row["run_id"]]]
     ]
+    return [one for one in labels if one.training.letter or one.use.letter]
 
 
 def _of_companion(question: Question, companion: Companion) -> Question:

@@ -30,8 +30,10 @@ def jobs(grid: Mapping[str, Any]) -> list[Job]:
     """The jobs of a grid as `plan.expand`, each once. Its models may be selectors as in `models`.
 
     The grid may also have `weights_dir`, a folder with the file of each model, as in
-    `choose_weights`. Raises `WrongUse` also for models that do not exist, and as `data.identify`.
+    `choose_weights`. Raises `WrongUse` also for models and countries that do not exist, and as
+    `data.identify`.
     """
+    from pepr_mlops.costs import carbon
     from pepr_mlops.data import check_name as check_data
     from pepr_mlops.data import identify_all
     from pepr_mlops.paper_models import paper_models
@@ -43,6 +45,8 @@ def jobs(grid: Mapping[str, Any]) -> list[Job]:
     specs = expand({**settings, "model": names})
     for dataset in dict.fromkeys(spec.dataset for spec in specs):
         check_data(dataset)
+    for grid_of_country in dict.fromkeys((s.country, s.carbon_intensity) for s in specs):
+        carbon.resolve(*grid_of_country)
     known = {m.model for m in paper_models()}  # timm has them all, and takes seconds to import
     for name in names:
         if name not in known:

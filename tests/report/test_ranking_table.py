@@ -114,6 +114,32 @@ def test_ranks_that_overlap_that_of_the_first_are_one_group(browser: Browser, ma
         assert tab.evaluate("tiesOf([{rank_low: null, rank_high: null}])") is None
 
 
+def test_the_text_counts_the_models_that_could_rank_first(browser: Browser, made: Path) -> None:
+    with opened(browser, made) as tab:
+        found = tab.evaluate(
+            """(() => {
+                const rows = [[1, 2], [1, 3], [3, 4]].map(([rank_low, rank_high]) =>
+                    ({...table.at.answer.rows[0], rank_low, rank_high}));
+                const answer = {...table.at.answer, rows};
+                return tiesText({...table.at, answer, ties: tiesOf(rows)}, rows);
+            })()"""
+        )
+        assert " 2 models could rank first (95% intervals). A bar on the left joins " in found
+
+
+def test_one_model_is_neither_chosen_nor_the_best(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, written(material(RUNS[:1]), tmp_path)) as tab:
+        assert tab.locator(".ranking .mark").count() == 0
+        assert head(tab, "verdict").count() == head(tab, "saving").count() == 0
+
+
+def test_one_poor_epoch_does_not_flatten_the_learning_curves(browser: Browser, made: Path) -> None:
+    with opened(browser, made) as tab:
+        curves = "[{curve: [0.1, 0.7, 0.8, 0.8, 0.8]}, {curve: [0.7, 0.8, 0.9, 0.9, 0.9, null]}]"
+        assert tab.evaluate(f"curveRange({curves})") == [0.7, 0.9]
+        assert tab.evaluate("curveRange([{curve: []}])") == [0, 1]
+
+
 def test_what_is_missing_is_a_dash_with_its_reason(browser: Browser, tmp_path: Path) -> None:
     runs = [{**r, "tags": {**r["tags"], "pepr.test_images": None}} for r in RUNS[:3]]
     with opened(browser, written(material(runs), tmp_path), "columns=model,interval") as tab:

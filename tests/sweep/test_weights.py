@@ -68,6 +68,11 @@ def test_jobs_are_those_of_a_file_given_for_each_model(folder: Path) -> None:
     check([job for job in found if job.seed == 0], "E")  # one search takes models with own files
 
 
+def test_a_country_without_a_known_grid_is_refused_before_the_first_job() -> None:
+    with pytest.raises(WrongUse, match=r"country: no grid .*did you mean 'DNK'\?"):
+        jobs({"model": "resnet18d", "dataset": "digits", "country": "DK"})
+
+
 def test_jobs_that_differ_only_in_weights_cannot_be_searched(folder: Path) -> None:
     files = [str(path) for path in folder.iterdir()]
     with pytest.raises(WrongUse, match="differ in weights"):

@@ -48,6 +48,8 @@ const times = (a, b) => (a === null || b === null ? null : a * b);
 const moneyOf = (row, settings) => times(kwhOf(row, settings), settings.price);
 const gramsOf = (row, settings) => times(kwhOf(row, settings), settings.grams);
 
+const severalModels = ({ group }) => group.rows.length > 1;
+
 const CLINICIAN = ["clinician"], RESEARCHER = ["researcher"], FUNDER = ["funder"];
 const EVERYBODY = [...CLINICIAN, ...RESEARCHER, ...FUNDER];
 
@@ -69,7 +71,8 @@ const COLUMNS = {
     value: (row) => row.cost, first: "least", narrow: true, readers: EVERYBODY, number: true,
     term: (at) => (unitOf(at.group, at.settings) === "Wh" ? "wh" : null), cell: costCell },
   saving: { heading: ({ answer }) => `against ${answer.best.label}`, value: (row) => row.cost, first: "least",
-    readers: [...CLINICIAN, ...FUNDER], number: true, cell: (row, { answer }) => savingText(row, answer.best) },
+    readers: [...CLINICIAN, ...FUNDER], possible: severalModels, number: true,
+    cell: (row, { answer }) => savingText(row, answer.best) },
   money: { heading: ({ settings }) => `electricity at ${atPrice(settings)}`, readers: FUNDER,
     value: (row, { settings }) => moneyOf(row, settings), first: "least", number: true,
     possible: ({ settings }) => settings.price !== null,
@@ -81,7 +84,7 @@ const COLUMNS = {
   score: { heading: () => "PePR", value: (row) => row.score, first: "most", readers: RESEARCHER, number: true,
     term: "pepr", cell: (row, at) => because(row, scoreText(row, at)) },
   verdict: { heading: () => "good enough?", value: (row) => [GOOD, OPEN, BAD].indexOf(row.verdict), first: "least",
-    readers: EVERYBODY, cell: verdictCell },
+    readers: EVERYBODY, possible: severalModels, cell: verdictCell },
   curve: { heading: () => "learning curve", value: (row) => row.curve.length || null, first: "most",
     readers: RESEARCHER, possible: ({ group }) => group.rows.some((row) => row.curve.length > 1), cell: curveCell },
   n: { heading: () => "runs", value: (row) => row.n, first: "most", readers: RESEARCHER, number: true,
@@ -112,6 +115,7 @@ function modelCell(row, { group, answer }) {
     : row.label;
   const marks = [answer.choice && row.label === answer.choice.label ? ["chosen", "chosen"] : null,
     row.label === answer.best.label ? ["best", `best ${group.metric.name}`] : null];
+  if (group.rows.length === 1) return name;
   return [name, ...marks.map((mark) => mark && node("span", { className: `mark ${mark[0]}` }, mark[1]))];
 }
 
@@ -155,7 +159,7 @@ function curveCell(row, { scales: { curve: [low, high] } }) {
   const known = row.curve.map((value, i) => [i, value]).filter(([, value]) => value !== null);
   if (known.length < 2) return NONE;
   const x = (i) => 2 + ((WIDE - 4) * i) / (row.curve.length - 1);
-  const y = (value) => HIGH - 2 - ((HIGH - 4) * (value - low)) / (high - low || 1);
+  const y = (value) => HIGH - 2 - ((HIGH - 4) * Math.max(value - low, 0)) / (high - low || 1);
   return drawing(svg("polyline", { class: "curve", points: known.map(([i, v]) => `${x(i).toFixed(1)},${y(v).toFixed(1)}`).join(" ") }));
 }
 
@@ -171,10 +175,17 @@ function usualDecimals(intervals) {
   return decimalsOf(...(known[Math.floor(known.length / 2)] || [null, null]));
 }
 
+// The range that all learning curves are drawn in. Without the lowest tenth of the points: one poor
+// first epoch would make all curves flat.
+function curveRange(rows) {
+  const points = rows.flatMap((row) => row.curve).filter((value) => value !== null).sort((a, b) => a - b);
+  return [points[Math.floor(points.length / 10)] ?? 0, points.at(-1) ?? 1];
+}
+
 // What the cells of all rows share: the ranges of their marks, and the decimals of P and scores.
 function scalesOf(rows) {
   return { p: extent(rows.flatMap((row) => [row.p, row.p_low, row.p_high])),
-    cost: (extent(rows.map((row) => row.cost)) || [0, 0])[1], curve: extent(rows.flatMap((row) => row.curve)) || [0, 1],
+    cost: (extent(rows.map((row) => row.cost)) || [0, 0])[1], curve: curveRange(rows),
     decimals: usualDecimals(rows.map((row) => [row.p_low, row.p_high])),
     scoreDecimals: usualDecimals(rows.map((row) => [row.ci_low, row.ci_high])) };
 }

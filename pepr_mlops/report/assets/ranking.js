@@ -75,19 +75,18 @@ function foundRows(at) {
 
 const inTies = (at) => at.ties !== null && at.settings.sort === "rank" && !table.query.trim();
 
-// What the order means, and which models it does not tell apart.
+// What the order means, and how certain it is.
 function tiesText(at, rows) {
   const { group, answer, ties } = at;
   if (!rows.length) return `No model has “${table.query.trim()}” in its name.`;
   if (at.settings.sort !== "rank") return "";
   const costs = Object.keys(shares(group, at.settings.weights)).map((name) => group.costs[name]?.name || name);
   const by = `Ranked by PePR, which weighs ${group.metric.name} against ${listed(costs)}.`;
-  const first = ties === null ? 0 : ties.filter((n) => n === 0).length;
   if (answer.rows.length === 1 || ties === null) return by;
+  const first = answer.rows.filter((row) => row.rank_low === 1).length;
   if (first === 1) return `${by} No other model ranks first within the 95% intervals.`;
-  const others = first === 2 ? "The rank interval of 1 more model overlaps"
-    : `The rank intervals of ${count(first - 1, "more model")} overlap`;
-  return `${by} ${others} that of ${answer.rows[0].label}, so their order is not certain. A bar on the left joins such models.`;
+  const joined = Math.max(...ties) + 1 < rows.length ? " A bar on the left joins models whose order is not certain." : "";
+  return `${by} ${count(first, "model")} could rank first (95% intervals).${joined}`;
 }
 
 // What stays while the table changes: search, menu of columns, table and pages.

@@ -159,10 +159,13 @@ def _paper(shown: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _caption(table: pd.DataFrame) -> str:
     best = table.iloc[0]
-    score = f"{best['model']} has the best score, {best['score']:.3f}"
+    verb = "scores" if len(table) == 1 else "has the best score,"
+    score = f"{best['model']} {verb} {best['score']:.3f}"
     if best["no_interval"]:
         return f"{score} (no interval: {best['no_interval']})."
     score += f" (95% interval {best['ci_low']:.3f} to {best['ci_high']:.3f})"
+    if len(table) == 1:
+        return f"{score}."
     first = int((table["rank_low"] == 1).sum())
     if first > 1:
         return f"{score}, but {first} models could rank first."
