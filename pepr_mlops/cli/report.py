@@ -68,7 +68,7 @@ FORMATS = ("html", *IMAGES, *TABLES)
 @option(
     "Output",
     "--plotlyjs",
-    "plotly.js in the page (5 MB), or in a file next to it that several pages share",
+    "plotly.js in the page (2 MB), or in a file next to it that several pages share",
     type=click.Choice(["inside", "directory"]),
     default="inside",
 )

@@ -113,7 +113,7 @@ def html(
         main=shown.main,
         command=command,
         made=made,
-        plotly=plotly,
+        plotly=None if plotly is None else _packed(plotly),
         plotly_file=PLOTLY_FILE,
         data=as_json(shown.data),
         js=js,
@@ -178,7 +178,7 @@ def _sections(drawn: Sequence[Panel]) -> list[dict[str, Any]]:
                 "panel": panel,
                 "place": i,
                 "group": panel.sets[0] if panel.kind in OF_A_SET else None,
-                "csv": _packed(panel.table),
+                "csv": _packed(_csv(panel.table)),
                 "file": f"{i + 1:02d}-{panel.kind}.csv",
             }
         )
@@ -212,13 +212,18 @@ def _figure(panel: Panel) -> dict[str, Any]:
     return dict(figure)
 
 
-def _packed(table: pd.DataFrame) -> str:
-    """The table as CSV, compressed and in base64: the page unpacks it for a download."""
+def _packed(text: str) -> str:
+    """The text compressed and in base64; the page unpacks it."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+def _csv(table: pd.DataFrame) -> str:
+    """The table as a file for a download."""
     flat = table.drop(columns="run_id", errors="ignore").map(
         lambda v: float(f"{v:.10g}") if isinstance(v, float) else v
     )
-    text = flat.map(cell).rename(columns=cell).to_csv(index=False, lineterminator="\n")
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    text: str = flat.map(cell).rename(columns=cell).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def as_json(content: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
 import io
 import json
 from collections.abc import Iterator
@@ -115,6 +117,27 @@ def test_a_browser_runs_no_script_but_the_pages_own(
     )
     own.close()
     assert refused == [None, "script-src-elem", "script-src-attr", "connect-src"]
+
+
+def test_a_changed_plotly_js_is_refused_and_the_answer_stands(
+    browser: Any, shown: Material, tmp_path: Path
+) -> None:
+    path = _written(shown, tmp_path)
+    changed = base64.b64encode(gzip.compress(b"window.ran = true")).decode()
+    start, rest = path.read_text().split('<script id="plotly" type="text/plain">')
+    packed, end = rest.split("</script>", 1)
+    assert len(packed) > 1_500_000
+    path.write_text(f'{start}<script id="plotly" type="text/plain">{changed}</script>{end}')
+    own = browser.new_context(offline=True)
+    tab = own.new_page()
+    refused = []
+    tab.on("console", lambda m: refused.append(m.text) if m.type == "error" else None)
+    tab.goto(f"file://{path}")
+    tab.wait_for_function(f"() => {DRAWN}")
+    assert tab.evaluate("window.ran") is None
+    assert any("Content Security Policy" in text for text in refused)
+    assert tab.locator("#answer h1").inner_text() == HOSTILE
+    own.close()
 
 
 def test_without_scripts_the_answer_and_its_doubts_are_read(

@@ -1,5 +1,23 @@
 // The figures made in Python: drawn when they come near the window, light or dark.
 "use strict";
+// What Python has compressed and written in base64, as text.
+async function unpacked(base64) {
+  const packed = atob(base64), bytes = new Uint8Array(packed.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = packed.charCodeAt(i);
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+// Runs the plotly.js that a report carries compressed: words and table need not wait for it. The policy
+// of the page allows its text by its hash. Elsewhere plotly.js is a file that has run before.
+async function loadPlotly() {
+  const packed = document.getElementById("plotly");
+  if (!packed) return;
+  const script = document.createElement("script");
+  script.textContent = await unpacked(packed.textContent);
+  document.head.append(script);
+}
+const plotly = loadPlotly();
+
 const root = document.documentElement;
 const system = matchMedia("(prefers-color-scheme: dark)");
 let chosenTheme = null; // light or dark once the button was pressed
@@ -26,7 +44,9 @@ function drawFigure(i) {
 }
 
 const near = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) drawFigure(Number(entry.target.closest(".figure").dataset.figure));
+  for (const entry of entries) {
+    if (entry.isIntersecting) plotly.then(() => drawFigure(Number(entry.target.closest(".figure").dataset.figure)));
+  }
 }, { rootMargin: "600px" });
 
 function watchFigures() {
@@ -51,15 +71,8 @@ function repaint() {
   update();
 }
 
-// The numbers of a figure, which its button carries compressed.
-async function unpackedCsv(button) {
-  const bytes = Uint8Array.from(atob(button.dataset.csv), (c) => c.charCodeAt(0));
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(unpacked).text();
-}
-
 async function saveCsv(button) {
-  saveFile(button.dataset.file, new Blob([await unpackedCsv(button)], { type: "text/csv" }));
+  saveFile(button.dataset.file, new Blob([await unpacked(button.dataset.csv)], { type: "text/csv" }));
 }
 
 function saveFile(name, blob) {

@@ -66,7 +66,7 @@ const csvFile = (text) => new Blob([text], { type: "text/csv" });
 
 async function allFiles() {
   const files = [["ranking.csv", tableCsv(shownAnswer)]];
-  for (const button of figureButtons()) files.push([button.dataset.file, await unpackedCsv(button)]);
+  for (const button of figureButtons()) files.push([button.dataset.file, await unpacked(button.dataset.csv)]);
   for (const [name, id] of [["methods.txt", "methods-text"], ["references.bib", "bibtex"]]) {
     const source = document.getElementById(id);
     if (source) files.push([name, source.textContent.trim() + "\n"]);

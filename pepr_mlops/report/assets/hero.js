@@ -288,7 +288,7 @@ function drawHero(state) {
   missing.textContent = hero.missing;
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", hero.spoken);
-  if (!heroDue) requestAnimationFrame(() => setTimeout(plotHero));
+  if (!heroDue) requestAnimationFrame(() => setTimeout(() => plotly.then(plotHero)));
   heroDue = { box, data: hero.data, layout: hero.layout };
 }
 
@@ -296,7 +296,7 @@ function drawHero(state) {
 // and table have been painted.
 let heroDue = null; // what is to be drawn, the last of several changes
 function plotHero() {
-  if (!heroDue) return;
+  if (!heroDue || !window.Plotly) return;
   const { box, data, layout } = heroDue, drawn = JSON.stringify([data, layout]);
   heroDue = null;
   if (box.drawn === drawn || !box.isConnected) return;

@@ -5,7 +5,7 @@ function start() {
   root.dataset.theme = theme();
   update();
   watchFigures();
-  root.dataset.drawn = "yes";
+  plotly.then(() => { root.dataset.drawn = "yes"; });
 }
 
 document.addEventListener("click", (event) => {
