@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TypedDict
 
@@ -244,13 +245,21 @@ def cost_text(
     return f"{text} of {of}" if kind else text
 
 
+def condition_name(name: str) -> str:
+    """A condition in a sentence: `pretraining`."""
+    return CONDITIONS.get(name, name.replace("_", " "))
+
+
 def condition_words(name: str, value: str) -> str:
     """A condition and its value, `from scratch` or `batch size 32`."""
     if name == "pretrained" and value in _STARTS:
         return _STARTS[value]
+    if name == "fraction":
+        with suppress(ValueError):
+            return f"{float(value) * 100:g}% of the training data"
     if name in _COUNTED:
         return f"{value} {_COUNTED[name]}{'s' * (value != '1')}"
-    usual = f"{CONDITIONS.get(name, name.replace('_', ' '))} {{}}"
+    usual = f"{condition_name(name)} {{}}"
     return _PHRASES.get(name, usual).format(value)
 
 

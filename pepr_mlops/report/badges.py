@@ -16,8 +16,8 @@ from pepr_mlops.comparison.inference import doubtful
 from pepr_mlops.comparison.notes import OFF_BY, constant_text
 from pepr_mlops.comparison.words import (
     CODES,
-    CONDITIONS,
     all_of,
+    condition_name,
     count,
     difference_text,
     metric_words,
@@ -306,7 +306,7 @@ _IMAGES = {
 def _mixed(one: _Set) -> Iterator[_Words]:
     if not one.row["mixed"]:
         return
-    differ = [CONDITIONS.get(k, k) for k, v in one.row["shared"].items() if v == "several"]
+    differ = [condition_name(k) for k, v in one.row["shared"].items() if v == "several"]
     how = f": they differ in {all_of(differ)}" if differ else ""
     yield (
         "mixed conditions",

@@ -20,7 +20,7 @@ from pepr_mlops.comparison.conditions import NOT_KNOWN
 from pepr_mlops.comparison.inference import Use, doubtful
 from pepr_mlops.comparison.profiles import form_of
 from pepr_mlops.comparison.table import cost_unit
-from pepr_mlops.comparison.words import CONDITIONS, condition_words, cost_words, metric_words
+from pepr_mlops.comparison.words import cost_words, metric_words
 from pepr_mlops.data.medmnist import FLAG_OF
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE
@@ -67,7 +67,8 @@ def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
         "experiment": row["experiment"],
         "dataset": data_words(row["shared"].get("dataset", NOT_KNOWN)),
         "pretrained": _PRETRAINED.get(row["shared"].get("pretrained")),
-        "differs": _differs(material, row),
+        "title": material.title(name),
+        "differs": list(material.differs(name)),
         "command": _command(row),
         "metric": metric_words(answer.metric),
         "decided_by": metric_words(answer.decided_by),
@@ -111,21 +112,6 @@ def data_words(name: str) -> str | None:
         own = flag.removesuffix("mnist")
         return f"{_MEDMNIST.get(own, own.capitalize())}MNIST"
     return PurePath(name).name
-
-
-def _differs(material: Material, row: pd.Series[Any]) -> list[dict[str, str]]:
-    """The conditions by which the set of a row of `Material.sets` is not scored with the others of
-    its experiment: their `name`, and with their `value` a few words about the models."""
-    sets = material.sets
-    others = sets.loc[sets["main"] & (sets["experiment"] == row["experiment"]), "shared"]
-    return [
-        {
-            "name": CONDITIONS.get(name, name.replace("_", " ")),
-            "value": condition_words(name, value),
-        }
-        for name, value in row["shared"].items()
-        if any(shared.get(name, value) != value for shared in others)
-    ]
 
 
 def _rows(material: Material, name: str, answer: Answer, costs: list[str]) -> list[dict[str, Any]]:

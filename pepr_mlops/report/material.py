@@ -15,6 +15,7 @@ from pepr_mlops.comparison.draws import Draws
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.scores import other_costs
 from pepr_mlops.comparison.significance import sizes
+from pepr_mlops.comparison.words import condition_name, condition_words
 from pepr_mlops.names import COMPONENTS, PERFORMANCE, RESOURCES
 from pepr_mlops.paper_models import paper_models
 
@@ -86,6 +87,27 @@ class Material:
             return self.main_sets
         by = self.sets.groupby("experiment", sort=False)["comparison_set"].agg(list)
         return [name for e in experiments for name in by.get(e, [])]
+
+    def differs(self, comparison_set: str) -> dict[str, str]:
+        """The conditions by which a set is not scored with the others of its experiment: their
+        names in words, and a few words about the models of the set."""
+        rows = self.sets.set_index("comparison_set")
+        own = rows.loc[comparison_set]
+        alike = rows.loc[rows["experiment"] == own["experiment"], "shared"]
+        return {
+            condition_name(name): condition_words(name, value)
+            for name, value in own["shared"].items()
+            if any(shared.get(name, value) != value for shared in alike)
+        }
+
+    def title(self, comparison_set: str) -> str:
+        """What readers call a set: its own conditions, and its experiment where there are several
+        or no conditions."""
+        words = list(self.differs(comparison_set).values())
+        experiments = self.sets.set_index("comparison_set")["experiment"]
+        if experiments.nunique() > 1 or not words:
+            words.insert(0, experiments[comparison_set])
+        return ", ".join(words)
 
     def models_of(self, comparison_set: str) -> pd.DataFrame:
         """The rows of `models` of one set."""

@@ -67,7 +67,7 @@ def panel(material: Material, spec: FigureSpec, comparison_set: str | None) -> P
     found: Panel = KINDS[spec.kind].panel(material, spec.options, *sets)
     title = spec.title or found.title
     if sets and len(material.main_sets) > 1:
-        title = f"{title}: {comparison_set}"
+        title = f"{title}: {material.title(*sets)}"
     caption = found.caption if spec.caption is None else spec.caption
     sets = found.sets or sets
     found = replace(found, kind=spec.kind, title=title, caption=caption, sets=sets)

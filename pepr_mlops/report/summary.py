@@ -14,8 +14,8 @@ from pepr_mlops.comparison.notes import Explained
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.words import (
     CODES,
-    CONDITIONS,
     all_of,
+    condition_name,
     condition_words,
     cost_words,
     count,
@@ -133,7 +133,7 @@ def facts(material: Material, comparison_set: str) -> Iterator[tuple[str, str]]:
     yield "Compared", f"{_counted(material, comparison_set)}."
     for title, names in _FACTS.items():
         words = [
-            f"{CONDITIONS.get(name, name)} differs" if text == "several"
+            f"{condition_name(name)} differs" if text == "several"
             else condition_words(name, text)
             for name in names
             if (text := row["shared"].get(name, NOT_KNOWN)) not in (NOT_KNOWN, _USUAL.get(name))
@@ -171,11 +171,11 @@ def methods(material: Material, spent: Spent) -> str:
     for name in material.main_sets:
         row = _row(material, name)
         shared = row["shared"]
-        data = shared.get("dataset", name)
-        data = name if data in ("several", NOT_KNOWN, "none") else data
+        data = shared.get("dataset", NOT_KNOWN)
+        data = row["experiment"] if data in ("several", NOT_KNOWN, "none") else data
         sentences.append(f"We compared {_counted(material, name)} on {data}{_clauses(shared)}.")
         if row["mixed"]:
-            differ = [CONDITIONS.get(k, k) for k, v in shared.items() if v == "several"]
+            differ = [condition_name(k) for k, v in shared.items() if v == "several"]
             why = f"the runs differ in {all_of(differ)}"
             why = why if differ else "costs are normalised by those of other conditions"
             sentences.append(f"Conditions were mixed: {why}.")

@@ -181,6 +181,12 @@ def test_a_number_missing_in_one_experiment_is_missing_in_the_mean() -> None:
     assert points["label"].tolist() == ["a"]
 
 
+def test_the_axis_of_parameters_says_millions() -> None:
+    panel = categories.panel(_material(_runs("one", ONE)), categories.Options())
+    assert list(panel.figure.layout.xaxis2.ticktext) == ["5", "10", "20", "50"]
+    assert list(panel.figure.layout.xaxis2.tickvals) == [5e6, 1e7, 2e7, 5e7]
+
+
 def test_models_without_parameters_are_left_out_where_those_are_drawn() -> None:
     material = _material(_runs("one", {**ONE, "unknown": 0.4}))
     assert len(categories.data(material, categories.Options())) == 3
@@ -195,8 +201,8 @@ def test_a_model_in_several_sets_of_one_experiment_is_a_point_in_each() -> None:
     material = _material(runs, _runs("two", TWO), question=Question(mixed="stratify", draws=10))
     points = categories.data(material, categories.Options(experiments=("one",)))
     found = points.set_index("label")["performance"]
-    assert found["ghostnet_100 [image_size=256]"] == 0.7
-    assert found["ghostnet_100 [image_size=64]"] == 0.75
+    assert found["ghostnet_100, images of 256×256 pixels"] == 0.7
+    assert found["ghostnet_100, images of 64×64 pixels"] == 0.75
     assert len(found) == 4
     with pytest.raises(NothingToDraw, match="one is split into 2 comparison sets"):
         categories.data(material, categories.Options(experiments=("two", "one")))

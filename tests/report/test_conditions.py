@@ -102,7 +102,7 @@ def test_pairs_differ_in_exactly_one_thing() -> None:
     found = conditions.pairs(material, conditions.Options())
     assert [(p.where, p.names) for p in found] == [
         ("tenth / tenth_scratch", ("pretrained", "from scratch")),
-        ("full / tenth", ("100% of data", "10% of data")),
+        ("full / tenth", ("100% of the training data", "10% of the training data")),
     ]
 
 
@@ -111,7 +111,12 @@ def test_sets_of_one_split_experiment_are_a_pair() -> None:
     material = _material(runs, question=Question(mixed="stratify", draws=10))
     panel = conditions.panel(material, conditions.Options())
     assert panel.sets == ("one [fraction=1]", "one [fraction=0.25]")
-    assert panel.figure.layout.yaxis.ticktext[1] == "25% of data"
+    assert panel.figure.layout.yaxis.ticktext[1] == "25% of the<br>training data"
+    every, some = "100% of the training data", "25% of the training data"
+    assert set(panel.table["pair"]) == {f"{every} / {some}"}
+    assert (
+        panel.caption == f"The median accuracy is 75.0% ({every}) against 60.0% ({some}), 3 models."
+    )
 
 
 def test_what_is_not_known_is_no_condition() -> None:

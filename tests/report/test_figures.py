@@ -22,6 +22,7 @@ from pepr_mlops.report.figures import (
     sensitivity,
     subgroups,
 )
+from pepr_mlops.report.figures.common import log_ticks
 from pepr_mlops.report.material import Material, NothingToDraw
 
 HOSTILE = "<script>alert(1)</script>"
@@ -113,6 +114,18 @@ def test_costs_over_more_than_a_decade_have_a_logarithmic_axis() -> None:
     assert list(axis.tickvals) == [2, 10, 50]  # a phone has no room for more
     assert list(axis.ticktext)[:2] == ["2 Wh", "10 Wh"]
     assert axis.range == pytest.approx((np.log10(2 / 1.2), np.log10(100 * 1.2)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(1.7, 120, [2, 5, 10, 20, 50, 100]), (9.4, 14.6, [10, 12, 14]), (5.6, 8.75, [6, 7, 8])],
+)
+def test_a_logarithmic_axis_has_round_ticks_however_narrow_it_is(
+    low: float, high: float, ticks: list[float]
+) -> None:
+    axis = log_ticks(low, high, scale=10.0, upright=True)
+    assert axis["tickvals"] == ticks
+    assert axis["ticktext"][:2] == [f"{ticks[0] / 10:g}", f"{ticks[1] / 10:g}"]
 
 
 def test_the_same_model_has_the_same_colour_in_all_figures() -> None:

@@ -18,8 +18,8 @@ def test_the_most_complete_group_comes_first_and_says_how_it_differs() -> None:
     found = groups(material(runs, question=Question(mixed="stratify", draws=20)))
     assert [len(group["rows"]) for group in found] == [2, 1]
     assert [group["pretrained"] for group in found] == [True, False]
-    assert found[0]["differs"] == [{"name": "pretraining", "value": "pretrained"}]
-    assert found[1]["differs"] == [{"name": "pretraining", "value": "from scratch"}]
+    assert [group["differs"] for group in found] == [["pretraining"], ["pretraining"]]
+    assert [group["title"] for group in found] == ["pretrained", "from scratch"]
     assert found[0]["dataset"] == "DermaMNIST"
 
 
@@ -27,6 +27,10 @@ def test_experiments_differ_in_their_names_alone() -> None:
     runs = [run("a"), run("a", epochs=7, tags={"pepr.experiment": "other"})]
     found = groups(material(runs))
     assert {group["experiment"]: group["differs"] for group in found} == {"derma": [], "other": []}
+    assert {group["experiment"]: group["title"] for group in found} == {
+        "derma": "derma",
+        "other": "other",
+    }
 
 
 def test_the_command_that_adds_a_model_quotes_what_people_named() -> None:

@@ -220,7 +220,9 @@ def test_groups_have_their_own_figures_badges_and_conditions(browser: Any, tmp_p
     found = material(runs, question=Question(mixed="stratify", draws=20))
     drawn, _ = page.panels(found, BOARD)
     names = [f"derma [precision={p}]" for p in ("fp32", "bf16")]
-    assert [p.sets for p in drawn if p.kind == "plane"] == [(name,) for name in names]
+    planes = [p for p in drawn if p.kind == "plane"]
+    assert [p.sets for p in planes] == [(name,) for name in names]
+    assert [p.title.rpartition(": ")[2] for p in planes] == ["precision fp32", "precision bf16"]
     shown = "boxes => boxes.filter(b => b.offsetParent !== null).map(b => b.dataset.group)"
     for name, address in zip(names, ("", "group=derma+%5Bprecision%3Dbf16%5D"), strict=True):
         with opened(browser, _written(found, tmp_path), address) as tab:

@@ -130,19 +130,11 @@ function drawGroups(box, group, answer) {
   radios(cards, "Group of models", page.groups.map((g) => [g.name, ""]), group.name, (name) => change({ group: name }));
   page.groups.forEach((g, i) => {
     const speech = g === group ? short(answer) : shortOf(g);
-    refill(cards.children[i].lastChild, node("b", {}, groupName(g)), node("small", {}, count(g.rows.length, "model")),
+    refill(cards.children[i].lastChild, node("b", {}, g.title), node("small", {}, count(g.rows.length, "model")),
       node("small", {}, speech));
   });
-  const differs = group.differs.map(({ name }) => name);
-  why.textContent = differs.length === 0 ? ""
-    : `Not scored together: they differ in ${listed(differs)}.`;
-}
-
-// What distinguishes a group: its experiment where there are several, and its own conditions.
-function groupName(group) {
-  const several = page.groups.some((other) => other.experiment !== group.experiment);
-  const own = group.differs.map(({ value }) => value);
-  return [...(several || own.length === 0 ? [group.experiment] : []), ...own].join(", ");
+  why.textContent = group.differs.length === 0 ? ""
+    : `Not scored together: they differ in ${listed(group.differs)}.`;
 }
 
 views.push(({ group, settings: set, answer }) => {

@@ -85,9 +85,11 @@ def draw(
             {**performance_axis(performance), **axis} if y == PERFORMANCE else axis, row=i, col=1
         )
     figure.update_xaxes(title={"text": theme.text(titles[options.x])}, row=len(options.y), col=1)
-    if options.x != "rank" and spans_decades(points[options.x]):
+    sized = options.x == "parameters"
+    wide = options.x != "rank" and spans_decades(points[options.x])
+    if points[options.x].min() > 0 if sized else wide:
         low, high = points[options.x].min() / 1.25, points[options.x].max() * 1.25
-        scale = 1e6 if options.x == "parameters" else 1.0
+        scale = 1e6 if sized else 1.0
         figure.update_xaxes(range=np.log10([low, high]), **log_ticks(low, high, scale=scale))
     return figure.update_layout(height=130 + 230 * len(options.y), showlegend=True)
 

@@ -154,8 +154,8 @@ def averaged(material: Material, sets: Sequence[str], names: Iterable[str]) -> p
     rows = rows[texts].join(numbers)
     if rows["experiment"].nunique() == 1:
         if len(sets) > 1:
-            # `[image_size=224]` of `imagenet [image_size=224]`
-            rows["label"] += " [" + rows["comparison_set"].str.partition(" [")[2]
+            words = {name: ", ".join(material.differs(name).values()) for name in sets}
+            rows["label"] += ", " + rows["comparison_set"].map(words)
         return rows.drop(columns=["comparison_set", "experiment"]).reset_index(drop=True)
     split = rows.groupby("experiment")["comparison_set"].nunique()
     if split.max() > 1:
@@ -250,17 +250,27 @@ def spans_decades(values: Iterable[float]) -> bool:
 def log_ticks(
     low: float, high: float, unit: str = "", *, scale: float = 1.0, upright: bool = False
 ) -> dict[str, Any]:
-    """The ticks of a logarithmic axis: 1, 2 and 5 of each power of ten while there are few; what
-    they say is divided by `scale`. Those of an axis that is not `upright` fit a phone."""
+    """The ticks of a logarithmic axis: 1, 2 and 5 of each power of ten while there are few, even
+    ones where it spans no two of these; what they say is divided by `scale`. Those of an axis that
+    is not `upright` fit a phone."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     if len(found) > _MOST_TICKS:
         found = [10.0**p for p in powers if low <= 10.0**p <= high]
         found = found[:: math.ceil(len(found) / _MOST_TICKS)]
+    if len(found) < 2:
+        found = _even_ticks(low, high)
     texts = [f"{number(value / scale)} {unit}".rstrip() for value in found]
     while not upright and len("".join(texts)) > _MOST_LETTERS:
         found, texts = found[::2], texts[::2]
     return {"type": "log", "tickvals": found, "ticktext": texts}
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Two to five round numbers from low to high."""
+    size = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step = next(n * size for n in (1, 2, 5, 10) if high - low <= 5 * n * size)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def short(numbers: Iterable[float]) -> list[float | None]:

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from pepr_mlops.comparison import significance
 from pepr_mlops.comparison.conditions import NOT_KNOWN
-from pepr_mlops.comparison.words import sentence, value_text
+from pepr_mlops.comparison.words import condition_words, sentence, value_text
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
@@ -49,16 +49,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two conditions: their names, and the comparison sets under either."""
+    """Two conditions: their names, the comparison sets under either, and `where`, the titles of
+    these, such as `derma_pt / derma`."""
 
     names: tuple[str, str]
     a: Sequence[str]
     b: Sequence[str]
-
-    @property
-    def where(self) -> str:
-        """The comparison sets, such as `derma_pt / derma`."""
-        return f"{', '.join(self.a)} / {', '.join(self.b)}"
+    where: str
 
 
 COLUMNS = ["pair", "condition", "label", "value"]
@@ -84,9 +81,8 @@ def pairs(material: Material, options: Options) -> list[Pair]:
         one, two = options.names or (", ".join(options.a), ", ".join(options.b))
         if one == two:
             raise NothingToDraw(f"both conditions are called {one}")
-        return [
-            Pair((one, two), chosen_sets(material, options.a), chosen_sets(material, options.b))
-        ]
+        sets = (chosen_sets(material, options.a), chosen_sets(material, options.b))
+        return [Pair((one, two), *sets, _where(material, *sets))]
     found = list(_pairs(material))
     if not found:
         raise NothingToDraw(
@@ -105,8 +101,12 @@ def _pairs(material: Material) -> Iterator[Pair]:
             differ = [k for k in keys if shared[one].get(k) != shared[two].get(k)]
             values = [shared[s].get(condition, NOT_KNOWN) for s in (one, two)]
             if differ == [condition] and NOT_KNOWN not in values:
-                a, b = (_condition(condition, value) for value in values)
-                yield Pair((a, b), [one], [two])
+                a, b = (condition_words(condition, value) for value in values)
+                yield Pair((a, b), [one], [two], _where(material, [one], [two]))
+
+
+def _where(material: Material, a: Sequence[str], b: Sequence[str]) -> str:
+    return " / ".join(", ".join(map(material.title, sets)) for sets in (a, b))
 
 
 def _order(value: str | None) -> tuple[bool, float]:
@@ -115,15 +115,6 @@ def _order(value: str | None) -> tuple[bool, float]:
         return False, -float(value or 0)
     except ValueError:
         return value != "true", 0.0
-
-
-def _condition(name: str, value: str) -> str:
-    if name == "pretrained":
-        return {"true": "pretrained", "false": "from scratch"}.get(value, value)
-    try:
-        return f"{float(value) * 100:g}% of data"
-    except ValueError:
-        return f"{name} {value}"
 
 
 def data(material: Material, options: Options) -> pd.DataFrame:
@@ -282,9 +273,10 @@ def _finding(rows: pd.DataFrame, title: str, metric: str) -> str:
         value_text(metric, row[of]) if metric else number(row[of], 3)
         for of in ("median_a", "median_b")
     )
-    return (
-        f"{row['pair']}: the median {title} is {one} ({row['a']}) against {two} ({row['b']}), "
-        f"{row['n_a']} models."
+    return _of_pair(
+        row,
+        f"the median {title} is {one} ({row['a']}) against {two} ({row['b']}), "
+        f"{row['n_a']} models.",
     )
 
 
@@ -294,4 +286,11 @@ def _tests(rows: pd.DataFrame) -> str:
         f"{r['test']} {p_value(r['p'])}, {r['effect_name']} {effect(r['effect'])}"
         for _, r in rows.iterrows()
     )
-    return f"{row['pair']}: mean difference {number(row['difference'], 3)} ({tests})."
+    return _of_pair(row, f"mean difference {number(row['difference'], 3)} ({tests}).")
+
+
+def _of_pair(row: pd.Series[Any], words: str) -> str:
+    """A sentence about a pair, which it names unless the conditions already do."""
+    if row["pair"] == f"{row['a']} / {row['b']}":
+        return sentence(words)
+    return f"{row['pair']}: {words}"

@@ -121,7 +121,7 @@ def _widths(at: pd.Series[float], by: str, axis: str) -> tuple[Axis, dict[str, A
         ticks = log_ticks(x.low, x.high, cost_unit(by))
         words = f"{cost_words(by)['name']}, log scale"
     else:
-        room = 0.05 * (most - least or 1)
+        room = 0.05 * (most - least or most or 1)
         x, ticks = Axis(least - room, most + room), {}
         words = cost_title(by) if axis == "cost" else f"normalised {cost_words(by)['name']} (R)"
     return x, {"title": {"text": theme.text(words)}, "range": x.range, **ticks}

@@ -149,6 +149,7 @@ def draw(table: pd.DataFrame, titles: Mapping[str, str], performance: str) -> go
 def panel(material: Material, options: Options) -> Panel:
     table = data(material, options)
     sets = tuple(dict.fromkeys(table["comparison_set"]))
+    table["comparison_set"] = table["comparison_set"].map(material.title)
     titles = {q: quantity_title(material, sets, q) for q in table["quantity"].unique()}
     of = [(table[table["quantity"] == q], in_sentence(titles[q])) for q in titles]
     caption, *others = [_finding(rows, title) for rows, title in of]
