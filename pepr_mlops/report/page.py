@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from pepr_mlops.report import badges, cautions, theme
 from pepr_mlops.report import summary as words
 from pepr_mlops.report.dashboards import Dashboard, FigureSpec
-from pepr_mlops.report.figures import KINDS, OF_A_SET, SECTION
+from pepr_mlops.report.figures import KINDS, OF_A_SET, SECTION, TITLE
 from pepr_mlops.report.figures.common import Panel
 from pepr_mlops.report.groups import groups
 from pepr_mlops.report.label import Label, spoken, svg
@@ -49,7 +49,7 @@ PLOTLY_FILE = "plotly.min.js"  # next to the page with `plotlyjs="directory"`
 def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[tuple[str, str]]]:
     """The figures of a dashboard in its order, those of a set once for each requested set.
 
-    Second, the title or kind of each figure that these runs have no data for, and why.
+    Second, the title of each figure that these runs have no data for, and why.
     """
     found, missing = [], []
     for spec in board.figures:
@@ -57,7 +57,7 @@ def panels(material: Material, board: Dashboard) -> tuple[list[Panel], list[tupl
             try:
                 found.append(panel(material, spec, name))
             except NothingToDraw as nothing:
-                missing.append((spec.title or spec.kind, str(nothing)))
+                missing.append((spec.title or TITLE[spec.kind], str(nothing)))
     return found, list(dict.fromkeys(missing))
 
 

@@ -123,7 +123,7 @@ def test_what_is_not_known_is_no_condition() -> None:
     known, unknown = _runs("known", TUNED), _runs("unknown", SCRATCH)
     for made in unknown:
         del made["params"]["pretrained"]
-    with pytest.raises(NothingToDraw, match="differ only in pretrained or fraction"):
+    with pytest.raises(NothingToDraw, match="differ only in pretraining or share of the training"):
         conditions.panel(_material(known, unknown), conditions.Options())
 
 
@@ -134,7 +134,7 @@ def test_mixed_sets_are_no_condition() -> None:
         *_runs("other", SCRATCH, epochs=20, pretrained=False),
     ]
     material = _material(both, other, question=Question(mixed="allow", draws=10))
-    with pytest.raises(NothingToDraw, match="no two comparison sets"):
+    with pytest.raises(NothingToDraw, match="no two groups of models"):
         conditions.panel(material, conditions.Options())
 
 

@@ -18,7 +18,7 @@ from playwright.sync_api import Page
 
 from pepr_mlops.comparison import Question
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.report import dashboards, page
+from pepr_mlops.report import dashboards, figures, page
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.spending import Price
 
@@ -79,7 +79,13 @@ def test_every_figure_is_drawn_or_listed_with_a_reason(tab: Page) -> None:
     _scrolled(tab)
     plane = tab.locator(".figure[data-kind=plane]")
     assert plane.locator(".scatterlayer .point").count() >= 4
-    assert "--publications DIR" in (tab.locator("#missing").text_content() or "")
+    missing = tab.locator("#missing li").text_content() or ""
+    assert missing.startswith("Publications by region: ")
+    assert "--publications DIR" in missing
+
+
+def test_every_kind_of_figure_has_a_title_and_a_section() -> None:
+    assert set(figures.TITLE) == set(figures.SECTION) == set(figures.KINDS)
 
 
 def test_what_people_named_is_text(tab: Page) -> None:

@@ -44,6 +44,21 @@ def test_names_of_a_crowd_never_overlap_and_stay_inside() -> None:
             assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
 
 
+@pytest.mark.parametrize("stretch", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_line_to_a_point_crosses_another_name(seed: int, stretch: int) -> None:
+    at = np.random.default_rng(seed).uniform([60, 100], [190, 200], (8, 2))
+    found = places(at, [SIZE] * 8, NOBODY, 300)
+    named = [(x * stretch, y, place) for (x, y), place in zip(at, found, strict=True) if place]
+    assert len(named) >= 4
+    for i, (x, y, place) in enumerate(named):
+        steps = np.linspace(0, 1, 11)
+        line = list(zip(x + steps * place.right, y + steps * place.down, strict=True))
+        for other in named[:i] + named[i + 1 :]:
+            left, top, right, bottom = _box(*other, SIZE)
+            assert not any(left < px < right and top < py < bottom for px, py in line)
+
+
 def test_a_name_covers_no_more_points_than_it_may() -> None:
     at = np.array([[125.0, 150.0]])
     everywhere = np.stack(np.meshgrid(np.arange(0, 251, 5), np.arange(0, 301, 5)), -1)

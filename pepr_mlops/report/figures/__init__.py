@@ -51,3 +51,20 @@ SECTION = {
     **dict.fromkeys(("space", "categories", "sizes", "publications"), "kinds"),
     "conditions": "conditions",
 }
+# What they are called where there is nothing to draw; a drawn figure says it with its quantities.
+TITLE = {
+    "ranking": "Ranking by PePR",
+    "plane": "Performance against cost",
+    "curves": "PePR curves over the epochs",
+    "sensitivity": "How the ranking moves",
+    "space": "Size of the models and cost",
+    "energy": "Energy of training",
+    "lifetime": "Energy of training and use",
+    "subgroups": "Performance in groups of the test images",
+    "clinical": "Clinical metrics",
+    "reliability": "Confidence and accuracy",
+    "categories": "Models by category",
+    "conditions": "The same models under two conditions",
+    "sizes": "Small and large models",
+    "publications": "Publications by region",
+}

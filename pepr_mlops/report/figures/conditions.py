@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from pepr_mlops.comparison import significance
 from pepr_mlops.comparison.conditions import NOT_KNOWN
-from pepr_mlops.comparison.words import condition_words, sentence, value_text
+from pepr_mlops.comparison.words import condition_name, condition_words, sentence, value_text
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures.common import (
@@ -86,7 +86,8 @@ def pairs(material: Material, options: Options) -> list[Pair]:
     found = list(_pairs(material))
     if not found:
         raise NothingToDraw(
-            f"no two comparison sets differ only in {' or '.join(_FOUND)}; name others as a and b"
+            f"no two groups of models differ only in {' or '.join(map(condition_name, _FOUND))}; a "
+            "dashboard of your own can name others as a and b"
         )
     return found
 

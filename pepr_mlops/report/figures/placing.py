@@ -15,7 +15,7 @@ from pepr_mlops.report import theme
 
 # The plot of a phone in px: in a wider one points and with them their names move apart.
 _WIDTH = 250
-_WIDE = 3.0  # times that is the plot of a desk
+_STRETCHES = (1.0, 2.0, 3.0)  # times that are the plots of a phone, of paper and of a desk
 _SIZE = 12  # of the letters, px
 _LETTER, _LINE = 0.58 * _SIZE, 1.3 * _SIZE
 _MARK = 7.0  # px from a point to the edge of its mark
@@ -23,6 +23,7 @@ _GAPS = (16, 24, 34, 48, 64, 82, 102, 124)  # px from a point to the middle of i
 _MOST = 2  # points that a name covers, where a legend can stand for all names
 _BETWEEN = 6  # points on a line for each of its points
 _COVERED = 15.0  # px of distance that are worth not covering a point
+_STEPS = 30  # points of the line from a name to its point
 
 
 @dataclass(frozen=True)
@@ -88,29 +89,67 @@ def places(
     height: float,
     most: float = math.inf,
 ) -> list[Place | None]:
-    """A place for each name, the first ones first; None where there is no room.
+    """A place for each name, the first ones first; None where there is no room, at any of
+    _STRETCHES, or where the line to its point would cross another name.
 
     `at` [names, 2] are the points in px from the upper left of a plot of _WIDTH and `height`,
     `sizes` the width and height of each name and `crowd` [points, 2] other points, of which a name
     covers as few as it can and no more than `most`.
     """
-    taken: list[_Box] = [(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in at]
+    plots = [_Plot(at * (stretch, 1), crowd * (stretch, 1)) for stretch in _STRETCHES]
+    phone, *_, desk = plots
     found: list[Place | None] = []
-    for (x, y), size in zip(at, sizes, strict=True):
-        best: tuple[float, Place, _Box] | None = None
+    for i, size in enumerate(sizes):
+        best: tuple[float, Place] | None = None
         for distance, place in _candidates(size):
-            box = _box(x, y, place, size)
-            inside = box[0] >= 0 and box[2] <= _WIDTH and box[1] >= 0 and box[3] <= height
-            if not inside or any(_meet(box, other) for other in taken):
+            left, top, right, bottom = phone.box(i, place, size)
+            inside = left >= 0 and right <= _WIDTH and top >= 0 and bottom <= height
+            if not inside or not all(plot.has_room(i, place, size) for plot in plots):
                 continue
-            wide = _box(_WIDE * x, y, place, size)
-            covered = _inside(crowd, box) + _inside(crowd * (_WIDE, 1), wide)
+            covered = sum(_inside(p.crowd, p.box(i, place, size)) for p in (phone, desk))
             worth = distance + _COVERED * covered
             if covered <= most and (best is None or worth < best[0]):
-                best = worth, place, box
+                best = worth, place
         found.append(None if best is None else best[1])
-        taken += [] if best is None else [best[2]]
+        if best is not None:
+            for plot in plots:
+                plot.take(i, best[1], size)
     return found
+
+
+class _Plot:
+    """What is taken of a plot with names at the points `at` [names, 2] among a `crowd`, in px."""
+
+    def __init__(self, at: Floats, crowd: Floats) -> None:
+        self.crowd = crowd
+        self._at = at
+        self._marks: list[_Box] = [(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in at]
+        self._names: list[_Box] = []
+        self._lines: list[Floats] = []
+
+    def box(self, i: int, place: Place, size: tuple[float, float]) -> _Box:
+        """What the i-th name covers."""
+        x, y = self._at[i]
+        return _box(x, y, place, size)
+
+    def _line(self, i: int, place: Place) -> Floats:
+        """Points on the line from the i-th name to its point, [_STEPS, 2]."""
+        x, y = self._at[i]
+        return np.linspace((x, y), (x + place.right, y + place.down), _STEPS)
+
+    def has_room(self, i: int, place: Place, size: tuple[float, float]) -> bool:
+        """Whether the i-th name and its line meet no other, nor a mark."""
+        box, line = self.box(i, place, size), self._line(i, place)
+        return not (
+            any(_meet(box, other) for other in (*self._marks, *self._names))
+            or any(_inside(line, other) for other in self._names)
+            or any(_inside(other, box) for other in self._lines)
+        )
+
+    def take(self, i: int, place: Place, size: tuple[float, float]) -> None:
+        """Put the i-th name there."""
+        self._names.append(self.box(i, place, size))
+        self._lines.append(self._line(i, place))
 
 
 def _candidates(size: tuple[float, float]) -> Iterator[tuple[float, Place]]:
