@@ -60,6 +60,10 @@ class _Set:
     runs: pd.DataFrame
     answer: Answer
 
+    def trained_here(self, remedy: str) -> str:
+        """A remedy for those who train the models, nothing for readers of published results."""
+        return "" if self.runs["imported_from"].notna().all() else f" {remedy}"
+
 
 # A badge without its place: its text, explanation, and whether it is a doubt.
 _Words = tuple[str, str, bool]
@@ -115,8 +119,11 @@ def _energy(one: _Set) -> Iterator[_Words]:
         yield (
             f"energy estimated{some}",
             f"The training energy of {_of(n, runs, 'run')} is estimated and may be off by "
-            f"{OFF_BY}{constant_text(runs)}. Train on a machine with power sensors to measure it; "
-            "`pepr doctor` says what a machine can measure.",
+            f"{OFF_BY}{constant_text(runs)}."
+            + one.trained_here(
+                "Train on a machine with power sensors to measure it; `pepr doctor` says what a "
+                "machine can measure."
+            ),
             True,
         )
     elif measured.all():
@@ -134,8 +141,8 @@ def _energy(one: _Set) -> Iterator[_Words]:
     elif NOT_KNOWN in source:
         yield (
             "energy of unknown origin",
-            "The runs do not say whether their energy was measured or estimated. Runs of `pepr "
-            "train` do.",
+            "The runs do not say whether their energy was measured or estimated."
+            + one.trained_here("Runs of `pepr train` do."),
             True,
         )
 
@@ -170,7 +177,7 @@ def _seeds(one: _Set) -> Iterator[_Words]:
         yield (
             "1 run per model",
             "Each model was trained once, so its variation from run to run is not measured."
-            f"{assumed} Train more seeds.",
+            f"{assumed}{one.trained_here('Train more seeds.')}",
             True,
         )
     elif low == high:
@@ -178,8 +185,8 @@ def _seeds(one: _Set) -> Iterator[_Words]:
     else:
         yield (
             f"{low} to {high} runs per model",
-            f"Models have {low} to {high} runs; those with fewer are less certain. Train the "
-            "missing seeds.",
+            f"Models have {low} to {high} runs; those with fewer are less certain."
+            + one.trained_here("Train the missing seeds."),
             True,
         )
 
@@ -242,7 +249,7 @@ def _decided(one: _Set) -> Iterator[_Words]:
             False,
         )
     else:
-        remedy = " Log predictions of validation images to choose by them."
+        remedy = one.trained_here("Log predictions of validation images to choose by them.")
         remedy *= answer.terms.decide_on is None
         without = f" {count(answer.without_val, 'run')} logged none." * (answer.without_val > 0)
         yield "chosen on the test set", f"{answer_text.optimism(answer)}.{remedy}{without}", True
@@ -269,7 +276,8 @@ def _disturbed(one: _Set) -> Iterator[_Words]:
         yield (
             "measured while other programs ran",
             f"Other programs were running while {_of(n, one.models, 'model')} trained, so that "
-            "time and energy may be overstated. Train again on an idle machine.",
+            "time and energy may be overstated."
+            + one.trained_here("Train again on an idle machine."),
             True,
         )
     n = sum("paused" in codes for codes in one.models["codes"])
@@ -277,8 +285,8 @@ def _disturbed(one: _Set) -> Iterator[_Words]:
         yield (
             "training was suspended",
             f"Training of {_of(n, one.models, 'model')} was suspended for a while (Ctrl-Z, docker "
-            "pause, sleep). The time excludes the pause, the measured energy includes it. Train "
-            "again.",
+            "pause, sleep). The time excludes the pause, the measured energy includes it."
+            + one.trained_here("Train again."),
             True,
         )
 
@@ -290,7 +298,8 @@ def _doubtful_images(one: _Set) -> Iterator[_Words]:
             yield (
                 _IMAGES.get(doubt.code, "doubtful images"),
                 f"{_of(len(counts), one.runs, 'run').capitalize()}: "
-                f"{doubt.text(counts.iloc[0])}. Correct the images and train again.",
+                f"{doubt.text(counts.iloc[0])}."
+                + one.trained_here("Correct the images and train again."),
                 True,
             )
 

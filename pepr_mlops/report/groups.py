@@ -62,6 +62,7 @@ def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
     weights = question.weights or [1.0]
     row = material.sets.set_index("comparison_set").loc[name]
     bounds = {c: material.bounds(name, c) for c in material.resources(name)}
+    imported = bool(material.runs_of(name)["imported_from"].notna().all())
     return {
         "name": name,
         "experiment": row["experiment"],
@@ -69,7 +70,8 @@ def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
         "pretrained": _PRETRAINED.get(row["shared"].get("pretrained")),
         "title": material.title(name),
         "differs": list(material.differs(name)),
-        "command": _command(row),
+        "command": None if imported else _command(row),
+        "imported": imported,
         "metric": metric_words(answer.metric),
         "decided_by": metric_words(answer.decided_by),
         "split": answer.split,
@@ -82,6 +84,7 @@ def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
         "alpha": question.alpha,
         "weights": dict(zip(question.resources, weights, strict=False)),
         "bounds": {c: [b.low, b.high] for c, b in bounds.items() if b is not None},
+        "given_bounds": question.reference is not None,
         "savings": {c: vars(saving) for c, saving in answer.savings.items()},
         "energy": row["energy_source"],
         "mixed": bool(row["mixed"]),

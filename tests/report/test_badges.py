@@ -11,6 +11,7 @@ from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.words import CODES
 from pepr_mlops.report.badges import Badge, badges, doubts
+from pepr_mlops.report.groups import groups
 from pepr_mlops.report.material import Material
 
 RUNS = [
@@ -44,6 +45,19 @@ def test_measured_runs_of_one_machine_have_few_doubts_and_these_come_first() -> 
     assert measured.explanation == "Training energy of CPU and GPU was measured."
     once = _badge(material(RUNS), "1 run per model")
     assert "a standard deviation of 1.0 point (assumed). Train more seeds." in once.explanation
+
+
+@pytest.mark.parametrize(("source", "remedies"), [(None, 2), ("a paper", 0)])
+def test_readers_of_published_numbers_get_no_remedy_for_those_who_train(
+    source: str | None, remedies: int
+) -> None:
+    found = material([{**r, "tags": r["tags"] | {"pepr.imported_from": source}} for r in RUNS])
+    text = " ".join(badge.explanation for badge in badges(found))
+    assert "Each model was trained once" in text
+    assert "The test images that choose the model" in text
+    assert text.count("Train more seeds.") + text.count("Log predictions of") == remedies
+    (group,) = groups(found)
+    assert (group["imported"], group["command"] is None) == (remedies == 0, remedies == 0)
 
 
 ESTIMATED = {"pepr.energy_source": "estimated"}

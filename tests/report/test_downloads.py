@@ -48,6 +48,16 @@ def test_one_archive_has_all_numbers_and_citations(browser: Browser, made: Path)
         assert archive.read("methods.txt").startswith(b"We compared 5 models")
 
 
+def test_what_is_saved_has_its_unit(browser: Browser, made: Path) -> None:
+    with opened(browser, made, "columns=model,saving&sort=model") as tab:
+        _, content = downloaded(tab, "Ranking as shown (CSV)")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert {row["model"]: (float(row["saved"]), row["saved_unit"]) for row in rows} == {
+        model: (50 - wh, "Wh")
+        for model, wh in {"'=1+1": 60, HOSTILE: 50, "a": 10, "b": 20, "c": 30}.items()
+    }
+
+
 def test_the_table_is_a_file_as_it_is_shown(browser: Browser, made: Path) -> None:
     with opened(browser, made, "columns=model,p,cost&sort=-cost") as tab:
         name, content = downloaded(tab, "Ranking as shown (CSV)")

@@ -48,6 +48,17 @@ def test_a_model_outside_the_limits_is_not_the_one_that_may_be_good_enough(tab: 
     assert lead(tab).startswith("It may be good enough: it finds the right diagnosis in 87.8%")
 
 
+def test_a_reader_of_published_numbers_can_choose_a_margin_but_no_images(tab: Page) -> None:
+    row = "{at_most: 0.0312, likely: 0.6, more_images: 28, more_runs: 3, n: 1}"
+    show(tab, good())
+    ours, published = (
+        tab.evaluate(f"(imported) => decides({{...page.groups[0], imported}}, {row})", imported)
+        for imported in (False, True)
+    )
+    assert ours.startswith("About 110,000 test images (28 times as many) and 3 runs of each model")
+    assert published == "A margin of 3.2 points would decide."
+
+
 def test_likely_alone_is_not_confident_of_all(tab: Page) -> None:
     show(tab, good())
     row = {"likely": 0.98, "at_most": 0.03, "no_interval": ""}

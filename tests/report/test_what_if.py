@@ -85,6 +85,72 @@ def test_price_and_grid_make_money_and_emissions(browser: Browser, made: Path) -
         assert cells(tab, "co2e") == ["8 g", "4 g", "12 g", "20 g"]
 
 
+def on_grids() -> list[dict[str, Any]]:
+    """Models of 50, 30 and 10 Wh, trained on grids of 100, 400 and 400 g/kWh."""
+    return [
+        run(
+            model,
+            performance=p,
+            energy_wh=wh,
+            metrics={"carbon/train_gco2e": wh / 1000 * grams},
+            tags={"pepr.carbon_intensity_g_per_kwh": str(grams)},
+        )
+        for model, p, wh, grams in (
+            ("large", 0.9, 50.0, 100),
+            ("mid", 0.8, 30.0, 400),
+            ("small", 0.7, 10.0, 400),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("question", "made_r", "r"),
+    [
+        # 5, 12 and 4 g as the runs were trained; 10, 6 and 2 g at 200 g/kWh
+        (Question(resources=("C",), draws=50), [1 / 8, 1, 0], [1, 0.5, 0]),
+        (
+            Question(
+                resources=("C",),
+                normalisation="reference",
+                reference=pepr.Reference(
+                    {"carbon_gco2e": pepr.Bounds(0.0, 20.0), "energy_wh": pepr.Bounds(0.0, 50.0)},
+                    {"shared": {}},
+                ),
+                draws=50,
+            ),
+            [0.25, 0.6, 0.2],
+            [0.5, 0.3, 0.1],
+        ),
+    ],
+)
+def test_another_grid_is_that_of_all_models(
+    browser: Browser, tmp_path: Path, question: Question, made_r: list[float], r: list[float]
+) -> None:
+    rows = """answered(page.groups[0], settings).rows.map(
+        (row) => [row.label, row.r, row.costs.C, row.score, row.rank_low]).sort()"""
+    with opened(browser, written(material(on_grids(), question=question), tmp_path)) as tab:
+        assert [row[1] for row in tab.evaluate(rows)] == pytest.approx(made_r)
+        put(tab, "grams", 200)
+        found = tab.evaluate(rows)
+        assert [row[1] for row in found] == pytest.approx(r)
+        assert [row[2] for row in found] == pytest.approx([10, 6, 2])
+        scores = [p / (1 + x) for p, x in zip((0.9, 0.8, 0.7), r, strict=True)]
+        assert [row[3] for row in found] == pytest.approx(scores)
+        assert {row[4] for row in found} == {None}
+        assert (
+            "original settings, so they are not shown" in tab.locator(".differences").inner_text()
+        )
+
+
+def test_little_money_is_rounded(browser: Browser, made: Path) -> None:
+    with opened(browser, made, "reader=funder&price=0.0123456789") as tab:
+        # 20, 10, 30 and 50 Wh
+        assert cells(tab, "money") == ["under 0.001 €"] * 4
+        assert "electricity at 0.0123 €/kWh" in tab.locator("#table thead").inner_text()
+        assert tab.evaluate("moneyWords(0)") == "0 €"
+        assert tab.evaluate("moneyWords(0.00123456)") == "0.0012 €"
+
+
 def profiled(model: str, training_wh: float, image_wh: float) -> dict[str, Any]:
     tags = {
         "pepr.inference_values": "wh_per_image",

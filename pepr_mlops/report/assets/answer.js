@@ -14,12 +14,30 @@ function shares(group, weights) {
   return Object.fromEntries(all.map((name) => [name, 1 / all.length]));
 }
 
-// The row with the CO2e of another grid than that of its runs, where the reader set one.
+// Whether the CO2e is that of another grid than that of the runs.
+const onOtherGrid = (group, { grams }) => "C" in group.costs && grams !== null && grams !== group.gco2e_per_kwh;
+
+// The row under the reader's grid: every CO2e is the energy times the same intensity, so that its R is
+// that of the energy, unless it is normalised by given bounds.
 function onGrid(group, row, settings) {
-  const { grams } = settings;
-  if (!("C" in group.costs) || grams === null || grams === group.gco2e_per_kwh) return row;
-  const with_ = (of) => ({ ...of, C: of.E === undefined || of.E === null ? null : (of.E / 1000) * grams });
-  return { ...row, costs: with_(row.costs), low: with_(row.low), high: with_(row.high) };
+  if (!onOtherGrid(group, settings)) return row;
+  const with_ = (of) => ({ ...of, C: of.E === undefined || of.E === null ? null : (of.E / 1000) * settings.grams });
+  const costs = with_(row.costs);
+  const r = group.given_bounds && "C" in group.bounds ? scaled(costs.C, group.bounds.C) : row.R.E ?? null;
+  return { ...row, costs, low: with_(row.low), high: with_(row.high), noise: { ...row.noise, C: row.noise.E ?? null },
+    R: { ...row.R, C: r } };
+}
+
+// R of a cost between bounds, clipped; with equal bounds it is 0 up to them.
+function scaled(cost, [low, high]) {
+  if (cost === null) return null;
+  return high === low ? Number(cost > high) : Math.min(Math.max((cost - low) / (high - low), 0), 1);
+}
+
+// Whether score and ranks are those of the report, whose intervals then hold.
+function scoredAsMade(group, settings) {
+  const first = original(group), asMade = (name) => JSON.stringify(settings[name]) === JSON.stringify(first[name]);
+  return asMade("alpha") && asMade("weights") && !(onOtherGrid(group, settings) && "C" in shares(group, settings.weights));
 }
 
 // The cost that models are chosen by, with what is known of its error.
@@ -71,7 +89,7 @@ function ranked(group, settings, asMade, sameMargin) {
 function answered(group, settings) {
   const first = original(group);
   const same = (...names) => names.every((n) => JSON.stringify(settings[n]) === JSON.stringify(first[n]));
-  const rows = ranked(group, settings, same("alpha", "weights"), same("margin"));
+  const rows = ranked(group, settings, scoredAsMade(group, settings), same("margin"));
   const best = rows.reduce((a, b) => (before(a, b) <= 0 ? a : b));
   const cheap = rows.filter((row) => row.allowed && row.cost !== null).sort((a, b) => a.cost - b.cost);
   const good = cheap.filter((row) => row.verdict === GOOD), choice = good[0] || null;

@@ -76,11 +76,11 @@ const COLUMNS = {
   money: { heading: ({ settings }) => `electricity at ${atPrice(settings)}`, readers: FUNDER,
     value: (row, { settings }) => moneyOf(row, settings), first: "least", number: true,
     possible: ({ settings }) => settings.price !== null,
-    cell: (row, { settings }) => amountOr(moneyOf(row, settings), page.currency) },
+    cell: (row, { settings }) => { const paid = moneyOf(row, settings); return paid === null ? NONE : moneyWords(paid); } },
   co2e: { heading: ({ settings }) => `CO2e at ${settings.grams} g/kWh`, readers: FUNDER, term: "co2e",
     value: (row, { settings }) => gramsOf(row, settings), first: "least", number: true,
     possible: ({ settings }) => settings.grams !== null,
-    cell: (row, { settings }) => amountOr(gramsOf(row, settings), "g") },
+    cell: (row, { settings }) => { const grams = gramsOf(row, settings); return grams === null ? NONE : amount(grams, "g", 2); } },
   score: { heading: () => "PePR", value: (row) => row.score, first: "most", readers: RESEARCHER, number: true,
     term: "pepr", cell: (row, at) => because(row, scoreText(row, at)) },
   verdict: { heading: () => "good enough?", value: (row) => [GOOD, OPEN, BAD].indexOf(row.verdict), first: "least",
@@ -102,7 +102,6 @@ const COLUMNS = {
 };
 
 const differ = (values) => new Set(values).size > 1;
-const amountOr = (value, unit) => (value === null ? NONE : amount(value, unit, 2));
 
 // Where the interval is missing, the reason is the title.
 function because(row, content) {

@@ -125,9 +125,8 @@ function changedText(group, settings) {
   if (!changed.length) return "These are the settings that the report was made with.";
   const of = (name) => (["margin", "alpha", "years", "price", "grams", "images"].includes(name)
     ? `${CHANGES[name]} (was ${wasText(group, name, first[name])})` : CHANGES[name]);
-  const scored = changed.includes("alpha") || changed.includes("weights");
-  return `Changed: ${changed.map(of).join(", ")}.` + (scored
-    ? " Intervals of scores and ranks belong to the original α and weights, so they are not shown." : "");
+  return `Changed: ${changed.map(of).join(", ")}.` + (scoredAsMade(group, settings) ? ""
+    : " Intervals of scores and ranks belong to the original settings, so they are not shown.");
 }
 
 function wasText(group, name, value) {

@@ -138,8 +138,9 @@ function energyOf(row, settings) {
   return settings.images ? row.cost : row.costs.E === undefined ? null : row.costs.E;
 }
 
-const atPrice = (settings) => `${GROUPED.format(settings.price)} ${page.currency}/kWh`;
-const money = (wh, settings) => `${number(wh / 1000 * settings.price, 2)} ${page.currency}`;
+const moneyWords = (paid) => `${paid > 0 && paid < 0.001 ? "under 0.001" : number(paid, 2)} ${page.currency}`;
+const atPrice = (settings) => `${number(settings.price)} ${page.currency}/kWh`;
+const money = (wh, settings) => moneyWords(wh / 1000 * settings.price);
 
 // What energy stands for: "0.01 € in electricity and 12 g CO2e".
 function standsFor(wh, settings) {
@@ -282,7 +283,8 @@ const SENTENCES = {
 };
 
 const LEARNT_NOTHING = "In at least one run it names one class for every image, so that it {reaches} without having "
-  + "learnt anything. Train it longer or with other settings before you choose.";
+  + "learnt anything.";
+const TRAIN_LONGER = " Train it longer or with other settings before you choose.";
 
 function filled(template, words) {
   const slot = /\{(\w+)\}/g;
@@ -294,7 +296,9 @@ function filled(template, words) {
 // The sentence of the first screen; a funder reads the clinician's where no cost is known.
 function sentence(group, settings, answer) {
   const words = slots(group, settings, answer);
-  if (shownOf(answer).codes.includes("one_class")) return filled(LEARNT_NOTHING, words);
+  if (shownOf(answer).codes.includes("one_class")) {
+    return filled(LEARNT_NOTHING + (group.imported ? "" : TRAIN_LONGER), words);
+  }
   const reader = words.costs === null ? "clinician" : settings.reader;
   return filled(SENTENCES[answer.state][reader], words);
 }
@@ -325,7 +329,8 @@ function likelyWords(row) {
   return percent > 99 ? "over 99%" : percent < 1 ? "under 1%" : `${percent}%`;
 }
 
-// What would tell whether the likeliest model is good enough, null where the facts do not say.
+// What would tell whether the likeliest model is good enough, null where the facts do not say. Who reads
+// published results can only choose another margin.
 function decides(group, row) {
   if (row.at_most === null || row.likely === null) return null;
   if (row.more_images === null) return "Even a hundred times as many images or runs would not decide.";
@@ -336,6 +341,7 @@ function decides(group, row) {
   }
   if (row.more_runs > 1) parts.push(`${count(Math.ceil(row.more_runs * row.n), "run")} of each model`);
   const margin = `a margin of ${roundedUp(group.decided_by, row.at_most)}`;
+  if (group.imported) return `${capital(margin)} would decide.`;
   return parts.length ? `About ${parts.join(" and ")} would decide, and so would ${margin}.` : null;
 }
 
