@@ -25,6 +25,7 @@ from sqlalchemy import Engine, event
 
 if TYPE_CHECKING:
     from databases import Postgres
+    from slurm import Slurm
 
 # Small batches gain nothing from more threads, which wait tenfold for each other on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -220,6 +221,15 @@ def database() -> Iterator[Postgres]:
     from databases import postgres
 
     with postgres() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A real Slurm of two nodes."""
+    from slurm import slurm
+
+    with slurm(tmp_path_factory.mktemp("slurm")) as found:
         yield found
 
 
