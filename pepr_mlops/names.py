@@ -220,6 +220,15 @@ OF_PROFILE = {
     "disturbed": "which other programs used the machine, or none",
 }
 
+# Where a run of a Slurm job ran: columns, and with `pepr.` before them tags.
+SLURM = {
+    "slurm_job_id": "Slurm job as `squeue` names it, of an array with the task: 123 or 120_4",
+    "slurm_array_task": "task of a Slurm array",
+    "slurm_partition": "partition of the Slurm job",
+    "slurm_nodes": "nodes of the Slurm job",
+    "slurm_account": "account that the Slurm job is charged to",
+}
+
 # Tags: what a run is compared by, how its numbers came about and how it ended.
 TAGS: dict[str, str] = {
     "pepr.experiment": "name the run is compared under",
@@ -255,6 +264,7 @@ TAGS: dict[str, str] = {
     **{doubt.tag: doubt.help for doubt in DOUBTS},
     "pepr.claim": "wanted or held: which process may do a job that others want to do, too",
     "pepr.process": "machine and process that do the job",
+    **{f"pepr.{column}": text for column, text in SLURM.items()},
     "pepr.heartbeat": "last sign of life of that process, ms since 1970",
     "pepr.journal": "journal the run was begun with, which identifies a run that was made twice",
     "pepr.attempts": "how often the training was begun or resumed",
@@ -276,7 +286,8 @@ TAGS: dict[str, str] = {
     "pepr.hardware": "GPU, or the CPU where none is used",
     "pepr.cpu": "CPU model and its widest vector instructions",
     "pepr.cpu_count": "logical CPUs of the machine",
-    "pepr.cpus": "CPUs that the process may use, by affinity and quota",
+    "pepr.cpus": "CPUs that the process may use, by affinity, quota and Slurm",
+    "pepr.node_share": "that Slurm gave the job a part of the node whose energy counts",
     "pepr.threads": "CPU threads of PyTorch",
     "pepr.cpu_others": "CPUs that other programs kept busy in the busiest attempt, on average",
     "pepr.cpu_others_of": "CPUs on which pepr.cpu_others was counted: those the process may use",

@@ -26,27 +26,86 @@ _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def this_process() -> str:
-    """This process as `MACHINE PID START`; a later one of the same PID has another start."""
-    return f"{_machine()} {os.getpid()} {_started(os.getpid())}"
+    """This process as `MACHINE PID START`; a later one of the same PID has another start.
+
+    In a Slurm job `JOB.RESTARTS` follows, the job and how often Slurm has started it again.
+    """
+    process = f"{_machine()} {os.getpid()} {_started(os.getpid())}"
+    job = slurm_job()
+    return process if job is None else f"{process} {job}.{_restarts()}"
+
+
+def slurm_job() -> str | None:
+    """The Slurm job that this process belongs to, as `squeue` names it: `123`, or `120_4` for a
+    task of an array.
+
+    None where there is none, and in the shell of `salloc` on a login node: that has the variables
+    of a job, but it is not on one of the job's nodes.
+    """
+    if slurm_node() is None:
+        return None
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+
+
+def slurm_node() -> str | None:
+    """The node of a Slurm job on which this process runs, by Slurm's name for it."""
+    return os.environ.get("SLURMD_NODENAME") if os.environ.get("SLURM_JOB_ID") else None
+
+
+def node_share() -> tuple[int, int] | None:
+    """CPUs that Slurm gave the job on this node, and the node's, where others may have the rest."""
+    given, cpus = _slurm_number("SLURM_CPUS_ON_NODE"), os.cpu_count() or 1
+    return None if given is None or given >= cpus else (given, cpus)
+
+
+def slurm_cpus() -> int | None:
+    """CPUs that Slurm gave this process, which not every cluster enforces; None if unknown.
+
+    Those asked for each task, or else those of the job on this node (sbatch(1), OUTPUT ENVIRONMENT
+    VARIABLES).
+    """
+    return _slurm_number("SLURM_CPUS_PER_TASK") or _slurm_number("SLURM_CPUS_ON_NODE")
+
+
+def _slurm_memory() -> int | None:
+    """Bytes of memory that Slurm gave the job on this node; it counts in MiB, and 0 means all."""
+    on_node, per_cpu = (_slurm_number(f"SLURM_MEM_PER_{what}") for what in ("NODE", "CPU"))
+    cpus = _slurm_number("SLURM_CPUS_ON_NODE")
+    if on_node is None and per_cpu is not None and cpus is not None:
+        on_node = per_cpu * cpus
+    return None if on_node is None else on_node << 20
+
+
+def _slurm_number(name: str) -> int | None:
+    """A positive number among the variables of a Slurm job."""
+    text = os.environ.get(name, "") if slurm_node() else ""
+    return int(text) or None if text.isdecimal() else None
+
+
+def _restarts() -> int:
+    return _slurm_number("SLURM_RESTART_COUNT") or 0
 
 
 def allowed_cpus() -> float:
     """CPUs that this process may use at once.
 
-    Limits are its affinity, which taskset and Slurm set, and the quota of its control groups, which
-    containers set (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1).
+    Limits are its affinity, which taskset and Slurm set, the quota of its control groups, which
+    containers set (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1), and what
+    Slurm gave.
     """
     affinity = getattr(os, "sched_getaffinity", lambda pid: range(os.cpu_count() or 1))
     version_1 = (_cgroup("cpu", f"cpu.cfs_{part}_us") for part in ("quota", "period"))
     quotas = [*_cgroup("cpu", "cpu.max"), *map(" ".join, zip(*version_1, strict=False))]
-    return min([len(affinity(0)), *map(_share, quotas)])
+    return min([len(affinity(0)), *map(_share, quotas), slurm_cpus() or float("inf")])
 
 
 def allowed_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or less by its control groups."""
+    """Bytes of memory that this process may use: the machine's, or less by its control groups or by
+    what Slurm gave."""
     limits = _cgroup("memory", "memory.max") + _cgroup("memory", "memory.limit_in_bytes")
     total: int = psutil.virtual_memory().total
-    return min([total, *map(int, filter(str.isdecimal, limits))])
+    return min([total, *map(int, filter(str.isdecimal, limits)), _slurm_memory() or total])
 
 
 def _share(text: str) -> float:
@@ -76,8 +135,14 @@ def _cgroup(controller: str, name: str) -> list[str]:
 
 
 def is_alive(process: str) -> bool | None:
-    """Whether a process, named as by `this_process`, runs; None for one on another machine."""
-    machine, pid, started = [*process.split(), "", "", ""][:3]
+    """Whether a process, named as by `this_process`, runs; None for one on another machine.
+
+    Slurm starts a job again only after its former start has ended, on whatever node that was.
+    """
+    machine, pid, started, start = [*process.split(), "", "", "", ""][:4]
+    job, _, restarts = start.rpartition(".")
+    if job == slurm_job() and restarts.isdecimal() and int(restarts) < _restarts():
+        return False
     if machine != _machine() or not pid.isdecimal():
         return None
     try:
@@ -90,8 +155,13 @@ def is_alive(process: str) -> bool | None:
 
 
 def _machine() -> str:
-    """Host, boot and PID namespace, since containers may share the first two."""
+    """Host, node of Slurm, boot and PID namespace.
+
+    Containers may share host and boot, and one host may serve as several nodes.
+    """
     parts = [socket.gethostname().replace(" ", "-")]
+    if node := slurm_node():
+        parts.append(node)
     with suppress(OSError):  # not Linux
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
         parts.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
@@ -126,10 +196,13 @@ def uninterrupted() -> Iterator[None]:
             before[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not None:
-                before[number] = signal.getsignal(number)
+            handler = None if number is None else signal.getsignal(number)
+            # A user's signal may have a handler that Python does not know, as of `faulthandler`.
+            known = callable(handler) or not name.startswith("SIGUSR")
+            if number is not None and handler is not None and known:
+                before[number] = handler
     try:  # a signal may come between two of the calls
         _handle(dict.fromkeys(before, delay))
         yield

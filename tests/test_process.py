@@ -21,6 +21,8 @@ from pepr_mlops.process import (
     allowed_memory,
     importing,
     is_alive,
+    node_share,
+    slurm_job,
     this_process,
     uninterrupted,
 )
@@ -88,6 +90,66 @@ def test_quotas_and_limits_of_control_groups(
         path.write_text(content + "\n")
     assert allowed_cpus() == cpus
     assert allowed_memory() == memory
+
+
+IN_SLURM = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "SLURM_CPUS_ON_NODE": "6"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "cpus", "memory"),
+    [
+        ({}, 6, 64 << 30),
+        ({"SLURM_CPUS_PER_TASK": "2", "SLURM_MEM_PER_NODE": "4096"}, 2, 4 << 30),
+        ({"SLURM_MEM_PER_CPU": "1024"}, 6, 6 << 30),
+        ({"SLURM_MEM_PER_NODE": "0"}, 6, 64 << 30),  # all of the node
+        ({"SLURM_CPUS_ON_NODE": "64", "SLURM_MEM_PER_NODE": "262144"}, 8, 64 << 30),
+        ({"SLURMD_NODENAME": "", "SLURM_CPUS_PER_TASK": "2"}, 8, 64 << 30),  # salloc's shell
+    ],
+)
+def test_what_slurm_gave_limits_a_job_also_where_nothing_enforces_it(
+    variables: dict[str, str], cpus: float, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sbatch(1) describes the variables."""
+    monkeypatch.setattr(process, "_cgroup", lambda controller, name: [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30))
+    for name, value in {**IN_SLURM, **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert allowed_cpus() == cpus
+    assert allowed_memory() == memory
+
+
+def test_a_node_is_shared_where_slurm_gave_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert node_share() is None
+    for name, value in IN_SLURM.items():
+        monkeypatch.setenv(name, value)
+    assert node_share() == (6, 8)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "8")
+    assert node_share() is None
+
+
+def test_two_nodes_are_two_machines_and_a_job_that_slurm_starts_again_has_ended_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside = this_process()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    on_n1 = this_process()
+    assert on_n1.endswith(" 7.0")
+    assert is_alive(on_n1) is True
+    assert is_alive(outside) is None
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    assert is_alive(on_n1) is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert is_alive(on_n1) is False
+    assert is_alive(this_process()) is True
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    assert is_alive(on_n1) is None
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert slurm_job() == "7_3"
+    assert is_alive(on_n1) is None
 
 
 def test_a_real_quota_and_limit(control_group: Callable[[str], Path]) -> None:

@@ -9,6 +9,7 @@ import click
 
 from pepr_mlops.cli.options import Command, load_request, option, output_options, run_options
 from pepr_mlops.cli.output import note, render, say_or_write
+from pepr_mlops.names import SLURM
 
 
 @click.command(cls=Command)
@@ -46,7 +47,7 @@ def command(
         data_digest=about["data_digest"],
     )
     columns = ["run_id", "experiment", "model", "seed", "fold", "started", "data_digest"]
-    table = table[[*columns, "used", "codes", "reasons"]]
+    table = table.join(about[[*SLURM]])[[*columns, *SLURM, "used", "codes", "reasons"]]
     if form in ("csv", "json"):
         say_or_write(render(table, form), out)
         return
@@ -58,6 +59,7 @@ def command(
         columns.remove("data_digest")
     if shown["fold"].isna().all():
         columns.remove("fold")
+    columns += [n for n in ("slurm_job_id", "slurm_nodes") if shown[n].notna().any()]
     headings = {c: c for c in (*columns, "used", "reasons")}
     none = "every run is used, none is doubtful"
     say_or_write(render(shown, form, headings) if len(shown) else none, out)

@@ -312,17 +312,6 @@ def _still_counter(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
     )
 
 
-def _predictions(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
-    texts = contradictions(runs, evidence)
-    yield runs, runs["run_id"].isin(texts), lambda r: texts[r["run_id"]]
-
-
-def _one_class(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
-    """Networks that have learnt nothing: of such equals each is as good as the best."""
-    texts = one_class(evidence)
-    yield runs, runs["run_id"].isin(texts), lambda r: texts[r["run_id"]]
-
-
 ALWAYS, ENERGY_COST, TIME_COST, TIME_OR_ENERGY = "always", "energy", "time", "time or energy"
 
 
@@ -343,6 +332,21 @@ def _of_run(
 ) -> Rule:
     """A rule that needs no evidence besides the run."""
     return Rule(code, concerns, lambda runs, _: [(runs, rows(runs), text)])
+
+
+def _of_tag(code: str, concerns: str, column: str) -> Rule:
+    """A rule for runs with a tag whose text says what is doubtful."""
+    return _of_run(code, concerns, lambda runs: runs[column].notna(), lambda r: str(r[column]))
+
+
+def _of_predictions(code: str, find: Callable[[pd.DataFrame, Evidence], Mapping[str, str]]) -> Rule:
+    """A rule that finds texts by run id in what runs predicted."""
+
+    def cases(runs: pd.DataFrame, evidence: Evidence) -> Iterator[Case]:
+        texts = find(runs, evidence)
+        yield runs, runs["run_id"].isin(texts), lambda r: texts[r["run_id"]]
+
+    return Rule(code, ALWAYS, cases)
 
 
 def _of_images(doubt: Doubt) -> Rule:
@@ -407,18 +411,15 @@ RULES = (
         lambda runs: energy_is(runs, "estimated") & runs["energy_wh"].notna(),
         lambda r: "its energy is an estimate",
     ),
-    _of_run(
-        "coarse_counter",
-        ENERGY_COST,
-        lambda runs: runs["energy_caution"].notna(),
-        lambda r: str(r["energy_caution"]),
-    ),
+    _of_tag("coarse_counter", ENERGY_COST, "energy_caution"),
+    _of_tag("shared_node", ENERGY_COST, "node_share"),
     *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
     *(rule for form in FORMS for rule in _of_profile(form)),
     Rule("same_numbers", ALWAYS, _same_numbers),
     Rule("impossible_accuracy", ALWAYS, _impossible_accuracy),
-    Rule("predictions", ALWAYS, _predictions),
-    Rule("one_class", ALWAYS, _one_class),
+    _of_predictions("predictions", contradictions),
+    # Networks that have learnt nothing: of such equals each is as good as the best.
+    _of_predictions("one_class", lambda _, evidence: one_class(evidence)),
     Rule("power", ENERGY_COST, _power),
     Rule("same_energy", ENERGY_COST, _same_energy),
     Rule("still_counter", ENERGY_COST, _still_counter),

@@ -43,6 +43,7 @@ from pepr_mlops.names import (
     PHASES,
     PROFILED,
     RESOURCES,
+    SLURM,
 )
 from pepr_mlops.spec import LATER, TRIED, RunSpec, convert, value_type
 
@@ -56,7 +57,8 @@ _TEXT = {
         for name in (
             *("energy_source", "energy_components", "energy_model", "energy_missing"),
             *("energy_caution", "time_source", "carbon_source", "imported_from", "data_digest"),
-            *("hardware", "gpu_mig", "gpu_clocks_mhz", "gpu_other_processes"),
+            *("hardware", "gpu_mig", "gpu_clocks_mhz", "gpu_other_processes", "node_share"),
+            *SLURM,
             *(
                 "stopped",
                 "early_stop",

@@ -63,6 +63,7 @@ CODES = {
     "other_processes": "other programs used the GPU",
     "busy_cpu": "other programs used the CPUs",
     "busy_machine": "energy that includes other programs",
+    "shared_node": "energy of a node that Slurm shared out",
     "interrupted": "interrupted and continued",
     "paused": "suspended during training",
     "estimated_time": "estimated training time",

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.process import allowed_cpus
+from pepr_mlops.process import allowed_cpus, slurm_cpus, slurm_job
 
 if TYPE_CHECKING:
     import torch
 
 _CPUINFO = Path("/proc/cpuinfo")
 _VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # as Linux calls them
+_NO_GPU = ("", "-1", "NoDevFiles")  # in CUDA_VISIBLE_DEVICES; the last one is Slurm's
 _PACKAGES = ("pepr_mlops", "torch", "timm", "mlflow", "zeus", "codecarbon", "medmnist", "numpy")
 
 
@@ -81,7 +82,7 @@ class Device:
         return cls(torch.device(name))
 
     def describe(self) -> dict[str, str]:
-        """Tags that name the device, CPU, memory, GPU (of a CUDA device) and versions."""
+        """Tags that name device, CPU, memory, GPU (of a CUDA device), Slurm job and versions."""
         import torch
 
         gpu = gpu_tags(self.torch_device) if self.kind == "cuda" else {}
@@ -96,7 +97,8 @@ class Device:
         for name, version in versions().items():
             prefix = "pepr." if name in ("os", "git_commit") else "pepr.version."
             tags[prefix + name] = version
-        return {**tags, **gpu, "pepr.hardware": gpu.get("pepr.gpu", tags["pepr.cpu"])}
+        hardware = gpu.get("pepr.gpu", tags["pepr.cpu"])
+        return {**tags, **gpu, **slurm_tags(), "pepr.hardware": hardware}
 
     def other_processes(self) -> set[str] | None:
         """Other programs' processes on the GPU, as `PID name`: not this one and its children.
@@ -147,10 +149,17 @@ class Device:
 
 
 def use_threads(threads: int | None) -> None:
-    """Set the CPU threads of PyTorch in this process; None leaves its own choice."""
-    if threads is not None:
-        import torch
+    """Set the CPU threads of PyTorch in this process.
 
+    None leaves its own choice, which follows OMP_NUM_THREADS or the affinity. Where Slurm gave
+    fewer CPUs without binding the process to them, it is as many as these.
+    """
+    import torch
+
+    given = None if "OMP_NUM_THREADS" in os.environ else slurm_cpus()
+    if threads is None and given is not None:
+        threads = min(torch.get_num_threads(), given)
+    if threads is not None:
         torch.set_num_threads(threads)
 
 
@@ -195,6 +204,21 @@ def versions() -> dict[str, str]:
     return found if commit is None else {**found, "git_commit": commit}
 
 
+def slurm_tags() -> dict[str, str]:
+    """Tags that name the Slurm job of this process; none outside of one."""
+    job = slurm_job()
+    if job is None:
+        return {}
+    variables = {
+        "pepr.slurm_array_task": "SLURM_ARRAY_TASK_ID",
+        "pepr.slurm_partition": "SLURM_JOB_PARTITION",
+        "pepr.slurm_nodes": "SLURM_JOB_NODELIST",
+        "pepr.slurm_account": "SLURM_JOB_ACCOUNT",
+    }
+    known = {tag: os.environ.get(name) for tag, name in variables.items()}
+    return {"pepr.slurm_job_id": job, **{tag: text for tag, text in known.items() if text}}
+
+
 def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
     """The processes that `Device.other_processes` found at several times, as a tag."""
     known = [processes for processes in seen if processes is not None]
@@ -205,12 +229,15 @@ def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
 def gpu_slots() -> list[dict[str, str]]:
     """The environment of a process that sees one GPU only, for each GPU this process may use.
 
-    GPUs are numbered by PCI bus as in NVML, or named as in CUDA_VISIBLE_DEVICES.
+    GPUs are numbered by PCI bus as in NVML, or named as in CUDA_VISIBLE_DEVICES. Where that is not
+    set, they are those of the Slurm job, which then nothing hides from this process.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpu_count() == 0 or (visible is not None and visible.strip() in ("", "-1")):
+    count, here = gpu_count(), os.environ
+    given = here.get("SLURM_STEP_GPUS") or here.get("SLURM_JOB_GPUS")
+    visible = here.get("CUDA_VISIBLE_DEVICES", given)
+    if count == 0 or (visible is not None and visible.strip() in _NO_GPU):
         return []
-    names = map(str, range(gpu_count())) if visible is None else visible.split(",")
+    names = map(str, range(count)) if visible is None else visible.split(",")
     return [
         {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name.strip()} for name in names
     ]

@@ -22,7 +22,7 @@ from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.costs.totals import Costs, Window, overall
 from pepr_mlops.names import memory_metric
-from pepr_mlops.process import uninterrupted
+from pepr_mlops.process import node_share, uninterrupted
 from pepr_mlops.spec import RunSpec
 
 
@@ -55,12 +55,13 @@ class Recorder:
     def open(cls, spec: RunSpec, device: Device, *, host_is_shared: bool = False) -> Recorder:
         """The recorder that a spec needs on a device.
 
-        With `host_is_shared` a run on a GPU counts the GPU's energy alone, since other runs use the
-        CPU and the memory too. Raises `WrongUse` for a country without a known intensity, and as
-        `open_meter`.
+        With `host_is_shared`, and on a node that Slurm shares out, a run on a GPU counts the GPU's
+        energy alone, since others use the CPU and the memory too. Raises `WrongUse` for a country
+        without a known intensity, and as `open_meter`.
         """
         grid = carbon.resolve(spec.country, spec.carbon_intensity)
-        host = not (host_is_shared and device.kind == "cuda")
+        shared = host_is_shared or node_share() is not None
+        host = not (shared and device.kind == "cuda")
         return cls(device, open_meter(spec.energy, device, host=host), grid, spec.pue)
 
     @property
@@ -77,6 +78,11 @@ class Recorder:
             "pepr.energy_source": self.source,
             "pepr.energy_method": self.meter.method,
         }
+        if "cpu" in self.meter.sources and (share := node_share()) is not None:
+            tags["pepr.node_share"] = (
+                "Slurm gave it {} of the node's {} CPUs: energy is that of the full node, also of "
+                "other jobs"
+            ).format(*share)
         if sources := self.meter.sources:
             tags["pepr.energy_components"] = ",".join(f"{c}={s}" for c, s in sources.items())
         tags |= self.meter.details

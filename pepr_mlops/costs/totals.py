@@ -57,6 +57,8 @@ def cautions(tags: Mapping[str, str]) -> list[str]:
         found.append(others_text(used, cpus))
     elif used_all > BUSY * all_cpus and "cpu=" in tags.get("pepr.energy_components", ""):
         found.append(machine_text(used_all, all_cpus))
+    if "pepr.node_share" in tags:
+        found.append(tags["pepr.node_share"])
     if tags.get("pepr.gpu_other_processes", "none") != "none":
         found.append(f"other programs used the GPU: {tags['pepr.gpu_other_processes']}")
     if "pepr.paused_s" in tags:

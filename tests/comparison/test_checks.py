@@ -238,6 +238,11 @@ def test_a_clean_run_is_not_doubted() -> None:
             "other programs used 9.0 of the machine's 16 CPUs: energy is overstated",
         ),
         (
+            run(tags={"pepr.node_share": "Slurm gave it 4 of the node's 16 CPUs"}),
+            "shared_node",
+            "Slurm gave it 4 of the node's 16 CPUs",
+        ),
+        (
             # not "power": the sensors counted for 720 s, in which 120 Wh are 600 W
             run(
                 energy_wh=120.0,

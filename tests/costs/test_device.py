@@ -140,6 +140,7 @@ def test_a_gpu_is_described_by_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch
         ("GPU-b4131884-cb52", ["GPU-b4131884-cb52"]),  # as Kubernetes and Slurm may set it
         ("", []),
         ("-1", []),
+        ("NoDevFiles", []),  # Slurm's, where a job asked for none
     ],
 )
 def test_each_gpu_that_may_be_used_is_a_slot(
@@ -152,6 +153,58 @@ def test_each_gpu_that_may_be_used_is_a_slot(
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == slots
     monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
     assert hardware.gpu_slots() == []
+
+
+def test_the_gpus_of_a_slurm_job_are_slots_where_nothing_hides_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "1,2")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == ["1", "2"]
+    monkeypatch.setenv("SLURM_STEP_GPUS", "2")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == ["2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # as Slurm counts where it hides them
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == ["0"]
+
+
+def test_pytorch_uses_no_more_threads_than_slurm_gave_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    try:
+        for own, requested, used in ((3, None, 2), (1, None, 1), (3, 4, 4)):
+            torch.set_num_threads(own)
+            hardware.use_threads(requested)
+            assert torch.get_num_threads() == used
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        torch.set_num_threads(3)
+        hardware.use_threads(None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_slurm_job_is_named_by_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.slurm_tags() == {}
+    for name, value in {
+        "SLURMD_NODENAME": "n2",
+        "SLURM_JOB_ID": "9",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_JOB_PARTITION": "gpu",
+        "SLURM_JOB_NODELIST": "n[2-3]",
+    }.items():
+        monkeypatch.setenv(name, value)
+    tags = Device(torch.device("cpu")).describe()
+    assert {name: tags[name] for name in tags if "slurm" in name} == {
+        "pepr.slurm_job_id": "7_3",
+        "pepr.slurm_array_task": "3",
+        "pepr.slurm_partition": "gpu",
+        "pepr.slurm_nodes": "n[2-3]",
+    }
 
 
 def _gpu_with(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:

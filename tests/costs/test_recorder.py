@@ -11,6 +11,7 @@ from pepr_mlops.costs.device import Device
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import Window
+from pepr_mlops.spec import RunSpec
 
 
 class _Meter(Meter):
@@ -42,6 +43,45 @@ def test_a_phase_counts_when_it_ends_and_when_it_fails(recorder: Recorder) -> No
     assert recorder.metrics()["energy/train_wh"] == 4.0
     recorder.end_after_failure("epoch 2")  # nothing is open any more
     assert recorder.metrics()["energy/train_wh"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "cpus_given", "counts_host", "tagged"),
+    [
+        ("cuda:0", "4", False, False),
+        ("cuda:0", "8", True, False),
+        ("cpu", "4", True, True),
+        ("cpu", "8", True, False),
+    ],
+)
+def test_on_a_part_of_a_node_a_gpu_counts_alone_and_a_cpu_is_doubtful(
+    kind: str,
+    cpus_given: str,
+    counts_host: bool,
+    tagged: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = []
+
+    def opened(energy: str, device: Device, *, host: bool) -> _Meter:
+        read.append(host)
+        meter = _Meter()
+        meter.sources = {"cpu": "measured"} if host else {"gpu": "measured"}  # type: ignore[misc]
+        return meter
+
+    monkeypatch.setattr("pepr_mlops.costs.recorder.open_meter", opened)
+    monkeypatch.setattr("pepr_mlops.costs.recorder.Memory", lambda device: None)
+    monkeypatch.setattr(Device, "describe", lambda self: {})
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", cpus_given)
+    opened_recorder = Recorder.open(RunSpec(), Device(torch.device(kind)))
+    tags = opened_recorder.opening_tags("e", "test/accuracy")
+    assert read == [counts_host]
+    assert ("pepr.node_share" in tags) == tagged
+    if tagged:
+        assert tags["pepr.node_share"].startswith("Slurm gave it 4 of the node's 8 CPUs: energy")
 
 
 def test_a_window_that_an_error_left_open_is_counted_after_it(recorder: Recorder) -> None:

@@ -8,7 +8,8 @@ const DOUBT_WORDS = {
   impossible_accuracy: "impossible accuracy", predictions: "contradicting predictions",
   still_counter: "energy counter stood still", coarse_counter: "coarse energy counter", estimated: "energy estimated",
   estimated_time: "time estimated", interrupted: "interrupted", other_processes: "others on the GPU",
-  busy_cpu: "others on the CPUs", busy_machine: "others on the machine", paused: "paused while measured",
+  busy_cpu: "others on the CPUs", busy_machine: "others on the machine", shared_node: "shared node",
+  paused: "paused while measured",
   data_leak: "test images in training", data_patients: "patients in two splits", data_conflict: "contradicting labels",
   data_few: "few test images of a class", one_class: "learnt nothing", fewer_seeds: "fewer runs than others",
 };
