@@ -52,6 +52,12 @@ class Claimed(PeprError):
     reason = "claimed"
 
 
+class TimeLimit(SystemExit):
+    """The time that a scheduler gives this process is over, so that it closes its run and ends."""
+
+    reason = "time_limit"
+
+
 def _clean(message: str) -> str:
     return printable(without_password(" ".join(message.split())))
 

@@ -53,6 +53,15 @@ def slurm_node() -> str | None:
     return os.environ.get("SLURMD_NODENAME") if os.environ.get("SLURM_JOB_ID") else None
 
 
+def srun_task() -> tuple[int, int]:
+    """The number of this task of `srun`, from 0, and how many there are; (0, 1) without `srun`.
+
+    A batch script that asks for several tasks is one process all the same.
+    """
+    tasks = _slurm_number("SLURM_STEP_NUM_TASKS")
+    return (0, 1) if tasks is None else (_slurm_number("SLURM_PROCID") or 0, tasks)
+
+
 def node_share() -> tuple[int, int] | None:
     """CPUs that Slurm gave the job on this node, and the node's, where others may have the rest."""
     given, cpus = _slurm_number("SLURM_CPUS_ON_NODE"), os.cpu_count() or 1
@@ -196,7 +205,7 @@ def uninterrupted() -> Iterator[None]:
             before[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
             number = getattr(signal, name, None)
             handler = None if number is None else signal.getsignal(number)
             # A user's signal may have a handler that Python does not know, as of `faulthandler`.

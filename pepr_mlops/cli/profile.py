@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli.chosen import choice_from, model_options
-from pepr_mlops.cli.options import Command, load_request, of_spec, option, output_options, spec_of
+from pepr_mlops.cli.options import load_request, of_spec, option, output_options, spec_of
 from pepr_mlops.cli.output import caption, render, say, say_or_write
+from pepr_mlops.cli.srun import Once
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.text import decimals
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pepr_mlops.train.use.profiled import Profiled
 
 
-@click.command(cls=Command)
+@click.command(cls=Once)
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @model_options
 @option(

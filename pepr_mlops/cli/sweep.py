@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.options import FILE, Command, of_field, option, tracking_uri
+from pepr_mlops.cli.options import FILE, of_field, option, tracking_uri
+from pepr_mlops.cli.srun import Once
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
 from pepr_mlops.names import RESOURCES
@@ -37,7 +38,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-@click.command(cls=Command)
+@click.command(cls=Once)
 @click.argument("file", type=FILE, required=False)
 @_grid
 @option(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pepr_mlops.cli.options import Command, of_spec, option, spec_of, tracking_uri
+from pepr_mlops.cli.options import of_spec, option, spec_of, tracking_uri
 from pepr_mlops.cli.output import say, table
+from pepr_mlops.cli.srun import Once
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pepr_mlops.train.job import Outcome
 
 
-@click.command(cls=Command)
+@click.command(cls=Once)
 @of_spec(*(f.name for f in fields(RunSpec)))
 @tracking_uri
 @option("Data", "--strict", "refuse doubtful images, such as test images in train", is_flag=True)

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pepr_mlops.errors import PeprError, WorkFailed, one_line, trace
-from pepr_mlops.process import importing, is_alive, this_process
+from pepr_mlops.errors import PeprError, TimeLimit, WorkFailed, one_line, trace
+from pepr_mlops.process import importing, is_alive, slurm_job, slurm_node, this_process
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.ownership import STALE_S
@@ -105,6 +105,8 @@ class Worker:
         except PeprError as error:
             print(error.logged, file=sys.stderr)  # the report goes to the terminal, this to a log
             return Report(spec, error.reason, str(error))
+        except TimeLimit as error:
+            return Report(spec, error.reason, str(error))
         except (KeyboardInterrupt, SystemExit):
             return Report(spec, "killed", "it received a signal to end")
         except BaseException as error:  # a crash is this job's outcome, not the sweep's
@@ -113,17 +115,23 @@ class Worker:
 
 
 def _end_with(owner: str) -> None:
-    """End on a SIGTERM, or when the owner or the parent process is gone.
+    """End on a SIGTERM, on a SIGUSR1 since the time limit is near, or when the owner or the parent
+    process is gone.
 
     An orphaned job would still use the device when the sweep starts again.
     """
     parent = None if multiprocessing.parent_process() is None else os.getppid()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        for other in (signal.SIGTERM, signal.SIGUSR1):  # a second one would break off the closing
+            signal.signal(other, signal.SIG_IGN)
+        if number == signal.SIGUSR1:
+            raise TimeLimit("its job reached the time limit")
         sys.exit(128 + number)
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGUSR1, stop)
 
     def watch() -> None:
         while is_alive(owner) is not False and parent in (None, os.getppid()):
@@ -140,10 +148,14 @@ def _alone(
     """Reserve the device for one job: energy is measured for the complete device.
 
     Jobs of this package hold a lock, which the system releases when their process ends; other
-    processes are seen on a GPU only. `say` receives a line for each holder that the job waits for.
+    processes are seen on a GPU only. CPUs that Slurm gave a job are reserved within that job and
+    node alone: Slurm decides which jobs share a node, and nodes may share the temporary folder.
+    `say` receives a line for each holder that the job waits for.
     """
     name = device.gpu_uuids[0] if device.kind == "cuda" else "cpu"
     shown = "the CPU" if name == "cpu" else name
+    if name == "cpu" and (slurm := slurm_job()) is not None:
+        name = f"cpu-{slurm_node()}-{slurm}"
     path = Path(tempfile.gettempdir()) / f"pepr_mlops-{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock"
     try:
         descriptor = os.open(path, os.O_RDONLY)  # O_CREAT fails on another user's file

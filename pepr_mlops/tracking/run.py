@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pepr_mlops.errors import Claimed, Paused, PeprError, WorkFailed
+from pepr_mlops.errors import Claimed, Paused, PeprError, TimeLimit, WorkFailed
 from pepr_mlops.names import PHASES
 from pepr_mlops.process import this_process, uninterrupted
 from pepr_mlops.text import address, without_password
@@ -236,6 +236,8 @@ def _ending(error: BaseException) -> tuple[dict[str, str], str]:
     killed = isinstance(error, KeyboardInterrupt | SystemExit | Paused)
     if isinstance(error, PeprError):
         reason, text = error.reason, error.logged
+    elif isinstance(error, TimeLimit):
+        reason, text = error.reason, str(error)
     elif killed:
         interrupted = isinstance(error, KeyboardInterrupt)
         reason, text = "killed", "interrupted" if interrupted else "its process was terminated"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from made import job
 
 from pepr_mlops import data
 from pepr_mlops.costs.device import Device
-from pepr_mlops.errors import WorkFailed
+from pepr_mlops.errors import TimeLimit, WorkFailed
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.sweep import worker
 from pepr_mlops.sweep.engine import FINAL, TRANSIENT, Task
@@ -95,6 +96,23 @@ def test_files_of_dead_processes_and_of_strangers_name_no_holder(tmp_path: Path)
     assert not left.exists()
 
 
+def test_jobs_of_slurm_on_one_node_or_two_do_not_wait_for_each_others_cpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURMD_NODENAME", "n1")
+    with worker._alone(CPU, "refuse", "a", print):
+        with (
+            pytest.raises(WorkFailed, match="CPU is used by job a"),
+            worker._alone(CPU, "refuse", "b", print),
+        ):
+            pytest.fail("two at once in one job")
+        for name, value in (("SLURM_JOB_ID", "8"), ("SLURMD_NODENAME", "n2")):
+            monkeypatch.setenv(name, value)
+            with worker._alone(CPU, "refuse", "b", print):
+                pass
+
+
 def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [{"71 python"}, {"71 python"}, set()]
     monkeypatch.setattr("pepr_mlops.costs.device._gpu_uuid", lambda device: "GPU-0/1")
@@ -133,6 +151,7 @@ def test_the_device_cools_down_first(monkeypatch: pytest.MonkeyPatch) -> None:
         (WorkFailed("no", reason="out_of_memory"), "out_of_memory"),
         (ZeroDivisionError("oops"), "crashed"),
         (SystemExit(143), "killed"),
+        (TimeLimit("its job reached the time limit"), "time_limit"),
     ],
 )
 def test_every_outcome_is_a_report(
@@ -172,6 +191,41 @@ def test_a_sweep_receives_the_notes_about_its_server(capfd: pytest.CaptureFixtur
     notes.note("resnet18d on cpu")
     assert received == ["tracking: spec.json cannot be stored (closed); `pepr sync` tries again"]
     assert capfd.readouterr().err.splitlines() == [*received, "resnet18d on cpu"]
+
+
+_WORK = """
+import pathlib, sys
+from pepr_mlops import data
+from pepr_mlops.spec import RunSpec
+from pepr_mlops.sweep.engine import Task
+from pepr_mlops.sweep.worker import Worker
+
+store, shapes, checkpoints, epochs = sys.argv[1:]
+model = dict(model="test_resnet", image_size=32, pretrained=False, device="cpu", energy="off")
+spec = data.identify(RunSpec(dataset=shapes, epochs=int(epochs), **model))
+report = Worker(store, pathlib.Path(checkpoints))(Task(spec), print)
+print(report.reason, report.error, sep="|")
+"""
+
+
+def test_a_time_limit_ends_the_run_with_that_reason(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient
+
+    words = [sys.executable, "-c", _WORK, store, str(shapes), str(tmp_path / "checkpoints"), "2000"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "checkpoints").glob("*/state.pt")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "time_limit|its job reached the time limit"
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+    tags = run.data.tags
+    assert (run.info.status, tags["pepr.reason"]) == ("KILLED", "time_limit")
+    assert tags["pepr.error"] == "its job reached the time limit"
+    assert run.data.metrics["time/train_s"] > 0
 
 
 def test_a_job_pauses_at_an_epoch_and_at_a_budget_and_resumes(

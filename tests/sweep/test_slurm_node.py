@@ -1,0 +1,77 @@
+"""What runs inside a job of a real Slurm: one training however many tasks, and requeued jobs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from slurm import Slurm
+
+TINY = ("--model=test_resnet", "--image-size=32", "--no-pretrained", "--device=cpu", "--energy=off")
+
+
+def _pepr(*words: str) -> str:
+    return shlex.join([sys.executable, "-m", "pepr_mlops", *words])
+
+
+def _runs(store: str) -> list[Any]:
+    client = MlflowClient(store)
+    ids = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(ids, order_by=["attributes.start_time"]))
+
+
+def _epochs(store: str, run_id: str) -> list[int]:
+    return [m.step for m in MlflowClient(store).get_metric_history(run_id, "train/loss")]
+
+
+def test_several_tasks_train_once_and_the_run_names_its_job(
+    cluster: Slurm, store: str, tmp_path: Path
+) -> None:
+    train = _pepr("train", "--dataset=digits", "--epochs=1", "--fraction=0.1", *TINY)
+    options = ["--output=out-%t", "--ntasks=4"]
+    job = cluster.submit(f"srun {shlex.join(options)} {train}", ["-n4", "--array=3", "-oall"])
+    assert cluster.wait(f"{job}_3")["JobState"] == "COMPLETED"
+    (run,) = _runs(store)
+    assert run.info.status == "FINISHED"
+    tags = {k: v for k, v in run.data.tags.items() if "slurm" in k}
+    assert tags == {
+        "pepr.slurm_job_id": f"{job}_3",
+        "pepr.slurm_array_task": "3",
+        "pepr.slurm_partition": "main",
+        "pepr.slurm_nodes": tags["pepr.slurm_nodes"],
+    }
+    assert tags["pepr.slurm_nodes"] in ("n1", "n2")
+    first, *others = ((tmp_path / f"out-{task}").read_text() for task in range(4))
+    assert first.startswith("srun: started 4 tasks; this one runs train, the others end; use --nt")
+    assert others == [f"srun: task {n} of 0 to 3 ends; train runs in task 0\n" for n in (1, 2, 3)]
+    rows = subprocess.check_output(shlex.split(_pepr("runs", "--experiment=digits", "--all")))
+    assert f"{job}_3" in rows.decode()
+
+
+def test_a_job_that_slurm_starts_again_continues_on_the_other_node(
+    cluster: Slurm, store: str, tmp_path: Path
+) -> None:
+    """Its node fails: Slurm puts it back in the queue, and no one waits for a stale heartbeat."""
+    train = _pepr("train", "--dataset=digits", "--epochs=40", "--checkpoints=saved", *TINY)
+    started = time.monotonic()
+    job = cluster.submit(f"exec {train}", ["--requeue", "-oout", "--open-mode=append"])
+    cluster.until(lambda: list(tmp_path.glob("saved/*/state.pt")), bool)
+    (begun,) = _runs(store)
+    node = begun.data.tags["pepr.slurm_nodes"]
+    cluster.fail(node)
+    try:
+        ended = cluster.wait(job, 300)
+    finally:
+        cluster.back(node)
+    assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1")
+    (run,) = _runs(store)
+    print(time.monotonic() - started)
+    assert (run.info.run_id, run.info.status) == (begun.info.run_id, "FINISHED")
+    assert run.data.tags["pepr.attempts"] == "2"
+    assert run.data.tags["pepr.slurm_nodes"] != node
+    assert _epochs(store, run.info.run_id) == list(range(1, 41))
