@@ -12,7 +12,6 @@ import click
 from pepr_mlops.cli.options import of_spec, option, spec_of, tracking_uri
 from pepr_mlops.cli.output import say, table
 from pepr_mlops.cli.srun import Once
-from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -47,10 +46,6 @@ def command(
       pepr train --dataset ./my_images --weights resnet18d.safetensors --precision bf16
       pepr train --dataset ./my_images --strict
     """
-    if offline and checkpoints is not None:
-        raise WrongUse(
-            "offline: a run that no server knows cannot be resumed; leave out --checkpoints"
-        )
     spec = spec_of(given)
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)

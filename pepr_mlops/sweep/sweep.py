@@ -74,7 +74,10 @@ def run(
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
+    delivered = tracking.delivered()  # before the server is read, which must have them
     found, matches = _found(specs, settings)
+    pending = found.jobs.index[found.jobs["state"] == "pending"]
+    tracking.forget(delivered.intersection(pending))
     tracking.prepare(_experiments(specs), settings.tracking_uri)
     tracking.identify(matches.fingerprints, settings.tracking_uri)
     for text in found.notes:

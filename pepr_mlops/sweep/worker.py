@@ -55,8 +55,8 @@ class Worker:
 
     If another process computes on the device, `busy` decides: wait for it, or report the task as
     failed. Before training the device cools down to `cool_c` degrees Celsius. `strict` refuses
-    doubtful images, and `keep_top` is that of `job.run`. The process ends with its `owner`, the
-    sweep's `process.this_process`, if that is on the same machine.
+    doubtful images, and `keep_top` and `offline` are those of `job.run`. The process ends with its
+    `owner`, the sweep's `process.this_process`, if that is on the same machine.
     """
 
     tracking_uri: str | None = field(repr=False)
@@ -66,6 +66,7 @@ class Worker:
     cool_c: float | None = None
     strict: bool = False
     keep_top: str | None = None
+    offline: bool = False
     owner: str = field(default_factory=this_process)
 
     def __call__(self, task: Task, say: Callable[[str], None]) -> Report:
@@ -83,6 +84,7 @@ class Worker:
             with _alone(device, self.busy, name, say):
                 _cool(device, self.cool_c)
                 common: dict[str, Any] = {
+                    "offline": self.offline,
                     "tracking_uri": self.tracking_uri,
                     "progress": partial(_Forwarded, say=say),
                     "host_is_shared": gpu_count() > 1,  # jobs may run on the other GPUs

@@ -37,13 +37,15 @@ class Attempt:
 
     `spec` is the job's fingerprint. `exclusive` raises `Claimed` where another process does the job
     or has done it; `stale_s` as in `ownership.Claim.is_alive`. `continues` is the run of an earlier
-    attempt to continue, where there is a checkpoint of it. A `probe` only finds what the job costs.
+    attempt to continue, where there is a checkpoint of it; the training of this one is `saved`,
+    too. A `probe` only finds what the job costs.
     """
 
     spec: str
     exclusive: bool = False
     stale_s: float = ownership.STALE_S
     continues: str | None = None
+    saved: bool = False
     probe: bool = False
 
 
@@ -95,6 +97,8 @@ def hold(client: MlflowClient, run_id: str, job: Attempt, *, begun: bool) -> Non
             found = ownership.verdict(run_id, others)
             if found == ownership.HELD:
                 client.set_tag(run_id, "pepr.claim", ownership.HELD)
+                running = [c.run_id for c in claims if c.status == "RUNNING" and c not in others]
+                _close_lost(client, running)
                 return
             if found == "claimed":
                 other = next(c for c in others if c.run_id != run_id)
@@ -143,12 +147,16 @@ def close_lost(run_ids: Iterable[str], tracking_uri: str | None = None) -> None:
     stay."""
     client = connect(tracking_uri)
     with translated_errors(client):
-        for run_id in run_ids:
-            if client.get_run(run_id).info.status != "RUNNING":
-                continue
-            client.set_tag(run_id, "pepr.reason", ownership.LOST)
-            client.set_tag(run_id, "pepr.error", "its process vanished; it sent no heartbeat since")
-            client.set_terminated(run_id, "FAILED")
+        _close_lost(client, run_ids)
+
+
+def _close_lost(client: MlflowClient, run_ids: Iterable[str]) -> None:
+    for run_id in run_ids:
+        if client.get_run(run_id).info.status != "RUNNING":
+            continue
+        client.set_tag(run_id, "pepr.reason", ownership.LOST)
+        client.set_tag(run_id, "pepr.error", "its process vanished; it sent no heartbeat since")
+        client.set_terminated(run_id, "FAILED")
 
 
 def identify(fingerprints: Mapping[str, tuple[str, str]], tracking_uri: str | None = None) -> None:
@@ -180,7 +188,6 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
     MLflow takes a parameter once: of two processes that write the same attempt it refuses one.
     Returns MLflow's run as that attempt left it, and the number of this one.
     """
-    from mlflow.entities import RunTag
     from mlflow.exceptions import MlflowException
 
     with translated_errors(client):
@@ -199,14 +206,22 @@ def reopen(client: MlflowClient, job: Attempt, run_id: str) -> tuple[Any, int]:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             raise Claimed(f"sweep: run {run_id} is being continued by another process") from error
-        tags = job_tags(job)
-        del tags["pepr.attempts"]
-        # The new process before RUNNING, or a sweep that reads in between sees the former process
-        # and closes the run; the attempt after RUNNING, or the run seems free in between.
-        client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-        client.update_run(run_id, "RUNNING")
-        client.set_tag(run_id, "pepr.attempts", str(attempt))
-        for tag in _OF_ATTEMPT:
-            if tag in run.data.tags:
-                client.delete_tag(run_id, tag)
+        resume(client, run_id, {**job_tags(job), "pepr.attempts": str(attempt)})
     return run, attempt
+
+
+def resume(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Mark a run RUNNING again, with the tags of a new attempt and without those of the former."""
+    from mlflow.entities import RunTag
+
+    # The new process before RUNNING, or a sweep that reads in between sees the former process and
+    # closes the run; the attempt after RUNNING, or the run seems free in between.
+    first = [RunTag(k, v) for k, v in tags.items() if k != "pepr.attempts"]
+    client.log_batch(run_id, tags=first)
+    client.update_run(run_id, "RUNNING")
+    if "pepr.attempts" in tags:
+        client.set_tag(run_id, "pepr.attempts", tags["pepr.attempts"])
+    there = client.get_run(run_id).data.tags
+    for tag in _OF_ATTEMPT:
+        if tag in there:
+            client.delete_tag(run_id, tag)

@@ -42,8 +42,9 @@ def waiting() -> Iterator[Check]:
     """The runs that ended before a server had everything they logged."""
     ended = 0
     for unsent in journal.unsent():
+        waits = not unsent.head.get("offline") or journal.ended(unsent.folder) is not None
+        ended += waits and bool(unsent.pending() or not unsent.head.get("offline"))
         unsent.release()
-        ended += 1
     if ended:
         runs = "1 run that has ended is" if ended == 1 else f"{ended} runs that have ended are"
         text = f"{runs} not complete on the server; the rest is in {journal.home()}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.tracking.offline import has_journal, is_journal
 from pepr_mlops.tracking.server import connect, impatient, sqlite_path, translated_errors
 
 if TYPE_CHECKING:
@@ -39,14 +40,17 @@ def _artifacts(uri: str, name: str) -> str | None:
     return str(Path(path).parent / "mlruns" / f"{readable}-{digest}")
 
 
-def has_run(run_id: str, tracking_uri: str | None = None) -> bool:
-    """Whether the server has the run and it was not deleted."""
+def has_run(name: str, tracking_uri: str | None = None, *, offline: bool = False) -> bool:
+    """Whether the server has the run with the `name` of `tracking.Run` and it was not deleted;
+    `offline` asks for its journal on this disk instead."""
     from mlflow.exceptions import MlflowException
 
+    if offline or is_journal(name):
+        return offline and has_journal(name)
     client = connect(tracking_uri)
     with translated_errors(client):
         try:
-            return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+            return bool(client.get_run(name).info.lifecycle_stage == "active")
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise

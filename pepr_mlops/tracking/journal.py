@@ -6,6 +6,10 @@ number of the last entry that was sent, and the numbers before it that the serve
 Files that are too large for memory are written into a folder of it (`room`) before their entry.
 Only the owner of its lock writes it: the process of the run, and after its end the process that
 sends the rest. A journal is deleted when its run has ended and is complete on the server.
+
+The process of an offline run sends nothing. So another one may do it meanwhile, the owner of a lock
+of its own. Where a later attempt may continue the run, that is in the same journal, which is
+deleted when the run has finished.
 """
 
 from __future__ import annotations
@@ -26,6 +30,9 @@ from filelock import FileLock, Timeout
 from pepr_mlops.files import user_folder
 
 _ENTRIES, _SENT, _LOCK = "entries.jsonl", "sent", "lock"
+_CLOSED = "closed"
+_SENDING = "sending"  # the lock of the process that sends an offline run
+_PATIENCE_S = 60.0  # for the lock of a process that has just been killed
 FOLDER = "folder"  # the kind of an entry with several files
 
 
@@ -68,6 +75,15 @@ class Journal:
         journal.folder = folder
         return journal
 
+    @classmethod
+    def reopen(cls, key: str) -> Journal:
+        """Continue the journal with this id. Raises `OSError`, and `Timeout` where another process
+        has it."""
+        folder = home() / key
+        lock = FileLock(folder / _LOCK)
+        lock.acquire(timeout=_PATIENCE_S)
+        return cls(folder, lock, _head(folder) or {})
+
     def add(self, number: int, entry: Entry) -> None:
         """Save an entry, on the disk when this returns. Raises `OSError`."""
         if entry.content is not None:
@@ -93,15 +109,11 @@ class Journal:
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """All entries, without the contents of files."""
-        lines = []
-        with suppress(OSError):
-            lines = (self.folder / _ENTRIES).read_bytes().split(b"\n")
-        for line in lines:
-            try:
-                read = json.loads(line)
-                yield read["number"], Entry(read["kind"], read["data"])
-            except (ValueError, KeyError, TypeError):  # the process or machine died writing it
-                continue
+        return _entries(self.folder)
+
+    def last(self) -> int:
+        """The number of the last entry."""
+        return max((number for number, _ in self.entries()), default=0)
 
     def last_s(self) -> float:
         """When its run last logged, in seconds since 1970."""
@@ -112,6 +124,28 @@ class Journal:
         new = self.folder / f"{_SENT}.new"
         new.write_text(" ".join(map(str, [last, *but])))
         new.replace(self.folder / _SENT)
+
+    def closed(self) -> str | None:
+        """The process that vanished, for which `close` was called."""
+        with suppress(OSError):
+            return (self.folder / _CLOSED).read_text()
+        return None
+
+    def close(self, process: str) -> None:
+        """Note that the run was ended in the name of a process that vanished."""
+        with suppress(OSError):
+            (self.folder / _CLOSED).write_text(process)
+
+    def is_written(self) -> bool:
+        """Whether the process of an offline run holds the lock, as far as this disk shows locks of
+        other machines."""
+        lock = FileLock(self.folder / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     def release(self) -> None:
         """Unlock it: another process may send the rest."""
@@ -125,6 +159,33 @@ class Journal:
         self._lock.release()
 
 
+def _entries(folder: Path) -> Iterator[tuple[int, Entry]]:
+    lines = []
+    with suppress(OSError):
+        lines = (folder / _ENTRIES).read_bytes().split(b"\n")
+    for line in lines:
+        try:
+            read = json.loads(line)
+            yield read["number"], Entry(read["kind"], read["data"])
+        except (ValueError, KeyError, TypeError):  # the process or machine died writing it
+            continue
+
+
+def _head(folder: Path) -> Mapping[str, Any] | None:
+    first = next(_entries(folder), None)
+    return None if first is None else first[1].data
+
+
+def ended(folder: Path) -> str | None:
+    """The status with which the run of a journal has ended, None where its latest attempt has
+    not."""
+    found = None
+    for _, entry in _entries(folder):
+        if entry.kind in ("end", "attempt"):
+            found = entry.data.get("status")
+    return found
+
+
 def room(journal: Path, name: str) -> Path:
     """The folder in a journal for the files of the entry `name`."""
     return journal / f"{name}.files"
@@ -136,24 +197,27 @@ def home() -> Path:
 
 
 def unsent() -> Iterator[Journal]:
-    """The journals of runs that have ended, oldest first; each is locked until its release."""
+    """The journals of runs that have ended and those of offline runs, oldest first.
+
+    Each is locked until its release: against other senders, not against the process of an offline
+    run.
+    """
     folders = []
     with suppress(OSError):  # there is no home
         for folder in home().glob("[!.]*"):
             with suppress(OSError):
                 folders.append((folder.stat().st_ctime_ns, folder))
     for _, folder in sorted(folders):
-        lock = FileLock(folder / _LOCK)
+        head = _head(folder) or {}
+        lock = FileLock(folder / (_SENDING if head.get("offline") else _LOCK))
         try:
             lock.acquire(timeout=0)
         except (Timeout, OSError):  # its run continues, or it is gone or another user's
             continue
-        journal = Journal(folder, lock, {})
-        first = next(journal.entries(), None)
-        if first is None:  # killed before its first entry: nothing was measured
+        journal = Journal(folder, lock, _head(folder) or {})
+        if not journal.head:  # killed before its first entry: nothing was measured
             journal.discard()
             continue
-        journal.head = first[1].data
         yield journal
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.process import uninterrupted
 from pepr_mlops.text import address, secrets, without_password
+from pepr_mlops.tracking import claims
 from pepr_mlops.tracking.experiments import TAG_LIMIT
 from pepr_mlops.tracking.journal import FOLDER, Entry, Journal, room
 from pepr_mlops.tracking.server import shortened, translated_errors
@@ -35,7 +36,7 @@ _WAIT_S = 1.0  # for a server that answers; it takes milliseconds
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # between tries at one that is away; the last one repeats
 BUSY = "BAD_REQUEST"  # MLflow's code where its database has no connection left, among others
 # Kinds of entry that only the process of the run may send.
-OWNERS = ("tags", "untag", "end", FOLDER)
+OWNERS = ("tags", "untag", "attempt", "end", FOLDER)
 EXTRAS = ("file", FOLDER, "inputs")  # kinds of entry that the results do not depend on
 NOT_STORED = "pepr.not_stored"
 _EXTRAS_PATIENCE_S = 5.0  # at the end of a run, for extras that a retry may still deliver
@@ -72,14 +73,15 @@ class Outbox(threading.Thread):
     ) -> None:
         super().__init__(daemon=True)
         self._client, self._run_id = client, run_id
-        self._journal, self._warn, self._heartbeat = journal, note, heartbeat
+        self.journal, self._warn, self._heartbeat = journal, note, heartbeat
         self._changed = threading.Condition()
         self._waiting: dict[int, Entry] = {}
         self._tries: dict[int, int] = {}  # failed ones of each entry
         self._again_s = 0.0  # time.monotonic() of the next try
         self._refused_extras: set[int] = set()  # `pepr sync` tries these again
         self._not_stored: dict[str, str] = {}  # name of an extra: why
-        self._number = self._sent = 0
+        self._number = 0 if journal is None else journal.last()
+        self._sent = 0
         self._complete = journal is not None  # every entry could be saved
         self._away = self._stopped = False
         self._refused: Exception | None = None
@@ -88,8 +90,8 @@ class Outbox(threading.Thread):
     def room(self, name: str) -> Path:
         """An empty folder on this disk for the files of the entry `name`: in the journal, else a
         temporary one. It is deleted when the server has them. Raises `OSError`."""
-        if self._journal is not None and self._complete:
-            place = self._journal.folder
+        if self.journal is not None and self._complete:
+            place = self.journal.folder
         else:
             place = Path(self._scratch.enter_context(tempfile.TemporaryDirectory()))
         folder = room(place, name)
@@ -156,13 +158,13 @@ class Outbox(threading.Thread):
             self._changed.notify_all()
             rest = bool(self._waiting) or self._client is None
         self._scratch.close()
-        if self._journal is None:
+        if self.journal is None:
             return "nowhere" if rest else None
         if not rest:
-            self._journal.discard()
+            self.journal.discard()
             return None
-        self._journal.release()
-        return f"{'in' if self._complete else 'only partly in'} {self._journal.folder}"
+        self.journal.release()
+        return f"{'in' if self._complete else 'only partly in'} {self.journal.folder}"
 
     def run(self) -> None:
         while self._client is not None:
@@ -201,16 +203,16 @@ class Outbox(threading.Thread):
     def _add(self, entry: Entry) -> int:
         with self._changed:
             self._number += 1
-            if self._journal is not None and self._complete:
+            if self.journal is not None and self._complete:
                 try:
-                    self._journal.add(self._number, entry)
+                    self.journal.add(self._number, entry)
                 except OSError as error:
                     if entry.kind == FOLDER:
                         entry.free()
                         raise
                     self._complete = False
                     self._note(
-                        f"journal: {self._journal.folder} cannot be written ({error.strerror}); "
+                        f"journal: {self.journal.folder} cannot be written ({error.strerror}); "
                         "what the tracking server does not take is lost when this process ends"
                     )
             self._waiting[self._number] = entry
@@ -260,9 +262,9 @@ class Outbox(threading.Thread):
             entry = self._waiting[number]
             if number not in self._refused_extras:
                 del self._waiting[number]
-            if self._journal is not None and not self._stopped:
+            if self.journal is not None and not self._stopped:
                 with suppress(OSError):  # it would be sent again, which changes nothing
-                    self._journal.sent(self._number, but=self._waiting)
+                    self.journal.sent(self._number, but=self._waiting)
             if number not in self._waiting:
                 entry.free()
             self._sent += 1
@@ -346,6 +348,8 @@ def send(client: MlflowClient, run_id: str, entry: Entry) -> None:
         for name in data["names"]:
             client.log_artifact(run_id, str(entry.files / name), data["name"])
         client.log_batch(run_id, tags=[RunTag(k, v) for k, v in data["tags"].items()])
+    elif entry.kind == "attempt":
+        claims.resume(client, run_id, data["tags"])
     elif entry.kind == "end":
         client.set_terminated(run_id, data["status"], data["time_ms"])
 

@@ -24,6 +24,7 @@ from pepr_mlops.tracking.claims import Attempt, Heartbeat
 from pepr_mlops.tracking.experiments import TAG_LIMIT
 from pepr_mlops.tracking.journal import FOLDER, Entry, Journal
 from pepr_mlops.tracking.journal import home as journal_home
+from pepr_mlops.tracking.offline import DiskHeartbeat, begin_offline, journal_name
 from pepr_mlops.tracking.outbox import BUSY, Outbox, send
 from pepr_mlops.tracking.server import connect, enduring, impatient, resolved, translated_errors
 
@@ -55,7 +56,13 @@ class Run:
     outbox: Outbox
     attempt: int = 1
     earlier: Mapping[str, str] = field(default_factory=dict)
-    heartbeat: Heartbeat | None = None
+    heartbeat: Heartbeat | DiskHeartbeat | None = None
+
+    @property
+    def name(self) -> str:
+        """What a checkpoint names this run by, so that a later attempt continues it."""
+        journal = self.outbox.journal
+        return self.run_id or ("" if journal is None else journal_name(journal))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log the metrics of an epoch; raises `Claimed` as `check_ours`."""
@@ -67,12 +74,16 @@ class Run:
         """Raise `Claimed` where another process has closed or continued the run."""
         if self.heartbeat is not None and self.heartbeat.taken:
             raise Claimed(
-                f"tracking: run {self.run_id} was closed by another process that saw no heartbeat "
+                f"tracking: run {self.name} was closed by another process that saw no heartbeat "
                 "of this one; what is trained from here on is not logged"
             )
 
     def has(self, metric: str, step: int) -> bool:
-        """Whether the server has a point; raises `WorkFailed` where it does not answer."""
+        """Whether the server or, of an offline run, the journal has a point; raises `WorkFailed`
+        where the server does not answer."""
+        if not self.run_id and self.outbox.journal is not None:
+            entries = [e.data for _, e in self.outbox.journal.entries() if e.kind == "metrics"]
+            return any(d["step"] == step and metric in d["values"] for d in entries)
         client = connect(self.uri)
         with translated_errors(client):
             history = client.get_metric_history(self.run_id, metric)
@@ -171,7 +182,8 @@ def start(
 
     The run waits for a server that goes away later, except at its end: what the server has not
     taken a few seconds after that (half an hour for an exclusive job) stays in the journal, which
-    `note` names. `offline` uses no server and leaves everything there.
+    `note` names. With `offline` everything stays there, and files next to the journals decide
+    which process may do an exclusive job.
     """
     if not offline:
         unsent.catch_up(tracking_uri, note)
@@ -184,7 +196,7 @@ def start(
         run.outbox.start()
         try:
             waiting.close()
-            if job is not None and job.exclusive:
+            if job is not None and job.exclusive and not offline:
                 patience_s = _SWEEP_PATIENCE_S
                 client = connect(run.uri)
                 claims.hold(client, run.run_id, job, begun=run.attempt == 1)
@@ -317,10 +329,9 @@ def _begin(
         "start_ms": claims.now_ms(),
     }
     if offline:
-        journal = _journal(uri, note, **new)
-        if journal is None:
-            raise WorkFailed("offline: nowhere to save the run; set PEPR_JOURNAL to a folder")
-        return Run(uri, "", "", Outbox(None, "", journal, note))
+        begun = begin_offline(unsent.portable(uri), new, job)
+        outbox = Outbox(None, "", begun.journal, note)
+        return Run(uri, "", "", outbox, begun.attempt, begun.earlier, begun.heartbeat)
     client = connect(uri)
     inherited = here.get(_RUN_ID)
     known_id = inherited or (None if job is None else job.continues)

@@ -1,4 +1,7 @@
-"""Sends the journals of runs that have ended, as `pepr sync` and every new run do."""
+"""Sends the journals of runs that have ended and of offline runs, also while these run.
+
+`pepr sync`, every new run and a sweep that waits for its jobs do it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from pepr_mlops.process import is_alive
 from pepr_mlops.text import address
 from pepr_mlops.tracking import journal as journals
 from pepr_mlops.tracking import ownership
-from pepr_mlops.tracking.claims import claim
+from pepr_mlops.tracking.claims import claim, resume
 from pepr_mlops.tracking.experiments import experiment_id
-from pepr_mlops.tracking.journal import Entry, Journal
+from pepr_mlops.tracking.journal import Entry, Journal, ended
+from pepr_mlops.tracking.offline import beat_s, is_running, process_of
 from pepr_mlops.tracking.outbox import (
     EXTRAS,
     NOT_STORED,
@@ -67,7 +71,8 @@ class Synced:
 
 
 def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
-    """Send the journals of runs that have ended, each to the server its run is on.
+    """Send the journals of runs that have ended and those of offline runs, each to the server its
+    run is on.
 
     An offline run goes to `tracking_uri`, or if None to the server it was started for. Journals
     contain no password: it is that of `tracking_uri` or MLflow's own where these name the server.
@@ -86,8 +91,12 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
             path = sqlite_path(uri)
             if _run_of(journal) and path is not None and not os.path.exists(path):
                 raise WorkFailed(f"tracking: {path} is not there any more; put it back")
+            if _is_complete(journal):
+                continue
             with enduring():
-                yield _send_rest(journal, connect(uri))
+                found = _send_rest(journal, connect(uri))
+            if found.entries or found.status != "RUNNING":
+                yield found
         except PeprError as error:  # the others may be of other servers
             if error.reason == _AWAY:
                 away[uri] = str(error)
@@ -102,7 +111,11 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
     here = portable(uri)
     for journal in journals.unsent():
         try:
-            if journal.head.get("uri") != here or _lacks_only_extras(journal):
+            if (
+                journal.head.get("uri") != here
+                or _lacks_only_extras(journal)
+                or _is_complete(journal)
+            ):
                 continue
             with impatient():
                 problem = _send_rest(journal, connect(uri)).problem
@@ -124,6 +137,12 @@ def _lacks_only_extras(journal: Journal) -> bool:
     ended = any(entry.kind == "end" for entry in entries)
     rest = journal.pending().values()
     return named and ended and len(rest) > 0 and all(entry.kind in EXTRAS for entry in rest)
+
+
+def _is_complete(journal: Journal) -> bool:
+    """Whether the server has all of an offline run that has ended, but may be continued."""
+    closed = ended(journal.folder) is not None or journal.closed() == process_of(journal)
+    return journal.head.get("resumable", False) and closed and not journal.pending()
 
 
 def portable(uri: str) -> str:
@@ -177,10 +196,11 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
     Raises `WorkFailed`, with the reason `away` where the server was away.
     """
     try:
+        # First, since a run that ends now has entries that are not among the pending ones.
+        running = journal.head.get("offline", False) and is_running(journal)
         pending, last_s = journal.pending(), journal.last_s()
-        ended = any(entry.kind == "end" for _, entry in journal.entries())
         with translated_errors(client):
-            return _send_and_close(journal, client, pending, last_s, ended)
+            return _send_and_close(journal, client, pending, last_s, running)
     except WorkFailed as error:
         if error.__cause__ is not None and is_away(error.__cause__):
             raise WorkFailed(str(error), reason=_AWAY) from error
@@ -190,33 +210,51 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
 
 
 def _send_and_close(
-    journal: Journal, client: MlflowClient, pending: dict[int, Entry], last_s: float, ended: bool
+    journal: Journal, client: MlflowClient, pending: dict[int, Entry], last_s: float, running: bool
 ) -> Synced:
-    uri, process = str(client.tracking_uri), journal.head["process"]
-    run_id = _run_of(journal) or _found_or_created(journal, client, bool(pending))
+    uri, process = str(client.tracking_uri), process_of(journal)
+    offline = journal.head.get("offline", False)
+    run_id = _run_of(journal) or _found_or_created(journal, client, running or bool(pending))
     if run_id is None:
         journal.discard()
         return _synced(journal, uri, None)
     run = client.get_run(run_id)
     # Another process may have continued the run: its tags and its end are no longer ours.
-    ours = _is_of(run, process)
-    now = replace(claim(run), process=process)
-    stale_s = ownership.STALE_S
-    if now.heartbeat_s is None:  # an own loop sends none
-        now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
-    if not ended and ours and now.is_alive(time.time(), stale_s, is_alive):
+    ours = offline or _is_of(run, process)
+    vanished = not running and ended(journal.folder) is None
+    if vanished and ours and not offline and _may_work(run, process, last_s):
         raise WorkFailed(f"its process may be running on another machine: {process}")
     left, not_stored = _send_entries(journal, client, run_id, pending, ours)
     run = client.get_run(run_id)  # another process may have continued it meanwhile
-    if not ended and _is_of(run, process) and journal.head.get("ours", True):
-        _close(client, run, max(last_s, now.heartbeat_s or 0.0))
+    if running:
+        _show_alive(client, run, beat_s(journal))
+    elif vanished and _is_of(run, process) and journal.head.get("ours", True):
+        _close(client, run, max(last_s, claim(run).heartbeat_s or 0.0))
+        journal.close(process)
     if ours and any(entry.kind in EXTRAS for entry in pending.values()):
         send(client, run_id, not_stored_entry(not_stored))
     status, sent = client.get_run(run_id).info.status, len(pending) - len(left)
     if left:
         return _synced(journal, uri, run_id, sent, status, listed(not_stored))
-    journal.discard()
+    if not running and (status == "FINISHED" or not journal.head.get("resumable")):
+        journal.discard()
     return _synced(journal, uri, run_id, sent, status)
+
+
+def _may_work(run: Any, process: str, last_s: float) -> bool:
+    """Whether the process of a run may still work on another machine."""
+    now, stale_s = replace(claim(run), process=process), ownership.STALE_S
+    if now.heartbeat_s is None:  # an own loop sends none
+        now, stale_s = replace(now, heartbeat_s=last_s), _SILENT_S
+    return now.is_alive(time.time(), stale_s, is_alive)
+
+
+def _show_alive(client: MlflowClient, run: Any, heartbeat_s: float | None) -> None:
+    """Give an offline run the sign of life that its process cannot send."""
+    if run.info.status != "RUNNING":  # it was silent so long that others closed it
+        resume(client, run.info.run_id, {})
+    if heartbeat_s is not None:
+        client.set_tag(run.info.run_id, "pepr.heartbeat", str(int(heartbeat_s * 1000)))
 
 
 def _found_or_created(journal: Journal, client: MlflowClient, create_one: bool) -> str | None:

@@ -117,9 +117,12 @@ def run(
     if recorder.device.kind == "cpu" and (caution := thread_caution(opening)):
         shown.note(caution)
     recorder.memory.restart()
-    resumption = Resumption.find(job, checkpoints, opening, recorder, tracking_uri, shown.note)
+    resumption = Resumption.find(
+        *(job, checkpoints, opening, recorder, tracking_uri, shown.note), offline=offline
+    )
     earlier_run = None if resumption.saved is None else resumption.saved.run_id
-    attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, earlier_run)
+    saved = checkpoints is not None
+    attempt = tracking.Attempt(job.fingerprint, exclusive, stale_s, earlier_run, saved)
     pause = pause_after(until, left_wh, recorder)
     with tracking.start(
         *(spec.experiment, spec.experiment_name, _name(spec), tracking_uri, attempt),
@@ -140,6 +143,7 @@ def probe(
     tracking_uri: str | None = None,
     progress: Callable[[RunSpec, str], Silent] = where_watched,
     host_is_shared: bool = False,
+    offline: bool = False,
 ) -> None:
     """Train a few steps and log their cost and a forecast for all of `spec`, as `loop.probe`.
 
@@ -157,7 +161,8 @@ def probe(
     with (
         suppress(Paused),
         tracking.start(
-            *(spec.experiment, spec.experiment_name, f"{_name(spec)} probe", tracking_uri, attempt)
+            *(spec.experiment, spec.experiment_name, f"{_name(spec)} probe", tracking_uri, attempt),
+            offline=offline,
         ) as logged,
     ):
         _describe(logged, job, opening, recorder)

@@ -37,11 +37,14 @@ class Resumption:
         recorder: Recorder,
         tracking_uri: str | None,
         note: Callable[[str], None],
+        *,
+        offline: bool,
     ) -> Resumption:
         """Read the folder `checkpoints`; `recorder` continues from the costs saved there.
 
         A training on other hardware, with other sensors or on another server is not resumed, since
-        their costs do not add up. Raises `WrongUse` for a folder that cannot be written.
+        their costs do not add up, nor `offline` one that was begun on a server, or the other way
+        round. Raises `WrongUse` for a folder that cannot be written.
         """
         machine = _machine(opening)
         if checkpoints is None:
@@ -59,8 +62,9 @@ class Resumption:
                 if saved.hardware != machine:
                     raise ValueError(f"it was begun on {saved.hardware}")
                 with impatient():
-                    if not tracking.has_run(saved.run_id, tracking_uri):
-                        raise ValueError(f"the tracking server has no run {saved.run_id}")
+                    if not tracking.has_run(saved.run_id, tracking_uri, offline=offline):
+                        where = "this disk" if offline else "the tracking server"
+                        raise ValueError(f"{where} has no run {saved.run_id}")
                 recorder.resume(saved.recorded)
         except ValueError as error:
             note(f"starts again: the checkpoint cannot be resumed ({one_line(error)})")
@@ -71,7 +75,7 @@ class Resumption:
         """Where this attempt is saved; logs first what earlier attempts could not."""
         if self.folder is None:
             return None
-        checkpoint = Checkpoint(self.folder, run.run_id, self.machine, self.job.earlier_fingerprint)
+        checkpoint = Checkpoint(self.folder, run.name, self.machine, self.job.earlier_fingerprint)
         if self.saved is not None:
             run.tag(_unmeasured(self.saved, run.earlier))
             # The attempt may have ended between saving and logging.

@@ -61,15 +61,6 @@ def test_every_command_has_a_runnable_example(
         assert all(name in help_text for name in names), example
 
 
-def test_checkpoints_are_refused_for_an_offline_run(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    status, _, error = _run(capfd, "train", "--offline", "--checkpoints", str(tmp_path))
-    assert status == 2
-    assert error.startswith("pepr: offline: ")
-    assert len(error.splitlines()) == 1
-
-
 def test_help_needs_no_heavy_library() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from pepr_mlops.cli import pepr;"

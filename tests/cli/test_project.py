@@ -174,8 +174,8 @@ def test_flags_take_a_value_too(capfd: pytest.CaptureFixture[str]) -> None:
     """Of each the first error that is met shows how it was read."""
     words = ["train", "--compile", "true", "--precision", "auto"]
     assert "compile: a trial of precision" in _pepr(capfd, *words)[1]
-    words = ["train", "--compile", "false", "--offline", "yes", "--checkpoints", "x"]
-    assert "pepr: offline: " in _pepr(capfd, *words)[1]
+    words = ["train", "--compile", "false", "--offline", "yes", "--lr", "x"]
+    assert "pepr: lr: " in _pepr(capfd, *words)[1]
     assert "compile: 'yess' is not true or false" in _pepr(capfd, "train", "--compile", "yess")[1]
 
 
