@@ -38,6 +38,7 @@ HEADINGS = (
         "Measuring",
         "Search",
         "Sweep",
+        "Slurm",
     ),
     *("Runs", "Score", "Tracking", "Output", "Other"),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pepr_mlops.cli.options import FILE, of_field, option, tracking_uri
+from pepr_mlops.cli.slurm_options import slurm_options, take
 from pepr_mlops.cli.srun import Once
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import read_toml
@@ -108,8 +109,8 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @option(
     "Machine",
     "--engine",
-    "run jobs on this machine or on a Ray cluster",
-    type=click.Choice(["local", "ray"]),
+    "run jobs on this machine, on a Ray cluster or by Slurm",
+    type=click.Choice(["local", "ray", "slurm"]),
     default="local",
 )
 @option("Machine", "--address", "Ray cluster, such as auto; one on this machine if none")
@@ -128,6 +129,7 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     default=STALE_S,
     metavar="SECONDS",
 )
+@slurm_options
 @tracking_uri
 @option(
     "Output",
@@ -167,17 +169,21 @@ def command(
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
       pepr sweep --model paper:small --dataset ./my_images --folds 5
       pepr sweep --model paper:small --dataset ./my_images --strict
+      pepr sweep paper.toml --engine slurm --gres gpu:1 --time 4:00:00 --max-jobs 8 --checkpoints /shared/checkpoints
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
       pepr sweep --model paper --dataset derma --keep-top 5 --by performance
       pepr sweep --model paper --dataset derma --weights-dir /shared/weights
       pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
       pepr sweep --replay --experiment derma_pt --objective pepr-e
     """  # noqa: E501
-    grid = read(file) | {k: split(k, v) for k in SWEEPABLE if (v := given.pop(k)) is not None}
+    grid = read(file)
+    table = grid.pop("slurm", {})
+    grid |= {k: split(k, v) for k in SWEEPABLE if (v := given.pop(k)) is not None}
     if weights_dir is not None:
         grid["weights_dir"] = weights_dir
     chosen = {name: v for name in _OF_SEARCH if (v := given.pop(name)) is not None}
-    settings = _settings(keep_top=_keep_top(keep_top, by, strategy, replay), **given)
+    slurm, detach = take(given, table)
+    settings = _settings(keep_top=_keep_top(keep_top, by, strategy, replay), slurm=slurm, **given)
     target = None
     if replay or strategy == "frugal":
         from pepr_mlops.sweep.frugal import Objective
@@ -189,6 +195,11 @@ def command(
         raise WrongUse(
             f"{next(iter(chosen))}: it is an option of a search; add --strategy frugal or --replay"
         )
+    if detach and target is not None:
+        raise WrongUse(
+            "detach: a frugal search decides after each job what to train next; leave out "
+            "--detach, or train all jobs with --strategy exhaustive"
+        )
     if replay and target is not None:
         from pepr_mlops.cli import search_output
 
@@ -196,7 +207,11 @@ def command(
         return search_output.replay(experiments, *target, form, settings.tracking_uri)
     from pepr_mlops.cli import sweep_output
 
-    return (sweep_output.dry_run if dry_run else sweep_output.run)(grid, settings, form, target)
+    if dry_run:
+        return sweep_output.dry_run(grid, settings, form, target)
+    if detach:
+        return sweep_output.detach(grid, settings)
+    return sweep_output.run(grid, settings, form, target)
 
 
 def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:

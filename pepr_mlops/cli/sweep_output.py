@@ -101,6 +101,18 @@ def run(
     return status
 
 
+def detach(grid: Mapping[str, Any], settings: Settings) -> int:
+    """Submit the jobs of the sweep, and print how to continue."""
+    specs = jobs(grid)
+    _caution(specs)
+    progress = Progress(specs, None, settings)
+    result, left = sweep.detach(specs, settings, progress.report, note)
+    held = f"; {left} are not submitted yet, since --max-jobs others are" if left else ""
+    say(f"{len(specs)} jobs: {_counts(result.jobs)} before this{held}", err=True)
+    say("the same command without --detach reports and continues; scancel ends a job", err=True)
+    return 0
+
+
 def summary(
     result: Result,
     specs: Sequence[Job],

@@ -115,6 +115,14 @@ class Driver:
             self._close()
         return self.result
 
+    def begin(self) -> Result:
+        """Submit the first tasks and return without waiting for them. Raises `WorkFailed` where the
+        server does not answer."""
+        self._read()
+        jobs, runs = self.result.jobs, self.result.runs
+        self._submit(self.strategy(jobs, runs), None)
+        return self.result
+
     def _step(self) -> bool:
         """Read the server, submit tasks to free slots, take reports; False at the end."""
         try:

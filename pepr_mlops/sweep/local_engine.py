@@ -82,9 +82,10 @@ class LocalEngine:
             self._free.append(slot)
         return reports
 
-    def stop(self) -> None:
+    def stop(self, number: int = signal.SIGTERM) -> None:
         for process, *_ in self._running.values():
-            process.terminate()
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, number)
 
     def close(self) -> None:
         self.stop()

@@ -23,6 +23,7 @@ from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
 from pepr_mlops.sweep.search import HISTORY, Search, check
+from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.tracking.drop_weights import drop_weights
 from pepr_mlops.tracking.server import resolved
@@ -36,14 +37,16 @@ class Settings:
 
     `checkpoints` is the folder of unfinished trainings, None for the user's cache. `retry_failed`
     retries also the jobs that failed for good, `strict` refuses doubtful images. `engine` is
-    `local`, or `ray` on the cluster at `address`. With `keep_top` the weights of the other models
-    are deleted. The other fields are those of `Worker` and `Limits`.
+    `local`, `ray` on the cluster at `address`, or `slurm` with jobs as `slurm` describes. With
+    `keep_top` the weights of the other models are deleted. The other fields are those of `Worker`
+    and `Limits`.
     """
 
     tracking_uri: str | None = None
     checkpoints: Path | None = None
-    engine: Literal["local", "ray"] = "local"
+    engine: Literal["local", "ray", "slurm"] = "local"
     address: str | None = None
+    slurm: Options = field(default_factory=Options)
     busy: Literal["wait", "refuse"] = "wait"
     cool_c: float | None = None
     order_seed: int = 0
@@ -71,6 +74,40 @@ def run(
     Only the tracking server decides which jobs are done; `note` receives notes about the images and
     about earlier runs. Raises `WrongUse` and `WorkFailed` before a job begins, and as `Driver`.
     """
+    return _driver(specs, settings, show, report, strategy, note)[0].run()
+
+
+def detach(
+    specs: Sequence[Job],
+    settings: Settings,
+    report: Callable[[Report], None],
+    note: Callable[[str], None],
+) -> tuple[Result, int]:
+    """Submit the jobs that are not done yet to Slurm, and return without waiting for them.
+
+    Returns the state before that, and how many jobs `max_jobs` holds back. Arguments and errors are
+    those of `run`.
+    """
+    from pepr_mlops.sweep.slurm.engine import SlurmEngine
+
+    driver, engine = _driver(specs, settings, lambda now: None, report, plan.exhaustive, note)
+    assert isinstance(engine, SlurmEngine)
+    result = driver.begin()
+    left = engine.flush()
+    for message in engine.poll(0):
+        report(message)
+    return result, left
+
+
+def _driver(
+    specs: Sequence[Job],
+    settings: Settings,
+    show: Callable[[Status], None],
+    report: Callable[[Report], None],
+    strategy: Strategy,
+    note: Callable[[str], None],
+) -> tuple[Driver, Engine]:
+    """The loop of a sweep and its engine, after everything is ready for the first job."""
     from pepr_mlops import tracking
 
     checkpoints = settings.checkpoints or default_checkpoints()
@@ -91,17 +128,19 @@ def run(
         settings.strict,
         None if settings.keep_top is None else str(settings.keep_top),
     )
-    return Driver(
+    engine = _engine(worker, specs, settings, checkpoints.absolute(), strategy)
+    driver = Driver(
         plan.shuffled(specs, settings.order_seed),
         strategy,
-        _engine(worker, specs, settings, checkpoints),
+        engine,
         _TrackingServer(specs, settings),
         settings.limits,
         show,
         report,
         settings.retry_failed,
         partial(_tidy, settings, note, set()),
-    ).run()
+    )
+    return driver, engine
 
 
 def _tidy(
@@ -226,7 +265,13 @@ def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | No
     return notes
 
 
-def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoints: Path) -> Engine:
+def _engine(
+    worker: Worker,
+    specs: Sequence[Job],
+    settings: Settings,
+    checkpoints: Path,
+    strategy: Strategy,
+) -> Engine:
     from pepr_mlops.costs import device
 
     kinds = {spec.device.partition(":")[0] for spec in specs}
@@ -237,10 +282,17 @@ def _engine(worker: Worker, specs: Sequence[Job], settings: Settings, checkpoint
         )
     if len(kinds) > 1:
         raise WrongUse(f"device: {', '.join(sorted(kinds))} in one sweep; run one sweep for each")
+    (kind,) = kinds
+    if settings.engine == "slurm":
+        from pepr_mlops.sweep.slurm.engine import SlurmEngine
+
+        name = specs[0].experiment or specs[0].experiment_name
+        search = strategy is not plan.exhaustive
+        worker = replace(worker, owner="")  # a job outlives the process that submitted it
+        return SlurmEngine(worker, settings.slurm, kind, name, checkpoints, stay=search)
     if settings.engine == "ray":
         from pepr_mlops.sweep.ray_engine import RayEngine
 
-        (kind,) = kinds
         return RayEngine(worker, settings.address, {"cpu": False, "cuda": True}.get(kind))
     from pepr_mlops.sweep.local_engine import LocalEngine
 

@@ -56,7 +56,8 @@ class Worker:
     If another process computes on the device, `busy` decides: wait for it, or report the task as
     failed. Before training the device cools down to `cool_c` degrees Celsius. `strict` refuses
     doubtful images, and `keep_top` and `offline` are those of `job.run`. The process ends with its
-    `owner`, the sweep's `process.this_process`, if that is on the same machine.
+    `owner`, the sweep's `process.this_process`, if that is on the same machine; nobody owns it with
+    an empty text.
     """
 
     tracking_uri: str | None = field(repr=False)

@@ -1,4 +1,7 @@
-"""Checkpoints: a folder with the state of a training after its last full epoch."""
+"""Checkpoints: a folder with the state of a training after its last full epoch.
+
+PyTorch is imported where it is used: the main program of a Slurm job only reads dates.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 _STATE, _COSTS, _NAME = "state.pt", "costs.json", "name"
 
@@ -56,6 +57,8 @@ class Checkpoint:
         recorded: Mapping[str, Any],
     ) -> None:
         """Save the training after a full epoch. On an `OSError` the checkpoint before remains."""
+        import torch
+
         costs = (dict(recorded), time.time())
         saved = Saved(epoch, dict(state), dict(metrics), *costs, self.run_id, self.hardware)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,8 @@ class Checkpoint:
 
 def load(folder: Path) -> Saved | None:
     """The training saved in a folder, or None. Raises `ValueError` for one that is unreadable."""
+    import torch
+
     path = folder / _STATE
     if not path.exists():
         return None
@@ -97,6 +102,13 @@ def load(folder: Path) -> Saved | None:
         return saved
     except Exception as error:  # torch's, pickle's, zip's or ours of a file that is something else
         raise ValueError(f"{path}: {error}") from error
+
+
+def saved_ns(folder: Path) -> int | None:
+    """When the training in a folder was last saved, in ns since 1970; None if there is none."""
+    with suppress(FileNotFoundError):
+        return (folder / _STATE).stat().st_mtime_ns
+    return None
 
 
 def of_other_files(folder: Path, name: str) -> list[Path]:

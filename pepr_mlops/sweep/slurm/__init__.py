@@ -1,0 +1,1 @@
+"""Sweeps on a Slurm cluster: one job of an array for each task."""

@@ -1,0 +1,350 @@
+"""The engine of a Slurm cluster: each task is a job of an array."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.process import uninterrupted
+from pepr_mlops.spec import Job
+from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
+from pepr_mlops.sweep.slurm import options
+from pepr_mlops.sweep.slurm.batch import Batch, Orders, Stage
+from pepr_mlops.sweep.slurm.options import Options
+from pepr_mlops.sweep.slurm.scheduler import ENDED, Away, Scheduler
+
+STAY_S = 60.0  # for which a job of a search waits for its next task
+_READ_EVERY_S, _QUEUE_EVERY_S = 1.0, 15.0  # reports, and the queue of Slurm
+_MISSED = 2  # readings of the queue without a job, after which it has ended
+_MOST = 100_000  # jobs of a sweep
+_ARRAY = 1001  # jobs of an array, if nobody has set Slurm's MaxArraySize
+_OLD_S = 7 * 86400.0  # after which the folder of jobs that failed is deleted
+_OWN_LIMIT = {"None", "JobArrayTaskLimit"}  # why jobs wait that nobody needs to know
+# How a job ended that did not report, by its last state.
+_ENDINGS = {
+    "CANCELLED": ("killed", "was cancelled"),
+    "DEADLINE": ("time_limit", "was ended by its deadline"),
+    "OUT_OF_MEMORY": ("out_of_memory", "used more memory than it asked for: give a larger --mem"),
+    "TIMEOUT": ("time_limit", "was ended by its time limit: give a longer --time"),
+}
+
+
+@dataclass
+class _Job:
+    """One index of a batch, and the last task that it was given, which is `awaited` by the sweep.
+
+    `missed` readings of the queue in a row showed that the job had ended, in the state `state`.
+    """
+
+    batch: Batch
+    index: int
+    number: int
+    task: Task
+    awaited: bool = False
+    idle: bool = False
+    notes: int = 0  # read so far
+    missed: int = 0
+    state: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.batch.job}_{self.index}"
+
+
+class SlurmEngine:
+    """Submits tasks as arrays of jobs, which report through folders below `checkpoints`.
+
+    A job that is in the queue for the same task already is taken over, whoever submitted it. With
+    `stay` a job waits for further tasks, so that a search does not queue for every epoch. `device`
+    is that of all tasks. Raises `WrongUse` where the options do not say what to ask for.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        wants: Options,
+        device: str,
+        experiment: str,
+        checkpoints: Path,
+        *,
+        stay: bool = False,
+    ) -> None:
+        self._options, self._experiment = wants, experiment
+        self._arguments = options.arguments(wants, device)
+        self.slots = _MOST if not stay else wants.max_jobs or 1
+        stay_s, most = STAY_S if stay else 0.0, self.slots if stay else wants.max_jobs
+        self._orders = Orders(work, checkpoints / "logs", checkpoints, stay_s, most, wants.time)
+        self._home = checkpoints / "slurm"
+        self._scheduler = Scheduler()
+        self._longest = _ARRAY
+        self._checked = False
+        self._new: list[Task] = []
+        self._jobs: list[_Job] = []
+        self._seen: set[str] | None = None  # batches
+        self._ready: list[Report] = []
+        self._queue_read_s = time.monotonic()
+        self._noted: set[str] = set()  # reasons for which jobs wait
+        self._stopping = False
+        self._about: Job | None = None  # whom notes are about: all jobs, but a report names one
+
+    def submit(self, task: Task) -> None:
+        self._about = self._about or task.spec
+        self._new.append(task)
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        deadline = time.monotonic() + timeout_s
+        self.flush()
+        while True:
+            self._watch()
+            reports, self._ready = [*self._ready, *self._collected()], []
+            if reports or time.monotonic() >= deadline:
+                return reports
+            time.sleep(min(_READ_EVERY_S, timeout_s))
+
+    def flush(self) -> int:
+        """Submit what was not submitted yet; the number of tasks that `max_jobs` holds back.
+
+        Raises `WrongUse` for a request that Slurm refuses, and `WorkFailed` where it does not
+        answer and no job runs.
+        """
+        if self._new:
+            try:
+                with self._alone():
+                    self._adopt()
+                    self._hand_out()
+                    while chunk := self._fitting():
+                        self._send(chunk)
+            except Away as error:
+                if not self._jobs:
+                    raise
+                self._note(f"{error}; the sweep tries again")
+        return len(self._new)
+
+    def stop(self) -> None:
+        self._stopping = True
+        for task in self._new:
+            self._ready.append(Report(task.spec, "killed", "it was not submitted yet"))
+        self._new.clear()
+        ours: dict[Batch, list[int]] = {}
+        for job in self._jobs:
+            if job.awaited:
+                ours.setdefault(job.batch, []).append(job.index)
+        if not ours:
+            return
+        names = [f"{batch.job}_[{options.indices(found)}]" for batch, found in ours.items()]
+        try:
+            self._scheduler.cancel(names)
+        except (WrongUse, WorkFailed) as error:
+            self._note(f"{error}; jobs may still run: scancel {' '.join(names)}")
+        for batch in ours:
+            with suppress(OSError):
+                stages = batch.stages()
+                for job in [job for job in self._jobs if job.batch == batch and job.awaited]:
+                    if not stages[job.index].taken:  # no job will report it
+                        self._ready += self._ended(job, "CANCELLED")
+
+    def close(self) -> None:
+        for batch in {job.batch for job in self._jobs}:
+            if not any(job.awaited for job in self._jobs if job.batch == batch):
+                with suppress(OSError):
+                    batch.end()
+        self._jobs.clear()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Exclude other sweeps, so that two do not submit the same task at the same time."""
+        with ExitStack() as held:
+            with suppress(OSError, NotImplementedError):  # a disk without locks
+                self._home.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(self._home / "lock"))
+            yield
+
+    def _adopt(self) -> None:
+        """Find the jobs of other sweeps, and of earlier ones, that may be at tasks of this one."""
+        first = self._seen is None
+        self._seen = self._seen or set()
+        found = {}
+        for batch in Batch.all(self._home):
+            if batch.name not in self._seen:
+                self._seen.add(batch.name)
+                with suppress(OSError):  # another sweep has just deleted it
+                    if first and batch.is_done():
+                        batch.delete()
+                    elif unfinished := batch.unfinished():
+                        found[batch] = unfinished
+        if not found:
+            return
+        living = None
+        if first or any(batch.job is None for batch in found):
+            queue = self._scheduler.queue()
+            living = {(one.batch, one.index): one.job for one in queue if one.state not in ENDED}
+        for batch, stages in found.items():
+            for index, stage in stages.items():
+                # What another sweep has submitted since the first time is in the queue.
+                job_id = batch.job if living is None else living.get((batch.name, index))
+                if job_id is not None:
+                    if batch.job is None:  # its sweep ended before it wrote that
+                        batch.submitted(job_id)
+                    task = batch.task(index, stage.number)
+                    self._jobs.append(_Job(batch, index, stage.number, task, idle=stage.reported))
+            if batch.age_s() > _OLD_S and not any(job.batch == batch for job in self._jobs):
+                batch.delete()
+
+    def _hand_out(self) -> None:
+        """Give tasks to jobs that are in the queue for them, or wait for any."""
+        free = {_key(job.task): job for job in self._jobs if not (job.awaited or job.idle)}
+        left = []
+        for task in self._new:
+            job = free.pop(_key(task), None) or self._assigned(task)
+            if job is None:
+                left.append(task)
+            else:
+                job.awaited, job.idle = True, False
+        n = len(self._new) - len(left)
+        if n and not self._orders.stay_s:
+            self._note(f"{n} job{'s are' if n > 1 else ' is'} in the queue already")
+        self._new = left
+
+    def _assigned(self, task: Task) -> _Job | None:
+        """A job that has waited for a task and now has this one."""
+        for job in [job for job in self._jobs if job.idle]:
+            number = job.number + 1
+            with suppress(OSError):
+                job.batch.assign(job.index, number, task)
+                if job.batch.stages()[job.index].closed and job.batch.retract(job.index, number):
+                    self._jobs.remove(job)  # it ended meanwhile
+                    continue
+                job.number, job.task = number, task
+                return job
+        return None
+
+    def _fitting(self) -> list[Task]:
+        """The tasks of the next array: those that `max_jobs` and Slurm allow."""
+        most = self._orders.max_jobs
+        if most is None:
+            return self._new[: self._longest]
+        by_batch = Counter(job.batch for job in self._jobs)
+        at_once = {batch: batch.orders().max_jobs or n for batch, n in by_batch.items()}
+        free = most - sum(min(n, at_once[batch]) for batch, n in by_batch.items())
+        # Its own limit holds for the jobs of an array, so that all of them can be submitted.
+        return self._new[: self._longest] if not self._jobs else self._new[: max(0, free)]
+
+    def _send(self, tasks: Sequence[Task]) -> None:
+        """Submit tasks as an array."""
+        batch = Batch.create(self._home)
+        self._seen = {*(self._seen or set()), batch.name}
+        batch.fill(self._orders, tasks, options.script(self._options, str(batch.folder)))
+        most = self._orders.max_jobs
+        words = [
+            *self._arguments,
+            f"--array=0-{len(tasks) - 1}" + ("" if most is None else f"%{most}"),
+            f"--job-name={options.job_name(self._experiment, batch.name)}",
+            "--output=/dev/null",  # the script opens the log
+        ]
+        try:
+            if not self._checked:
+                self._scheduler.check(words, batch.script)
+                self._checked = True
+            self._scheduler.wait()
+            with uninterrupted():
+                batch.submitted(self._scheduler.submit(words, batch.script))
+        except WrongUse as error:
+            batch.delete()
+            if "array" in str(error) and self._longest == _ARRAY:
+                self._longest = self._scheduler.longest_array()
+                if self._longest < len(tasks):
+                    return
+            raise
+        self._jobs += [_Job(batch, i, 0, task, awaited=True) for i, task in enumerate(tasks)]
+        self._new = self._new[len(tasks) :]
+        self._note(f"{len(tasks)} job{'s' * (len(tasks) != 1)} submitted as {batch.job}")
+
+    def _watch(self) -> None:
+        """Read the queue from time to time, for jobs that end without a report."""
+        since_s = time.monotonic() - self._queue_read_s
+        if since_s < _QUEUE_EVERY_S or not self._jobs or not self._scheduler.is_due():
+            return
+        self._queue_read_s = time.monotonic()
+        try:
+            queue = {(one.batch, one.index): one for one in self._scheduler.queue()}
+        except (Away, WrongUse) as error:
+            self._note(f"{error}; the sweep tries again")
+            return
+        waiting: Counter[str] = Counter()
+        for job in self._jobs:
+            found = queue.get((job.batch.name, job.index))
+            job.state = None if found is None else found.state
+            gone = found is None or found.state in ENDED
+            job.missed = job.missed + 1 if gone else 0
+            if found is not None and found.state == "PENDING" and job.awaited:
+                waiting[found.reason] += 1
+        for reason in waiting.keys() - _OWN_LIMIT - self._noted:
+            self._noted.add(reason)
+            self._note(f"{waiting[reason]} of the jobs wait ({reason})")
+
+    def _collected(self) -> list[Report]:
+        """The reports that have arrived, and those on jobs that ended without one."""
+        found: list[Report] = []
+        for batch in dict.fromkeys(job.batch for job in self._jobs):
+            own = [job for job in self._jobs if job.batch == batch]
+            try:
+                stages = batch.stages()
+                for job in own:
+                    found += self._read(job, stages[job.index])
+            except (OSError, KeyError):  # another sweep has seen its end, and deleted it
+                for job in own:
+                    found += self._closed(job, Report(job.task.spec, "claimed"))
+        return found
+
+    def _read(self, job: _Job, stage: Stage) -> list[Report]:
+        """What a job has reported since the last time."""
+        notes = job.batch.notes(job.index, job.notes, job.task) if job.awaited else []
+        job.notes += len(notes)
+        if stage.reported and stage.number == job.number and not job.idle:
+            report = job.batch.reported(job.index, job.number, job.task)
+            # A job that Slurm ended by a signal may be in the queue again.
+            if report.reason != "killed" or self._stopping or job.missed:
+                stays = self._orders.stay_s and not stage.closed and report.reason != "killed"
+                notes += self._closed(job, report, stays=bool(stays))
+                return notes
+        if job.idle and stage.closed:
+            self._jobs.remove(job)
+        elif job.missed >= _MISSED:
+            notes += self._ended(job, job.state if stage.taken or job.state else "CANCELLED")
+        return notes
+
+    def _ended(self, job: _Job, state: str | None) -> list[Report]:
+        """The report on a job that ended without one in this state, None if that is not known."""
+        reason, how = _ENDINGS.get(state or "", ("lost", f"ended without a report ({state})"))
+        if state is None:
+            how = "left the queue without a report"
+        text = f"job {job.name} {how}"
+        if reason == "lost":
+            words = job.batch.last_words(job.index)
+            text += f"; its log {job.batch.folder / f'{job.index}.log'} "
+            text += f"ends with: {words}" if words else "is empty: do the nodes share that folder?"
+        return self._closed(job, Report(job.task.spec, reason, text))
+
+    def _closed(self, job: _Job, report: Report, *, stays: bool = False) -> list[Report]:
+        """The report on the last task of a job, if the sweep awaits it; the job is forgotten unless
+        it stays for another task."""
+        awaited, job.awaited, job.idle = job.awaited, False, stays
+        if not stays:
+            self._jobs.remove(job)
+        return [report] if awaited else []
+
+    def _note(self, line: str) -> None:
+        if self._about is not None:
+            self._ready.append(Report(self._about, NOTE, f"slurm: {line.removeprefix('slurm: ')}"))
+
+
+def _key(task: Task) -> tuple[str, int | None]:
+    """What two jobs for the same task have in common."""
+    return task.spec.fingerprint, task.until
