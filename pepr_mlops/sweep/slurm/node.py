@@ -90,7 +90,9 @@ def _requeue() -> bool:
     """Put this job back in the queue; False where Slurm refuses it, so that the sweep submits the
     rest of the task as another job."""
     try:
-        words = ["scontrol", "requeue", os.environ["SLURM_JOB_ID"]]
+        # The id of one job of an array may be that of the array.
+        name = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format_map(os.environ)
+        words = ["scontrol", "requeue", name]
         done = subprocess.run(words, stdin=subprocess.DEVNULL)  # what it writes is in the log
     except (OSError, KeyError) as error:
         print(f"slurm: this job is not requeued ({one_line(error)})", file=sys.stderr)
