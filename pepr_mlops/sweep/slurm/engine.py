@@ -90,6 +90,8 @@ class SlurmEngine:
         self._seen: set[str] | None = None  # batches
         self._ready: list[Report] = []
         self._queue_read_s = time.monotonic()
+        # Jobs that were running when the sweep began, and which nobody wants to begin again.
+        self._cancelled: dict[tuple[str, int | None], Report] = {}
         self._noted: set[str] = set()  # reasons for which jobs wait
         self._stopping = False
         self._about: Job | None = None  # whom notes are about: all jobs, but a report names one
@@ -200,14 +202,15 @@ class SlurmEngine:
     def _hand_out(self) -> None:
         """Give tasks to jobs that are in the queue for them, or wait for any."""
         free = {_key(job.task): job for job in self._jobs if not (job.awaited or job.idle)}
-        left = []
+        left, n = [], 0
         for task in self._new:
-            job = free.pop(_key(task), None) or self._assigned(task)
-            if job is None:
-                left.append(task)
-            else:
+            if (report := self._cancelled.pop(_key(task), None)) is not None:
+                self._ready.append(report)
+            elif (job := free.pop(_key(task), None) or self._assigned(task)) is not None:
                 job.awaited, job.idle = True, False
-        n = len(self._new) - len(left)
+                n += 1
+            else:
+                left.append(task)
         if n and not self._orders.stay_s:
             self._note(f"{n} job{'s are' if n > 1 else ' is'} in the queue already")
         self._new = left
@@ -338,6 +341,8 @@ class SlurmEngine:
         awaited, job.awaited, job.idle = job.awaited, False, stays
         if not stays:
             self._jobs.remove(job)
+        if report.reason == "killed" and not awaited:
+            self._cancelled[_key(job.task)] = report
         return [report] if awaited else []
 
     def _note(self, line: str) -> None:
