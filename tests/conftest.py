@@ -47,7 +47,13 @@ def _hasten(connection: object, record: object) -> None:
 
 # The files whose tests take longest.
 LONGEST = (
-    *("test_ray_engine.py", "test_sweep.py", "test_fault_matrix.py", "test_live_page.py"),
+    *(
+        "test_slurm_sweep.py",
+        "test_ray_engine.py",
+        "test_sweep.py",
+        "test_fault_matrix.py",
+        "test_live_page.py",
+    ),
     *("test_mlflow_ui.py", "test_cli.py", "test_lidc_build.py", "test_fork_server.py"),
     *("test_page.py", "test_run.py", "test_unsent.py", "test_outbox.py", "test_worker.py"),
     *("test_job.py", "test_loop.py", "test_compare.py", "test_frugal.py"),

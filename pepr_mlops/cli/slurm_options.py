@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -65,7 +65,7 @@ slurm_options = together(
 )
 
 
-def take(given: dict[str, Any], table: Mapping[str, Any]) -> tuple[Options, bool]:
+def take(given: dict[str, Any], table: Any) -> tuple[Options, bool]:
     """Take the options of Slurm out of those that were `given`: what the jobs ask for, where the
     table `[slurm]` of the sweep file has the rest, and whether to detach.
 

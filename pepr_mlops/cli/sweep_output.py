@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,6 +92,8 @@ def run(
         say("loading PyTorch, timm and MLflow …", err=True)
     progress = Progress(specs, search, settings)
     strategy = search or plan.exhaustive
+    if settings.engine == "slurm" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # jobs outlive the connection
     try:
         result = sweep.run(specs, settings, progress.show, progress.report, strategy, note)
     finally:
@@ -146,7 +149,7 @@ def summary(
         text = "the same command resumes"
         if (rows["state"] == "failed").any():
             text += ", with --retry-failed also jobs that failed for good"
-        if settings.engine == "local":
+        if settings.engine != "ray":
             logs = (settings.checkpoints or sweep.default_checkpoints()) / "logs"
             text += f"; job logs: {logs}"
         say(text, err=True)

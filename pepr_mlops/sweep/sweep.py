@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -119,6 +120,11 @@ def _driver(
     tracking.identify(matches.fingerprints, settings.tracking_uri)
     for text in found.notes:
         note(text)
+    if settings.engine == "slurm" and checkpoints.absolute().is_relative_to(tempfile.gettempdir()):
+        note(
+            f"checkpoints: {checkpoints} is in this machine's folder of temporary files; if the "
+            "nodes do not share it, name another (--checkpoints DIR)"
+        )
     worker = Worker(
         resolved(settings.tracking_uri),
         checkpoints.absolute(),

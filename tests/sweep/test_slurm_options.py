@@ -46,6 +46,11 @@ def test_wrong_options_are_one_line(table: dict[str, Any], text: str) -> None:
     assert str(error.value).startswith(text)
 
 
+def test_a_table_that_is_none_is_one_line() -> None:
+    with pytest.raises(WrongUse, match=r"slurm: 'gpu' is not a table; write \[slurm\]"):
+        parse({}, "gpu")
+
+
 def test_a_job_on_a_cpu_has_its_node_and_one_on_a_gpu_its_gpu() -> None:
     on_cpu, on_gpu = arguments(Options(), "cpu"), arguments(Options(), "cuda")
     assert "--exclusive" in on_cpu

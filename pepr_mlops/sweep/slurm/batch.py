@@ -245,4 +245,7 @@ class Batch:
         write_private(self.folder / name, content)
 
     def _unpickled(self, name: str) -> Any:
-        return pickle.loads((self.folder / name).read_bytes())
+        try:
+            return pickle.loads((self.folder / name).read_bytes())
+        except (pickle.UnpicklingError, AttributeError, ImportError, EOFError) as error:
+            raise OSError(f"{name} was written by another version ({error})") from error

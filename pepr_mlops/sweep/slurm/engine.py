@@ -176,7 +176,7 @@ class SlurmEngine:
         for batch in Batch.all(self._home):
             if batch.name not in self._seen:
                 self._seen.add(batch.name)
-                with suppress(OSError):  # another sweep has just deleted it
+                with suppress(OSError):  # just deleted by another sweep, or of another version
                     if first and batch.is_done():
                         batch.delete()
                     elif unfinished := batch.unfinished():

@@ -52,9 +52,11 @@ _SEVERAL = ("setup", "sbatch")
 NAMES = tuple(f.name for f in fields(Options))
 
 
-def parse(flags: Mapping[str, Any], table: Mapping[str, Any]) -> Options:
+def parse(flags: Mapping[str, Any], table: Any) -> Options:
     """The options of the command line, and of the table `[slurm]` of a sweep file where the command
     line has none. Raises `WrongUse` for unknown names and impossible values."""
+    if not isinstance(table, Mapping):
+        raise WrongUse(f"slurm: {table!r} is not a table; write [slurm] and its options below")
     refuse_unknown(table, NAMES, "option", "slurm")
     given = {**table, **{k: v for k, v in flags.items() if v not in (None, ())}}
     values = {
