@@ -1,6 +1,6 @@
 """Does a sweep on Slurm train each job once, whatever is cancelled, killed, too long or gone?
 
-    python benchmarks/slurm.py --cluster SCRIPT
+    python benchmarks/slurm_faults.py --cluster SCRIPT
 
 SCRIPT starts a Slurm of the nodes n1 and n2 in a folder: `SCRIPT up|down DIR`, and `fail|back DIR
 NODE` for one node. Two sweeps train the same 46 jobs at once, and a third one trains two jobs that
