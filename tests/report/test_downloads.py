@@ -130,6 +130,31 @@ def test_axe_finds_nothing_serious(browser: Browser, made: Path, scheme: str, wi
     assert [(v["id"], [node["target"] for node in v["nodes"]]) for v in grave] == []
 
 
+def test_the_buttons_of_a_figure_have_names_and_are_reached_by_keyboard(
+    browser: Browser, made: Path
+) -> None:
+    with opened(browser, made) as tab:
+        plane = tab.locator(".figure[data-kind=plane]")
+        plane.scroll_into_view_if_needed()
+        plane.locator(".modebar-btn").first.wait_for(state="attached")
+        csv_button = plane.get_by_role("button", name="CSV of Accuracy against training energy")
+        csv_button.focus()
+        focused = (
+            "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"
+        )
+        passed = []
+        for _ in range(3):
+            tab.keyboard.press("Shift+Tab")
+            passed.append(tab.evaluate(focused))
+        assert passed == ["SUMMARY", "Reset axes", "Download plot"]
+        ring = "getComputedStyle(document.activeElement).outlineWidth"
+        assert tab.evaluate(ring) == "2px"
+        with tab.expect_download():
+            tab.keyboard.press("Enter")
+        copies = tab.locator("#methods > button, #methods details button").all_text_contents()
+        assert copies == ["Copy text", "Copy BibTeX"]
+
+
 def test_a_section_is_reached_by_keyboard_and_keeps_the_settings(
     browser: Browser, made: Path
 ) -> None:

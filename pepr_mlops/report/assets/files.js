@@ -6,9 +6,9 @@ views.push(({ group, settings, answer }) => {
   shownAnswer = answer && { group, settings, answer };
   const place = document.getElementById("files");
   if (!place.childElementCount) place.append(...fileList());
-  for (const [id, of] of [["copy-methods", "methods-text"], ["copy-bibtex", "bibtex"]]) {
+  for (const [id, of, text] of [["copy-methods", "methods-text", "Copy text"], ["copy-bibtex", "bibtex", "Copy BibTeX"]]) {
     const source = document.getElementById(of);
-    if (source && !document.getElementById(id)) source.after(copyButton(id, of));
+    if (source && !document.getElementById(id)) source.after(copyButton(id, of, text));
   }
 });
 
@@ -82,8 +82,8 @@ function action(text, act) {
 }
 
 // Copies the text of an element, and says so; without the right to, it selects the text.
-function copyButton(id, of) {
-  const button = action("Copy", async () => {
+function copyButton(id, of, text) {
+  const button = action(text, async () => {
     const source = document.getElementById(of);
     try {
       await navigator.clipboard.writeText(source.textContent.trim());
@@ -92,7 +92,7 @@ function copyButton(id, of) {
       getSelection().selectAllChildren(source);
       button.textContent = "Selected: press Ctrl+C";
     }
-    setTimeout(() => { button.textContent = "Copy"; }, 3000);
+    setTimeout(() => { button.textContent = text; }, 3000);
   });
   button.id = id;
   button.setAttribute("aria-live", "polite");
