@@ -166,25 +166,33 @@ def _formula(alpha: float) -> str:
 
 
 def methods(material: Material, spent: Spent) -> str:
-    """A paragraph for a methods section, of what is known."""
-    sentences = []
-    for name in material.main_sets:
-        row = _row(material, name)
-        shared = row["shared"]
-        data = shared.get("dataset", NOT_KNOWN)
-        data = row["experiment"] if data in ("several", NOT_KNOWN, "none") else data
-        sentences.append(f"We compared {_counted(material, name)} on {data}{_clauses(shared)}.")
-        if row["mixed"]:
-            differ = [condition_name(k) for k, v in shared.items() if v == "several"]
-            why = f"the runs differ in {all_of(differ)}"
-            why = why if differ else "costs are normalised by those of other conditions"
-            sentences.append(f"Conditions were mixed: {why}.")
-        sentences.append(_energy_sentence(material.runs_of(name), row["energy_source"]))
-        sentences.append(_score_sentence(material, name))
-        sentences += _uncertainty(material, name)
+    """Text for a methods section, of what is known: a paragraph for each comparison set, and what
+    all of them share in the last one."""
+    every = [_sentences(material, name) for name in material.main_sets]
+    rest = [set(sentences[1:]) for sentences in every]  # the first one names what was compared
+    shared = set.intersection(*rest) if len(every) > 1 else set()
+    paragraphs = [[s for s in sentences if s not in shared] for sentences in every]
+    paragraphs.append([s for s in every[0] if s in shared] if shared else [])
     took = "" if spent.energy_kwh is None else "The full experiment used "
-    sentences.append(f"{took}{spent_words(spent)}")
-    return " ".join(sentences)
+    paragraphs[-1].append(f"{took}{spent_words(spent)}")
+    return "\n".join(" ".join(sentences) for sentences in paragraphs)
+
+
+def _sentences(material: Material, name: str) -> list[str]:
+    """What was compared in a comparison set, and how."""
+    row = _row(material, name)
+    shared = row["shared"]
+    data = shared.get("dataset", name)
+    data = name if data in ("several", NOT_KNOWN, "none") else data
+    sentences = [f"We compared {_counted(material, name)} on {data}{_clauses(shared)}."]
+    if row["mixed"]:
+        differ = [condition_name(k) for k, v in shared.items() if v == "several"]
+        why = f"the runs differ in {all_of(differ)}"
+        why = why if differ else "costs are normalised by those of other conditions"
+        sentences.append(f"Conditions were mixed: {why}.")
+    sentences.append(_energy_sentence(material.runs_of(name), row["energy_source"]))
+    sentences.append(_score_sentence(material, name))
+    return [*sentences, *_uncertainty(material, name)]
 
 
 def _score_sentence(material: Material, comparison_set: str) -> str:

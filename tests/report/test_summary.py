@@ -13,6 +13,7 @@ from pepr_mlops.comparison.predictions import OfSplit, Predictions
 from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.costs.carbon import Intensity
 from pepr_mlops.report import cautions
+from pepr_mlops.report.material import Part, gather
 from pepr_mlops.report.spending import spent_words
 from pepr_mlops.report.summary import summarise
 
@@ -202,6 +203,22 @@ def test_methods_name_the_setting_and_what_was_mixed() -> None:
     question = Question(mixed="allow", normalisation="reference", reference=saved)
     text = summarise(material(others, question=question)).methods
     assert "Conditions were mixed: costs are normalised by those of other conditions." in text
+
+
+def test_methods_of_two_experiments_state_once_what_they_share() -> None:
+    parts = []
+    for name in ("one", "two"):
+        tags = {"pepr.experiment": name}
+        runs = [run(m, tags=tags, energy_wh=e) for m, e in (("a", 1.0), ("b", 2.0))]
+        found, question = frame(runs), Question(draws=50)
+        parts.append(Part(compare(found, question), question, found))
+    text = summarise(gather(parts)).methods
+    first, second, shared = text.split("\n")
+    assert first.startswith("We compared 2 models")
+    assert second.startswith("We compared 2 models")
+    assert shared.count("The 95% intervals come from 50 draws.") == 1
+    assert "The 95% intervals" not in first + second
+    assert "The full experiment used" in shared
 
 
 def test_settings_of_one_model_are_no_models() -> None:
