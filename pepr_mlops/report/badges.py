@@ -62,7 +62,7 @@ class _Set:
 
     def trained_here(self, remedy: str) -> str:
         """A remedy for those who train the models, nothing for readers of published results."""
-        return "" if self.runs["imported_from"].notna().all() else f" {remedy}"
+        return "" if self.material.imported(self.name) else f" {remedy}"
 
 
 # A badge without its place: its text, explanation, and whether it is a doubt.

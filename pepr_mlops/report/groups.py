@@ -62,7 +62,7 @@ def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
     weights = question.weights or [1.0]
     row = material.sets.set_index("comparison_set").loc[name]
     bounds = {c: material.bounds(name, c) for c in material.resources(name)}
-    imported = bool(material.runs_of(name)["imported_from"].notna().all())
+    imported = material.imported(name)
     return {
         "name": name,
         "experiment": row["experiment"],

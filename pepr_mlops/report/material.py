@@ -117,6 +117,11 @@ class Material:
         """The rows of `runs` of one set."""
         return self.runs[self.runs["comparison_set"] == comparison_set]
 
+    def imported(self, comparison_set: str) -> bool:
+        """Whether all runs of a set are imported, so that its readers cannot train or profile its
+        models."""
+        return bool(self.runs_of(comparison_set)["imported_from"].notna().all())
+
     def performance_name(self, *sets: str) -> str:
         """What P is in these sets, such as `test/accuracy`."""
         of_sets = self.runs["comparison_set"].isin(sets)

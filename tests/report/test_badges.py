@@ -11,8 +11,9 @@ from pepr_mlops.comparison import Question
 from pepr_mlops.comparison.checks import FLAGS
 from pepr_mlops.comparison.words import CODES
 from pepr_mlops.report.badges import Badge, badges, doubts
+from pepr_mlops.report.figures import lifetime
 from pepr_mlops.report.groups import groups
-from pepr_mlops.report.material import Material
+from pepr_mlops.report.material import Material, NothingToDraw
 
 RUNS = [
     run("a", performance=0.60, energy_wh=10.0),
@@ -56,6 +57,9 @@ def test_readers_of_published_numbers_get_no_remedy_for_those_who_train(
     assert "Each model was trained once" in text
     assert "The test images that choose the model" in text
     assert text.count("Train more seeds.") + text.count("Log predictions of") == remedies
+    with pytest.raises(NothingToDraw, match="no good-enough model was profiled") as why:
+        lifetime.panel(found, lifetime.Options(), "derma")
+    assert ("pepr profile" in str(why.value)) == (remedies == 2)
     (group,) = groups(found)
     assert (group["imported"], group["command"] is None) == (remedies == 0, remedies == 0)
 

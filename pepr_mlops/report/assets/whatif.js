@@ -73,7 +73,7 @@ function makeControls(form, group) {
     const fields = controls.map((control) => numberField(control, follow));
     if (kind === "verdict" && Object.keys(group.costs).length > 1) fields.push(costChoice(group, follow));
     if (kind === "use" && !controls.length) fields.push(node("p", { className: "note" },
-      "What using a model costs is not known here. ", node("code", {}, "pepr profile"), " measures it."));
+      "What using a model costs is not known here.", ...(group.imported ? [] : [" ", node("code", {}, "pepr profile"), " measures it."])));
     return node("fieldset", {}, node("legend", {}, TITLES[kind]), ...fields);
   });
   const reset = node("button", { type: "button", className: "reset" }, "Reset");

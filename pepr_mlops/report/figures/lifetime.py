@@ -111,10 +111,10 @@ def draw(
 def panel(material: Material, options: Options, comparison_set: str) -> Panel:
     found = answer_of(material, comparison_set).lifetime
     if found is None:
-        raise NothingToDraw(
-            "no good-enough model was profiled, or their profiles are of different conditions; "
-            f"{remedy('inference/wh_per_image')} measures the energy of use"
-        )
+        why = "no good-enough model was profiled, or their profiles are of different conditions"
+        if not material.imported(comparison_set):
+            why += f"; {remedy('inference/wh_per_image')} measures the energy of use"
+        raise NothingToDraw(why)
     table = lines(found)
     sentences = lifetime_text.sentences(found)
     if found.steps:  # where the lines cross is what the figure shows
