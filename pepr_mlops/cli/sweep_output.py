@@ -110,9 +110,9 @@ def detach(grid: Mapping[str, Any], settings: Settings) -> int:
     _caution(specs)
     progress = Progress(specs, None, settings)
     result, left = sweep.detach(specs, settings, progress.report, note)
-    held = f"; {left} are not submitted yet, since --max-jobs others are" if left else ""
-    say(f"{len(specs)} jobs: {_counts(result.jobs)} before this{held}", err=True)
-    say("the same command without --detach reports and continues; scancel ends a job", err=True)
+    held = f"; {left} are to be submitted by it later, since others wait" if left else ""
+    say(f"{len(specs)} jobs: {_counts(result.jobs)} before this", err=True)
+    say(f"the same command without --detach reports and continues{held}", err=True)
     return 0
 
 

@@ -86,8 +86,8 @@ def detach(
 ) -> tuple[Result, int]:
     """Submit the jobs that are not done yet to Slurm, and return without waiting for them.
 
-    Returns the state before that, and how many jobs `max_jobs` holds back. Arguments and errors are
-    those of `run`.
+    Returns the state before that, and how many jobs are not submitted yet, since `max_jobs` or
+    Slurm allows no more. Arguments and errors are those of `run`.
     """
     from pepr_mlops.sweep.slurm.engine import SlurmEngine
 

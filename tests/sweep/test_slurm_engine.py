@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,6 +219,54 @@ def test_what_slurm_refuses_is_one_line_with_the_choices(
     assert text.endswith("sinfo lists main up to 1:00:00, gres gpu:1, features (null)")
     assert cluster.ask("squeue", "--noheader") == ""
     assert not [path for path in (sweep.checkpoints / "slurm").iterdir() if path.is_dir()]
+
+
+def test_the_limit_of_jobs_in_the_queue_is_respected(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The test cluster has no accounts, and so no limits: an sbatch in front of the real one
+    refuses more than two jobs with the words of a cluster that has them."""
+    shim = tmp_path / "programs" / "sbatch"
+    shim.parent.mkdir()
+    shim.write_text(
+        "#!/bin/bash\n"
+        "n=$(squeue --noheader --array | wc -l); [[ $* =~ --array=0-([0-9]+) ]]\n"
+        "if [ $1 = --parsable ] && [ $((n + 1 + BASH_REMATCH[1])) -gt 2 ]; then\n"
+        "echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+        "(job submit limit, user'\\''s size and/or time limits)' >&2; exit 1; fi\n"
+        f'exec {shutil.which("sbatch")} "$@"\n'
+    )
+    shim.chmod(0o700)
+    monkeypatch.setenv("PATH", str(shim.parent), prepend=os.pathsep)
+    work = sweep.work("last", "last")
+    engine = sweep.engine(work)
+    for task in JOBS:
+        engine.submit(task)
+    assert engine.flush() == 2
+    notes = [str(report.error) for report in engine.poll(0)]
+    assert notes[0].startswith("slurm: 2 jobs submitted as ")
+    assert "job submit limit" in notes[1]
+    assert notes[1].endswith("the others are submitted when jobs have ended")
+    engine.stop()
+    assert [report.reason for report in ended(engine, 4)] == ["killed"] * 4
+
+
+def test_a_job_whose_submission_was_not_confirmed_is_taken_over(
+    sweep: Sweep, cluster: Slurm
+) -> None:
+    """As after a sweep that was killed while sbatch ran."""
+    work = sweep.work("last")
+    first = sweep.engine(work)
+    first.submit(JOBS[0])
+    begun(work, first)
+    (record,) = (sweep.checkpoints / "slurm").glob("*/job")
+    submitted = record.read_text()
+    record.unlink()
+    second = sweep.engine(work)
+    second.submit(JOBS[0])
+    assert second.flush() == 0
+    assert record.read_text() == submitted
+    assert len(cluster.ask("squeue", "--noheader", "--array").splitlines()) == 1
 
 
 def test_without_slurm_there_is_one_line(

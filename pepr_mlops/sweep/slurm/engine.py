@@ -27,6 +27,8 @@ _MOST = 100_000  # jobs of a sweep
 _ARRAY = 1001  # jobs of an array, if nobody has set Slurm's MaxArraySize
 _OLD_S = 7 * 86400.0  # after which the folder of jobs that failed is deleted
 _OWN_LIMIT = {"None", "JobArrayTaskLimit"}  # why jobs wait that nobody needs to know
+# Parts of the answers where a user has as many jobs in the queue as the cluster allows.
+_TOO_MANY = ("submit limit", "MaxSubmit", "job limit")
 # How a job ended that did not report, by its last state.
 _ENDINGS = {
     "CANCELLED": ("killed", "was cancelled"),
@@ -84,6 +86,7 @@ class SlurmEngine:
         self._home = checkpoints / "slurm"
         self._scheduler = Scheduler()
         self._longest = _ARRAY
+        self._most_queued: int | None = None  # jobs that Slurm accepts, once it refused one
         self._checked = False
         self._new: list[Task] = []
         self._jobs: list[_Job] = []
@@ -111,7 +114,8 @@ class SlurmEngine:
             time.sleep(min(_READ_EVERY_S, timeout_s))
 
     def flush(self) -> int:
-        """Submit what was not submitted yet; the number of tasks that `max_jobs` holds back.
+        """Submit what was not submitted yet; the number of tasks that wait, since `max_jobs` or
+        Slurm allows no more jobs.
 
         Raises `WrongUse` for a request that Slurm refuses, and `WorkFailed` where it does not
         answer and no job runs.
@@ -171,20 +175,17 @@ class SlurmEngine:
     def _adopt(self) -> None:
         """Find the jobs of other sweeps, and of earlier ones, that may be at tasks of this one."""
         first = self._seen is None
-        self._seen = self._seen or set()
+        every = Batch.all(self._home)
         found = {}
-        for batch in Batch.all(self._home):
-            if batch.name not in self._seen:
-                self._seen.add(batch.name)
+        for batch in every:
+            if batch.name not in (self._seen or ()):
                 with suppress(OSError):  # just deleted by another sweep, or of another version
                     if first and batch.is_done():
                         batch.delete()
                     elif unfinished := batch.unfinished():
                         found[batch] = unfinished
-        if not found:
-            return
         living = None
-        if first or any(batch.job is None for batch in found):
+        if found and (first or any(batch.job is None for batch in found)):
             queue = self._scheduler.queue()
             living = {(one.batch, one.index): one.job for one in queue if one.state not in ENDED}
         for batch, stages in found.items():
@@ -198,6 +199,7 @@ class SlurmEngine:
                     self._jobs.append(_Job(batch, index, stage.number, task, idle=stage.reported))
             if batch.age_s() > _OLD_S and not any(job.batch == batch for job in self._jobs):
                 batch.delete()
+        self._seen = {batch.name for batch in every}  # only now: Slurm may not have answered
 
     def _hand_out(self) -> None:
         """Give tasks to jobs that are in the queue for them, or wait for any."""
@@ -230,6 +232,8 @@ class SlurmEngine:
 
     def _fitting(self) -> list[Task]:
         """The tasks of the next array: those that `max_jobs` and Slurm allow."""
+        if self._most_queued is not None and len(self._jobs) >= self._most_queued:
+            return []
         most = self._orders.max_jobs
         if most is None:
             return self._new[: self._longest]
@@ -242,7 +246,6 @@ class SlurmEngine:
     def _send(self, tasks: Sequence[Task]) -> None:
         """Submit tasks as an array."""
         batch = Batch.create(self._home)
-        self._seen = {*(self._seen or set()), batch.name}
         batch.fill(self._orders, tasks, options.script(self._options, str(batch.folder)))
         most = self._orders.max_jobs
         words = [
@@ -260,14 +263,28 @@ class SlurmEngine:
                 batch.submitted(self._scheduler.submit(words, batch.script))
         except WrongUse as error:
             batch.delete()
-            if "array" in str(error) and self._longest == _ARRAY:
-                self._longest = self._scheduler.longest_array()
-                if self._longest < len(tasks):
-                    return
-            raise
+            if not self._fewer(len(tasks), str(error)):
+                raise
+            return
+        self._seen = {*(self._seen or ()), batch.name}
         self._jobs += [_Job(batch, i, 0, task, awaited=True) for i, task in enumerate(tasks)]
         self._new = self._new[len(tasks) :]
         self._note(f"{len(tasks)} job{'s' * (len(tasks) != 1)} submitted as {batch.job}")
+
+    def _fewer(self, n: int, why: str) -> bool:
+        """Whether to submit less than an array of `n`, which Slurm refused for a limit of its own:
+        on the length of an array, or on the jobs that a user may have in the queue."""
+        if "array" in why and self._longest == _ARRAY:
+            self._longest = self._scheduler.longest_array()
+            return self._longest < n
+        if not any(part in why for part in _TOO_MANY):
+            return False
+        if n > 1:
+            self._longest = n // 2
+            return True
+        self._most_queued = len(self._jobs)
+        self._note(f"{why.removeprefix('slurm: ')}; the others are submitted when jobs have ended")
+        return self._jobs != []
 
     def _watch(self) -> None:
         """Read the queue from time to time, for jobs that end without a report."""
