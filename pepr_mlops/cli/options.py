@@ -405,8 +405,9 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
-def command_line(context: click.Context, program: str) -> str:
-    """The command line of this call, without options at their default."""
+def command_line(context: click.Context, program: str, without: str | None = None) -> str:
+    """The command line of this call, without options at their default and the one of the name
+    `without`."""
     import shlex
 
     from click.core import ParameterSource
@@ -414,14 +415,16 @@ def command_line(context: click.Context, program: str) -> str:
     from pepr_mlops.text import address, printable, without_password
 
     words = program.split()
-    for parameter in context.command.params:
+    for parameter in {p.name: p for p in context.command.params}.values():  # --no-on before --on
         name = parameter.name or ""
-        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not typed or name == without:
             continue
+        flag = [] if isinstance(parameter, click.Argument) else [parameter.opts[0]]
         value = context.params[name]
         safe = address if name == "tracking_uri" else without_password
         for one in value if isinstance(value, tuple) else (value,):
-            words += [parameter.opts[0]] if one is True else [parameter.opts[0], safe(str(one))]
+            words += flag if one is True else [*flag, safe(str(one))]
     return printable(shlex.join(words))
 
 

@@ -58,6 +58,14 @@ slurm_options = together(
     ),
     option(
         "Slurm",
+        "--offline",
+        "nodes have no network: jobs leave their runs on the shared disk, and the sweep or "
+        "`pepr sync` sends them",
+        is_flag=True,
+        default=None,
+    ),
+    option(
+        "Slurm",
         "--detach",
         "submit the jobs and return; the same command without it reports and continues",
         is_flag=True,
@@ -77,9 +85,8 @@ def take(given: dict[str, Any], table: Any) -> tuple[Options, bool]:
     detach = given.pop("detach")
     used = [name for name, value in flags.items() if value not in (None, ())]
     if given["engine"] != "slurm":
-        if used or detach:
-            name = (used or ["detach"])[0]
-            raise WrongUse(f"{name}: it is an option of Slurm; add --engine slurm")
+        if used := [*used, *(["detach"] if detach else [])]:
+            raise WrongUse(f"{used[0]}: it is an option of Slurm; add --engine slurm")
         return parse({}, {}), False
     if given["address"] is not None:
         raise WrongUse("address: it is that of a Ray cluster; leave it out with --engine slurm")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pepr_mlops.cli.options import FILE, of_field, option, tracking_uri
+from pepr_mlops.cli.options import FILE, command_line, of_field, option, tracking_uri
 from pepr_mlops.cli.slurm_options import slurm_options, take
 from pepr_mlops.cli.srun import Once
 from pepr_mlops.errors import WrongUse
@@ -210,7 +210,8 @@ def command(
     if dry_run:
         return sweep_output.dry_run(grid, settings, form, target)
     if detach:
-        return sweep_output.detach(grid, settings)
+        again = command_line(click.get_current_context(), "pepr sweep", without="detach")
+        return sweep_output.detach(grid, settings, again)
     return sweep_output.run(grid, settings, form, target)
 
 

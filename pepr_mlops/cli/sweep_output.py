@@ -104,15 +104,15 @@ def run(
     return status
 
 
-def detach(grid: Mapping[str, Any], settings: Settings) -> int:
-    """Submit the jobs of the sweep, and print how to continue."""
+def detach(grid: Mapping[str, Any], settings: Settings, again: str) -> int:
+    """Submit the jobs of the sweep, and print the command that continues, `again`."""
     specs = jobs(grid)
     _caution(specs)
     progress = Progress(specs, None, settings)
     result, left = sweep.detach(specs, settings, progress.report, note)
     held = f"; {left} are to be submitted by it later, since others wait" if left else ""
     say(f"{len(specs)} jobs: {_counts(result.jobs)} before this", err=True)
-    say(f"the same command without --detach reports and continues{held}", err=True)
+    say(f"to report and continue{held}:\n{again}", err=True)
     return 0
 
 

@@ -133,6 +133,7 @@ def _driver(
         settings.cool_c,
         settings.strict,
         None if settings.keep_top is None else str(settings.keep_top),
+        settings.slurm.offline,
     )
     engine = _engine(worker, specs, settings, checkpoints.absolute(), strategy)
     driver = Driver(

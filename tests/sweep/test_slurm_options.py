@@ -22,6 +22,12 @@ def test_the_command_line_overrides_the_file() -> None:
     )
 
 
+def test_nodes_without_network_are_a_property_of_the_cluster_or_the_call() -> None:
+    assert not parse({"offline": None}, {}).offline
+    assert parse({"offline": None}, {"offline": True}).offline
+    assert parse({"offline": True}, {}).offline
+
+
 @pytest.mark.parametrize(
     ("table", "text"),
     [

@@ -158,7 +158,10 @@ def test_a_detached_sweep_returns_and_the_same_command_reports(submitters: Submi
     status, output = submitters.start("--detach", *words).ended()
     assert status == 0, output
     assert "slurm: 1 job submitted as " in output
-    assert "the same command without --detach reports and continues" in output
+    (again,) = [line for line in output.splitlines() if line.startswith("pepr sweep ")]
+    assert again.endswith(" --seed 0")
+    assert "--engine slurm" in again
+    assert "--detach" not in again
     assert "FINISHED" not in set(submitters.runs()["status"])
     status, output = submitters.start(*words).ended()
     assert status == 0, output

@@ -30,7 +30,8 @@ class Options:
     cluster decides.
 
     `setup` are lines of shell that run before a job, `python` is the command that starts Python on
-    a node, `max_jobs` how many jobs may run at once, and `sbatch` further options of sbatch.
+    a node, `max_jobs` how many jobs may run at once, `sbatch` further options of sbatch, and
+    `offline` whether nodes have no network, so that jobs leave their runs on the shared disk.
     """
 
     partition: str | None = None
@@ -46,6 +47,7 @@ class Options:
     python: str | None = None
     max_jobs: int | None = None
     sbatch: tuple[str, ...] = ()
+    offline: bool = False
 
 
 _SEVERAL = ("setup", "sbatch")
