@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from pepr_mlops.errors import WorkFailed, one_line
 from pepr_mlops.process import uninterrupted
-from pepr_mlops.text import address, secrets, without_password
+from pepr_mlops.text import address, secrets
 from pepr_mlops.tracking import claims
 from pepr_mlops.tracking.experiments import TAG_LIMIT
 from pepr_mlops.tracking.journal import FOLDER, Entry, Journal, room
-from pepr_mlops.tracking.server import shortened, translated_errors
+from pepr_mlops.tracking.server import cause_of, translated_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -377,8 +377,7 @@ def listed(not_stored: Mapping[str, str]) -> str:
 
 def reason(error: BaseException, uri: str) -> str:
     """Why a server did not take an entry, in one line without passwords."""
-    text = str(error) or type(error).__name__
-    return shortened(without_password(text, *secrets(uri)))
+    return cause_of(error, *secrets(uri))
 
 
 def is_away(error: BaseException) -> bool:

@@ -6,12 +6,15 @@ import hashlib
 import logging
 import os
 import random
+import re
 import socket
+import ssl
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -34,6 +37,14 @@ _LOCKS = {
     "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
 }
 _LOCK_S, _CONNECT_S = 600.0, 10.0
+# How the errors of MLflow, urllib3 and requests write the status of an HTTP answer.
+_STATUS = re.compile(
+    r"failed with error code (\d{3})|too many (\d{3}) error responses|^(\d{3}) [A-Z]\w+ Error: "
+)
+_NO_JSON = "the response body was not in a valid JSON format"
+_NETWORK = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+_CHECK = "check the tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs"
+_SIGN_IN = "check the user and password (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
 _opened: set[str] = set()  # databases that this process has opened
 _OURS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -240,10 +251,44 @@ def _database_lock(uri: str, statement: str) -> Iterator[None]:
     raise TimeoutError(f"another process has been opening this database for {_LOCK_S:g} s")
 
 
-def shortened(text: str) -> str:
-    """A message in 300 characters, of which most are its end, where the cause is."""
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else f"{text[:100]} … {text[-200:]}"
+def cause_of(error: BaseException, *known: str) -> str:
+    """Why a server failed, without the secrets `known` and without the page that it sent: the
+    status of its answer, what the network says, or the error in 300 characters."""
+    if (status := _http_status(error)) is not None:
+        return f"HTTP status {status}{_phrase(status)}"
+    if (network := _network_error(error)) is not None:
+        if isinstance(network, socket.gaierror):
+            return "the name of the host is not known"
+        return without_password(network.strerror or str(network), *known)
+    text = " ".join(without_password(str(error) or type(error).__name__, *known).split())
+    if _NO_JSON in text:
+        return "its answer is not that of an MLflow server"
+    return text if len(text) <= 300 else f"{text[:100]} … {text[-200:]}"  # the end has the cause
+
+
+def nobody_listens(error: BaseException) -> bool:
+    """Whether there is no such host, or no program that takes connections at its port."""
+    return isinstance(_network_error(error), ConnectionRefusedError | socket.gaierror)
+
+
+def _http_status(error: BaseException) -> int | None:
+    """The status of an answer that is a page and no message of MLflow."""
+    found = _STATUS.search(str(error))
+    return None if found is None else int(next(filter(None, found.groups())))
+
+
+def _phrase(status: int) -> str:
+    known = {one.value: f" {one.phrase}" for one in HTTPStatus}
+    return known.get(status, "")
+
+
+def _network_error(error: BaseException | None) -> OSError | None:
+    """The error of the network that an error comes from."""
+    found = None
+    while error is not None:
+        found = error if isinstance(error, _NETWORK) else found
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -275,10 +320,10 @@ def translated_errors(server: str | MlflowClient) -> Iterator[None]:
         with _environment(silent):
             yield
     except _refusals() as error:
-        cause = shortened(without_password(str(error), *known))
+        remedy = _SIGN_IN if _http_status(error) in (401, 403) else _CHECK
         raise WorkFailed(
-            f"tracking: {address(uri)} refused or did not answer ({cause}); check the "
-            "tracking URI (MLFLOW_TRACKING_URI or --tracking-uri) and that the server runs",
+            f"tracking: {address(uri)} refused or did not answer ({cause_of(error, *known)}); "
+            f"{remedy}",
             reason="tracking",
         ) from error
     finally:
