@@ -132,7 +132,9 @@ def _plain(value: Any) -> Any:
 
 def energies(jobs: pd.DataFrame) -> list[str]:
     """The energy of each job with its unit; empty where it is not known."""
-    texts = jobs["energy_wh"].map(lambda wh: f"{wh:.4g} Wh", na_action="ignore")
+    from pepr_mlops.comparison.words import amount
+
+    texts = jobs["energy_wh"].map(lambda wh: amount(wh, "Wh", 4), na_action="ignore")
     return list(texts.fillna(""))
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pandas as pd
 
 from pepr_mlops.cli.output import energies, note, render, say, table
+from pepr_mlops.comparison.words import amount
 from pepr_mlops.names import ScoredOn
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict, requests
@@ -164,4 +165,4 @@ def _spent(verdict: Verdict, spending: str) -> str:
 
 
 def _amount(value: float, spending: str) -> str:
-    return f"{value:.4g} Wh" if spending == "energy_wh" else seconds_text(value)
+    return amount(value, "Wh", 4) if spending == "energy_wh" else seconds_text(value)

@@ -15,6 +15,7 @@ from pepr_mlops.cli import search_output
 from pepr_mlops.cli.output import energies, note, render, say, table
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
+from pepr_mlops.comparison.words import amount
 from pepr_mlops.names import ScoredOn
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan, sweep
@@ -317,7 +318,7 @@ def _spent(now: Status) -> str:
     source = _source(now.jobs, now.runs)
     unknown = int(now.jobs["energy_wh"].isna().sum())
     more = f", and {unknown} jobs of unknown energy" if unknown else ""
-    return f"{now.spent_wh:.4g} Wh ({source}{more})"
+    return f"{amount(now.spent_wh, 'Wh', 4)} ({source}{more})"
 
 
 def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -328,7 +329,7 @@ def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 def _amount(value: float, name: str) -> str:
     """Seconds or watt-hours, by the end of the column's name."""
-    return seconds_text(value) if name.endswith("_s") else f"{value:.3g} Wh"
+    return seconds_text(value) if name.endswith("_s") else amount(value, "Wh")
 
 
 def _forecast(row: pd.Series[Any], name: str) -> str:

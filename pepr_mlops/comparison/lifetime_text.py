@@ -6,6 +6,7 @@ from typing import Any
 
 from pepr_mlops.comparison.lifetime import Lifetime, Step
 from pepr_mlops.comparison.profiles import remedy
+from pepr_mlops.comparison.words import amount
 from pepr_mlops.names import FORMS
 from pepr_mlops.text import few, number
 
@@ -24,7 +25,7 @@ def one_training(
     what the numbers are the mean of, where they are."""
     return (
         f"One training of {name}{of} = {number(training_wh / wh_per_image, 3)} images of use "
-        f"({number(training_wh, 3)} Wh {training_source}, {number(wh_per_image, 3)} Wh an "
+        f"({amount(training_wh, 'Wh')} {training_source}, {amount(wh_per_image, 'Wh')} an "
         f"image {use_source})"
     )
 
@@ -79,9 +80,9 @@ def _winner(found: Lifetime, winner: str) -> str:
 
 
 def _total(row: Any) -> str:
-    interval = f" (95% {number(row['low'], 3)} to {number(row['high'], 3)})"
-    carbon = f" and {number(row['gco2e'], 3)} g CO2e" if row["gco2e"] == row["gco2e"] else ""
-    return f"{number(row['total_wh'], 3)} Wh of training and use{interval}{carbon}"
+    interval = f" (95% {amount(row['low'], 'Wh')} to {amount(row['high'], 'Wh')})"
+    carbon = f" and {amount(row['gco2e'], 'g')} CO2e" if row["gco2e"] == row["gco2e"] else ""
+    return f"{amount(row['total_wh'], 'Wh')} of training and use{interval}{carbon}"
 
 
 def step_text(step: Step, years: float) -> str:

@@ -51,11 +51,13 @@ _COSTS = {
 }
 # Metrics that are shares of images, which people read in per cent.
 _SHARES = {"accuracy", "top5_accuracy"}
-# From which value on a unit is written in a greater one, by what it is divided, and its name.
+# From which value on a unit is written in another one, by what it is divided, and its name, the
+# greatest first; as `SCALES` in words.js.
 _SCALES = {
-    "Wh": ((1e6, 1e6, "MWh"), (1e3, 1e3, "kWh")),
-    "s": ((7200.0, 3600.0, "h"), (120.0, 60.0, "min")),
-    "g": ((1e6, 1e6, "t"), (1e3, 1e3, "kg")),
+    "Wh": ((1e6, 1e6, "MWh"), (1e3, 1e3, "kWh"), (0.1, 1.0, "Wh"), (0.0, 1e-3, "mWh")),
+    "s": ((7200.0, 3600.0, "h"), (120.0, 60.0, "min"), (0.0, 1.0, "s")),
+    "g": ((1e6, 1e6, "t"), (1e3, 1e3, "kg"), (0.0, 1.0, "g")),
+    "GB": ((1.0, 1.0, "GB"), (0.0, 1e-3, "MB")),
 }
 
 # What is doubtful about runs, or why they are left out, by the codes of `checks` and `folds`.
@@ -236,12 +238,7 @@ def cost_text(
 ) -> str:
     """A cost, such as `20 Wh of training energy`, or without its `kind` `20 Wh`; to two digits
     where the interval from `low` to `high` is wider than a tenth of it, else to three."""
-    digits = 2 if high - low > 0.1 * abs(value) else 3
-    unit = cost_unit(name)
-    by, unit = next(
-        ((by, of) for least, by, of in _SCALES.get(unit, ()) if abs(value) >= least), (1.0, unit)
-    )
-    text = number(value / by, digits) + (f" {unit}" if unit else "")
+    text = amount(value, cost_unit(name), 2 if high - low > 0.1 * abs(value) else 3)
     of = "training and use" if name == LIFETIME else cost_words(name)["name"]
     return f"{text} of {of}" if kind else text
 
@@ -249,6 +246,22 @@ def cost_text(
 def condition_name(name: str) -> str:
     """A condition in a sentence: `pretraining`."""
     return CONDITIONS.get(name, name.replace("_", " "))
+
+
+def amount(value: float, unit: str, digits: int = 3) -> str:
+    """A value to so many digits with its unit, a small or great one in another: `12.3 mWh`."""
+    value = _significant(value, digits)
+    scales = _SCALES.get(unit, ()) if value else ()
+    by, name = next(((by, of) for least, by, of in scales if abs(value) >= least), (1.0, unit))
+    return f"{number(value / by, digits)} {name}".rstrip()
+
+
+def _significant(value: float, digits: int) -> float:
+    """Rounded to so many digits, half away from zero, as browsers round."""
+    if not math.isfinite(value) or value == 0:
+        return value
+    exact = Decimal(value)
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), ROUND_HALF_UP))
 
 
 def condition_words(name: str, value: str) -> str:

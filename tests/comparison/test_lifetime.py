@@ -102,7 +102,7 @@ def test_one_training_is_so_many_images() -> None:
         "late": pytest.approx(30000),
     }
     assert lifetime_text.sentences(found)[0] == (
-        "One training of early = 5,000 images of use (10 Wh measured, 0.002 Wh an image measured)"
+        "One training of early = 5,000 images of use (10 Wh measured, 2 mWh an image measured)"
     )
 
 

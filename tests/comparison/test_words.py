@@ -60,7 +60,9 @@ def test_costs_have_units_and_names() -> None:
     assert cost_text("E", 17.4631, 15.8, 19.1) == "17 Wh of training energy"
     assert cost_text("E", 17463.1, kind=False) == "17.5 kWh"
     assert cost_text("T", 360.0) == "6 min of training time"
-    assert cost_text("M", 0.8) == "0.8 GB of memory"
+    assert cost_text("M", 0.8) == "800 MB of memory"
+    assert cost_text("E", 0.000_042) == "0.042 mWh of training energy"
+    assert cost_text("E", 12.5, 11.0, 14.0) == "13 Wh of training energy"  # as browsers round
     assert cost_text("inference/gmacs", 4.0) == "4 GMAC of computation per image"
 
 

@@ -17,6 +17,7 @@ from pepr_mlops.comparison.answer import Answer, Terms
 from pepr_mlops.comparison.inference import Use
 from pepr_mlops.comparison.predictions import OfSplit, Predictions
 from pepr_mlops.comparison.runs import Evidence
+from pepr_mlops.comparison.words import amount
 from pepr_mlops.report import page
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.spending import Price
@@ -378,6 +379,7 @@ def test_numbers_are_rounded_and_fractions_named_only_where_they_are_close(tab: 
         assert tab.evaluate("(times) => part(times, 'energy', false)", times) == words
     for (value, unit), words in AMOUNTS.items():
         assert tab.evaluate("([v, u]) => amount(Number(v), u)", [value, unit]) == words
+        assert amount(float(value), unit) == words
     # the half width of an interval, as a share, and the accuracy that it justifies
     for half, words in {0.06: "86%", 0.015: "85.8%", 0.002: "85.83%"}.items():
         shown = tab.evaluate(

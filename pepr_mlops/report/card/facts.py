@@ -12,6 +12,7 @@ import pandas as pd
 
 from pepr_mlops.comparison.metrics import METRICS as OF_SPLIT
 from pepr_mlops.comparison.predictions import Predictions
+from pepr_mlops.comparison.words import amount
 from pepr_mlops.names import DOUBTS, METRICS, MULTI_LABEL, PATIENT
 from pepr_mlops.report.card.performance import NOT_LOGGED, Measure, counts, patients
 from pepr_mlops.report.label import PRINT, not_measured
@@ -98,7 +99,7 @@ def energy(run: pd.Series) -> str:
     if run["energy_wh"] != run["energy_wh"]:
         return not_measured(run)
     origin = PRINT.get(str(run["energy_source"]), "SOURCE NOT KNOWN")
-    return f"{number(run['energy_wh'], 3)} Wh ({origin})"
+    return f"{amount(run['energy_wh'], 'Wh')} ({origin})"
 
 
 def _listed(run: pd.Series, columns: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -169,7 +170,7 @@ def training(run: pd.Series, emissions: str) -> Facts:
         value = run.get(column)
         known = value is not None and value == value
         origin = f" ({PRINT.get(str(run['energy_source']), 'SOURCE NOT KNOWN')})" * (unit == "Wh")
-        found.append((name, f"{number(value, 3)} {unit}{origin}" if known else "not measured"))
+        found.append((name, f"{amount(value, unit)}{origin}" if known else "not measured"))
     if run["time_source"] == "estimated":
         found.append(("source of the time", "ESTIMATED"))
     return tuple(found)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from pepr_mlops.comparison.words import metric_name, sentence, value_text
+from pepr_mlops.comparison.words import amount, metric_name, sentence, value_text
 from pepr_mlops.names import COMPONENTS, PHASES
 from pepr_mlops.report import theme
 from pepr_mlops.report.figures import curves
@@ -29,7 +29,6 @@ from pepr_mlops.report.figures.common import (
 )
 from pepr_mlops.report.figures.placing import Axis, Label, add_labels, along
 from pepr_mlops.report.material import Material, NothingToDraw
-from pepr_mlops.text import number
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ def _dearest(parts: pd.DataFrame) -> str:
     by_model = parts.groupby("label")["energy_wh"].sum().sort_values()
     return (
         f"{by_model.index[-1]} used the most energy of these models, "
-        f"{number(by_model.iloc[-1], 3)} Wh; its components are not known."
+        f"{amount(by_model.iloc[-1], 'Wh')}; its components are not known."
     )
 
 
@@ -274,10 +273,10 @@ def _of_evaluation(parts: pd.DataFrame) -> str:
 
 def _epochs(points: pd.DataFrame) -> str:
     last = points.groupby("label")["energy_wh"].max().sort_values()
-    most = f"{last.index[-1]} used {number(last.iloc[-1], 3)} Wh"
+    most = f"{last.index[-1]} used {amount(last.iloc[-1], 'Wh')}"
     if len(last) == 1:
         return f"{most}."
-    return f"{most} in all its epochs, {last.index[0]} {number(last.iloc[0], 3)} Wh."
+    return f"{most} in all its epochs, {last.index[0]} {amount(last.iloc[0], 'Wh')}."
 
 
 def _bought(points: pd.DataFrame, performance: str) -> str:
@@ -285,6 +284,6 @@ def _bought(points: pd.DataFrame, performance: str) -> str:
     first, last = ends.first().iloc[0], ends.last().iloc[0]
     return (
         f"{points['label'].iloc[0]} reaches {value_text(performance, first['P'])} "
-        f"{metric_name(performance)} with its first {number(first['energy_wh'], 3)} Wh and "
-        f"{value_text(performance, last['P'])} with {number(last['energy_wh'], 3)} Wh."
+        f"{metric_name(performance)} with its first {amount(first['energy_wh'], 'Wh')} and "
+        f"{value_text(performance, last['P'])} with {amount(last['energy_wh'], 'Wh')}."
     )
