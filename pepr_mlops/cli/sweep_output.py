@@ -15,7 +15,7 @@ from pepr_mlops.cli import search_output
 from pepr_mlops.cli.output import energies, note, render, say, table
 from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
-from pepr_mlops.comparison.words import amount
+from pepr_mlops.comparison.words import amount, status_words
 from pepr_mlops.names import ScoredOn
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan, sweep
@@ -29,6 +29,7 @@ from pepr_mlops.text import printable
 from pepr_mlops.train.progress import seconds_text
 
 _ERASE = "\r\033[K"  # the terminal's line
+_STATES = {"done": "done", "running": "running", "failed": "failed", "pending": "to do"}
 _SHOW_EVERY_S = 30.0  # where there is no terminal line to overwrite
 _USUAL = Settings()
 
@@ -54,12 +55,13 @@ def dry_run(
     if form != "table":
         say(render(rows.reset_index(names="spec"), form))
         return 0
-    cells = rows[[*_varied(specs), "state"]].assign(
+    cells = rows[_varied(specs)].assign(
+        state=[_state_words(row) for row in rows[["state", "reason"]].to_dict("records")],
         **{
             "training energy": [_forecast(row, "forecast_wh") for _, row in rows.iterrows()],
             "training time": [_forecast(row, "forecast_s") for _, row in rows.iterrows()],
             "forecast from": rows["basis"],
-        }
+        },
     )
     say(render(cells, form) + "\n")
     to_come = _to_come(now.jobs)
@@ -129,14 +131,14 @@ def summary(
     errors = rows["error"].fillna(pd.Series(result.errors, dtype=object))
     rows["error"] = errors.where(rows["state"] != "done")
     failed = (rows["state"] == "failed") | rows.index.isin(result.given_up)
-    rows["state"] = rows["state"].replace({"pending": "remains"})
     if search is not None:
         search_output.summary(result, search, rows, _source(result.jobs, result.runs), form)
     elif form != "table":
         say(render(rows.reset_index(names="spec"), form))
     else:
         costs = {"energy, all phases": energies(rows)}
-        cells = rows[[*_varied(specs), "state"]].assign(**costs, why=rows["error"])
+        states = [_state_words(row) for row in rows[["state", "reason"]].to_dict("records")]
+        cells = rows[_varied(specs)].assign(state=states, **costs, why=rows["error"])
         say(render(cells, form))
     # A search leaves jobs untrained on purpose.
     left = rows["state"] != "done" if search is None else failed | (result.stopped is not None)
@@ -241,12 +243,13 @@ class Progress:
                 self.close()
                 say(str(report.error), err=True)
             return
-        words = {"paused": "paused", "claimed": "is done by another process"}
-        spec = report.spec
+        spec, finished = report.spec, report.reason == "finished"
         fold = "" if spec.fold is None else f" fold {spec.fold}"
-        line = f"{spec.model} seed {spec.seed}{fold} {words.get(report.reason, report.reason)}"
-        if report.error is not None and report.reason not in words and report.reason != "probed":
-            line += f": {report.error}"
+        words = "finished" if finished else status_words("FAILED", report.reason)
+        words = "is done by another process" if report.reason == "claimed" else words
+        line = f"{spec.model} seed {spec.seed}{fold} {words}"
+        if report.error is not None and report.reason not in ("paused", "claimed", "probed"):
+            line += f" ({report.error})"
         self.close()
         say(line, err=True)
 
@@ -309,8 +312,12 @@ def _varied(specs: Sequence[Job]) -> list[str]:
 
 def _counts(states: pd.DataFrame) -> str:
     counts = states["state"].value_counts()
-    words = {"done": "done", "running": "running", "failed": "failed", "pending": "to do"}
-    return ", ".join(f"{counts[s]} {word}" for s, word in words.items() if s in counts)
+    return ", ".join(f"{counts[s]} {word}" for s, word in _STATES.items() if s in counts)
+
+
+def _state_words(job: Mapping[str, Any]) -> str:
+    """The state of a job; where its latest run has no result, how that ended."""
+    return _STATES[job["state"]] if job["reason"] is None else status_words("FAILED", job["reason"])
 
 
 def _spent(now: Status) -> str:

@@ -6,7 +6,7 @@ A run is *left out* for a *reason*, or compared and *flagged* for a doubt about 
 
 from pepr_mlops.comparison.question import Mixed, Question, choose
 from pepr_mlops.comparison.scores import Comparison, compare, means, score_sets
-from pepr_mlops.comparison.sets import Prepared, inspect, judge, prepare, tally
+from pepr_mlops.comparison.sets import Prepared, inspect, judge, left_out_counts, prepare, tally
 
 __all__ = [
     "Comparison",
@@ -17,6 +17,7 @@ __all__ = [
     "compare",
     "inspect",
     "judge",
+    "left_out_counts",
     "means",
     "prepare",
     "score_sets",

@@ -30,6 +30,7 @@ from pepr_mlops.comparison.conditions import (
 from pepr_mlops.comparison.image_counts import image_count, is_count_of
 from pepr_mlops.comparison.prediction_checks import contradictions, one_class
 from pepr_mlops.comparison.runs import Evidence, label
+from pepr_mlops.comparison.words import NOT_FINISHED, status_words
 from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
 from pepr_mlops.names import DOUBTS, ENERGY, FORMS, PROFILED, Doubt, memory_metric
 
@@ -96,7 +97,7 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
     stopped = runs["stopped"]
     return _table(
         [
-            ("not_finished", (runs, runs["status"] != "FINISHED", _status)),
+            (NOT_FINISHED, (runs, runs["status"] != "FINISHED", _status)),
             ("stopped", (runs, stopped.notna(), lambda r: f"a budget stopped it: {r['stopped']}")),
             ("no_model", (runs, runs["model"].isna(), lambda r: "it does not name its model")),
             *_without_value(runs[~of_folds(runs)], "performance", "performance"),
@@ -106,8 +107,7 @@ def left_out(runs: pd.DataFrame, costs: Sequence[str]) -> pd.DataFrame:
 
 
 def _status(run: Row) -> str:
-    why = "" if pd.isna(run["reason"]) else f" ({run['reason']})"
-    return f"its status is {run['status']}, not FINISHED{why}"
+    return status_words(run["status"], None if pd.isna(run["reason"]) else run["reason"])
 
 
 def _without_value(runs: pd.DataFrame, column: str, what: str) -> Iterator[tuple[str, Case]]:

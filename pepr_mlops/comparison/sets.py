@@ -31,7 +31,7 @@ from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.question import Question, choose
 from pepr_mlops.comparison.runs import Evidence, label, metrics
 from pepr_mlops.comparison.sampling import Knowledge
-from pepr_mlops.comparison.words import CONDITIONS, all_of
+from pepr_mlops.comparison.words import CONDITIONS, all_of, left_out_words
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import COMPARED, PERFORMANCE
 
@@ -69,8 +69,7 @@ def prepare(runs: pd.DataFrame, question: Question, evidence: Evidence | None = 
     judged = judge(chosen, costs, question.strict, evidence, question.drop, question.use)
     usable = chosen[judged["used"].to_numpy()]
     if usable.empty:
-        why = "".join(f"; {text}" for text in unfinished(chosen))
-        remedy = _remedy(judged, runs, costs)
+        why, remedy = _most_frequent_error(chosen), _remedy(judged, runs, costs)
         raise WorkFailed(
             f"no run can be compared: {tally(judged)}{why}; `pepr runs` lists them{remedy}"
         )
@@ -213,27 +212,29 @@ def _remedy(judged: pd.DataFrame, runs: pd.DataFrame, costs: Sequence[str]) -> s
     return "".join(f"; {word}" for word in words)
 
 
-def unfinished(runs: pd.DataFrame) -> list[str]:
-    """Why most of the runs that failed did, with its remedy, and how many are under way."""
-    found = []
+def _most_frequent_error(runs: pd.DataFrame) -> str:
+    """The error of the reason that most of the runs without a result have, with its remedy, or
+    nothing."""
     failed = runs[runs["reason"].notna() & (runs["status"] != "FINISHED")]
-    if len(failed):
-        reason = failed["reason"].mode()[0]
-        alike = failed[failed["reason"] == reason]
-        errors = [*alike["error"].dropna(), reason.replace("_", " ")]
-        found.append(f"{len(alike)} of {len(runs)} failed alike ({errors[0]})")
-    under_way = int((runs["status"] == "RUNNING").sum())
-    if under_way:
-        found.append(f"{under_way} {'is' if under_way == 1 else 'are'} under way")
-    return found
+    if failed.empty:
+        return ""
+    errors = failed.loc[failed["reason"] == failed["reason"].mode()[0], "error"].dropna()
+    return f"; the most frequent error: {errors.iloc[0]}" if len(errors) else ""
 
 
 def tally(judged: pd.DataFrame) -> str:
     """How many runs were found and left out, by the first reason of each."""
-    out = judged[~judged["used"]]
-    words = Counter(codes[0] for codes in out["codes"])
-    listed = ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in words.most_common())
-    return f"{len(judged)} found, {len(out)} left out" + (f" ({listed})" if listed else "")
+    why = left_out_counts(judged[~judged["used"]])
+    n = len(judged) - int(judged["used"].sum())
+    return f"{len(judged)} found, {n} left out" + (f" ({why})" if why else "")
+
+
+def left_out_counts(out: pd.DataFrame) -> str:
+    """How many of the runs that are left out have each first reason: `2 killed; 1 cost not
+    known`."""
+    firsts = zip(out["codes"], out["reasons"], strict=True)
+    words = Counter(left_out_words(codes[0], texts[0]) for codes, texts in firsts)
+    return "; ".join(f"{n} {word}" for word, n in words.most_common())
 
 
 def _comparison_sets(

@@ -60,6 +60,7 @@ _SCALES = {
     "GB": ((1.0, 1.0, "GB"), (0.0, 1e-3, "MB")),
 }
 
+NOT_FINISHED = "not_finished"
 # What is doubtful about runs, or why they are left out, by the codes of `checks` and `folds`.
 CODES = {
     "other_processes": "other programs used the GPU",
@@ -89,14 +90,13 @@ CODES = {
     "same_energy": "energy equal to another run's to the last digit",
     "still_counter": "energy counter that stood still",
     "fewer_seeds": "fewer seeds than other models",
-    "not_finished": "not finished",
     "stopped": "stopped by a budget",
     "no_model": "model not named",
-    "non_finite": "a number that is not finite",
+    "non_finite": "number not finite",
     "no_performance": "performance not known",
     "no_cost": "cost not known",
     "duplicate": "repeated by another run",
-    "missing_folds": "folds of the cross-validation missing",
+    "missing_folds": "of an incomplete cross-validation",
     "fold_predictions": "predictions of folds that do not belong together",
 }
 
@@ -136,6 +136,25 @@ _PHRASES = {
 }
 _COUNTED = {"epochs": "epoch", "cpus": "CPU", "threads": "thread"}
 _STARTS = {"true": "pretrained", "false": "from scratch"}
+
+
+# Reasons that say by themselves how a run ended.
+_ENDS = ("killed", "paused", "probed", "claimed")
+
+
+def status_words(status: str, reason: str | None) -> str:
+    """MLflow's status of a run, with why it failed: `running`, `killed`, `failed: out of memory`.
+
+    `reason` is the tag `pepr.reason`, None or empty without one.
+    """
+    if not reason or status in ("FINISHED", "RUNNING", "SCHEDULED"):
+        return status.lower()
+    return reason if reason in _ENDS else f"{status.lower()}: {reason.replace('_', ' ')}"
+
+
+def left_out_words(code: str, text: str) -> str:
+    """Why a run is left out, by the code and the text of `checks.left_out`."""
+    return text if code == NOT_FINISHED else CODES.get(code, code)
 
 
 class MetricWords(TypedDict):

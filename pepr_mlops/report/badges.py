@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pepr_mlops.comparison import answer_text
+from pepr_mlops.comparison import answer_text, left_out_counts
 from pepr_mlops.comparison.answer import Answer
 from pepr_mlops.comparison.conditions import NOT_KNOWN, energy_is
 from pepr_mlops.comparison.draws import NOT_KNOWN as NO_NUMBER
@@ -356,11 +356,11 @@ def _left_out(one: _Set) -> Iterator[_Words]:
     out = out[~out["model"].isin(comparison.used["model"]) & out["model"].notna()]
     lost = list(dict.fromkeys(out["model"]))
     if lost:
-        why = list(dict.fromkeys(CODES.get(codes[0], codes[0]) for codes in out["codes"]))
         yield (
             f"{count(len(lost), 'model')} left out",
-            f"{count(len(lost), 'more model')} could not be compared ({few(lost)}): "
-            f"{'; '.join(why)}. {'It' if len(lost) == 1 else 'One of them'} may be better.",
+            f"{count(len(lost), 'more model')} could not be compared ({few(lost)}). "
+            f"{'Its' if len(lost) == 1 else 'Their'} runs: {left_out_counts(out)}. "
+            f"{'It' if len(lost) == 1 else 'One of them'} may be better.",
             True,
         )
 

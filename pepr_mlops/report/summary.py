@@ -13,12 +13,12 @@ from pepr_mlops.comparison.conditions import NOT_KNOWN, about_energy, energy_is
 from pepr_mlops.comparison.notes import Explained
 from pepr_mlops.comparison.runs import column
 from pepr_mlops.comparison.words import (
-    CODES,
     all_of,
     condition_name,
     condition_words,
     cost_words,
     count,
+    left_out_words,
     margin_text,
     metric_words,
 )
@@ -354,9 +354,7 @@ def _tally(runs: pd.DataFrame, column: str) -> pd.DataFrame:
         texts = run[column] if alike else ["; ".join(run[column])] * len(codes)
         for code, text in zip(codes, texts, strict=False):
             if code not in _ESTIMATES:
-                rows.setdefault(code, []).append((str(run["model"]), text))
-    table = [
-        (CODES.get(code, code), len(found), few(list(dict(found))), found[0][1])
-        for code, found in rows.items()
-    ]
+                why = left_out_words(code, text)
+                rows.setdefault(why, []).append((str(run["model"]), text))
+    table = [(why, len(found), few(list(dict(found))), found[0][1]) for why, found in rows.items()]
     return pd.DataFrame(table, columns=["reason", "runs", "models", "example"])

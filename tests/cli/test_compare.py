@@ -404,10 +404,8 @@ def test_runs_say_why_they_are_left_out(
     odd = logged(store, run("odd", energy_wh=22.0, tags={"pepr.gpu_other_processes": "9 python"}))
     status, out, err = _run(capfd, "runs", "--experiment", "derma")
     assert status == 0
-    assert "5 found, 1 left out (1 not finished)" in err
-    assert re.search(
-        rf"^{bad} +derma +bad +0 +2026-09-21 14:13 +no +its status is FAILED", out, re.M
-    )
+    assert "5 found, 1 left out (1 failed)" in err
+    assert re.search(rf"^{bad} +derma +bad +0 +2026-09-21 14:13 +no +failed$", out, re.M)
     assert re.search(
         rf"^{odd} +derma +odd .* yes +other processes used its GPU: 9 python", out, re.M
     )
@@ -417,7 +415,7 @@ def test_runs_say_why_they_are_left_out(
     by_id = {r["run_id"]: r for r in rows}
     assert len(rows) == 5
     assert (by_id[bad]["model"], by_id[bad]["used"]) == ("bad", False)
-    assert by_id[bad]["reasons"] == ["its status is FAILED, not FINISHED"]
+    assert by_id[bad]["reasons"] == ["failed"]
     assert by_id[derma["small"]]["reasons"] == []
 
 
@@ -439,7 +437,7 @@ def test_folds_are_listed_one_by_one_and_scored_together(
             MlflowClient(store).log_artifact(ids[model, fold], str(tmp_path / "predictions.npz"))
     status, out, err = _run(capfd, "runs", "--experiment", "derma", "--all")
     assert status == 0
-    assert "4 found, 1 left out (1 missing folds)" in err
+    assert "4 found, 1 left out (1 of an incomplete cross-validation)" in err
     assert "3 of 3 runs are folds" in err
     for fold in (1, 2, 3):
         assert re.search(rf"^{ids['good', fold]} +derma +good +0 +{fold} .* yes", out, re.M)

@@ -24,8 +24,15 @@ def _texts(found: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize(
     ("made", "reason", "text"),
     [
-        (run(status="RUNNING"), "not_finished", "its status is RUNNING, not FINISHED"),
-        (run(status="FAILED"), "not_finished", "its status is FAILED, not FINISHED"),
+        (run(status="RUNNING"), "not_finished", "running"),
+        (run(status="FAILED"), "not_finished", "failed"),
+        (
+            run(status="FAILED", tags={"pepr.reason": "out_of_memory"}),
+            *("not_finished", "failed: out of memory"),
+        ),
+        (run(status="KILLED", tags={"pepr.reason": "killed"}), "not_finished", "killed"),
+        (run(status="FAILED", tags={"pepr.reason": "killed"}), "not_finished", "killed"),
+        (run(status="KILLED", tags={"pepr.reason": "paused"}), "not_finished", "paused"),
         (run(performance=np.nan), "non_finite", "its performance is not a finite number"),
         (run(energy_wh=np.inf), "non_finite", "its energy_wh is not a finite number"),
         (run(energy_wh=float(np.finfo(float).max)), "non_finite", "its energy_wh is not a finite"),

@@ -147,14 +147,14 @@ def test_a_model_without_a_fold_is_left_out_with_the_command_that_trains_it() ->
         "folds 2 and 3 of 3 are missing under its conditions; train with `pepr sweep --model a "
         "--dataset derma --folds 3 --fold 2,3 --lr 0.001 --seed 0`"
     ]
-    assert found["run4"] == ["its status is FAILED, not FINISHED"]
+    assert found["run4"] == ["failed"]
     assert not found["run0"]
     # the complete one is scored alone, never against a part of the other
     made = [*_folds(model="b", size=0.7), *_folds()[:2]]
     scored = compare(frame(made), Question(draws=0), _evidence(*made))
     assert scored.scores["model"].tolist() == ["b"]
     assert scored.runs["codes"].tolist()[3:] == [["missing_folds"]] * 2
-    with pytest.raises(WorkFailed, match=r"2 found, 2 left out \(2 missing folds\)"):
+    with pytest.raises(WorkFailed, match=r"2 left out \(2 of an incomplete cross-validation\)"):
         compare(frame(made[3:]), Question(draws=0), _evidence(*made[3:]))
 
 

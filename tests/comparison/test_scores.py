@@ -73,7 +73,7 @@ def test_a_run_that_is_left_out_is_not_scored_and_does_not_set_the_scale() -> No
     assert _by_model(found, "score")["large"] == pytest.approx(0.45)
     out = found.runs.set_index("model").loc["huge"]
     assert not out["used"]
-    assert out["reasons"] == ["its status is FAILED, not FINISHED"]
+    assert out["reasons"] == ["failed"]
     assert pd.isna(out["comparison_set"])
 
 
@@ -90,7 +90,7 @@ def test_doubtful_runs_are_shown_and_left_out_when_strict() -> None:
 def test_without_a_usable_run_the_error_counts_the_reasons() -> None:
     runs = frame([run(status="FAILED"), run("b", status="FAILED"), run("c", energy_wh=None)])
     with pytest.raises(
-        WorkFailed, match=r"3 found, 3 left out \(2 not finished, 1 no cost\); `pepr runs`"
+        WorkFailed, match=r"3 found, 3 left out \(2 failed; 1 cost not known\); `pepr runs`"
     ):
         compare(runs, Question())
 
@@ -535,9 +535,9 @@ def test_runs_of_anyone_can_be_scored() -> None:
 
 def test_a_missing_name_is_reported_with_the_existing_ones() -> None:
     runs = frame([_foreign("unet", 0.8, 10.0)])
-    with pytest.raises(WorkFailed, match=r"1 no model\).*--model-param names the model: arch"):
+    with pytest.raises(WorkFailed, match=r"not named\).*--model-param names the model: arch"):
         compare(runs, Question(performance="val_acc", resources=("seconds",)))
-    with pytest.raises(WorkFailed, match=r"1 no cost\).*metrics there are: val_acc, seconds"):
+    with pytest.raises(WorkFailed, match=r"not known\).*metrics there are: val_acc, seconds"):
         compare(runs, Question(performance="val_acc", model_param="arch"))
 
 

@@ -154,7 +154,14 @@ def test_a_subgroup_in_which_the_choice_is_worse_is_a_doubt() -> None:
 def test_a_model_that_could_not_be_compared_may_be_better() -> None:
     found = material([*RUNS, run("d", status="FAILED"), run("c", 1, status="FAILED")])
     assert _badge(found, "1 model left out").explanation == (
-        "1 more model could not be compared (d): not finished. It may be better."
+        "1 more model could not be compared (d). Its runs: 1 failed. It may be better."
+    )
+    no_memory = {"pepr.reason": "out_of_memory"}
+    failed = [run("d", i, status="FAILED", tags=no_memory) for i in range(3)]
+    others = [run("e", energy_wh=None), run("e", 1, status="RUNNING"), run("e", 2, status="KILLED")]
+    assert _badge(material([*RUNS, *failed, *others]), "2 models left out").explanation == (
+        "2 more models could not be compared (d, e). Their runs: 3 failed: out of memory; 1 cost "
+        "not known; 1 running; 1 killed. One of them may be better."
     )
 
 

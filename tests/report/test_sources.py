@@ -99,8 +99,8 @@ def test_runs_that_all_failed_say_why_most_did_and_what_helps(store: str) -> Non
     with pytest.raises(WorkFailed) as error:
         sources.sort(source, Question())
     assert str(error.value).startswith(
-        "no run can be compared: 4 found, 4 left out (4 not finished); 2 of 4 failed alike "
-        "(memory: use bf16); 1 is under way; `pepr runs` lists them"
+        "no run can be compared: 4 found, 4 left out (2 failed: out of memory; 1 failed: busy; "
+        "1 running); the most frequent error: memory: use bf16; `pepr runs` lists them"
     )
 
 

@@ -300,12 +300,13 @@ def test_what_was_left_out_and_what_is_doubtful() -> None:
     runs = [
         *RUNS,
         run("d", status="FAILED", memory_gb=3.8),
+        run("d", 1, status="RUNNING", energy_wh=None),
         run("e", energy_wh=None),
         run("f", energy_wh=20.0, memory_gb=3.9),
     ]
     found = summarise(material(runs))
     left = found.left_out.set_index("reason")
-    assert left["runs"].to_dict() == {"not finished": 1, "cost not known": 1}
+    assert left["runs"].to_dict() == {"failed": 1, "running": 1, "cost not known": 1}
     assert list(left.loc["cost not known"]) == [1, "e", "it has no energy_wh"]
     doubts = found.doubts.set_index("reason")
     assert doubts[["runs", "models"]].to_dict("index") == {
