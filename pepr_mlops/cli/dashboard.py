@@ -64,17 +64,24 @@ def command(
     import socket
     from contextlib import suppress
 
-    from pepr_mlops.errors import WorkFailed
+    from pepr_mlops.errors import WorkFailed, WrongUse
     from pepr_mlops.live import app
     from pepr_mlops.live.access import Guard
     from pepr_mlops.report import dashboards
     from pepr_mlops.tracking import read
+    from pepr_mlops.tracking.read.tables import NO_STORE
+    from pepr_mlops.tracking.server import nobody_listens, store_can_be_made
 
     board = dashboards.load(dashboard)
     try:
         read.require(experiments, tracking_uri=tracking_uri)
-    except WorkFailed as error:  # the page waits for the server
-        note(str(error))
+    except WrongUse as error:
+        if error.reason != NO_STORE or not store_can_be_made(tracking_uri):
+            raise
+    except WorkFailed as error:
+        if nobody_listens(error):  # a wrong address is more likely than a server that is away
+            raise
+        note(f"{error}; the page waits for it")
     guard = Guard.of(host, allowed)
     page = app.create(
         board,

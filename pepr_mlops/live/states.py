@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import pandas as pd
 
+from pepr_mlops.comparison.words import status_words
 from pepr_mlops.errors import close
 from pepr_mlops.report.page import Content
 from pepr_mlops.report.templates import TEMPLATES
@@ -67,15 +70,32 @@ def reading(experiments: Sequence[str]) -> State:
     return State("One moment", f"Reading {what} …", "The page shows them as soon as they are read.")
 
 
-def choice(experiments: pd.DataFrame) -> State:
-    """No experiment is chosen; `experiments` are as `tracking.read.overview` returns them."""
+def first_command(experiments: Sequence[str], server: str) -> str:
+    """The command line of a first training, which logs to the server that the page follows."""
+    named = [word for name in experiments[:1] for word in ("--experiment", name)]
+    return printable(f"{_FIRST} {shlex.join([*named, '--tracking-uri', server])}")
+
+
+def no_store(server: str, command: str) -> State:
+    """The SQLite file of `server` does not exist: nobody has logged a run to it yet."""
+    return State(
+        "No runs yet",
+        "There are no experiments yet",
+        f"The first run creates {server}, and appears here as soon as it begins:",
+        command=command,
+    )
+
+
+def choice(experiments: pd.DataFrame, command: str) -> State:
+    """No experiment is chosen; `experiments` are as `tracking.read.overview` returns them, and
+    `command` trains a first model."""
     links = links_to(experiments)
     if not links:
         return State(
             "No runs yet",
-            "Train a first model",
-            "Nothing has been logged to this server. Runs appear here as soon as they begin.",
-            command=_FIRST,
+            "There are no experiments yet",
+            "Nothing has been logged to this server. Runs appear here as soon as they begin:",
+            command=command,
         )
     return State(
         "Experiments",
@@ -100,8 +120,8 @@ def _about(runs: int, newest: pd.Timestamp) -> str:
     return ", ".join(words)
 
 
-def unknown(missing: Sequence[str], experiments: pd.DataFrame) -> State:
-    """Experiments that the server does not have."""
+def unknown(missing: Sequence[str], experiments: pd.DataFrame, command: str) -> State:
+    """Experiments that the server does not have; `command` trains a first model of one."""
     found = links_to(experiments)
     names = [name for one in missing for name in close(one, [link.name for link in found])]
     near = tuple(link for link in found if link.name in names)
@@ -110,51 +130,42 @@ def unknown(missing: Sequence[str], experiments: pd.DataFrame) -> State:
         f"There is no experiment {_listed(missing)}",
         "Did you mean one of these?"
         if near
-        else "It appears here as soon as its first run begins. The server has these:",
+        else "It appears here as soon as its first run begins."
+        + " The server has these:" * bool(found),
+        command="" if found else command,
         links=near or found,
         doubt=True,
     )
 
 
-def nothing_finished(runs: pd.DataFrame, under_way: int, error: str) -> State:
-    """No run of the experiments can be compared, as `error` says; `under_way` are still trained."""
+def nothing_finished(runs: pd.DataFrame, under_way: int, error: str, command: str) -> State:
+    """No run of the experiments can be compared, as `error` says; `under_way` are still trained,
+    and `command` trains a first model."""
     if runs.empty:
         return State(
-            "No runs yet", "This experiment is empty", "Runs appear as soon as they begin."
+            "No runs yet",
+            "This experiment is empty",
+            "Runs appear here as soon as they begin:",
+            command=command,
         )
     ended = runs[runs["status"].isin(["FAILED", "KILLED"])]
+    reasons = ended["reason"].fillna("")
+    how = Counter(status_words(*row) for row in zip(ended["status"], reasons, strict=True))
+    counts = "; ".join(f"{n} {words}" for words, n in how.most_common())
     if under_way:
-        sentence = f"{_count(under_way, 'run')} {'is' if under_way == 1 else 'are'} under way."
-        if len(ended):
-            sentence += f" {_count(len(ended), 'run')} ended without a result."
-        return State("So far", "No model has finished yet", sentence)
+        listed = f"{under_way} running" + (f"; {counts}" if counts else "")
+        return State("So far", "No model has finished yet", f"{listed}.")
     if len(ended) < len(runs):
         return State("Cannot compare", "No run can be compared", "", quoted=error, doubt=True)
-    reasons = ended["reason"].fillna("")
     reason = str(reasons.value_counts().index[0])
-    same = ended[reasons == reason]
-    errors = same["error"].dropna()
-    cause = _cause(reason, len(same), len(runs), logged=len(errors) > 0)
+    errors = ended.loc[reasons == reason, "error"].dropna()
     return State(
         "Nothing finished",
         f"{_ONE_OR_BOTH.get(len(runs), f'All {len(runs)} runs')} ended without a result",
-        f"{cause} {_REMEDIES.get(reason, '')}".strip(),
+        f"{counts}. {_REMEDIES.get(reason, '')}".strip(),
         quoted=errors.value_counts().index[0] if len(errors) else "",
         doubt=True,
     )
-
-
-def _cause(reason: str, same: int, runs: int, *, logged: bool) -> str:
-    """That so many of the runs share a reason, or have none; `logged`: an error is quoted."""
-    every = {1: "It", 2: "Both"}.get(runs, "All of them")
-    who = every if same == runs else f"{same} of them"
-    if not reason:
-        if logged:
-            return "The most frequent error:" if runs > 1 else "Its error:"
-        if same < runs:
-            return f"{who} {'does' if same == 1 else 'do'} not say why."
-        return {1: "It does not say why.", 2: "Neither says why."}.get(runs, "None says why.")
-    return f"{who} ended for the same reason." if runs > 1 else ""
 
 
 def refused(error: str) -> State:
@@ -190,7 +201,3 @@ def _listed(names: Sequence[str]) -> str:
     shown = [printable(name) for name in names[:_MOST_NAMES]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' if n != 1 else ''}"

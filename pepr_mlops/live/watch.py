@@ -28,7 +28,10 @@ from pepr_mlops.report.dashboards import Dashboard
 from pepr_mlops.report.material import Material
 from pepr_mlops.report.page import Content
 from pepr_mlops.report.templates import made_now
+from pepr_mlops.text import address
 from pepr_mlops.tracking import read
+from pepr_mlops.tracking.read.tables import NO_STORE
+from pepr_mlops.tracking.server import resolved
 
 TICK_S = 3.0
 _OPEN_S = 30.0  # a page that has requested no news for so long is closed or hidden
@@ -175,8 +178,14 @@ class Watch:
         return found
 
     def _check(self) -> str:
-        """The stamp of the server, with what is cheap to read."""
-        stamp = read.stamp(tracking_uri=self._uri)
+        """The stamp of the server, with what is cheap to read; `NO_STORE` of a SQLite file that
+        nobody has made yet."""
+        try:
+            stamp = read.stamp(tracking_uri=self._uri)
+        except WrongUse as error:
+            if error.reason == NO_STORE and not self._named[0]:
+                return NO_STORE
+            raise  # a store that was there is away
         self._running = read.running(tracking_uri=self._uri)
         before, at_s, took_s = self._named
         now = time.monotonic()
@@ -187,9 +196,12 @@ class Watch:
 
     def _drawn(self, view: View, stamp: str) -> Shown:
         """What a page shows of a view. Raises `PeprError` where the server cannot be read."""
-        title = _title(view)
+        server = address(resolved(self._uri))
+        title, command = _title(view), states.first_command(view.experiments, server)
+        if stamp == NO_STORE:
+            return Shown(stamp, states.no_store(server, command).content(title))
         if not view.experiments:
-            return Shown(stamp, states.choice(self.experiments).content(title))
+            return Shown(stamp, states.choice(self.experiments, command).content(title))
         try:
             source = self._source(view.experiments, stamp)
         except WrongUse:
@@ -197,7 +209,7 @@ class Watch:
             missing = [name for name in view.experiments if name not in known]
             if not missing:
                 raise
-            return Shown(stamp, states.unknown(missing, self.experiments).content(title))
+            return Shown(stamp, states.unknown(missing, self.experiments, command).content(title))
         try:
             found, notes = self._compared(source, view)
             return Shown(stamp, self._content(found, notes, view), found, tuple(notes))
@@ -208,7 +220,7 @@ class Watch:
             state = (
                 states.refused(str(error))
                 if usable
-                else states.nothing_finished(runs, len(running), str(error))
+                else states.nothing_finished(runs, len(running), str(error), command)
             )
             return Shown(stamp, state.content(title))
 

@@ -107,6 +107,12 @@ def sqlite_path(uri: str) -> str | None:
     return None if path in (None, "", ":memory:") else path
 
 
+def store_can_be_made(tracking_uri: str | None) -> bool:
+    """Whether a SQLite file that does not exist yet has a folder to be made in."""
+    path = sqlite_path(resolved(tracking_uri))
+    return path is not None and Path(path).absolute().parent.is_dir()
+
+
 def existing(uri: str) -> str:
     """An address of the same store that does not create a missing SQLite file.
 

@@ -261,7 +261,7 @@ def test_one_run_is_shown(page: Page, address: str, uri: str) -> None:
 def test_an_empty_server_shows_how_to_train(page: Page, store: str) -> None:
     for address in _serve(store):
         _state(page, address, "No runs yet")
-        expect(page.locator(".no-results code")).to_contain_text("pepr train")
+        expect(page.locator(".no-results code")).to_contain_text(f"--tracking-uri {store}")
 
 
 def test_a_store_that_is_missing_is_reported_until_it_returns(
@@ -285,8 +285,9 @@ def test_a_page_that_is_opened_while_the_store_is_missing_fills_itself(
     shutil.move(folder / "mlflow.db", folder / "away.db")
     served = _serve(uri)
     try:
-        _state(page, f"{next(served)}?experiment=derma", "No connection")
-        expect(page.locator("blockquote")).to_contain_text("there is no store")
+        _state(page, f"{next(served)}?experiment=derma", "No runs yet")
+        expect(page.locator(".no-results code")).to_contain_text("--experiment derma")
+        expect(page.locator("#trouble")).to_be_empty()
     finally:
         shutil.move(folder / "away.db", folder / "mlflow.db")
     page.wait_for_function("() => page.groups.length === 1", timeout=MINUTE)
@@ -357,19 +358,35 @@ def test_the_command_prints_its_address_and_ends_on_an_interrupt(uri: str, tmp_p
     assert "Traceback" not in printed
 
 
+def test_the_command_serves_a_page_where_there_is_no_store_yet(page: Page, tmp_path: Path) -> None:
+    process = _dashboard(cwd=tmp_path)
+    try:
+        assert process.stdout is not None
+        _state(page, process.stdout.readline().split()[0], "No runs yet")
+        expect(page.locator(".no-results code")).to_contain_text(f"{tmp_path}/mlflow.db")
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "status", "message"),
     [
-        (["--experiment", "dermma"], "did you mean 'derma'?"),
-        (["--tracking-uri", "sqlite:///no/such/mlflow.db"], "there is no store no/such/mlflow.db"),
+        (["--experiment", "dermma"], 2, "did you mean 'derma'?"),
+        (
+            ["--tracking-uri", "sqlite:///no/such/mlflow.db"],
+            *(2, "there is no store no/such/mlflow.db"),
+        ),
+        (["--tracking-uri", "http://127.0.0.1:9"], 1, "(Connection refused)"),
     ],
 )
 def test_what_is_not_there_is_one_line_before_the_page_is_served(
-    uri: str, tmp_path: Path, words: list[str], message: str
+    uri: str, tmp_path: Path, words: list[str], status: int, message: str
 ) -> None:
     process = _dashboard("--tracking-uri", uri, *words, cwd=tmp_path)
     printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == status
     assert printed == ""
     assert message in errors
     assert errors.count("\n") == 1

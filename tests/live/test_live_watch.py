@@ -118,6 +118,26 @@ def test_a_store_may_disappear_and_return(filled: str, tmp_path: Path) -> None:
     assert "There is no experiment mri" in _shown(watch, View(("mri",))).content.main
 
 
+def test_a_store_that_nobody_has_made_yet_is_waited_for_and_not_made(
+    store: str, tmp_path: Path
+) -> None:
+    path, empty = tmp_path / "mlflow.db", tmp_path / "empty.db"
+    path.rename(empty)
+    watch = Watch(BOARD, store)
+    for view in (View(), DERMA):
+        main = _shown(watch, view).content.main
+        assert "There are no experiments yet" in main
+        assert f"--tracking-uri {store}" in main
+        assert watch.news(view).trouble is None
+    assert not path.exists()
+    empty.rename(path)
+    logged(store, run("first"))
+    assert _models(_shown(watch)) == {"first"}
+    path.unlink()
+    assert _models(_shown(watch)) == {"first"}
+    assert watch.news(DERMA).trouble is not None
+
+
 def test_whatever_the_server_answers_is_one_line(
     filled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
