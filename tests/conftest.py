@@ -49,6 +49,7 @@ def _hasten(connection: object, record: object) -> None:
 LONGEST = (
     *(
         "test_slurm_sweep.py",
+        "test_slurm_node.py",
         "test_ray_engine.py",
         "test_sweep.py",
         "test_fault_matrix.py",

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from pepr_mlops.files import user_folder
 
 _ENTRIES, _SENT, _LOCK = "entries.jsonl", "sent", "lock"
-_CLOSED = "closed"
+_BEGUN, _CLOSED = "begun", "closed"
 _SENDING = "sending"  # the lock of the process that sends an offline run
 _PATIENCE_S = 60.0  # for the lock of a process that has just been killed
 FOLDER = "folder"  # the kind of an entry with several files
@@ -124,6 +124,18 @@ class Journal:
         new = self.folder / f"{_SENT}.new"
         new.write_text(" ".join(map(str, [last, *but])))
         new.replace(self.folder / _SENT)
+
+    def begun(self) -> Mapping[str, str]:
+        """The `run_id` that the sender of the journal has begun, and the `uri` of its server."""
+        with suppress(OSError, ValueError):
+            return dict(json.loads((self.folder / _BEGUN).read_text()))
+        return {}
+
+    def begin(self, run_id: str, uri: str) -> None:
+        """Note what `begun` returns. Not in the entries, which another machine may be writing."""
+        new = self.folder / f"{_BEGUN}.new"
+        new.write_text(json.dumps({"run_id": run_id, "uri": uri}))
+        new.replace(self.folder / _BEGUN)
 
     def closed(self) -> str | None:
         """The process that vanished, for which `close` was called."""

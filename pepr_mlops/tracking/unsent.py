@@ -81,7 +81,7 @@ def sync(tracking_uri: str | None = None) -> Iterator[Synced]:
     known = [uri for uri in (tracking_uri, resolved(None)) if uri is not None]
     away: dict[str, str] = {}
     for journal in journals.unsent():
-        uri = str(journal.head.get("uri"))
+        uri = _uri_of(journal)
         if tracking_uri is not None and _run_of(journal) is None:
             uri = portable(tracking_uri)
         uri = next((full for full in known if portable(full) == uri), uri)
@@ -111,11 +111,7 @@ def catch_up(tracking_uri: str | None, note: Callable[[str], None] = lambda line
     here = portable(uri)
     for journal in journals.unsent():
         try:
-            if (
-                journal.head.get("uri") != here
-                or _lacks_only_extras(journal)
-                or _is_complete(journal)
-            ):
+            if _uri_of(journal) != here or _lacks_only_extras(journal) or _is_complete(journal):
                 continue
             with impatient():
                 problem = _send_rest(journal, connect(uri)).problem
@@ -186,8 +182,15 @@ def _created(client: MlflowClient, experiment: str, key: str) -> list[Any]:
 
 def _run_of(journal: Journal) -> str | None:
     """The id of a journal's run, None before it was created on a server."""
+    if begun := journal.begun():
+        return begun["run_id"]
     ids = [entry.data["run_id"] for _, entry in journal.entries() if entry.kind == "begun"]
     return ids[-1] if ids else journal.head.get("run_id")
+
+
+def _uri_of(journal: Journal) -> str:
+    """The server of a journal's run, as `portable`."""
+    return str(journal.begun().get("uri", journal.head.get("uri")))
 
 
 def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
@@ -265,7 +268,7 @@ def _found_or_created(journal: Journal, client: MlflowClient, create_one: bool) 
         return None
     run_id: str = (found[0].info if found else create(client, head)).run_id
     with suppress(OSError):  # the tag of the run names the journal, too
-        journal.add(0, Entry("begun", {"run_id": run_id}))
+        journal.begin(run_id, portable(str(client.tracking_uri)))
     return run_id
 
 

@@ -12,10 +12,31 @@ from mlflow import MlflowClient
 from slurm import Slurm
 
 TINY = ("--model=test_resnet", "--image-size=32", "--no-pretrained", "--device=cpu", "--energy=off")
+RESUMABLE = (
+    "train",
+    "--dataset=digits",
+    "--epochs=12",
+    "--fraction=0.1",
+    "--checkpoints=saved",
+    *TINY,
+)
 
 
 def _pepr(*words: str) -> str:
     return shlex.join([sys.executable, "-m", "pepr_mlops", *words])
+
+
+def _until_a_checkpoint(signal: str, train: str) -> str:
+    """A script that trains; at its first start the training gets a signal after an epoch."""
+    return f"""
+        [ ! -e started ] || exec {train}
+        touch started
+        {train} &
+        until ls saved/*/state.pt; do sleep 0.05; done 2>/dev/null
+        kill -{signal} $!
+        touch signalled
+        sleep 600
+    """
 
 
 def _runs(store: str) -> list[Any]:
@@ -56,21 +77,18 @@ def test_a_job_that_slurm_starts_again_continues_on_the_other_node(
     cluster: Slurm, store: str, tmp_path: Path
 ) -> None:
     """Its node fails: Slurm puts it back in the queue, and no one waits for a stale heartbeat."""
-    train = _pepr(
-        "train", "--dataset=digits", "--epochs=60", "--fraction=0.1", "--checkpoints=saved"
-    )
-    job = cluster.submit(
-        f"exec {train} {shlex.join(TINY)}", ["--requeue", "-oout", "--open-mode=append"]
-    )
-    cluster.until(lambda: list(tmp_path.glob("saved/*/state.pt")), bool)
-    (begun,) = _runs(store)
-    node = begun.data.tags["pepr.slurm_nodes"]
+    options = ["--requeue", "--output=out", "--open-mode=append"]
+    job = cluster.submit(_until_a_checkpoint("KILL", _pepr(*RESUMABLE)), options)
+    cluster.until((tmp_path / "signalled").exists, bool)
+    node = cluster.job(job)["NodeList"]
     cluster.fail(node)
     try:
         cluster.until(lambda: cluster.job(job)["JobState"], lambda state: state == "PENDING")
+        (begun,) = _runs(store)
+        assert begun.info.status == "RUNNING"
         # Slurm would wait for two minutes, and the node is back at once.
         cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now", f"ExcNodeList={node}")
-        ended = cluster.wait(job)
+        ended = cluster.wait(job, 300)
     finally:
         cluster.back(node)
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1")
@@ -78,4 +96,28 @@ def test_a_job_that_slurm_starts_again_continues_on_the_other_node(
     assert (run.info.run_id, run.info.status) == (begun.info.run_id, "FINISHED")
     assert run.data.tags["pepr.attempts"] == "2"
     assert run.data.tags["pepr.slurm_nodes"] != node
-    assert _epochs(store, run.info.run_id) == list(range(1, 61))
+    assert _epochs(store, run.info.run_id) == list(range(1, 13))
+
+
+def test_an_offline_job_is_delivered_while_it_runs_and_continues_after_scancel(
+    cluster: Slurm, store: str, tmp_path: Path
+) -> None:
+    """Its nodes know the address of a server that they cannot reach."""
+    train = _pepr(*RESUMABLE, "--offline", "--tracking-uri=http://127.0.0.1:9")
+    sync = shlex.split(_pepr("sync", "--tracking-uri", store))
+    job = cluster.submit(_until_a_checkpoint("STOP", train), ["-oout", "--open-mode=append"])
+    cluster.until((tmp_path / "signalled").exists, bool)
+    assert "is RUNNING" in subprocess.check_output(sync, text=True)
+    (running,) = _runs(store)
+    assert running.info.status == "RUNNING"
+    cluster.ask("scancel", job)
+    cluster.wait(job)
+    again = cluster.submit(_until_a_checkpoint("STOP", train), ["-oout", "--open-mode=append"])
+    assert cluster.wait(again, 300)["JobState"] == "COMPLETED"
+    assert "is FINISHED" in subprocess.check_output(sync, text=True)
+    (run,) = _runs(store)
+    assert (run.info.run_id, run.info.status) == (running.info.run_id, "FINISHED")
+    assert run.data.tags["pepr.attempts"] == "2"
+    assert run.data.tags["pepr.slurm_job_id"] == again
+    assert _epochs(store, run.info.run_id) == list(range(1, 13))
+    assert subprocess.run(sync, capture_output=True, text=True).stdout == ""
