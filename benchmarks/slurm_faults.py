@@ -38,7 +38,8 @@ COMMON = {
     "device": "cpu",
 }
 SHORT = {**COMMON, "model": "test_resnet,test_efficientnet", "fraction": "0.1", "epochs": "3"}
-LONG = {**COMMON, "model": "resnet10t", "seed": "0,1", "epochs": "12"}
+LONG = {**COMMON, "model": "resnet10t", "seed": "0,1", "fraction": "0.3", "epochs": "20"}
+LIMIT = ("--time", "2")  # minutes
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 ROUNDS = 4  # of the same commands at the end
 
@@ -93,7 +94,7 @@ class Trial:
         self._cluster("up")
         first = self._sweep(self.short)
         self._sweep(self.short)
-        self._sweep(LONG, "--time", "1")
+        self._sweep(LONG, *LIMIT)
         self._wait_for(lambda: len(self._jobs("RUNNING")) == 2)
         for kill in range(2):
             time.sleep(40)
@@ -109,7 +110,7 @@ class Trial:
         self._show("the first round ended")
         statuses = []
         for _ in range(ROUNDS):
-            both = [self._sweep(self.short), self._sweep(LONG, "--time", "1")]
+            both = [self._sweep(self.short), self._sweep(LONG, *LIMIT)]
             statuses.append([sweep.wait() for sweep in both])
             self._show(f"exit statuses {statuses[-1]}")
             if statuses[-1] == [0, 0]:
@@ -167,7 +168,7 @@ class Trial:
         words = ["--noheader", "--array", f"--states={state}", "--format=%F_%K|%N|%l"]
         lines = self._slurm("squeue", *words).splitlines()
         rows = [line.split("|") for line in lines]
-        return [(job, node) for job, node, limit in rows if limit != "1:00"]
+        return [(job, node) for job, node, limit in rows if limit != "2:00"]
 
     def _cancel(self, *, running: int, waiting: int) -> None:
         self._wait_for(lambda: len(self._jobs("RUNNING")) >= running)
