@@ -20,6 +20,7 @@ TEXT = "\n".join(page.read_text() for page in PAGES)
 OTHERS = {
     *("--allowed-hosts", "--artifacts-destination", "--backend-store-uri", "--check"),
     *("--env-manager", "--group", "--head", "--hypothesis-profile"),
+    *("--bind", "--cpus-per-task", "--exclusive", "--nv", "--reservation", "--test-only"),
 }
 
 
