@@ -24,6 +24,7 @@ from pepr_mlops.sweep.earlier import identify_runs
 from pepr_mlops.sweep.engine import Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.jobs import downloads, jobs, models
+from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.tracking.read import load_epochs
 
 
@@ -280,3 +281,22 @@ def test_graphs_are_refused_before_a_sweep_begins_where_there_is_no_gpu(
         WrongUse, match="launch: graph needs an NVIDIA GPU, and this machine has none"
     ):
         sweep.run(specs, sweep.Settings(tracking_uri=store), print, print)
+
+
+def test_offline_jobs_are_delivered_by_the_sweep_and_a_deleted_run_is_trained_again(
+    store: str, shapes: Path, tmp_path: Path
+) -> None:
+    grid = {"model": "test_resnet", "image_size": 32, "epochs": 2, "pretrained": False}
+    specs = jobs({**grid, "dataset": str(shapes), "device": "cpu", "energy": "off"})
+    settings = sweep.Settings(store, tmp_path / "checkpoints", slurm=Options(offline=True))
+    client, deleted = MlflowClient(), []
+    for _ in range(2):
+        reports: list[Report] = []
+        result = sweep.run(specs, settings, lambda status: None, reports.append)
+        assert [report.reason for report in reports] == ["finished"]
+        assert list(result.jobs["state"]) == ["done"]
+        (found,) = client.search_runs([client.get_experiment_by_name("shapes").experiment_id])
+        assert found.info.status == "FINISHED"
+        assert found.info.run_id not in deleted
+        deleted.append(found.info.run_id)
+        client.delete_run(found.info.run_id)
