@@ -487,6 +487,26 @@ def test_long_names_break_nothing(tab: Page) -> None:
     assert "…" in figure_text(tab)
 
 
+def test_dots_show_which_models_are_good_enough_and_a_key_says_how(tab: Page) -> None:
+    models = {"large": (400, 50.0), "small": (420, 10.0)}  # 0.5 points apart: marked
+    models |= {
+        "slim": (416, 20.0),
+        "near": (480, 30.0),
+        "poor": (560, 40.0),
+    }  # 0.4, 2, 4 points
+    show(tab, compared(models), screen=DESKTOP)
+    tab.wait_for_function("() => document.querySelector('#hero .plot').data[1].y.length === 1")
+    dots = tab.evaluate(
+        """document.querySelector('#hero .plot').data.slice(0, 3)
+            .map((t) => [t.marker.symbol, t.text.map((words) => words.match(/<b>(.*?)</)[1])])"""
+    )
+    assert dots == [["circle", ["slim"]], ["circle-open", ["near"]], ["circle", ["poor"]]]
+    key = tab.locator("#hero .key").inner_text().split("   ")
+    assert key == ["● good enough", "○ cannot tell", "· not good enough"]
+    show(tab, good(), screen=DESKTOP)
+    assert tab.locator("#hero .key").inner_text() == ""
+
+
 def test_models_far_below_are_cut_off_and_counted(tab: Page) -> None:
     models = {f"m{i}": (400 + 10 * i, 10.0 + i) for i in range(8)} | {"worst": (3600, 20.0)}
     show(tab, compared(models), screen=DESKTOP)

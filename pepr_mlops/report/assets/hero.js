@@ -137,15 +137,30 @@ function trace(rows, group, settings, marker, bars) {
       error_y: error((r) => r.decided_low, (r) => r.decided_high, (r) => r.decided) } : {}) };
 }
 
+// How the models that are not named are drawn, and the sign of each in the key.
+const isOut = (row) => row.verdict === BAD || !row.allowed;
+const DOTS = [
+  { sign: "●", words: GOOD, of: (row) => !isOut(row) && row.verdict === GOOD, symbol: "circle", opacity: 0.9 },
+  { sign: "○", words: OPEN, of: (row) => !isOut(row) && row.verdict === OPEN, symbol: "circle-open", opacity: 0.9 },
+  { sign: "·", words: BAD, of: isOut, symbol: "circle", opacity: 0.5 },
+];
+
+// The key of the dots.
+function keyWords(shown, marked) {
+  const rest = shown.filter((row) => !marked.includes(row));
+  const found = DOTS.filter(({ of }) => rest.some(of));
+  const out = rest.some((row) => !row.allowed) ? " or outside the limits" : "";
+  return found.map(({ sign, words }) => `${sign} ${words}${words === BAD ? out : ""}`).join("   ");
+}
+
 function tracesOf(group, settings, shown, marks, narrow) {
   const size = narrow ? 5.5 : 7.5;
   const soft = colour("--soft"), rest = shown.filter((row) => marks.every((mark) => mark.row !== row));
-  const far = (row) => row.verdict === BAD || !row.allowed;
   const bars = (paint, thickness) => ({ color: paint, thickness });
   const few = shown.length <= FEW, thin = few ? bars(colour("--bar"), 1.5) : null;
   return [
-    trace(rest.filter(far), group, settings, { color: soft, opacity: few ? 0.5 : 0.25, size }, thin),
-    trace(rest.filter((row) => !far(row)), group, settings, { color: soft, opacity: few ? 0.9 : 0.65, size }, thin),
+    ...DOTS.map(({ of, symbol, opacity }) => trace(rest.filter(of), group, settings,
+      { color: soft, symbol, opacity: opacity - (few ? 0 : 0.25), size }, thin)),
     ...marks.map((mark) => trace([mark.row], group, settings,
       { color: colour(mark.colour), size: mark.size, line: { color: colour("--card"), width: 1.5 } },
       bars(colour(mark.colour), 2.5))),
@@ -256,6 +271,7 @@ function heroOf(group, settings, answer, size) {
   return { data: tracesOf(group, settings, shown, marks, narrow),
     layout: { ...size, ...layoutOf(group, settings, answer, axes, band, labelsOf(axes, shown, marks, band, upwards(group))) },
     caption: captionOf(group, settings, answer), spoken: spokenFigure(group, settings, shown, marks),
+    key: keyWords(shown, marked),
     missing: missingWords(group, settings, answer.rows.length - known.length, known.length - shown.length,
       Math.min(...shown.map((row) => row.decided))) };
 }
@@ -276,7 +292,7 @@ function drawHero(state) {
   box.hidden = state.answer.rows.every((row) => row.cost === null);
   if (box.hidden) {
     caption.textContent = `No model has a known ${nameOf(state.group, state.settings)}.`;
-    missing.textContent = "";
+    figure.querySelector(".key").textContent = missing.textContent = "";
     return;
   }
   if (!box.dataset.watched) heroSize.observe(box);
@@ -285,6 +301,7 @@ function drawHero(state) {
   if (!size.width) return; // not visible yet
   const hero = heroOf(state.group, state.settings, state.answer, size);
   caption.textContent = hero.caption;
+  figure.querySelector(".key").textContent = hero.key;
   missing.textContent = hero.missing;
   box.setAttribute("role", "img");
   box.setAttribute("aria-label", hero.spoken);
