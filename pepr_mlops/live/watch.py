@@ -43,12 +43,14 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Shown:
     """What a page shows: its content, made when the server had this `stamp`, and the material it
-    was drawn from, None of a page without results. `version` changes with the content."""
+    was drawn from, None of a page without results. `finished` is the number of runs of its
+    experiments that have finished. `version` changes with the content."""
 
     stamp: str
     content: Content
     material: Material | None = None
     notes: tuple[str, ...] = ()
+    finished: int = 0
 
     @cached_property
     def version(self) -> str:
@@ -210,19 +212,20 @@ class Watch:
             if not missing:
                 raise
             return Shown(stamp, states.unknown(missing, self.experiments, command).content(title))
+        runs = pd.concat([source.runs[name] for name in source.main], ignore_index=True)
+        finished = int((runs.drop_duplicates("run_id")["status"] == "FINISHED").sum())
         try:
             found, notes = self._compared(source, view)
-            return Shown(stamp, self._content(found, notes, view), found, tuple(notes))
+            content = self._content(found, notes, view)
+            return Shown(stamp, content, found, tuple(notes), finished)
         except PeprError as error:
-            runs = pd.concat([source.runs[name] for name in source.main], ignore_index=True)
             running = under_way(self._running, view.experiments, pd.Timestamp.now("UTC"))
-            usable = (runs["status"] == "FINISHED").any()
             state = (
                 states.refused(str(error))
-                if usable
+                if finished
                 else states.nothing_finished(runs, len(running), str(error), command)
             )
-            return Shown(stamp, state.content(title))
+            return Shown(stamp, state.content(title), finished=finished)
 
     def _source(self, experiments: tuple[str, ...], stamp: str) -> sources.Source:
         known = self._sources.get(experiments)

@@ -205,9 +205,11 @@ def test_runs_under_way_have_a_bar_and_a_forecast(page: Page, address: str, uri:
     run_id = logged(uri, {**made, "points": points}, name)
     _open(page, address, f"?experiment={name}")
     strip = page.locator("#under-way")
-    expect(strip).to_contain_text("2 of 3 models finished", timeout=MINUTE)
+    expect(strip).to_contain_text(
+        "2 runs finished, 1 running; 2 of 3 models have a result", timeout=MINUTE
+    )
     expect(strip).to_contain_text("epoch 3 of 10, until about")
-    expect(strip).to_contain_text("1.5 Wh so far")
+    expect(strip).to_contain_text("1.5 Wh so far, about 3.5 Wh to come")
     assert strip.locator("progress").evaluate("bar => bar.value / bar.max") == 0.3
     client = MlflowClient(uri)
     client.log_metric(run_id, "time/train_s", 240.0, step=4)
@@ -224,7 +226,8 @@ def test_an_experiment_that_has_just_begun_shows_its_first_run_later(
     made = run("first", status="RUNNING", start=7000, tags={"pepr.experiment": "begun"})
     run_id = logged(uri, made, "begun")
     expect(page.locator(".no-results .eyebrow")).to_have_text("So far", timeout=MINUTE)
-    expect(page.locator("#under-way")).to_contain_text("1 run under way")
+    expect(page.locator("#under-way")).to_contain_text("0 runs finished, 1 running")
+    expect(page.locator("#under-way li")).to_contain_text("no forecast")
     MlflowClient(uri).set_terminated(run_id)
     page.wait_for_function("() => page.groups.length === 1", timeout=MINUTE)
     expect(page.locator(".no-results")).to_have_count(0)

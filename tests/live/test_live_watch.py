@@ -188,7 +188,10 @@ def test_runs_under_way_are_news_at_once(filled: str) -> None:
     assert watch.news(DERMA).running == []
     logged(filled, run("coming", status="RUNNING", start=7000, epochs=10))
     _shown(watch)
-    (coming,) = watch.news(DERMA).running
+    news = watch.news(DERMA)
+    (coming,) = news.running
+    assert news.shown is not None
+    assert news.shown.finished == 2
     assert (coming["model"], coming["of"]) == ("coming", 10)
     assert watch.news(View(("mri",))).running == []
 

@@ -45,6 +45,7 @@ def test_the_end_is_forecast_from_the_mean_of_the_epochs() -> None:
     assert (first["done"], first["of"], first["energy_wh"]) == (5, 10, 10.0)
     assert first["started"] == START
     assert first["until"] == _after(5 * 60 - 120)
+    assert (first["to_come_wh"], second["to_come_wh"], third["to_come_wh"]) == (10.0, 14.0, None)
     assert second["until"] == _after(7 * 60 - 120)
     assert (third["done"], third["until"], third["energy_wh"]) == (0, None, None)
 
@@ -57,6 +58,7 @@ def test_evaluation_counts_and_patience_makes_it_the_latest() -> None:
 
 def test_a_forecast_that_has_passed_is_none() -> None:
     (found,) = under_way(_running(9), ["derma"], NOW)
+    assert found["to_come_wh"] is None
     assert found["until"] is None  # 60 s after an epoch that ended 120 s ago
 
 

@@ -4,7 +4,7 @@
   const box = (id) => document.getElementById(id), main = box("main");
   const time = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const when = (ms) => (Date.now() - ms < 20 * 3600e3 ? "" : new Date(ms).toLocaleDateString() + " ") + time(ms);
-  let version = "", underWay = "[]", held = false, timer, busy = false, away = null, waiting = null;
+  let version = "", underWay = { runs: [], finished: 0 }, held = false, timer, busy = false, away = null, waiting = null;
   const experiments = page.experiments; // by the address or the command line
 
   async function poll() {
@@ -50,9 +50,10 @@
       waiting = news;
       if (!held) show();
     }
-    if (JSON.stringify(news.under_way) !== underWay) {
-      underWay = JSON.stringify(news.under_way);
-      strip(news.under_way);
+    const now = { runs: news.under_way, finished: news.finished };
+    if (JSON.stringify(now) !== JSON.stringify(underWay)) {
+      underWay = now;
+      strip();
     }
   }
 
@@ -88,7 +89,7 @@
     if (again && caret !== null) again.setSelectionRange(caret, caret);
     scrollTo(0, top);
     box("updated").textContent = `Updated ${time(Date.now())}`;
-    strip(JSON.parse(underWay));
+    strip();
   }
 
   // Where an element is in the page, in words that new content has too.
@@ -101,20 +102,18 @@
   }
 
   // How far the runs under way are. What is below is of the runs that have finished.
-  function strip(runs) {
-    const area = box("under-way");
+  function strip() {
+    const { runs, finished } = underWay, area = box("under-way");
     area.hidden = !runs.length;
     const labels = page.groups.flatMap((group) => group.rows.map((row) => row.label));
     const known = (model) => labels.some((label) => label === model || label.startsWith(model + " ("));
     const coming = new Set(runs.map((run) => run.model).filter((model) => !known(model)));
     const done = new Set(labels).size;
-    const said = !done ? count(runs.length, "run") + " under way"
-      : coming.size ? `${done} of ${count(done + coming.size, "model")} finished`
-      : `${count(done, "model")} finished, ${count(runs.length, "run")} more under way`;
+    const models = coming.size ? `; ${done} of ${count(done + coming.size, "model")} have a result` : "";
     const rows = runs.map(progress), rest = rows.splice(matchMedia("(max-width: 900px)").matches ? 1 : 3);
     const open = area.querySelector("details")?.open;
     area.replaceChildren(node("p", { className: "so-far" }, "So far: "), list(rows));
-    area.firstChild.append(node("b", {}, said));
+    area.firstChild.append(node("b", {}, `${count(finished, "run")} finished, ${runs.length} running${models}`));
     if (rest.length) {
       const more = node("details", { open });
       more.append(node("summary", {}, count(rest.length, "more run")), list(rest));
@@ -138,13 +137,15 @@
   }
 
   function wordsOf(run) {
-    const words = [run.of ? `epoch ${run.done} of ${run.of}` : "under way"];
+    const words = [run.of ? `epoch ${run.done} of ${run.of}` : "running"];
     if (run.silent_since) words.push(`no sign of life since ${when(run.silent_since)}`);
     else if (run.until) words.push(`${run.at_most ? "until at the latest" : "until about"} ${when(run.until)}`);
-    else if (run.started) words.push(`since ${when(run.started)}`);
+    else words.push(...(run.started ? [`since ${when(run.started)}`] : []), run.of && !run.done ? "no forecast yet" : "no forecast");
     if (run.energy_wh !== null) {
       const estimated = run.energy_source === "estimated" ? " (estimated)" : "";
-      words.push(`${Number(run.energy_wh.toPrecision(2))} Wh so far${estimated}`);
+      const rest = run.to_come_wh === null ? ""
+        : `, ${run.at_most ? "at most" : "about"} ${amount(run.to_come_wh, "Wh", 2)} to come`;
+      words.push(`${amount(run.energy_wh, "Wh", 2)} so far${rest}${estimated}`);
     }
     return words.join(", ");
   }
