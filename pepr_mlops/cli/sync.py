@@ -14,8 +14,8 @@ def command(tracking_uri: str | None) -> int:
     """Send what the tracking server does not have yet.
 
     Runs keep their log entries on this disk until the server has them. This sends the entries of
-    runs whose process has ended: runs of --offline, runs that ended while the server was down, and
-    killed runs, which become FAILED.
+    runs whose process has ended: runs that ended while the server was down, and killed runs, which
+    become FAILED. Of runs of --offline it also sends those that are under way.
 
     \b
     Examples:

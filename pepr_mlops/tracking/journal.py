@@ -188,6 +188,11 @@ def _head(folder: Path) -> Mapping[str, Any] | None:
     return None if first is None else first[1].data
 
 
+def exists(key: str) -> bool:
+    """Whether there is a journal with this id, and it can be read."""
+    return _head(home() / key) is not None
+
+
 def ended(folder: Path) -> str | None:
     """The status with which the run of a journal has ended, None where its latest attempt has
     not."""

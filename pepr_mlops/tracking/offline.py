@@ -70,6 +70,7 @@ def begin_offline(uri: str, head: Mapping[str, Any], job: Attempt | None) -> Beg
     Raises `Claimed` as of `job`, and `WorkFailed` where no journal can be written.
     """
     continued = None if job is None else job.continues
+    journal = None
     try:
         if continued is None:
             about = {"uri": uri, "process": this_process(), "offline": True}
@@ -77,21 +78,18 @@ def begin_offline(uri: str, head: Mapping[str, Any], job: Attempt | None) -> Beg
             journal = Journal.create({**about, "resumable": saved, **head})
         else:
             journal = Journal.reopen(continued.removeprefix(_PREFIX))
-    except Timeout as error:
-        raise Claimed(f"offline: {continued} is used by another process") from error
-    except OSError as error:
-        raise WorkFailed(
-            f"offline: the run cannot be saved in {journals.home()} ({error.strerror}); set "
-            "PEPR_JOURNAL to another folder"
-        ) from error
-    earlier, attempts = _earlier(journal)
-    try:
+        earlier, attempts = _earlier(journal)
         claim = _claim(journal, job)
-    except Claimed:
-        if continued is None:
-            journal.discard()
-        else:
-            journal.release()
+    except (Claimed, OSError) as error:
+        if journal is not None:
+            (journal.discard if continued is None else journal.release)()
+        if isinstance(error, Timeout):
+            raise Claimed(f"offline: {continued} is used by another process") from error
+        if isinstance(error, OSError):
+            raise WorkFailed(
+                f"offline: the run cannot be saved in {journals.home()} ({error.strerror}); set "
+                "PEPR_JOURNAL to another folder"
+            ) from error
         raise
     about = {"process": this_process(), "claim": str(claim.relative_to(journals.home()))}
     journal.add(0, Entry("claim", about))
@@ -114,7 +112,7 @@ def is_journal(name: str) -> bool:
 
 def has_journal(name: str) -> bool:
     """Whether the journal with this name is on this disk."""
-    return is_journal(name) and (journals.home() / name.removeprefix(_PREFIX)).is_dir()
+    return is_journal(name) and journals.exists(name.removeprefix(_PREFIX))
 
 
 def is_running(journal: Journal) -> bool:

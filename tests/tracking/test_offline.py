@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pepr_mlops import tracking
-from pepr_mlops.errors import Claimed
+from pepr_mlops.errors import Claimed, WorkFailed
 from pepr_mlops.process import this_process
 from pepr_mlops.tracking import Attempt, Run, journal, ownership
 
@@ -220,6 +221,18 @@ def test_a_training_resumes_offline_with_every_epoch_once(
     assert found.data.metrics["time/train_s"] > paused.data.metrics["time/train_s"]
     with pytest.raises(Claimed):
         run(spec, **options)
+
+
+def test_a_disk_without_hard_links_is_refused_in_one_line(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with pytest.raises(WorkFailed, match=r"cannot be saved in .* \(Operation not permitted\); set"):
+        _start().__enter__()
+    assert not [path for path in journal.home().iterdir() if path.name[0] != "."]
 
 
 def test_a_run_of_the_server_is_not_continued_offline(store: str) -> None:
