@@ -202,6 +202,7 @@ def _send_rest(journal: Journal, client: MlflowClient) -> Synced:
         # First, since a run that ends now has entries that are not among the pending ones.
         running = journal.head.get("offline", False) and is_running(journal)
         pending, last_s = journal.pending(), journal.last_s()
+        running = running and not _ends(pending)  # it may have ended just before `pending`
         with translated_errors(client):
             return _send_and_close(journal, client, pending, last_s, running)
     except WorkFailed as error:
@@ -242,6 +243,12 @@ def _send_and_close(
     if not running and (status == "FINISHED" or not journal.head.get("resumable")):
         journal.discard()
     return _synced(journal, uri, run_id, sent, status)
+
+
+def _ends(pending: Mapping[int, Entry]) -> bool:
+    """Whether entries of a run end it, and no later attempt continues it."""
+    kinds = [entry.kind for entry in pending.values() if entry.kind in ("end", "attempt")]
+    return kinds[-1:] == ["end"]
 
 
 def _may_work(run: Any, process: str, last_s: float) -> bool:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from pepr_mlops import tracking
 from pepr_mlops.errors import Claimed, WorkFailed
 from pepr_mlops.process import this_process
-from pepr_mlops.tracking import Attempt, Run, journal, ownership
+from pepr_mlops.tracking import Attempt, Run, journal, offline, ownership
 
 JOB = Attempt("0123", exclusive=True, saved=True)
 
@@ -69,6 +69,25 @@ def test_it_is_delivered_while_it_runs_without_loss_or_duplicates(store: str) ->
     assert (synced.status, synced.entries) == ("FINISHED", 2)
     assert _steps(_only_run().info.run_id) == [1, 2, 3]
     assert not [path for path in journal.home().iterdir() if path.name[0] != "."]
+
+
+def test_a_run_that_ends_while_it_is_looked_at_stays_ended(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end comes after the sender has found it running, and before it reads what to send."""
+    with ExitStack() as run:
+        run.enter_context(_start())
+        list(tracking.sync())
+
+        def looks_and_it_ends(there: journal.Journal) -> bool:
+            found = offline.is_running(there)
+            run.close()
+            return found
+
+        monkeypatch.setattr("pepr_mlops.tracking.unsent.is_running", looks_and_it_ends)
+        (synced,) = tracking.sync()
+    assert synced.status == "FINISHED"
+    assert _only_run().info.status == "FINISHED"
 
 
 def test_delivery_shows_that_its_process_is_alive(
