@@ -180,6 +180,26 @@ def test_a_job_of_a_search_takes_the_next_task(sweep: Sweep) -> None:
     engine.close()  # ends the job that waits, which the fixture would wait for
 
 
+def test_a_task_that_begins_shortly_before_the_time_limit_has_another_start(
+    sweep: Sweep, cluster: Slurm
+) -> None:
+    work = sweep.work("finish", "last")
+    engine = sweep.engine(work, stay=True, time="50")
+    engine.submit(JOBS[0])
+    ended(engine, 1)
+    engine.submit(JOBS[1])
+    starts = cluster.until(lambda: (engine.poll(0), work.starts(1))[1], bool)
+    name = f"{starts[0]['ARRAY_JOB_ID']}_0"
+    cluster.ask("scancel", "--batch", "--signal=USR1", name)  # as Slurm warns before the limit
+    cluster.until(lambda: cluster.job(name)["Restarts"], lambda restarts: restarts == "1")
+    # Slurm would wait for two minutes.
+    cluster.ask("scontrol", "update", f"JobId={name}", "StartTime=now")
+    (report,) = ended(engine, 1)
+    assert report.reason == "finished"
+    assert [[start["restarts"] for start in work.starts(seed)] for seed in (0, 1)] == [[0], [0, 1]]
+    engine.close()
+
+
 def test_no_more_than_max_jobs_run_at_once(sweep: Sweep) -> None:
     work = sweep.work("last")
     engine = sweep.engine(work, max_jobs=1)

@@ -37,9 +37,9 @@ class Node:
         """Run the tasks of this index until there are none, or Slurm ends the job."""
         for name in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(name, self._receive)
-        number = self._batch.begin(self._index)
+        number = first = self._batch.begin(self._index)
         while self._signal is None and (task := self._next(number)) is not None:
-            report = self._train(task)
+            report = self._train(task, has_all_time=number == first)
             if report is None:  # the job is in the queue again
                 return
             self._batch.report(self._index, number, report)
@@ -59,9 +59,9 @@ class Node:
             time.sleep(_EVERY_S)
         return task
 
-    def _train(self, task: Task) -> Report | None:
-        """Run a task and return how it ended, None where it continues in another start of the
-        job."""
+    def _train(self, task: Task, *, has_all_time: bool) -> Report | None:
+        """Run a task and return how it ended, None where it continues in another start of the job:
+        not if all the time of this start was too short for an epoch."""
         saved = self._orders.checkpoints / task.spec.fingerprint
         before = checkpoint.saved_ns(saved)
         self._engine.submit(task)
@@ -79,7 +79,7 @@ class Node:
             return ended
         if sent != signal.SIGUSR1:
             return Report(task.spec, "killed", "Slurm ended its job")
-        if checkpoint.saved_ns(saved) == before:
+        if has_all_time and checkpoint.saved_ns(saved) == before:
             limit = self._orders.time or "the time limit of the partition"
             why = f"no epoch ended within {limit}; ask for more (--time)"
             return Report(task.spec, "time_limit", why)
