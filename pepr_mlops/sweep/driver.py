@@ -20,6 +20,7 @@ from pepr_mlops.tracking.ownership import STALE_S
 
 _POLL_EVERY_S = 5.0  # the tracking server, for the entries of running jobs
 _BACK_OFF_S = 2.0  # after another process took the task first
+_MOST_CLAIMED = 10  # times that a task was another process's, while the server shows none
 
 
 class Server(Protocol):
@@ -97,6 +98,7 @@ class Driver:
     finished: bool = True  # a job has, since `tidy`
     running: set[str] = field(default_factory=set)  # fingerprints
     failures: Counter[str] = field(default_factory=Counter)  # by fingerprint
+    claimed: Counter[str] = field(default_factory=Counter)  # times, by fingerprint
     result: Result = field(default_factory=lambda: Result(pd.DataFrame(), pd.DataFrame()))
 
     def run(self) -> Result:
@@ -204,7 +206,9 @@ class Driver:
             if report.reason != NOTE:
                 self.running.discard(key)
                 self.finished = True
-                if report.reason not in ("finished", "paused", "probed", "claimed"):
+                self.claimed[key] += report.reason == "claimed"
+                given_up = self.claimed[key] > _MOST_CLAIMED
+                if given_up or report.reason not in ("finished", "paused", "probed", "claimed"):
                     self.result.errors[key] = f"{report.reason}: {report.error}"
                     self.failures[key] += 1 if report.reason in TRANSIENT else 10**6
             self.report(report)

@@ -125,7 +125,7 @@ def is_running(journal: Journal) -> bool:
 
 def beat_s(journal: Journal) -> float | None:
     """When the process of a journal last touched its claim, in seconds since 1970."""
-    with suppress(OSError):
+    with suppress(OSError, KeyError):
         return (journals.home() / _latest(journal)["claim"]).stat().st_mtime
     return None
 
@@ -177,7 +177,7 @@ def _holds(claim: Path, stale_s: float) -> str | None:
     folder = journals.home() / found["journal"]
     status = journals.ended(folder)
     if not folder.is_dir() or status == "FINISHED":
-        return "another run has done this job"
+        return "another run has done this job; `pepr sync` delivers it, or says why it cannot"
     if status is not None:
         return None
     held = Claim(claim.name, "RUNNING", None, found["process"], claim.stat().st_mtime)
@@ -213,9 +213,9 @@ def _link(content: Mapping[str, str], claim: Path) -> bool:
 
 
 def _latest(journal: Journal) -> Mapping[str, str]:
-    """The process of a journal's latest attempt, and its claim."""
+    """The process of a journal's latest attempt, and its claim unless it was killed before that."""
     found = [entry.data for _, entry in journal.entries() if entry.kind == "claim"]
-    return found[-1] if found else {"process": journal.head["process"], "claim": ""}
+    return found[-1] if found else {"process": journal.head["process"]}
 
 
 def _earlier(journal: Journal) -> tuple[dict[str, str], int]:

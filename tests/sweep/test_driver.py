@@ -94,6 +94,21 @@ def _finishes(server: Server) -> Callable[[Task], Report]:
     return finish
 
 
+def test_a_job_that_is_done_but_cannot_be_delivered_is_not_submitted_for_ever() -> None:
+    """Offline, the server may never get the run that holds the job."""
+    server = Server()
+
+    def claimed(task: Task) -> Report:
+        if task.spec == SPECS[1]:
+            return Report(task.spec, "claimed", "another run has done this job")
+        return _finishes(server)(task)
+
+    result = _drive(server, engine := Engine(claimed, slots=3))
+    assert list(result.jobs["state"]) == ["done", "pending", "done"]
+    assert result.errors == {SPECS[1].fingerprint: "claimed: another run has done this job"}
+    assert [task.spec for task in engine.submitted].count(SPECS[1]) == 11
+
+
 @pytest.mark.parametrize("slots", [1, 2, 5])
 def test_each_job_is_done_once_on_all_slots(slots: int) -> None:
     server = Server()
