@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,9 @@ from made import job
 from slurm import Slurm
 from slurm_work import Acting
 
-from pepr_mlops.errors import WrongUse
+from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.sweep.engine import NOTE, Report, Task
+from pepr_mlops.sweep.slurm.batch import Batch
 from pepr_mlops.sweep.slurm.engine import SlurmEngine
 from pepr_mlops.sweep.slurm.options import Options
 
@@ -74,6 +80,17 @@ def begun(work: Acting, engine: SlurmEngine, seed: int = 0) -> str:
     return f"{starts[-1]['ARRAY_JOB_ID']}_{seed}"
 
 
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk that has no room for files of more bytes."""
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+
+
 def test_each_task_is_a_job_of_one_array(sweep: Sweep) -> None:
     work = sweep.work("finish", "say")
     engine = sweep.engine(work)
@@ -105,6 +122,35 @@ def test_the_folder_of_a_batch_is_for_its_user_and_goes_when_all_is_done(sweep: 
     later.submit(JOBS[1])
     later.poll(0)
     assert not batch.exists()
+
+
+def test_a_batch_to_which_others_could_write_is_left_out(sweep: Sweep, tmp_path: Path) -> None:
+    home = sweep.checkpoints / "slurm"
+    own, open_to_all = (Batch.create(home) for _ in range(2))
+    open_to_all.folder.chmod(0o770)
+    (home / "link").symlink_to(own.folder)
+    assert Batch.all(home) == [own]
+    node = [sys.executable, "-m", "pepr_mlops.sweep.slurm.node", str(open_to_all.folder), "0"]
+    done = subprocess.run(node, capture_output=True, text=True)
+    assert done.returncode == 1
+    why = f"slurm: {open_to_all.folder} is not a folder that this user alone can write\n"
+    assert done.stderr == why
+
+
+def test_the_folder_of_jobs_that_failed_is_deleted_after_a_week(sweep: Sweep) -> None:
+    engine = sweep.engine(sweep.work("lose the node"))
+    engine.submit(JOBS[0])
+    ended(engine, 1)
+    (batch,) = Batch.all(sweep.checkpoints / "slurm")
+    task = batch.task(0, 0)
+    batch.report(0, 0, Report(task.spec, "crashed"))
+    for age_s, there in ((6 * 86400, [batch]), (8 * 86400, [])):
+        os.utime(batch.folder, (time.time() - age_s,) * 2)
+        later = sweep.engine(sweep.work())
+        later.submit(task)
+        later.poll(0)
+        assert [one for one in Batch.all(batch.folder.parent) if one == batch] == there
+        ended(later, 1)
 
 
 def test_scancel_ends_a_job_that_runs_and_one_that_waits(sweep: Sweep, cluster: Slurm) -> None:
@@ -177,7 +223,12 @@ def test_a_job_of_a_search_takes_the_next_task(sweep: Sweep) -> None:
         engine.submit(task)
         assert [report.reason for report in ended(engine, 1)] == ["finished"]
     assert len({work.starts(seed)[0]["JOB_ID"] for seed in range(3)}) == 1
-    engine.close()  # ends the job that waits, which the fixture would wait for
+    other = sweep.engine(work, stay=True, cpus=2)
+    other.submit(JOBS[3])
+    assert [report.reason for report in ended(other, 1)] == ["finished"]
+    assert work.starts(3)[0]["JOB_ID"] != work.starts(0)[0]["JOB_ID"]  # it asks for other nodes
+    for one in (engine, other):
+        one.close()  # ends the job that waits, which the fixture would wait for
 
 
 def test_a_task_that_begins_shortly_before_the_time_limit_has_another_start(
@@ -287,6 +338,24 @@ def test_a_job_whose_submission_was_not_confirmed_is_taken_over(
     assert second.flush() == 0
     assert record.read_text() == submitted
     assert len(cluster.ask("squeue", "--noheader", "--array").splitlines()) == 1
+
+
+def test_on_a_full_disk_nothing_is_submitted_and_running_jobs_continue(
+    sweep: Sweep, cluster: Slurm
+) -> None:
+    work = sweep.work("last")
+    engine = sweep.engine(work)
+    engine.submit(JOBS[0])
+    why = f"checkpoints: {sweep.checkpoints}/slurm cannot be written (File too large); free space"
+    with largest_file(100), pytest.raises(WorkFailed, match=re.escape(why)):
+        engine.flush()
+    begun(work, engine)
+    engine.submit(JOBS[1])
+    with largest_file(100):
+        assert engine.flush() == 1
+    notes = [str(report.error) for report in engine.poll(0)]
+    assert [note.startswith(f"slurm: {why}") for note in notes] == [True, False]
+    assert len(cluster.ask("squeue", "--noheader", "--array").splitlines()) == 2
 
 
 def test_without_slurm_there_is_one_line(

@@ -13,6 +13,7 @@ import pickle
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from typing import Any
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import write_private
 from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
+from pepr_mlops.sweep.slurm.options import Options
 
 _NO_FAILURE = {"finished", "paused", "probed", "claimed"}
 _FILE = re.compile(r"(\d+)\.(?:(\d+)\.(task|taken|report)|(closed))")
@@ -32,16 +34,17 @@ _FILE = re.compile(r"(\d+)\.(?:(\d+)\.(task|taken|report)|(closed))")
 class Orders:
     """What the jobs of a batch do: `work` for each task, whose output goes to the folder `logs`.
 
-    After a task a job waits `stay_s` for a further one. At most `max_jobs` of the batch run at
-    once; `time` is their `--time`.
+    They asked Slurm for what `options` and `device` say. After a task a job waits `stay_s` for a
+    further one. At most `max_jobs` of the batch run at once.
     """
 
     work: Work
     logs: Path
     checkpoints: Path
+    options: Options
+    device: str
     stay_s: float = 0.0
     max_jobs: int | None = None
-    time: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,31 @@ class Batch:
                 f"checkpoints: {home} cannot be written ({error.strerror}); name a folder on a "
                 "disk that all nodes share (--checkpoints DIR)"
             ) from error
-        return cls(home / name)
+        batch = cls(home / name)
+        if not batch.is_private():
+            batch.delete()
+            raise WrongUse(
+                f"checkpoints: others could write to a folder in {home}, whatever its rights; name "
+                "a folder on another disk that all nodes share (--checkpoints DIR)"
+            )
+        return batch
 
     @classmethod
     def all(cls, home: Path) -> list[Batch]:
         """The batches of this user below `home`, the oldest first."""
         with suppress(FileNotFoundError):
-            folders = [path for path in sorted(home.iterdir()) if path.is_dir()]
-            return [cls(path) for path in folders if path.stat().st_uid == os.getuid()]
+            found = [cls(path) for path in sorted(home.iterdir())]
+            return [batch for batch in found if batch.is_private()]
         return []
+
+    def is_private(self) -> bool:
+        """Whether its folder is of this user, and nobody else can write there: tasks are pickles,
+        so that who can write one can run code."""
+        with suppress(FileNotFoundError):  # just deleted
+            found = self.folder.lstat()
+            own = found.st_uid == os.getuid() and not found.st_mode & 0o077
+            return own and stat.S_ISDIR(found.st_mode)
+        return False
 
     @property
     def name(self) -> str:
@@ -101,6 +120,10 @@ class Batch:
 
     def orders(self) -> Orders:
         return self._unpickled("orders")  # type: ignore[no-any-return]
+
+    def is_filled(self) -> bool:
+        """Whether `fill` has begun, by this version."""
+        return (self.folder / "orders").exists()
 
     @property
     def job(self) -> str | None:
@@ -140,8 +163,6 @@ class Batch:
     def unfinished(self) -> dict[int, Stage]:
         """The stages of jobs that have something to do, or wait for it. What a signal ended counts
         as not reported: Slurm may have put the job back in the queue."""
-        if not (self.folder / "orders").exists():  # not filled yet, or by another version
-            return {}
         stays = self.orders().stay_s > 0
         found = {}
         for index, stage in self.stages().items():

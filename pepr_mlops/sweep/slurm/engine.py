@@ -40,12 +40,14 @@ _ENDINGS = {
 
 @dataclass
 class _Job:
-    """One index of a batch, and the last task that it was given, which is `awaited` by the sweep.
+    """One index of a batch with these `orders`, and the last task that it was given, which is
+    `awaited` by the sweep.
 
     `missed` readings of the queue in a row showed that the job had ended, in the state `state`.
     """
 
     batch: Batch
+    orders: Orders
     index: int
     number: int
     task: Task
@@ -78,11 +80,11 @@ class SlurmEngine:
         *,
         stay: bool = False,
     ) -> None:
-        self._options, self._experiment = wants, experiment
-        self._arguments = options.arguments(wants, device)
+        self._experiment, self._arguments = experiment, options.arguments(wants, device)
         self.slots = _MOST if not stay else wants.max_jobs or 1
         stay_s, most = STAY_S if stay else 0.0, self.slots if stay else wants.max_jobs
-        self._orders = Orders(work, checkpoints / "logs", checkpoints, stay_s, most, wants.time)
+        logs = checkpoints / "logs"
+        self._orders = Orders(work, logs, checkpoints, wants, device, stay_s, most)
         self._home = checkpoints / "slurm"
         self._scheduler = Scheduler()
         self._longest = _ARRAY
@@ -118,7 +120,7 @@ class SlurmEngine:
         Slurm allows no more jobs.
 
         Raises `WrongUse` for a request that Slurm refuses, and `WorkFailed` where it does not
-        answer and no job runs.
+        answer, or the disk is full, and no job runs.
         """
         if self._new:
             try:
@@ -173,7 +175,8 @@ class SlurmEngine:
             yield
 
     def _adopt(self) -> None:
-        """Find the jobs of other sweeps, and of earlier ones, that may be at tasks of this one."""
+        """Find the jobs of other sweeps, and of earlier ones, that may be at tasks of this one, or
+        wait for any and asked Slurm for the same."""
         first = self._seen is None
         every = Batch.all(self._home)
         found = {}
@@ -182,23 +185,26 @@ class SlurmEngine:
                 with suppress(OSError):  # just deleted by another sweep, or of another version
                     if first and batch.is_done():
                         batch.delete()
-                    elif unfinished := batch.unfinished():
-                        found[batch] = unfinished
+                    elif batch.is_filled():
+                        found[batch] = batch.orders(), batch.unfinished()
         living = None
-        if found and (first or any(batch.job is None for batch in found)):
+        unfinished = [batch for batch, (_, stages) in found.items() if stages]
+        if unfinished and (first or any(batch.job is None for batch in unfinished)):
             queue = self._scheduler.queue()
             living = {(one.batch, one.index): one.job for one in queue if one.state not in ENDED}
-        for batch, stages in found.items():
-            for index, stage in stages.items():
-                # What another sweep has submitted since the first time is in the queue.
-                job_id = batch.job if living is None else living.get((batch.name, index))
-                if job_id is not None:
-                    if batch.job is None:  # its sweep ended before it wrote that
-                        batch.submitted(job_id)
-                    task = batch.task(index, stage.number)
-                    self._jobs.append(_Job(batch, index, stage.number, task, idle=stage.reported))
-            if batch.age_s() > _OLD_S and not any(job.batch == batch for job in self._jobs):
-                batch.delete()
+        for batch, (orders, stages) in found.items():
+            with suppress(OSError):  # as above
+                for index, stage in stages.items():
+                    # What another sweep has submitted since the first time is in the queue.
+                    job_id = batch.job if living is None else living.get((batch.name, index))
+                    useful = not stage.reported or orders == self._orders
+                    if job_id is not None and useful:
+                        if batch.job is None:  # its sweep ended before it wrote that
+                            batch.submitted(job_id)
+                        n, task = stage.number, batch.task(index, stage.number)
+                        self._jobs.append(_Job(batch, orders, index, n, task, idle=stage.reported))
+                if batch.age_s() > _OLD_S and not any(job.batch == batch for job in self._jobs):
+                    batch.delete()
         self._seen = {batch.name for batch in every}  # only now: Slurm may not have answered
 
     def _hand_out(self) -> None:
@@ -238,15 +244,21 @@ class SlurmEngine:
         if most is None:
             return self._new[: self._longest]
         by_batch = Counter(job.batch for job in self._jobs)
-        at_once = {batch: batch.orders().max_jobs or n for batch, n in by_batch.items()}
-        free = most - sum(min(n, at_once[batch]) for batch, n in by_batch.items())
+        at_once = {job.batch: job.orders.max_jobs for job in self._jobs}
+        free = most - sum(min(n, at_once[batch] or n) for batch, n in by_batch.items())
         # Its own limit holds for the jobs of an array, so that all of them can be submitted.
         return self._new[: self._longest] if not self._jobs else self._new[: max(0, free)]
 
     def _send(self, tasks: Sequence[Task]) -> None:
         """Submit tasks as an array."""
         batch = Batch.create(self._home)
-        batch.fill(self._orders, tasks, options.script(self._options, str(batch.folder)))
+        try:
+            batch.fill(self._orders, tasks, options.script(self._orders.options, str(batch.folder)))
+        except OSError as error:
+            batch.delete()
+            raise Away(
+                f"checkpoints: {self._home} cannot be written ({error.strerror}); free space there"
+            ) from error
         most = self._orders.max_jobs
         words = [
             *self._arguments,
@@ -259,16 +271,23 @@ class SlurmEngine:
                 self._scheduler.check(words, batch.script)
                 self._checked = True
             self._scheduler.wait()
-            with uninterrupted():
+            with uninterrupted():  # or jobs would run that `stop` does not know
                 batch.submitted(self._scheduler.submit(words, batch.script))
+                self._jobs += [
+                    _Job(batch, self._orders, i, 0, task, awaited=True)
+                    for i, task in enumerate(tasks)
+                ]
+                self._new = self._new[len(tasks) :]
         except WrongUse as error:
             batch.delete()
             if not self._fewer(len(tasks), str(error)):
                 raise
             return
+        except Away:
+            if not self._checked:  # so that nothing was submitted
+                batch.delete()
+            raise
         self._seen = {*(self._seen or ()), batch.name}
-        self._jobs += [_Job(batch, i, 0, task, awaited=True) for i, task in enumerate(tasks)]
-        self._new = self._new[len(tasks) :]
         self._note(f"{len(tasks)} job{'s' * (len(tasks) != 1)} submitted as {batch.job}")
 
     def _fewer(self, n: int, why: str) -> bool:
@@ -331,8 +350,9 @@ class SlurmEngine:
             report = job.batch.reported(job.index, job.number, job.task)
             # A job that Slurm ended by a signal may be in the queue again.
             if report.reason != "killed" or self._stopping or job.missed:
-                stays = self._orders.stay_s and not stage.closed and report.reason != "killed"
-                notes += self._closed(job, report, stays=bool(stays))
+                stays = self._orders.stay_s > 0 and job.orders == self._orders
+                stays = stays and not stage.closed and report.reason != "killed"
+                notes += self._closed(job, report, stays=stays)
                 return notes
         if job.idle and stage.closed:
             self._jobs.remove(job)

@@ -80,7 +80,7 @@ class Node:
         if sent != signal.SIGUSR1:
             return Report(task.spec, "killed", "Slurm ended its job")
         if has_all_time and checkpoint.saved_ns(saved) == before:
-            limit = self._orders.time or "the time limit of the partition"
+            limit = self._orders.options.time or "the time limit of the partition"
             why = f"no epoch ended within {limit}; ask for more (--time)"
             return Report(task.spec, "time_limit", why)
         return None if _requeue() else Report(task.spec, "paused")
@@ -102,5 +102,8 @@ def _requeue() -> bool:
 
 if __name__ == "__main__":
     end = ends_at_once()
-    Node(Batch(Path(sys.argv[1])), int(sys.argv[2])).run()
+    batch = Batch(Path(sys.argv[1]))
+    if not batch.is_private():
+        sys.exit(f"slurm: {batch.folder} is not a folder that this user alone can write")
+    Node(batch, int(sys.argv[2])).run()
     end(0)

@@ -53,7 +53,7 @@ class Queued:
 
 
 class Away(WorkFailed):
-    """The controller of Slurm does not answer now."""
+    """The controller of Slurm does not answer now, or the disk takes no tasks for it."""
 
     reason = "slurm"
 
