@@ -64,14 +64,14 @@ class Slurm:
         shown = self.ask("scontrol", "--oneliner", "show", "job", job_id)
         return dict(word.partition("=")[::2] for word in shown.split() if "=" in word)
 
-    def wait(self, job_id: str, timeout_s: float = 120) -> dict[str, str]:
+    def wait(self, job_id: str, timeout_s: float = 300) -> dict[str, str]:
         """`job`, once that has ended."""
         return self.until(
             lambda: self.job(job_id), lambda job: job["JobState"] in _ENDED, timeout_s
         )
 
     @staticmethod
-    def until(read: Callable[[], T], found: Callable[[T], bool], timeout_s: float = 120) -> T:
+    def until(read: Callable[[], T], found: Callable[[T], bool], timeout_s: float = 300) -> T:
         """What `read` returns, once that is `found`."""
         deadline = time.monotonic() + timeout_s
         while not found(value := read()):
