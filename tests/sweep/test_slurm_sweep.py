@@ -112,7 +112,7 @@ def submitters(cluster: Slurm, store: str, tmp_path: Path) -> Iterator[Submitter
     cluster.ask("scancel", "--user=root")
 
 
-def until(condition: Callable[[], bool], within_s: float = 120.0) -> None:
+def until(condition: Callable[[], bool], within_s: float = 300.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
