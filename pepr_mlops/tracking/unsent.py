@@ -218,7 +218,8 @@ def _send_and_close(
 ) -> Synced:
     uri, process = str(client.tracking_uri), process_of(journal)
     offline = journal.head.get("offline", False)
-    run_id = _run_of(journal) or _found_or_created(journal, client, running or bool(pending))
+    # An offline run without entries may hold its job: only what is FINISHED may be deleted.
+    run_id = _run_of(journal) or _found_or_created(journal, client, offline or bool(pending))
     if run_id is None:
         journal.discard()
         return _synced(journal, uri, None)

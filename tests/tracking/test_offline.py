@@ -170,6 +170,18 @@ def test_a_killed_run_is_continued_in_its_journal(store: str) -> None:
     assert _steps(found.info.run_id) == [1, 2, 3]
 
 
+def test_a_run_killed_before_it_logged_anything_leaves_its_job_to_others(store: str) -> None:
+    def begin_and_die(pipe: Any) -> None:
+        with _start():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process, _ = _child(begin_and_die)
+    process.join()
+    list(tracking.sync())
+    with _start():
+        pass
+
+
 def test_a_killed_run_that_was_closed_as_lost_is_continued_too(store: str) -> None:
     process, pipe = _child(_two_epochs_and_killed)
     name = pipe.recv()
