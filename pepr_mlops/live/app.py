@@ -72,7 +72,7 @@ class Routes:
             "doing": news.doing,
             "trouble": news.trouble and vars(news.trouble),
             "under_way": news.running,
-            "finished": news.shown.finished if news.shown else 0,
+            "finished": news.shown and news.shown.finished,
         }
         if news.shown and news.shown.version != request.args.get("version"):
             answer |= vars(news.shown.content)

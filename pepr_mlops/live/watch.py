@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from pepr_mlops.comparison.words import count
 from pepr_mlops.errors import PeprError, WrongUse, one_line, trace
 from pepr_mlops.live import states
 from pepr_mlops.live.under_way import under_way
@@ -44,13 +45,14 @@ _log = logging.getLogger(__name__)
 class Shown:
     """What a page shows: its content, made when the server had this `stamp`, and the material it
     was drawn from, None of a page without results. `finished` is the number of runs of its
-    experiments that have finished. `version` changes with the content."""
+    experiments that have finished, None where they were not read. `version` changes with
+    the content."""
 
     stamp: str
     content: Content
     material: Material | None = None
     notes: tuple[str, ...] = ()
-    finished: int = 0
+    finished: int | None = None
 
     @cached_property
     def version(self) -> str:
@@ -241,13 +243,14 @@ class Watch:
 
     def _compared(self, source: sources.Source, view: View) -> tuple[Material, list[str]]:
         """What the view shows, and notes. Raises `PeprError` where no experiment can be shown."""
-        self._doing = f"Comparing {sum(len(source.runs[name]) for name in source.main):,} runs"
+        runs = sum(len(source.runs[name]) for name in source.main)
+        self._doing = f"Comparing {count(runs, 'run')}"
         question = view.question(self._board)
         prepared, notes = sources.sort(source, question, self._board.experiments)
         return sources.material(source, prepared, question, terms=view.terms), notes
 
     def _content(self, found: Material, notes: Sequence[str], view: View) -> Content:
-        self._doing = f"Drawing {len(found.models):,} models"
+        self._doing = f"Drawing {count(len(found.models), 'model')}"
         labels = sources.energy_labels(found, self._uri)
         return page.content(found, self._board, notes, labels, price=view.price)
 

@@ -265,6 +265,8 @@ def test_an_empty_server_shows_how_to_train(page: Page, store: str) -> None:
     for address in _serve(store):
         _state(page, address, "No runs yet")
         expect(page.locator(".no-results code")).to_contain_text(f"--tracking-uri {store}")
+        page.get_by_role("button", name="Copy").click()
+        expect(page.locator("#copy-command")).to_have_text(re.compile("Copied|Selected"))
 
 
 def test_a_store_that_is_missing_is_reported_until_it_returns(

@@ -127,7 +127,7 @@ def test_a_store_that_nobody_has_made_yet_is_waited_for_and_not_made(
     for view in (View(), DERMA):
         main = _shown(watch, view).content.main
         assert "There are no experiments yet" in main
-        assert f"--tracking-uri {store}" in main
+        assert f"<span>--tracking-uri</span> <span>{store}</span>" in main
         assert watch.news(view).trouble is None
     assert not path.exists()
     empty.rename(path)

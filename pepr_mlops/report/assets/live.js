@@ -4,7 +4,7 @@
   const box = (id) => document.getElementById(id), main = box("main");
   const time = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const when = (ms) => (Date.now() - ms < 20 * 3600e3 ? "" : new Date(ms).toLocaleDateString() + " ") + time(ms);
-  let version = "", underWay = { runs: [], finished: 0 }, held = false, timer, busy = false, away = null, waiting = null;
+  let version = "", underWay = { runs: [], finished: null }, held = false, timer, busy = false, away = null, waiting = null;
   const experiments = page.experiments; // by the address or the command line
 
   async function poll() {
@@ -80,6 +80,7 @@
     if (box("again")) box("again").hidden = !page.groups.length;
     document.title = box("title").textContent = page.title;
     start();
+    box("first-command")?.parentElement.after(copyButton("copy-command", "first-command"));
     for (const one of main.querySelectorAll("details")) if (before.has(place(one))) one.open = true;
     for (const plot of main.querySelectorAll(".plot")) {
       if (heights.has(place(plot))) plot.style.minHeight = heights.get(place(plot)) + "px";
@@ -109,11 +110,12 @@
     const known = (model) => labels.some((label) => label === model || label.startsWith(model + " ("));
     const coming = new Set(runs.map((run) => run.model).filter((model) => !known(model)));
     const done = new Set(labels).size;
-    const models = coming.size ? `; ${done} of ${count(done + coming.size, "model")} have a result` : "";
+    const ended = finished === null ? "" : `${count(finished, "run")} finished, `;
+    const models = ended && coming.size ? `; ${done} of ${count(done + coming.size, "model")} have a result` : "";
     const rows = runs.map(progress), rest = rows.splice(matchMedia("(max-width: 900px)").matches ? 1 : 3);
     const open = area.querySelector("details")?.open;
     area.replaceChildren(node("p", { className: "so-far" }, "So far: "), list(rows));
-    area.firstChild.append(node("b", {}, `${count(finished, "run")} finished, ${runs.length} running${models}`));
+    area.firstChild.append(node("b", {}, `${ended}${runs.length} running${models}`));
     if (rest.length) {
       const more = node("details", { open });
       more.append(node("summary", {}, count(rest.length, "more run")), list(rest));
@@ -147,7 +149,7 @@
         : `, ${run.at_most ? "at most" : "about"} ${amount(run.to_come_wh, "Wh", 2)} to come`;
       words.push(`${amount(run.energy_wh, "Wh", 2)} so far${rest}${estimated}`);
     }
-    return words.join(", ");
+    return unbroken(words.join(", "));
   }
 
   // The choice of experiments: a list of checkboxes, read when it is opened.
