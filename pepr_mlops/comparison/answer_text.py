@@ -29,6 +29,11 @@ from pepr_mlops.text import few, number
 
 def verdict(answer: Answer) -> str:
     """Which model is good enough, or why none can be shown to be."""
+    learnt = ""
+    if "one_class" in answer.row(answer.choice or answer.best)["codes"]:
+        learnt = ". But it has learnt nothing: a run of it names one class for every image"
+    if len(answer.models) == 1:
+        return f"{answer.best} is the only model, so there is nothing to compare it with{learnt}"
     if answer.choice is None:
         return _none_shown(answer)
     by = cost_words(answer.resource)["name"]
@@ -37,9 +42,6 @@ def verdict(answer: Answer) -> str:
     if good == 1:
         why = "It is the only model shown to be good enough"
     best = f", and it has the best {_metric(answer)}, too" * (answer.choice == answer.best)
-    learnt = ""
-    if "one_class" in answer.row(answer.choice)["codes"]:
-        learnt = ". But it has learnt nothing: a run of it names one class for every image"
     return (
         f"{answer.choice} is good enough: with {_sure(answer)} its {_decided_by(answer)} is at "
         f"most {_margin(answer)} below that of {_of_best(answer)}. {why}{best}{learnt}"

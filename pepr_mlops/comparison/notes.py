@@ -78,12 +78,12 @@ def notes_on(
     notes += [*_version_notes(used), *_resize_notes(used)]
     if "carbon_gco2e" in costs:
         notes += _carbon_notes(used, question)
-    foreign = ~found["logged_by_pepr"]
+    foreign = ~used["logged_by_pepr"]
     if foreign.any():
-        values = conditions(found[foreign], comparable(costs))
+        values = conditions(used[foreign], comparable(costs))
         unknown = [c for c in values if (values[c] == NOT_KNOWN).all()]
         notes.append(
-            f"{foreign.sum()} of {len(found)} runs were not logged by pepr: their "
+            f"{foreign.sum()} of {len(used)} runs not logged by pepr: their "
             f"{', '.join(unknown)} are not known, so that differences there go unnoticed, their "
             "power, counters and repetitions cannot be checked, and runs of one model are averaged "
             "whatever else they differ in"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
+from dataclasses import Field, fields
 from pathlib import PurePath
 from typing import Any
 
@@ -25,6 +26,7 @@ from pepr_mlops.data.medmnist import FLAG_OF
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import PERFORMANCE
 from pepr_mlops.report.material import Material
+from pepr_mlops.spec import RunSpec, convert
 
 _MOST_STEPS = 20  # of a sparkline
 _ROW = (  # of `Answer.models`
@@ -96,14 +98,29 @@ def _group(material: Material, name: str, answer: Answer) -> dict[str, Any]:
 
 
 def _command(row: pd.Series[Any]) -> str | None:
-    """What trains another model of the set, where its data set has a name."""
-    data = row["shared"].get("dataset", NOT_KNOWN)
-    if data_words(data) is None:
+    """What trains another model under the conditions of the set, where its data set has a name."""
+    shared = row["shared"]
+    if data_words(shared.get("dataset", NOT_KNOWN)) is None:
         return None
-    return (
-        f"pepr train --experiment {shlex.quote(row['experiment'])} --dataset {shlex.quote(data)} "
-        "--model MODEL"
-    )
+    words = ["pepr", "train", "--experiment", row["experiment"]]
+    for field in fields(RunSpec):
+        text = shared.get(field.name, NOT_KNOWN)
+        if field.name == "dataset" or _differs(text, field):
+            flag = field.name.replace("_", "-")
+            words += {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}.get(
+                text, [f"--{flag}", text]
+            )
+    return shlex.join([*words, "--model", "MODEL"])
+
+
+def _differs(text: str, field: Field[Any]) -> bool:
+    """Whether a condition is known and not the default of `pepr train`."""
+    if text in (NOT_KNOWN, "several"):
+        return False
+    try:
+        return bool(convert(field.name, text) != field.default)
+    except WrongUse:  # a value of other programs
+        return False
 
 
 def data_words(name: str) -> str | None:

@@ -141,7 +141,8 @@ def spent_words(spent: Spent) -> str:
     if spent.unknown_trials:
         words += f", without the unknown energy of trying settings in {spent.unknown_trials}"
     if spent.known < spent.runs:
-        words += f" ({spent.runs - spent.known} more have no energy reading)"
+        more = spent.runs - spent.known
+        words += f" ({more} more {'has' if more == 1 else 'have'} no energy reading)"
     if spent.co2e_kg is None or spent.car_km is None:
         return f"{words}. The CO2e is not known: {spent.intensity}."
     partly = "" if spent.co2e_known == spent.counted else f" (of {spent.co2e_known} of these runs)"

@@ -530,7 +530,7 @@ def test_runs_of_anyone_can_be_scored() -> None:
     found = compare(runs, THEIRS)
     assert _by_model(found, "score", "seconds") == pytest.approx({"unet": 0.8, "deeplab": 0.45})
     (note,) = [n for n in found.notes if "not logged by pepr" in n]
-    assert note.startswith("2 of 2 runs were not logged by pepr: their dataset, ")
+    assert note.startswith("2 of 2 runs not logged by pepr: their dataset, ")
 
 
 def test_a_missing_name_is_reported_with_the_existing_ones() -> None:

@@ -468,7 +468,8 @@ def test_reliability_has_a_curve_for_each_model_and_its_images() -> None:
     }  # fmt: skip
     # 0.9 of 3,580 and 0.8 of 420 images is 0.8895 on average, of which small has 0.895 right
     assert found.caption == (
-        "On average small is 0.5 points not sure enough and large is 1.0 points not sure enough."
+        "On average small is underconfident by 0.5 points and large is underconfident by 1.0 "
+        "points."
     )
 
 

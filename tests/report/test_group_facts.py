@@ -33,6 +33,13 @@ def test_experiments_differ_in_their_names_alone() -> None:
     }
 
 
+def test_the_command_that_adds_a_model_trains_it_under_the_same_conditions() -> None:
+    (group,) = groups(material([run("a", epochs=3, pretrained=False, lr=0.001, dataset="digits")]))
+    *words, model = group["command"].split(" --")
+    assert sorted(words[1:-1]) == ["dataset digits", "epochs 3", "experiment derma", "lr 0.001"]
+    assert (words[-1], model) == ("no-pretrained", "model MODEL")
+
+
 def test_the_command_that_adds_a_model_quotes_what_people_named() -> None:
     (group,) = groups(material([run("a", tags={"pepr.experiment": "skin; rm -r"})]))
     assert group["command"] == (

@@ -150,7 +150,7 @@ def test_what_all_runs_cost_also_those_left_out() -> None:
     assert spent.co2e_kg == pytest.approx(0.086 * 0.430 * 1.5)
     assert spent.car_km == pytest.approx(0.086 * 430 * 1.5 / 107.5)
     words = spent_words(spent)
-    assert "86 Wh for training 4 runs and evaluating 1 of them (1 more have no energy" in words
+    assert "86 Wh for training 4 runs and evaluating 1 of them (1 more has no energy" in words
     assert "430 g/kWh (given)" in words
 
 
@@ -167,7 +167,7 @@ def test_trials_of_settings_are_part_of_what_all_runs_cost() -> None:
     assert (spent.known, spent.tried, spent.unknown_trials) == (3, 2, 1)
     assert spent_words(spent).startswith(
         "82 Wh for training 3 runs, evaluation not known, and for trying settings in 2, without "
-        "the unknown energy of trying settings in 1 (1 more have no energy reading)"
+        "the unknown energy of trying settings in 1 (1 more has no energy reading)"
     )
     assert "trying" not in spent_words(summarise(material(RUNS)).spent)
 

@@ -106,7 +106,7 @@ def test_each_task_is_a_job_of_one_array(sweep: Sweep) -> None:
     assert [len(one) for one in starts] == [1, 1, 1]
     assert len({one[0]["ARRAY_JOB_ID"] for one in starts}) == 1
     assert len({one[0]["JOB_ID"] for one in starts}) == 3
-    assert notes[0] == f"slurm: 3 jobs submitted as {starts[0][0]['ARRAY_JOB_ID']}"
+    assert notes[0] == f"slurm: 3 jobs submitted as array {starts[0][0]['ARRAY_JOB_ID']}"
     assert "tracking: away" in notes
 
 
@@ -287,7 +287,7 @@ def test_what_slurm_refuses_is_one_line_with_the_choices(
     assert text.startswith("slurm: ")
     assert words in text
     assert remedy in text
-    assert text.endswith("sinfo lists main up to 1:00:00, gres gpu:1, features (null)")
+    assert text.endswith("sinfo lists main up to 1:00:00, gres gpu:1")
     assert cluster.ask("squeue", "--noheader") == ""
     assert not [path for path in (sweep.checkpoints / "slurm").iterdir() if path.is_dir()]
 
@@ -315,7 +315,7 @@ def test_the_limit_of_jobs_in_the_queue_is_respected(
         engine.submit(task)
     assert engine.flush() == 2
     notes = [str(report.error) for report in engine.poll(0)]
-    assert notes[0].startswith("slurm: 2 jobs submitted as ")
+    assert notes[0].startswith("slurm: 2 jobs submitted as array ")
     assert "job submit limit" in notes[1]
     assert notes[1].endswith("the others are submitted when jobs have ended")
     engine.stop()

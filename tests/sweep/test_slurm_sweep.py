@@ -157,7 +157,7 @@ def test_a_detached_sweep_returns_and_the_same_command_reports(submitters: Submi
     words = ["--seed", "0"]
     status, output = submitters.start("--detach", *words).ended()
     assert status == 0, output
-    assert "slurm: 1 job submitted as " in output
+    assert "slurm: 1 job submitted as array " in output
     (again,) = [line for line in output.splitlines() if line.startswith("pepr sweep ")]
     assert again.endswith(" --seed 0")
     assert "--engine slurm" in again

@@ -76,6 +76,6 @@ def _caption(points: pd.DataFrame) -> str:
     found = []
     for model, rows in points.groupby("model", sort=False):
         gap = float(np.average(rows["confidence"] - rows["accuracy"], weights=rows["images"]))
-        doubt = "too sure" if gap > 0 else "not sure enough"
-        found.append(f"{model} is {abs(100 * gap):.1f} points {doubt}")
+        how = "overconfident" if gap > 0 else "underconfident"
+        found.append(f"{model} is {how} by {abs(100 * gap):.1f} points")
     return f"On average {' and '.join(found)}."

@@ -288,7 +288,7 @@ class SlurmEngine:
                 batch.delete()
             raise
         self._seen = {*(self._seen or ()), batch.name}
-        self._note(f"{len(tasks)} job{'s' * (len(tasks) != 1)} submitted as {batch.job}")
+        self._note(f"{len(tasks)} job{'s' * (len(tasks) != 1)} submitted as array {batch.job}")
 
     def _fewer(self, n: int, why: str) -> bool:
         """Whether to submit less than an array of `n`, which Slurm refused for a limit of its own:

@@ -78,7 +78,7 @@ class Node:
         if sent is None or ended.reason not in _STOPPED:
             return ended
         if sent != signal.SIGUSR1:
-            return Report(task.spec, "killed", "Slurm ended its job")
+            return Report(task.spec, "killed", "its Slurm job was cancelled")
         if has_all_time and checkpoint.saved_ns(saved) == before:
             limit = self._orders.options.time or "the time limit of the partition"
             why = f"no epoch ended within {limit}; ask for more (--time)"

@@ -35,6 +35,7 @@ _REMEDIES = {
     "time limit": "--time",
     "feature": "--constraint",
     "node configuration": "--gres, --cpus, --mem or --constraint",
+    "generic resource": "--gres",
     "account": "--account",
     "qos": "--qos",
     "--time": "--time",
@@ -114,7 +115,8 @@ class Scheduler:
             out = self._call(["sinfo", "--noheader", "--format=%R up to %l, gres %G, features %f"])
         except (WrongUse, WorkFailed):
             return f"{change}; `sinfo` lists what there is"
-        return f"{change}; sinfo lists {'; '.join(dict.fromkeys(out.splitlines()))}"
+        choices = dict.fromkeys(out.replace(", features (null)", "").splitlines())
+        return f"{change}; sinfo lists {'; '.join(choices)}"
 
     def _call(self, words: Sequence[str]) -> str:
         with self._turn():
