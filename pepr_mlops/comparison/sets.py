@@ -234,7 +234,8 @@ def left_out_counts(out: pd.DataFrame) -> str:
     known`."""
     firsts = zip(out["codes"], out["reasons"], strict=True)
     words = Counter(left_out_words(codes[0], texts[0]) for codes, texts in firsts)
-    return "; ".join(f"{n} {word}" for word, n in words.most_common())
+    ordered = sorted(words.items(), key=lambda one: (-one[1], one[0]))
+    return "; ".join(f"{n} {word}" for word, n in ordered)
 
 
 def _comparison_sets(

@@ -89,7 +89,7 @@ def _covered(**other: Any) -> None:
 def _fold(**other: Any) -> None:
     """A fold alone is not compared, with other folds or with a training on one split."""
     given = {"folds": 5, "fold": 1, **other}
-    with pytest.raises(WorkFailed, match=r"1 left out \(1 missing folds"):
+    with pytest.raises(WorkFailed, match=r"1 left out \(1 of an incomplete cross-validation"):
         compare(frame([run("a", **given)]), ENERGY)
     found = compare(frame([run("a"), run("b", **given)]), ENERGY)
     assert found.runs["used"].tolist() == [True, False]

@@ -252,7 +252,7 @@ def test_the_command_prints_the_address_with_the_token(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('[[figure]]\nkind = "plane"\n')
     process = subprocess.Popen(
         [sys.executable, "-m", "pepr_mlops", "dashboard", "--host", "0.0.0.0", "--port", "0",
-         "--dashboard", "mine.toml", "--tracking-uri", "http://127.0.0.1:9"],
+         "--dashboard", "mine.toml", "--tracking-uri", f"sqlite:///{tmp_path}/none.db"],
         cwd=tmp_path, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None

@@ -248,7 +248,7 @@ def test_the_rankings_caption_claims_no_more_than_is_known(shown: Material) -> N
     alone = material([unknown], question=Question(resources=("M",), draws=50))
     caption = ranking.panel(alone, ranking.Options(), "derma").caption
     why = "(no interval: unknown number of test images)"
-    assert caption == f"a has the best score, 0.800 {why}."
+    assert caption == f"a scores 0.800 {why}."
 
 
 def test_ranking_draws_the_intervals_of_the_scores(shown: Material) -> None:

@@ -71,7 +71,7 @@ def test_it_is_delivered_while_it_runs_without_loss_or_duplicates(store: str) ->
     assert not [path for path in journal.home().iterdir() if path.name[0] != "."]
 
 
-def test_a_run_that_ends_while_it_is_looked_at_stays_ended(
+def test_a_run_that_ends_during_its_delivery_stays_ended(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its end comes after the sender has found it running, and before it reads what to send."""
