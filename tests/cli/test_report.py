@@ -145,7 +145,7 @@ def test_one_run_is_a_page(capfd: pytest.CaptureFixture[str], store: str) -> Non
     logged(store, run("a"))
     status, out, _ = _run(capfd, "report", "--experiment", "derma")
     assert status == 0
-    assert out.startswith("pepr-report-derma.html\na is good enough: ")
+    assert out.startswith("pepr-report-derma.html\na is the only model, so there is nothing ")
 
 
 def test_doubts_are_notes(capfd: pytest.CaptureFixture[str], store: str) -> None:
