@@ -71,7 +71,7 @@ def node_share() -> tuple[int, int] | None:
 def slurm_cpus() -> int | None:
     """CPUs that Slurm gave this process, which not every cluster enforces; None if unknown.
 
-    Those asked for each task, or else those of the job on this node (sbatch(1), OUTPUT ENVIRONMENT
+    Those of each task, or else those of the job on this node (sbatch(1), OUTPUT ENVIRONMENT
     VARIABLES).
     """
     return _slurm_number("SLURM_CPUS_PER_TASK") or _slurm_number("SLURM_CPUS_ON_NODE")

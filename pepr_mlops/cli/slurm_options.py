@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +11,6 @@ from pepr_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
     from pepr_mlops.sweep.slurm.options import Options
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 slurm_options = together(
     option("Slurm", "--partition", "partition of the jobs", metavar="NAME"),
@@ -74,8 +71,8 @@ slurm_options = together(
 
 
 def take(given: dict[str, Any], table: Any) -> tuple[Options, bool]:
-    """Take the options of Slurm out of those that were `given`: what the jobs ask for, where the
-    table `[slurm]` of the sweep file has the rest, and whether to detach.
+    """Remove the options of Slurm from the `given` ones and return what the jobs request, with the
+    rest from the table `[slurm]` of the sweep file, and whether to detach.
 
     Raises `WrongUse` for options of another engine, and for what a detached sweep cannot do.
     """

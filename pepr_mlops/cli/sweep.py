@@ -169,7 +169,7 @@ def command(
       pepr sweep --model paper --dataset derma --seed 0,1,2 --budget-wh 5000
       pepr sweep --model paper:small --dataset ./my_images --folds 5
       pepr sweep --model paper:small --dataset ./my_images --strict
-      pepr sweep paper.toml --engine slurm --gres gpu:1 --time 4:00:00 --max-jobs 8 --checkpoints /shared/checkpoints
+      pepr sweep paper.toml --engine slurm --device cuda --time 4:00:00 --max-jobs 8 --checkpoints /shared/checkpoints
       pepr sweep paper.toml --engine ray --address auto --checkpoints /shared/checkpoints
       pepr sweep --model paper --dataset derma --keep-top 5 --by performance
       pepr sweep --model paper --dataset derma --weights-dir /shared/weights

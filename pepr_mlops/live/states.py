@@ -67,7 +67,11 @@ class State:
 def reading(experiments: Sequence[str]) -> State:
     """Before the first answer of the server."""
     what = f"runs of {_listed(experiments)}" if experiments else "the experiments of the server"
-    return State("One moment", f"Reading {what} …", "The page shows them as soon as they are read.")
+    return State(
+        "One moment",
+        f"Reading {what} …",
+        "The page fills by itself as soon as the server has answered.",
+    )
 
 
 def first_command(experiments: Sequence[str], server: str) -> str:

@@ -60,7 +60,7 @@ class View:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def question(self, board: Dashboard) -> Question:
-        """Raises `WrongUse`."""
+        """How the view compares runs. Raises `WrongUse`."""
         given = dict(self.settings)
         images, years = given.get("images-per-year"), given.get("years", 1.0)
         return Question(
@@ -73,7 +73,7 @@ class View:
 
     @property
     def terms(self) -> Terms:
-        """Raises `WrongUse`."""
+        """How the view compares runs. Raises `WrongUse`."""
         return Terms(dict(self.settings).get("margin", Terms.margin))
 
     @property

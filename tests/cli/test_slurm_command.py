@@ -65,4 +65,6 @@ def test_auto_is_refused_before_anything_is_submitted(
         main(["sweep", "--model", "test_resnet", "--dataset", "digits", *words])
     assert stopped.value.code == 2
     last = capfd.readouterr().err.splitlines()[-1]
-    assert last.startswith("pepr: device: auto does not say what to ask Slurm for; give --gres")
+    assert last.startswith(
+        "pepr: device: auto does not say what to request from Slurm; give --device"
+    )

@@ -66,12 +66,12 @@ def test_a_job_on_a_cpu_has_its_node_and_one_on_a_gpu_its_gpu() -> None:
     named = arguments(Options(gpus_per_task="a100:1"), "cuda")
     assert "--gpus-per-task=a100:1" in named
     assert "--gres=gpu:1" not in named
-    assert "--gres=gpu:v100:1" in arguments(Options(gres="gpu:v100:1"), "auto")
+    assert "--gres=gpu:v100:1" in arguments(Options(gres="gpu:v100:1"), "cuda")
 
 
 def test_a_device_that_nobody_named_is_refused_with_both_remedies() -> None:
-    with pytest.raises(WrongUse, match=r"--gres gpu:1 for a GPU, or --device cpu for a complete"):
-        arguments(Options(), "auto")
+    with pytest.raises(WrongUse, match=r"--device cuda for a GPU, or --device cpu for a"):
+        arguments(Options(gres="gpu:1"), "auto")
 
 
 def test_every_option_reaches_sbatch_as_one_argument() -> None:

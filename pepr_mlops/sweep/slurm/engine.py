@@ -33,7 +33,10 @@ _TOO_MANY = ("submit limit", "MaxSubmit", "job limit")
 _ENDINGS = {
     "CANCELLED": ("killed", "was cancelled"),
     "DEADLINE": ("time_limit", "was ended by its deadline"),
-    "OUT_OF_MEMORY": ("out_of_memory", "used more memory than it asked for: give a larger --mem"),
+    "OUT_OF_MEMORY": (
+        "out_of_memory",
+        "used more memory than it had requested: give a larger --mem",
+    ),
     "TIMEOUT": ("time_limit", "was ended by its time limit: give a longer --time"),
 }
 
@@ -67,7 +70,7 @@ class SlurmEngine:
 
     A job that is in the queue for the same task already is taken over, whoever submitted it. With
     `stay` a job waits for further tasks, so that a search does not queue for every epoch. `device`
-    is that of all tasks. Raises `WrongUse` where the options do not say what to ask for.
+    is that of all tasks. Raises `WrongUse` where the options do not say what to request.
     """
 
     def __init__(

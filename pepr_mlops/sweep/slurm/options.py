@@ -81,13 +81,14 @@ def arguments(options: Options, device: str) -> list[str]:
     """The arguments of sbatch for jobs that compute on `device` (`RunSpec.device`).
 
     A job on a GPU has that GPU to itself, one on a CPU its node, since the energy is that of the
-    device. Raises `WrongUse` where nothing says which of the two it is.
+    device. Raises `WrongUse` where nothing says which of the two it is: with `auto`, a job whose
+    node shows no GPU would train on the CPU.
     """
     gpu = options.gres is not None or options.gpus_per_task is not None
-    if device == "auto" and not gpu:
+    if device == "auto":
         raise WrongUse(
-            "device: auto does not say what to ask Slurm for; give --gres gpu:1 for a GPU, or "
-            "--device cpu for a complete node"
+            "device: auto does not say what to request from Slurm; give --device cuda for a GPU, "
+            "or --device cpu for a complete node"
         )
     if device == "mps":
         raise WrongUse("device: mps is a GPU of macOS, which no Slurm node has; use cuda or cpu")
