@@ -161,7 +161,7 @@ def test_a_model_that_could_not_be_compared_may_be_better() -> None:
     others = [run("e", energy_wh=None), run("e", 1, status="RUNNING"), run("e", 2, status="KILLED")]
     assert _badge(material([*RUNS, *failed, *others]), "2 models left out").explanation == (
         "2 more models could not be compared (d, e). Their runs: 3 failed: out of memory; 1 cost "
-        "not known; 1 running; 1 killed. One of them may be better."
+        "not known; 1 killed; 1 running. One of them may be better."
     )
 
 

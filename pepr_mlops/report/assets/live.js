@@ -69,7 +69,8 @@
     const heights = new Map([...main.querySelectorAll(".plot")].map((plot) => [place(plot), plot.offsetHeight]));
     const focus = document.activeElement && main.contains(document.activeElement) ? document.activeElement : null;
     const focused = focus && place(focus), caret = focus && "selectionStart" in focus ? focus.selectionStart : null;
-    const top = scrollY;
+    const top = scrollY, seen = top > 0 && [focus, ...main.querySelectorAll("h2, h3, summary, figure")].find(inView);
+    const read = seen && { at: place(seen), top: seen.getBoundingClientRect().top };
     for (const plot of main.querySelectorAll(".js-plotly-plot")) Plotly.purge(plot);
     near.disconnect();
     heroSize.disconnect();
@@ -80,17 +81,27 @@
     if (box("again")) box("again").hidden = !page.groups.length;
     document.title = box("title").textContent = page.title;
     start();
-    box("first-command")?.parentElement.after(copyButton("copy-command", "first-command"));
+    box("first-command")?.parentElement.after(copyButton("copy-command", "first-command", "Copy"));
     for (const one of main.querySelectorAll("details")) if (before.has(place(one))) one.open = true;
     for (const plot of main.querySelectorAll(".plot")) {
       if (heights.has(place(plot))) plot.style.minHeight = heights.get(place(plot)) + "px";
     }
-    const again = focused && [...main.querySelectorAll(focus.tagName)].find((one) => place(one) === focused);
+    const again = focused && at(focus.tagName, focused);
     if (again) again.focus({ preventScroll: true });
     if (again && caret !== null) again.setSelectionRange(caret, caret);
-    scrollTo(0, top);
+    const stays = read && at(seen.tagName, read.at);
+    scrollTo(0, stays ? scrollY + stays.getBoundingClientRect().top - read.top : top);
     box("updated").textContent = `Updated ${time(Date.now())}`;
     strip();
+  }
+
+  function inView(one) {
+    const area = one?.getBoundingClientRect();
+    return area && area.bottom > 0 && area.top < innerHeight;
+  }
+
+  function at(tag, wanted) {
+    return [...main.querySelectorAll(tag)].find((one) => place(one) === wanted);
   }
 
   // Where an element is in the page, in words that new content has too.
