@@ -37,21 +37,19 @@ from pepr_mlops.tracking.server import resolved
 TICK_S = 3.0
 _OPEN_S = 30.0  # a page that has requested no news for so long is closed or hidden
 _MOST_VIEWS = 16  # that are remembered
+_WAITING = "Waiting for the server"
 _NO_EXPERIMENTS = pd.DataFrame(columns=["name", "runs", "newest"])
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a page shows: its content, made when the server had this `stamp`, and the material it
-    was drawn from, None of a page without results. `finished` is the number of runs of its
-    experiments that have finished, None where they were not read. `version` changes with
-    the content."""
+    """What a page shows: its content, made when the server had this `stamp`. `finished` is the
+    number of runs of its experiments that have finished, None where they were not read. `version`
+    changes with the content."""
 
     stamp: str
     content: Content
-    material: Material | None = None
-    notes: tuple[str, ...] = ()
     finished: int | None = None
 
     @cached_property
@@ -90,7 +88,8 @@ class Watch:
         self._open: OrderedDict[View, float] = OrderedDict()  # when a page last showed a view, in s
         self._wake = Event()
         self._work = RLock()  # held by whoever reads, compares or draws
-        self._doing = ""
+        self._doing = _WAITING  # the step
+        self._drawing: View | None = None  # the view that waits for it
         self._shown: dict[View, Shown] = {}
         self._checked: dict[View, float] = {}  # when it was last as on the server, in s
         self._troubles: dict[View, Trouble] = {}
@@ -120,8 +119,8 @@ class Watch:
         known = time.monotonic() - self._checked.get(view, -math.inf) < _OPEN_S
         shown = self._shown.get(view) if known or trouble else None  # else it may be out of date
         running = under_way(self._running, view.experiments, now) if len(self._running) else []
-        doing = "" if shown else self._doing or "Waiting for the server"
-        return News(shown, doing, trouble, running)
+        doing = self._doing if self._drawing == view else _WAITING
+        return News(shown, "" if shown else doing, trouble, running)
 
     def round(self) -> None:
         """Read what is new on the server and draw what open pages show of it; never raises."""
@@ -135,12 +134,13 @@ class Watch:
             for view in views:
                 shown = self._shown.get(view)
                 if shown is None or shown.stamp != stamp:
+                    self._drawing, self._doing = view, _WAITING
                     found = self._safely([view], lambda v=view: self._drawn(v, stamp))  # type: ignore[misc]
                     if found is None:
                         continue
                     self._shown[view] = found
                 self._checked[view] = time.monotonic()
-            self._doing = ""
+            self._drawing = None
 
     def _views(self) -> list[View]:
         """What open pages show; forgets what none has shown for long."""
@@ -218,8 +218,7 @@ class Watch:
         finished = int((runs.drop_duplicates("run_id")["status"] == "FINISHED").sum())
         try:
             found, notes = self._compared(source, view)
-            content = self._content(found, notes, view)
-            return Shown(stamp, content, found, tuple(notes), finished)
+            return Shown(stamp, self._content(found, notes, view), finished)
         except PeprError as error:
             running = under_way(self._running, view.experiments, pd.Timestamp.now("UTC"))
             state = (
@@ -227,7 +226,7 @@ class Watch:
                 if finished
                 else states.nothing_finished(runs, len(running), str(error), command)
             )
-            return Shown(stamp, state.content(title), finished=finished)
+            return Shown(stamp, state.content(title), finished)
 
     def _source(self, experiments: tuple[str, ...], stamp: str) -> sources.Source:
         known = self._sources.get(experiments)
@@ -259,14 +258,9 @@ class Watch:
         if not view.experiments:
             raise WrongUse("experiment: choose one first")
         with self._work:
-            shown = self._shown.get(view)
-            if shown is None or shown.material is None:
-                source = self._source(view.experiments, read.stamp(tracking_uri=self._uri))
-                found, notes = self._compared(source, view)
-            else:
-                found, notes = shown.material, list(shown.notes)
+            source = self._source(view.experiments, read.stamp(tracking_uri=self._uri))
+            found, notes = self._compared(source, view)
             labels = sources.energy_labels(found, self._uri)
-            self._doing = ""
         return page.html(
             *(found, self._board, notes, labels),
             command=command,

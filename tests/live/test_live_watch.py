@@ -75,7 +75,7 @@ def test_two_pages_of_one_experiment_read_it_once(
     watch.round()
     assert len(done) == 3
     watch.report(DERMA, "pepr report")
-    assert len(done) == 3
+    assert done[3:] == ["material"]
     assert watch.news(wide).shown.content.data["groups"][0]["margin"] == 0.2
 
 
@@ -83,6 +83,25 @@ def test_a_page_waits_for_no_server(filled: str) -> None:
     news = Watch(BOARD, filled).news(DERMA)
     assert news.shown is None
     assert news.doing == "Waiting for the server"
+
+
+def test_a_page_shows_its_own_progress_and_not_another_ones(
+    filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+    real, wide = sources.material, View(("derma",), (("margin", 0.2),))
+    watch = Watch(BOARD, filled)
+
+    def comparing(*given: Any, **named: Any) -> Any:
+        seen.append((watch.news(DERMA).doing, watch.news(wide).doing))
+        return real(*given, **named)
+
+    monkeypatch.setattr(sources, "material", comparing)
+    for view in (DERMA, wide):
+        watch.news(view)
+    watch.round()
+    # The page that was opened last is drawn first.
+    assert seen == [("Waiting for the server", "Comparing 2 runs"), ("Comparing 2 runs", "")]
 
 
 def test_a_new_run_is_news_and_another_experiments_is_none(filled: str) -> None:
@@ -176,7 +195,7 @@ def test_an_experiment_that_failed_does_not_hide_another(filled: str) -> None:
     watch = Watch(BOARD, filled)
     shown = _shown(watch, View(("mri", "derma")))
     assert _models(shown) == {"resnet18d", "ghostnet_100"}
-    assert any("mri is not shown" in note for note in shown.notes)
+    assert "mri is not shown" in shown.content.main
     assert "Nothing finished" in _shown(watch, View(("mri",))).content.main
     with pytest.raises(WrongUse, match="choose one"):
         watch.report(View(), "")
