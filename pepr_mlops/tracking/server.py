@@ -32,6 +32,7 @@ _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their por
 _KNOCK_S = 5.0
 # Each returns true to the one that gets the lock. PostgreSQL's ends with its transaction, so that
 # it holds behind PgBouncer; MySQL's has a name of 64 characters at most.
+_SQLITE = b"SQLite format 3\0"  # how a file begins: www.sqlite.org/fileformat.html
 _LOCKS = {
     "postgresql": "SELECT pg_try_advisory_xact_lock(7049302871)",
     "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
@@ -192,7 +193,12 @@ def opening(uri: str) -> Iterator[None]:
 
 
 def _knock(uri: str) -> None:
-    """Raise `OSError` where no database listens, which MLflow would try to reach for minutes."""
+    """Raise `OSError` where no database listens, or the file is none: MLflow tries for minutes."""
+    if (path := sqlite_path(uri)) is not None and Path(path).is_file():
+        with open(path, "rb") as file:
+            begin = file.read(len(_SQLITE))
+        if begin and begin != _SQLITE:
+            raise OSError("file is not a database")
     kind = uri.partition(":")[0].partition("+")[0]
     if kind not in _DATABASES:
         return
@@ -308,15 +314,16 @@ def _refusals() -> tuple[type[Exception], ...]:
 def translated_errors(server: str | MlflowClient) -> Iterator[None]:
     """Raise MLflow's errors of this server as a `WorkFailed` in one line without a password.
 
-    Passwords are also removed from what MLflow logs meanwhile, and the traceback that it logs for
-    an error of a database is suppressed. `server` is a client or a tracking URI.
+    Passwords are also removed from what MLflow logs meanwhile. What it logs of a database, such as
+    the traceback of an error, is suppressed. `server` is a client or a tracking URI.
     """
     uri = server if isinstance(server, str) else str(server.tracking_uri)
     known = secrets(uri, *(os.environ.get(name, "") for name in _SECRETS))
 
     def redact(record: logging.LogRecord) -> bool:
         record.msg, record.args = without_password(record.getMessage(), *known), ()
-        return not (record.name == "mlflow.store.db.utils" and record.exc_info)
+        known_twice = record.exc_info or record.levelno <= logging.INFO
+        return not (record.name == "mlflow.store.db.utils" and known_twice)
 
     handlers = logging.getLogger("mlflow").handlers
     silent = {} if address(uri) == uri else {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
