@@ -79,11 +79,12 @@ def slurm_cpus() -> int | None:
 
 def _slurm_memory() -> int | None:
     """Bytes of memory that Slurm gave the job on this node; it counts in MiB, and 0 means all."""
-    on_node, per_cpu = (_slurm_number(f"SLURM_MEM_PER_{what}") for what in ("NODE", "CPU"))
-    cpus = _slurm_number("SLURM_CPUS_ON_NODE")
-    if on_node is None and per_cpu is not None and cpus is not None:
-        on_node = per_cpu * cpus
-    return None if on_node is None else on_node << 20
+    for name, of in (("NODE", None), ("CPU", "CPUS"), ("GPU", "GPUS")):
+        each = _slurm_number(f"SLURM_MEM_PER_{name}")
+        n = 1 if of is None else _slurm_number(f"SLURM_{of}_ON_NODE")
+        if each is not None and n is not None:
+            return each * n << 20
+    return None
 
 
 def _slurm_number(name: str) -> int | None:
