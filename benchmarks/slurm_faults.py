@@ -4,8 +4,9 @@
 
 SCRIPT starts a Slurm of the nodes n1 and n2 in a folder: `SCRIPT up|down DIR`, and `fail|back DIR
 NODE` for one node. Two sweeps train the same 46 jobs at once, and a third one trains two jobs that
-are longer than their time limit. Six jobs are cancelled, a node fails under a job, and two sweeps
-are killed by SIGKILL and started again. Then the same commands are given until nothing is left.
+are longer than their time limit. Six jobs are cancelled, two of them during training, a node fails
+under one that trains, and two sweeps are killed by SIGKILL and started again. Then the same
+commands are given until nothing is left.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ COMMON = {
     "energy": "off",
     "device": "cpu",
 }
-SHORT = {**COMMON, "model": "test_resnet,test_efficientnet", "fraction": "0.1", "epochs": "3"}
+SHORT = {**COMMON, "model": "test_resnet,test_efficientnet", "fraction": "0.1", "epochs": "8"}
 LONG = {**COMMON, "model": "resnet10t", "seed": "0,1", "fraction": "0.3", "epochs": "20"}
 LIMIT = ("--time", "2")  # minutes
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
@@ -95,7 +97,7 @@ class Trial:
         first = self._sweep(self.short)
         self._sweep(self.short)
         self._sweep(LONG, *LIMIT)
-        self._wait_for(lambda: len(self._jobs("RUNNING")) == 2)
+        self._wait_for(lambda: self._jobs("RUNNING")[1:])
         for kill in range(2):
             time.sleep(40)
             first.send_signal(signal.SIGKILL)
@@ -170,25 +172,33 @@ class Trial:
         rows = [line.split("|") for line in lines]
         return [(job, node) for job, node, limit in rows if limit != "2:00"]
 
+    def _training(self) -> list[tuple[str, str]]:
+        """Those of the running jobs that have logged an epoch."""
+        runs = read.load_jobs([EXPERIMENT], tracking_uri=self.uri)
+        begun = runs[(runs["status"] == "RUNNING") & runs["train_time_s"].notna()]
+        names = set(begun["slurm_job_id"])
+        return [(job, node) for job, node in self._jobs("RUNNING") if job in names]
+
     def _cancel(self, *, running: int, waiting: int) -> None:
-        self._wait_for(lambda: len(self._jobs("RUNNING")) >= running)
-        found = self._jobs("RUNNING")[:running] + self._jobs("PENDING")[-waiting:]
+        found = self._wait_for(lambda: self._training()[:running])
+        found += self._jobs("PENDING")[-waiting:]
         self._slurm("scancel", *(job for job, _ in found))
         self.done["cancelled"] = self.done.get("cancelled", 0) + len(found)
         self._show(f"cancelled {[job for job, _ in found]}")
 
     def _lose_a_node(self) -> None:
-        self._wait_for(lambda: self._jobs("RUNNING") != [])
-        job, node = self._jobs("RUNNING")[0]
+        job, node = self._wait_for(self._training)[0]
         self._cluster("fail", node)
         self.done["failed_nodes"] = 1
         self._show(f"{node} failed under {job}")
         time.sleep(20)
         self._cluster("back", node)
 
-    def _wait_for(self, condition: Any) -> None:
-        while not condition():
+    def _wait_for(self, condition: Callable[[], list[Any]]) -> list[Any]:
+        """What `condition` returns, once that is not empty."""
+        while not (found := condition()):
             time.sleep(1)
+        return found
 
     def _slurm(self, program: str, *words: str) -> str:
         """The output of a program of Slurm, which does not count as a call of a sweep."""
