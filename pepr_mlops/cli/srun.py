@@ -22,14 +22,15 @@ class Once(Command):
         task, tasks = srun_task()
         if task > 0:
             say(
-                f"srun: task {task} of 0 to {tasks - 1} ends; {ctx.info_name} runs in task 0",
+                f"srun: task {task} of {tasks} (from 0) has nothing to do: {ctx.info_name} runs "
+                "once, in task 0",
                 err=True,
             )
             return 0
         if tasks > 1:
             say(
-                f"srun: started {tasks} tasks; this one runs {ctx.info_name}, the others end; use "
-                "--ntasks=1, and --cpus-per-task for more CPUs",
+                f"srun: it started {tasks} tasks, but {ctx.info_name} runs once, in this one; give "
+                "srun --ntasks=1, and --cpus-per-task for more CPUs",
                 err=True,
             )
         return super().invoke(ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -20,7 +21,7 @@ from pepr_mlops.names import ScoredOn
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan, sweep
 from pepr_mlops.sweep.driver import Result, Status
-from pepr_mlops.sweep.engine import NOTE, Report
+from pepr_mlops.sweep.engine import NOTE, UNSENT, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.jobs import downloads, jobs, parameters, weights_gb
 from pepr_mlops.sweep.search import Search
@@ -32,6 +33,10 @@ _ERASE = "\r\033[K"  # the terminal's line
 _STATES = {"done": "done", "running": "running", "failed": "failed", "pending": "to do"}
 _SHOW_EVERY_S = 30.0  # where there is no terminal line to overwrite
 _USUAL = Settings()
+
+_ASKING = "submitting to Slurm, which is called at most once in 10 s …"
+# Variables that decide where runs go, and which another shell may not have.
+_ENVIRONMENT = ("MLFLOW_TRACKING_URI", "PEPR_JOURNAL", "PEPR_CHECKPOINTS")
 
 # The letter of a cost, the objective of a search, and the split that decides if one was named.
 Target = tuple[str, Objective, ScoredOn | None]
@@ -70,8 +75,14 @@ def dry_run(
     machines = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
     summary = [
         ("jobs", f"{len(rows)}: {_counts(now.jobs)}"),
-        ("energy so far, with evaluation and trials", _spent(now)),
-        (f"energy of training alone to come{limit}", _sum(left, "forecast_wh")),
+        (
+            "energy so far, with evaluation and trials",
+            _spent(now) + constant_text(_own(now.jobs, now.runs)),
+        ),
+        (
+            f"energy of training alone to come{limit}",
+            "" if all(spec.energy == "off" for spec in specs) else _sum(left, "forecast_wh"),
+        ),
         (f"time of training alone to come{limit}", _sum(left, "forecast_s")),
         ("forecast from runs on", "; ".join(machines)),  # jobs may run elsewhere
         ("download", downloads(list(to_come))),
@@ -93,6 +104,8 @@ def run(
     _caution(specs)
     if sys.stderr.isatty():
         say("loading PyTorch, timm and MLflow …", err=True)
+    if settings.engine == "slurm":
+        say(_ASKING, err=True)
     progress = Progress(specs, search, settings)
     strategy = search or plan.exhaustive
     if settings.engine == "slurm" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -111,11 +124,19 @@ def detach(grid: Mapping[str, Any], settings: Settings, again: str) -> int:
     """Submit the jobs of the sweep, and print the command that continues, `again`."""
     specs = jobs(grid)
     _caution(specs)
+    say(_ASKING, err=True)
     progress = Progress(specs, None, settings)
     result, left = sweep.detach(specs, settings, progress.report, note)
-    held = f"; {left} are to be submitted by it later, since others wait" if left else ""
-    say(f"{len(specs)} jobs: {_counts(result.jobs)} before this", err=True)
-    say(f"to report and continue{held}:\n{again}", err=True)
+    say(f"{len(specs)} jobs; before this command: {_counts(result.jobs)}", err=True)
+    if left:
+        say(
+            f"{left} of them are not submitted yet, since no more may wait: the command below "
+            "submits them when others have ended",
+            err=True,
+        )
+    used = [name for name in _ENVIRONMENT if name in os.environ]
+    same = f" with the same {' and '.join(used)}" if used else ""
+    say(f"to report and continue{same}:\n{again}", err=True)
     return 0
 
 
@@ -132,7 +153,9 @@ def summary(
     rows["error"] = errors.where(rows["state"] != "done")
     failed = (rows["state"] == "failed") | rows.index.isin(result.given_up)
     if search is not None:
-        search_output.summary(result, search, rows, _source(result.jobs, result.runs), form)
+        own = _own(result.jobs, result.runs)
+        source = (_source(own) or "no energy known") + constant_text(own)
+        search_output.summary(result, search, rows, source, form)
     elif form != "table":
         say(render(rows.reset_index(names="spec"), form))
     else:
@@ -233,6 +256,8 @@ class Progress:
 
     def report(self, report: Report) -> None:
         """One line for each task that ended, and each note once."""
+        if report.reason == UNSENT:
+            return
         if report.reason == NOTE:
             # Many jobs may meet the same server, with their own details in brackets.
             what = str(report.error).partition(" (")[0]
@@ -263,7 +288,7 @@ class Progress:
         line = f"{_counts(now.jobs)} of {len(now.jobs)} jobs; {_spent(now)}, "
         line += f"{seconds_text(seconds - self._started)} elapsed"
         if weights := _weights(_to_come(now.jobs), self._parameters, self._settings):
-            line += f"; weights to come {weights}"
+            line += f"; weights to come: {weights}"
         if self._search is not None:
             return f"{line}; {search_output.line(self._search, now)}"
         if seconds - self._forecast_at >= _SHOW_EVERY_S:  # forecasting takes time from the jobs
@@ -275,9 +300,9 @@ class Progress:
         """The costs to come, and the best so far."""
         text = ""
         expected = forecasts.to_come(now.jobs, now.runs, self._parameters)
-        if expected["time_s"].notna().any():
-            text += f"; training to come: {_sum(expected, 'energy_wh')}, "
-            text += _sum(expected, "time_s")
+        known = [name for name in ("energy_wh", "time_s") if expected[name].notna().any()]
+        if known:
+            text += "; training to come: " + ", ".join(_sum(expected, name) for name in known)
         best = best_so_far(now.runs, list(now.jobs["spec"]))
         return text + (f"; best {best}" if best else "")
 
@@ -322,16 +347,21 @@ def _state_words(job: Mapping[str, Any]) -> str:
 
 def _spent(now: Status) -> str:
     """The energy of the jobs so far, in all phases."""
-    source = _source(now.jobs, now.runs)
+    source = _source(_own(now.jobs, now.runs))
     unknown = int(now.jobs["energy_wh"].isna().sum())
-    more = f", and {unknown} jobs of unknown energy" if unknown else ""
+    if not source:
+        return "energy not known" if unknown else "0 Wh"
+    more = f", and {unknown} job{'s' * (unknown != 1)} of unknown energy" if unknown else ""
     return f"{amount(now.spent_wh, 'Wh', 4)} ({source}{more})"
 
 
-def _source(jobs: pd.DataFrame, runs: pd.DataFrame) -> str:
-    own = runs[runs["spec"].isin(list(jobs.index))]
-    known = sorted(set(own["energy_source"].dropna()) - {"none"})
-    return (" and ".join(known) or "no energy known") + constant_text(own)
+def _own(jobs: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of these jobs."""
+    return runs[runs["spec"].isin(list(jobs.index))]
+
+
+def _source(runs: pd.DataFrame) -> str:
+    return " and ".join(sorted(set(runs["energy_source"].dropna()) - {"none"}))
 
 
 def _amount(value: float, name: str) -> str:

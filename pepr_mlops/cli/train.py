@@ -74,7 +74,7 @@ def command(
 
 
 def summary(outcome: Outcome) -> str:
-    """The result in a few lines, and how to see it in the MLflow UI."""
+    """The result in a few lines, and how to compare the run with others."""
     from pepr_mlops.tracking import address_of
     from pepr_mlops.train.progress import energy_text, seconds_text
 

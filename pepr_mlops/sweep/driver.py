@@ -12,10 +12,9 @@ from typing import Protocol
 import pandas as pd
 
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.process import is_alive
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import plan
-from pepr_mlops.sweep.engine import NOTE, TRANSIENT, Engine, Report, Task
+from pepr_mlops.sweep.engine import NO_FAILURE, NOTE, TRANSIENT, Engine, Report, Task
 from pepr_mlops.tracking.ownership import STALE_S
 
 _POLL_EVERY_S = 5.0  # the tracking server, for the entries of running jobs
@@ -155,8 +154,9 @@ class Driver:
         if self.running:
             if any(report.reason == "claimed" for report in self._take(_POLL_EVERY_S)):
                 time.sleep(_BACK_OFF_S)
-        elif tasks:
-            time.sleep(_POLL_EVERY_S)  # another sweep runs them
+        elif tasks:  # another sweep runs them
+            self._take(0.0)
+            time.sleep(_POLL_EVERY_S)
         else:
             return False
         return True
@@ -182,7 +182,7 @@ class Driver:
         """Read the jobs from the server, after closing the runs that no process works on."""
         runs = self.server.read()
         own = runs[runs["spec"].isin([s.fingerprint for s in self.specs])]
-        dead = plan.abandoned(own, time.time(), self.limits.stale_s, is_alive)
+        dead = plan.abandoned(own, time.time(), self.limits.stale_s, self.engine.is_alive)
         if dead:
             self.server.close(dead)
             runs = self.server.read()
@@ -208,7 +208,7 @@ class Driver:
                 self.finished = True
                 self.claimed[key] += report.reason == "claimed"
                 given_up = self.claimed[key] > _MOST_CLAIMED
-                if given_up or report.reason not in ("finished", "paused", "probed", "claimed"):
+                if given_up or report.reason not in NO_FAILURE:
                     self.result.errors[key] = f"{report.reason}: {report.error}"
                     self.failures[key] += 1 if report.reason in TRANSIENT else 10**6
             self.report(report)

@@ -28,7 +28,8 @@ class Report:
     """How a task ended: `reason` is `finished`, `paused`, `probed`, `claimed`, or why it failed.
 
     `error` is a line for people. The measurements are on the tracking server. With the reason
-    `NOTE` the task still runs, and the line is a message from it.
+    `NOTE` the task still runs, and the line is a message from it; a task that is `UNSENT` never
+    began.
     """
 
     spec: Job
@@ -36,11 +37,13 @@ class Report:
     error: str | None = None
 
 
-NOTE = "note"
+NOTE, UNSENT = "note", "unsent"
 
 # Runs a task and passes on its messages. It can be pickled for another process or machine.
 Work = Callable[[Task, Callable[[str], None]], Report]
 
+# How a task ends without a failure.
+NO_FAILURE = {"finished", "paused", "probed", "claimed", UNSENT}
 # Failures after which a retry may succeed though nothing was changed.
 TRANSIENT = {"crashed", "lost", "tracking", "sensor_lost"}
 # Failures that would happen again on the same hardware.
@@ -69,6 +72,9 @@ class Engine(Protocol):
 
         A task whose process or machine vanished is reported as `lost`.
         """
+
+    def is_alive(self, process: str) -> bool | None:
+        """As `process.is_alive`, for a process of any task, also of earlier sweeps."""
 
     def stop(self) -> None:
         """Ask all tasks to end soon, leaving their runs KILLED; `poll` still reports them."""

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 
-from pepr_mlops.process import ends_at_once, uninterrupted
+from pepr_mlops.process import ends_at_once, is_alive, uninterrupted
 from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
 
 _Process = SpawnProcess | ForkServerProcess
@@ -30,6 +30,8 @@ class LocalEngine:
     modules `preload`. They are spawned if no modules are named, if importing them fails, and if an
     earlier engine of this process named other modules, since there is only one fork server.
     """
+
+    is_alive = staticmethod(is_alive)
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pepr_mlops.errors import WorkFailed, WrongUse, one_line
+from pepr_mlops.process import is_alive
 from pepr_mlops.sweep.engine import Report, Task, Work
 
 _CONNECT_S = 5.0
@@ -75,6 +76,8 @@ class RayEngine:
         strategy = NodeAffinitySchedulingStrategy(node, soft=False)
         begun = self._begin.options(scheduling_strategy=strategy, **needs)
         self._running[begun.remote(self._work, task, self._settings)] = (task, node)
+
+    is_alive = staticmethod(is_alive)
 
     def poll(self, timeout_s: float) -> list[Report]:
         reports, self._ended = self._ended, []

@@ -24,10 +24,11 @@ from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
 from pepr_mlops.sweep.search import HISTORY, Search, check
+from pepr_mlops.sweep.slurm import options, scheduler
 from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.tracking.drop_weights import drop_weights
-from pepr_mlops.tracking.server import resolved
+from pepr_mlops.tracking.server import resolved, sqlite_path
 
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}  # as MLflow names them
 
@@ -111,7 +112,8 @@ def _driver(
     """The loop of a sweep and its engine, after everything is ready for the first job."""
     from pepr_mlops import tracking
 
-    checkpoints = settings.checkpoints or default_checkpoints()
+    kind = _kind(specs, settings)
+    checkpoints = (settings.checkpoints or default_checkpoints()).absolute()
     delivered = tracking.delivered()  # before the server is read, which must have them
     found, matches = _found(specs, settings)
     pending = found.jobs.index[found.jobs["state"] == "pending"]
@@ -120,14 +122,12 @@ def _driver(
     tracking.identify(matches.fingerprints, settings.tracking_uri)
     for text in found.notes:
         note(text)
-    if settings.engine == "slurm" and checkpoints.absolute().is_relative_to(tempfile.gettempdir()):
-        note(
-            f"checkpoints: {checkpoints} is in this machine's folder of temporary files; if the "
-            "nodes do not share it, name another (--checkpoints DIR)"
-        )
+    if settings.engine == "slurm":
+        for text in _not_shared(checkpoints, settings):
+            note(text)
     worker = Worker(
         resolved(settings.tracking_uri),
-        checkpoints.absolute(),
+        checkpoints,
         settings.limits.stale_s,
         settings.busy,
         settings.cool_c,
@@ -135,7 +135,7 @@ def _driver(
         None if settings.keep_top is None else str(settings.keep_top),
         settings.slurm.offline,
     )
-    engine = _engine(worker, specs, settings, checkpoints.absolute(), strategy)
+    engine = _engine(worker, specs, kind, settings, strategy)
     driver = Driver(
         plan.shuffled(specs, settings.order_seed),
         strategy,
@@ -272,15 +272,22 @@ def _other_runs(specs: Sequence[Job], runs: pd.DataFrame, tracking_uri: str | No
     return notes
 
 
-def _engine(
-    worker: Worker,
-    specs: Sequence[Job],
-    settings: Settings,
-    checkpoints: Path,
-    strategy: Strategy,
-) -> Engine:
-    from pepr_mlops.costs import device
+def _not_shared(checkpoints: Path, settings: Settings) -> list[str]:
+    """Notes about what the nodes of a cluster need and may not see."""
+    database = sqlite_path(resolved(settings.tracking_uri))
+    needed = {"checkpoints": (checkpoints, "--checkpoints DIR")}
+    if database is not None and not settings.slurm.offline:
+        needed["tracking_uri"] = Path(database), "--tracking-uri URI"
+    return [
+        f"{name}: {path} is in this machine's folder of temporary files; if the nodes do not share "
+        f"it, name another ({option})"
+        for name, (path, option) in needed.items()
+        if path.absolute().is_relative_to(tempfile.gettempdir())
+    ]
 
+
+def _kind(specs: Sequence[Job], settings: Settings) -> str:
+    """The kind of device that all jobs ask for. Raises `WrongUse` for what no engine can give."""
     kinds = {spec.device.partition(":")[0] for spec in specs}
     if any(":" in spec.device for spec in specs):
         raise WrongUse(
@@ -291,23 +298,34 @@ def _engine(
         raise WrongUse(f"device: {', '.join(sorted(kinds))} in one sweep; run one sweep for each")
     (kind,) = kinds
     if settings.engine == "slurm":
+        options.arguments(settings.slurm, kind)
+        scheduler.program("sbatch")
+    return kind
+
+
+def _engine(
+    worker: Worker, specs: Sequence[Job], kind: str, settings: Settings, strategy: Strategy
+) -> Engine:
+    from pepr_mlops.costs import device
+
+    if settings.engine == "slurm":
         from pepr_mlops.sweep.slurm.engine import SlurmEngine
 
         name = specs[0].experiment or specs[0].experiment_name
         search = strategy is not plan.exhaustive
         worker = replace(worker, owner="")  # a job outlives the process that submitted it
-        return SlurmEngine(worker, settings.slurm, kind, name, checkpoints, stay=search)
+        return SlurmEngine(worker, settings.slurm, kind, name, worker.checkpoints, stay=search)
     if settings.engine == "ray":
         from pepr_mlops.sweep.ray_engine import RayEngine
 
         return RayEngine(worker, settings.address, {"cpu": False, "cuda": True}.get(kind))
     from pepr_mlops.sweep.local_engine import LocalEngine
 
-    slots = [] if kinds <= {"cpu", "mps"} else device.gpu_slots()
+    slots = [] if kind in ("cpu", "mps") else device.gpu_slots()
     if not slots and any(spec.launch == "graph" for spec in specs):
         raise WrongUse("launch: graph needs an NVIDIA GPU, and this machine has none; use kernels")
     preload = preloaded(resolved(settings.tracking_uri))
-    return LocalEngine(worker, slots or [{}], checkpoints / "logs", preload)
+    return LocalEngine(worker, slots or [{}], worker.checkpoints / "logs", preload)
 
 
 def preloaded(tracking_uri: str) -> list[str]:

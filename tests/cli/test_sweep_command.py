@@ -18,6 +18,7 @@ from mlflow.entities import Metric, Param
 from pepr_mlops.cli import main, sweep_output
 from pepr_mlops.cli.sweep import split
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.process import is_alive
 from pepr_mlops.sweep import plan, sweep
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.engine import NOTE, Report, Task
@@ -53,6 +54,8 @@ class Engine:
     run_ids: dict[str, str] = field(default_factory=dict)
     tasks: list[tuple[str, int | None]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+
+    is_alive = staticmethod(is_alive)
 
     def submit(self, task: Task) -> None:
         model = task.spec.model
@@ -407,8 +410,8 @@ def test_the_status_line_has_the_weights_that_are_still_to_come(
     runs = frame([run("resnet18d", tags={"pepr.spec": specs[0].fingerprint})])
     settings = Settings(keep_top=KeepTop(1))
     for keep, text in (
-        ("last", "; weights to come up to 0.094 GB before --keep-top 1 --by cost drops some"),
-        ("both", "; weights to come up to 0.19 GB before --keep-top 1 --by cost drops some"),
+        ("last", "; weights to come: up to 0.094 GB before --keep-top 1 --by cost drops some"),
+        ("both", "; weights to come: up to 0.19 GB before --keep-top 1 --by cost drops some"),
         ("none", ""),
     ):
         jobs = plan.states([replace(spec, keep=keep) for spec in specs], runs)

@@ -10,6 +10,7 @@ import pytest
 from made import frame, job, run
 
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.process import is_alive
 from pepr_mlops.spec import Job
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.engine import Report, Task
@@ -47,6 +48,8 @@ class Engine:
     most: int = 0
     stopped: bool = False
     closed: bool = False
+
+    is_alive = staticmethod(is_alive)
 
     def submit(self, task: Task) -> None:
         self.submitted.append(task)

@@ -12,6 +12,7 @@ import pytest
 from made import frame, job, run
 
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.process import is_alive
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.sweep.frugal import Objective, Observed, requests
@@ -268,6 +269,8 @@ class Trainer:
     epochs: dict[str, int] = field(default_factory=dict)
     probes: list[str] = field(default_factory=list)
     running: list[Task] = field(default_factory=list)
+
+    is_alive = staticmethod(is_alive)
 
     @property
     def steps(self) -> Steps:

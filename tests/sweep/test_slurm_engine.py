@@ -21,7 +21,7 @@ from slurm import Slurm
 from slurm_work import Acting
 
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.sweep.engine import NOTE, Report, Task
+from pepr_mlops.sweep.engine import NOTE, UNSENT, Report, Task
 from pepr_mlops.sweep.slurm.batch import Batch
 from pepr_mlops.sweep.slurm.engine import SlurmEngine
 from pepr_mlops.sweep.slurm.options import Options
@@ -174,6 +174,11 @@ def test_a_job_that_vanishes_is_lost(sweep: Sweep) -> None:
     assert report.reason == "lost"
     array = work.starts(0)[0]["ARRAY_JOB_ID"]
     assert str(report.error).startswith(f"job {array}_0 ended without a report (FAILED)")
+    later = sweep.engine(work)
+    later.poll(0)
+    for one in (engine, later):
+        assert one.is_alive(f"another-machine 1 2 {array}_0.0") is False
+        assert one.is_alive(f"another-machine 1 2 {array}_1.0") is None
 
 
 def test_the_time_limit_requeues_a_job_that_has_saved_an_epoch(
@@ -185,9 +190,7 @@ def test_the_time_limit_requeues_a_job_that_has_saved_an_epoch(
         engine.submit(task)
     names = [begun(work, engine, seed) for seed in range(2)]
     cluster.ask("scancel", "--batch", "--signal=USR1", *names)  # as Slurm warns before the limit
-    cluster.until(lambda: cluster.job(names[0])["Restarts"], lambda restarts: restarts == "1")
-    # Slurm would wait for two minutes.
-    cluster.ask("scontrol", "update", f"JobId={names[0]}", "StartTime=now")
+    cluster.start_again(names[0])
     first, second = ended(engine, 2)
     assert first.reason == "finished"
     assert [start["restarts"] for start in work.starts(0)] == [0, 1]
@@ -208,7 +211,7 @@ def test_a_sweep_takes_over_the_jobs_of_one_that_vanished(sweep: Sweep, cluster:
     for task in JOBS[:3]:
         second.submit(task)
     (note,) = second.poll(0)
-    assert note.error == "slurm: 3 jobs are in the queue already"
+    assert note.error == "slurm: 3 jobs in the queue already"
     assert cluster.ask("squeue", "--noheader", "--array", "--format=%F_%K") == queue
     second.stop()
     assert [report.reason for report in ended(second, 3)] == ["killed"] * 3
@@ -242,11 +245,9 @@ def test_a_task_that_begins_shortly_before_the_time_limit_has_another_start(
     starts = cluster.until(lambda: (engine.poll(0), work.starts(1))[1], bool)
     name = f"{starts[0]['ARRAY_JOB_ID']}_0"
     cluster.ask("scancel", "--batch", "--signal=USR1", name)  # as Slurm warns before the limit
-    cluster.until(lambda: cluster.job(name)["Restarts"], lambda restarts: restarts == "1")
-    # Slurm would wait for two minutes.
-    cluster.ask("scontrol", "update", f"JobId={name}", "StartTime=now")
+    cluster.start_again(name)
     (report,) = ended(engine, 1)
-    assert report.reason == "finished"
+    assert report.reason == "finished", report.error
     assert [[start["restarts"] for start in work.starts(seed)] for seed in (0, 1)] == [[0], [0, 1]]
     engine.close()
 
@@ -262,9 +263,7 @@ def test_no_more_than_max_jobs_run_at_once(sweep: Sweep) -> None:
         later.submit(task)
     assert later.flush() == 1  # the third, since two are in the queue
     later.stop()
-    reports = ended(later, 3)
-    assert [report.reason for report in reports] == ["killed"] * 3
-    assert reports[2].error == "it was not submitted yet"
+    assert [report.reason for report in ended(later, 3)] == ["killed", "killed", UNSENT]
     assert work.starts(1) == work.starts(2) == []
 
 
@@ -319,7 +318,8 @@ def test_the_limit_of_jobs_in_the_queue_is_respected(
     assert "job submit limit" in notes[1]
     assert notes[1].endswith("the others are submitted when jobs have ended")
     engine.stop()
-    assert [report.reason for report in ended(engine, 4)] == ["killed"] * 4
+    reasons = [report.reason for report in ended(engine, 4)]
+    assert reasons == ["killed", "killed", UNSENT, UNSENT]
 
 
 def test_a_job_whose_submission_was_not_confirmed_is_taken_over(

@@ -67,8 +67,13 @@ def test_several_tasks_train_once_and_the_run_names_its_job(
     }
     assert tags["pepr.slurm_nodes"] in ("n1", "n2")
     first, *others = ((tmp_path / f"out-{task}").read_text() for task in range(4))
-    assert first.startswith("srun: started 4 tasks; this one runs train, the others end; use --nt")
-    assert others == [f"srun: task {n} of 0 to 3 ends; train runs in task 0\n" for n in (1, 2, 3)]
+    assert first.startswith(
+        "srun: it started 4 tasks, but train runs once, in this one; give srun --ntasks=1"
+    )
+    assert others == [
+        f"srun: task {n} of 4 (from 0) has nothing to do: train runs once, in task 0\n"
+        for n in (1, 2, 3)
+    ]
     rows = subprocess.check_output(shlex.split(_pepr("runs", "--experiment=digits", "--all")))
     assert f"{job}_3" in rows.decode()
 
@@ -86,8 +91,7 @@ def test_a_job_that_slurm_starts_again_continues_on_the_other_node(
         cluster.until(lambda: cluster.job(job)["JobState"], lambda state: state == "PENDING")
         (begun,) = _runs(store)
         assert begun.info.status == "RUNNING"
-        # Slurm would wait for two minutes, and the node is back at once.
-        cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now", f"ExcNodeList={node}")
+        cluster.start_again(job, f"ExcNodeList={node}")  # the node is back at once
         ended = cluster.wait(job, 300)
     finally:
         cluster.back(node)

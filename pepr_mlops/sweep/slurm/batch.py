@@ -23,10 +23,9 @@ from typing import Any
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.files import write_private
-from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
+from pepr_mlops.sweep.engine import NO_FAILURE, NOTE, Report, Task, Work
 from pepr_mlops.sweep.slurm.options import Options
 
-_NO_FAILURE = {"finished", "paused", "probed", "claimed"}
 _FILE = re.compile(r"(\d+)\.(?:(\d+)\.(task|taken|report)|(closed))")
 
 
@@ -175,7 +174,7 @@ class Batch:
     def is_done(self) -> bool:
         """Whether all its jobs have ended without a failure, so that nobody needs it."""
         return bool(stages := self.stages()) and all(
-            stage.closed and stage.reported and self._reason(index, stage.number) in _NO_FAILURE
+            stage.closed and stage.reported and self._reason(index, stage.number) in NO_FAILURE
             for index, stage in stages.items()
         )
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from pepr_mlops.errors import WorkFailed, WrongUse
-from pepr_mlops.process import uninterrupted
+from pepr_mlops.process import is_alive, uninterrupted
 from pepr_mlops.spec import Job
-from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
+from pepr_mlops.sweep.engine import NO_FAILURE, NOTE, UNSENT, Report, Task, Work
 from pepr_mlops.sweep.slurm import options
 from pepr_mlops.sweep.slurm.batch import Batch, Orders, Stage
 from pepr_mlops.sweep.slurm.options import Options
@@ -28,7 +28,7 @@ _ARRAY = 1001  # jobs of an array, if nobody has set Slurm's MaxArraySize
 _OLD_S = 7 * 86400.0  # after which the folder of jobs that failed is deleted
 _OWN_LIMIT = {"None", "JobArrayTaskLimit"}  # why jobs wait that nobody needs to know
 # Parts of the answers where a user has as many jobs in the queue as the cluster allows.
-_TOO_MANY = ("submit limit", "MaxSubmit", "job limit")
+_TOO_MANY = ("submit limit", "SubmitJob", "job limit")
 # How a job ended that did not report, by its last state.
 _ENDINGS = {
     "CANCELLED": ("killed", "was cancelled"),
@@ -100,6 +100,7 @@ class SlurmEngine:
         self._queue_read_s = time.monotonic()
         # Jobs that were running when the sweep began, and which nobody wants to begin again.
         self._cancelled: dict[tuple[str, int | None], Report] = {}
+        self._gone: set[str] = set()  # jobs that Slurm does not start again
         self._noted: set[str] = set()  # reasons for which jobs wait
         self._stopping = False
         self._about: Job | None = None  # whom notes are about: all jobs, but a report names one
@@ -107,6 +108,10 @@ class SlurmEngine:
     def submit(self, task: Task) -> None:
         self._about = self._about or task.spec
         self._new.append(task)
+
+    def is_alive(self, process: str) -> bool | None:
+        job = process.rpartition(" ")[2].rpartition(".")[0]
+        return False if job in self._gone else is_alive(process)
 
     def poll(self, timeout_s: float) -> list[Report]:
         deadline = time.monotonic() + timeout_s
@@ -125,7 +130,7 @@ class SlurmEngine:
         Raises `WrongUse` for a request that Slurm refuses, and `WorkFailed` where it does not
         answer, or the disk is full, and no job runs.
         """
-        if self._new:
+        if self._new or self._seen is None:
             try:
                 with self._alone():
                     self._adopt()
@@ -140,9 +145,12 @@ class SlurmEngine:
 
     def stop(self) -> None:
         self._stopping = True
-        for task in self._new:
-            self._ready.append(Report(task.spec, "killed", "it was not submitted yet"))
-        self._new.clear()
+        if self._new:
+            self._note(f"{_jobs(len(self._new))} not submitted")
+            self._ready += [Report(task.spec, UNSENT) for task in self._new]
+            self._new.clear()
+        if self._seen is None and any(not batch.is_done() for batch in Batch.all(self._home)):
+            self._note("jobs of an earlier sweep may still be in the queue: squeue --me lists them")
         ours: dict[Batch, list[int]] = {}
         for job in self._jobs:
             if job.awaited:
@@ -201,6 +209,8 @@ class SlurmEngine:
                     # What another sweep has submitted since the first time is in the queue.
                     job_id = batch.job if living is None else living.get((batch.name, index))
                     useful = not stage.reported or orders == self._orders
+                    if job_id is None and batch.job is not None:
+                        self._gone.add(f"{batch.job}_{index}")
                     if job_id is not None and useful:
                         if batch.job is None:  # its sweep ended before it wrote that
                             batch.submitted(job_id)
@@ -223,7 +233,7 @@ class SlurmEngine:
             else:
                 left.append(task)
         if n and not self._orders.stay_s:
-            self._note(f"{n} job{'s are' if n > 1 else ' is'} in the queue already")
+            self._note(f"{_jobs(n)} in the queue already")
         self._new = left
 
     def _assigned(self, task: Task) -> _Job | None:
@@ -291,7 +301,7 @@ class SlurmEngine:
                 batch.delete()
             raise
         self._seen = {*(self._seen or ()), batch.name}
-        self._note(f"{len(tasks)} job{'s' * (len(tasks) != 1)} submitted as array {batch.job}")
+        self._note(f"{_jobs(len(tasks))} submitted as array {batch.job}")
 
     def _fewer(self, n: int, why: str) -> bool:
         """Whether to submit less than an array of `n`, which Slurm refused for a limit of its own:
@@ -381,6 +391,8 @@ class SlurmEngine:
         awaited, job.awaited, job.idle = job.awaited, False, stays
         if not stays:
             self._jobs.remove(job)
+            if report.reason not in NO_FAILURE:
+                self._gone.add(job.name)
         if report.reason == "killed" and not awaited:
             self._cancelled[_key(job.task)] = report
         return [report] if awaited else []
@@ -388,6 +400,10 @@ class SlurmEngine:
     def _note(self, line: str) -> None:
         if self._about is not None:
             self._ready.append(Report(self._about, NOTE, f"slurm: {line.removeprefix('slurm: ')}"))
+
+
+def _jobs(n: int) -> str:
+    return f"{n} job{'s' * (n != 1)}"
 
 
 def _key(task: Task) -> tuple[str, int | None]:

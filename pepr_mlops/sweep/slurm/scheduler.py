@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ _AWAY = (
     *("Unable to contact slurm controller", "timed out", "Connection refused"),
     *("Zero Bytes", "Communication connection failure", "temporarily"),
 )
+_GENERAL = ("Batch job submission failed", "allocation failure")
 # Parts of the answers to an impossible request, and the options to change.
 _REMEDIES = {
     "partition": "--partition",
@@ -146,12 +148,22 @@ class Scheduler:
         return min(ages_s)
 
 
+def program(name: str) -> str:
+    """The path of one of Slurm's programs. Raises `WrongUse` where there is none."""
+    if (path := shutil.which(name)) is None:
+        raise WrongUse(
+            f"slurm: there is no {name} on the PATH; run the sweep on a login node of the cluster, "
+            "or use --engine local or ray"
+        )
+    return path
+
+
 def _run(words: Sequence[str]) -> str:
     """The output of one of Slurm's programs. Raises `Away` where the controller does not answer,
     and `WrongUse` for what Slurm refuses."""
     try:
         done = subprocess.run(
-            words,
+            [program(words[0]), *words[1:]],
             capture_output=True,
             text=True,
             errors="replace",
@@ -160,17 +172,12 @@ def _run(words: Sequence[str]) -> str:
             timeout=_PATIENCE_S,
             start_new_session=True,  # Ctrl-C must not leave it unknown whether a job was submitted
         )
-    except FileNotFoundError:
-        raise WrongUse(
-            f"slurm: there is no {words[0]} on the PATH; run the sweep on a login node of the "
-            "cluster, or use --engine local or ray"
-        ) from None
     except subprocess.TimeoutExpired:
         raise Away(f"slurm: {words[0]} did not answer within {_PATIENCE_S:g} s") from None
     if done.returncode == 0:
         return done.stdout
     why = _words(done.stderr) or f"{words[0]} exited with {done.returncode}"
-    if any(part in why for part in _AWAY):
+    if any(part in done.stderr for part in _AWAY):
         raise Away(f"slurm: {why}")
     raise WrongUse(f"slurm: {why}")
 
@@ -181,6 +188,9 @@ def _environment() -> dict[str, str]:
 
 
 def _words(stderr: str) -> str:
-    """What a program of Slurm complains of, in one line without its own name."""
+    """What a program of Slurm complains of, in one line without its own name; its last line often
+    only repeats what the others say in detail."""
     lines = [re.sub(r"^(\w+: )?(error: )?", "", line).strip() for line in stderr.splitlines()]
-    return "; ".join(dict.fromkeys(filter(None, lines)))
+    found = list(dict.fromkeys(filter(None, lines)))
+    detailed = [line for line in found if not line.startswith(_GENERAL)]
+    return "; ".join(detailed or found)
