@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.server
 import os
 import shutil
@@ -64,6 +65,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: one that is begun last is waited for by one process alone."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else 99)
+
+
+def pytest_collection_finish() -> None:
+    """Every training collects garbage: not again in all that the tests have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 ROOT = Path(__file__).parents[1]
