@@ -173,13 +173,11 @@ def _question(context: click.Context, board: Dashboard, options: dict[str, Any])
 
 
 def _write_page(path: Path, html: str, plotlyjs: str) -> None:
-    from plotly.offline import get_plotlyjs
-
-    from pepr_mlops.report.page import PLOTLY_FILE
+    from pepr_mlops.report.page import PLOTLY_FILE, plotly_script
 
     write(path, html)
     if plotlyjs == "directory":
-        write(path.parent / PLOTLY_FILE, get_plotlyjs())
+        write(path.parent / PLOTLY_FILE, plotly_script())
 
 
 def _say_answers(answers: Sequence[Answer]) -> None:

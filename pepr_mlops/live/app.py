@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable, Sequence
 
 from flask import Flask, Response, request
-from plotly.offline import get_plotlyjs
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from pepr_mlops.errors import PeprError, WrongUse
@@ -41,7 +40,7 @@ class Routes:
         self._watch, self._name, self._default = watch, name, default
         self._uri = address(tracking_uri) if tracking_uri else None
         js = page.script() + asset("assets/live.js")
-        self._scripts = {"plotly.min.js": get_plotlyjs(), "page.js": js}
+        self._scripts = {"plotly.min.js": page.plotly_script(), "page.js": js}
 
     def _view(self) -> tuple[View, list[str]]:
         """The view of the request, and what is wrong in it."""

@@ -132,7 +132,7 @@ def test_a_changed_plotly_js_is_refused_and_the_answer_stands(
     changed = base64.b64encode(gzip.compress(b"window.ran = true")).decode()
     start, rest = path.read_text().split('<script id="plotly" type="text/plain">')
     packed, end = rest.split("</script>", 1)
-    assert len(packed) > 1_500_000
+    assert len(packed) > 600_000
     path.write_text(f'{start}<script id="plotly" type="text/plain">{changed}</script>{end}')
     own = browser.new_context(offline=True)
     tab = own.new_page()
@@ -212,13 +212,18 @@ def test_estimates_stand_on_the_page_and_in_every_figure(browser: Any, tmp_path:
 
 
 def test_plotly_js_may_be_next_to_the_page(browser: Any, shown: Material, tmp_path: Path) -> None:
-    from plotly.offline import get_plotlyjs
-
     path = _written(shown, tmp_path, plotlyjs="directory")
     assert path.stat().st_size < 300_000
-    (tmp_path / page.PLOTLY_FILE).write_text(get_plotlyjs())
+    (tmp_path / page.PLOTLY_FILE).write_text(page.plotly_script())
     with opened(browser, path) as tab:
         _scrolled(tab)
+
+
+def test_plotly_js_is_of_the_version_that_makes_the_figures() -> None:
+    from plotly.offline import get_plotlyjs_version
+
+    first = page.plotly_script()[:100]
+    assert f"plotly.js (cartesian - minified) v{get_plotlyjs_version()}\n" in first
 
 
 def test_groups_have_their_own_figures_badges_and_conditions(browser: Any, tmp_path: Path) -> None:
