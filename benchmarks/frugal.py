@@ -5,9 +5,10 @@
 Searches replayed over the measurements released with the PePR paper, 131 models in each
 experiment; `rivals.rivals` says what is searched by.
 
-The rule has no thresholds. Its form, how a curve is summed up and what an untrained model is taken
-for, was chosen with these curves at hand; the small-subset experiments stand next to those of the
-paper. Some energies are the same in several experiments, so these are not independent.
+The rule has no thresholds. Its form, how a curve is summed up, what an untrained model is taken for
+and which models a prior is made from, was chosen with these curves at hand; the small-subset
+experiments stand next to those of the paper. A prior is never from the data that is searched. Some
+energies are the same in several experiments, so these are not independent.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rivals import means, rivals
 
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.replay import Curves
+from pepr_mlops.sweep.search import read_prior
 
 PAPER = ("derma", "derma_pt", "lidc", "pneumonia")
 SMALL = ("derma_small", "derma_smallest", "lidc_small", "pneumonia_small")
@@ -39,14 +41,14 @@ def main(data: Path, seeds: int, out: Path | None) -> None:
     runs = pd.read_csv(data / "all_results.csv")
     started = time.perf_counter()
     cells = [
-        *((e, cost, alpha) for cost in COSTS for alpha in ALPHAS for e in PAPER),
-        *((e, cost, 1.0) for cost in COSTS for e in SMALL),
+        *((e, "E", alpha, 1) for alpha in (*ALPHAS, 100.0) for e in PAPER),
+        *((e, cost, alpha, 5) for cost in COSTS for alpha in ALPHAS for e in PAPER),
+        *((e, cost, 1.0, 5) for cost in COSTS for e in SMALL),
     ]
     rows = [row for cell in cells for row in _cell(runs, *cell, seeds)]
     write(
         {
             **machine(),
-            "top": Objective().top,
             "seeds": seeds,
             "replay_s": time.perf_counter() - started,
             "means": _means(pd.DataFrame(rows)),
@@ -63,22 +65,29 @@ def curves(runs: pd.DataFrame, experiment: str, cost: str) -> Curves:
 
 
 def _cell(
-    runs: pd.DataFrame, experiment: str, cost: str, alpha: float, seeds: int
+    runs: pd.DataFrame, experiment: str, cost: str, alpha: float, top: int, seeds: int
 ) -> list[dict[str, Any]]:
-    found = means(rivals(curves(runs, experiment, cost), Objective(alpha=alpha), seeds))
-    cell = {"experiment": experiment, "cost": cost, "alpha": alpha}
+    # No search knows another experiment on its own data.
+    prior = read_prior("shipped", experiment.partition("_")[0], cost, "energy_wh")
+    objective = Objective(top, alpha=alpha)
+    found = means(rivals(curves(runs, experiment, cost), objective, seeds, prior))
+    cell = {"experiment": experiment, "cost": cost, "alpha": alpha, "top": top}
     rows: list[dict[str, Any]] = found.round(4).reset_index().to_dict("records")
     return [cell | row for row in rows]
 
 
-_FIGURES = ("best", "hits", "spent")
+_FIGURES = ("best", "hits", "spent", "regret")
 
 
 def _means(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Over the experiments of the paper and over the small ones: the means, and the extremes."""
     subset = rows["experiment"].isin(SMALL).map({True: "small", False: "paper"})
-    by = rows.groupby([subset.rename("experiments"), "cost", "alpha", "strategy"], sort=False)
-    table = by[list(_FIGURES)].mean()
+    keys = [subset.rename("experiments"), "cost", "alpha", "top", "strategy"]
+    # Each family counts once: derma and derma_pt are one.
+    families = rows["experiment"].str.partition("_")[0]
+    table = rows.groupby([*keys, families], sort=False)[list(_FIGURES)].mean()
+    table = table.groupby(level=[0, 1, 2, 3, 4], sort=False).mean()
+    by = rows.groupby(keys, sort=False)
     table["least_hits"], table["most_spent"] = by["hits"].min(), by["spent"].max()
     found: list[dict[str, Any]] = table.round(4).reset_index().to_dict("records")
     return found

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.sweep.frugal import Objective, requests
+from pepr_mlops.sweep.prior import Prior
 from pepr_mlops.sweep.replay import Curves, Found, outcome, replay
 
 
-def random_search(curves: Curves, objective: Objective, budget: float, seed: int) -> Found:
-    """Candidates in a random order, each trained to the end, as long as the next is affordable.
+def in_order(
+    curves: Curves, objective: Objective, budget: float, order: NDArray[np.int64]
+) -> Found:
+    """Candidates in this order, each trained to the end, as long as the next is affordable.
 
     `budget` is a share of what training all takes. Costs need not be measured beforehand.
     """
-    order = np.random.default_rng(seed).permutation(len(curves.cost))
     expense = curves.expense.to_numpy(float)
     affordable = np.cumsum(expense[order]) <= budget * expense.sum()
     trained = np.zeros(len(order), dtype=np.int64)
@@ -66,15 +69,18 @@ def _halved(
         epoch = min(2 * epoch, objective.epochs)
 
 
-def rivals(curves: Curves, objective: Objective, seeds: int) -> dict[str, list[Found]]:
+def rivals(
+    curves: Curves, objective: Objective, seeds: int, prior: Prior | None = None
+) -> dict[str, list[Found]]:
     """The frugal search and its rivals, each with one outcome per seed or a single one.
 
-    `frugal` is the rule of `frugal`, `certified` the same until the top is proven. The others may
-    spend as much as `frugal` did: `random` search, and successive halving by accuracy (`halving`)
+    `frugal` is the rule of `frugal` with the `prior`, `no_prior` without, and `certified` the same
+    until the top is proven. The others may spend as much as `frugal` did: the cheapest candidates
+    one by one (`cheapest`), `random` search, and successive halving by accuracy (`halving`)
     and by PePR (`pepr_halving`) from candidates in a random order, and by PePR from the cheapest
-    (`cheapest_halving`). Only the first two pay for measuring costs.
+    (`cheapest_halving`). Only the first three pay for measuring costs.
     """
-    one = replay(curves, requests, objective)
+    one = replay(curves, partial(requests, prior=prior), objective)
     orders = [np.random.default_rng(seed).permutation(len(curves.cost)) for seed in range(seeds)]
     cheapest = np.argsort(curves.cost.to_numpy(), kind="stable")
 
@@ -83,8 +89,10 @@ def rivals(curves: Curves, objective: Objective, seeds: int) -> dict[str, list[F
 
     return {
         "frugal": [one],
+        "no_prior": [replay(curves, requests, objective)],
         "certified": [replay(curves, requests, replace(objective, certify=True))],
-        "random": [random_search(curves, objective, one.spent, seed) for seed in range(seeds)],
+        "cheapest": [in_order(curves, objective, one.spent, cheapest)],
+        "random": [in_order(curves, objective, one.spent, order) for order in orders],
         "halving": [halved(order, False) for order in orders],
         "pepr_halving": [halved(order, True) for order in orders],
         "cheapest_halving": [halved(cheapest, True)],
@@ -92,8 +100,9 @@ def rivals(curves: Curves, objective: Objective, seeds: int) -> dict[str, list[F
 
 
 def means(outcomes: dict[str, list[Found]]) -> pd.DataFrame:
-    """Means over the outcomes of each search: `best` (the share that found it), `hits`, `spent`."""
-    figures = ["best", "hits", "spent"]
+    """Means over the outcomes of each search: `best` (the share that found it), `hits`, `spent`,
+    and `regret` over those that finished as many as the top."""
+    figures = ["best", "hits", "spent", "regret"]
     rows = {
         name: pd.DataFrame([asdict(one) for one in of])[figures].astype(float).mean()
         for name, of in outcomes.items()

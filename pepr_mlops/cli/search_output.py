@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 import pandas as pd
 
@@ -12,9 +13,10 @@ from pepr_mlops.comparison.words import amount
 from pepr_mlops.names import ScoredOn
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.frugal import Objective, Verdict, requests
+from pepr_mlops.sweep.prior import Prior
 from pepr_mlops.sweep.replay import Found, Recorded, recorded
 from pepr_mlops.sweep.replay import replay as replay_search
-from pepr_mlops.sweep.search import Search
+from pepr_mlops.sweep.search import Search, read_prior
 from pepr_mlops.train.progress import seconds_text
 
 _SCORES = ("P", "R", "score", "bound", "test_P")
@@ -59,7 +61,7 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
         epochs = search.objective.epochs
         cells = rows.assign(
             epoch=["" if pd.isna(e) else f"{e:.0f}/{epochs}" for e in rows["epoch"]],
-            **{c: ["" if pd.isna(v) else f"{v:.4f}" for v in rows[c]] for c in _SCORES},
+            **{c: _scores(rows, c) for c in _SCORES},
             chance=["" if pd.isna(c) else f"{c:.0%}" for c in rows["chance"]],
             energy_wh=energies(rows),
         )
@@ -74,11 +76,20 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
     say(_conclusion(verdict, search, source), err=form != "table")
 
 
+def _scores(rows: pd.DataFrame, name: str) -> list[str]:
+    """Scores as text; those that follow from a forecast of the cost are marked."""
+    marks = [
+        "~" if guessed is True and name in ("R", "bound") else "" for guessed in rows["forecast"]
+    ]
+    return ["" if pd.isna(v) else f"{m}{v:.4f}" for m, v in zip(marks, rows[name], strict=True)]
+
+
 def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
     top = ", ".join(verdict.top) or "none yet"
     score = f"{search.decide_on} PePR-{search.letter}"
     rows = [
         ("decided on", _DECIDED[search.decide_on]),
+        ("prior", _source(search.prior)),
         (f"top {search.objective.top} by {score}", top),
     ]
     if verdict.top:
@@ -99,12 +110,13 @@ def replay(
     letter: str,
     objective: Objective,
     decide_on: ScoredOn | None,
+    prior: str,
     form: str,
     tracking_uri: str | None,
 ) -> int:
     """Print what a search would have found among the recorded runs of each comparison set.
 
-    `decide_on` is that of `recorded`.
+    `decide_on` is that of `recorded`, and `prior` the source of `read_prior`.
     """
     tables = []
     for one in recorded(experiments, letter, tracking_uri, decide_on):
@@ -112,10 +124,11 @@ def replay(
             note(f"{one.name}: not all runs have P on validation, so their P on test decides")
         target = replace(objective, epochs=one.curves.performance.shape[1])
         names = [str(name) for name in one.curves.cost.index]
+        known = read_prior(prior, one.dataset, letter, one.spending)
         outcomes = {
-            "frugal": replay_search(one.curves, requests, target),
+            "frugal": replay_search(one.curves, partial(requests, prior=known), target),
             "certified": replay_search(one.curves, requests, replace(target, certify=True)),
-            "exhaustive": Found(names, True, min(objective.top, len(names)), 1.0),
+            "exhaustive": Found(names, True, min(objective.top, len(names)), 1.0, 0.0),
         }
         rows = pd.DataFrame([{"strategy": s, **asdict(found)} for s, found in outcomes.items()])
         final = one.curves.scores(objective.alpha).iloc[:, -1]
@@ -127,13 +140,15 @@ def replay(
             rows.assign(experiment=one.name, spending=one.spending, decided_on=one.decide_on)
         )
         if form == "table":
-            say(_replayed(one, letter, target, rows))
+            say(_replayed(one, letter, target, rows, known))
     if form != "table":
         say(render(pd.concat(tables), form))
     return 0
 
 
-def _replayed(one: Recorded, letter: str, objective: Objective, rows: pd.DataFrame) -> str:
+def _replayed(
+    one: Recorded, letter: str, objective: Objective, rows: pd.DataFrame, prior: Prior | None
+) -> str:
     finals = one.curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
     top = min(objective.top, len(finals))
     best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[:top].items())
@@ -151,9 +166,15 @@ def _replayed(one: Recorded, letter: str, objective: Objective, rows: pd.DataFra
         f"{one.name}: {len(finals)} models, {objective.epochs} epochs, energy {one.energy_source}; "
         f"PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost\n"
         f"decided on {_DECIDED[one.decide_on]}\n"
+        f"prior: {_source(prior)}\n"
         f"top {top}: {best}\n\n"
         f"{render(cells, 'table', columns)}\n"
     )
+
+
+def _source(prior: Prior | None) -> str:
+    """Which data sets a search knows."""
+    return "none" if prior is None else f"runs on {', '.join(prior.families)}"
 
 
 def _spent(verdict: Verdict, spending: str) -> str:

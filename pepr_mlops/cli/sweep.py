@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pepr_mlops.sweep.keep_top import KeepTop
     from pepr_mlops.sweep.sweep import Settings
 
-_OF_SEARCH = ("objective", "top", "alpha", "certify", "decide_on")
+_OF_SEARCH = ("objective", "top", "alpha", "certify", "decide_on", "prior")
 
 
 def _grid(command: Callable[..., int]) -> Callable[..., int]:
@@ -70,6 +70,13 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
     "split whose P decides which models train for longer and win [default: val]",
     type=click.Choice(["val", "test"]),
 )
+@option(
+    "Search",
+    "--prior",
+    "what other data sets tell: a file, or shipped, from the PePR paper's runs [default: shipped]",
+    metavar="FILE",
+)
+@option("Search", "--no-prior", "use no other data sets", name="prior", flag_value="none")
 @option("Search", "--replay", "search among the recorded runs of --experiment", is_flag=True)
 @option(
     "Model",
@@ -189,8 +196,8 @@ def command(
         from pepr_mlops.sweep.frugal import Objective
 
         letter = chosen.pop("objective", "pepr-e").removeprefix("pepr-").upper()
-        decide_on = chosen.pop("decide_on", None)
-        target = letter, Objective(**chosen), decide_on
+        decide_on, prior = chosen.pop("decide_on", None), chosen.pop("prior", "shipped")
+        target = letter, Objective(**chosen), decide_on, prior
     elif chosen:
         raise WrongUse(
             f"{next(iter(chosen))}: it is an option of a search; add --strategy frugal or --replay"

@@ -38,8 +38,9 @@ _ASKING = "submitting to Slurm, which is called at most once in 10 s …"
 # Variables that decide where runs go, and which another shell may not have.
 _ENVIRONMENT = ("MLFLOW_TRACKING_URI", "PEPR_JOURNAL", "PEPR_CHECKPOINTS")
 
-# The letter of a cost, the objective of a search, and the split that decides if one was named.
-Target = tuple[str, Objective, ScoredOn | None]
+# The letter of a cost, the objective of a search, the split that decides if one was named, and the
+# source of the prior.
+Target = tuple[str, Objective, ScoredOn | None, str]
 
 
 def dry_run(

@@ -1,11 +1,12 @@
 """Find the best candidates by PePR without training them all. Pure.
 
-The cost of every candidate is measured on a few steps first, which gives R and a bound of the
-score: αP / (α + R) with P = 1. Candidates whose bound is below the k-th best score are discarded.
-Each of the others is like a closed box: opening it (training it to the end) has a cost and may
-reveal a better score. M. L. Weitzman ("Optimal Search for the Best Alternative", Econometrica 47,
-1979) showed that the boxes should be opened in the order of their *index*, the score at which
-opening is worth just its cost, until no index exceeds the score in hand.
+The cost of every candidate is measured on a few steps first, or forecast from those that are, which
+gives R and a bound of the score: αP / (α + R) with P = 1. Candidates whose bound is below the k-th
+best score are discarded. Each of the others is like a closed box: opening it (training it to the
+end) has a cost and may reveal a better score. M. L. Weitzman ("Optimal Search for the Best
+Alternative", Econometrica 47, 1979) showed that the boxes should be opened in the order of their
+*index*, the score at which opening is worth just its cost, until no index exceeds the score in
+hand.
 
 The cost of opening, in units of score, follows from PePR itself: a search that ends with the k-th
 best score s after spending the share x of training everything is worth αs / (α + x), so spending
@@ -24,15 +25,18 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import polygamma, stdtrit
 
 from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.sweep.prior import Prior, contenders, forecast, level
 
 Floats = NDArray[np.float64]
 State = Literal["finished", "discarded", "stopped", "waiting"]
 _POINTS = 128  # equally probable values that stand for a distribution of P
 _SHARES = (np.arange(_POINTS) + 0.5) / _POINTS
+_PROBED = 20  # of the cheapest candidates by the prior, and the dearest
+_CENTRE, _SCATTER = 1.0, 4.0  # finished candidates that a prior counts as, at most
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ class Verdict:
     """The results of a search so far.
 
     `table` has a row per candidate, the index its name: `epoch` (the last one trained), `P` after
-    it, `cost` (as observed last), `R`, `score` with that P, `bound` (the score with P = 1),
-    `chance` (the estimated probability that its score reaches the k-th best so far) and `state`:
-    `finished`, `discarded` (by the bound), `stopped` (no longer worth its cost) or `waiting` (to be
-    measured or trained).
+    it, `cost` (as observed last), `forecast` (whether the cost is from the prior instead), `R`,
+    `score` with that P, `bound` (the score with P = 1), `chance` (the estimated probability that
+    its score reaches the k-th best so far) and `state`: `finished`, `discarded` (by the bound),
+    `stopped` (no longer worth its cost) or `waiting` (to be measured or trained).
     `top` are the best finished candidates, best first; the `proven` ones stay in the top whatever
     the others reach. The `possible` ones could still reach the top by the bound, and the
     `promising` ones among these are worth training. `spent` and `exhaustive`, the expense of
@@ -113,21 +117,23 @@ def requests(
     objective: Objective,
     *,
     at_once: int = 1,
+    prior: Prior | None = None,
 ) -> list[Request]:
     """The next requests, best first; an empty list ends the search.
 
     `candidates` can still be trained; observations of others, which failed, count as spent. First
-    every cost is measured, then the `objective.top` cheapest candidates are trained to the end,
-    then the candidates worth their cost get one more epoch, `at_once` of them together. The
-    requests of one call do not depend on each other.
+    every cost is measured; with a `prior` only those of the cheapest and the dearest by it and of
+    those it does not know, unless `objective.certify`. Then the `objective.top` cheapest candidates
+    are trained to the end, then the candidates worth their cost get one more epoch, `at_once` of
+    them together. The requests of one call do not depend on each other.
 
     Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
     outside [0, 1], and an epoch that is missing, repeated or beyond the last.
     """
-    known = _known(candidates, observed, objective)
+    known = _known(candidates, observed, objective, prior)
     if known.unmeasured:
         return [Request(name, 0) for name in known.unmeasured]
-    judged = _judge(known, objective)
+    judged = _judge(known, objective, prior)
     live = np.flatnonzero(known.epoch < objective.epochs)
     if judged.lacking > 0:
         live = live[judged.bound[live] > judged.kth]
@@ -144,12 +150,16 @@ def requests(
 
 
 def verdict(
-    candidates: Sequence[str], observed: Sequence[Observed], objective: Objective
+    candidates: Sequence[str],
+    observed: Sequence[Observed],
+    objective: Objective,
+    *,
+    prior: Prior | None = None,
 ) -> Verdict:
     """The results so far, for people. Arguments as `requests`."""
-    known = _known(candidates, observed, objective)
+    known = _known(candidates, observed, objective, prior)
     n = len(known.names)
-    judged = _judge(known, objective)
+    judged = _judge(known, objective, prior)
     last = known.curve[np.arange(n), np.maximum(known.epoch - 1, 0)]
     done = known.epoch == objective.epochs
     possible = ~done & ~(judged.bound <= judged.kth)
@@ -163,6 +173,7 @@ def verdict(
             "epoch": known.epoch,
             "P": last,
             "cost": known.cost,
+            "forecast": known.forecast,
             "R": judged.resource,
             "score": judged.bound * last,
             "bound": judged.bound,
@@ -177,7 +188,9 @@ def verdict(
     return Verdict(
         table=table,
         top=top,
-        proven=[t for t in top if (rivals > rivals[t]).sum() < objective.top],
+        proven=[]
+        if known.forecast.any()
+        else [t for t in top if (rivals > rivals[t]).sum() < objective.top],
         possible=list(table.index[possible]),
         promising=list(table.index[promising]),
         spent=known.spent,
@@ -191,21 +204,29 @@ def verdict(
 @dataclass(frozen=True)
 class _Known:
     """Observations by candidate, in the order of their names: `curve` is P, one column per epoch,
-    NaN where it was not trained; cost and expense are NaN until they are measured."""
+    NaN where it was not trained; cost and expense are NaN until they are measured, or `forecast`
+    from the prior. Those that are `needed` must be measured before anything is trained."""
 
     names: list[str]
     curve: Floats
     epoch: NDArray[np.int64]
     cost: Floats
     expense: Floats
+    needed: NDArray[np.bool_]
+    forecast: NDArray[np.bool_]
     spent: float
 
     @property
     def unmeasured(self) -> list[str]:
-        return [self.names[i] for i in np.flatnonzero(np.isnan(self.cost))]
+        return [self.names[i] for i in np.flatnonzero(self.needed)]
 
 
-def _known(candidates: Sequence[str], observed: Sequence[Observed], objective: Objective) -> _Known:
+def _known(
+    candidates: Sequence[str],
+    observed: Sequence[Observed],
+    objective: Objective,
+    prior: Prior | None,
+) -> _Known:
     names = sorted(set(candidates))  # so that neither order nor repetition matters
     rows = {name: i for i, name in enumerate(names)}
     curve = np.full((len(names), objective.epochs), np.nan)
@@ -226,7 +247,25 @@ def _known(candidates: Sequence[str], observed: Sequence[Observed], objective: O
         if one.performance is not None:
             curve[i, one.epoch - 1] = one.performance
     spent = math.fsum(one.spent for one in observed)  # the same in any order
-    return _Known(names, curve, epoch, cost, expense, spent)
+    needed = missing = np.isnan(cost)
+    if prior is not None and not objective.certify:
+        table = prior.costs.reindex(names).astype(float)
+        needed = missing & _ends(table)
+        if not needed.any():
+            cost = forecast(table["cost"].to_numpy(), cost)
+            expense = forecast(table["expense"].to_numpy(), expense)
+            needed = np.isnan(cost + expense)
+    return _Known(names, curve, epoch, cost, expense, needed, missing & ~np.isnan(cost), spent)
+
+
+def _ends(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which costs must be measured: of candidates that the table does not have, of the cheapest by
+    it, and of the dearest, which R is relative to."""
+    needed = np.array(table.isna().any(axis=1))
+    known = np.flatnonzero(~needed)
+    order = known[np.argsort(table["cost"].to_numpy()[known], kind="stable")]
+    needed[[*order[:_PROBED], *order[-1:]]] = True
+    return needed
 
 
 def _check(one: Observed, objective: Objective) -> None:
@@ -262,7 +301,7 @@ class _Judged:
     lacking: int
 
 
-def _judge(known: _Known, objective: Objective) -> _Judged:
+def _judge(known: _Known, objective: Objective, prior: Prior | None) -> _Judged:
     n = len(known.names)
     unknown, infinite = np.full(n, np.nan), np.full(n, np.inf)
     if n == 0 or known.unmeasured:
@@ -275,7 +314,7 @@ def _judge(known: _Known, objective: Objective) -> _Judged:
     lacking = max(objective.top, 2) - len(scores)  # two, to know how much P scatters
     if lacking > 0:
         return _Judged(resource, bound, unknown, infinite, kth, lacking)
-    outcomes = _outcomes(known, objective) * bound[:, None]
+    outcomes = _outcomes(known, objective, prior) * bound[:, None]
     worth = _index(outcomes, _prices(known, objective, kth), objective.epochs - known.epoch)
     chance = (outcomes > kth).mean(axis=1)
     chance[done] = (known.curve[:, -1] * bound >= kth)[done]
@@ -292,24 +331,29 @@ def _prices(known: _Known, objective: Objective, kth: float) -> Floats:
     return np.asarray(kth * epoch / (objective.alpha + known.spent / exhaustive))
 
 
-def _outcomes(known: _Known, objective: Objective) -> Floats:
+def _outcomes(known: _Known, objective: Objective, prior: Prior | None) -> Floats:
     """Equally probable values of P after the last epoch, one row per candidate, descending.
 
-    Accuracy fluctuates from epoch to epoch, so a curve is summarised by its *level*, the mean over
-    the later half of its epochs. The distance between P after the last epoch and the level after e
-    epochs is known for the finished candidates; for another one Student's t predicts it from
-    them. An untrained candidate is like one drawn from the trained ones, each of which could have
-    ended differently, so predicted values are used for finished ones too. With fewer than three
-    epochs the level is the last P; there Student's t predicts P of an untrained candidate from that
-    of the finished ones.
+    Accuracy fluctuates from epoch to epoch, so a curve is summarised by its `level`. The gain, P
+    after the last epoch less the level after e epochs, is known for the finished candidates; for
+    another one Student's t predicts it from them, with a prior from the contenders among them. An
+    untrained candidate is like one drawn from the trained ones, each of which could have ended
+    differently, so predicted values are used for finished ones too. With fewer than three epochs
+    the level is the last P; there Student's t predicts P of an untrained candidate from that of the
+    finished ones.
     """
-    final = known.curve[known.epoch == objective.epochs, -1]
+    done = known.epoch == objective.epochs
+    final = known.curve[done, -1]
     points = np.empty((len(known.names), _POINTS))
     for epoch in np.unique(known.epoch[known.epoch > 0]):
-        level = known.curve[:, epoch // 2 : epoch].mean(axis=1)
-        rows = known.epoch == epoch
-        gain = _predicted(final - level[known.epoch == objective.epochs])
-        points[rows] = np.clip(level[rows, None] + gain, 0, 1)
+        levels, rows = level(known.curve, epoch), known.epoch == epoch
+        gains = final - levels[done]
+        if prior is None:
+            gain = _predicted(gains)
+        else:
+            gains = gains[contenders(levels[done])]
+            gain = _expected(gains, *prior.at(epoch / objective.epochs))
+        points[rows] = np.clip(levels[rows, None] + gain, 0, 1)
     trained = known.epoch > 0
     if objective.epochs < 3:
         points[~trained] = np.clip(_predicted(final), 0, 1)
@@ -323,6 +367,31 @@ def _predicted(values: Floats) -> Floats:
     n = len(values)
     student = stdtrit(n - 1, 1 - _SHARES)  # quantiles of its t distribution
     return np.asarray(values.mean() + values.std(ddof=1) * np.sqrt(1 + 1 / n) * student)
+
+
+def _expected(values: Floats, centre: float, scatter: float) -> Floats:
+    """As `_predicted`, with a prior: it counts as `_CENTRE` values at the `centre` and as
+    `_SCATTER` degrees of freedom with this standard deviation.
+
+    That of a normal distribution with conjugate priors (A. Gelman et al., "Bayesian Data Analysis",
+    section 3.3), but the distance of centre and mean is left out of the variance: a prior with a
+    wrong centre would make the search expect a huge scatter. A prior that the values contradict
+    counts less: by the square of the distance in standard deviations where that exceeds 1, which is
+    the variance with which the distance is most probable.
+    """
+    n, mean = len(values), float(values.mean())
+    squares = float(((values - mean) ** 2).sum())
+    freedom = _SCATTER
+    if squares > 0:
+        distance = math.log(squares / (n - 1) / scatter**2)  # variance of the log of a χ²
+        expected = polygamma(1, freedom / 2) + polygamma(1, (n - 1) / 2)
+        freedom /= max(1.0, distance**2 / float(expected))
+    variance = (freedom * scatter**2 + squares) / (freedom + n - 1)
+    weight = _CENTRE
+    weight /= max(1.0, (mean - centre) ** 2 / (variance * (1 / weight + 1 / n)))
+    middle = (weight * centre + n * mean) / (weight + n)
+    student = stdtrit(freedom + n - 1, 1 - _SHARES)
+    return np.asarray(middle + np.sqrt(variance * (1 + 1 / (weight + n))) * student)
 
 
 def _index(outcomes: Floats, price: Floats, left: NDArray[np.int64]) -> Floats:

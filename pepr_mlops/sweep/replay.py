@@ -75,10 +75,11 @@ class Recorded:
     """The curves of one seed of a comparison set, and the column of runs that a search spends.
 
     The curves are of P on the split `decide_on`; `test_p` is P on test after the last epoch, the
-    index the model.
+    index the model. `dataset` is the name of the data.
     """
 
     name: str
+    dataset: str
     spending: str
     energy_source: str
     curves: Curves
@@ -128,7 +129,8 @@ def recorded(
             source = sources if spending == "energy_wh" else "none"
             curves = curves_of(own, epochs, cost, spending, p)
             test_p = own.set_index("model")[PERFORMANCE]
-            sets.append(Recorded(title, spending, source, curves, decider, test_p))
+            dataset = str(own["dataset"].iloc[0])
+            sets.append(Recorded(title, dataset, spending, source, curves, decider, test_p))
     if not sets:
         raise WorkFailed(f"replay: {', '.join(experiments)} has no two models of one seed")
     return sets
@@ -137,12 +139,14 @@ def recorded(
 @dataclass(frozen=True)
 class Found:
     """The outcome of a search: the `finished` candidates, whether the best of all is among them,
-    how many of the true top are (`hits`), and the share `spent` of the expense of training all."""
+    how many of the true top are (`hits`), the share `spent` of the expense of training all, and the
+    `regret`: how far the mean score of its top is below that of the true top, NaN of fewer."""
 
     finished: list[str]
     best: bool
     hits: int
     spent: float
+    regret: float
 
 
 def replay(curves: Curves, search: Search, objective: Objective) -> Found:
@@ -181,9 +185,12 @@ def outcome(
     final = curves.scores(objective.alpha).iloc[:, -1]
     best = final.sort_values(ascending=False, kind="stable").index[: objective.top]
     finished = names[trained == objective.epochs]
+    own = final[finished].nlargest(objective.top)
+    complete = len(own) == len(best)
     return Found(
         finished=[str(name) for name in finished],
         best=bool(best[0] in finished),
         hits=int(best.isin(finished).sum()),
         spent=spent / float(curves.expense.sum()),
+        regret=float(final[best].mean() - own.mean()) if complete else np.nan,
     )

@@ -6,8 +6,11 @@ from the epochs it was trained for.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +19,13 @@ import pandas as pd
 from pepr_mlops.comparison.conditions import conditions
 from pepr_mlops.costs.carbon import Intensity, gco2e
 from pepr_mlops.errors import WorkFailed, WrongUse
+from pepr_mlops.files import read_json
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES, ScoredOn, performance_on
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.engine import Task
 from pepr_mlops.sweep.frugal import Objective, Observed, Verdict, requests, verdict
+from pepr_mlops.sweep.prior import Prior, from_json, prior_of
 
 _WH, _S = "energy/train_wh", "time/train_s"
 HISTORY = (PERFORMANCE, performance_on("val"), _WH, _S)
@@ -37,7 +42,8 @@ class Search:
     The search saves `spending`, and counts it as spent: training energy (`energy_wh`), or training
     time (`train_time_s`) with `energy=off`. `history` returns the epochs of runs as
     `read.load_epochs`, with the metrics `HISTORY`. P of the `decide_on` split decides which models
-    train for longer and which are the best; with `test` the winner's P is optimistic.
+    train for longer and which are the best; with `test` the winner's P is optimistic. `prior` is
+    what other data sets tell, None for nothing.
     """
 
     objective: Objective
@@ -45,12 +51,15 @@ class Search:
     spending: str
     history: History
     decide_on: ScoredOn = "val"
+    prior: Prior | None = None
 
     def __call__(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
         """The next tasks, best first. Raises `WorkFailed` as `observed`."""
         specs = {spec.model: spec for spec in jobs["spec"]}
         observed, epochs = self.observed(jobs, runs), self.objective.epochs
-        found = requests(_candidates(jobs), observed, self.objective, at_once=len(jobs))
+        found = requests(
+            _candidates(jobs), observed, self.objective, at_once=len(jobs), prior=self.prior
+        )
         return [Task(specs[r.candidate], None if r.epoch == epochs else r.epoch) for r in found]
 
     def verdict(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Verdict:
@@ -58,7 +67,8 @@ class Search:
 
         The table also has `test_P`, P on test of the finished candidates, whatever decided.
         """
-        found = verdict(_candidates(jobs), self.observed(jobs, runs), self.objective)
+        seen = self.observed(jobs, runs)
+        found = verdict(_candidates(jobs), seen, self.objective, prior=self.prior)
         models = [spec.model for spec in jobs["spec"]]
         run_ids = pd.Series(jobs["run_id"].to_numpy(), models).reindex(found.table.index)
         tested = run_ids.map(runs.set_index("run_id")[PERFORMANCE])
@@ -143,6 +153,29 @@ class Search:
                 )
             costs.append(float(value))
         return costs[0], costs[1]
+
+
+def read_prior(source: str, dataset: str, letter: str, spending: str) -> Prior | None:
+    """What data sets other than `dataset` tell about a search with the cost `letter`.
+
+    `source` is `shipped` for the one of this package (from the PePR paper's runs), `none`, or the
+    path of a file like it. Raises `WrongUse` for another file.
+    """
+    if source == "none":
+        return None
+    if source == "shipped":
+        text = resources.files("pepr_mlops.sweep").joinpath("prior.json").read_text()
+        earlier = from_json(json.loads(text), source)
+    else:
+        try:
+            earlier = from_json(read_json(Path(source), "prior"), source)
+        except OSError as error:
+            raise WrongUse(
+                f"prior: {source} cannot be read ({error.strerror}); give shipped or a file, or "
+                "--no-prior"
+            ) from error
+    cost = RESOURCES["E" if letter == "C" else letter].column  # CO2e is in proportion to energy
+    return prior_of(earlier, dataset, cost, spending)
 
 
 def check(specs: Sequence[Job], letter: str) -> None:

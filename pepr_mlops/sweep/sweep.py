@@ -23,7 +23,7 @@ from pepr_mlops.sweep.earlier import Matches, match_jobs
 from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
-from pepr_mlops.sweep.search import HISTORY, Search, check
+from pepr_mlops.sweep.search import HISTORY, Search, check, read_prior
 from pepr_mlops.sweep.slurm import options, scheduler
 from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.sweep.worker import Worker
@@ -182,22 +182,25 @@ def frugal(
     letter: str,
     objective: Objective,
     decide_on: ScoredOn | None = None,
+    prior: str = "shipped",
 ) -> Search:
     """The strategy that searches for the best of these jobs instead of training them all.
 
-    `letter` and `decide_on` are those of `search.Search`, None for validation;
-    `objective.epochs` is replaced by the epochs of the jobs. Raises `WrongUse` for jobs that differ
-    in more than the model, or whose cost is not known.
+    `letter` and `decide_on` are those of `search.Search`, None for validation, and `prior` is the
+    source of `search.read_prior`; `objective.epochs` is replaced by the epochs of the jobs. Raises
+    `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
     """
     from pepr_mlops.tracking import read
 
     check(specs, letter)
+    spending = "train_time_s" if specs[0].energy == "off" else "energy_wh"
     return Search(
         replace(objective, epochs=specs[0].epochs),
         letter,
-        "train_time_s" if specs[0].energy == "off" else "energy_wh",
+        spending,
         lambda ids: read.load_epochs(ids, HISTORY, tracking_uri=settings.tracking_uri),
         decide_on or "val",
+        read_prior(prior, specs[0].dataset_name, letter, spending),
     )
 
 

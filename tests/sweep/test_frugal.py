@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rivals import halving, means, random_search, rivals
+from rivals import halving, in_order, means, rivals
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import frugal
@@ -93,7 +93,7 @@ def test_the_price_of_an_epoch_is_the_score_it_costs_the_search() -> None:
     # of 20 in all 4 are spent; half of c's 14 are 0.35 of them: s · 0.35 / (1 + 0.2)
     objective = Objective(top=1, epochs=2)
     seen = [Observed(n, 0, None, c, c, s) for n, c, s in (("a", 6, 1), ("c", 14, 3))]
-    known = frugal._known(["a", "c"], seen, objective)
+    known = frugal._known(["a", "c"], seen, objective, None)
     assert frugal._prices(known, objective, 0.6)[1] == pytest.approx(0.6 * 0.35 / 1.2)
 
 
@@ -101,8 +101,8 @@ def test_outcomes_are_the_level_plus_the_gain_of_finished_candidates() -> None:
     # after epoch 2 the level is that epoch's P; a and b gained 0.1 and 0.3 on it, c has 0.5
     seen = [*trained("a", 1, 0, 0.4, 0, 0.5), *trained("b", 1, 0, 0.3, 0, 0.6)]
     seen += [*trained("c", 1, 0, 0.5), probe("d", 1)]
-    known = frugal._known("abcd", seen, Objective(top=1, epochs=4))
-    points = frugal._outcomes(known, Objective(top=1, epochs=4))
+    known = frugal._known("abcd", seen, Objective(top=1, epochs=4), None)
+    points = frugal._outcomes(known, Objective(top=1, epochs=4), None)
     assert np.median(points[2]) == pytest.approx(0.5 + 0.2)
     # sd 0.1414 · √1.5 = 0.1732; the upper quartile of Student's t of one degree is 1
     assert np.quantile(points[2], 0.75) == pytest.approx(0.7 + 0.1732, abs=0.003)
@@ -261,17 +261,24 @@ def test_halving_by_accuracy_and_by_score() -> None:
     assert halving(FOUR, top, 0.01, order, by_score=False).finished == []
 
 
-def test_random_search_trains_to_the_end_as_many_as_it_can_afford() -> None:
-    found = [random_search(FOUR, Objective(top=1, epochs=2), 0.5, seed) for seed in range(20)]
-    assert max(f.spent for f in found) <= 0.5
-    assert len({tuple(f.finished) for f in found}) > 3
+def test_candidates_in_an_order_are_trained_to_the_end_as_long_as_it_can_be_afforded() -> None:
+    found = in_order(FOUR, Objective(top=2, epochs=2), 0.65, np.array([2, 0, 1, 3]))
+    assert (found.finished, found.spent) == (["a", "b", "c"], 0.6)
+    # b 0.8 / 1.5 and c 0.9 / 1.75 are the two best; of a, c and d a and c would be
+    assert found.regret == 0
+    found = in_order(FOUR, Objective(top=2, epochs=2), 0.5, np.array([2, 0, 3, 1]))
+    assert found.finished == ["a", "c"]
+    assert found.regret == pytest.approx((0.8 / 1.5 - 0.1 / 1.25) / 2)
+    assert np.isnan(in_order(FOUR, Objective(top=2, epochs=2), 0.1, np.arange(4)).regret)
 
 
 def test_every_rival_has_an_outcome_for_each_order() -> None:
     found = rivals(FOUR, Objective(top=1, epochs=2), seeds=3)
     assert {name: len(outcomes) for name, outcomes in found.items()} == {
         "frugal": 1,
+        "no_prior": 1,
         "certified": 1,
+        "cheapest": 1,
         "random": 3,
         "halving": 3,
         "pepr_halving": 3,

@@ -1,0 +1,204 @@
+"""What data sets on which many models were trained tell about a search on another. Pure.
+
+How dear one model is against another hardly depends on the data, so a table forecasts costs. How
+much P still rises after some epochs depends on the models that are compared: those with a poor
+level gain much more and scatter twice as much as those that can win. Only *contenders* count, the
+better half by their level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pepr_mlops.errors import WrongUse
+
+Floats = NDArray[np.float64]
+COSTS = ("energy_wh", "train_time_s", "memory_gb")
+LEAST_MODELS, LEAST_EPOCHS = 8, 3  # of a data set that tells anything
+_MAD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
+_EXACT = 1e-4  # P is not known any better
+
+
+def level(curves: Floats, epoch: int) -> Floats:
+    """P of each candidate after `epoch` epochs, (n, epochs) to (n,): the mean over the later half,
+    since P fluctuates from epoch to epoch."""
+    return np.asarray(curves[:, epoch // 2 : epoch].mean(axis=1))
+
+
+def contenders(levels: Floats) -> NDArray[np.intp]:
+    """Indices of the better half by level, two at least."""
+    n = max(min(2, len(levels)), -(-len(levels) // 2))
+    return np.argsort(-levels, kind="stable")[:n]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What is kept of one data set.
+
+    `family` is the name of the data, which several data sets may share. After each epoch the gain,
+    P after the last epoch less the level, has this `centre` and `scatter` (standard deviation) over
+    the contenders. `costs` has the natural logarithm of each of `COSTS` of each model, None where
+    it is not known.
+    """
+
+    family: str
+    name: str
+    models: tuple[str, ...]
+    centre: tuple[float, ...]
+    scatter: tuple[float, ...]
+    costs: Mapping[str, tuple[float | None, ...]]
+
+    @classmethod
+    def of(cls, family: str, name: str, curves: pd.DataFrame, costs: pd.DataFrame) -> Earlier:
+        """From P after every epoch, (models × epochs), and the `COSTS` of the same models.
+
+        Centre and scatter are the median and the scaled median absolute deviation. Raises
+        `WrongUse` for fewer models or epochs than tell anything, and for P outside [0, 1].
+        """
+        p = curves.to_numpy(float)
+        if len(p) < LEAST_MODELS or p.shape[1] < LEAST_EPOCHS:
+            raise WrongUse(
+                f"prior: {name} has {len(p)} models and {p.shape[1]} epochs; it needs "
+                f"{LEAST_MODELS} models and {LEAST_EPOCHS} epochs"
+            )
+        if not ((p >= 0) & (p <= 1)).all():
+            raise WrongUse(f"prior: {name} has no P in [0, 1] of every epoch")
+        centre, scatter = [], []
+        for epoch in range(1, p.shape[1] + 1):
+            levels = level(p, epoch)
+            gain = (p[:, -1] - levels)[contenders(levels)]
+            middle = float(np.median(gain))
+            centre.append(middle)
+            scatter.append(max(_EXACT, _MAD * float(np.median(np.abs(gain - middle)))))
+        logs = np.log(costs[list(COSTS)].astype(float).where(costs[list(COSTS)] > 0))
+        known = {
+            c: tuple(None if np.isnan(v) else round(float(v), 4) for v in logs[c]) for c in COSTS
+        }
+        models = tuple(str(model) for model in curves.index)
+        return cls(
+            family,
+            name,
+            models,
+            tuple(round(one, 5) for one in centre),
+            tuple(round(one, 5) for one in scatter),
+            known,
+        )
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a search on other data expects.
+
+    `gain` is indexed by the share of the epochs that a candidate was trained for, with the columns
+    `centre` and `scatter` of what it still gains; it counts as one candidate that was trained to
+    the end for the centre, and as four for the scatter. `costs` has the logarithms of `cost` and
+    `expense` (`frugal.Observed`) of each known model, up to a constant. `families` are those it is
+    from.
+    """
+
+    gain: pd.DataFrame
+    costs: pd.DataFrame
+    families: tuple[str, ...]
+
+    def at(self, share: float) -> tuple[float, float]:
+        """Centre and scatter of the gain after this share of the epochs."""
+        known = self.gain.index.to_numpy(float)
+        centre = np.interp(share, known, self.gain["centre"])
+        return float(centre), float(np.exp(np.interp(share, known, np.log(self.gain["scatter"]))))
+
+
+def prior_of(
+    earlier: Sequence[Earlier],
+    without: str,
+    cost: str = "energy_wh",
+    expense: str = "energy_wh",
+) -> Prior | None:
+    """The prior from data sets, each family with the same weight, but none of the family `without`,
+    which a search is on; None where that leaves nothing. Cost and expense are two of `COSTS`."""
+    used = [one for one in earlier if one.family != without]
+    if not used:
+        return None
+    families = [one.family for one in used]
+    weights = np.array([1 / families.count(family) for family in families])
+    weights /= weights.sum()
+    shares = np.unique(np.concatenate([_shares(one) for one in used]))
+    centres = [np.interp(shares, _shares(one), one.centre) for one in used]
+    scatters = [np.interp(shares, _shares(one), np.log(one.scatter)) for one in used]
+    gain = pd.DataFrame(
+        {"centre": weights @ np.array(centres), "scatter": np.exp(weights @ np.array(scatters))},
+        index=pd.Index(shares, name="share"),
+    )
+    names = {"cost": cost, "expense": expense}
+    costs = pd.DataFrame({column: _table(used, weights, name) for column, name in names.items()})
+    return Prior(gain, costs, tuple(dict.fromkeys(families)))
+
+
+def forecast(table: Floats, known: Floats) -> Floats:
+    """The cost of every candidate: `known` where it is no NaN, else by the `table` of logarithms.
+
+    A straight line through the logarithms of the known costs over those of the table; its slope is
+    drawn to 1 by one observation at a distance of a factor e. What neither has is NaN.
+    """
+    both = ~np.isnan(table) & (known > 0)
+    if not both.any():
+        return known
+    x, ratio = table[both], np.log(known[both]) - table[both]
+    dx = x - x.mean()
+    slope = 1 + (dx * (ratio - ratio.mean())).sum() / ((dx**2).sum() + 1)
+    line = np.exp(x.mean() + ratio.mean() + slope * (table - x.mean()))
+    return np.where(np.isnan(known), line, known)
+
+
+def as_json(earlier: Sequence[Earlier]) -> list[dict[str, Any]]:
+    return [asdict(one) for one in earlier]
+
+
+def from_json(content: Any, source: str) -> list[Earlier]:
+    """The data sets of a file of priors. Raises `WrongUse`, naming the `source`, for another file
+    and for values that are missing, not finite or not of every model and epoch."""
+    found = []
+    for at, one in enumerate(content.get("data_sets", []) if isinstance(content, dict) else []):
+        try:
+            costs = {cost: tuple(one["costs"][cost]) for cost in COSTS}
+            fields = {name: tuple(one[name]) for name in ("models", "centre", "scatter")}
+            made = Earlier(str(one["family"]), str(one["name"]), costs=costs, **fields)
+            numbers = [*made.centre, *made.scatter]
+            numbers += [value for of in costs.values() for value in of if value is not None]
+            complete = len(made.centre) == len(made.scatter) >= LEAST_EPOCHS
+            complete &= all(len(of) == len(made.models) for of in costs.values())
+            if not complete or not np.isfinite(numbers).all() or min(made.scatter) <= 0:
+                raise ValueError("a value is missing, or no finite number")
+        except (KeyError, TypeError, ValueError) as error:
+            raise WrongUse(f"prior: {source}: data set {at} is not complete ({error})") from error
+        found.append(made)
+    if not found:
+        raise WrongUse(f"prior: {source} has no data sets; benchmarks/prior.py writes such a file")
+    return found
+
+
+def _shares(one: Earlier) -> Floats:
+    return np.arange(1, len(one.centre) + 1) / len(one.centre)
+
+
+def _table(used: Sequence[Earlier], weights: Floats, cost: str) -> pd.Series[float]:
+    """The logarithm of a cost of each model, up to a constant.
+
+    Data sets differ by a factor, and may not have all models: the factors are those with which the
+    models agree best (least squares, by turns).
+    """
+    logs = pd.DataFrame(
+        {i: pd.Series(one.costs[cost], one.models, float) for i, one in enumerate(used)}
+    )
+    known = logs.notna() * weights
+    factors = pd.Series(0.0, logs.columns)
+    for _ in range(100):
+        models = (logs.sub(factors) * known).sum(axis=1) / known.sum(axis=1)
+        factors = logs.sub(models, axis=0).mean()
+        factors -= factors.mean()
+    return models
