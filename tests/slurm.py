@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,14 +67,21 @@ class Slurm:
     def start_again(self, job_id: str, *changes: str) -> None:
         """Start a job that is back in the queue, where Slurm would let it wait for two minutes."""
 
-        def state() -> str:
-            if (found := self.job(job_id)["JobState"]) == "PENDING":
-                # Slurm sets the time once more when the former start has been cleared away.
-                self.ask("scontrol", "update", f"JobId={job_id}", "StartTime=now", *changes)
-            return found
+        def begin() -> None:
+            # A node that still clears away the former start would let the next one fail.
+            self.until(
+                lambda: self.ask("sinfo", "--noheader", "--format=%T"),
+                lambda states: "comp" not in states,
+            )
+            self.ask("scontrol", "update", f"JobId={job_id}", "StartTime=now", *changes)
 
         self.until(lambda: self.job(job_id)["Restarts"], lambda restarts: restarts == "1")
-        self.until(state, lambda now: now not in ("PENDING", "COMPLETING"))
+        for _ in range(3):  # Slurm may set the time once more after that
+            self.until(lambda: self.job(job_id)["JobState"], lambda now: now != "COMPLETING")
+            begin()
+            with suppress(TimeoutError):
+                self.until(lambda: self.job(job_id)["JobState"], lambda now: now != "PENDING", 10)
+                break
 
     def wait(self, job_id: str, timeout_s: float = 300) -> dict[str, str]:
         """`job`, once that has ended."""
