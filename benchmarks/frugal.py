@@ -84,9 +84,9 @@ def _means(rows: pd.DataFrame) -> list[dict[str, Any]]:
     subset = rows["experiment"].isin(SMALL).map({True: "small", False: "paper"})
     keys = [subset.rename("experiments"), "cost", "alpha", "top", "strategy"]
     # Each family counts once: derma and derma_pt are one.
-    families = rows["experiment"].str.partition("_")[0]
-    table = rows.groupby([*keys, families], sort=False)[list(_FIGURES)].mean()
-    table = table.groupby(level=[0, 1, 2, 3, 4], sort=False).mean()
+    family = rows["experiment"].str.partition("_")[0].rename("family")
+    table = rows.groupby([*keys, family], sort=False)[list(_FIGURES)].mean()
+    table = table.groupby(level=["experiments", *keys[1:]], sort=False).mean()
     by = rows.groupby(keys, sort=False)
     table["least_hits"], table["most_spent"] = by["hits"].min(), by["spent"].max()
     found: list[dict[str, Any]] = table.round(4).reset_index().to_dict("records")
