@@ -34,7 +34,7 @@ _STATES = {"done": "done", "running": "running", "failed": "failed", "pending": 
 _SHOW_EVERY_S = 30.0  # where there is no terminal line to overwrite
 _USUAL = Settings()
 
-_ASKING = "submitting to Slurm, which is called at most once in 10 s …"
+_ASKING = "looking for jobs to submit; Slurm is called at most once in 10 s …"
 # Variables that decide where runs go, and which another shell may not have.
 _ENVIRONMENT = ("MLFLOW_TRACKING_URI", "PEPR_JOURNAL", "PEPR_CHECKPOINTS")
 

@@ -252,9 +252,11 @@ def _known(
         table = prior.costs.reindex(names).astype(float)
         needed = missing & _ends(table)
         if not needed.any():
+            greatest = np.nanmax(cost, initial=0.0)
             cost = forecast(table["cost"].to_numpy(), cost)
             expense = forecast(table["expense"].to_numpy(), expense)
-            needed = np.isnan(cost + expense)
+            # R is never relative to a forecast.
+            needed = np.isnan(cost + expense) | (missing & (cost > greatest))
     return _Known(names, curve, epoch, cost, expense, needed, missing & ~np.isnan(cost), spent)
 
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 _SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN")
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _KNOCK_S = 5.0
+_SQLITE = b"SQLite format 3\0"  # how a file begins: www.sqlite.org/fileformat.html
 # Each returns true to the one that gets the lock. PostgreSQL's ends with its transaction, so that
 # it holds behind PgBouncer; MySQL's has a name of 64 characters at most.
-_SQLITE = b"SQLite format 3\0"  # how a file begins: www.sqlite.org/fileformat.html
 _LOCKS = {
     "postgresql": "SELECT pg_try_advisory_xact_lock(7049302871)",
     "mysql": "SELECT GET_LOCK(SHA1(CONCAT('pepr_mlops ', DATABASE())), 0)",
@@ -322,8 +322,8 @@ def translated_errors(server: str | MlflowClient) -> Iterator[None]:
 
     def redact(record: logging.LogRecord) -> bool:
         record.msg, record.args = without_password(record.getMessage(), *known), ()
-        known_twice = record.exc_info or record.levelno <= logging.INFO
-        return not (record.name == "mlflow.store.db.utils" and known_twice)
+        needless = record.exc_info or record.levelno <= logging.INFO
+        return not (record.name == "mlflow.store.db.utils" and needless)
 
     handlers = logging.getLogger("mlflow").handlers
     silent = {} if address(uri) == uri else {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}

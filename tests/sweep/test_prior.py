@@ -37,8 +37,8 @@ MODELS = list("abcdefgh")
 
 
 def made(family: str, gain: float, factor: float = 1.0, models: list[str] = MODELS) -> Earlier:
-    """Eight models that gain 0.01·`gain` in each of three epochs, the contenders g and h a tenth of
-    that more and less; a costs `factor`, b twice as much, and so on."""
+    """Eight models that gain 0.01·`gain` in each of three epochs; the first costs `factor`, the
+    second twice as much, and so on."""
     start = np.linspace(0.5, 0.57, 8)[:, None]
     steps = np.full((8, 3), 0.01 * gain).cumsum(axis=1)
     costs = pd.DataFrame({c: factor * 2.0 ** np.arange(8) for c in COSTS}, models)
@@ -144,6 +144,19 @@ def test_with_a_prior_only_the_cheapest_and_the_dearest_are_probed() -> None:
     assert requests(new, seen, objective, prior=prior) == [Request("m00", 3), Request("m01", 3)]
     certify = Objective(top=2, epochs=3, certify=True)
     assert {r.candidate for r in requests(new, seen, certify, prior=prior)} == {*names[20:29]}
+
+
+def test_a_model_that_is_forecast_to_be_the_dearest_is_probed_too() -> None:
+    names = [f"m{i:02d}" for i in range(30)]
+    table = pd.DataFrame({c: np.linspace(0, 3, 30) for c in ("cost", "expense")}, names)
+    gain = pd.DataFrame({"centre": [0.1, 0.0], "scatter": [0.01, 0.01]}, [0.1, 1.0])
+    prior, objective = Prior(gain, table, ("x",)), Objective(top=1, epochs=3)
+    cost = {name: float(np.exp(table.loc[name, "cost"])) for name in names[:20]} | {"m29": 8.0}
+    seen = [Observed(name, 0, None, c, c, 0.0) for name, c in cost.items()]
+    probed = requests(names, seen, objective, prior=prior)
+    assert Request("m28", 0) in probed  # e^2.9 = 18 by the table, and m29 only 8
+    assert {request.epoch for request in probed} == {0}
+    assert verdict(names, seen, objective, prior=prior).table["R"].isna().all()
 
 
 def test_nothing_is_proven_by_a_forecast() -> None:

@@ -100,7 +100,8 @@ class SlurmEngine:
         self._queue_read_s = time.monotonic()
         # Jobs that were running when the sweep began, and which nobody wants to begin again.
         self._cancelled: dict[tuple[str, int | None], Report] = {}
-        self._gone: set[str] = set()  # jobs that Slurm does not start again
+        # Jobs that this sweep has seen end. Others may be in the queue of another cluster.
+        self._gone: set[str] = set()
         self._noted: set[str] = set()  # reasons for which jobs wait
         self._stopping = False
         self._about: Job | None = None  # whom notes are about: all jobs, but a report names one
@@ -209,8 +210,6 @@ class SlurmEngine:
                     # What another sweep has submitted since the first time is in the queue.
                     job_id = batch.job if living is None else living.get((batch.name, index))
                     useful = not stage.reported or orders == self._orders
-                    if job_id is None and batch.job is not None:
-                        self._gone.add(f"{batch.job}_{index}")
                     if job_id is not None and useful:
                         if batch.job is None:  # its sweep ended before it wrote that
                             batch.submitted(job_id)

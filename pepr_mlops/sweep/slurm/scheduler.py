@@ -30,6 +30,7 @@ _AWAY = (
     *("Unable to contact slurm controller", "timed out", "Connection refused"),
     *("Zero Bytes", "Communication connection failure", "temporarily"),
 )
+# How a line begins that repeats the one before in general words.
 _GENERAL = ("Batch job submission failed", "allocation failure")
 # Parts of the answers to an impossible request, and the options to change.
 _REMEDIES = {
