@@ -22,7 +22,7 @@ import pandas as pd
 from common import machine, write
 from rivals import means, rivals
 
-from pepr_mlops.sweep.frugal import Objective
+from pepr_mlops.sweep.observed import Objective
 from pepr_mlops.sweep.replay import Curves
 from pepr_mlops.sweep.search import read_prior
 
@@ -68,7 +68,7 @@ def _cell(
     runs: pd.DataFrame, experiment: str, cost: str, alpha: float, top: int, seeds: int
 ) -> list[dict[str, Any]]:
     # No search knows another experiment on its own data.
-    prior = read_prior("shipped", experiment.partition("_")[0], cost, "energy_wh")
+    prior = read_prior("shipped", [experiment.partition("_")[0]], cost, "energy_wh")
     objective = Objective(top, alpha=alpha)
     found = means(rivals(curves(runs, experiment, cost), objective, seeds, prior))
     cell = {"experiment": experiment, "cost": cost, "alpha": alpha, "top": top}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pepr_mlops.sweep.frugal import Objective, requests
+from pepr_mlops.sweep.observed import Objective
 from pepr_mlops.sweep.prior import Prior
 from pepr_mlops.sweep.replay import Curves, Found, outcome, replay
 
@@ -80,7 +79,7 @@ def rivals(
     and by PePR (`pepr_halving`) from candidates in a random order, and by PePR from the cheapest
     (`cheapest_halving`). Only the first three pay for measuring costs.
     """
-    one = replay(curves, partial(requests, prior=prior), objective)
+    one = replay(curves, objective, prior)
     orders = [np.random.default_rng(seed).permutation(len(curves.cost)) for seed in range(seeds)]
     cheapest = np.argsort(curves.cost.to_numpy(), kind="stable")
 
@@ -89,8 +88,8 @@ def rivals(
 
     return {
         "frugal": [one],
-        "no_prior": [replay(curves, requests, objective)],
-        "certified": [replay(curves, requests, replace(objective, certify=True))],
+        "no_prior": [replay(curves, objective)],
+        "certified": [replay(curves, replace(objective, certify=1.0))],
         "cheapest": [in_order(curves, objective, one.spent, cheapest)],
         "random": [in_order(curves, objective, one.spent, order) for order in orders],
         "halving": [halved(order, False) for order in orders],

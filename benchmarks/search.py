@@ -23,8 +23,8 @@ from pepr_mlops.comparison import pepr
 from pepr_mlops.sweep import plan, sweep
 from pepr_mlops.sweep.driver import Result
 from pepr_mlops.sweep.engine import Report
-from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.jobs import jobs
+from pepr_mlops.sweep.observed import Objective
 
 MODELS = (
     *("resnet18d", "resnet10t", "mobilenetv2_050", "mobilenetv3_small_050", "lcnet_050"),

@@ -104,7 +104,8 @@ class Command(click.Command):
 def _takes_none(option: click.Option) -> bool:
     """Whether `none` is a value of the option, which may be right or wrong."""
     of_spec = option.name in {f.name for f in fields(RunSpec)}  # they are texts and flags
-    return option.required or (of_spec and option.type is not click.FLOAT)
+    named = NONE in (option.metavar or "").split("|")
+    return named or option.required or (of_spec and option.type is not click.FLOAT)
 
 
 def _dashed(word: str) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from pepr_mlops.cli.output import energies, note, render, say, table
 from pepr_mlops.comparison.words import amount
-from pepr_mlops.names import ScoredOn
+from pepr_mlops.names import RESOURCES, ScoredOn
 from pepr_mlops.sweep.driver import Result, Status
-from pepr_mlops.sweep.frugal import Objective, Verdict, requests
+from pepr_mlops.sweep.observed import Objective, Verdict
 from pepr_mlops.sweep.prior import Prior
-from pepr_mlops.sweep.replay import Found, Recorded, recorded
+from pepr_mlops.sweep.replay import Curves, Found, Recorded, outcome, recorded
 from pepr_mlops.sweep.replay import replay as replay_search
 from pepr_mlops.sweep.search import Search, read_prior
 from pepr_mlops.train.progress import seconds_text
@@ -37,9 +37,16 @@ def line(search: Search, now: Status) -> str:
     text += f"; {_spent(verdict, search.spending)}"
     if verdict.top:
         best = verdict.top[0]
-        text += f"; best {best} {search.decide_on} PePR-{search.letter} "
-        text += f"{verdict.table.loc[best, 'score']:.4f}"
+        text += f"; best {best} {_score(search)} {verdict.table.loc[best, 'score']:.4f}"
+    if verdict.holds is not None:
+        text += f", chance {verdict.holds:.0%}"
     return text
+
+
+def _score(search: Search) -> str:
+    """What the search orders models by."""
+    within = search.objective.within is not None
+    return f"{search.decide_on} {'P' if within else f'PePR-{search.letter}'}"
 
 
 def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, form: str) -> None:
@@ -67,7 +74,8 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
         )
         columns = {"model": "model", "state": "state", "epoch": "epochs"}
         columns |= {"P": f"{search.decide_on} P", "R": "R"}
-        columns |= {"score": f"{search.decide_on} PePR-{search.letter}", "bound": "at most"}
+        if search.objective.within is None:
+            columns |= {"score": _score(search), "bound": "at most"}
         columns |= {"chance": "chance", "energy_wh": "energy"}
         columns |= {"test_P": "test P"} if search.decide_on == "val" else {}
         say(render(cells, form, columns | {"error": "why"}) + "\n")
@@ -85,24 +93,33 @@ def _scores(rows: pd.DataFrame, name: str) -> list[str]:
 
 
 def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
-    top = ", ".join(verdict.top) or "none yet"
-    score = f"{search.decide_on} PePR-{search.letter}"
+    top, target = verdict.top, search.objective
+    found = f"top {target.top} by {_score(search)}"
+    if target.within is not None:
+        cost = RESOURCES[search.letter].column
+        found = f"least {cost} within {target.within:g} of the best {_score(search)}"
     rows = [
         ("decided on", _DECIDED[search.decide_on]),
         ("prior", _source(search.prior)),
-        (f"top {search.objective.top} by {score}", top),
+        (found, ", ".join(top) or "none yet"),
     ]
-    if verdict.top:
-        test_p = verdict.table.loc[verdict.top, "test_P"]
-        rows.append(("their test P", ", ".join(f"{p:.4f}" for p in test_p)))
-    if verdict.exhaustive == verdict.exhaustive:
-        complete = verdict.top and verdict.proven == verdict.top
+    if top:
+        test_p = verdict.table.loc[top, "test_P"]
+        rows.append((f"{'their' if target.top > 1 else 'its'} test P", _numbers(test_p)))
+    if verdict.holds is not None:
+        rows.append(("estimated chance that training all confirms it", f"{verdict.holds:.0%}"))
+    if verdict.exhaustive == verdict.exhaustive and target.within is None:
+        complete = top and verdict.proven == top
         proven = "all" if complete else ", ".join(verdict.proven) or "none"
         rivals = verdict.table.loc[verdict.possible, "chance"].sort_values(ascending=False)
         chances = [f"{m} ({'not known' if pd.isna(c) else f'{c:.0%}'})" for m, c in rivals.items()]
         rows += [("proven of them", proven), ("could still be in it", ", ".join(chances) or "none")]
     rows.append(("spent on training", f"{_spent(verdict, search.spending)} ({source})"))
     return table(rows)
+
+
+def _numbers(values: pd.Series[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
 
 
 def replay(
@@ -123,16 +140,14 @@ def replay(
         if one.decide_on != (decide_on or "val"):
             note(f"{one.name}: not all runs have P on validation, so their P on test decides")
         target = replace(objective, epochs=one.curves.performance.shape[1])
-        names = [str(name) for name in one.curves.cost.index]
-        known = read_prior(prior, one.dataset, letter, one.spending)
-        outcomes = {
-            "frugal": replay_search(one.curves, partial(requests, prior=known), target),
-            "certified": replay_search(one.curves, requests, replace(target, certify=True)),
-            "exhaustive": Found(names, True, min(objective.top, len(names)), 1.0, 0.0),
-        }
+        known = read_prior(prior, one.data, letter, one.spending, one.recipe, tracking_uri)
+        outcomes = {"frugal": replay_search(one.curves, target, known)}
+        if objective.within is None:
+            proof = replace(target, certify=1.0, budget=None, budget_share=None)
+            outcomes["certified"] = replay_search(one.curves, proof)
+        outcomes["exhaustive"] = _exhaustive(one.curves, target)
         rows = pd.DataFrame([{"strategy": s, **asdict(found)} for s, found in outcomes.items()])
-        final = one.curves.scores(objective.alpha).iloc[:, -1]
-        rows["winner"] = [final[found].idxmax() for found in rows.pop("finished")]
+        rows = rows.drop(columns="finished").rename(columns={"answer": "winner"})
         rows["P"] = rows["winner"].map(one.curves.performance.iloc[:, -1])
         rows["test_P"] = rows["winner"].map(one.test_p)
         rows["expense"] = rows["spent"] * float(one.curves.expense.sum())
@@ -146,42 +161,67 @@ def replay(
     return 0
 
 
+def _exhaustive(curves: Curves, objective: Objective) -> Found:
+    """What training all finds, at its full expense."""
+    good = curves.scores(objective.alpha).iloc[:, -1]
+    if objective.within is not None:
+        final = curves.performance.iloc[:, -1]
+        good = -curves.cost[final >= final.max() - objective.within]
+    trained = np.full(len(curves.cost), objective.epochs)
+    return outcome(curves, objective, trained, float(curves.expense.sum()), str(good.idxmax()))
+
+
 def _replayed(
     one: Recorded, letter: str, objective: Objective, rows: pd.DataFrame, prior: Prior | None
 ) -> str:
     finals = one.curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
     top = min(objective.top, len(finals))
     best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[:top].items())
+    heading = f"PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost"
+    if objective.within is not None:
+        greatest = one.curves.performance.iloc[:, -1]
+        best = f"{greatest.idxmax()} P {greatest.max():.4f}"
+        heading = f"least {RESOURCES[letter].column} within {objective.within:g} of the best P"
     cells = rows.assign(
         best=rows["best"].map({True: "yes", False: "no"}),
         hits=[f"{hits} of {top}" for hits in rows["hits"]],
         expense=[_amount(expense, one.spending) for expense in rows["expense"]],
         spent=[f"{spent:.1%}" for spent in rows["spent"]],
+        holds=["" if pd.isna(one) else f"{one:.0%}" for one in rows["holds"]],
+        dearer=["" if pd.isna(one) else f"{one:.1f} times" for one in rows["dearer"]],
         **{c: [f"{p:.4f}" for p in rows[c]] for c in ("P", "test_P")},
     )
     columns = {"strategy": "strategy", "best": "best found", "hits": f"top {top}"}
+    if objective.within is not None:
+        columns = {"strategy": "strategy", "best": "within", "dearer": "cost of the cheapest"}
     columns |= {"winner": "winner"} | ({"P": "val P"} if one.decide_on == "val" else {})
-    columns |= {"test_P": "test P", "expense": "spent", "spent": "of all"}
+    columns |= {"test_P": "test P", "holds": "chance", "expense": "spent", "spent": "of all"}
     return (
         f"{one.name}: {len(finals)} models, {objective.epochs} epochs, energy {one.energy_source}; "
-        f"PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost\n"
+        f"{heading}\n"
         f"decided on {_DECIDED[one.decide_on]}\n"
         f"prior: {_source(prior)}\n"
-        f"top {top}: {best}\n\n"
+        f"{'best' if objective.within is not None else f'top {top}'}: {best}\n\n"
         f"{render(cells, 'table', columns)}\n"
     )
 
 
 def _source(prior: Prior | None) -> str:
-    """Which data sets a search knows."""
-    return "none" if prior is None else f"runs on {', '.join(prior.families)}"
+    """Which data sets a search knows, and how much each counts."""
+    if prior is None:
+        return "none"
+    shares = [f"{name} ({share:.0%})" for name, share in prior.families.items()]
+    return f"runs on {', '.join(shares)}"
 
 
 def _spent(verdict: Verdict, spending: str) -> str:
     text = f"{_amount(verdict.spent, spending)} of training"
     if verdict.exhaustive > 0:  # known and not zero
         text += f", {verdict.spent / verdict.exhaustive:.1%} of about "
-        text += f"{_amount(verdict.exhaustive, spending)} that training all takes"
+        text += f"{_amount(verdict.exhaustive, spending)}"
+        if verdict.forecast_error is not None:
+            text += f" ({' to '.join(_amount(end, spending) for end in verdict.exhaustive_range)})"
+        text += " that training all takes"
     return text
 
 

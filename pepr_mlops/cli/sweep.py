@@ -19,10 +19,13 @@ from pepr_mlops.spec import NONE, SWEEPABLE, UNSPLIT, RunSpec, value_type
 from pepr_mlops.tracking.ownership import STALE_S
 
 if TYPE_CHECKING:
+    from pepr_mlops.cli.sweep_output import Target
     from pepr_mlops.sweep.keep_top import KeepTop
     from pepr_mlops.sweep.sweep import Settings
 
-_OF_SEARCH = ("objective", "top", "alpha", "certify", "decide_on", "prior")
+_OF_SEARCH = (
+    *("objective", "top", "alpha", "within", "certify", "budget_percent", "decide_on", "prior"),
+)
 
 
 def _grid(command: Callable[..., int]) -> Callable[..., int]:
@@ -58,12 +61,35 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @option(
     "Search",
     "--objective",
-    "what a frugal search maximises: PePR by energy, CO2e, memory or time [default: pepr-e]",
+    "what a frugal search maximises: PePR by energy, CO2e, memory or time, which is also the cost "
+    "of --within [default: pepr-e]",
     type=click.Choice([f"pepr-{letter.lower()}" for letter in RESOURCES if letter != "D"]),
 )
 @option("Search", "--top", "how many models to find [default: 5]", type=click.IntRange(1))
 @option("Search", "--alpha", "α of αP / (α + R), the weight of P [default: 1]", type=float)
-@option("Search", "--certify", "search until the top is proven", is_flag=True, default=None)
+@option(
+    "Search",
+    "--within",
+    "look for the cheapest model whose P is at most this much below the best, such as 0.01",
+    type=float,
+    metavar="MARGIN",
+)
+@option(
+    "Search",
+    "--certify",
+    "search until the answer holds with this probability, such as 0.95, or without one until it "
+    "is proven",
+    is_flag=False,
+    flag_value=1.0,
+    type=float,
+    metavar="[PROBABILITY]",
+)
+@option(
+    "Search",
+    "--budget-percent",
+    "use this much of what training all takes for the best answer; --budget-wh too",
+    type=float,
+)
 @option(
     "Search",
     "--decide-on",
@@ -73,10 +99,10 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 @option(
     "Search",
     "--prior",
-    "what other data sets tell: a file, or shipped, from the PePR paper's runs [default: shipped]",
-    metavar="FILE",
+    "other data sets to learn from: the PePR paper's (shipped), those of the tracking server, "
+    "both, none, or those of a file [default: both]",
+    metavar="shipped|server|both|none|FILE",
 )
-@option("Search", "--no-prior", "use no other data sets", name="prior", flag_value="none")
 @option("Search", "--replay", "search among the recorded runs of --experiment", is_flag=True)
 @option(
     "Model",
@@ -181,6 +207,7 @@ def command(
       pepr sweep --model paper --dataset derma --keep-top 5 --by performance
       pepr sweep --model paper --dataset derma --weights-dir /shared/weights
       pepr sweep --model paper --dataset derma --strategy frugal --objective pepr-e --top 5
+      pepr sweep --model paper --dataset derma --strategy frugal --within 0.01 --budget-percent 10
       pepr sweep --replay --experiment derma_pt --objective pepr-e
     """  # noqa: E501
     grid = read(file)
@@ -193,11 +220,7 @@ def command(
     settings = _settings(keep_top=_keep_top(keep_top, by, strategy, replay), slurm=slurm, **given)
     target = None
     if replay or strategy == "frugal":
-        from pepr_mlops.sweep.frugal import Objective
-
-        letter = chosen.pop("objective", "pepr-e").removeprefix("pepr-").upper()
-        decide_on, prior = chosen.pop("decide_on", None), chosen.pop("prior", "shipped")
-        target = letter, Objective(**chosen), decide_on, prior
+        target = _target(chosen, settings.limits.budget_wh)
     elif chosen:
         raise WrongUse(
             f"{next(iter(chosen))}: it is an option of a search; add --strategy frugal or --replay"
@@ -222,13 +245,27 @@ def command(
     return sweep_output.run(grid, settings, form, target)
 
 
+def _target(chosen: dict[str, Any], budget_wh: float | None) -> Target:
+    """The options of a search as one value."""
+    from pepr_mlops.sweep.observed import Objective
+
+    letter = chosen.pop("objective", "pepr-e").removeprefix("pepr-").upper()
+    decide_on, prior = chosen.pop("decide_on", None), chosen.pop("prior", "both")
+    if (percent := chosen.pop("budget_percent", None)) is not None:
+        chosen["budget_share"] = percent / 100
+    if chosen.get("within") is not None:
+        chosen.setdefault("top", 1)
+    return letter, Objective(**chosen, budget=budget_wh), decide_on, prior
+
+
 def _recorded(grid: dict[str, Any], given: Iterable[str]) -> list[str]:
     """The experiments to replay. A replay trains nothing, so it takes no other option."""
     from click.core import ParameterSource
 
     experiments = grid.pop("experiment", None)
     source = click.get_current_context().get_parameter_source
-    others = [n for n in given if n != "tracking_uri" and source(n) is ParameterSource.COMMANDLINE]
+    own = {"tracking_uri", "budget_wh"}
+    others = [n for n in given if n not in own and source(n) is ParameterSource.COMMANDLINE]
     if experiments is None or grid or others:
         extra = f" and not {', '.join([*grid, *others])}" if grid or others else ""
         raise WrongUse(f"replay: give --experiment NAME{extra}; its runs are replayed")

@@ -22,8 +22,8 @@ from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan, sweep
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.engine import NOTE, UNSENT, Report
-from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.jobs import downloads, jobs, parameters, weights_gb
+from pepr_mlops.sweep.observed import Objective
 from pepr_mlops.sweep.search import Search
 from pepr_mlops.sweep.sweep import Settings
 from pepr_mlops.text import printable

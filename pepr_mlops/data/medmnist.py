@@ -30,6 +30,12 @@ FLAGS = (
 FLAG_OF = {flag: flag for flag in FLAGS} | ALIASES  # by name
 
 
+def same_data(name: str) -> set[str]:
+    """All names of the data set of this name."""
+    flag = FLAG_OF.get(name)
+    return {name} | {other for other, one in FLAG_OF.items() if one == flag}
+
+
 def load(flag: str, size: int, data_root: str | None) -> Splits:
     """The data set `flag` from its file of `size`-pixel images, fetched as `fetch` does.
 

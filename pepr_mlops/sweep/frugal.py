@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -28,87 +27,22 @@ from numpy.typing import NDArray
 from scipy.special import polygamma, stdtrit
 
 from pepr_mlops.comparison import pepr
-from pepr_mlops.errors import WrongUse
-from pepr_mlops.sweep.prior import Prior, contenders, forecast, level
+from pepr_mlops.sweep import within
+from pepr_mlops.sweep.observed import (
+    Floats,
+    Known,
+    Objective,
+    Observed,
+    Request,
+    State,
+    Verdict,
+    known_of,
+)
+from pepr_mlops.sweep.prior import Prior, contenders, level
 
-Floats = NDArray[np.float64]
-State = Literal["finished", "discarded", "stopped", "waiting"]
 _POINTS = 128  # equally probable values that stand for a distribution of P
 _SHARES = (np.arange(_POINTS) + 0.5) / _POINTS
-_PROBED = 20  # of the cheapest candidates by the prior, and the dearest
 _CENTRE, _SCATTER = 1.0, 4.0  # finished candidates that a prior counts as, at most
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The target: the `top` candidates with the highest αP / (α + R) after `epochs` epochs.
-
-    R is cost / greatest cost (normalisation `zero`). With `certify` the search continues until no
-    candidate outside the top could be in it even with P = 1.
-    """
-
-    top: int = 5
-    epochs: int = 10
-    alpha: float = 1.0
-    certify: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("top", "epochs"):
-            if getattr(self, name) < 1:
-                raise WrongUse(f"{name}: {getattr(self, name)} is too few; give a number from 1")
-        if not 1 <= self.alpha < np.inf:
-            raise WrongUse(f"alpha: {self.alpha:g} is not 1 or more")
-
-
-@dataclass(frozen=True)
-class Request:
-    """Train `candidate` from its last checkpoint until after `epoch`; epoch 0 only measures its
-    cost on a few steps."""
-
-    candidate: str
-    epoch: int
-
-
-@dataclass(frozen=True)
-class Observed:
-    """A candidate after `epoch` epochs, 0 for the measurement of its cost.
-
-    `performance` is P in [0, 1] after that epoch, on the split that decides, None with epoch 0.
-    `cost` determines R, and `expense` is the resource that the search saves; both are forecasts for
-    the full training, each in its own unit, and equal where both are energy. `spent` is the part of
-    the expense that this epoch or measurement used.
-    """
-
-    candidate: str
-    epoch: int
-    performance: float | None
-    cost: float
-    expense: float
-    spent: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The results of a search so far.
-
-    `table` has a row per candidate, the index its name: `epoch` (the last one trained), `P` after
-    it, `cost` (as observed last), `forecast` (whether the cost is from the prior instead), `R`,
-    `score` with that P, `bound` (the score with P = 1), `chance` (the estimated probability that
-    its score reaches the k-th best so far) and `state`: `finished`, `discarded` (by the bound),
-    `stopped` (no longer worth its cost) or `waiting` (to be measured or trained).
-    `top` are the best finished candidates, best first; the `proven` ones stay in the top whatever
-    the others reach. The `possible` ones could still reach the top by the bound, and the
-    `promising` ones among these are worth training. `spent` and `exhaustive`, the expense of
-    training all candidates to the end, have the unit of `Observed.expense`.
-    """
-
-    table: pd.DataFrame
-    top: list[str]
-    proven: list[str]
-    possible: list[str]
-    promising: list[str]
-    spent: float
-    exhaustive: float
 
 
 def requests(
@@ -123,16 +57,27 @@ def requests(
 
     `candidates` can still be trained; observations of others, which failed, count as spent. First
     every cost is measured; with a `prior` only those of the cheapest and the dearest by it and of
-    those it does not know, unless `objective.certify`. Then the `objective.top` cheapest candidates
-    are trained to the end, then the candidates worth their cost get one more epoch, `at_once` of
-    them together. The requests of one call do not depend on each other.
+    those it does not know, unless `objective.certify` wants a proof. Then the `objective.top`
+    cheapest candidates are trained to the end, then the candidates worth their cost get one more
+    epoch, `at_once` of them together; with a margin see `within.next_requests`. The requests of one call
+    do not depend on each other.
 
     Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
-    outside [0, 1], and an epoch that is missing, repeated or beyond the last.
+    outside [0, 1], an epoch that is missing, repeated or beyond the last, and for a budget that is
+    below what the cheapest takes.
     """
-    known = _known(candidates, observed, objective, prior)
+    known = known_of(candidates, observed, objective, prior)
     if known.unmeasured:
         return [Request(name, 0) for name in known.unmeasured]
+    if objective.within is not None:
+        found = within.next_requests(known, objective, prior)
+    else:
+        found = _next(known, objective, prior)
+    return known.affordable(found, objective)[:at_once]
+
+
+def _next(known: Known, objective: Objective, prior: Prior | None) -> list[Request]:
+    """The requests of the rule for PePR, as if there were no budget."""
     judged = _judge(known, objective, prior)
     live = np.flatnonzero(known.epoch < objective.epochs)
     if judged.lacking > 0:
@@ -140,13 +85,13 @@ def requests(
         first = live[np.argsort(known.cost[live], kind="stable")][: judged.lacking]
         return [Request(known.names[i], objective.epochs) for i in first]
     live = live[np.argsort(-judged.worth[live], kind="stable")]
-    best = live[judged.worth[live] > judged.kth]
-    if len(best):
-        return [Request(known.names[i], int(known.epoch[i]) + 1) for i in best[:at_once]]
-    if not objective.certify:
-        return []
-    unproven = live[judged.bound[live] > judged.kth]
-    return [Request(known.names[i], objective.epochs) for i in unproven[:at_once]]
+    best, proof = live[judged.worth[live] > judged.kth], False
+    if not len(best) and judged.holds < objective.sought:
+        best, proof = live[judged.bound[live] > judged.kth], objective.certify == 1
+    return [
+        Request(known.names[i], objective.epochs if proof else int(known.epoch[i]) + 1)
+        for i in best
+    ]
 
 
 def verdict(
@@ -157,16 +102,17 @@ def verdict(
     prior: Prior | None = None,
 ) -> Verdict:
     """The results so far, for people. Arguments as `requests`."""
-    known = _known(candidates, observed, objective, prior)
-    n = len(known.names)
+    known = known_of(candidates, observed, objective, prior)
+    if objective.within is not None:
+        return within.verdict(known, objective, prior)
     judged = _judge(known, objective, prior)
-    last = known.curve[np.arange(n), np.maximum(known.epoch - 1, 0)]
-    done = known.epoch == objective.epochs
+    done, last = known.done, known.last
     possible = ~done & ~(judged.bound <= judged.kth)
     promising = possible & (judged.worth > judged.kth)
+    goes_on = judged.holds < objective.sought
     states: list[State] = [
         "finished" if d else "discarded" if not p else "waiting" if w else "stopped"
-        for d, p, w in zip(done, possible, promising | objective.certify, strict=True)
+        for d, p, w in zip(done, possible, promising | goes_on, strict=True)
     ]
     table = pd.DataFrame(
         {
@@ -185,105 +131,19 @@ def verdict(
     finished = table[done].sort_values("score", ascending=False, kind="stable")
     top = list(finished.index[: objective.top])
     rivals = table["score"].where(done, table["bound"]).fillna(np.inf)
+    proven = [t for t in top if (rivals > rivals[t]).sum() < objective.top]
     return Verdict(
         table=table,
         top=top,
-        proven=[]
-        if known.forecast.any()
-        else [t for t in top if (rivals > rivals[t]).sum() < objective.top],
+        proven=[] if known.forecast.any() else proven,
         possible=list(table.index[possible]),
         promising=list(table.index[promising]),
+        holds=judged.holds if judged.lacking <= 0 else None,
         spent=known.spent,
         exhaustive=float(known.expense.sum()),
+        exhaustive_range=known.exhaustive_range(),
+        forecast_error=known.forecast_error,
     )
-
-
-# What was observed -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Observations by candidate, in the order of their names: `curve` is P, one column per epoch,
-    NaN where it was not trained; cost and expense are NaN until they are measured, or `forecast`
-    from the prior. Those that are `needed` must be measured before anything is trained."""
-
-    names: list[str]
-    curve: Floats
-    epoch: NDArray[np.int64]
-    cost: Floats
-    expense: Floats
-    needed: NDArray[np.bool_]
-    forecast: NDArray[np.bool_]
-    spent: float
-
-    @property
-    def unmeasured(self) -> list[str]:
-        return [self.names[i] for i in np.flatnonzero(self.needed)]
-
-
-def _known(
-    candidates: Sequence[str],
-    observed: Sequence[Observed],
-    objective: Objective,
-    prior: Prior | None,
-) -> _Known:
-    names = sorted(set(candidates))  # so that neither order nor repetition matters
-    rows = {name: i for i, name in enumerate(names)}
-    curve = np.full((len(names), objective.epochs), np.nan)
-    epoch = np.zeros(len(names), dtype=np.int64)
-    cost, expense = np.full(len(names), np.nan), np.full(len(names), np.nan)
-    seen: set[tuple[str, int]] = set()
-    for one in sorted(observed, key=lambda o: (o.candidate, o.epoch)):
-        _check(one, objective)
-        if (one.candidate, one.epoch) in seen:
-            raise WrongUse(f"{one.candidate}: epoch {one.epoch} was observed twice; give it once")
-        seen.add((one.candidate, one.epoch))
-        if one.epoch > 1 and (one.candidate, one.epoch - 1) not in seen:
-            raise WrongUse(f"{one.candidate}: epoch {one.epoch - 1} is missing; give each epoch")
-        if one.candidate not in rows:
-            continue
-        i = rows[one.candidate]
-        cost[i], expense[i], epoch[i] = one.cost, one.expense, one.epoch
-        if one.performance is not None:
-            curve[i, one.epoch - 1] = one.performance
-    spent = math.fsum(one.spent for one in observed)  # the same in any order
-    needed = missing = np.isnan(cost)
-    if prior is not None and not objective.certify:
-        table = prior.costs.reindex(names).astype(float)
-        needed = missing & _ends(table)
-        if not needed.any():
-            greatest = np.nanmax(cost, initial=0.0)
-            cost = forecast(table["cost"].to_numpy(), cost)
-            expense = forecast(table["expense"].to_numpy(), expense)
-            # R is never relative to a forecast.
-            needed = np.isnan(cost + expense) | (missing & (cost > greatest))
-    return _Known(names, curve, epoch, cost, expense, needed, missing & ~np.isnan(cost), spent)
-
-
-def _ends(table: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which costs must be measured: of candidates that the table does not have, of the cheapest by
-    it, and of the dearest, which R is relative to."""
-    needed = np.array(table.isna().any(axis=1))
-    known = np.flatnonzero(~needed)
-    order = known[np.argsort(table["cost"].to_numpy()[known], kind="stable")]
-    needed[[*order[:_PROBED], *order[-1:]]] = True
-    return needed
-
-
-def _check(one: Observed, objective: Objective) -> None:
-    for name in ("cost", "expense", "spent"):
-        value = getattr(one, name)
-        if not 0 <= value < np.inf:
-            raise WrongUse(f"{one.candidate}: {name} {value:g} is not a finite number from 0")
-    if not 0 <= one.epoch <= objective.epochs:
-        raise WrongUse(f"{one.candidate}: epoch {one.epoch} is not among 0 to {objective.epochs}")
-    if one.epoch == 0 and one.performance is not None:
-        raise WrongUse(f"{one.candidate}: epoch 0 has no performance; give None")
-    if one.epoch > 0 and (one.performance is None or not 0 <= one.performance <= 1):
-        raise WrongUse(
-            f"{one.candidate}: performance {one.performance} of epoch {one.epoch} is not in "
-            "[0, 1]; give a share, not per cent"
-        )
 
 
 # The rule ----------------------------------------------------------------------------------------
@@ -292,38 +152,41 @@ def _check(one: Observed, objective: Objective) -> None:
 @dataclass(frozen=True)
 class _Judged:
     """By candidate: R, the bound, the estimated chance to end above the k-th best score `kth`
-    and the index `worth`. R and bound are NaN until all costs are measured; the chance is NaN and
-    the index infinite until `lacking` more candidates are finished."""
+    and the index `worth`; and `holds`, the estimated probability that none of them does. R and
+    bound are NaN until all costs are measured; the chance is NaN, the index infinite and `holds` 0
+    until `lacking` more candidates are finished."""
 
     resource: Floats
     bound: Floats
     chance: Floats
     worth: Floats
     kth: float
+    holds: float
     lacking: int
 
 
-def _judge(known: _Known, objective: Objective, prior: Prior | None) -> _Judged:
+def _judge(known: Known, objective: Objective, prior: Prior | None) -> _Judged:
     n = len(known.names)
     unknown, infinite = np.full(n, np.nan), np.full(n, np.inf)
     if n == 0 or known.unmeasured:
-        return _Judged(unknown, unknown, unknown, infinite, -np.inf, lacking=n)
+        return _Judged(unknown, unknown, unknown, infinite, -np.inf, 0.0, lacking=n)
     resource = pepr.normalise(known.cost, pepr.bounds(known.cost, "zero")).to_numpy()
     bound = pepr.pepr(np.ones(n), resource, alpha=objective.alpha).to_numpy()
-    done = known.epoch == objective.epochs
+    done = known.done
     scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]
     kth = float(scores[objective.top - 1]) if len(scores) >= objective.top else -np.inf
     lacking = max(objective.top, 2) - len(scores)  # two, to know how much P scatters
     if lacking > 0:
-        return _Judged(resource, bound, unknown, infinite, kth, lacking)
+        return _Judged(resource, bound, unknown, infinite, kth, 0.0, lacking)
     outcomes = _outcomes(known, objective, prior) * bound[:, None]
     worth = _index(outcomes, _prices(known, objective, kth), objective.epochs - known.epoch)
     chance = (outcomes > kth).mean(axis=1)
+    holds = float(np.prod(1 - chance[~done]))
     chance[done] = (known.curve[:, -1] * bound >= kth)[done]
-    return _Judged(resource, bound, chance, worth, kth, 0)
+    return _Judged(resource, bound, chance, worth, kth, holds, 0)
 
 
-def _prices(known: _Known, objective: Objective, kth: float) -> Floats:
+def _prices(known: Known, objective: Objective, kth: float) -> Floats:
     """The cost of an epoch of each candidate in units of score: s · dx / (α + x), s the k-th best
     score and x the share spent of the cost of training all of them."""
     exhaustive = known.expense.sum()
@@ -333,7 +196,7 @@ def _prices(known: _Known, objective: Objective, kth: float) -> Floats:
     return np.asarray(kth * epoch / (objective.alpha + known.spent / exhaustive))
 
 
-def _outcomes(known: _Known, objective: Objective, prior: Prior | None) -> Floats:
+def _outcomes(known: Known, objective: Objective, prior: Prior | None) -> Floats:
     """Equally probable values of P after the last epoch, one row per candidate, descending.
 
     Accuracy fluctuates from epoch to epoch, so a curve is summarised by its `level`. The gain, P
@@ -344,7 +207,7 @@ def _outcomes(known: _Known, objective: Objective, prior: Prior | None) -> Float
     the level is the last P; there Student's t predicts P of an untrained candidate from that of the
     finished ones.
     """
-    done = known.epoch == objective.epochs
+    done = known.done
     final = known.curve[done, -1]
     points = np.empty((len(known.names), _POINTS))
     for epoch in np.unique(known.epoch[known.epoch > 0]):

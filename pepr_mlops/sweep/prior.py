@@ -8,8 +8,8 @@ better half by their level.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.sweep.finals import MAD, Finals, Floats
 
-Floats = NDArray[np.float64]
 COSTS = ("energy_wh", "train_time_s", "memory_gb")
 LEAST_MODELS, LEAST_EPOCHS = 8, 3  # of a data set that tells anything
-_MAD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
+# Settings that change how models learn; a data set trained with others counts less.
+RECIPE = ("pretrained", "epochs", "image_size", "batch_size", "lr")
+_LISTS = ("models", "finals", "centre", "scatter")
 _EXACT = 1e-4  # P is not known any better
 
 
@@ -41,21 +43,31 @@ def contenders(levels: Floats) -> NDArray[np.intp]:
 class Earlier:
     """What is kept of one data set.
 
-    `family` is the name of the data, which several data sets may share. After each epoch the gain,
-    P after the last epoch less the level, has this `centre` and `scatter` (standard deviation) over
-    the contenders. `costs` has the natural logarithm of each of `COSTS` of each model, None where
-    it is not known.
+    `family` is the name of the data, which several data sets may share, and `recipe` has the
+    settings of `RECIPE` that are known. `finals` is P of each of the `models` after the last epoch.
+    After each epoch the gain, P after the last one less the level, has this `centre` and `scatter`
+    (standard deviation) over the contenders. `costs` has the natural logarithm of each of `COSTS`
+    of each model, None where it is not known.
     """
 
     family: str
     name: str
+    recipe: Mapping[str, str]
     models: tuple[str, ...]
+    finals: tuple[float, ...]
     centre: tuple[float, ...]
     scatter: tuple[float, ...]
     costs: Mapping[str, tuple[float | None, ...]]
 
     @classmethod
-    def of(cls, family: str, name: str, curves: pd.DataFrame, costs: pd.DataFrame) -> Earlier:
+    def of(
+        cls,
+        family: str,
+        name: str,
+        recipe: Mapping[str, str],
+        curves: pd.DataFrame,
+        costs: pd.DataFrame,
+    ) -> Earlier:
         """From P after every epoch, (models × epochs), and the `COSTS` of the same models.
 
         Centre and scatter are the median and the scaled median absolute deviation. Raises
@@ -75,7 +87,7 @@ class Earlier:
             gain = (p[:, -1] - levels)[contenders(levels)]
             middle = float(np.median(gain))
             centre.append(middle)
-            scatter.append(max(_EXACT, _MAD * float(np.median(np.abs(gain - middle)))))
+            scatter.append(max(_EXACT, MAD * float(np.median(np.abs(gain - middle)))))
         logs = np.log(costs[list(COSTS)].astype(float).where(costs[list(COSTS)] > 0))
         known = {
             c: tuple(None if np.isnan(v) else round(float(v), 4) for v in logs[c]) for c in COSTS
@@ -84,7 +96,9 @@ class Earlier:
         return cls(
             family,
             name,
+            dict(recipe),
             models,
+            tuple(round(float(one), 5) for one in p[:, -1]),
             tuple(round(one, 5) for one in centre),
             tuple(round(one, 5) for one in scatter),
             known,
@@ -98,13 +112,14 @@ class Prior:
     `gain` is indexed by the share of the epochs that a candidate was trained for, with the columns
     `centre` and `scatter` of what it still gains; it counts as one candidate that was trained to
     the end for the centre, and as four for the scatter. `costs` has the logarithms of `cost` and
-    `expense` (`frugal.Observed`) of each known model, up to a constant. `families` are those it is
-    from.
+    `expense` (`Observed`) of each known model, up to a constant. `families` has the share of each
+    that it is from. `finals` is how good the best of many models is.
     """
 
     gain: pd.DataFrame
     costs: pd.DataFrame
-    families: tuple[str, ...]
+    families: Mapping[str, float]
+    finals: Finals = field(default_factory=lambda: Finals.of(()))
 
     def at(self, share: float) -> tuple[float, float]:
         """Centre and scatter of the gain after this share of the epochs."""
@@ -115,17 +130,26 @@ class Prior:
 
 def prior_of(
     earlier: Sequence[Earlier],
-    without: str,
+    without: Collection[str],
     cost: str = "energy_wh",
     expense: str = "energy_wh",
+    recipe: Mapping[str, str] | None = None,
 ) -> Prior | None:
-    """The prior from data sets, each family with the same weight, but none of the family `without`,
-    which a search is on; None where that leaves nothing. Cost and expense are two of `COSTS`."""
-    used = [one for one in earlier if one.family != without]
+    """The prior from data sets, but none of a family or with a name in `without`, which a search is
+    on; None where that leaves nothing. Cost and expense are two of `COSTS`.
+
+    Each family has the same weight, shared by its data sets; each setting in which a data set
+    differs from the `recipe` of the search halves its weight.
+    """
+    used = [one for one in earlier if not {one.family, one.name} & set(without)]
     if not used:
         return None
     families = [one.family for one in used]
-    weights = np.array([1 / families.count(family) for family in families])
+    own = recipe or {}
+    differ = [sum(own.get(k, v) != v for k, v in one.recipe.items()) for one in used]
+    weights = np.array(
+        [0.5**n / families.count(family) for n, family in zip(differ, families, strict=True)]
+    )
     weights /= weights.sum()
     shares = np.unique(np.concatenate([_shares(one) for one in used]))
     centres = [np.interp(shares, _shares(one), one.centre) for one in used]
@@ -136,23 +160,31 @@ def prior_of(
     )
     names = {"cost": cost, "expense": expense}
     costs = pd.DataFrame({column: _table(used, weights, name) for column, name in names.items()})
-    return Prior(gain, costs, tuple(dict.fromkeys(families)))
+    finals = []
+    for one, weight in zip(used, weights, strict=True):
+        order = np.argsort(np.array(one.costs[cost], float), kind="stable")  # unknown ones last
+        finals.append((float(weight), np.array(one.finals)[order]))
+    by_family = pd.Series(weights, families).groupby(level=0, sort=False).sum()
+    return Prior(gain, costs, by_family.to_dict(), Finals.of(finals))
 
 
-def forecast(table: Floats, known: Floats) -> Floats:
-    """The cost of every candidate: `known` where it is no NaN, else by the `table` of logarithms.
+def forecast(table: Floats, known: Floats) -> tuple[Floats, float | None]:
+    """The cost of every candidate: `known` where it is no NaN, else by the `table` of logarithms;
+    and the standard deviation of the logarithm of such a cost, None where it is not known.
 
     A straight line through the logarithms of the known costs over those of the table; its slope is
     drawn to 1 by one observation at a distance of a factor e. What neither has is NaN.
     """
     both = ~np.isnan(table) & (known > 0)
     if not both.any():
-        return known
+        return known, None
     x, ratio = table[both], np.log(known[both]) - table[both]
     dx = x - x.mean()
     slope = 1 + (dx * (ratio - ratio.mean())).sum() / ((dx**2).sum() + 1)
-    line = np.exp(x.mean() + ratio.mean() + slope * (table - x.mean()))
-    return np.where(np.isnan(known), line, known)
+    line = x.mean() + ratio.mean() + slope * (table - x.mean())
+    off = np.log(known[both]) - line[both]
+    error = float(np.sqrt((off**2).sum() / (len(off) - 2))) if len(off) > 2 else None
+    return np.where(np.isnan(known), np.exp(line), known), error
 
 
 def as_json(earlier: Sequence[Earlier]) -> list[dict[str, Any]]:
@@ -166,12 +198,13 @@ def from_json(content: Any, source: str) -> list[Earlier]:
     for at, one in enumerate(content.get("data_sets", []) if isinstance(content, dict) else []):
         try:
             costs = {cost: tuple(one["costs"][cost]) for cost in COSTS}
-            fields = {name: tuple(one[name]) for name in ("models", "centre", "scatter")}
-            made = Earlier(str(one["family"]), str(one["name"]), costs=costs, **fields)
-            numbers = [*made.centre, *made.scatter]
+            fields = {name: tuple(one[name]) for name in _LISTS}
+            recipe = {str(name): str(value) for name, value in one.get("recipe", {}).items()}
+            made = Earlier(str(one["family"]), str(one["name"]), recipe, costs=costs, **fields)
+            numbers = [*made.finals, *made.centre, *made.scatter]
             numbers += [value for of in costs.values() for value in of if value is not None]
             complete = len(made.centre) == len(made.scatter) >= LEAST_EPOCHS
-            complete &= all(len(of) == len(made.models) for of in costs.values())
+            complete &= all(len(of) == len(made.models) for of in (made.finals, *costs.values()))
             if not complete or not np.isfinite(numbers).all() or min(made.scatter) <= 0:
                 raise ValueError("a value is missing, or no finite number")
         except (KeyError, TypeError, ValueError) as error:

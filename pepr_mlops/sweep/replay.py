@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,12 @@ from pepr_mlops.comparison import pepr
 from pepr_mlops.comparison.conditions import of_folds
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.names import PERFORMANCE, RESOURCES, ScoredOn, performance_on
-from pepr_mlops.sweep.frugal import Objective, Observed, Request
+from pepr_mlops.sweep.earlier_runs import recipe_of
+from pepr_mlops.sweep.frugal import requests, verdict
+from pepr_mlops.sweep.observed import Objective, Observed, Request
+from pepr_mlops.sweep.prior import Prior
 
-Search = Callable[[Sequence[str], Sequence[Observed], Objective], list[Request]]
+Search = Callable[..., list[Request]]  # with the arguments of `frugal.requests`
 MEASURED = 1 / 20  # of the expense of an epoch, to measure the cost
 
 
@@ -75,11 +78,12 @@ class Recorded:
     """The curves of one seed of a comparison set, and the column of runs that a search spends.
 
     The curves are of P on the split `decide_on`; `test_p` is P on test after the last epoch, the
-    index the model. `dataset` is the name of the data.
+    index the model. `data` has the name and the digest of the data, and `recipe` the settings.
     """
 
     name: str
-    dataset: str
+    data: frozenset[str]
+    recipe: Mapping[str, str]
     spending: str
     energy_source: str
     curves: Curves
@@ -100,6 +104,7 @@ def recorded(
     `WorkFailed` as `comparison.prepare` and `curves_of`.
     """
     from pepr_mlops import comparison
+    from pepr_mlops.data.medmnist import same_data
     from pepr_mlops.tracking import read
 
     runs = read.load_runs(experiments, tracking_uri=tracking_uri)
@@ -129,8 +134,10 @@ def recorded(
             source = sources if spending == "energy_wh" else "none"
             curves = curves_of(own, epochs, cost, spending, p)
             test_p = own.set_index("model")[PERFORMANCE]
-            dataset = str(own["dataset"].iloc[0])
-            sets.append(Recorded(title, dataset, spending, source, curves, decider, test_p))
+            digest = own["data_digest"].dropna().unique()
+            data = frozenset({*same_data(str(own["dataset"].iloc[0])), *digest})
+            recipe = recipe_of(own)
+            sets.append(Recorded(title, data, recipe, spending, source, curves, decider, test_p))
     if not sets:
         raise WorkFailed(f"replay: {', '.join(experiments)} has no two models of one seed")
     return sets
@@ -138,18 +145,31 @@ def recorded(
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search: the `finished` candidates, whether the best of all is among them,
-    how many of the true top are (`hits`), the share `spent` of the expense of training all, and the
-    `regret`: how far the mean score of its top is below that of the true top, NaN of fewer."""
+    """The outcome of a search.
+
+    `finished` are the candidates that it trained to the end and `answer` the best of them, None of
+    none; `holds` is the probability that the search gave its answer. `best` says whether the best
+    of all is among them, and `hits` how many of the true top are. `spent` is a share of the expense
+    of training all, and `regret` how far the mean score of its top is below that of the true top,
+    NaN of fewer.
+
+    With a margin `best` says whether the answer is within it and `hits` counts it; `regret` is by
+    how much it is not, and `dearer` its cost over that of the cheapest that is, else None.
+    """
 
     finished: list[str]
+    answer: str | None
     best: bool
     hits: int
     spent: float
     regret: float
+    holds: float | None = None
+    dearer: float | None = None
 
 
-def replay(curves: Curves, search: Search, objective: Objective) -> Found:
+def replay(
+    curves: Curves, objective: Objective, prior: Prior | None = None, *, search: Search = requests
+) -> Found:
     """Answer the requests of a search from the recorded curves until it has none.
 
     The search never sees P of an epoch that it did not request. To measure a cost takes `MEASURED`
@@ -160,7 +180,7 @@ def replay(curves: Curves, search: Search, objective: Objective) -> Found:
     observed: list[Observed] = []
     trained = np.zeros(len(rows), dtype=np.int64)
     cost, expense = curves.cost.to_numpy(float), curves.expense.to_numpy(float)
-    while batch := search(list(rows), observed, objective):
+    while batch := search(list(rows), observed, objective, prior=prior):
         for request in batch:
             i, name = rows[request.candidate], request.candidate
             per_epoch = expense[i] / objective.epochs
@@ -171,26 +191,42 @@ def replay(curves: Curves, search: Search, objective: Objective) -> Found:
                 p = float(table[i, epoch - 1])
                 observed.append(Observed(name, epoch, p, cost[i], expense[i], per_epoch))
             trained[i] = max(trained[i], request.epoch)
-    return outcome(curves, objective, trained, sum(o.spent for o in observed))
+    last = verdict(list(rows), observed, objective, prior=prior)
+    answer = last.top[0] if last.top else None
+    return outcome(curves, objective, trained, last.spent, answer, last.holds)
 
 
 def outcome(
-    curves: Curves, objective: Objective, trained: NDArray[np.int64], spent: float
+    curves: Curves,
+    objective: Objective,
+    trained: NDArray[np.int64],
+    spent: float,
+    answer: str | None = None,
+    holds: float | None = None,
 ) -> Found:
     """The outcome of a search that trained each candidate for `trained` epochs.
 
-    `spent` is in the unit of `curves.expense`.
+    `spent` is in the unit of `curves.expense`. A search without an `answer` of its own takes the
+    best of those that it finished.
     """
     names = curves.performance.index
-    final = curves.scores(objective.alpha).iloc[:, -1]
-    best = final.sort_values(ascending=False, kind="stable").index[: objective.top]
     finished = names[trained == objective.epochs]
+    share = spent / float(curves.expense.sum())
+    done = [str(name) for name in finished]
+    if objective.within is not None:
+        final = curves.performance.iloc[:, -1]
+        if answer is None and done:
+            answer = str(final[finished].idxmax())
+        lacks = np.nan if answer is None else final.max() - final[answer] - objective.within
+        right = bool(lacks <= 1e-12)
+        good = curves.cost[final >= final.max() - objective.within - 1e-12]
+        dearer = float(curves.cost[answer] / good.min()) if right and good.min() > 0 else None
+        return Found(done, answer, right, int(right), share, max(0.0, lacks), holds, dearer)
+    final = curves.scores(objective.alpha).iloc[:, -1]
+    if answer is None and done:
+        answer = str(final[finished].idxmax())
+    best = final.sort_values(ascending=False, kind="stable").index[: objective.top]
     own = final[finished].nlargest(objective.top)
-    complete = len(own) == len(best)
-    return Found(
-        finished=[str(name) for name in finished],
-        best=bool(best[0] in finished),
-        hits=int(best.isin(finished).sum()),
-        spent=spent / float(curves.expense.sum()),
-        regret=float(final[best].mean() - own.mean()) if complete else np.nan,
-    )
+    regret = float(final[best].mean() - own.mean()) if len(own) == len(best) else np.nan
+    hits = int(best.isin(finished).sum())
+    return Found(done, answer, bool(best[0] in finished), hits, share, regret, holds)

@@ -7,7 +7,7 @@ from the epochs it was trained for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -23,9 +23,11 @@ from pepr_mlops.files import read_json
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES, ScoredOn, performance_on
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
+from pepr_mlops.sweep.earlier_runs import METRICS, earlier_of
 from pepr_mlops.sweep.engine import Task
-from pepr_mlops.sweep.frugal import Objective, Observed, Verdict, requests, verdict
-from pepr_mlops.sweep.prior import Prior, from_json, prior_of
+from pepr_mlops.sweep.frugal import requests, verdict
+from pepr_mlops.sweep.observed import Objective, Observed, Verdict
+from pepr_mlops.sweep.prior import Earlier, Prior, from_json, prior_of
 
 _WH, _S = "energy/train_wh", "time/train_s"
 HISTORY = (PERFORMANCE, performance_on("val"), _WH, _S)
@@ -155,27 +157,42 @@ class Search:
         return costs[0], costs[1]
 
 
-def read_prior(source: str, dataset: str, letter: str, spending: str) -> Prior | None:
-    """What data sets other than `dataset` tell about a search with the cost `letter`.
+def read_prior(
+    source: str,
+    data: Collection[str],
+    letter: str,
+    spending: str,
+    recipe: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
+) -> Prior | None:
+    """What data sets other than `data`, by its names and digest, tell about a search with the cost
+    `letter`.
 
-    `source` is `shipped` for the one of this package (from the PePR paper's runs), `none`, or the
-    path of a file like it. Raises `WrongUse` for another file.
+    `source` is `shipped` for those of this package (from the PePR paper's runs), `server` for the
+    newest finished runs of the tracking server, `both`, `none`, or the path of a file. Those with
+    other settings than the `recipe` count less. Raises `WrongUse` for another file, and
+    `WorkFailed` when the server cannot be read.
     """
-    if source == "none":
-        return None
-    if source == "shipped":
+    earlier: list[Earlier] = []
+    if source in ("shipped", "both"):
         text = resources.files("pepr_mlops.sweep").joinpath("prior.json").read_text()
-        earlier = from_json(json.loads(text), source)
-    else:
+        earlier += from_json(json.loads(text), source)
+    if source in ("server", "both"):
+        from pepr_mlops.tracking import read
+
+        runs = read.load_newest("test/accuracy", tracking_uri=tracking_uri)
+        epochs = read.load_epochs(list(runs["run_id"]), METRICS, tracking_uri=tracking_uri)
+        earlier += earlier_of(runs, epochs)
+    if source not in ("shipped", "server", "both", "none"):
         try:
             earlier = from_json(read_json(Path(source), "prior"), source)
         except OSError as error:
             raise WrongUse(
-                f"prior: {source} cannot be read ({error.strerror}); give shipped or a file, or "
-                "--no-prior"
+                f"prior: {source} cannot be read ({error.strerror}); give shipped, server, both, "
+                "none or a file"
             ) from error
     cost = RESOURCES["E" if letter == "C" else letter].column  # CO2e is in proportion to energy
-    return prior_of(earlier, dataset, cost, spending)
+    return prior_of(earlier, data, cost, spending, recipe)
 
 
 def check(specs: Sequence[Job], letter: str) -> None:

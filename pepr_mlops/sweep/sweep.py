@@ -21,8 +21,8 @@ from pepr_mlops.sweep import plan
 from pepr_mlops.sweep.driver import Driver, Limits, Result, Status, Strategy
 from pepr_mlops.sweep.earlier import Matches, match_jobs
 from pepr_mlops.sweep.engine import Engine, Report
-from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
+from pepr_mlops.sweep.observed import Objective
 from pepr_mlops.sweep.search import HISTORY, Search, check, read_prior
 from pepr_mlops.sweep.slurm import options, scheduler
 from pepr_mlops.sweep.slurm.options import Options
@@ -182,7 +182,7 @@ def frugal(
     letter: str,
     objective: Objective,
     decide_on: ScoredOn | None = None,
-    prior: str = "shipped",
+    prior: str = "both",
 ) -> Search:
     """The strategy that searches for the best of these jobs instead of training them all.
 
@@ -190,17 +190,20 @@ def frugal(
     source of `search.read_prior`; `objective.epochs` is replaced by the epochs of the jobs. Raises
     `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
     """
+    from pepr_mlops.data.medmnist import same_data
     from pepr_mlops.tracking import read
 
     check(specs, letter)
-    spending = "train_time_s" if specs[0].energy == "off" else "energy_wh"
+    first, uri = specs[0], settings.tracking_uri
+    spending = "train_time_s" if first.energy == "off" else "energy_wh"
+    data = {first.data_digest, *same_data(first.dataset_name)}
     return Search(
-        replace(objective, epochs=specs[0].epochs),
+        replace(objective, epochs=first.epochs),
         letter,
         spending,
-        lambda ids: read.load_epochs(ids, HISTORY, tracking_uri=settings.tracking_uri),
+        lambda ids: read.load_epochs(ids, HISTORY, tracking_uri=uri),
         decide_on or "val",
-        read_prior(prior, specs[0].dataset_name, letter, spending),
+        read_prior(prior, data, letter, spending, first.as_params(), uri),
     )
 
 

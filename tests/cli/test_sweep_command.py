@@ -338,7 +338,7 @@ def test_a_value_with_commas_is_one_value() -> None:
         ),
         (
             ["sweep", "--replay", "--experiment", "digits", "--budget-wh", "5", "--dry-run"],
-            "give --experiment NAME and not budget_wh, dry_run; its runs are replayed",
+            "give --experiment NAME and not dry_run; its runs are replayed",
         ),
         (["sweep", "--replay", "--experiment", "none"], "'none' is neither"),
     ],

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from rivals import halving, in_order, means, rivals
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import frugal
-from pepr_mlops.sweep.frugal import Objective, Observed, Request, requests, verdict
+from pepr_mlops.sweep.frugal import requests, verdict
+from pepr_mlops.sweep.observed import Objective, Observed, Request, known_of
 from pepr_mlops.sweep.replay import Curves, replay
 
 ONE = Objective(top=1, epochs=1)
@@ -40,9 +42,10 @@ DONE = [*THREE, *trained("a", 1, 0.9), *trained("b", 2, 0.8)]
 
 def test_all_costs_are_measured_first_and_the_cheapest_are_trained_then() -> None:
     assert requests("abc", THREE[:1], ONE) == [Request("b", 0), Request("c", 0)]
-    assert requests("abc", THREE, ONE) == [Request("a", 1), Request("b", 1)]
+    assert requests("abc", THREE, ONE) == [Request("a", 1)]
+    assert requests("abc", THREE, ONE, at_once=9) == [Request("a", 1), Request("b", 1)]
     three = Objective(top=3, epochs=7)
-    assert requests("abc", THREE, three) == [Request(name, 7) for name in "abc"]
+    assert requests("abc", THREE, three, at_once=9) == [Request(name, 7) for name in "abc"]
 
 
 def test_a_candidate_that_cannot_reach_the_top_is_discarded() -> None:
@@ -74,7 +77,7 @@ def test_certify_trains_candidates_that_are_not_worth_their_cost() -> None:
     two = Objective(top=1, epochs=1, alpha=2)
     assert requests("abcd", seen, two) == []
     assert verdict("abcd", seen, two).table.loc["d", "state"] == "stopped"
-    certify = dataclasses.replace(two, certify=True)
+    certify = dataclasses.replace(two, certify=1)
     assert requests("abcd", seen, certify) == [Request("d", 1)]
     assert verdict("abcd", seen, certify).table.loc["d", "state"] == "waiting"
     seen += trained("d", 100, 0.62)
@@ -93,7 +96,7 @@ def test_the_price_of_an_epoch_is_the_score_it_costs_the_search() -> None:
     # of 20 in all 4 are spent; half of c's 14 are 0.35 of them: s · 0.35 / (1 + 0.2)
     objective = Objective(top=1, epochs=2)
     seen = [Observed(n, 0, None, c, c, s) for n, c, s in (("a", 6, 1), ("c", 14, 3))]
-    known = frugal._known(["a", "c"], seen, objective, None)
+    known = known_of(["a", "c"], seen, objective, None)
     assert frugal._prices(known, objective, 0.6)[1] == pytest.approx(0.6 * 0.35 / 1.2)
 
 
@@ -101,7 +104,7 @@ def test_outcomes_are_the_level_plus_the_gain_of_finished_candidates() -> None:
     # after epoch 2 the level is that epoch's P; a and b gained 0.1 and 0.3 on it, c has 0.5
     seen = [*trained("a", 1, 0, 0.4, 0, 0.5), *trained("b", 1, 0, 0.3, 0, 0.6)]
     seen += [*trained("c", 1, 0, 0.5), probe("d", 1)]
-    known = frugal._known("abcd", seen, Objective(top=1, epochs=4), None)
+    known = known_of("abcd", seen, Objective(top=1, epochs=4), None)
     points = frugal._outcomes(known, Objective(top=1, epochs=4), None)
     assert np.median(points[2]) == pytest.approx(0.5 + 0.2)
     # sd 0.1414 · √1.5 = 0.1732; the upper quartile of Student's t of one degree is 1
@@ -203,7 +206,7 @@ def made(draw: st.DrawFn) -> tuple[Curves, Objective]:
         pd.DataFrame(p, names), pd.Series(cost, names, float), pd.Series(expense, names, float)
     )
     alpha = draw(st.sampled_from([1.0, 3.0, 20.0]))
-    return curves, Objective(draw(st.integers(1, 4)), epochs, alpha, certify=True)
+    return curves, Objective(draw(st.integers(1, 4)), epochs, alpha, certify=1)
 
 
 @given(made())
@@ -212,12 +215,12 @@ def test_certify_always_ends_with_the_true_top_proven(case: tuple[Curves, Object
     last: list[Observed] = []
 
     def search(
-        names: Sequence[str], observed: Sequence[Observed], objective: Objective
+        names: Sequence[str], observed: Sequence[Observed], objective: Objective, **rest: Any
     ) -> list[Request]:
         last[:] = observed
-        return requests(names, observed, objective)
+        return requests(names, observed, objective, **rest)
 
-    replay(curves, search, objective)
+    replay(curves, objective, search=search)
     found = verdict(list(curves.cost.index), last, objective)
     truth = curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
     best = truth.head(objective.top).to_numpy()
@@ -238,13 +241,13 @@ FOUR = Curves(
 def test_replay_charges_measurements_and_epochs() -> None:
     # each cost takes 1/20 of an epoch, half of 10 + 20 + 30 + 40, hence 2.5; then a is trained
     def only_a(
-        names: Sequence[str], observed: Sequence[Observed], objective: Objective
+        names: Sequence[str], observed: Sequence[Observed], objective: Objective, **rest: Any
     ) -> list[Request]:
         if not observed:
             return [Request(name, 0) for name in names]
         return [] if observed[-1].epoch == 2 else [Request("a", 2)]
 
-    found = replay(FOUR, only_a, Objective(top=2, epochs=2))
+    found = replay(FOUR, Objective(top=2, epochs=2), search=only_a)
     assert found.spent == pytest.approx((2.5 + 10) / 100)
     assert (found.finished, found.best, found.hits) == (["a"], False, 0)
 
@@ -318,7 +321,7 @@ def test_the_papers_best_are_found_for_a_twentieth_of_the_energy(
 ) -> None:
     spent = []
     for experiment, expected in FOUND.items():
-        found = replay(recorded(paper_results, experiment, cost), requests, Objective())
+        found = replay(recorded(paper_results, experiment, cost), Objective())
         hits, percent = expected[cost]
         assert found.best, experiment
         assert found.hits == hits, experiment
@@ -334,7 +337,7 @@ def test_the_search_beats_halving_at_equal_energy_where_expensive_models_count(
     objective = Objective(alpha=2)
     for experiment in FOUND:
         curves = recorded(paper_results, experiment, "E")
-        found = replay(curves, requests, objective)
+        found = replay(curves, objective)
         assert found.best, experiment
         assert found.hits >= 4, experiment
         orders = [np.random.default_rng(seed).permutation(131) for seed in range(5)]
@@ -346,7 +349,7 @@ def test_the_search_beats_halving_at_equal_energy_where_expensive_models_count(
 def test_exact_bound_certifies_the_papers_top(paper_results: Path) -> None:
     # with P = 1 all of R below 1 / 0.8821 - 1 = 0.134 could beat the fifth of pneumonia, 0.8821
     curves = recorded(paper_results, "pneumonia", "E")
-    found = replay(curves, requests, Objective(certify=True))
+    found = replay(curves, Objective(certify=1))
     possible = curves.cost / curves.cost.max() < 1 / 0.8821 - 1
     assert (found.best, found.hits) == (True, 5)
     assert len(found.finished) == possible.sum()

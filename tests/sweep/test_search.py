@@ -15,7 +15,7 @@ from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.process import is_alive
 from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.engine import Report, Task
-from pepr_mlops.sweep.frugal import Objective, Observed, requests
+from pepr_mlops.sweep.observed import Objective, Observed
 from pepr_mlops.sweep.replay import Curves, curves_of, recorded, replay
 from pepr_mlops.sweep.search import HISTORY, Search, check
 
@@ -347,7 +347,7 @@ def test_a_sweep_finds_and_spends_the_same_as_its_replay(
     ).run()
     assert result.stopped is None
     found = search.verdict(result.jobs, result.runs)
-    expected = replay(curves, requests, objective)
+    expected = replay(curves, objective)
     assert found.exhaustive == pytest.approx(cost.sum())
     finished = list(found.table.index[found.table["state"] == "finished"])
     assert sorted(trainer.probes) == names

@@ -22,8 +22,8 @@ from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.driver import Limits
 from pepr_mlops.sweep.earlier import identify_runs
 from pepr_mlops.sweep.engine import NOTE, Report
-from pepr_mlops.sweep.frugal import Objective
 from pepr_mlops.sweep.jobs import downloads, jobs, models
+from pepr_mlops.sweep.observed import Objective
 from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.tracking.read import load_epochs
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from pepr_mlops.spec import Job
 
-_NEWEST = 2000  # runs that show how much P varies between seeds
+_NEWEST = 2000  # runs, of all experiments
 _MOST_RUNNING = 200
 _EACH_EPOCH = "time/train_s"  # a metric that is logged after every epoch
 
@@ -142,6 +142,21 @@ def load_epochs(
 
     found = cache.answer(uri, ["epochs", ids, metrics if metrics is None else list(metrics)], read)
     return found if metrics is None else found.reindex(columns=["run_id", "step", *metrics])
+
+
+def load_newest(metric: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
+    """The newest finished runs of the server that have a seed and whose P is this metric.
+
+    As `load_runs`, but empty for a missing SQLite store.
+    """
+    try:
+        reader = _open(tracking_uri)
+    except WrongUse as error:
+        if error.reason != tables.NO_STORE:
+            raise
+        return tidy(raw_frame(iter(()), {}))
+    with translated_errors(reader.uri):
+        return _tidy(reader, iter([reader.newest(list(reader.experiments), metric, _NEWEST)]))
 
 
 @dataclass(frozen=True)
