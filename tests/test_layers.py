@@ -32,6 +32,8 @@ PURE = (
     ),
     *("data/audit", "data/description", "data/duplicates", "data/doubtful", "data/shortcuts"),
     "tracking/ownership",
+    *("sweep/observed", "sweep/frugal", "sweep/within", "sweep/finals", "sweep/prior"),
+    *("sweep/earlier_runs", "report/searches"),
     *(f"comparison/{path.stem}" for path in (PACKAGE / "comparison").glob("*.py")),
 )
 

@@ -13,6 +13,7 @@ from pepr_mlops.comparison.runs import Evidence
 from pepr_mlops.comparison.selected import first_run
 from pepr_mlops.comparison.sets import Mixed
 from pepr_mlops.errors import PeprError, WrongUse
+from pepr_mlops.report import searches
 from pepr_mlops.report.dashboards import Companion
 from pepr_mlops.report.label import Label, label_of, references
 from pepr_mlops.report.material import HISTORY, Material, Part, gather
@@ -24,7 +25,8 @@ from pepr_mlops.tracking import read as query
 class Source:
     """What was read from the server, by the names of experiments.
 
-    `epochs` are of the runs of `main`; `missing` are companions that the server does not have.
+    `epochs` are of the runs of `main`; `missing` are companions that the server does not have, and
+    `searches` has a sentence for each frugal search of `main`.
     """
 
     main: tuple[str, ...]
@@ -33,6 +35,7 @@ class Source:
     epochs: pd.DataFrame
     missing: tuple[str, ...]
     run_page: str | None
+    searches: tuple[str, ...] = ()
 
 
 def read(
@@ -70,6 +73,11 @@ def read(
         query.load_epochs(ids, list(metrics), tracking_uri=tracking_uri),
         tuple(missing),
         query.run_page(tracking_uri),
+        tuple(
+            searches.sentence(record)
+            for name in main
+            for record in query.load_searches(name, tracking_uri=tracking_uri).values()
+        ),
     )
 
 
@@ -94,7 +102,7 @@ def sort(
             notes.append(f"{name} is not shown: {error}")
     if errors and prepared.keys().isdisjoint(source.main):
         raise errors[0]
-    return prepared, notes
+    return prepared, [*notes, *source.searches]
 
 
 def _prepared(runs: pd.DataFrame, question: Question, evidence: Evidence, main: bool) -> Prepared:

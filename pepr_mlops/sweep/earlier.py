@@ -17,7 +17,7 @@ from pepr_mlops.errors import PeprError
 from pepr_mlops.spec import FILES, Job, RunSpec
 
 if TYPE_CHECKING:
-    from pepr_mlops.tracking.read import Input
+    from pepr_mlops.tracking.read.inputs import Input
 
 Digests = Mapping[str, str]  # of each split by its name
 # Fields that decide which images a job trains on, and how they are drawn and resized.

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import polygamma, stdtrit
 
 from pepr_mlops.comparison import pepr
+from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import within
 from pepr_mlops.sweep.observed import (
     Floats,
@@ -56,11 +57,11 @@ def requests(
     """The next requests, best first; an empty list ends the search.
 
     `candidates` can still be trained; observations of others, which failed, count as spent. First
-    every cost is measured; with a `prior` only those of the cheapest and the dearest by it and of
+    every cost is measured; with a `prior` only those of the cheapest, of some of the others and of
     those it does not know, unless `objective.certify` wants a proof. Then the `objective.top`
     cheapest candidates are trained to the end, then the candidates worth their cost get one more
-    epoch, `at_once` of them together; with a margin see `within.next_requests`. The requests of one call
-    do not depend on each other.
+    epoch; with a margin see `within.next_requests`. At most `at_once` are trained together, and the
+    requests of one call do not depend on each other.
 
     Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
     outside [0, 1], an epoch that is missing, repeated or beyond the last, and for a budget that is
@@ -73,7 +74,15 @@ def requests(
         found = within.next_requests(known, objective, prior)
     else:
         found = _next(known, objective, prior)
-    return known.affordable(found, objective)[:at_once]
+    paid = known.affordable(found, objective)
+    if found and not paid and not known.done.any():
+        least = int(np.argmin(known.expense))
+        raise WrongUse(
+            f"budget: {known.names[least]} takes the least, about "
+            f"{known.expense[least] / known.expense.sum():.2%} of what training all takes, which "
+            "is more than the budget leaves; give more"
+        )
+    return paid[:at_once]
 
 
 def _next(known: Known, objective: Objective, prior: Prior | None) -> list[Request]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,35 @@ class Search:
         tested = run_ids.map(runs.set_index("run_id")[PERFORMANCE])
         finished = found.table["state"] == "finished"
         return replace(found, table=found.table.assign(test_P=tested.where(finished)))
+
+    @property
+    def name(self) -> str:
+        """What the search looks for, as a name."""
+        target = self.objective
+        if target.within is not None:
+            return f"within-{target.within:g}-{self.letter.lower()}-{self.decide_on}"
+        score = f"pepr-{self.letter.lower()}"
+        return f"{score}-top-{target.top}-alpha-{target.alpha:g}-{self.decide_on}"
+
+    def record(self, found: Verdict) -> dict[str, Any]:
+        """What the search believed before, and what it has found and spent: plain values."""
+        prior = self.prior
+        known = not np.isnan(found.exhaustive)
+        return {
+            "objective": asdict(self.objective),
+            "cost": RESOURCES[self.letter].column,
+            "decide_on": self.decide_on,
+            "prior": None if prior is None else {k: round(v, 4) for k, v in prior.families.items()},
+            "prior_gain": None if prior is None else _rounded(prior.gain),
+            "answer": found.top,
+            "holds": found.holds,
+            "candidates": len(found.table),
+            "finished": int((found.table["state"] == "finished").sum()),
+            "spending": self.spending,
+            "spent": found.spent,
+            "exhaustive": found.exhaustive if known else None,
+            "exhaustive_range": list(found.exhaustive_range) if known else None,
+        }
 
     def observed(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Observed]:
         """The observations of `jobs` (`plan.states`) in their `runs`.
@@ -181,8 +210,9 @@ def read_prior(
         from pepr_mlops.tracking import read
 
         runs = read.load_newest("test/accuracy", tracking_uri=tracking_uri)
-        epochs = read.load_epochs(list(runs["run_id"]), METRICS, tracking_uri=tracking_uri)
-        earlier += earlier_of(runs, epochs)
+        if len(runs):  # there may be no store yet
+            epochs = read.load_epochs(list(runs["run_id"]), METRICS, tracking_uri=tracking_uri)
+            earlier += earlier_of(runs, epochs)
     if source not in ("shipped", "server", "both", "none"):
         try:
             earlier = from_json(read_json(Path(source), "prior"), source)
@@ -227,6 +257,12 @@ def check(specs: Sequence[Job], letter: str) -> None:
         raise WrongUse(f"objective: energy=off leaves {letter} unknown; choose pepr-t or pepr-m")
     if letter == "C" and spec.country is None and spec.carbon_intensity is None:
         raise WrongUse("objective: pepr-c needs the grid; give --country or --carbon-intensity")
+
+
+def _rounded(gain: pd.DataFrame) -> list[list[float]]:
+    """Share of the epochs, centre and scatter of the gain after it."""
+    rows = gain.reset_index()[["share", "centre", "scatter"]].to_numpy(float)
+    return [[round(float(value), 4) for value in row] for row in rows]
 
 
 def _candidates(jobs: pd.DataFrame) -> list[str]:

@@ -28,6 +28,7 @@ from pepr_mlops.sweep.slurm import options, scheduler
 from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.sweep.worker import Worker
 from pepr_mlops.tracking.drop_weights import drop_weights
+from pepr_mlops.tracking.searches import log_search
 from pepr_mlops.tracking.server import resolved, sqlite_path
 
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}  # as MLflow names them
@@ -145,9 +146,28 @@ def _driver(
         show,
         report,
         settings.retry_failed,
-        partial(_tidy, settings, note, set()),
+        partial(_log_search, strategy, specs, settings, note)
+        if isinstance(strategy, Search)
+        else partial(_tidy, settings, note, set()),
     )
     return driver, engine
+
+
+def _log_search(
+    search: Search,
+    specs: Sequence[Job],
+    settings: Settings,
+    note: Callable[[str], None],
+    result: Result,
+) -> None:
+    """Log what the search believes and has found; a failure costs it nothing else."""
+    jobs = result.jobs.drop(index=list(result.given_up))
+    try:
+        record = search.record(search.verdict(jobs, result.runs))
+        for experiment in _experiments(specs):
+            log_search(experiment, search.name, record, settings.tracking_uri)
+    except PeprError as error:
+        note(f"the record of the search is not logged now ({error})")
 
 
 def _tidy(

@@ -27,7 +27,7 @@ from pepr_mlops.report.card import BLANK, Card, card_of, markdown
 from pepr_mlops.report.card.metadata import metadata
 from pepr_mlops.report.card.standing import believable, judged, standing
 from pepr_mlops.report.label import references
-from pepr_mlops.tracking.read import Input
+from pepr_mlops.tracking.read.inputs import Input
 
 CLASSES = ("nevus", "melanoma", "keratosis")
 HOSTILE = "a|b](http://x) <img src=x onerror=alert(1)> `c`\n---\n# heading"

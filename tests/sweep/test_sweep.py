@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ from pepr_mlops.sweep.engine import NOTE, Report
 from pepr_mlops.sweep.jobs import downloads, jobs, models
 from pepr_mlops.sweep.observed import Objective
 from pepr_mlops.sweep.slurm.options import Options
+from pepr_mlops.tracking import read
 from pepr_mlops.tracking.read import load_epochs
 
 
@@ -215,6 +217,15 @@ def test_a_search_decides_on_validation_and_reports_test(
     assert (found["P"] != found["test_P"]).all()
     by_test = replace(search, decide_on="test").verdict(ended.jobs, ended.runs).table
     assert by_test["P"].to_list() == found["test_P"].to_list()
+
+    # what it believed and found is logged, and read alike from the tables and through MLflow
+    records = read.load_searches("shapes", tracking_uri=store)
+    record = search.record(search.verdict(ended.jobs, ended.runs))
+    assert records == {"pepr-t-top-1-alpha-1-val": json.loads(json.dumps(record))}
+    assert set(record["prior"]) == {"derma", "lidc", "pneumonia"}
+    monkeypatch.setattr(read.tables, "open_tables", lambda uri: None)
+    assert read.load_searches("shapes", tracking_uri=store) == records
+    assert read.load_searches("absent", tracking_uri=store) == {}
 
 
 def test_doubtful_images_are_noted_before_a_sweep_and_refused_with_strict(

@@ -27,7 +27,7 @@ from pepr_mlops.report.label import Label, References
 from pepr_mlops.report.spending import cost_of, spent_words
 from pepr_mlops.report.templates import MARKDOWN
 from pepr_mlops.text import decimals, few, number
-from pepr_mlops.tracking.read import Input
+from pepr_mlops.tracking.read.inputs import Input
 
 BLANK = "**[to be filled in by a person: "
 

@@ -17,7 +17,7 @@ from pepr_mlops.names import DOUBTS, METRICS, MULTI_LABEL, PATIENT
 from pepr_mlops.report.card.performance import NOT_LOGGED, Measure, counts, patients
 from pepr_mlops.report.label import PRINT, not_measured
 from pepr_mlops.text import number
-from pepr_mlops.tracking.read import Input
+from pepr_mlops.tracking.read.inputs import Input
 
 Facts = tuple[tuple[str, str], ...]
 

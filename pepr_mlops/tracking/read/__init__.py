@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,9 @@ from pepr_mlops.tracking.read import cache, tables
 from pepr_mlops.tracking.read import predictions as logged
 from pepr_mlops.tracking.read.api import Server
 from pepr_mlops.tracking.read.frames import ENERGY, EXPERIMENT, Page, epochs_frame, raw_frame
+from pepr_mlops.tracking.read.inputs import Input
 from pepr_mlops.tracking.read.tables import Tables
+from pepr_mlops.tracking.searches import SEARCH_TAG
 from pepr_mlops.tracking.server import (
     connect,
     experiment_names,
@@ -112,16 +113,13 @@ def load_jobs(experiments: Sequence[str], *, tracking_uri: str | None = None) ->
 
     As `load_runs`, but empty for names that no run has yet and for a missing SQLite store.
     """
-    try:
-        reader = _open(tracking_uri)
-    except WrongUse as error:
-        if error.reason != tables.NO_STORE:
-            raise
-        return tidy(raw_frame(iter(()), {}))
-    with translated_errors(reader.uri):
+
+    def read(reader: Reader) -> pd.DataFrame:
         parts = [_runs_of(reader, name) for name in dict.fromkeys(experiments)]
-    runs = pd.concat(parts, ignore_index=True)
-    return runs[runs["spec"].notna()].drop_duplicates("run_id").reset_index(drop=True)
+        runs = pd.concat(parts, ignore_index=True)
+        return runs[runs["spec"].notna()].drop_duplicates("run_id").reset_index(drop=True)
+
+    return _or_empty(tracking_uri, read)
 
 
 def load_epochs(
@@ -149,6 +147,15 @@ def load_newest(metric: str, *, tracking_uri: str | None = None) -> pd.DataFrame
 
     As `load_runs`, but empty for a missing SQLite store.
     """
+
+    def read(reader: Reader) -> pd.DataFrame:
+        return _tidy(reader, iter([reader.newest(list(reader.experiments), metric, _NEWEST)]))
+
+    return _or_empty(tracking_uri, read)
+
+
+def _or_empty(tracking_uri: str | None, read: Callable[[Reader], pd.DataFrame]) -> pd.DataFrame:
+    """What `read` returns, no runs for a missing SQLite store."""
     try:
         reader = _open(tracking_uri)
     except WrongUse as error:
@@ -156,17 +163,21 @@ def load_newest(metric: str, *, tracking_uri: str | None = None) -> pd.DataFrame
             raise
         return tidy(raw_frame(iter(()), {}))
     with translated_errors(reader.uri):
-        return _tidy(reader, iter([reader.newest(list(reader.experiments), metric, _NEWEST)]))
+        return read(reader)
 
 
-@dataclass(frozen=True)
-class Input:
-    """A data set that a run has logged as MLflow's input: its digest, where it was, and the number
-    of its images, None where that was not logged."""
-
-    digest: str
-    place: str | None
-    images: int | None = None
+def load_searches(experiment: str, *, tracking_uri: str | None = None) -> dict[str, dict[str, Any]]:
+    """What frugal searches logged about themselves (`search.Search.record`), by their names; empty
+    where there was none. Raises `WorkFailed` when the server cannot be read."""
+    reader = _open(tracking_uri)
+    with translated_errors(reader.uri):
+        ids = [i for i, name in reader.experiments.items() if name == experiment]
+        tags = {name: text for i in ids for name, text in sorted(reader.tags(i).items())}
+    return {
+        name.removeprefix(SEARCH_TAG): json.loads(text)
+        for name, text in tags.items()
+        if name.startswith(SEARCH_TAG)
+    }
 
 
 def load_inputs(
@@ -184,24 +195,8 @@ def load_inputs(
     reader = _open(uri)
     with translated_errors(uri):
         for run_id, context, digest, source, profile in reader.inputs(list(found)):
-            found[run_id][context] = Input(digest, _place(source), _images(profile))
+            found[run_id][context] = Input.of(digest, source, profile)
     return found
-
-
-def _place(source: str) -> str | None:
-    with suppress(ValueError):
-        match json.loads(source):
-            case {"uri": str(place)}:
-                return place
-    return None
-
-
-def _images(profile: str | None) -> int | None:
-    with suppress(ValueError):
-        match json.loads(profile or ""):
-            case {"images": int(images)}:
-                return images
-    return None
 
 
 def count_done(jobs: Sequence[Job], *, tracking_uri: str | None = None) -> dict[str, int]:

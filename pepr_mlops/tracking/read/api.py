@@ -62,6 +62,10 @@ class Server:
         for ids in _filters(run_ids):
             yield from self._search(list(self.experiments), ids)
 
+    def tags(self, experiment_id: str) -> dict[str, str]:
+        """The tags of an experiment."""
+        return dict(self.client.get_experiment(experiment_id).tags)
+
     def newest(self, experiment_ids: Sequence[str], metric: str, most: int) -> Page:
         """The newest finished runs of these experiments that have a seed and this P."""
         if not experiment_ids:

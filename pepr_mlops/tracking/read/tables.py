@@ -53,6 +53,7 @@ _runs = _table(
 _experiments = _table("experiments", "experiment_id name lifecycle_stage workspace creation_time")
 _metrics = _table("latest_metrics", "run_uuid key value is_nan step timestamp")
 _params, _tags = (_table(name, "run_uuid key value") for name in ("params", "tags"))
+_experiment_tags = _table("experiment_tags", "experiment_id key value")
 _inputs = _table("inputs", "input_uuid source_type source_id destination_type destination_id")
 _datasets = _table("datasets", "dataset_uuid digest dataset_source dataset_profile")
 _input_tags = _table("input_tags", "input_uuid name value")
@@ -155,6 +156,13 @@ class Tables:
                 ids = run_ids[start : start + _PAGE]
                 query = self._active(list(self.experiments)).where(_runs.c.run_uuid.in_(ids))
                 yield self._page(connection, connection.execute(query).all())
+
+    def tags(self, experiment_id: str) -> dict[str, str]:
+        """The tags of an experiment."""
+        c = _experiment_tags.c
+        query = sa.select(c.key, c.value).where(c.experiment_id == int(experiment_id))
+        with self.engine.connect() as connection:
+            return {str(key): str(value) for key, value in _fetched(connection, query)}
 
     def newest(self, experiment_ids: Sequence[str], metric: str, most: int) -> Page:
         """The newest finished runs of these experiments that have a seed and this P."""
