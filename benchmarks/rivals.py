@@ -43,7 +43,7 @@ def halving(
     measured beforehand.
     """
     expense = curves.expense.to_numpy(float)
-    ranked = (curves.scores(objective.alpha) if by_score else curves.performance).to_numpy(float)
+    ranked = (curves.scores(objective) if by_score else curves.performance).to_numpy(float)
     plans = [(len(order), share / 100) for share in range(100, 50, -1)]
     for count, share in [*plans, *((n, 0.5) for n in range(len(order), 0, -1))]:
         trained = _halved(ranked, order[:count], share, objective)
@@ -66,6 +66,36 @@ def _halved(
         best = remaining[np.argsort(-ranked[remaining, epoch - 1], kind="stable")]
         remaining = best[: max(objective.top, int(share * len(remaining)))]
         epoch = min(2 * epoch, objective.epochs)
+
+
+def hyperband(
+    curves: Curves, objective: Objective, budget: float, order: NDArray[np.int64]
+) -> Found:
+    """Hyperband (L. Li et al., JMLR 18, 2018) with η = 3 on the candidates in turn in this order.
+
+    Three brackets share the budget: they first halve after 1, 3 and all epochs, and the best third
+    by accuracy is trained for three times as many.
+    """
+    expense, p = curves.expense.to_numpy(float), curves.performance.to_numpy(float)
+    trained = np.zeros(len(order), dtype=np.int64)
+    begun, whole = 0, expense.sum()
+    for first in (1, 3, objective.epochs):
+        plan = np.zeros_like(trained)
+        for n in range(1, len(order) - begun + 1):
+            tried = np.zeros_like(trained)
+            remaining, epoch = order[begun : begun + n], min(first, objective.epochs)
+            tried[remaining] = epoch
+            while epoch < objective.epochs:
+                best = remaining[np.argsort(-p[remaining, epoch - 1], kind="stable")]
+                remaining = best[: max(1, len(remaining) // 3)]
+                epoch = min(3 * epoch, objective.epochs)
+                tried[remaining] = epoch
+            if float((expense * tried).sum()) / objective.epochs > budget / 3 * whole:
+                break
+            plan = tried
+        begun += int((plan > 0).sum())
+        trained += plan
+    return outcome(curves, objective, trained, float((expense * trained).sum()) / objective.epochs)
 
 
 def rivals(

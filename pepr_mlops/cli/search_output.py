@@ -19,6 +19,7 @@ from pepr_mlops.sweep.replay import replay as replay_search
 from pepr_mlops.sweep.search import Search, read_prior
 from pepr_mlops.train.progress import seconds_text
 
+_R = {"zero": "= cost / greatest cost", "minmax": "from the least cost to the greatest"}
 _SCORES = ("P", "R", "score", "bound", "test_P")
 _DECIDED: dict[ScoredOn, str] = {
     "val": "validation",
@@ -163,7 +164,7 @@ def replay(
 
 def _exhaustive(curves: Curves, objective: Objective) -> Found:
     """What training all finds, at its full expense."""
-    good = curves.scores(objective.alpha).iloc[:, -1]
+    good = curves.scores(objective).iloc[:, -1]
     if objective.within is not None:
         final = curves.performance.iloc[:, -1]
         good = -curves.cost[final >= final.max() - objective.within]
@@ -174,10 +175,10 @@ def _exhaustive(curves: Curves, objective: Objective) -> Found:
 def _replayed(
     one: Recorded, letter: str, objective: Objective, rows: pd.DataFrame, prior: Prior | None
 ) -> str:
-    finals = one.curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
+    finals = one.curves.scores(objective).iloc[:, -1].sort_values(ascending=False)
     top = min(objective.top, len(finals))
     best = ", ".join(f"{m} {s:.4f}" for m, s in finals.iloc[:top].items())
-    heading = f"PePR-{letter}, α = {objective.alpha:g}, R = cost / greatest cost"
+    heading = f"PePR-{letter}, α = {objective.alpha:g}, R {_R[objective.normalisation]}"
     if objective.within is not None:
         greatest = one.curves.performance.iloc[:, -1]
         best = f"{greatest.idxmax()} P {greatest.max():.4f}"

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pepr_mlops.sweep.sweep import Settings
 
 _OF_SEARCH = (
-    *("objective", "top", "alpha", "within", "certify", "budget_percent", "decide_on", "prior"),
+    *("objective", "top", "alpha", "normalisation", "within", "certify", "budget_percent"),
+    *("decide_on", "prior"),
 )
 
 
@@ -67,6 +68,13 @@ def _grid(command: Callable[..., int]) -> Callable[..., int]:
 )
 @option("Search", "--top", "how many models to find [default: 5]", type=click.IntRange(1))
 @option("Search", "--alpha", "α of αP / (α + R), the weight of P [default: 1]", type=float)
+@option(
+    "Search",
+    "--normalisation",
+    "R from least to greatest cost, or from no cost, as in the PePR paper's tables "
+    "[default: minmax]",
+    type=click.Choice(["minmax", "zero"]),
+)
 @option(
     "Search",
     "--within",
@@ -255,6 +263,7 @@ def _target(chosen: dict[str, Any], budget_wh: float | None) -> Target:
         chosen["budget_share"] = percent / 100
     if chosen.get("within") is not None:
         chosen.setdefault("top", 1)
+    chosen.setdefault("normalisation", "minmax")
     return letter, Objective(**chosen, budget=budget_wh), decide_on, prior
 
 

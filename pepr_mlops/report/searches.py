@@ -11,10 +11,10 @@ from pepr_mlops.comparison.words import amount
 def sentence(record: Mapping[str, Any]) -> str:
     """The record of `search.Search.record` in words, without a full stop."""
     target, unit = record["objective"], "Wh" if record["spending"] == "energy_wh" else "s"
-    target_words = f"the {target['top']} best by PePR with {record['cost']}, α = {target['alpha']:g}"
+    sought = f"the {target['top']} best by PePR with {record['cost']}, α = {target['alpha']:g}"
     if target["within"] is not None:
-        target_words = f"the least {record['cost']} with P at most {target['within']:g} below the best"
-    text = f"a frugal search for {target_words} (decided on {record['decide_on']}) trained "
+        sought = f"the least {record['cost']} with P at most {target['within']:g} below the best"
+    text = f"a frugal search for {sought} (decided on {record['decide_on']}) trained "
     text += f"{record['finished']} of {record['candidates']} models to the end for "
     text += amount(record["spent"], unit)
     if record["exhaustive"]:

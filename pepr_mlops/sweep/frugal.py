@@ -179,7 +179,7 @@ def _judge(known: Known, objective: Objective, prior: Prior | None) -> _Judged:
     unknown, infinite = np.full(n, np.nan), np.full(n, np.inf)
     if n == 0 or known.unmeasured:
         return _Judged(unknown, unknown, unknown, infinite, -np.inf, 0.0, lacking=n)
-    resource = pepr.normalise(known.cost, pepr.bounds(known.cost, "zero")).to_numpy()
+    resource = objective.resource(known.cost).to_numpy()
     bound = pepr.pepr(np.ones(n), resource, alpha=objective.alpha).to_numpy()
     done = known.done
     scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]

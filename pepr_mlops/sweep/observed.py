@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep.prior import Prior, forecast
 
@@ -24,8 +25,8 @@ class Objective:
     """What a search looks for, and when it ends.
 
     The target is the `top` candidates with the highest αP / (α + R) after `epochs` epochs, where R
-    is cost / greatest cost (normalisation `zero`); or, with a margin `within`, the cheapest
-    candidate whose P is no more than the margin below the greatest P of all.
+    is the cost by this `normalisation`; or, with a margin `within`, the cheapest candidate whose P
+    is no more than the margin below the greatest P of all.
 
     With `certify` the search continues until its answer is what training all of them would give,
     with this probability; with 1 until that is proven. `budget_share` limits what the training
@@ -36,6 +37,7 @@ class Objective:
     top: int = 5
     epochs: int = 10
     alpha: float = 1.0
+    normalisation: Literal["minmax", "zero"] = "zero"
     within: float | None = None
     certify: float | None = None
     budget: float | None = None
@@ -66,6 +68,10 @@ class Objective:
     @property
     def limited(self) -> bool:
         return self.budget is not None or self.budget_share is not None
+
+    def resource(self, cost: ArrayLike) -> pd.Series[float]:
+        """R of candidates with these costs."""
+        return pepr.normalise(cost, pepr.bounds(cost, self.normalisation))
 
     @property
     def sought(self) -> float:
@@ -225,11 +231,11 @@ def known_of(
         table = prior.costs.reindex(names).astype(float)
         needed = missing & _to_measure(table)
         if missing.any() and not needed.any():
-            greatest = np.nanmax(cost, initial=0.0)
+            least, greatest = np.nanmin(cost), np.nanmax(cost)
             cost, _ = forecast(table["cost"].to_numpy(), cost)
             expense, error = forecast(table["expense"].to_numpy(), expense)
             # R is never relative to a forecast.
-            needed = np.isnan(cost + expense) | (missing & (cost > greatest))
+            needed = np.isnan(cost + expense) | (missing & ~((cost >= least) & (cost <= greatest)))
     guessed = missing & ~np.isnan(cost)
     return Known(names, curve, epoch, cost, expense, needed, guessed, error, spent)
 

@@ -43,10 +43,10 @@ class Curves:
         if not self.performance.index.is_unique:
             raise WrongUse("performance: a candidate appears twice; give each once")
 
-    def scores(self, alpha: float) -> pd.DataFrame:
+    def scores(self, objective: Objective) -> pd.DataFrame:
         """αP / (α + R) after each epoch, with R of the full training."""
-        resource = pepr.normalise(self.cost, pepr.bounds(self.cost, "zero"))
-        return self.performance.apply(lambda p: pepr.pepr(p, resource, alpha=alpha))
+        resource = objective.resource(self.cost)
+        return self.performance.apply(lambda p: pepr.pepr(p, resource, alpha=objective.alpha))
 
 
 def curves_of(
@@ -222,7 +222,7 @@ def outcome(
         good = curves.cost[final >= final.max() - objective.within - 1e-12]
         dearer = float(curves.cost[answer] / good.min()) if right and good.min() > 0 else None
         return Found(done, answer, right, int(right), share, max(0.0, lacks), holds, dearer)
-    final = curves.scores(objective.alpha).iloc[:, -1]
+    final = curves.scores(objective).iloc[:, -1]
     if answer is None and done:
         answer = str(final[finished].idxmax())
     best = final.sort_values(ascending=False, kind="stable").index[: objective.top]

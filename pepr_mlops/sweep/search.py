@@ -84,7 +84,8 @@ class Search:
         if target.within is not None:
             return f"within-{target.within:g}-{self.letter.lower()}-{self.decide_on}"
         score = f"pepr-{self.letter.lower()}"
-        return f"{score}-top-{target.top}-alpha-{target.alpha:g}-{self.decide_on}"
+        how = f"{target.normalisation}-alpha-{target.alpha:g}-{self.decide_on}"
+        return f"{score}-top-{target.top}-{how}"
 
     def record(self, found: Verdict) -> dict[str, Any]:
         """What the search believed before, and what it has found and spent: plain values."""

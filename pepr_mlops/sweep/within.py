@@ -14,7 +14,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from pepr_mlops.comparison import pepr
 from pepr_mlops.sweep.finals import Finals, Floats
 from pepr_mlops.sweep.observed import Known, Objective, Request, State, Verdict
 from pepr_mlops.sweep.prior import Prior, level
@@ -57,7 +56,7 @@ def verdict(known: Known, objective: Objective, prior: Prior | None) -> Verdict:
     n = len(known.names)
     resource = np.full(n, np.nan)
     if measured and n:
-        resource = pepr.normalise(known.cost, pepr.bounds(known.cost, "zero")).to_numpy()
+        resource = objective.resource(known.cost).to_numpy()
     left = [name for name, one in zip(known.names, done, strict=True) if not one]
     goes_on = not measured or bool(next_requests(known, objective, prior))
     waits: State = "waiting" if goes_on else "stopped"

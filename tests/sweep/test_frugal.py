@@ -222,7 +222,7 @@ def test_certify_always_ends_with_the_true_top_proven(case: tuple[Curves, Object
 
     replay(curves, objective, search=search)
     found = verdict(list(curves.cost.index), last, objective)
-    truth = curves.scores(objective.alpha).iloc[:, -1].sort_values(ascending=False)
+    truth = curves.scores(objective).iloc[:, -1].sort_values(ascending=False)
     best = truth.head(objective.top).to_numpy()
     assert truth[found.top].to_numpy() == pytest.approx(best)
     assert found.proven == found.top

@@ -209,7 +209,7 @@ def test_the_papers_best_is_found_with_the_prior_of_other_families(
     assert family not in prior.families
     own, objective = curves(runs, experiment, "E"), Objective(top=1)
     found = replay(own, objective, prior)
-    scores = own.scores(1.0).iloc[:, -1]
+    scores = own.scores(objective).iloc[:, -1]
     assert 100 * found.spent == pytest.approx(spent, abs=0.05)
     assert scores.max() - scores[found.finished].max() == pytest.approx(regret, abs=1e-4)
 

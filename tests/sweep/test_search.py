@@ -352,7 +352,7 @@ def test_a_sweep_finds_and_spends_the_same_as_its_replay(
     finished = list(found.table.index[found.table["state"] == "finished"])
     assert sorted(trainer.probes) == names
     assert found.spent < 0.5 * found.exhaustive
-    assert {*found.top} <= {*curves.scores(1.0).iloc[:, -1].nlargest(5).index}
+    assert {*found.top} <= {*curves.scores(Objective()).iloc[:, -1].nlargest(5).index}
     if slots == 1:
         assert finished == sorted(expected.finished)
         assert found.spent / found.exhaustive == pytest.approx(expected.spent)
