@@ -26,7 +26,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import polygamma, stdtrit
 
-from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import within
 from pepr_mlops.sweep.observed import (
@@ -179,8 +178,8 @@ def _judge(known: Known, objective: Objective, prior: Prior | None) -> _Judged:
     unknown, infinite = np.full(n, np.nan), np.full(n, np.inf)
     if n == 0 or known.unmeasured:
         return _Judged(unknown, unknown, unknown, infinite, -np.inf, 0.0, lacking=n)
-    resource = objective.resource(known.cost).to_numpy()
-    bound = pepr.pepr(np.ones(n), resource, alpha=objective.alpha).to_numpy()
+    resource = objective.resource(known.cost)
+    bound = objective.alpha / (objective.alpha + resource)
     done = known.done
     scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]
     kth = float(scores[objective.top - 1]) if len(scores) >= objective.top else -np.inf

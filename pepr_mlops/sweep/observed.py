@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pepr_mlops.comparison import pepr
 from pepr_mlops.errors import WrongUse
@@ -69,9 +69,9 @@ class Objective:
     def limited(self) -> bool:
         return self.budget is not None or self.budget_share is not None
 
-    def resource(self, cost: ArrayLike) -> pd.Series[float]:
+    def resource(self, cost: Floats) -> Floats:
         """R of candidates with these costs."""
-        return pepr.normalise(cost, pepr.bounds(cost, self.normalisation))
+        return pepr.scale(cost, *pepr.limits(cost, self.normalisation))
 
     @property
     def sought(self) -> float:
@@ -256,9 +256,8 @@ def _to_measure(table: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _check(one: Observed, objective: Objective) -> None:
-    for name in ("cost", "expense", "spent"):
-        value = getattr(one, name)
-        if not 0 <= value < np.inf:
+    for name, value in (("cost", one.cost), ("expense", one.expense), ("spent", one.spent)):
+        if not 0 <= value < math.inf:
             raise WrongUse(f"{one.candidate}: {name} {value:g} is not a finite number from 0")
     if not 0 <= one.epoch <= objective.epochs:
         raise WrongUse(f"{one.candidate}: epoch {one.epoch} is not among 0 to {objective.epochs}")

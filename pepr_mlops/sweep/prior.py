@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,17 @@ class Prior:
 
     def at(self, share: float) -> tuple[float, float]:
         """Centre and scatter of the gain after this share of the epochs."""
-        known = self.gain.index.to_numpy(float)
-        centre = np.interp(share, known, self.gain["centre"])
-        return float(centre), float(np.exp(np.interp(share, known, np.log(self.gain["scatter"]))))
+        known, centre, scatter = self._gain
+        return (
+            float(np.interp(share, known, centre)),
+            float(np.exp(np.interp(share, known, scatter))),
+        )
+
+    @cached_property
+    def _gain(self) -> tuple[Floats, Floats, Floats]:
+        """Shares, centres and the logarithms of the scatters."""
+        centre, scatter = self.gain[["centre", "scatter"]].to_numpy(float).T
+        return self.gain.index.to_numpy(float), centre, np.log(scatter)
 
 
 def prior_of(

@@ -45,7 +45,7 @@ class Curves:
 
     def scores(self, objective: Objective) -> pd.DataFrame:
         """αP / (α + R) after each epoch, with R of the full training."""
-        resource = objective.resource(self.cost)
+        resource = pepr.normalise(self.cost, pepr.bounds(self.cost, objective.normalisation))
         return self.performance.apply(lambda p: pepr.pepr(p, resource, alpha=objective.alpha))
 
 

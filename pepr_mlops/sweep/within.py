@@ -56,7 +56,7 @@ def verdict(known: Known, objective: Objective, prior: Prior | None) -> Verdict:
     n = len(known.names)
     resource = np.full(n, np.nan)
     if measured and n:
-        resource = objective.resource(known.cost).to_numpy()
+        resource = objective.resource(known.cost)
     left = [name for name, one in zip(known.names, done, strict=True) if not one]
     goes_on = not measured or bool(next_requests(known, objective, prior))
     waits: State = "waiting" if goes_on else "stopped"
