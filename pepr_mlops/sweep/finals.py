@@ -96,8 +96,8 @@ class Finals:
         scaled inverse χ²."""
         own = upper_spread(finals)
         typical = self.width or own or 0.01
-        middles = np.linspace(-3, 3, 41) * max(typical, own) + np.median(finals)
-        widths = np.geomspace(typical / 8, 8 * max(typical, own), 31)
+        middles = np.linspace(-3, 3, 25) * max(typical, own) + np.median(finals)
+        widths = np.geomspace(typical / 8, 8 * max(typical, own), 17)
         for _ in range(2):  # where they may be, then where they are
             middle, width = (one.ravel() for one in np.meshgrid(middles, widths))
             logs = self.log_density[_index((finals[:, None] - middle) / width)].sum(axis=0)
@@ -105,8 +105,8 @@ class Finals:
             if self.width is not None:
                 logs -= _FREEDOM * (np.log(width) + (self.width / width) ** 2 / 2)
             likely = logs > logs.max() - 12
-            middles = _around(middles, middle[likely], 31)
-            widths = np.exp(_around(np.log(widths), np.log(width[likely]), 21))
+            middles = _around(middles, middle[likely], 21)
+            widths = np.exp(_around(np.log(widths), np.log(width[likely]), 15))
         weight = np.exp(logs - logs.max())
         return middle, width, weight / weight.sum()
 

@@ -10,6 +10,7 @@ so far (median stopping: D. Golovin et al., "Google Vizier", KDD 2017).
 from __future__ import annotations
 
 import math
+from bisect import insort
 
 import numpy as np
 import pandas as pd
@@ -33,14 +34,16 @@ def next_requests(known: Known, objective: Objective, prior: Prior | None) -> li
     if not objective.limited:
         return [Request(known.names[i], epochs) for i in order if known.epoch[i] < epochs]
     trial = max(1, round(epochs / _TRIAL))
-    seen: list[float] = []
+    levels = level(known.curve, trial)
+    seen: list[float] = []  # in order
     now: list[Request] = []
     aside: list[Request] = []
     for i in order:
         poor = False
         if known.epoch[i] >= trial:
-            seen.append(float(level(known.curve[[i]], trial)[0]))
-            poor = len(seen) >= _SEEN and seen[-1] < float(np.median(seen))
+            insort(seen, float(levels[i]))
+            n = len(seen)
+            poor = n >= _SEEN and levels[i] < (seen[(n - 1) // 2] + seen[n // 2]) / 2
         if known.epoch[i] < epochs:
             one = Request(known.names[i], trial if known.epoch[i] < trial else epochs)
             (aside if poor else now).append(one)
