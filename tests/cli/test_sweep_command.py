@@ -37,7 +37,7 @@ WORDS = [
     *("sweep", "--model", ",".join(CURVES), "--dataset", "digits", "--no-pretrained"),
     *("--epochs", "4", "--device", "cpu", "--top", "2"),
 ]
-FRUGAL = [*WORDS, "--strategy", "frugal"]
+FRUGAL = [*WORDS, "--strategy", "frugal", "--normalisation", "zero"]
 
 
 @dataclass
@@ -174,6 +174,39 @@ def test_a_frugal_search_from_the_first_probe_to_the_verdict(
     assert found["resnet18d"]["score"] == pytest.approx(0.8 / 1.1)
     assert found["resnet34d"]["P"] is None
     assert found["resnet34d"]["energy_wh"] == 2.0
+
+
+def test_the_search_scores_as_a_comparison_does(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    """The costs are 1, 2, 4 and 40 Wh at the ends of the sorted list."""
+    status, out, err = _run(capfd, *WORDS, "--strategy", "frugal", "--format", "json")
+    assert status == 0, err
+    found = {row["model"]: row for row in json.loads(out)}
+    costs = [wh for _, wh in CURVES.values()]
+    least, greatest = min(costs), max(costs)
+    for model, (_, wh) in CURVES.items():
+        assert found[model]["R"] == pytest.approx((wh - least) / (greatest - least))
+
+
+def test_a_margin_and_a_budget_from_the_first_probe_to_the_answer(
+    capfd: pytest.CaptureFixture[str], engine: Engine
+) -> None:
+    words = [*WORDS[: WORDS.index("--top")], "--strategy", "frugal", "--within", "0.05"]
+    status, out, err = _run(capfd, *words, "--budget-percent", "20", "--prior", "none")
+    assert status == 0, err
+    # the cheapest two are looked at after the first of four epochs; the others cost too much
+    assert [task for task in engine.tasks if task[1] != 0] == [
+        ("tinynet_e", 1),
+        ("tinynet_e", None),
+        ("resnet10t", 1),
+        ("resnet10t", None),
+        ("resnet18d", 1),
+        ("resnet18d", None),
+    ]
+    assert re.search(r"^least energy_wh within 0.05 of the best val P +resnet18d$", out, flags=re.M)
+    assert re.search(r"^prior +none$", out, flags=re.M)
+    assert re.search(r"^estimated chance that training all confirms it +\d+%$", out, flags=re.M)
 
 
 def test_validation_or_test_decides_and_test_is_reported(
