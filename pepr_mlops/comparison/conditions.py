@@ -156,8 +156,10 @@ def _texts(runs: pd.DataFrame, name: str) -> tuple[NDArray[np.intp], NDArray[np.
     if logged is not None and values.isna().any():
         values = values.astype(object).where(values.notna(), logged)
     of_run, different = pd.factorize(values, use_na_sentinel=False)
-    of_value, texts = pd.factorize(np.array([_text(v) for v in different], dtype=object))
-    return of_value[of_run], texts
+    texts = [_text(value) for value in different]
+    places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    of_value = np.array([places[text] for text in texts], dtype=np.intp)
+    return of_value[of_run], np.array(list(places), dtype=object)
 
 
 def of_earlier_jobs() -> dict[str, str]:

@@ -92,6 +92,7 @@ INFINITE = float(np.finfo(np.float64).max)  # what MLflow stores for infinity
 _LONGEST = 2**63 - 1  # an integer of a column
 # Later options that are settings of jobs alone. Any code runs with a launch and threads.
 _OF_JOBS = tuple(name for name in LATER if name not in ("launch", "threads"))
+_NO_TEXT = pd.array([None], dtype="str")
 _DTYPES: dict[type, str] = {int: "Int64", float: "float64", bool: "boolean", str: "str"}
 
 
@@ -122,7 +123,10 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     """
     raw = _of_latest_profile(_with_later_options(_without_partial_energy(_marked(raw))))
     jobs = _get(raw, "params.compile").notna()
-    of_own_code = {f"own.{name}": _get(raw, f"params.{name}").mask(jobs) for name in _OF_JOBS}
+    only_jobs = bool(jobs.all())
+    of_own_code = {
+        f"own.{name}": _get(raw, f"params.{name}").mask(jobs) for name in _OF_JOBS if not only_jobs
+    }
     own: dict[str, Any] = {
         "run_id": raw["run_id"],
         "run_name": _get(raw, "tags.mlflow.runName"),
@@ -136,7 +140,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     for f in fields(RunSpec):
         if f.name not in own:
             texts = _get(raw, f"params.{f.name}")
-            texts = texts.where(jobs) if f.name in _OF_JOBS else texts
+            texts = texts.where(jobs) if f.name in _OF_JOBS and not only_jobs else texts
             own[f.name] = _typed(texts, f.name, value_type(f))
     for name in TRIED:  # the result of `auto`
         own[name] = _get(raw, f"tags.pepr.{name}").fillna(own[name])
@@ -196,18 +200,20 @@ def label(name: str) -> str:
 
 
 def _get(raw: pd.DataFrame, name: str) -> pd.Series[Any]:
-    return raw[name] if name in raw else pd.Series(None, raw.index, dtype="str")
+    return raw[name] if name in raw else pd.Series(_NO_TEXT.repeat(len(raw)), raw.index)
 
 
 def _number(raw: pd.DataFrame, name: str) -> pd.Series[float]:
-    return pd.to_numeric(_get(raw, name), errors="coerce").astype("float64")
+    if name not in raw:
+        return pd.Series(np.nan, raw.index)
+    return pd.to_numeric(raw[name], errors="coerce").astype("float64")
 
 
 def _typed(texts: pd.Series[str], name: str, kind: type) -> pd.Series[Any]:
     """Parameters as `RunSpec` types them; what it cannot read is missing."""
     codes, different = pd.factorize(texts)
-    values = pd.Series([*(_value(name, text) for text in different), None], dtype=_DTYPES[kind])
-    return values.take(codes).set_axis(texts.index).rename(name)  # the last is that of code -1
+    values = pd.array([*(_value(name, text) for text in different), None], dtype=_DTYPES[kind])
+    return pd.Series(values.take(codes), texts.index, name=name)  # the last is that of code -1
 
 
 def _value(name: str, text: str) -> Any:
@@ -239,13 +245,14 @@ def _with_later_options(raw: pd.DataFrame) -> pd.DataFrame:
     jobs = _get(raw, "params.compile").notna()
     if not jobs.any():
         return raw
-    logged = {name: _get(raw, f"params.{name}") for name in LATER if name != "threads"}
-    return raw.assign(
-        **{
-            f"params.{name}": texts.mask(texts.isna() & jobs, LATER[name])
-            for name, texts in logged.items()
-        }
-    )
+    changed = {}
+    for name in LATER:
+        if name != "threads":
+            texts = _get(raw, f"params.{name}")
+            absent = texts.isna() & jobs
+            if absent.any():
+                changed[f"params.{name}"] = texts.mask(absent, LATER[name])
+    return raw.assign(**changed)
 
 
 def _of_latest_profile(raw: pd.DataFrame) -> pd.DataFrame:
