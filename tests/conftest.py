@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    _freeze()
+
+
+def pytest_runtest_teardown() -> None:
+    if len(sys.modules) > _modules + 100:
+        _freeze()
+
+
+def _freeze() -> None:
     """Every training collects garbage: not again in all that the tests have imported."""
+    global _modules
+    _modules = len(sys.modules)
     gc.collect()
     gc.freeze()
+
+
+_modules = 0  # that were imported before
 
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +139,10 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store whose tables exist: creating them takes seconds."""
     from mlflow import MlflowClient
+    from mlflow.store.db import utils
+
+    # MLflow executes the scripts of all its migrations for each store that is opened.
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
