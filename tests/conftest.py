@@ -88,6 +88,10 @@ def _freeze() -> None:
 _modules = 0  # that were imported before
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain of what is never taken apart
+
+
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("PEPR_TEST_DATA", ROOT.parent / "shared" / "data"))
 

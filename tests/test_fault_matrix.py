@@ -9,7 +9,8 @@ import pytest
 @pytest.mark.parametrize(
     "name",
     [
-        "SIGKILL while logging",
+        # So is a job that is killed once it has logged of tests/sweep/test_sweep.py.
+        pytest.param("SIGKILL while logging", marks=pytest.mark.slow),
         # A signal amid a checkpoint is one of tests/train/test_checkpoint.py, too.
         pytest.param("SIGTERM while checkpointing", marks=pytest.mark.slow),
         "server that hangs at the start",

@@ -73,6 +73,7 @@ def _fit(
     log: Log | None = None,
 ) -> tuple[loop.Result, Log]:
     spec = RunSpec(
+        model="test_resnet",
         dataset=str(shapes),
         image_size=32,
         epochs=4,

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -31,6 +32,8 @@ from pepr_mlops.train import models
 from pepr_mlops.train.job import run
 from pepr_mlops.train.progress import Printed
 from pepr_mlops.train.resume import _machine
+
+TINY: dict[str, Any] = {"model": "test_resnet", "image_size": 32, "pretrained": False}
 
 
 def _artifact(run_id: str, name: str) -> Path:
@@ -262,7 +265,7 @@ def test_energy_of_a_part_of_the_run_does_not_count_as_its_sum(
     monkeypatch.setattr(
         "pepr_mlops.costs.meters.find_sensors", lambda uuids, host: (monitor, ("gpu",), {})
     )
-    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=2, pretrained=False)
+    spec = RunSpec(**TINY, dataset=str(shapes), epochs=2)
     outcome = pepr_mlops.run(spec)
     assert outcome.energy_source == "lost"
     assert "energy/train_wh" not in outcome.result.metrics
@@ -273,7 +276,7 @@ def test_energy_of_a_part_of_the_run_does_not_count_as_its_sum(
 
 
 def test_energy_off_logs_none_and_time_all_the_same(store: str, shapes: Path) -> None:
-    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=1, pretrained=False, energy="off")
+    spec = RunSpec(**TINY, dataset=str(shapes), epochs=1, energy="off")
     found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
     assert not [name for name in found.data.metrics if name.startswith("energy/")]
     assert found.data.tags["pepr.energy_source"] == "none"
@@ -312,9 +315,7 @@ def test_an_impossible_spec_makes_no_run(store: str, fields: dict[str, str]) -> 
 def test_an_attempt_that_does_not_finish_says_who_else_worked(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
-    spec = RunSpec(
-        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="off", device="cpu"
-    )
+    spec = RunSpec(**TINY, dataset=str(shapes), epochs=2, energy="off", device="cpu")
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "c", until=1)
     client = MlflowClient()
@@ -330,9 +331,7 @@ def test_a_training_does_not_resume_on_other_images(
     store: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a wrong label was corrected in place."""
-    spec = RunSpec(
-        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="off", device="cpu"
-    )
+    spec = RunSpec(**TINY, dataset=str(shapes), epochs=2, energy="off", device="cpu")
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "c", until=1)
     (saved,) = (tmp_path / "c").iterdir()
@@ -353,9 +352,7 @@ def test_a_training_does_not_resume_on_other_images(
 def test_a_training_resumes_whatever_its_folder_is_called(
     store: str, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = RunSpec(
-        dataset=str(shapes), image_size=32, epochs=2, pretrained=False, energy="off", device="cpu"
-    )
+    spec = RunSpec(**TINY, dataset=str(shapes), epochs=2, energy="off", device="cpu")
     with pytest.raises(Paused):
         run(spec, checkpoints=tmp_path / "c", until=1)
     monkeypatch.chdir(shapes.parent)
@@ -415,14 +412,14 @@ def test_a_folder_of_checkpoints_that_cannot_be_written_is_refused_before_a_run(
     store: str, shapes: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    spec = RunSpec(dataset=str(shapes), image_size=32, pretrained=False, device="cpu")
+    spec = RunSpec(**TINY, dataset=str(shapes), device="cpu")
     with pytest.raises(WrongUse, match=r"checkpoints: .* cannot be written"):
         run(spec, checkpoints=tmp_path / "file" / "c")
     assert MlflowClient().get_experiment_by_name("shapes") is None
 
 
 def test_a_budget_ends_a_run_cleanly(store: str, shapes: Path) -> None:
-    spec = RunSpec(dataset=str(shapes), image_size=32, epochs=50, pretrained=False, budget_s=0.01)
+    spec = RunSpec(**TINY, dataset=str(shapes), epochs=50, budget_s=0.01)
     found = MlflowClient().get_run(pepr_mlops.run(spec).run.run_id)
     assert found.info.status == "FINISHED"
     assert found.data.tags["pepr.stopped"].startswith("budget_s=0.01 reached in epoch 1 of 50")

@@ -74,8 +74,8 @@ class _Small(torch.nn.Sequential):
 
 
 def _spec(shapes: Path, **fields: Any) -> RunSpec:
-    defaults = {"dataset": str(shapes), "image_size": 32, "epochs": 3, "batch_size": 8}
-    return RunSpec(**{**defaults, "pretrained": False, "device": "cpu", **fields})
+    defaults = {"model": "test_resnet", "pretrained": False, "device": "cpu", "image_size": 32}
+    return RunSpec(**{**defaults, "dataset": str(shapes), "epochs": 3, "batch_size": 8, **fields})
 
 
 def _fit(
