@@ -22,6 +22,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.live import app
 from pepr_mlops.report.dashboards import parse
+from pepr_mlops.report.templates import asset
 
 EVIL = "<script>alert(1)</script>"
 MODELS = {  # P, Wh
@@ -58,6 +59,10 @@ def _serve(store: str) -> Iterator[str]:
     """Address of the page, served in a thread."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pepr_mlops.live.watch.TICK_S", 0.3)
+        patch.setattr("pepr_mlops.live.watch._OPEN_S", 4.0)  # else it redraws what tests have shown
+        patch.setattr(
+            app, "asset", lambda name: asset(name).replace("TICK_MS = 3000", "TICK_MS = 500")
+        )
         server = app.listen(app.create(BOARD, tracking_uri=store), "127.0.0.1", 0)
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -132,7 +137,8 @@ def test_the_experiments_are_offered_and_a_click_opens_one(page: Page, address: 
     _state(page, address, "Experiments")
     expect(page.locator("h1")).to_have_text("Which experiment?")
     expect(page.locator(".links a", has_text=EVIL)).to_have_count(1)
-    page.locator(".links a", has_text=re.compile("^derma$")).click()
+    with page.expect_navigation():
+        page.locator(".links a", has_text=re.compile("^derma$")).click()
     page.wait_for_function("() => page.groups.length === 1", timeout=MINUTE)
     expect(page).to_have_url(f"{address}?experiment=derma")
 
@@ -152,7 +158,8 @@ def test_the_choice_of_experiments_works_by_keyboard(page: Page, address: str) -
     page.keyboard.press("Enter")
     page.get_by_role("checkbox", name=EVIL).focus()
     page.keyboard.press("Space")
-    page.keyboard.press("Enter")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
     page.wait_for_function("() => page.groups.length === 2", timeout=MINUTE)
     assert {group["name"] for group in page.evaluate("page.groups")} == {"derma", EVIL}
 
