@@ -24,6 +24,7 @@ from pepr_mlops.cli.output import table
 from pepr_mlops.cli.train import summary
 
 PROGRAM = [sys.executable, "-m", "pepr_mlops"]
+TINY = ("--model", "test_resnet", "--image-size", "32", "--no-pretrained")
 
 
 def _run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -114,7 +115,7 @@ def test_failed_work_is_one_line_and_status_1(
 def test_training_prints_a_table_with_the_source_of_the_energy(
     capfd: pytest.CaptureFixture[str], store: str, shapes: Path
 ) -> None:
-    words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "2", "--no-pretrained"]
+    words = [*TINY, "--dataset", str(shapes), "--epochs", "2"]
     status, out, err = _run(capfd, "train", *words)
     assert status == 0
     (experiment,) = [e for e in MlflowClient().search_experiments() if e.name == "shapes"]
@@ -137,7 +138,7 @@ def test_training_prints_a_table_with_the_source_of_the_energy(
 def test_another_tracking_server_can_be_named(
     capfd: pytest.CaptureFixture[str], store: str, server: str, shapes: Path
 ) -> None:
-    words = ["--dataset", str(shapes), "--image-size", "32", "--epochs", "1", "--no-pretrained"]
+    words = [*TINY, "--dataset", str(shapes), "--epochs", "1"]
     status, out, _ = _run(capfd, "train", *words, "--tracking-uri", server)
     assert status == 0
     assert f"{server}/#/experiments/" in out
@@ -175,8 +176,7 @@ def test_a_job_that_a_signal_stops_is_killed_in_mlflow(
 ) -> None:
     """Three programs, forked from one that has imported what takes long; each has its own seed."""
     stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    words = ["--model", "test_resnet", "--dataset", str(shapes), "--image-size", "32"]
-    words += ["--epochs", "10000", "--no-pretrained", "--tracking-uri", store]
+    words = [*TINY, "--dataset", str(shapes), "--epochs", "10000", "--tracking-uri", store]
     words += ["--checkpoints", str(tmp_path / "checkpoints")]
     seeds = ",".join(str(stop.value) for stop in stops)
     command = [sys.executable, "-c", _JOBS, str(tmp_path), seeds, *words]

@@ -239,7 +239,7 @@ def test_a_job_pauses_at_an_epoch_and_at_a_budget_and_resumes(
     monkeypatch.setattr("pepr_mlops.train.loop._PROBE_S", 0.0)
     work = Worker(store, tmp_path / "checkpoints", keep_top="--keep-top 2 --by cost", owner="")
     spec = data.identify(
-        RunSpec(model="resnet10t", dataset=str(shapes), image_size=32, epochs=4, pretrained=False)
+        RunSpec(model="test_resnet", dataset=str(shapes), image_size=32, epochs=4, pretrained=False)
     )
     reports = [
         work(Task(spec, until=0), print),
