@@ -78,7 +78,7 @@ def hyperband(
     """
     expense, p = curves.expense.to_numpy(float), curves.performance.to_numpy(float)
     trained = np.zeros(len(order), dtype=np.int64)
-    begun, whole = 0, expense.sum()
+    begun, total = 0, expense.sum()
     for first in (1, 3, objective.epochs):
         plan = np.zeros_like(trained)
         for n in range(1, len(order) - begun + 1):
@@ -90,7 +90,7 @@ def hyperband(
                 remaining = best[: max(1, len(remaining) // 3)]
                 epoch = min(3 * epoch, objective.epochs)
                 tried[remaining] = epoch
-            if float((expense * tried).sum()) / objective.epochs > budget / 3 * whole:
+            if float((expense * tried).sum()) / objective.epochs > budget / 3 * total:
                 break
             plan = tried
         begun += int((plan > 0).sum())

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from made import frame, job, logged, run
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from pepr_mlops.cli import main, sweep_output
+from pepr_mlops.cli import main, search_output, sweep_output
 from pepr_mlops.cli.sweep import split
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.process import is_alive
@@ -207,6 +208,12 @@ def test_a_margin_and_a_budget_from_the_first_probe_to_the_answer(
     assert re.search(r"^least energy_wh within 0.05 of the best val P +resnet18d$", out, flags=re.M)
     assert re.search(r"^prior +none$", out, flags=re.M)
     assert re.search(r"^estimated chance that training all confirms it +\d+%$", out, flags=re.M)
+
+
+def test_what_follows_from_a_forecast_cost_is_marked() -> None:
+    rows = pd.DataFrame({"forecast": [True, False, True], "R": [0.5, 0.25, np.nan], "P": 0.75})
+    assert search_output._scores(rows, "R") == ["~0.5000", "0.2500", ""]
+    assert search_output._scores(rows, "P") == ["0.7500"] * 3
 
 
 def test_validation_or_test_decides_and_test_is_reported(
