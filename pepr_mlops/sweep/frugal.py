@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import polygamma, stdtrit
+from scipy.special import polygamma, stdtr, stdtrit
 
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import within
@@ -186,9 +186,13 @@ def _judge(known: Known, objective: Objective, prior: Prior | None) -> _Judged:
     lacking = max(objective.top, 2) - len(scores)  # two, to know how much P scatters
     if lacking > 0:
         return _Judged(resource, bound, unknown, infinite, kth, 0.0, lacking)
-    outcomes = _outcomes(known, objective, prior) * bound[:, None]
+    gains = _gains(known, objective, prior)
+    outcomes = _outcomes(known, objective, gains) * bound[:, None]
     worth = _index(outcomes, _prices(known, objective, kth), objective.epochs - known.epoch)
-    chance = (outcomes > kth).mean(axis=1)
+    # Contenders alone, with a prior, find the best sooner, but make the others look too hopeless:
+    # what they are believed to reach is right less often than it says.
+    honest = gains if prior is None else _gains(known, objective, None)
+    chance = _chances(known, objective, honest, kth / bound)
     holds = float(np.prod(1 - chance[~done]))
     chance[done] = (known.curve[:, -1] * bound >= kth)[done]
     return _Judged(resource, bound, chance, worth, kth, holds, 0)
@@ -204,45 +208,96 @@ def _prices(known: Known, objective: Objective, kth: float) -> Floats:
     return np.asarray(kth * epoch / (objective.alpha + known.spent / exhaustive))
 
 
-def _outcomes(known: Known, objective: Objective, prior: Prior | None) -> Floats:
-    """Equally probable values of P after the last epoch, one row per candidate, descending.
+def _gains(known: Known, objective: Objective, prior: Prior | None) -> dict[int, Student]:
+    """What is still to be gained, by the epochs that a candidate was trained for.
 
     Accuracy fluctuates from epoch to epoch, so a curve is summarised by its `level`. The gain, P
     after the last epoch less the level after e epochs, is known for the finished candidates; for
-    another one Student's t predicts it from them, with a prior from the contenders among them. An
-    untrained candidate is like one drawn from the trained ones, each of which could have ended
-    differently, so predicted values are used for finished ones too. With fewer than three epochs
-    the level is the last P; there Student's t predicts P of an untrained candidate from that of the
-    finished ones.
+    another one Student's t predicts it from them, with a prior from the contenders among them. With
+    fewer than three epochs the level is the last P, and after 0 epochs it predicts P itself.
     """
     done = known.done
     final = known.curve[done, -1]
-    points = np.empty((len(known.names), _POINTS))
-    for epoch in np.unique(known.epoch[known.epoch > 0]):
-        levels, rows = level(known.curve, epoch), known.epoch == epoch
-        gains = final - levels[done]
+    found = {0: _predicted(final)}
+    for epoch in map(int, np.unique(known.epoch[known.epoch > 0])):
+        levels = level(known.curve, epoch)[done]
         if prior is None:
-            gain = _predicted(gains)
+            found[epoch] = _predicted(final - levels)
         else:
-            gains = gains[contenders(levels[done])]
-            gain = _expected(gains, *prior.at(epoch / objective.epochs))
-        points[rows] = np.clip(levels[rows, None] + gain, 0, 1)
+            gains = (final - levels)[contenders(levels)]
+            found[epoch] = _expected(gains, *prior.at(epoch / objective.epochs))
+    return found
+
+
+def _outcomes(known: Known, objective: Objective, gains: dict[int, Student]) -> Floats:
+    """Equally probable values of P after the last epoch, one row per candidate, descending.
+
+    An untrained candidate is like one drawn from the trained ones, each of which could have ended
+    differently, so predicted values are used for finished ones too.
+    """
+    points = np.empty((len(known.names), _POINTS))
+    for epoch, gain in gains.items():
+        rows = known.epoch == epoch
+        levels = level(known.curve[rows], epoch)[:, None] if epoch else 0.0
+        points[rows] = np.clip(levels + gain.quantiles(1 - _SHARES), 0, 1)
     trained = known.epoch > 0
-    if objective.epochs < 3:
-        points[~trained] = np.clip(_predicted(final), 0, 1)
-    else:
+    if objective.epochs >= 3:
         points[~trained] = np.quantile(points[trained], 1 - _SHARES)
     return points
 
 
-def _predicted(values: Floats) -> Floats:
-    """Equally probable values of the next one after these of a normal distribution, descending."""
+def _chances(
+    known: Known, objective: Objective, gains: dict[int, Student], limit: Floats
+) -> Floats:
+    """The probability of each candidate to end with P above its limit.
+
+    As `_outcomes`, but exact: of many candidates with a small chance each, one may well succeed.
+    """
+    chance = np.zeros(len(known.names))
+    reachable = limit < 1
+    grid = np.linspace(limit.min(initial=1), 1, 65)
+    untrained, n = np.zeros(len(grid)), 0
+    for epoch, gain in gains.items():
+        rows = (known.epoch == epoch) & reachable
+        if epoch == 0:
+            chance[rows] = gain.above(limit[rows])
+            continue
+        chance[rows] = gain.above(limit[rows] - level(known.curve[rows], epoch))
+        levels = level(known.curve[known.epoch == epoch], epoch)
+        untrained += gain.above(grid[:, None] - levels).sum(axis=1)
+        n += len(levels)
+    if objective.epochs >= 3:
+        rows = (known.epoch == 0) & reachable
+        chance[rows] = np.interp(limit[rows], grid, untrained / n)
+    return chance
+
+
+@dataclass(frozen=True)
+class Student:
+    """Student's t distribution of a value, with its median, scale and degrees of freedom."""
+
+    middle: float
+    scale: float
+    freedom: float
+
+    def quantiles(self, shares: Floats) -> Floats:
+        return np.asarray(self.middle + self.scale * stdtrit(self.freedom, shares))
+
+    def above(self, limit: Floats) -> Floats:
+        """The probability of more than the limit."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = (self.middle - limit) / self.scale
+        return np.asarray(stdtr(self.freedom, np.nan_to_num(distance, nan=-np.inf)))
+
+
+def _predicted(values: Floats) -> Student:
+    """The next value after these of a normal distribution."""
     n = len(values)
-    student = stdtrit(n - 1, 1 - _SHARES)  # quantiles of its t distribution
-    return np.asarray(values.mean() + values.std(ddof=1) * np.sqrt(1 + 1 / n) * student)
+    scale = values.std(ddof=1) * np.sqrt(1 + 1 / n)
+    return Student(float(values.mean()), float(scale), n - 1)
 
 
-def _expected(values: Floats, centre: float, scatter: float) -> Floats:
+def _expected(values: Floats, centre: float, scatter: float) -> Student:
     """As `_predicted`, with a prior: it counts as `_CENTRE` values at the `centre` and as
     `_SCATTER` degrees of freedom with this standard deviation.
 
@@ -263,8 +318,7 @@ def _expected(values: Floats, centre: float, scatter: float) -> Floats:
     weight = _CENTRE
     weight /= max(1.0, (mean - centre) ** 2 / (variance * (1 / weight + 1 / n)))
     middle = (weight * centre + n * mean) / (weight + n)
-    student = stdtrit(freedom + n - 1, 1 - _SHARES)
-    return np.asarray(middle + np.sqrt(variance * (1 + 1 / (weight + n))) * student)
+    return Student(middle, math.sqrt(variance * (1 + 1 / (weight + n))), freedom + n - 1)
 
 
 def _index(outcomes: Floats, price: Floats, left: NDArray[np.int64]) -> Floats:

@@ -76,9 +76,9 @@ class Objective:
     @property
     def sought(self) -> float:
         """The probability that the answer holds up to which training goes on at a loss: none by
-        default, certainty with a budget, and more than an estimate can give for a proof."""
+        default, and more than an estimate can give with a budget alone and for a proof."""
         if self.certify is None:
-            return 1.0 if self.limited else 0.0
+            return math.inf if self.limited else 0.0
         return self.certify if self.certify < 1 else math.inf
 
 

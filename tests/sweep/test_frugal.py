@@ -105,11 +105,20 @@ def test_outcomes_are_the_level_plus_the_gain_of_finished_candidates() -> None:
     seen = [*trained("a", 1, 0, 0.4, 0, 0.5), *trained("b", 1, 0, 0.3, 0, 0.6)]
     seen += [*trained("c", 1, 0, 0.5), probe("d", 1)]
     known = known_of("abcd", seen, Objective(top=1, epochs=4), None)
-    points = frugal._outcomes(known, Objective(top=1, epochs=4), None)
+    objective = Objective(top=1, epochs=4)
+    gains = frugal._gains(known, objective, None)
+    points = frugal._outcomes(known, objective, gains)
     assert np.median(points[2]) == pytest.approx(0.5 + 0.2)
     # sd 0.1414 · √1.5 = 0.1732; the upper quartile of Student's t of one degree is 1
     assert np.quantile(points[2], 0.75) == pytest.approx(0.7 + 0.1732, abs=0.003)
     assert points[3] == pytest.approx(np.quantile(points[:3], 1 - frugal._SHARES))
+    # t of one degree is Cauchy's; the quartiles of c are 0.7 ± 0.1732, a quarter is above
+    limit = np.array([0.7, 0.7, 0.7 + 0.1732, 0.7])
+    chance = frugal._chances(known, objective, gains, limit)
+    assert chance[2] == pytest.approx(0.25, abs=1e-3)
+    # d is like a, b or c: P of a and b is 0.5 and 0.6 after the last epoch and a level of 0.25 and
+    # 0.45 after it, with gains 0.25 and 0.15, so each is predicted by its own level
+    assert chance[3] == pytest.approx(chance[:2].sum() / 3 + 0.5 / 3, abs=0.01)
 
 
 def test_several_requests_are_ordered_best_first() -> None:
