@@ -79,34 +79,39 @@ class Finals:
         best of them and of so many `others`, which are on average dearer.
 
         Σ p(μ, w | finals) · F((P + margin - μ - δ) / w) ^ others, where the δ are by how much
-        dearer models were better in the other data sets, or not at all.
+        dearer models were better in the other data sets, or not at all. It is 1 where P + margin is
+        1 or more, and else 0 while nothing tells w: the finals are equal, and there is no other
+        data set.
         """
         near = finals >= finals.max() - margin - 1e-12
         found = near.astype(float)
-        if others > 0:
+        unsure = near & (finals + margin < 1 - 1e-12)
+        if others > 0 and unsure.any():
+            if self.width is None and np.ptp(finals) == 0:  # nothing tells how widely they scatter
+                return np.where(unsure, 0.0, found)
             middle, width, weight = self._posterior(finals)
-            limit = finals[near][:, None] + margin - middle
+            limit = finals[unsure][:, None] + margin - middle
             for share, more in self._dearer(len(finals), others):
                 reached = self.below[_index((limit - more) / width)] ** others
-                found[near] -= share * (1 - reached @ weight)
+                found[unsure] -= share * (1 - reached @ weight)
         return np.asarray(np.clip(found, 0, 1))
 
     def _posterior(self, finals: Floats) -> tuple[Floats, Floats, Floats]:
         """μ, w and their probability on a grid that covers them; μ is uniform before, and w² is
         scaled inverse χ²."""
-        own = upper_spread(finals)
-        typical = self.width or own or 0.01
-        middles = np.linspace(-3, 3, 25) * max(typical, own) + np.median(finals)
-        widths = np.geomspace(typical / 8, 8 * max(typical, own), 17)
+        own = finals.std() if self.width is None else upper_spread(finals)  # F is normal without
+        typical = own if self.width is None else self.width
+        middles = np.linspace(-3, 3, 41) * max(typical, own) + np.median(finals)
+        widths = np.geomspace(typical / 8, 8 * max(typical, own), 31)
         for _ in range(2):  # where they may be, then where they are
             middle, width = (one.ravel() for one in np.meshgrid(middles, widths))
-            logs = self.log_density[_index((finals[:, None] - middle) / width)].sum(axis=0)
+            logs = self.log_density.take(_index((finals[:, None] - middle) / width)).sum(axis=0)
             logs -= len(finals) * np.log(width)
             if self.width is not None:
                 logs -= _FREEDOM * (np.log(width) + (self.width / width) ** 2 / 2)
-            likely = logs > logs.max() - 12
-            middles = _around(middles, middle[likely], 21)
-            widths = np.exp(_around(np.log(widths), np.log(width[likely]), 15))
+            likely = logs > logs.max() - 8
+            middles = _around(middles, middle[likely], 51)
+            widths = np.exp(_around(np.log(widths), np.log(width[likely]), 31))
         weight = np.exp(logs - logs.max())
         return middle, width, weight / weight.sum()
 
@@ -123,7 +128,9 @@ class Finals:
 
 
 def _index(z: Floats) -> NDArray[np.intp]:
-    return np.asarray(np.clip((z - _LOW) * _PER_UNIT + 0.5, 0, len(_Z) - 1), dtype=np.intp)
+    at = z * _PER_UNIT
+    at += 0.5 - _LOW * _PER_UNIT
+    return np.clip(at, 0, len(_Z) - 1, out=at).astype(np.intp)
 
 
 def _around(grid: Floats, likely: Floats, n: int) -> Floats:

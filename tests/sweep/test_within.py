@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.sweep import finals as finals_module
 from pepr_mlops.sweep.finals import Finals, upper_spread
 from pepr_mlops.sweep.frugal import requests, verdict
 from pepr_mlops.sweep.observed import Objective, Observed, Request, known_of
@@ -52,6 +53,41 @@ def test_the_chance_is_that_no_other_is_above_the_margin(others: int) -> None:
     assert found[-40] == 0  # more than the margin below the best of those that are trained
 
 
+def test_no_model_is_above_1_so_near_it_the_margin_is_certain() -> None:
+    prior = Finals.of([(1, 0.5 + 0.05 * NORMAL)])
+    for finals in (Finals.of(()), prior):
+        assert list(finals.within(np.array([0.995]), 100, 0.01)) == [1]
+        assert list(finals.within(np.array([0.9, 0.99, 1.0]), 100, 0.01)) == [0, 1, 1]
+
+
+def test_equal_finals_tell_nothing_of_the_others_without_other_data_sets() -> None:
+    for n in (1, 7, 20):
+        assert list(Finals.of(()).within(np.full(n, 0.67), 5, 0.01)) == [0] * n
+    half = np.array([0.5] * 10 + [0.8] * 9)  # a normal distribution reaches far above 0.8
+    assert Finals.of(()).within(half, 100, 0.01).max() < 0.01
+
+
+@pytest.mark.parametrize("failed", [[], [0.1], [0.1, 0.12, 0.5]])
+def test_the_posterior_is_that_of_a_fine_grid(failed: list[float]) -> None:
+    rng = np.random.default_rng(3)
+    drawn = [rng.normal(0, 1, 100) - 5 * (rng.random(100) < 0.1) for _ in range(3)]
+    finals = Finals.of([(1 / 3, 0.7 + 0.03 * z) for z in drawn])
+    assert finals.width is not None
+    own = np.array([*(0.8 + 0.02 * rng.normal(0, 1, 15)), *failed])
+    widths = np.geomspace(0.002, 0.5, 400)[:, None]
+    middles = np.linspace(0.4, 1.2, 801)
+    density = np.interp(
+        (own[:, None, None] - middles) / widths, finals_module._Z, finals.log_density
+    )
+    logs = density.sum(axis=0) - (len(own) + 4) * np.log(widths)
+    logs -= 2 * (finals.width / widths) ** 2
+    weight = np.exp(logs - logs.max())
+    z = (own.max() + 0.01 - middles) / widths
+    alone = (weight * np.interp(z, finals_module._Z, finals.below) ** 50).sum() / weight.sum()
+    mixed = Finals(finals.below, finals.log_density, finals.width, ())
+    assert mixed.within(own, 50, 0.01).max() == pytest.approx(alone, abs=0.03)
+
+
 def test_dearer_models_that_were_better_elsewhere_lower_the_chance() -> None:
     rng = np.random.default_rng(1)
     rising = np.linspace(0.6, 0.8, 100) + rng.normal(0, 0.02, 100)
@@ -68,7 +104,7 @@ def test_a_chance_is_the_share_of_searches_in_which_it_is_so(prior: bool) -> Non
 
     def drawn(n: int) -> np.ndarray:
         z = rng.normal(0, 1, n) - prior * 5 * rng.exponential(size=n) * (rng.random(n) < 0.15)
-        return np.asarray(rng.uniform(0.7, 0.9) + 0.03 * np.exp(rng.normal(0, 0.3)) * z)
+        return np.asarray(rng.uniform(0.5, 0.7) + 0.03 * np.exp(rng.normal(0, 0.3)) * z)
 
     finals = Finals.of([(1 / 4, drawn(100)) for _ in range(4)] if prior else ())
     estimated, right = [], []
