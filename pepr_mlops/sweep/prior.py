@@ -201,27 +201,44 @@ def as_json(earlier: Sequence[Earlier]) -> list[dict[str, Any]]:
 
 
 def from_json(content: Any, source: str) -> list[Earlier]:
-    """The data sets of a file of priors. Raises `WrongUse`, naming the `source`, for another file
-    and for values that are missing, not finite or not of every model and epoch."""
+    """The data sets of a file of priors. Raises `WrongUse`, naming the `source`, for another file,
+    for too few models or epochs, for values that are missing, not finite or not of every model and
+    epoch, and for P outside [0, 1]."""
     found = []
-    for at, one in enumerate(content.get("data_sets", []) if isinstance(content, dict) else []):
+    data_sets = content.get("data_sets") if isinstance(content, dict) else None
+    for at, one in enumerate(data_sets if isinstance(data_sets, list) else []):
         try:
             costs = {cost: tuple(one["costs"][cost]) for cost in COSTS}
             fields = {name: tuple(one[name]) for name in _LISTS}
             recipe = {str(name): str(value) for name, value in one.get("recipe", {}).items()}
             made = Earlier(str(one["family"]), str(one["name"]), recipe, costs=costs, **fields)
-            numbers = [*made.finals, *made.centre, *made.scatter]
-            numbers += [value for of in costs.values() for value in of if value is not None]
-            complete = len(made.centre) == len(made.scatter) >= LEAST_EPOCHS
-            complete &= all(len(of) == len(made.models) for of in (made.finals, *costs.values()))
-            if not complete or not np.isfinite(numbers).all() or min(made.scatter) <= 0:
-                raise ValueError("a value is missing, or no finite number")
-        except (KeyError, TypeError, ValueError) as error:
-            raise WrongUse(f"prior: {source}: data set {at} is not complete ({error})") from error
+            _check(made)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WrongUse(f"prior: {source}: data set {at} cannot be used ({error})") from error
         found.append(made)
     if not found:
         raise WrongUse(f"prior: {source} has no data sets; benchmarks/prior.py writes such a file")
     return found
+
+
+def _check(one: Earlier) -> None:
+    """Raise `ValueError` for what `Earlier.of` would not make."""
+    models, epochs = len(one.models), len(one.centre)
+    if models < LEAST_MODELS or epochs < LEAST_EPOCHS:
+        raise ValueError(
+            f"it has {models} models and {epochs} epochs; it needs {LEAST_MODELS} models and "
+            f"{LEAST_EPOCHS} epochs"
+        )
+    if len(set(one.models)) < models:
+        raise ValueError("models: one appears twice")
+    numbers = [*one.finals, *one.centre, *one.scatter]
+    numbers += [value for of in one.costs.values() for value in of if value is not None]
+    complete = epochs == len(one.scatter)
+    complete &= all(len(of) == models for of in (one.finals, *one.costs.values()))
+    if not complete or not np.isfinite(numbers).all() or min(one.scatter) <= 0:
+        raise ValueError("a value is missing, or no finite number")
+    if not all(0 <= p <= 1 for p in one.finals):
+        raise ValueError("finals: P is not in [0, 1]; give shares, not per cent")
 
 
 def _shares(one: Earlier) -> Floats:

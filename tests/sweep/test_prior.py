@@ -192,6 +192,11 @@ def test_the_shipped_file_is_what_its_command_makes(runs: pd.DataFrame) -> None:
     assert [one.name for one in from_json(content, "shipped")] == list(PAPER)
 
 
+def changed(**values: object) -> str:
+    """A file of one data set with these values instead of its own."""
+    return json.dumps({"data_sets": [as_json([made("x", 1)])[0] | values]})
+
+
 # Per cent of the energy, and how far the best score is missed.
 @pytest.mark.parametrize(
     ("experiment", "spent", "regret"),
@@ -221,13 +226,15 @@ def test_the_papers_best_is_found_with_the_prior_of_other_families(
     [
         ("no json", "is not JSON"),
         ("[]", "has no data sets; benchmarks/prior.py writes such a file"),
-        ('{"data_sets": [{"family": "x"}]}', "data set 0 is not complete ('costs')"),
-        (
-            json.dumps(
-                {"data_sets": [as_json([made("x", 1)])[0] | {"scatter": [0.1, float("nan"), 1]}]}
-            ),
-            "data set 0 is not complete (a value is missing, or no finite number)",
-        ),
+        ('{"data_sets": [{"family": "x"}]}', "data set 0 cannot be used ('costs')"),
+        ('{"data_sets": 5}', "has no data sets"),
+        (changed(scatter=[0.1, float("nan"), 1]), "(a value is missing, or no finite number)"),
+        (changed(finals=[0.5] * 7), "(a value is missing, or no finite number)"),
+        (changed(finals=[50.0] * 8), "(finals: P is not in [0, 1]; give shares, not per cent)"),
+        (changed(models=["a"] * 8), "(models: one appears twice)"),
+        (changed(models=["a"]), "(it has 1 models and 3 epochs; it needs 8 models and 3 epochs)"),
+        (changed(centre=[0.1, 0.1]), "(it has 8 models and 2 epochs;"),
+        (changed(recipe=[]), "data set 0 cannot be used"),
     ],
 )
 def test_another_file_is_refused_in_one_line(content: str, says: str, tmp_path: Path) -> None:
