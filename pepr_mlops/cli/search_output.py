@@ -55,9 +55,7 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
 
     `jobs` has `model`, `energy_wh` and `error` of every job, `source` is that of the energy.
     """
-    given_up = result.jobs.index.isin(result.given_up)  # no candidates, but their costs count
-    judged = result.jobs.assign(state=result.jobs["state"].mask(given_up, "failed"))
-    verdict = search.verdict(judged, result.runs)
+    verdict = search.verdict(result.judged, result.runs)
     ranked = verdict.table.sort_values(["score", "bound"], ascending=False, kind="stable")
     order = list(dict.fromkeys([*verdict.top, *ranked.index, *jobs["model"]]))
     rows = jobs.set_index("model")[["energy_wh", "error"]]

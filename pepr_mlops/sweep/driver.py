@@ -32,9 +32,9 @@ class Server(Protocol):
         """Mark these runs FAILED, since no process works on them."""
 
 
-# Which tasks come next, best first: a function without a memory of the jobs (`plan.states` without
-# those given up) and the runs of the server. It may include tasks that are already running, which
-# are waited for; an empty list ends the sweep.
+# Which tasks come next, best first: a function without a memory of the jobs (`Result.judged`) and
+# the runs of the server. It may include tasks that are already running, which are waited for; an
+# empty list ends the sweep.
 Strategy = Callable[[pd.DataFrame, pd.DataFrame], list[Task]]
 
 
@@ -74,6 +74,12 @@ class Result:
     interrupt: BaseException | None = None
     errors: dict[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """The jobs, those that were given up as `failed`: their runs still count as spent."""
+        given_up = self.jobs.index.isin(list(self.given_up)) & (self.jobs["state"] != "done")
+        return self.jobs.assign(state=self.jobs["state"].mask(given_up, "failed"))
 
 
 @dataclass
@@ -134,7 +140,7 @@ class Driver:
             failed = {key for key, n in self.failures.items() if n > self.limits.retries}
             self.result.given_up = failed
             self._tidy()
-            tasks = self.strategy(jobs.drop(index=list(failed)), runs)
+            tasks = self.strategy(self.result.judged, runs)
         except WorkFailed as error:
             if not self.running or error.reason != "tracking":
                 raise

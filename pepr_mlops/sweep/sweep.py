@@ -160,11 +160,9 @@ def _log_search(
     note: Callable[[str], None],
     result: Result,
 ) -> None:
-    """Log what the search believes and has found; a server that is away costs it nothing else.
-    Raises as `Search.verdict`."""
-    jobs = result.jobs.drop(index=list(result.given_up))
-    record = search.record(search.verdict(jobs, result.runs))
+    """Log what the search believes and has found; a failure costs it nothing else."""
     try:
+        record = search.record(search.verdict(result.judged, result.runs))
         for experiment in _experiments(specs):
             log_search(experiment, search.name, record, settings.tracking_uri)
     except PeprError as error:

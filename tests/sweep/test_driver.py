@@ -126,6 +126,26 @@ def test_each_job_is_done_once_on_all_slots(slots: int) -> None:
     assert len(engine.submitted) == 3  # nothing is done again
 
 
+def test_a_strategy_sees_jobs_that_were_given_up_as_failed() -> None:
+    server, seen = Server(), []
+
+    def lost(task: Task) -> Report:
+        if task.spec == SPECS[1]:
+            return Report(task.spec, "lost", "its process died")
+        return _finishes(server)(task)
+
+    def strategy(jobs: pd.DataFrame, runs: pd.DataFrame) -> list[Task]:
+        seen.append(list(jobs["state"]))
+        return plan.exhaustive(jobs, runs)
+
+    nothing = (lambda status: None, lambda report: None)
+    limits = driver.Limits(retries=0)
+    result = driver.Driver(SPECS, strategy, Engine(lost, slots=3), server, limits, *nothing).run()
+    assert seen == [["pending"] * 3, ["done", "failed", "done"]]
+    assert list(result.jobs["state"]) == ["done", "pending", "done"]
+    assert list(result.judged["state"]) == ["done", "failed", "done"]
+
+
 def test_a_task_that_waits_for_its_device_keeps_its_slot() -> None:
     server = Server()
 
