@@ -16,7 +16,7 @@ from pepr_mlops.sweep.observed import Objective, Verdict
 from pepr_mlops.sweep.prior import Prior
 from pepr_mlops.sweep.replay import Curves, Found, Recorded, outcome, recorded
 from pepr_mlops.sweep.replay import replay as replay_search
-from pepr_mlops.sweep.search import Search, read_prior
+from pepr_mlops.sweep.search import Search, check_budget, read_prior
 from pepr_mlops.train.progress import seconds_text
 
 _R = {"zero": "= cost / greatest cost", "minmax": "from the least cost to the greatest"}
@@ -138,6 +138,7 @@ def replay(
     for one in recorded(experiments, letter, tracking_uri, decide_on):
         if one.decide_on != (decide_on or "val"):
             note(f"{one.name}: not all runs have P on validation, so their P on test decides")
+        check_budget(objective, one.spending)
         target = replace(objective, epochs=one.curves.performance.shape[1])
         known = read_prior(prior, one.data, letter, one.spending, one.recipe, tracking_uri)
         outcomes = {"frugal": replay_search(one.curves, target, known)}

@@ -18,7 +18,7 @@ No state is kept between calls: the next requests are a function of all observat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,7 @@ def requests(
     *,
     at_once: int = 1,
     prior: Prior | None = None,
+    busy: Collection[str] = (),
 ) -> list[Request]:
     """The next requests, best first; an empty list ends the search.
 
@@ -60,7 +61,8 @@ def requests(
     those it does not know, unless `objective.certify` wants a proof. Then the `objective.top`
     cheapest candidates are trained to the end, then the candidates worth their cost get one more
     epoch; with a margin see `within.next_requests`. At most `at_once` are trained together, and the
-    requests of one call do not depend on each other.
+    requests of one call do not depend on each other. Those that are `busy` are being trained, so
+    the budget must last for them first.
 
     Raises `WrongUse` naming the candidate for an observation that is no finite number from 0, P
     outside [0, 1], an epoch that is missing, repeated or beyond the last, and for a budget that is
@@ -72,9 +74,9 @@ def requests(
     if objective.within is not None:
         found = within.next_requests(known, objective, prior)
     else:
-        found = _next(known, objective, prior)
-    paid = known.affordable(found, objective)
-    if found and not paid and not known.done.any():
+        found = _next(known, objective, _judge(known, objective, prior))
+    paid = known.affordable(found, objective, busy)
+    if found and not paid and not known.done.any() and not busy:
         least = int(np.argmin(known.expense))
         raise WrongUse(
             f"budget: {known.names[least]} takes the least, about "
@@ -84,9 +86,8 @@ def requests(
     return paid[:at_once]
 
 
-def _next(known: Known, objective: Objective, prior: Prior | None) -> list[Request]:
+def _next(known: Known, objective: Objective, judged: _Judged) -> list[Request]:
     """The requests of the rule for PePR, as if there were no budget."""
-    judged = _judge(known, objective, prior)
     live = np.flatnonzero(known.epoch < objective.epochs)
     if judged.lacking > 0:
         live = live[judged.bound[live] > judged.kth]
@@ -117,10 +118,12 @@ def verdict(
     done, last = known.done, known.last
     possible = ~done & ~(judged.bound <= judged.kth)
     promising = possible & (judged.worth > judged.kth)
-    goes_on = judged.holds < objective.sought
+    goes_on = promising | (judged.holds < objective.sought)
+    if not known.unmeasured and not known.affordable(_next(known, objective, judged), objective):
+        goes_on[:] = False
     states: list[State] = [
         "finished" if d else "discarded" if not p else "waiting" if w else "stopped"
-        for d, p, w in zip(done, possible, promising | goes_on, strict=True)
+        for d, p, w in zip(done, possible, goes_on, strict=True)
     ]
     table = pd.DataFrame(
         {

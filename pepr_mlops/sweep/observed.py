@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -180,21 +180,26 @@ class Known:
         measured = float(self.expense.sum()) - guessed
         return measured + guessed * math.exp(-error), measured + guessed * math.exp(error)
 
-    def affordable(self, requests: Sequence[Request], objective: Objective) -> list[Request]:
-        """Those that can be trained to the end within the budget: the epochs of a training that
-        cannot be finished are wasted."""
+    def affordable(
+        self, requests: Sequence[Request], objective: Objective, busy: Collection[str] = ()
+    ) -> list[Request]:
+        """Those that can be trained to the end within the budget, besides the candidates that are
+        `busy` already: the epochs of a training that cannot be finished are wasted."""
+        if not objective.limited:
+            return list(requests)
         limits = [np.inf if objective.budget is None else objective.budget]
         if objective.budget_share is not None:
             limits.append(objective.budget_share * float(self.expense.sum()))
         row = {name: i for i, name in enumerate(self.names)}
-        left, found = min(limits) * (1 + 1e-9) - self.spent, []  # sums of parts are not exact
-        for one in requests:
+        left = min(limits) * (1 + 1e-9) - self.spent  # sums of parts are not exact
+        found = set()
+        for one in sorted(requests, key=lambda one: one.candidate not in busy):
             i = row[one.candidate]
             price = self.expense[i] * (1 - self.epoch[i] / objective.epochs)
-            if price <= left:
+            if price <= left or one.candidate in busy:
                 left -= price
-                found.append(one)
-        return found
+                found.add(one.candidate)
+        return [one for one in requests if one.candidate in found]
 
 
 def known_of(

@@ -60,7 +60,12 @@ class Search:
         specs = {spec.model: spec for spec in jobs["spec"]}
         observed, epochs = self.observed(jobs, runs), self.objective.epochs
         found = requests(
-            _candidates(jobs), observed, self.objective, at_once=len(jobs), prior=self.prior
+            _candidates(jobs),
+            observed,
+            self.objective,
+            at_once=len(jobs),
+            prior=self.prior,
+            busy={spec.model for spec in jobs.loc[jobs["state"] == "running", "spec"]},
         )
         return [Task(specs[r.candidate], None if r.epoch == epochs else r.epoch) for r in found]
 
@@ -224,6 +229,15 @@ def read_prior(
             ) from error
     cost = RESOURCES["E" if letter == "C" else letter].column  # CO2e is in proportion to energy
     return prior_of(earlier, data, cost, spending, recipe)
+
+
+def check_budget(objective: Objective, spending: str) -> None:
+    """Raise `WrongUse` for a budget of energy where the search spends time."""
+    if objective.budget is not None and spending != "energy_wh":
+        raise WrongUse(
+            "budget_wh: the energy of these trainings is not known, so the search saves time; give "
+            "--budget-percent instead"
+        )
 
 
 def check(specs: Sequence[Job], letter: str) -> None:

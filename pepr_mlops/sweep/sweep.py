@@ -23,7 +23,7 @@ from pepr_mlops.sweep.earlier import Matches, match_jobs
 from pepr_mlops.sweep.engine import Engine, Report
 from pepr_mlops.sweep.keep_top import KeepTop, prune, without_weights
 from pepr_mlops.sweep.observed import Objective
-from pepr_mlops.sweep.search import HISTORY, Search, check, read_prior
+from pepr_mlops.sweep.search import HISTORY, Search, check, check_budget, read_prior
 from pepr_mlops.sweep.slurm import options, scheduler
 from pepr_mlops.sweep.slurm.options import Options
 from pepr_mlops.sweep.worker import Worker
@@ -207,7 +207,8 @@ def frugal(
 
     `letter` and `decide_on` are those of `search.Search`, None for validation, and `prior` is the
     source of `search.read_prior`; `objective.epochs` is replaced by the epochs of the jobs. Raises
-    `WrongUse` for jobs that differ in more than the model, or whose cost is not known.
+    `WrongUse` for jobs that differ in more than the model, or whose cost is not known, and for a
+    budget of energy without energy.
     """
     from pepr_mlops.data.medmnist import same_data
     from pepr_mlops.tracking import read
@@ -215,6 +216,7 @@ def frugal(
     check(specs, letter)
     first, uri = specs[0], settings.tracking_uri
     spending = "train_time_s" if first.energy == "off" else "energy_wh"
+    check_budget(objective, spending)
     data = {first.data_digest, *same_data(first.dataset_name)}
     return Search(
         replace(objective, epochs=first.epochs),

@@ -66,7 +66,9 @@ def verdict(known: Known, objective: Objective, prior: Prior | None) -> Verdict:
     if measured and n:
         resource = objective.resource(known.cost)
     left = [name for name, one in zip(known.names, done, strict=True) if not one]
-    goes_on = not measured or bool(next_requests(known, objective, prior))
+    goes_on = not measured or bool(
+        known.affordable(next_requests(known, objective, prior), objective)
+    )
     waits: State = "waiting" if goes_on else "stopped"
     table = pd.DataFrame(
         {

@@ -17,7 +17,7 @@ from pepr_mlops.sweep import driver, plan
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.sweep.observed import Objective, Observed
 from pepr_mlops.sweep.replay import Curves, curves_of, recorded, replay
-from pepr_mlops.sweep.search import HISTORY, Search, check
+from pepr_mlops.sweep.search import HISTORY, Search, check, check_budget
 
 EPOCHS = 4
 SPECS = {name: job(model=name, epochs=EPOCHS) for name in ("a", "b", "c")}
@@ -253,6 +253,10 @@ def test_a_search_compares_models_under_one_condition() -> None:
     with pytest.raises(WrongUse, match="pepr-c needs the grid"):
         check([job()], "C")
     check([job(country="DNK")], "C")
+    check_budget(Objective(budget=5.0), "energy_wh")
+    check_budget(Objective(budget_share=0.05), "train_time_s")
+    with pytest.raises(WrongUse, match=r"budget_wh: .* not known, .* give --budget-percent"):
+        check_budget(Objective(budget=5.0), "train_time_s")
     with pytest.raises(WrongUse, match="drop --folds, or train all jobs"):
         check([job(folds=3, fold=k) for k in (1, 2, 3)], "E")
 

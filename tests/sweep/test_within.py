@@ -180,6 +180,36 @@ def test_a_training_that_the_budget_cannot_end_is_not_begun() -> None:
     assert known.affordable(all_of_them[2:], objective) == []
 
 
+def test_the_budget_lasts_for_those_that_are_being_trained_first() -> None:
+    # 3.6 in all: b is half trained for 1 and needs another; a would take 1, and c 3
+    objective = Objective(top=1, within=0.01, budget_share=0.1)
+    half = seen(COSTS, {"b": [0.5] * 5})
+    free = requests("abcdefgh", half, objective, at_once=9)
+    assert [one.candidate for one in free] == ["a", "b"]
+    drifted = [Observed(o.candidate, o.epoch, o.performance, 6, 6, o.spent) for o in half[-5:]]
+    dearer = half[:-5] + drifted  # b needs 3 more: of 40 in all 4 less 1 are left
+    busy = requests("abcdefgh", dearer, objective, at_once=9, busy={"b"})
+    assert [one.candidate for one in busy] == ["b"]
+    little = Objective(top=1, within=0.01, budget_share=0.03)  # what a takes is not left
+    with pytest.raises(WrongUse, match="a takes the least, about 2"):
+        requests("abcdefgh", dearer, little)
+    # but b ends, whatever it takes
+    assert [one.candidate for one in requests("abcdefgh", dearer, little, busy={"b"})] == ["b"]
+
+
+@pytest.mark.parametrize("target", [{"within": 0.01}, {"alpha": 50.0}])
+def test_without_budget_left_a_search_waits_for_nothing(target: dict[str, float]) -> None:
+    ends = {"a": 0.5, "b": 0.6, "c": 0.55}
+    now = seen(COSTS, {name: [0.3] * 9 + [end] for name, end in ends.items()})
+    states = []
+    for share in (0.2, 0.9):
+        objective = Objective(top=1, budget_share=share, **target)
+        states.append(verdict("abcdefgh", now, objective).table.loc["d":, "state"])
+        assert bool(requests("abcdefgh", now, objective)) == (share == 0.9)
+    assert set(states[0]) == {"stopped"}
+    assert "waiting" in set(states[1])
+
+
 def test_a_budget_is_used_for_pepr_too() -> None:
     names = [f"m{i}" for i in range(12)]
     rng = np.random.default_rng(0)
