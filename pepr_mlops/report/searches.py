@@ -6,15 +6,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from pepr_mlops.comparison.words import amount
+from pepr_mlops.names import RESOURCES
+from pepr_mlops.text import few
+
+_OF_COLUMN = {one.column: one for one in RESOURCES.values()}
+_SPLITS = {"val": "validation", "test": "test"}
+
+
+def sentences(records: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """A sentence for each record of `read.load_searches`, without a full stop."""
+    found = []
+    for name, record in records.items():
+        try:
+            found.append(sentence(record))
+        except (AttributeError, KeyError, TypeError, ValueError):  # another version's
+            found.append(f"the record of the frugal search {name} cannot be read by this version")
+    return tuple(found)
 
 
 def sentence(record: Mapping[str, Any]) -> str:
-    """The record of `search.Search.record` in words, without a full stop."""
+    """The record of `search.Search.record` in words."""
     target, unit = record["objective"], "Wh" if record["spending"] == "energy_wh" else "s"
-    sought = f"the {target['top']} best by PePR with {record['cost']}, α = {target['alpha']:g}"
+    cost, top = _OF_COLUMN[record["cost"]], target["top"]
+    sought = (
+        f"the {f'{top} ' if top > 1 else ''}best by PePR-{cost.letter}, α = {target['alpha']:g}"
+    )
     if target["within"] is not None:
-        sought = f"the least {record['cost']} with P at most {target['within']:g} below the best"
-    text = f"a frugal search for {sought} (decided on {record['decide_on']}) trained "
+        sought = f"the least {cost.help} with P at most {target['within']:g} below the best"
+    text = f"a frugal search for {sought} (seed {record['seed']}, decided on "
+    text += f"{_SPLITS[record['decide_on']]}) trained "
     text += f"{record['finished']} of {record['candidates']} models to the end for "
     text += amount(record["spent"], unit)
     if record["exhaustive"]:
@@ -22,10 +42,10 @@ def sentence(record: Mapping[str, Any]) -> str:
         spread = "" if low == high else f" ({low} to {high})"
         share = record["spent"] / record["exhaustive"]
         text += f", {share:.1%} of about {amount(record['exhaustive'], unit)}{spread} for all"
-    text += f"; it found {', '.join(record['answer']) or 'none yet'}"
+    text += f"; it found {few(record['answer']) or 'none yet'}"
     if record["holds"] is not None:
         text += ", which training all would confirm with an estimated chance of "
         text += f"{record['holds']:.0%}"
     if record["prior"]:
-        text += f"; it learned from runs on {', '.join(record['prior'])}"
+        text += f"; it learned from runs on {few(list(record['prior']))}"
     return text

@@ -74,9 +74,9 @@ def read(
         tuple(missing),
         query.run_page(tracking_uri),
         tuple(
-            searches.sentence(record)
+            sentence
             for name in main
-            for record in query.load_searches(name, tracking_uri=tracking_uri).values()
+            for sentence in searches.sentences(query.load_searches(name, tracking_uri=tracking_uri))
         ),
     )
 

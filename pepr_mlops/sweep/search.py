@@ -89,7 +89,8 @@ class Search:
         if target.within is not None:
             return f"within-{target.within:g}-{self.letter.lower()}-{self.decide_on}"
         score = f"pepr-{self.letter.lower()}"
-        how = f"{target.normalisation}-alpha-{target.alpha:g}-{self.decide_on}"
+        alpha = f"{target.alpha:g}".replace("+", "")  # MLflow takes no + in the name of a tag
+        how = f"{target.normalisation}-alpha-{alpha}-{self.decide_on}"
         return f"{score}-top-{target.top}-{how}"
 
     def record(self, found: Verdict) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _driver(
         show,
         report,
         settings.retry_failed,
-        partial(_log_search, strategy, specs, settings, note)
+        partial(_log_search, strategy, specs, settings, note, set())
         if isinstance(strategy, Search)
         else partial(_tidy, settings, note, set()),
     )
@@ -158,15 +158,26 @@ def _log_search(
     specs: Sequence[Job],
     settings: Settings,
     note: Callable[[str], None],
+    failures: set[str],
     result: Result,
 ) -> None:
-    """Log what the search believes and has found; a failure costs it nothing else."""
+    """Log what the search believes and has found; a failure costs it nothing else, and is noted
+    once."""
     try:
         record = search.record(search.verdict(result.judged, result.runs))
+        record |= {"seed": specs[0].seed}
         for experiment in _experiments(specs):
-            log_search(experiment, search.name, record, settings.tracking_uri)
+            log_search(experiment, _record_name(search, specs[0]), record, settings.tracking_uri)
     except PeprError as error:
-        note(f"the record of the search is not logged now ({error})")
+        if str(error) not in failures:
+            failures.add(str(error))
+            note(f"the record of the search is not logged now ({error})")
+
+
+def _record_name(search: Search, spec: Job) -> str:
+    """What the search looks for, and a digest of the data and settings that all its jobs share."""
+    shared = replace(spec, model="any", weights=None, weights_digest=None)
+    return f"{search.name}.{shared.fingerprint[:8]}"
 
 
 def _tidy(

@@ -17,12 +17,32 @@ def log_search(
 ) -> None:
     """Write the record of the search of this name, in place of its earlier one.
 
-    What it believed of gains is left out where MLflow would not take a text so long. Raises
-    `WorkFailed` when the server cannot be reached.
+    Where MLflow would not take a text so long, what it believed of gains is left out, and then all
+    but the first answers and families of data. Raises `WorkFailed` when the server cannot be
+    reached.
     """
-    text = json.dumps(record, separators=(",", ":"))
-    if len(text) > TAG_LIMIT:
-        text = json.dumps({**record, "prior_gain": None}, separators=(",", ":"))
     client = connect(tracking_uri)
     with translated_errors(client):
-        client.set_experiment_tag(experiment_id(client, experiment), SEARCH_TAG + name, text)
+        client.set_experiment_tag(
+            experiment_id(client, experiment), SEARCH_TAG + name, as_tag(record)
+        )
+
+
+def as_tag(record: Mapping[str, Any]) -> str:
+    """The record in JSON, of at most `TAG_LIMIT` characters."""
+    text = json.dumps(record, separators=(",", ":"))
+    for most in (10**6, 40, 10, 3):
+        if len(text) <= TAG_LIMIT:
+            break
+        text = json.dumps(_shortened(record, most), separators=(",", ":"))
+    return text
+
+
+def _shortened(record: Mapping[str, Any], most: int) -> dict[str, Any]:
+    answer = list(record["answer"])
+    shares = sorted((record["prior"] or {}).items(), key=lambda of: -of[1])
+    if len(answer) > most:
+        answer = [*answer[:most], "…"]
+    if len(shares) > most:
+        shares = [*shares[:most], ("…", round(sum(share for _, share in shares[most:]), 4))]
+    return {**record, "prior_gain": None, "answer": answer, "prior": dict(shares) or None}

@@ -385,3 +385,11 @@ def test_the_papers_runs_have_no_validation_so_test_decides(paper_store: str) ->
     assert one.test_p.to_dict() == one.curves.performance.iloc[:, -1].to_dict()
     with pytest.raises(WrongUse, match=r"have val/accuracy of every epoch, .* --decide-on test"):
         recorded(["derma_pt"], "E", paper_store, "val")
+
+
+def test_the_name_of_a_search_is_one_that_mlflow_takes_for_a_tag() -> None:
+    def name(**target: Any) -> str:
+        return Search(Objective(**target), "E", "energy_wh", history({})).name
+
+    assert name(alpha=1e6) == "pepr-e-top-5-zero-alpha-1e06-val"
+    assert name(top=1, within=1e-5) == "within-1e-05-e-val"

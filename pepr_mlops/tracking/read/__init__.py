@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -168,16 +169,18 @@ def _or_empty(tracking_uri: str | None, read: Callable[[Reader], pd.DataFrame]) 
 
 def load_searches(experiment: str, *, tracking_uri: str | None = None) -> dict[str, dict[str, Any]]:
     """What frugal searches logged about themselves (`search.Search.record`), by their names; empty
-    where there was none. Raises `WorkFailed` when the server cannot be read."""
+    where there was none, and without what is no JSON object. Raises `WorkFailed` when the server
+    cannot be read."""
     reader = _open(tracking_uri)
     with translated_errors(reader.uri):
         ids = [i for i, name in reader.experiments.items() if name == experiment]
         tags = {name: text for i in ids for name, text in sorted(reader.tags(i).items())}
-    return {
-        name.removeprefix(SEARCH_TAG): json.loads(text)
-        for name, text in tags.items()
-        if name.startswith(SEARCH_TAG)
-    }
+    found = {}
+    for name, text in tags.items():
+        with suppress(ValueError):
+            if name.startswith(SEARCH_TAG) and isinstance(record := json.loads(text), dict):
+                found[name.removeprefix(SEARCH_TAG)] = record
+    return found
 
 
 def load_inputs(
