@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -31,8 +32,12 @@ _SEEN = 5  # levels, before their median tells anything
 
 def next_requests(known: Known, objective: Objective, prior: Prior | None) -> list[Request]:
     """The next requests, best first; none when the answer holds."""
+    return _next(known, objective, _chances(known, objective, prior))
+
+
+def _next(known: Known, objective: Objective, chances: Floats) -> list[Request]:
     sought = objective.sought or CONFIDENCE
-    if known.done.all() or (_chances(known, objective, prior) >= sought).any():
+    if known.done.all() or (chances >= sought).any():
         return []
     order = np.argsort(known.cost, kind="stable")
     epochs = objective.epochs
@@ -40,15 +45,14 @@ def next_requests(known: Known, objective: Objective, prior: Prior | None) -> li
         return [Request(known.names[i], epochs) for i in order if known.epoch[i] < epochs]
     trial = max(1, round(epochs / _TRIAL))
     levels = level(known.curve, trial)
-    seen: list[float] = []  # in order
+    seen: list[float] = []  # in ascending order
     now: list[Request] = []
     aside: list[Request] = []
     for i in order:
         poor = False
         if known.epoch[i] >= trial:
             insort(seen, float(levels[i]))
-            n = len(seen)
-            poor = n >= _SEEN and levels[i] < (seen[(n - 1) // 2] + seen[n // 2]) / 2
+            poor = len(seen) >= _SEEN and levels[i] < median(seen)
         if known.epoch[i] < epochs:
             one = Request(known.names[i], trial if known.epoch[i] < trial else epochs)
             (aside if poor else now).append(one)
@@ -66,9 +70,7 @@ def verdict(known: Known, objective: Objective, prior: Prior | None) -> Verdict:
     if measured and n:
         resource = objective.resource(known.cost)
     left = [name for name, one in zip(known.names, done, strict=True) if not one]
-    goes_on = not measured or bool(
-        known.affordable(next_requests(known, objective, prior), objective)
-    )
+    goes_on = not measured or bool(known.affordable(_next(known, objective, chance), objective))
     waits: State = "waiting" if goes_on else "stopped"
     table = pd.DataFrame(
         {
