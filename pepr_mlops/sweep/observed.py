@@ -28,9 +28,9 @@ class Objective:
     is the cost by this `normalisation`; or, with a margin `within`, the cheapest candidate whose P
     is no more than the margin below the greatest P of all.
 
-    With `certify` the search continues until its answer is what training all of them would give,
-    with this probability; with 1 until that is proven. `budget_share` limits what the training
-    takes, as a share of what training all of them takes, and `budget` in the unit of
+    With `certify` the search continues until training all of them would confirm its answer with
+    this probability (`Verdict.holds`); with 1 until that is proven. `budget_share` limits what the
+    training takes, as a share of what training all of them takes, and `budget` in the unit of
     `Observed.expense`. A search with a limit uses it up.
     """
 
@@ -124,7 +124,8 @@ class Verdict:
     bound, and the `promising` ones among these are worth training.
 
     `holds` is the estimated probability that training all candidates would confirm `top`, None
-    until it is known. `chance` in the table is that with which a candidate reaches the k-th best
+    until it is known; with a margin it would confirm that it is within it, not that it is the
+    cheapest so. `chance` in the table is that with which a candidate reaches the k-th best
     score so far, or with a margin that with which a finished one is within it.
 
     `spent` and `exhaustive`, the expense of training all candidates to the end, have the unit of
