@@ -20,10 +20,8 @@ def earlier_of(runs: pd.DataFrame, epochs: pd.DataFrame) -> list[Earlier]:
     `read.load_epochs`; P on validation counts where all models have it. Each seed stands alone; of
     several runs of a model the newest counts. A model without P after every epoch is left out.
     """
-    runs = runs[~of_folds(runs) & (runs["epochs"] >= LEAST_EPOCHS)].sort_values("start_time")
-    found = []
-    conditions = [name for name in (*COMPARED, "seed") if name in runs]
-    for _, own in runs.groupby(conditions, dropna=False):
+    runs, found = telling(runs).sort_values("start_time"), []
+    for _, own in runs.groupby(_groups(runs)):
         own = own.drop_duplicates("model", keep="last").set_index("model").sort_index()
         curves = pd.DataFrame()
         for metric in METRICS:  # the first of which there is enough
@@ -35,6 +33,19 @@ def earlier_of(runs: pd.DataFrame, epochs: pd.DataFrame) -> list[Earlier]:
             costs = own.loc[curves.index, list(COSTS)]
             found.append(Earlier.of(str(first["dataset"]), name, recipe_of(own), curves, costs))
     return found
+
+
+def telling(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of these finished runs that `earlier_of` needs the histories of."""
+    runs = runs[~of_folds(runs) & (runs["epochs"] >= LEAST_EPOCHS)]
+    models = runs["model"].groupby(_groups(runs)).transform("nunique")
+    return runs[models >= LEAST_MODELS]
+
+
+def _groups(runs: pd.DataFrame) -> pd.Series[int]:
+    """A number for each data set, settings and seed."""
+    conditions = [name for name in (*COMPARED, "seed") if name in runs]
+    return runs.groupby(conditions, dropna=False).ngroup()
 
 
 def recipe_of(runs: pd.DataFrame) -> dict[str, str]:

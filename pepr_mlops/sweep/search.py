@@ -23,7 +23,7 @@ from pepr_mlops.files import read_json
 from pepr_mlops.names import MEASURED_BY, PERFORMANCE, RESOURCES, ScoredOn, performance_on
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import plan
-from pepr_mlops.sweep.earlier_runs import METRICS, earlier_of
+from pepr_mlops.sweep.earlier_runs import METRICS, earlier_of, telling
 from pepr_mlops.sweep.engine import Task
 from pepr_mlops.sweep.frugal import requests, verdict
 from pepr_mlops.sweep.observed import Objective, Observed, Verdict
@@ -216,7 +216,8 @@ def read_prior(
     if source in ("server", "both"):
         from pepr_mlops.tracking import read
 
-        runs = read.load_newest("test/accuracy", tracking_uri=tracking_uri)
+        runs = telling(read.load_newest("test/accuracy", tracking_uri=tracking_uri))
+        runs = runs[~(runs["dataset"].isin(data) | runs["data_digest"].isin(data))]
         if len(runs):  # there may be no store yet
             epochs = read.load_epochs(list(runs["run_id"]), METRICS, tracking_uri=tracking_uri)
             earlier += earlier_of(runs, epochs)

@@ -11,7 +11,7 @@ import pytest
 from made import frame, run
 
 from pepr_mlops.names import PERFORMANCE
-from pepr_mlops.sweep.earlier_runs import METRICS, earlier_of, recipe_of
+from pepr_mlops.sweep.earlier_runs import METRICS, earlier_of, recipe_of, telling
 from pepr_mlops.sweep.prior import Earlier, prior_of
 from pepr_mlops.sweep.search import read_prior
 
@@ -60,6 +60,8 @@ def test_other_settings_seeds_and_too_few_models_stand_alone() -> None:
     assert {one.recipe["lr"] for one in two} == {"0.0005", "0.001"}
     assert len(found(group(0, dataset="a", seed=1), group(8, dataset="a", seed=2))) == 2
     assert found(group(0, MODELS[:7])) == []
+    made = [*group(0, dataset="a")[0], *group(8, MODELS[:7], dataset="b")[0]]
+    assert list(telling(frame(made))["run_id"]) == [f"run{i}" for i in range(8)]
     assert found(group(0, MODELS[:4]), group(4, MODELS[4:], lr=1e-3)) == []
 
 
