@@ -165,7 +165,10 @@ def _log_search(
     once."""
     try:
         record = search.record(search.verdict(result.judged, result.runs))
-        record |= {"seed": specs[0].seed}
+    except PeprError:
+        return  # the search itself meets it next
+    record |= {"seed": specs[0].seed}
+    try:
         for experiment in _experiments(specs):
             log_search(experiment, _record_name(search, specs[0]), record, settings.tracking_uri)
     except PeprError as error:
