@@ -21,8 +21,8 @@ from pepr_mlops.sweep.observed import Known, Objective, Request, State, Verdict
 from pepr_mlops.sweep.prior import Prior, level
 
 CONFIDENCE = 0.8  # of the answer, unless another is asked for
-# The chance that an answer is wrong is raised to this power. Replayed with noise, each experiment of
-# the paper with the two other families, what the model holds for 0.5, 0.8, 0.9 and 0.95 sure was
+# The chance that an answer is wrong is raised to this power. Replayed with noise, each experiment
+# of the paper with the two other families, what the model holds for 0.5, 0.8, 0.9 and 0.95 sure was
 # right in 0.45, 0.78, 0.87 and 0.90: another family may differ more from these two than they do
 # from each other.
 _DOUBT = 0.7
