@@ -78,7 +78,7 @@ class Finals:
         """For each of these finals, the probability that it is no more than the margin below the
         best of them and of so many `others`, which are on average dearer.
 
-        Σ p(μ, w | finals) · F((P + margin - μ - δ) / w) ^ others, where the δ are by how much
+        Σ p(μ, w | finals) · F((P + margin - μ) / w - δ) ^ others, where the δ are by how much
         dearer models were better in the other data sets, or not at all. It is 1 where P + margin is
         1 or more, and else 0 while nothing tells w: the finals are equal, and there is no other
         data set.
@@ -92,7 +92,7 @@ class Finals:
             middle, width, weight = self._posterior(finals)
             limit = finals[unsure][:, None] + margin - middle
             for share, more in self._dearer(len(finals), others):
-                reached = self.below[_index((limit - more) / width)] ** others
+                reached = self.below[_index(limit / width - more)] ** others
                 found[unsure] -= share * (1 - reached @ weight)
         return np.asarray(np.clip(found, 0, 1))
 
@@ -117,14 +117,15 @@ class Finals:
         return middle, width, weight / weight.sum()
 
     def _dearer(self, n: int, others: int) -> list[tuple[float, float]]:
-        """By how much the median of the dearer models was higher than that of the n cheapest of
+        """By how many w the median of the dearer models was higher than that of the n cheapest of
         n + others in each data set, and not at all, with their weights."""
         if not self.cheapest_first:
             return [(1.0, 0.0)]
         found = [(1 / 3, 0.0)]
         for weight, finals in self.cheapest_first:
             k = min(max(1, round(len(finals) * n / (n + others))), len(finals) - 1)
-            found.append((weight * 2 / 3, float(np.median(finals[k:]) - np.median(finals[:k]))))
+            more = float(np.median(finals[k:]) - np.median(finals[:k])) / upper_spread(finals)
+            found.append((weight * 2 / 3, more))
         return found
 
 

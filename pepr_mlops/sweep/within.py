@@ -22,9 +22,9 @@ from pepr_mlops.sweep.prior import Prior, level
 
 CONFIDENCE = 0.8  # of the answer, unless another is asked for
 # The chance that an answer is wrong is raised to this power. Replayed with noise, each experiment
-# of the paper with the two other families, what the model holds for 0.5, 0.8, 0.9 and 0.95 sure was
-# right in 0.45, 0.78, 0.87 and 0.90: another family may differ more from these two than they do
-# from each other.
+# of the paper with the two other families, what the model holds for 0.50, 0.80, 0.90, 0.95 and 0.98
+# sure was right in 0.47, 0.80, 0.88, 0.90 and 0.92 (192 each): another family may differ more from
+# these two than they do from each other.
 _DOUBT = 0.7
 _TRIAL = 5  # of the epochs one in so many before a candidate may be set aside
 _SEEN = 5  # levels, before their median tells anything

@@ -318,3 +318,14 @@ def test_a_probe_continues_after_a_short_epoch_and_a_stuck_counter_is_not_zero(
     assert steps == "4 + 10 steps, of which an epoch has 2"
     assert metrics["forecast/train_s"] == 2.0  # ten steps are five epochs
     assert "forecast/train_wh" not in metrics
+
+
+def test_a_probe_takes_no_more_than_an_epoch(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_PROBE_S", 1e9)
+    monkeypatch.setattr(loop, "_PROBE_STEPS", 2)
+    spec = RunSpec(
+        dataset=str(shapes), image_size=32, epochs=5, batch_size=4, pretrained=False, device="cpu"
+    )
+    recorder = Recorder(Device(CPU), _Meter(), None, 1.0)
+    _, steps = loop.probe(spec, data.load(spec), _network(1), recorder, Silent(spec, "measured"))
+    assert steps == "4 + 8 steps, of which an epoch has 8"
