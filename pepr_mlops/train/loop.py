@@ -33,8 +33,8 @@ from pepr_mlops.train.use.best import Best
 Log = Callable[[Mapping[str, float], int], None]
 
 _PROBE_STEPS = 10
-# Over less, counters that move ten times a second are off by over 3%. But where an epoch is shorter,
-# a probe of that time would cost a large part of the training that it forecasts.
+# Over less, counters that move ten times a second are off by over 3%. But where an epoch is
+# shorter, a probe of that time would cost a large part of the training that it forecasts.
 _PROBE_S = 3.0
 
 
