@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pepr_mlops.cli.output import energies, note, render, say, table
-from pepr_mlops.comparison.words import amount
+from pepr_mlops.comparison.words import amount, percent
 from pepr_mlops.names import RESOURCES, ScoredOn
 from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.observed import Objective, Verdict
@@ -40,7 +40,7 @@ def line(search: Search, now: Status) -> str:
         best = verdict.top[0]
         text += f"; best {best} {_score(search)} {verdict.table.loc[best, 'score']:.4f}"
     if verdict.holds is not None:
-        text += f", chance {verdict.holds:.0%}"
+        text += f", chance {percent(verdict.holds)}"
     return text
 
 
@@ -65,17 +65,20 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
     rows["error"] = rows["error"].where(rows["state"] == "failed")  # others are only paused
     if form == "table":
         epochs = search.objective.epochs
+        rows["bound"] = rows["bound"].where(rows["state"] != "finished")
+        if search.objective.within is None:
+            rows["chance"] = rows["chance"].where(rows["state"] != "finished")
         cells = rows.assign(
             epoch=["" if pd.isna(e) else f"{e:.0f}/{epochs}" for e in rows["epoch"]],
             **{c: _scores(rows, c) for c in _SCORES},
-            chance=["" if pd.isna(c) else f"{c:.0%}" for c in rows["chance"]],
+            chance=["" if pd.isna(c) else percent(c) for c in rows["chance"]],
             energy_wh=energies(rows),
         )
         columns = {"model": "model", "state": "state", "epoch": "epochs"}
         columns |= {"P": f"{search.decide_on} P", "R": "R"}
         if search.objective.within is None:
             columns |= {"score": _score(search), "bound": "at most"}
-        columns |= {"chance": "chance", "energy_wh": "energy"}
+        columns |= {"chance": "chance", "energy_wh": "energy, all phases"}
         columns |= {"test_P": "test P"} if search.decide_on == "val" else {}
         say(render(cells, form, columns | {"error": "why"}) + "\n")
     else:
@@ -106,12 +109,12 @@ def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
         test_p = verdict.table.loc[top, "test_P"]
         rows.append((f"{'their' if target.top > 1 else 'its'} test P", _numbers(test_p)))
     if verdict.holds is not None:
-        rows.append(("estimated chance that training all confirms it", f"{verdict.holds:.0%}"))
+        rows.append(("estimated chance that training all confirms it", percent(verdict.holds)))
     if verdict.exhaustive == verdict.exhaustive and target.within is None:
         complete = top and verdict.proven == top
         proven = "all" if complete else ", ".join(verdict.proven) or "none"
         rivals = verdict.table.loc[verdict.possible, "chance"].sort_values(ascending=False)
-        chances = [f"{m} ({'not known' if pd.isna(c) else f'{c:.0%}'})" for m, c in rivals.items()]
+        chances = [f"{m} ({'not known' if pd.isna(c) else percent(c)})" for m, c in rivals.items()]
         rows += [("proven of them", proven), ("could still be in it", ", ".join(chances) or "none")]
     rows.append(("spent on training", f"{_spent(verdict, search.spending)} ({source})"))
     return table(rows)
@@ -187,7 +190,7 @@ def _replayed(
         hits=[f"{hits} of {top}" for hits in rows["hits"]],
         expense=[_amount(expense, one.spending) for expense in rows["expense"]],
         spent=[f"{spent:.1%}" for spent in rows["spent"]],
-        holds=["" if pd.isna(one) else f"{one:.0%}" for one in rows["holds"]],
+        holds=["" if pd.isna(one) else percent(one) for one in rows["holds"]],
         dearer=["" if pd.isna(one) else f"{one:.1f} times" for one in rows["dearer"]],
         **{c: [f"{p:.4f}" for p in rows[c]] for c in ("P", "test_P")},
     )

@@ -275,6 +275,13 @@ def amount(value: float, unit: str, digits: int = 3) -> str:
     return f"{number(value / by, digits)} {name}".rstrip()
 
 
+def percent(probability: float) -> str:
+    """A probability in whole per cent; only what is certain is 0% or 100%."""
+    if 0 < probability < 0.005:
+        return "<1%"
+    return ">99%" if 0.995 <= probability < 1 else f"{probability:.0%}"
+
+
 def _significant(value: float, digits: int) -> float:
     """Rounded to so many digits, half away from zero, as browsers round."""
     if not math.isfinite(value) or value == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pepr_mlops.comparison.words import amount
+from pepr_mlops.comparison.words import amount, percent
 from pepr_mlops.names import RESOURCES
 from pepr_mlops.text import few
 
@@ -33,8 +33,9 @@ def sentence(record: Mapping[str, Any]) -> str:
     )
     if target["within"] is not None:
         sought = f"the least {cost.help} with P at most {target['within']:g} below the best"
+    trained = "has so far trained" if record["goes_on"] else "trained"
     text = f"a frugal search for {sought} (seed {record['seed']}, decided on "
-    text += f"{_SPLITS[record['decide_on']]}) trained "
+    text += f"{_SPLITS[record['decide_on']]}) {trained} "
     text += f"{record['finished']} of {record['candidates']} models to the end for "
     text += amount(record["spent"], unit)
     if record["exhaustive"]:
@@ -45,7 +46,7 @@ def sentence(record: Mapping[str, Any]) -> str:
     text += f"; it found {few(record['answer']) or 'none yet'}"
     if record["holds"] is not None:
         text += ", which training all would confirm with an estimated chance of "
-        text += f"{record['holds']:.0%}"
+        text += percent(record["holds"])
     if record["prior"]:
         text += f"; it learned from runs on {few(list(record['prior']))}"
     return text

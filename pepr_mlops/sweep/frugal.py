@@ -78,10 +78,12 @@ def requests(
     paid = known.affordable(found, objective, busy)
     if found and not paid and not known.done.any() and not busy:
         least = int(np.argmin(known.expense))
+        total = known.expense.sum()
         raise WrongUse(
-            f"budget: {known.names[least]} takes the least, about "
-            f"{known.expense[least] / known.expense.sum():.2%} of what training all takes, which "
-            "is more than the budget leaves; give more"
+            f"budget: probes took {known.spent / total:.2%} of what training all takes, and "
+            f"{known.names[least]}, which takes the least, takes {known.expense[least] / total:.2%}"
+            f"; give --budget-percent {100 * (known.spent + known.expense[least]) / total:.2g} or "
+            "more, or as much --budget-wh"
         )
     return paid[:at_once]
 

@@ -60,7 +60,7 @@ def test_no_model_is_above_1_so_near_it_the_margin_is_certain() -> None:
         assert list(finals.within(np.array([0.9, 0.99, 1.0]), 100, 0.01)) == [0, 1, 1]
 
 
-def test_equal_finals_tell_nothing_of_the_others_without_other_data_sets() -> None:
+def test_equal_finals_leave_the_others_open_without_other_data_sets() -> None:
     for n in (1, 7, 20):
         assert list(Finals.of(()).within(np.full(n, 0.67), 5, 0.01)) == [0] * n
     half = np.array([0.5] * 10 + [0.8] * 9)  # a normal distribution reaches far above 0.8
@@ -191,7 +191,7 @@ def test_the_budget_lasts_for_those_that_are_being_trained_first() -> None:
     busy = requests("abcdefgh", dearer, objective, at_once=9, busy={"b"})
     assert [one.candidate for one in busy] == ["b"]
     little = Objective(top=1, within=0.01, budget_share=0.03)  # what a takes is not left
-    with pytest.raises(WrongUse, match="a takes the least, about 2"):
+    with pytest.raises(WrongUse, match="a, which takes the least, takes 2"):
         requests("abcdefgh", dearer, little)
     # but b ends, whatever it takes
     assert [one.candidate for one in requests("abcdefgh", dearer, little, busy={"b"})] == ["b"]
