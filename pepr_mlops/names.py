@@ -234,6 +234,7 @@ TAGS: dict[str, str] = {
     "pepr.experiment": "name the run is compared under",
     "pepr.performance": "the metric that `performance` repeats",
     "pepr.memory": "the metric that is M",
+    "pepr.search.*": "of an experiment: what a frugal search believed, found and spent, as JSON",
     "pepr.energy_source": "measured, estimated or none; lost: known for a part of the run only",
     "pepr.energy_components": "source of each component, such as gpu=measured,cpu=measured",
     "pepr.energy_method": "what read or estimated the energy",
