@@ -68,7 +68,9 @@ class Slurm:
         """Start a job that is back in the queue, where Slurm would let it wait for two minutes."""
 
         def begin() -> None:
-            # A node that still clears away the former start would let the next one fail.
+            # A node that still clears away the former start would let the next one fail, and Slurm
+            # shows that it does a moment late.
+            time.sleep(1.0)
             self.until(
                 lambda: self.ask("sinfo", "--noheader", "--format=%T"),
                 lambda states: "comp" not in states,

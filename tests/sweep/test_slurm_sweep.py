@@ -130,7 +130,8 @@ def test_every_job_is_trained_once_whatever_is_killed(
     first.process.kill()  # amid the submission
     until(lambda: all(one.has_printed("in the queue already") for one in two))
     until(lambda: (submitters.runs()["status"] == "RUNNING").any())
-    running = cluster.ask("squeue", "--noheader", "--states=RUNNING", "--format=%F_%K").split()[0]
+    in_queue = ("squeue", "--noheader", "--states=RUNNING", "--format=%F_%K")
+    running = cluster.until(lambda: cluster.ask(*in_queue).split(), bool)[0]
     waiting = f"{running.partition('_')[0]}_{SEEDS - 1}"
     cluster.ask("scancel", running, waiting)
     for status, output in [one.ended() for one in two]:
