@@ -17,6 +17,7 @@ from pepr_mlops.sweep.prior import Prior, forecast
 
 Floats = NDArray[np.float64]
 State = Literal["finished", "discarded", "stopped", "waiting"]
+_MISFIT = 0.5  # of the logarithm of a cost: a table that is so far off forecasts nothing
 _CHEAPEST, _BETWEEN = 20, 8  # candidates by the prior that are probed, besides the dearest
 
 
@@ -242,6 +243,8 @@ def known_of(
             expense, error = forecast(table["expense"].to_numpy(), expense)
             # R is never relative to a forecast.
             needed = np.isnan(cost + expense) | (missing & ~((cost >= least) & (cost <= greatest)))
+            if error is not None and error > _MISFIT:
+                needed = missing
     guessed = missing & ~np.isnan(cost)
     return Known(names, curve, epoch, cost, expense, needed, guessed, error, spent)
 

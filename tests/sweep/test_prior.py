@@ -257,3 +257,17 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_prior("none", ["y"], "E", "energy_wh") is None
     with pytest.raises(WrongUse, match="cannot be read"):
         read_prior(str(tmp_path / "absent"), ["y"], "E", "energy_wh")
+
+
+def test_a_table_that_the_probes_contradict_forecasts_nothing() -> None:
+    names = [f"m{i:02d}" for i in range(38)]
+    table = pd.DataFrame({c: np.linspace(0, 3, 38) for c in ("cost", "expense")}, names)
+    gain = pd.DataFrame({"centre": [0.1, 0.0], "scatter": [0.01, 0.01]}, [0.1, 1.0])
+    prior, objective = Prior(gain, table, {"x": 1.0}), Objective(top=1, epochs=3)
+    first = [request.candidate for request in requests(names, [], objective, prior=prior)]
+    seen = [
+        Observed(name, 0, None, 1.0 + 9 * (i % 2), 1.0 + 9 * (i % 2), 0)
+        for i, name in enumerate(first)
+    ]
+    rest = {request.candidate for request in requests(names, seen, objective, prior=prior)}
+    assert rest == {*names} - {*first}
