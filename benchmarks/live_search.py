@@ -7,7 +7,7 @@ Three phases, of which `--phase` names one; the same command continues one that 
 nothing in common with X-rays. `truth` trains them all on PneumoniaMNIST. `search` copies the store
 of `prior`, which has no run on X-rays, and searches there for the best models with the options of
 `SEARCHES`. SIGKILL hits each search with all its processes twice while it trains, once among the
-probes and once later, and the same command goes on. What each search found and spent is compared
+probes and once later, and the same command resumes it. What each search found and spent is compared
 with `truth`. All stores stay in `--work`.
 """
 

@@ -126,7 +126,7 @@ def _searched(curves: Curves, objective: Objective, prior: Prior | None) -> Foun
 
 
 def _figures(found: Found | None) -> dict[str, Any]:
-    """`right`, and the regret in P or in score of those that have an answer."""
+    """`right`, and the regret in P or in score where there is an answer."""
     if found is None or found.answer is None:
         return {"right": False, "regret": np.nan, "answers": 0.0, "spent": 0.0, "holds": np.nan}
     return {
@@ -185,7 +185,8 @@ def _means(rows: list[dict[str, Any]], keys: list[str]) -> list[dict[str, Any]]:
     found = families.groupby(level=keys).mean()
     found["least_right"] = families["right"].groupby(level=keys).min()
     found["most_right"] = families["right"].groupby(level=keys).max()
-    result: list[dict[str, Any]] = found.round(4).reset_index().to_dict("records")
+    found = found.round(4).reset_index().astype(object)
+    result: list[dict[str, Any]] = found.where(found.notna(), None).to_dict("records")
     return result
 
 

@@ -77,7 +77,7 @@ class Result:
 
     @property
     def judged(self) -> pd.DataFrame:
-        """The jobs, those that were given up as `failed`: their runs still count as spent."""
+        """The jobs; a job that was given up is `failed`, and its runs still count as spent."""
         given_up = self.jobs.index.isin(list(self.given_up)) & (self.jobs["state"] != "done")
         return self.jobs.assign(state=self.jobs["state"].mask(given_up, "failed"))
 

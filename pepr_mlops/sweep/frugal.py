@@ -79,11 +79,12 @@ def requests(
     if found and not paid and not known.done.any() and not busy:
         least = int(np.argmin(known.expense))
         total = known.expense.sum()
+        percent = math.ceil(100 * (known.spent + known.expense[least]) / total)
+        remedy = f"give --budget-percent {percent} or more, or as much --budget-wh"
         raise WrongUse(
             f"budget: probes took {known.spent / total:.2%} of what training all takes, and "
             f"{known.names[least]}, which takes the least, takes {known.expense[least] / total:.2%}"
-            f"; give --budget-percent {100 * (known.spent + known.expense[least]) / total:.2g} or "
-            "more, or as much --budget-wh"
+            f"; {remedy if percent <= 100 else 'search without a budget, or train all of them'}"
         )
     return paid[:at_once]
 

@@ -207,7 +207,7 @@ def outcome(
     """The outcome of a search that trained each candidate for `trained` epochs.
 
     `spent` is in the unit of `curves.expense`. A search without an `answer` of its own takes the
-    best of those that it finished.
+    best one that it finished.
     """
     names = curves.performance.index
     finished = names[trained == objective.epochs]

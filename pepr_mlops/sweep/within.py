@@ -20,7 +20,7 @@ from pepr_mlops.sweep.finals import Finals, Floats
 from pepr_mlops.sweep.observed import Known, Objective, Request, State, Verdict
 from pepr_mlops.sweep.prior import Prior, level
 
-CONFIDENCE = 0.8  # of the answer, unless another is asked for
+CONFIDENCE = 0.8  # of the answer, without `certify`
 # The chance that an answer is wrong is raised to this power. Replayed with noise, each experiment
 # of the paper with the two other families, what the model holds for 0.50, 0.80, 0.90, 0.95 and 0.98
 # sure was right in 0.47, 0.80, 0.88, 0.90 and 0.92 (192 each): another family may differ more from

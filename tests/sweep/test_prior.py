@@ -129,10 +129,15 @@ def test_a_prior_whose_centre_is_far_off_is_as_good_as_none(centre: float) -> No
     assert found.quantiles(shares) == pytest.approx(expected, abs=1e-4)
 
 
-def test_with_a_prior_only_the_cheapest_some_dearer_and_the_dearest_are_probed() -> None:
+def thirty_eight() -> tuple[list[str], pd.DataFrame, pd.DataFrame]:
+    """Models whose costs rise from 1 to e³, and what each still gains."""
     names = [f"m{i:02d}" for i in range(38)]
     table = pd.DataFrame({c: np.linspace(0, 3, 38) for c in ("cost", "expense")}, names)
-    gain = pd.DataFrame({"centre": [0.1, 0.0], "scatter": [0.01, 0.01]}, [0.1, 1.0])
+    return names, table, pd.DataFrame({"centre": [0.1, 0], "scatter": 0.01}, [0.1, 1.0])
+
+
+def test_with_a_prior_only_the_cheapest_some_dearer_and_the_dearest_are_probed() -> None:
+    names, table, gain = thirty_eight()
     prior, objective = Prior(gain, table, {"x": 1.0}), Objective(top=2, epochs=3)
     new = [*names, "new"]
     first = requests(new, [], objective, prior=prior)
@@ -150,9 +155,7 @@ def test_with_a_prior_only_the_cheapest_some_dearer_and_the_dearest_are_probed()
 
 
 def test_a_model_that_is_forecast_to_be_the_dearest_is_probed_too() -> None:
-    names = [f"m{i:02d}" for i in range(38)]
-    table = pd.DataFrame({c: np.linspace(0, 3, 38) for c in ("cost", "expense")}, names)
-    gain = pd.DataFrame({"centre": [0.1, 0.0], "scatter": [0.01, 0.01]}, [0.1, 1.0])
+    names, table, gain = thirty_eight()
     prior, objective = Prior(gain, table, {"x": 1.0}), Objective(top=1, epochs=3)
     first = [request.candidate for request in requests(names, [], objective, prior=prior)]
     cost = {name: float(np.exp(table.loc[name, "cost"])) for name in first} | {"m37": 16.0}
@@ -260,9 +263,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_table_that_the_probes_contradict_forecasts_nothing() -> None:
-    names = [f"m{i:02d}" for i in range(38)]
-    table = pd.DataFrame({c: np.linspace(0, 3, 38) for c in ("cost", "expense")}, names)
-    gain = pd.DataFrame({"centre": [0.1, 0.0], "scatter": [0.01, 0.01]}, [0.1, 1.0])
+    names, table, gain = thirty_eight()
     prior, objective = Prior(gain, table, {"x": 1.0}), Objective(top=1, epochs=3)
     first = [request.candidate for request in requests(names, [], objective, prior=prior)]
     seen = [

@@ -191,7 +191,9 @@ def test_the_budget_lasts_for_those_that_are_being_trained_first() -> None:
     busy = requests("abcdefgh", dearer, objective, at_once=9, busy={"b"})
     assert [one.candidate for one in busy] == ["b"]
     little = Objective(top=1, within=0.01, budget_share=0.03)  # what a takes is not left
-    with pytest.raises(WrongUse, match="a, which takes the least, takes 2"):
+    with pytest.raises(
+        WrongUse, match=r"a, which takes the least, takes 2\.\d+%; give --budget-percent \d+ or"
+    ):
         requests("abcdefgh", dearer, little)
     # but b ends, whatever it takes
     assert [one.candidate for one in requests("abcdefgh", dearer, little, busy={"b"})] == ["b"]
