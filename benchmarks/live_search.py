@@ -45,7 +45,11 @@ RECIPE = (
 )
 XRAYS = ["--dataset", "pneumonia", "--size", "28", "--fraction", "0.07"]
 MARGIN = 0.01
-SEARCHES = {"top": ["--top", "1"], "within": ["--within", str(MARGIN), "--budget-percent", "30"]}
+SEARCHES = {
+    "top": ["--top", "1"],
+    "certified": ["--top", "1", "--certify", "0.8"],
+    "within": ["--within", str(MARGIN), "--budget-percent", "30"],
+}
 PHASES = ("prior", "truth", "search")
 SCORES = ["test_P", "test_score", "val_P", "val_score"]
 

@@ -52,10 +52,10 @@ def main(data: Path, seeds: int, settings: int, out: Path | None) -> None:
     budgets: list[dict[str, Any]] = []
     certificates: list[dict[str, Any]] = []
     for seed in (None, *range(seeds)):
-        runs = _noisy(released, seed)
+        runs = with_noise(released, seed)
         for experiment in PAPER:
             cell = {"noise": seed is not None, "experiment": experiment, "seed": seed}
-            curves, prior = _case(runs, experiment, "E")
+            curves, prior = case(runs, experiment, "E")
             rows = _budgets(curves, prior, models.reindex(curves.cost.index), seed or 0)
             budgets += [cell | row for row in rows]
             certificates += [cell | row for row in _certificates(curves, prior)]
@@ -73,7 +73,7 @@ def main(data: Path, seeds: int, settings: int, out: Path | None) -> None:
     )
 
 
-def _noisy(runs: pd.DataFrame, seed: int | None) -> pd.DataFrame:
+def with_noise(runs: pd.DataFrame, seed: int | None) -> pd.DataFrame:
     """The four complete experiments, with the noise of this seed."""
     found = runs[runs["dataset"].isin(PAPER)].sort_values(["dataset", "model"]).copy()
     if seed is not None:
@@ -85,7 +85,7 @@ def _noisy(runs: pd.DataFrame, seed: int | None) -> pd.DataFrame:
     return found
 
 
-def _case(runs: pd.DataFrame, experiment: str, cost: str) -> tuple[Curves, Prior | None]:
+def case(runs: pd.DataFrame, experiment: str, cost: str) -> tuple[Curves, Prior | None]:
     """The curves of an experiment and the prior from the other families."""
     own = runs[runs["dataset"] == experiment].set_index("model")
     family = FAMILIES.get(experiment, experiment)
@@ -151,10 +151,10 @@ def _certificates(curves: Curves, prior: Prior | None) -> Iterator[dict[str, Any
 def _settings(runs: pd.DataFrame, n: int) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(0)
     for i in range(n):
-        noisy = _noisy(runs, i)
+        noisy = with_noise(runs, i)
         chosen = rng.permutation(131)[: rng.integers(40, 132)]
         noisy = noisy[noisy["model"].isin(np.sort(noisy["model"].unique())[chosen])]
-        curves, prior = _case(noisy, str(rng.choice(PAPER)), str(rng.choice(list(COSTS))))
+        curves, prior = case(noisy, str(rng.choice(PAPER)), str(rng.choice(list(COSTS))))
         objective = Objective(
             top=int(rng.integers(1, 6)),
             alpha=float(np.exp(rng.uniform(0, np.log(100)))),

@@ -50,6 +50,13 @@ def _score(search: Search) -> str:
     return f"{search.decide_on} {'P' if within else f'PePR-{search.letter}'}"
 
 
+def sought(search: Search) -> str:
+    """What the search looks for."""
+    if search.objective.within is not None:
+        return _cheapest(search.letter, _score(search), search.objective.within)
+    return f"top {search.objective.top} by {_score(search)}"
+
+
 def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, form: str) -> None:
     """Print what a search found, what it spent and what is uncertain.
 
@@ -61,7 +68,12 @@ def summary(result: Result, search: Search, jobs: pd.DataFrame, source: str, for
     rows = jobs.set_index("model")[["energy_wh", "error"]]
     rows = verdict.table.reindex(order).join(rows).rename_axis("model").reset_index()
     rows["state"] = rows["state"].fillna("failed")
+    places = {model: i for i, model in enumerate(verdict.top, 1)}
+    rows["answer"] = pd.array([places.get(model) for model in rows["model"]], dtype="Int64")
     rows["decided_on"] = search.decide_on
+    for name in ("holds", "spent", "exhaustive"):
+        rows[name] = getattr(verdict, name)
+    rows["spending"] = search.spending
     rows["error"] = rows["error"].where(rows["state"] == "failed")  # others are only paused
     if form == "table":
         epochs = search.objective.epochs
@@ -96,14 +108,10 @@ def _scores(rows: pd.DataFrame, name: str) -> list[str]:
 
 def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
     top, target = verdict.top, search.objective
-    found = f"top {target.top} by {_score(search)}"
-    if target.within is not None:
-        cost = RESOURCES[search.letter].column
-        found = f"least {cost} within {target.within:g} of the best {_score(search)}"
     rows = [
         ("decided on", _DECIDED[search.decide_on]),
-        ("prior", _source(search.prior)),
-        (found, ", ".join(top) or "none yet"),
+        ("prior", source_of(search.prior)),
+        (sought(search), ", ".join(top) or "none yet"),
     ]
     if top:
         test_p = verdict.table.loc[top, "test_P"]
@@ -118,6 +126,10 @@ def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
         rows += [("proven of them", proven), ("could still be in it", ", ".join(chances) or "none")]
     rows.append(("spent on training", f"{_spent(verdict, search.spending)} ({source})"))
     return table(rows)
+
+
+def _cheapest(letter: str, score: str, within: float) -> str:
+    return f"least {RESOURCES[letter].help}, {score} at most {within:g} below the best"
 
 
 def _numbers(values: pd.Series[float]) -> str:
@@ -147,7 +159,7 @@ def replay(
         outcomes = {"frugal": replay_search(one.curves, target, known)}
         if objective.within is None:
             proof = replace(target, certify=1.0, budget=None, budget_share=None)
-            outcomes["certified"] = replay_search(one.curves, proof)
+            outcomes["proven"] = replay_search(one.curves, proof)
         outcomes["exhaustive"] = _exhaustive(one.curves, target)
         rows = pd.DataFrame([{"strategy": s, **asdict(found)} for s, found in outcomes.items()])
         rows = rows.drop(columns="finished").rename(columns={"answer": "winner"})
@@ -184,7 +196,7 @@ def _replayed(
     if objective.within is not None:
         greatest = one.curves.performance.iloc[:, -1]
         best = f"{greatest.idxmax()} P {greatest.max():.4f}"
-        heading = f"least {RESOURCES[letter].column} within {objective.within:g} of the best P"
+        heading = _cheapest(letter, "P", objective.within)
     cells = rows.assign(
         best=rows["best"].map({True: "yes", False: "no"}),
         hits=[f"{hits} of {top}" for hits in rows["hits"]],
@@ -203,13 +215,13 @@ def _replayed(
         f"{one.name}: {len(finals)} models, {objective.epochs} epochs, energy {one.energy_source}; "
         f"{heading}\n"
         f"decided on {_DECIDED[one.decide_on]}\n"
-        f"prior: {_source(prior)}\n"
+        f"prior: {source_of(prior)}\n"
         f"{'best' if objective.within is not None else f'top {top}'}: {best}\n\n"
         f"{render(cells, 'table', columns)}\n"
     )
 
 
-def _source(prior: Prior | None) -> str:
+def source_of(prior: Prior | None) -> str:
     """Which data sets a search knows, and how much each counts."""
     if prior is None:
         return "none"

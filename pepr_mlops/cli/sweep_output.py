@@ -48,8 +48,7 @@ def dry_run(
 ) -> int:
     """Show the jobs, their state, and the forecast of the rest; a search will take less."""
     specs = plan.shuffled(jobs(grid), settings.order_seed)
-    if target is not None:
-        sweep.frugal(specs, settings, *target)  # raises where a search is impossible
+    search = None if target is None else sweep.frugal(specs, settings, *target)
     _caution(specs)
     now = sweep.status(specs, settings)
     note(*now.notes)
@@ -72,10 +71,12 @@ def dry_run(
     say(render(cells, form) + "\n")
     to_come = _to_come(now.jobs)
     left = rows.loc[to_come.index]
-    limit = "" if target is None else " at most"
+    limit = "" if search is None else " at most"
     machines = sorted(set(expected.loc[expected["time_s"].notna(), "machine"]) - {""})
     summary = [
         ("jobs", f"{len(rows)}: {_counts(now.jobs)}"),
+        ("search for", "" if search is None else search_output.sought(search)),
+        ("prior", "" if search is None else search_output.source_of(search.prior)),
         (
             "energy so far, with evaluation and trials",
             _spent(now) + constant_text(_own(now.jobs, now.runs)),

@@ -190,6 +190,8 @@ def _judge(known: Known, objective: Objective, prior: Prior | None) -> _Judged:
     scores = np.sort((known.curve[:, -1] * bound)[done])[::-1]
     kth = float(scores[objective.top - 1]) if len(scores) >= objective.top else -np.inf
     lacking = max(objective.top, 2) - len(scores)  # two, to know how much P scatters
+    if lacking <= 0 and np.ptp(known.curve[done, -1]) == 0 and (~done & (bound > kth)).any():
+        lacking = 1  # which equal ones do not tell either
     if lacking > 0:
         return _Judged(resource, bound, unknown, infinite, kth, 0.0, lacking)
     gains = _gains(known, objective, prior)
@@ -311,16 +313,20 @@ def _expected(values: Floats, centre: float, scatter: float) -> Student:
     section 3.3), but the distance of centre and mean is left out of the variance: a prior with a
     wrong centre would make the search expect a huge scatter. A prior that the values contradict
     counts less: by the square of the distance in standard deviations where that exceeds 1, which is
-    the variance with which the distance is most probable.
+    the variance with which the distance is most probable. And where the values scatter less than
+    the prior says, the logarithms of the variances are averaged: however little it counts, a far
+    too wide prior would keep the mean of the variances wide.
     """
     n, mean = len(values), float(values.mean())
     squares = float(((values - mean) ** 2).sum())
     freedom = _SCATTER
-    if squares > 0:
-        distance = math.log(squares / (n - 1) / scatter**2)  # variance of the log of a χ²
-        expected = polygamma(1, freedom / 2) + polygamma(1, (n - 1) / 2)
-        freedom /= max(1.0, distance**2 / float(expected))
+    excess = math.log(squares / (n - 1) / scatter**2) if squares > 0 else 0.0
+    if excess:
+        expected = polygamma(1, freedom / 2) + polygamma(1, (n - 1) / 2)  # variance of log χ²
+        freedom /= max(1.0, excess**2 / float(expected))
     variance = (freedom * scatter**2 + squares) / (freedom + n - 1)
+    if excess < 0:
+        variance = scatter**2 * math.exp(excess * (n - 1) / (freedom + n - 1))
     weight = _CENTRE
     weight /= max(1.0, (mean - centre) ** 2 / (variance * (1 / weight + 1 / n)))
     middle = (weight * centre + n * mean) / (weight + n)

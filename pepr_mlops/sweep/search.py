@@ -62,7 +62,7 @@ class Search:
         found = requests(
             _candidates(jobs),
             observed,
-            self.objective,
+            self._planned(jobs, runs),
             at_once=len(jobs),
             prior=self.prior,
             busy={spec.model for spec in jobs.loc[jobs["state"] == "running", "spec"]},
@@ -75,12 +75,22 @@ class Search:
         The table also has `test_P`, P on test of the finished candidates, whatever decided.
         """
         seen = self.observed(jobs, runs)
-        found = verdict(_candidates(jobs), seen, self.objective, prior=self.prior)
+        target = self._planned(jobs, runs)
+        found = verdict(_candidates(jobs), seen, target, prior=self.prior)
         models = [spec.model for spec in jobs["spec"]]
         run_ids = pd.Series(jobs["run_id"].to_numpy(), models).reindex(found.table.index)
         tested = run_ids.map(runs.set_index("run_id")[PERFORMANCE])
         finished = found.table["state"] == "finished"
         return replace(found, table=found.table.assign(test_P=tested.where(finished)))
+
+    def _planned(self, jobs: pd.DataFrame, runs: pd.DataFrame) -> Objective:
+        """The objective with the part of its budget in Wh that is left for training, if evaluation
+        and the other phases go on to take the share of the energy that they took so far."""
+        total = float(jobs["energy_wh"].sum())
+        if self.objective.budget is None or total == 0:
+            return self.objective
+        trained = float(runs.loc[runs["spec"].isin(list(jobs.index)), "energy_wh"].sum())
+        return replace(self.objective, budget=self.objective.budget * trained / total)
 
     @property
     def name(self) -> str:

@@ -205,7 +205,9 @@ def test_a_margin_and_a_budget_from_the_first_probe_to_the_answer(
         ("resnet18d", 1),
         ("resnet18d", None),
     ]
-    assert re.search(r"^least energy_wh within 0.05 of the best val P +resnet18d$", out, flags=re.M)
+    assert re.search(
+        r"^least energy of training, val P at most 0.05 below the best +resnet18d$", out, flags=re.M
+    )
     assert re.search(r"^prior +none$", out, flags=re.M)
     assert re.search(r"^estimated chance that training all confirms it +\d+%$", out, flags=re.M)
 
@@ -333,7 +335,7 @@ def test_recorded_runs_are_searched_without_training(
         assert status == 0
     rows = {row["strategy"]: row for row in json.loads(out)}
     assert (rows["frugal"]["best"], rows["frugal"]["hits"]) == (True, 3)
-    assert list(rows) == ["frugal", "certified", "exhaustive"]
+    assert list(rows) == ["frugal", "proven", "exhaustive"]
     # all but resnet34d, and a twentieth of an epoch of four for each probe
     assert rows["frugal"]["expense"] == pytest.approx(14 + 94 / 80)
     assert rows["exhaustive"]["expense"] == 94

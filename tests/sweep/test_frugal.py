@@ -171,6 +171,16 @@ def test_ties_are_broken_by_name_and_equals_are_not_trained_for_nothing() -> Non
     assert found.table.loc["c", "state"] == "discarded"
 
 
+def test_equal_finals_tell_nothing_of_those_to_come() -> None:
+    probes = [*THREE[:2], probe("c", 4)]  # c could score 1 / 2 with R = 1
+    seen = [*probes, *trained("a", 1, 0.25), *trained("b", 2, 0.25)]
+    assert requests("abc", seen, ONE) == [Request("c", 1)]
+    assert verdict("abc", seen, ONE).holds is None
+    done = [*seen, *trained("c", 4, 0.25)]
+    assert requests("abc", done, ONE) == []
+    assert verdict("abc", done, ONE).holds == 1
+
+
 def test_before_the_costs_are_known_everything_is_possible() -> None:
     found = verdict("ab", [probe("a", 1)], ONE)
     assert list(found.table["state"]) == ["waiting", "waiting"]

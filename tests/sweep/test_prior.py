@@ -129,6 +129,15 @@ def test_a_prior_whose_centre_is_far_off_is_as_good_as_none(centre: float) -> No
     assert found.quantiles(shares) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_prior_that_is_far_too_wide_is_soon_as_good_as_none() -> None:
+    values = np.array([0.04, 0.05, 0.06])  # variance 0.0001, 100 times that of the prior
+    # 4 / (ln² 100 / (trigamma(2) + trigamma(1))) = 0.432, and ln 100 · 2 / (2 + 0.432) = 3.787
+    variance = 0.01 * math.exp(-3.787)
+    found = frugal._expected(values, 0.05, 0.1)
+    assert found.freedom == pytest.approx(2.432, abs=1e-3)
+    assert found.scale == pytest.approx(math.sqrt(variance * (1 + 1 / 4)), rel=1e-3)
+
+
 def thirty_eight() -> tuple[list[str], pd.DataFrame, pd.DataFrame]:
     """Models whose costs rise from 1 to e³, and what each still gains."""
     names = [f"m{i:02d}" for i in range(38)]
@@ -205,9 +214,9 @@ def changed(**values: object) -> str:
     ("experiment", "spent", "regret"),
     [
         ("derma", 1.93, 0.0057),
-        ("derma_pt", 1.70, 0),
+        ("derma_pt", 0.94, 0),
         ("lidc", 2.14, 0),
-        ("pneumonia", 0.81, 0.0003),
+        ("pneumonia", 0.99, 0.0003),
     ],
 )
 def test_the_papers_best_is_found_with_the_prior_of_other_families(

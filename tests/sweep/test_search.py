@@ -45,7 +45,7 @@ def logged(name: str, status: str, wh: float | None, s: float | None, **changed:
     )
 
 
-def probed(name: str, wh: float, s: float, spent_wh: float) -> Any:
+def probed(name: str, wh: float, s: float, spent_wh: float, **metrics: float) -> Any:
     """A probe that took `spent_wh` and forecasts `wh` and `s` for all epochs."""
     return logged(
         name,
@@ -55,7 +55,7 @@ def probed(name: str, wh: float, s: float, spent_wh: float) -> Any:
         performance=None,
         memory_gb=2.0,
         tags={"pepr.probe": "3 + 10", "pepr.reason": "probed"},
-        metrics={"forecast/train_wh": wh, "forecast/train_s": s},
+        metrics={"forecast/train_wh": wh, "forecast/train_s": s, **metrics},
     )
 
 
@@ -130,6 +130,17 @@ def test_requests_become_tasks() -> None:
     assert (found.top, found.proven) == (["b"], ["b"])
     assert list(found.table["state"]) == ["finished", "finished", "discarded"]
     assert found.table["score"].iloc[1] == pytest.approx(0.9 / (1 + 10 / 400))
+
+
+def test_a_budget_in_wh_lasts_for_evaluation_too() -> None:
+    evaluation = {"energy/eval_wh": 1.0, "time/eval_s": 1.0}  # half of what the probes took
+    costs = {"a": 40.0, "b": 10.0, "c": 8.0}
+    probes = [probed(name, wh, 2 * wh, 1.0, **evaluation) for name, wh in costs.items()]
+    for budget, affordable in ((30.0, ["c"]), (46.0, ["c", "b"])):
+        search, jobs, runs = searched(probes, {}, objective=replace(OBJECTIVE, budget=budget))
+        assert jobs["energy_wh"].sum() == 6
+        # half of the budget is for training, of which the probes took 3 Wh
+        assert [task.spec.model for task in search(jobs, runs)] == affordable
 
 
 def test_a_job_that_cannot_be_trained_is_no_candidate_but_counts_as_spent() -> None:
