@@ -289,6 +289,7 @@ TAGS: dict[str, str] = {
     "pepr.cpu_count": "logical CPUs of the machine",
     "pepr.cpus": "CPUs that the process may use, by affinity, quota and Slurm",
     "pepr.node_share": "that Slurm gave the job a part of the node whose energy counts",
+    "pepr.left_running": "processes of a command that ran on after it had ended",
     "pepr.threads": "CPU threads of PyTorch",
     "pepr.cpu_others": "CPUs that other programs kept busy in the busiest attempt, on average",
     "pepr.cpu_others_of": "CPUs on which pepr.cpu_others was counted: those the process may use",

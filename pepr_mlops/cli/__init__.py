@@ -21,6 +21,8 @@ from pepr_mlops.text import without_password
 _COMMANDS = {
     "train": "Train one model and log what it cost.",
     "sweep": "Train many models, each once, and resume after a stop.",
+    "measure": "Run any command and log what it cost.",
+    "log": "Add P or other metrics to a run.",
     "score": "Score models by performance per resource unit.",
     "select": "Find the cheapest model that is good enough, and what it saves.",
     "predict": "Predict new images with a trained model.",

@@ -413,6 +413,7 @@ RULES = (
     ),
     _of_tag("coarse_counter", ENERGY_COST, "energy_caution"),
     _of_tag("shared_node", ENERGY_COST, "node_share"),
+    _of_tag("left_running", TIME_OR_ENERGY, "left_running"),
     *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
     *(rule for form in FORMS for rule in _of_profile(form)),
     Rule("same_numbers", ALWAYS, _same_numbers),

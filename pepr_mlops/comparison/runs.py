@@ -58,6 +58,7 @@ _TEXT = {
             *("energy_source", "energy_components", "energy_model", "energy_missing"),
             *("energy_caution", "time_source", "carbon_source", "imported_from", "data_digest"),
             *("hardware", "gpu_mig", "gpu_clocks_mhz", "gpu_other_processes", "node_share"),
+            "left_running",
             *SLURM,
             *(
                 "stopped",

@@ -67,6 +67,7 @@ CODES = {
     "busy_cpu": "other programs used the CPUs",
     "busy_machine": "energy that includes other programs",
     "shared_node": "energy of a node that Slurm shared out",
+    "left_running": "processes that ran on uncounted",
     "interrupted": "interrupted and continued",
     "paused": "suspended during training",
     "estimated_time": "estimated training time",

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pepr_mlops.errors import WrongUse
+from pepr_mlops.names import memory_metric
 from pepr_mlops.process import allowed_cpus, slurm_cpus, slurm_job
 
 if TYPE_CHECKING:
     import torch
+
+    from pepr_mlops.costs.memory import PeakMemory
 
 _CPUINFO = Path("/proc/cpuinfo")
 _VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # as Linux calls them
@@ -46,6 +49,17 @@ class Device:
     def gpu_uuids(self) -> list[str]:
         """NVML's identifiers of the GPUs: torch's index need not be NVML's."""
         return [_gpu_uuid(self.torch_device)] if self.kind == "cuda" else []
+
+    @property
+    def memory_metric(self) -> str:
+        """The metric that is M."""
+        return memory_metric(self.kind)
+
+    def memory(self) -> PeakMemory:
+        """What measures the peak memory of this process and the device."""
+        from pepr_mlops.costs.memory import Memory
+
+        return Memory(self.torch_device)
 
     def synchronize(self) -> None:
         import torch

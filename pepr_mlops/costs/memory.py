@@ -11,7 +11,7 @@ import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -83,6 +83,14 @@ def map_file_pages(spans: Iterable[tuple[int, int]]) -> None:
         first_byte = np.frombuffer(memoryview(ctypes.c_ubyte.from_address(start)), np.uint8)
         shape, strides = (size // mmap.PAGESIZE,), (mmap.PAGESIZE,)
         as_strided(first_byte, shape, strides).max()  # reads a byte of each page
+
+
+class PeakMemory(Protocol):
+    """Peak memory since `restart`, by the names of `names.METRICS`."""
+
+    def restart(self) -> None: ...
+
+    def metrics(self) -> dict[str, float]: ...
 
 
 class Memory:

@@ -16,12 +16,10 @@ from typing import Any
 
 from pepr_mlops.costs import carbon
 from pepr_mlops.costs.device import Device, other_processes_tag
-from pepr_mlops.costs.memory import Memory
 from pepr_mlops.costs.meters import open_meter
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.other_load import OtherLoad
 from pepr_mlops.costs.totals import Costs, Window, overall
-from pepr_mlops.names import memory_metric
 from pepr_mlops.process import node_share, uninterrupted
 from pepr_mlops.spec import RunSpec
 
@@ -44,7 +42,7 @@ class Recorder:
         self.device, self.meter = device, meter
         self.costs = Costs(meter.sources)
         self._grid, self._pue = grid, pue
-        self.memory = Memory(device.torch_device)
+        self.memory = device.memory()
         self._earlier_peaks: dict[str, float] = {}
         self._processes: set[str] | None = None
         self._load: OtherLoad | None = None
@@ -74,7 +72,7 @@ class Recorder:
         tags = {
             "pepr.experiment": experiment,
             "pepr.performance": performance,
-            "pepr.memory": memory_metric(self.device.kind),
+            "pepr.memory": self.device.memory_metric,
             "pepr.energy_source": self.source,
             "pepr.energy_method": self.meter.method,
         }

@@ -6,6 +6,7 @@ is decided in `ownership`, from the tags that `claims` writes and reads; without
 `offline`, from files.
 """
 
+from pepr_mlops.tracking.add_metrics import add_metrics
 from pepr_mlops.tracking.claims import Attempt, close_lost, identify
 from pepr_mlops.tracking.experiments import has_run, prepare
 from pepr_mlops.tracking.import_runs import import_runs
@@ -20,6 +21,7 @@ __all__ = [
     "Run",
     "Synced",
     "active",
+    "add_metrics",
     "address_of",
     "catch_up",
     "close_lost",

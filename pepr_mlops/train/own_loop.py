@@ -129,28 +129,47 @@ def measure(
     recorder = Recorder.open(spec, Device.resolve(device))
     known = {} if data is None else {"pepr.data_digest": of_tree(Path(data))}
     opening = {**known, **recorder.opening_tags(experiment, performance)}
+    own = {"model": model, **{k: as_text(v) for k, v in (params or {}).items()}}
     with tracking.active(experiment, model) as run:
-        run.params({"model": model, **{k: as_text(v) for k, v in (params or {}).items()}})
-        run.tag({**opening, **idle_tags(recorder.meter, required=energy == "measured")})
-        recorder.watch_others({})
-        recorder.memory.restart()
-        measured = Measured(run, recorder, time.perf_counter() - started)
-        try:
-            yield measured
-        except BaseException:
-            recorder.stop_watching()
-            # All code up to the failure counts. Server or device may be gone: show the first error.
-            with suppress(Exception):
-                recorder.end_after_failure(measured._where)
-                measured._log({})
-            with suppress(Exception):
-                run.tag(recorder.closing_tags(failed=True))
-            raise
-        measured._finish()
+        with measured_run(run, recorder, own, opening, energy, started) as code:
+            yield code
         closing = {**recorder.closing_tags(), **_tags_of_the_code(recorder)}
         run.tag(closing)
     for caution in cautions({**opening, **closing}):
         warnings.warn(f"{experiment}, {model}: {caution}", stacklevel=3)
+
+
+@contextmanager
+def measured_run(
+    run: Run,
+    recorder: Recorder,
+    params: Mapping[str, str],
+    opening: Mapping[str, str],
+    energy: str,
+    started: float,
+) -> Iterator[Measured]:
+    """Measure the block as the training of `run`, which gets params and `opening` tags before.
+
+    `energy` is RunSpec's, `started` when the setup began (`time.perf_counter`). A block that fails
+    is logged as far as it came, with the recorder's closing tags.
+    """
+    run.params(params)
+    run.tag({**opening, **idle_tags(recorder.meter, required=energy == "measured")})
+    recorder.watch_others({})
+    recorder.memory.restart()
+    code = Measured(run, recorder, time.perf_counter() - started)
+    try:
+        yield code
+    except BaseException:
+        recorder.stop_watching()
+        # All code up to the failure counts. Server or device may be gone: show the first error.
+        with suppress(Exception):
+            recorder.end_after_failure(code._where)
+            code._log({})
+        with suppress(Exception):
+            run.tag(recorder.closing_tags(failed=True))
+        raise
+    code._finish()
 
 
 def _tags_of_the_code(recorder: Recorder) -> dict[str, str]:

@@ -70,7 +70,7 @@ def test_on_a_part_of_a_node_a_gpu_counts_alone_and_a_cpu_is_doubtful(
         return meter
 
     monkeypatch.setattr("pepr_mlops.costs.recorder.open_meter", opened)
-    monkeypatch.setattr("pepr_mlops.costs.recorder.Memory", lambda device: None)
+    monkeypatch.setattr("pepr_mlops.costs.memory.Memory", lambda device: None)
     monkeypatch.setattr(Device, "describe", lambda self: {})
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setenv("SLURM_JOB_ID", "7")

@@ -171,7 +171,7 @@ def test_ties_are_broken_by_name_and_equals_are_not_trained_for_nothing() -> Non
     assert found.table.loc["c", "state"] == "discarded"
 
 
-def test_equal_finals_tell_nothing_of_those_to_come() -> None:
+def test_equal_finals_promise_no_certainty() -> None:
     probes = [*THREE[:2], probe("c", 4)]  # c could score 1 / 2 with R = 1
     seen = [*probes, *trained("a", 1, 0.25), *trained("b", 2, 0.25)]
     assert requests("abc", seen, ONE) == [Request("c", 1)]

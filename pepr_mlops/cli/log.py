@@ -1,0 +1,38 @@
+"""`pepr log`: metrics of a run that has ended."""
+
+from __future__ import annotations
+
+import click
+
+from pepr_mlops.cli.options import tracking_uri
+from pepr_mlops.cli.output import say
+from pepr_mlops.errors import WrongUse
+
+
+@click.command
+@click.argument("run", metavar="RUN")
+@click.argument("metrics", metavar="NAME=VALUE...", nargs=-1, required=True)
+@tracking_uri
+def command(run: str, metrics: tuple[str, ...], tracking_uri: str | None) -> None:
+    """Add metrics to a run that has ended, such as P that was computed later.
+
+    RUN is a run's id. P is a share from 0 to 1. What the run has already is not replaced.
+
+    \b
+    Examples:
+      pepr log 0123456789abcdef0123456789abcdef performance=0.83
+      pepr log 0123456789abcdef0123456789abcdef test/dice=0.83 test/hausdorff_mm=4.1
+    """
+    from pepr_mlops.tracking import add_metrics
+
+    values = dict(_pair(text) for text in metrics)
+    added = add_metrics(run, values, tracking_uri)
+    say(f"{run}: {', '.join(f'{name} {value:g}' for name, value in added.items())}")
+
+
+def _pair(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise WrongUse(f"{text}: it is not NAME=NUMBER, such as performance=0.83") from None

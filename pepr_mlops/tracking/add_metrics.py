@@ -1,0 +1,53 @@
+"""Metrics that are added to a run after it has ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from pepr_mlops.errors import WrongUse
+from pepr_mlops.names import PERFORMANCE
+from pepr_mlops.tracking.claims import now_ms
+from pepr_mlops.tracking.server import connect, translated_errors
+
+_EPOCHS_OF = "time/train_s"
+
+
+def add_metrics(
+    run_id: str, metrics: Mapping[str, float], tracking_uri: str | None = None
+) -> dict[str, float]:
+    """Log metrics of a run that has ended, at its last epoch; returns those that were logged.
+
+    P, named `performance` or as the run names it, is logged under both names. Raises `WrongUse` for
+    a value that is not finite, P outside [0, 1], a run that is under way and a metric that the run
+    has with another value, and `WorkFailed` where the server does not answer or has no such run.
+    """
+    from mlflow.entities import Metric
+
+    client = connect(tracking_uri)
+    with translated_errors(client):
+        run = client.get_run(run_id)
+        named = run.data.tags.get("pepr.performance", PERFORMANCE)
+        added = dict(metrics)
+        for name in {named, PERFORMANCE} & metrics.keys():
+            if not 0 <= metrics[name] <= 1:
+                raise WrongUse(
+                    f"{name}: {metrics[name]:g} is not from 0 to 1; give a share, not per cent"
+                )
+            added |= dict.fromkeys((named, PERFORMANCE), metrics[name])
+        for name, value in added.items():
+            if not math.isfinite(value):
+                raise WrongUse(f"{name}: {value} is not finite; leave a missing metric out")
+            known = run.data.metrics.get(name, value)
+            if known != value:
+                raise WrongUse(
+                    f"{name}: run {run_id} has {known:g}, which stays; if it is wrong, delete the "
+                    "run and measure again"
+                )
+        if run.info.status in ("RUNNING", "SCHEDULED"):
+            raise WrongUse(f"run: {run_id} is under way; add metrics after it has ended")
+        history = client.get_metric_history(run_id, _EPOCHS_OF)
+        step = max((point.step for point in history), default=0)
+        points = [Metric(name, value, now_ms(), step) for name, value in added.items()]
+        client.log_batch(run_id, metrics=points)
+    return added

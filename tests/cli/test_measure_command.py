@@ -1,0 +1,287 @@
+"""`pepr measure` and `pepr log`: commands run as they would alone, and are logged as they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pepr_mlops.cli import main
+from pepr_mlops.names import METRICS, TAGS
+
+OPTIONS = ["measure", "--experiment", "seg", "--model", "unet", "--energy", "off"]
+
+
+def _pepr(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    out, err = capfd.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def _runs() -> list[Any]:
+    client = MlflowClient()
+    found = client.get_experiment_by_name("seg")
+    return [] if found is None else list(client.search_runs([found.experiment_id]))
+
+
+def _only() -> Any:
+    (run,) = _runs()
+    return run
+
+
+def test_a_command_runs_unchanged_and_is_a_run_like_any_other(
+    store: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"a")
+    more = ["--param", "seed=1", "--param", "dataset=ct", "--data", str(tmp_path / "images")]
+    script = "import sys; print(sys.argv[1:])"
+    words = [sys.executable, "-c", script, "--model", "none", "--dry-run", "true", "--", "x y"]
+    status, out, err = _pepr(capfd, *OPTIONS, *more, "--", *words)
+    assert (status, out) == (0, "['--model', 'none', '--dry-run', 'true', '--', 'x y']\n")
+    run = _only()
+    assert f"pepr log {run.info.run_id} performance=0.83" in err
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"model": "unet", "seed": "1", "dataset": "ct"}
+    assert {"time/train_s", "memory/rss_gb"} <= set(run.data.metrics) <= set(METRICS)
+    assert "performance" not in run.data.metrics
+    tags = {name: text for name, text in run.data.tags.items() if name.startswith("pepr.")}
+    assert set(tags) <= {*TAGS, *(name for name in tags if name.startswith("pepr.version."))}
+    assert tags["pepr.energy_source"] == "none"
+    assert tags["pepr.memory"] == "memory/rss_gb"
+    assert len(tags["pepr.data_digest"]) > 10
+    assert "pepr.threads" not in tags  # those of the command are not known
+
+
+def test_the_energy_of_a_command_has_its_source(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [*OPTIONS[:-1], "estimated", "--carbon-intensity", "100", "--", "sleep", "0.2"]
+    assert _pepr(capfd, *words)[0] == 0
+    run = _only()
+    metrics = run.data.metrics
+    assert run.data.tags["pepr.energy_components"] == "cpu=estimated,dram=estimated"
+    parts = metrics["energy/train_cpu_wh"] + metrics["energy/train_dram_wh"]
+    assert metrics["energy/train_wh"] == pytest.approx(parts)
+    assert metrics["carbon/train_gco2e"] == pytest.approx(metrics["energy/train_wh"] / 10)
+    assert 0.2 <= metrics["time/train_s"] < 2
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "error"),
+    [
+        ("exit 3", 3, "command: it ended with exit status 3"),
+        ("kill -9 $$", 137, "command: it was killed by SIGKILL"),
+    ],
+)
+def test_a_command_that_fails_is_a_failed_run_with_its_cost(
+    store: str, capfd: pytest.CaptureFixture[str], command: str, status: int, error: str
+) -> None:
+    ended, _, err = _pepr(capfd, *OPTIONS, "--", "sh", "-c", f"sleep 0.2; {command}")
+    assert ended == status
+    assert f"the command ended with exit status {status}: comparisons leave it out" in err
+    run = _only()
+    assert run.info.status == "FAILED"
+    assert (run.data.tags["pepr.reason"], run.data.tags["pepr.error"]) == ("crashed", error)
+    assert run.data.metrics["time/train_s"] >= 0.2
+
+
+def test_processes_that_a_command_leaves_are_named(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "(sleep 5 > /dev/null 2>&1 &) ; exit 0"
+    status, _, err = _pepr(capfd, *OPTIONS, "--", "sh", "-c", script)
+    assert status == 0
+    assert "1 of its processes ran on after the command had ended" in err
+    pid = _only().data.tags["pepr.left_running"].partition("(")[2].split()[0]
+    os.kill(int(pid), signal.SIGKILL)
+
+
+# P -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["0.831", "83.1%"])
+def test_p_is_the_last_match_in_either_stream(
+    store: str, capfd: pytest.CaptureFixture[str], value: str
+) -> None:
+    options = ["--performance-regex", r"dice: ([0-9.]+%?)", "--performance", "test/dice"]
+    script = f"echo dice: 0.2; echo dice: 0.4; sleep 0.2; printf '\\rdice: %s' {value} >&2"
+    status, out, err = _pepr(capfd, *OPTIONS, *options, "--", "sh", "-c", script)
+    assert (status, out) == (0, "dice: 0.2\ndice: 0.4\n")
+    assert err.startswith(f"\rdice: {value}")
+    run = _only()
+    assert run.data.metrics["performance"] == run.data.metrics["test/dice"] == 0.831
+    assert run.data.tags["pepr.performance"] == "test/dice"
+
+
+def test_the_command_still_writes_to_a_terminal(store: str, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    script = f"{sys.executable} -c 'import sys; print(sys.stdout.isatty(), 0.5)'"
+    options = ["--performance-regex", r"True ([0-9.]+)", "--tracking-uri", store]
+    words = [sys.executable, "-m", "pepr_mlops", *OPTIONS, *options, "--", "sh", "-c", script]
+    subprocess.run(words, stdout=theirs, stderr=subprocess.PIPE, check=True)
+    assert os.read(ours, 1000) == b"True 0.5\r\n"
+    assert _only().data.metrics["performance"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "message"),
+    [
+        ("a.1.dice", {"a": [{}, {"dice": 0.5}]}, None),
+        ("a.2.dice", {"a": [{}, {"dice": 0.5}]}, "has no a.2; there it has"),
+        ("b", {"a": 0.5}, "has no b; there it has a"),
+        ("a", {"a": 83.1}, "83.1 is no number from 0 to 1; give a share, not per cent"),
+        ("a", {"a": float("nan")}, "nan is no number from 0 to 1"),
+        ("a", {"a": True}, "True is no number from 0 to 1"),
+        ("a", None, "the command wrote no "),
+    ],
+)
+def test_p_is_read_from_a_file_that_the_command_wrote(
+    store: str,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    key: str,
+    content: Any,
+    message: str | None,
+) -> None:
+    (tmp_path / "new.json").write_text(json.dumps(content))
+    script = "true" if content is None else f"cp {tmp_path}/new.json {tmp_path}/r.json"
+    options = ["--performance-from", f"{tmp_path}/r.json:{key}"]
+    status, _, err = _pepr(capfd, *OPTIONS, *options, "--", "sh", "-c", script)
+    run = _only()
+    assert run.info.status == "FINISHED"  # the command did its work
+    assert "time/train_s" in run.data.metrics
+    if message is None:
+        assert status == 0
+        assert run.data.metrics["performance"] == 0.5
+    else:
+        assert status == 1
+        assert message in err.splitlines()[-1]
+        assert "performance" not in run.data.metrics
+        assert f"pepr log {run.info.run_id} performance=" in err
+
+
+def test_a_file_from_before_is_no_result_of_the_command(
+    store: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "r.json").write_text('{"a": 0.9}')
+    status, _, err = _pepr(
+        capfd, *OPTIONS, "--performance-from", f"{tmp_path}/r.json:a", "--", "true"
+    )
+    assert status == 1
+    assert "the file is from before" in err
+    assert "performance" not in _only().data.metrics
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--"], "measure: it has no command; write one after --"),
+        (["--", "no-such-program"], "command: no-such-program is not a program that can be run"),
+        (["--param", "seed", "--", "true"], "param: 'seed' is not NAME=VALUE"),
+        (["--param", "model=a", "--", "true"], "param: 'model=a' is not NAME=VALUE"),
+        (["--performance-from", "a.json", "--", "true"], "'a.json' names no key; write FILE:KEY"),
+        (["--performance-regex", "(", "--", "true"], "performance_regex: '(' is wrong"),
+        (["--performance-regex", "(a)(b)", "--", "true"], "has 2 groups; put one around"),
+        (
+            ["--performance-regex", "a", "--performance-from", "a:b", "--", "true"],
+            "give --performance-from or --performance-regex, not both",
+        ),
+    ],
+)
+def test_wrong_use_is_refused_before_the_command_begins(
+    store: str, capfd: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    status, _, err = _pepr(capfd, *OPTIONS, *words)
+    assert status == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert _runs() == []
+
+
+# Signals -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_signals_reach_the_command_and_its_run_is_killed(
+    store: str, tmp_path: Path, name: str
+) -> None:
+    number = getattr(signal, name)
+    script = (
+        "import pathlib, signal, sys, time\n"
+        f"signal.signal({number}, lambda n, f: (pathlib.Path('got').touch(), sys.exit(5)))\n"
+        "pathlib.Path('ready').touch(); time.sleep(60)"
+    )
+    words = [sys.executable, "-m", "pepr_mlops", *OPTIONS, "--tracking-uri", store, "--"]
+    measured = subprocess.Popen(
+        [*words, sys.executable, "-c", script],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while not (tmp_path / "ready").exists():
+        assert measured.poll() is None
+        time.sleep(0.05)
+    measured.send_signal(number)
+    assert measured.wait(60) == 5  # the command's own
+    assert (tmp_path / "got").exists()
+    run = _only()
+    assert run.info.status == "KILLED"
+    assert run.data.metrics["time/train_s"] > 0
+
+
+# `pepr log` --------------------------------------------------------------------------------------
+
+
+def test_p_is_added_later_once(store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert _pepr(capfd, *OPTIONS, "--performance", "test/dice", "--", "true")[0] == 0
+    run_id = _only().info.run_id
+    status, out, _ = _pepr(capfd, "log", run_id, "test/dice=0.83", "test/hd_mm=4.5")
+    assert (status, out.count("\n")) == (0, 1)
+    metrics = _only().data.metrics
+    assert (metrics["performance"], metrics["test/dice"], metrics["test/hd_mm"]) == (
+        0.83,
+        0.83,
+        4.5,
+    )
+    (point,) = MlflowClient().get_metric_history(run_id, "performance")
+    assert point.step == 1  # the last epoch
+    assert _pepr(capfd, "log", run_id, "performance=0.83")[0] == 0  # the same
+    status, _, err = _pepr(capfd, "log", run_id, "performance=0.9")
+    assert status == 2
+    assert "has 0.83, which stays" in err
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("performance=83", "performance: 83 is not from 0 to 1; give a share, not per cent"),
+        ("val/dice=nan", "val/dice: nan is not finite"),
+        ("performance", "performance: it is not NAME=NUMBER"),
+    ],
+)
+def test_impossible_metrics_are_refused(
+    store: str, capfd: pytest.CaptureFixture[str], pair: str, message: str
+) -> None:
+    assert _pepr(capfd, *OPTIONS, "--", "true")[0] == 0
+    status, _, err = _pepr(capfd, "log", _only().info.run_id, pair)
+    assert status == 2
+    assert message in err
+    assert set(_only().data.metrics) & {"performance", "val/dice"} == set()
+
+
+def test_a_run_that_is_not_there_is_one_line(store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    status, _, err = _pepr(capfd, "log", "0" * 32, "performance=0.5")
+    assert status == 1
+    assert len(err.splitlines()) == 1
