@@ -47,7 +47,6 @@ XRAYS = ["--dataset", "pneumonia", "--size", "28", "--fraction", "0.07"]
 MARGIN = 0.01
 SEARCHES = {
     "top": ["--top", "1"],
-    "certified": ["--top", "1", "--certify", "0.8"],
     "within": ["--within", str(MARGIN), "--budget-percent", "30"],
 }
 PHASES = ("prior", "truth", "search")

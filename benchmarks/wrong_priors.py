@@ -44,7 +44,7 @@ def main(data: Path, seeds: int, out: Path | None) -> None:
                     row = {"noise": seed is not None, "experiment": experiment, "seed": seed}
                     row |= {"alpha": alpha, "prior": name}
                     rows.append(row | {"spent": found.spent, "regret": found.regret})
-    write({**machine(), "means": means(pd.DataFrame(rows)), "rows": rows}, out)
+    write({**machine(), "means": means(pd.DataFrame(rows))}, out)
 
 
 def wrongly(prior: Prior) -> Iterator[tuple[str, Prior | None]]:

@@ -15,7 +15,7 @@ LAYERS = [
     {"comparison", "data"},
     {"tracking"},
     {"report", "train"},
-    {"live", "sweep"},
+    {"integrations", "live", "sweep"},
     {"cli"},
 ]
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -118,6 +118,8 @@ def _conclusion(verdict: Verdict, search: Search, source: str) -> str:
         rows.append((f"{'their' if target.top > 1 else 'its'} test P", _numbers(test_p)))
     if verdict.holds is not None:
         rows.append(("estimated chance that training all confirms it", percent(verdict.holds)))
+        if verdict.holds < 0.8 and target.certify is None and not target.limited:
+            rows.append(("to be surer", "the same command with --certify 0.8 continues"))
     if verdict.exhaustive == verdict.exhaustive and target.within is None:
         complete = top and verdict.proven == top
         proven = "all" if complete else ", ".join(verdict.proven) or "none"
