@@ -18,7 +18,8 @@ def command(source: str, folder: Path, tracking_uri: str | None) -> None:
     """Log published results as finished MLflow runs, marked as imported.
 
     pepr-paper: DIR holds all_results.csv of the PePR paper, 131 models in 8 experiments. timm: DIR
-    holds results-imagenet.csv and speed benchmarks. Runs that exist are left alone.
+    holds results-imagenet.csv and speed benchmarks, of which the newest are taken; the output names
+    their card and settings. Runs that exist are left alone.
 
     \b
     Examples:
@@ -27,10 +28,12 @@ def command(source: str, folder: Path, tracking_uri: str | None) -> None:
     """
     from tqdm import tqdm
 
-    from pepr_mlops.imports import SOURCES
+    from pepr_mlops.imports import NOTES, SOURCES
     from pepr_mlops.tracking import import_runs
 
     runs = SOURCES[source](folder)
+    for note in NOTES[source](folder) if source in NOTES else ():
+        say(note)
     new = import_runs(
         runs, tracking_uri, lambda new: tqdm(new, unit="run", leave=False, disable=None)
     )

@@ -123,7 +123,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     MLflow, one a line. Energy of a part of a run becomes missing, in the raw columns too.
     """
     raw = _of_latest_profile(_with_later_options(_without_partial_energy(_marked(raw))))
-    jobs = _get(raw, "params.compile").notna()
+    jobs = _jobs(raw)
     only_jobs = bool(jobs.all())
     of_own_code = {
         f"own.{name}": _get(raw, f"params.{name}").mask(jobs) for name in _OF_JOBS if not only_jobs
@@ -204,6 +204,12 @@ def _get(raw: pd.DataFrame, name: str) -> pd.Series[Any]:
     return raw[name] if name in raw else pd.Series(_NO_TEXT.repeat(len(raw)), raw.index)
 
 
+def _jobs(raw: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs log all options that there are: not those of one's own code, nor timm's
+    benchmarks, which may be compiled."""
+    return _get(raw, "params.compile").notna() & _get(raw, "params.deterministic").notna()
+
+
 def _number(raw: pd.DataFrame, name: str) -> pd.Series[float]:
     if name not in raw:
         return pd.Series(np.nan, raw.index)
@@ -243,7 +249,7 @@ def _with_later_options(raw: pd.DataFrame) -> pd.DataFrame:
 
     It used a number of threads, too, but its parameter is what was requested.
     """
-    jobs = _get(raw, "params.compile").notna()
+    jobs = _jobs(raw)
     if not jobs.any():
         return raw
     changed = {}

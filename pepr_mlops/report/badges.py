@@ -260,12 +260,11 @@ def _decided(one: _Set) -> Iterator[_Words]:
 def _machine(one: _Set) -> Iterator[_Words]:
     machines = sorted(one.runs["hardware"].dropna().unique())
     if len(machines) == 1 and one.runs["hardware"].notna().all():
-        yield machines[0], f"All models were trained on the same hardware, {machines[0]}.", False
+        yield machines[0], f"All costs are those of the same hardware, {machines[0]}.", False
     elif len(machines) > 1:
         yield (
             f"{len(machines)} kinds of hardware",
-            f"The models were trained on {all_of(machines)}, so that their costs depend on the "
-            "hardware, too.",
+            f"The costs are those of {all_of(machines)}, so that they depend on the hardware, too.",
             True,
         )
 

@@ -88,7 +88,7 @@ def test_the_papers_table_is_runs_or_is_refused(folder: Path, content: bytes) ->
 @FEW
 def test_timms_tables_are_runs_or_are_refused(folder: Path, results: bytes, speeds: bytes) -> None:
     (folder / "results-imagenet.csv").write_bytes(results)
-    (folder / "benchmark-infer-amp-nhwc-pt240-rtx3090.csv").write_bytes(speeds)
+    (folder / "benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv").write_bytes(speeds)
     _sound(unless_refused(lambda: SOURCES["timm"](folder)))
 
 
@@ -202,7 +202,7 @@ def test_two_results_of_one_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_speed_of_zero_is_refused_and_commas_of_thousands_are_read(tmp_path: Path) -> None:
     (tmp_path / "results-imagenet.csv").write_bytes(_csv([{**TIMM, "param_count": "1,014.45"}]))
-    speeds = tmp_path / "benchmark-infer-amp-nhwc-pt240-rtx3090.csv"
+    speeds = tmp_path / "benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv"
     speeds.write_bytes(_csv([INFER]))
     (run,) = SOURCES["timm"](tmp_path)
     assert run.tags["pepr.parameters"] == "1014450000"

@@ -142,7 +142,7 @@ def test_mixed_conditions_are_named() -> None:
     )
     others = [*RUNS, run("d", tags={"pepr.hardware": "A100"})]
     found = material(others, question=Question(mixed="allow", draws=50))
-    assert "trained on A100 and NVIDIA H100" in _badge(found, "2 kinds of hardware").explanation
+    assert "those of A100 and NVIDIA H100" in _badge(found, "2 kinds of hardware").explanation
 
 
 def test_a_subgroup_in_which_the_choice_is_worse_is_a_doubt() -> None:
