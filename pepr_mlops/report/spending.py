@@ -14,9 +14,10 @@ from pepr_mlops.errors import WrongUse
 from pepr_mlops.report.material import Material
 from pepr_mlops.text import number
 
-# New passenger cars in the EU in 2020: European Environment Agency, "CO2 performance of new
-# passenger cars in Europe". carbontracker, which the paper measured with, converts by it.
-CAR_G_PER_KM = 107.5
+# New passenger cars in the EU in 2024: European Environment Agency, "Average CO2 emissions from new
+# cars and new vans". carbontracker, which the paper measured with, converts by it since November
+# 2025.
+CAR_G_PER_KM = 106.8
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def spent_words(spent: Spent) -> str:
     return (
         f"{words}, {_scaled(spent.co2e_kg, 'kg', 'g')} of CO2e{partly} at {spent.intensity}, as "
         f"much as {_scaled(spent.car_km, 'km', 'm')} in a car ({CAR_G_PER_KM} g/km, new cars in "
-        "the EU in 2020)."
+        "the EU in 2024)."
     )
 
 

@@ -161,8 +161,12 @@ CARS = Work(
     "eea_cars",
     "misc",
     "{European Environment Agency}",
-    "{CO2} performance of new passenger cars in {Europe}",
-    place={"note": "107.5 g/km in 2020"},
+    "Average {CO2} emissions from new cars and new vans",
+    place={
+        "note": "106.8 g/km for new cars in the {EU} in 2024",
+        "howpublished": "\\url{https://www.eea.europa.eu/en/newsroom/news/"
+        "average-co2-emissions-from-new-cars-and-new-vans}",
+    },
 )
 GRID = Work(
     "owid_intensity",
