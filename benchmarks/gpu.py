@@ -1,9 +1,12 @@
-"""Is a GPU's energy right, how fast does it train, and what does measuring cost there?
+"""Does a GPU's energy counter agree with its power reading, how fast does it train, and what does
+measuring cost there?
 
     python benchmarks/gpu.py
 
 - energy: windows of training as Zeus reads them off the counter, against the power that another
-  process reads from NVML meanwhile, summed over time;
+  process reads from NVML meanwhile, summed over time. Both are of one sensor, so that this shows
+  consistency, not accuracy: on A100 and H100 the power reading samples only a quarter of the time
+  (arXiv:2312.02741). Windows are of 60 s and more, in which such gaps average out better;
 - speed: images/s and J/image at batch 32 of the loop as the paper ran it (torch's defaults, a
   DataLoader without workers, `.item()` at every step) and of `pepr train`'s own loop in several
   settings, kernel by kernel and as CUDA graphs, compiled and not;
@@ -453,7 +456,7 @@ STARTED = time.perf_counter()
 @click.command()
 @click.option("--parts", default="energy,watching,speed")
 @click.option("--seconds", default=3.0, help="of each measurement of speed")
-@click.option("--energy-seconds", default=20.0)
+@click.option("--energy-seconds", default=60.0, help="of training, at least, for each comparison")
 @click.option("--device", default="cuda", help="cpu: only to try the script")
 @click.option("--limit", default=1e9, help="begin no measurement of speed after so many seconds")
 @click.option("--out", type=click.Path(path_type=Path))

@@ -46,8 +46,9 @@ class Errors:
 
     A measured energy errs by `measured`, each model by itself: what a sensor misses depends on the
     work, so that more seeds do not average it out. An estimated one errs by `common`, the same for
-    all models of a machine, and by `own`, each model by itself. R. Fischer 2025 (arXiv:2509.22092)
-    found estimates to be off by up to 40%: here 95% are off by up to 44%.
+    all models of a machine, and by `own`, each model by itself. In a published
+    comparison (R. Fischer 2025, arXiv:2509.22092) estimates were off by up to 40%; nothing bounds
+    the error on another machine. Here 95% are taken to be off by up to 44%.
     """
 
     measured: float = 0.05

@@ -21,6 +21,7 @@ from pepr_mlops.comparison.profiles import (
     profiled,
     remedy,
 )
+from pepr_mlops.comparison.words import OFF_BY
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import COMPARED, FORMS, OF_PROFILE, PERFORMANCE, PROFILED
 from pepr_mlops.text import few
@@ -116,7 +117,7 @@ def notes(
         if estimated.any() and any(is_energy(name) for name in (*own, *energies)):
             texts.append(
                 f"the energy of use of {estimated.sum()} of {len(used)} runs is estimated, off by "
-                "up to 40%"
+                f"{OFF_BY}"
             )
     return texts
 

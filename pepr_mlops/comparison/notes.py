@@ -17,6 +17,7 @@ from pepr_mlops.comparison.conditions import (
     places,
 )
 from pepr_mlops.comparison.question import Question
+from pepr_mlops.comparison.words import OFF_BY
 from pepr_mlops.costs.totals import J_PER_WH
 from pepr_mlops.names import DOUBTS
 
@@ -26,8 +27,6 @@ _VERSIONS = {
     "timm": "tags.pepr.version.timm",
     "GPU driver": "tags.pepr.gpu_driver",
 }
-# Of an estimated energy, as R. Fischer 2025 (arXiv:2509.22092) found.
-OFF_BY = "up to 40%"
 _ALIKE = 0.05  # relative; models whose power differs by less draw the same
 
 

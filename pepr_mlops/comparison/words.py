@@ -12,6 +12,9 @@ from pepr_mlops.comparison.table import cost_unit
 from pepr_mlops.names import COMPLEMENT, FORMS, LIFETIME, METRICS, PERFORMANCE, RESOURCES
 from pepr_mlops.text import number
 
+# By how much estimated energies were off: R. Fischer 2025 (arXiv:2509.22092) compared them with
+# external measurements. Nothing bounds the error on another machine.
+OFF_BY = "up to 40% in a published comparison"
 _METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",

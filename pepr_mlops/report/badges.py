@@ -13,9 +13,10 @@ from pepr_mlops.comparison.answer import Answer
 from pepr_mlops.comparison.conditions import NOT_KNOWN, energy_is
 from pepr_mlops.comparison.draws import NOT_KNOWN as NO_NUMBER
 from pepr_mlops.comparison.inference import doubtful
-from pepr_mlops.comparison.notes import OFF_BY, constant_text
+from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.comparison.words import (
     CODES,
+    OFF_BY,
     all_of,
     condition_name,
     count,
@@ -118,8 +119,8 @@ def _energy(one: _Set) -> Iterator[_Words]:
         some = "" if n == len(runs) else f" for {_of(n, runs, 'run')}"
         yield (
             f"energy estimated{some}",
-            f"The training energy of {_of(n, runs, 'run')} is estimated and may be off by "
-            f"{OFF_BY}{constant_text(runs)}."
+            f"The training energy of {_of(n, runs, 'run')} is estimated, off by "
+            f"{OFF_BY}{constant_text(runs)}. Nothing bounds its error on the machine used."
             + one.trained_here(
                 "Train on a machine with power sensors to measure it; `pepr doctor` says what a "
                 "machine can measure."
@@ -343,8 +344,8 @@ def _estimated_otherwise(one: _Set) -> Iterator[_Words]:
             as_onnx = "" if form == FORMS[0] else " as ONNX"
             yield (
                 f"energy of use{as_onnx} estimated",
-                f"The energy of use{as_onnx} of {_of(n, one.runs, 'run')} is estimated and may be "
-                f"off by {OFF_BY}.",
+                f"The energy of use{as_onnx} of {_of(n, one.runs, 'run')} is estimated, off by "
+                f"{OFF_BY}. Nothing bounds its error on the machine used.",
                 True,
             )
 

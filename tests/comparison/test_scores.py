@@ -608,7 +608,7 @@ def test_the_constant_share_of_an_estimate_is_noted() -> None:
         frame([_estimated("a", 26, 100), _estimated("b", 25.2, 300)]), Question(draws=0)
     )
     (note,) = [n for n in found.notes if "is estimated" in n]
-    assert "off by up to 40%, and 82% of it is counted whatever the load; intervals" in note
+    assert "off by up to 40% in a published comparison, and 82% of it is counted whatever" in note
     measured = compare(frame(THREE), Question(draws=0))
     assert not any("whatever the load" in n for n in measured.notes)
 

@@ -26,7 +26,8 @@ class EstimateMeter(Meter):
 
     The CPU takes its design power times 0.1 + 0.9 load³, where the load is that of all CPUs of the
     machine, sampled every second; memory takes a constant power, by the size that this process may
-    use. The estimate is off by up to 40% and mostly the same whatever is computed, so it is
+    use. Such estimates were off by up to 40% in a published comparison (arXiv:2509.22092); nothing
+    bounds the error on this machine. Most of the estimate is the same whatever is computed. It is
     marked everywhere. `why` says why nothing is measured. Raises `LookupError` where the model does
     not apply.
     """
