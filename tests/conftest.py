@@ -98,10 +98,14 @@ SHARED = Path(os.environ.get("PEPR_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
 def needs(path: Path, what: str) -> Path:
-    """`path`, or skip for want of it; in CI, which has everything, fail instead."""
+    """`path`, or skip for want of it; in CI, which has everything, fail instead.
+
+    PEPR_TEST_DATA=none says that CI has no data; what it can install it still must have.
+    """
     if not path.exists():
         message = f"needs {what} at {path}"
-        if os.environ.get("CI"):
+        no_data = os.environ.get("PEPR_TEST_DATA") == "none" and not path.is_relative_to("/usr")
+        if os.environ.get("CI") and not no_data:
             pytest.fail(message)
         pytest.skip(message)
     return path
