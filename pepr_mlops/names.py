@@ -9,6 +9,7 @@ from typing import Literal, get_args
 COMPONENTS = ("gpu", "cpu", "dram", "soc")  # what energy is read from; the zones never overlap
 PHASES = ("train", "eval", "trial")  # a run measures each; a trial of settings comes first
 Source = Literal["measured", "estimated", "imported"]  # a component without one was not read
+LOST = "lost"  # the source of an energy that is known for a part of the run only
 
 Direction = Literal["higher", "lower"]
 
@@ -297,6 +298,7 @@ TAGS: dict[str, str] = {
     "pepr.ram_gb": "memory of the machine (1e9 bytes)",
     "pepr.os": "operating system",
     "pepr.gpu": "GPU model",
+    "pepr.gpu_count": "GPUs whose energy counts, of imported runs",
     "pepr.gpu_uuid": "GPU as NVML names it",
     "pepr.gpu_driver": "GPU driver version",
     "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",
@@ -311,6 +313,7 @@ TAGS: dict[str, str] = {
         for form in FORMS
         for name, text in OF_PROFILE.items()
     },
+    "pepr.import_doubt": "what makes the energy of an imported run doubtful",
     "pepr.imported_from": "file or publication an imported run was read from",
     "pepr.import_key": "identity of an imported run within that source",
     "pepr.scored.*": "how the metric pepr/* came about: the comparison set and the settings",

@@ -37,7 +37,7 @@ _COMMANDS = {
     "data": "List, fetch, check and build data sets.",
     "sync": "Send what the tracking server does not have yet.",
     "doctor": "Check this machine and the tracking server.",
-    "import": "Import published results as runs.",
+    "import": "Import results and logs of others as runs.",
 }
 _MODULES = {"import": "import_"}  # where the command's name cannot be a module's
 

@@ -429,13 +429,14 @@ def command_line(context: click.Context, program: str, without: str | None = Non
     return printable(shlex.join(words))
 
 
-def pairs(where: Sequence[str]) -> list[tuple[str, str]]:
-    """The names and values of `--where`."""
-    for word in where:
+def pairs(
+    words: Sequence[str], option: str = "where", example: str = "precision=bf16"
+) -> list[tuple[str, str]]:
+    """The names and values of `--where`, or of another option whose words are NAME=VALUE."""
+    for word in words:
         if "=" not in word:
-            raise WrongUse(f"where: {word!r} is not NAME=VALUE, such as precision=bf16")
-    parts = [word.partition("=") for word in where]
-    return [(name.strip(), value.strip()) for name, _, value in parts]
+            raise WrongUse(f"{option}: {word!r} is not NAME=VALUE, such as {example}")
+    return [(n.strip(), value.strip()) for n, value in (word.split("=", 1) for word in words)]
 
 
 def load_reference(path: Path) -> Reference:

@@ -31,8 +31,8 @@ from pepr_mlops.comparison.image_counts import image_count, is_count_of
 from pepr_mlops.comparison.prediction_checks import contradictions, one_class
 from pepr_mlops.comparison.runs import Evidence, label
 from pepr_mlops.comparison.words import NOT_FINISHED, status_words
-from pepr_mlops.costs.totals import BUSY, J_PER_WH, LOST, machine_text, others_text, paused_text
-from pepr_mlops.names import DOUBTS, ENERGY, FORMS, PROFILED, Doubt, memory_metric
+from pepr_mlops.costs.totals import BUSY, J_PER_WH, machine_text, others_text, paused_text
+from pepr_mlops.names import DOUBTS, ENERGY, FORMS, LOST, PROFILED, Doubt, memory_metric
 
 # What no component draws; a GPU's own limit is in its run's tags.
 _MOST_W = {
@@ -201,7 +201,7 @@ def _power(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
             continue
         most = pd.Series(part_w, runs.index)
         if part == "gpu":
-            most = (runs["gpu_power_limit_w"] * _OVER).fillna(part_w)
+            most = (runs["gpu_power_limit_w"] * _OVER).fillna(part_w) * runs["gpu_count"].fillna(1)
         least = pd.Series(_LEAST_W.get(part, 0.0), runs.index)
         joules, name = energy_wh * J_PER_WH, part.upper()
         bounds += [
@@ -279,8 +279,7 @@ def _impossible_accuracy(runs: pd.DataFrame, _: Evidence) -> Iterator[Case]:
     by = ["dataset", "size", "data_digest", "folds", "fold", "performance_metric"]
     for _, alike in known.groupby(by, dropna=False):
         shares = alike["performance"].to_numpy(float)
-        n = image_count(shares)
-        if n is None:
+        if (n := image_count(shares)) is None:
             continue
         wrong = ~is_count_of(shares, n)
         rest = len(alike) - int(wrong.sum())
@@ -414,6 +413,7 @@ RULES = (
     _of_tag("coarse_counter", ENERGY_COST, "energy_caution"),
     _of_tag("shared_node", ENERGY_COST, "node_share"),
     _of_tag("left_running", TIME_OR_ENERGY, "left_running"),
+    _of_tag("doubtful_import", ENERGY_COST, "import_doubt"),
     *(_of_images(doubt) for doubt in DOUBTS if doubt.flagged),
     *(rule for form in FORMS for rule in _of_profile(form)),
     Rule("same_numbers", ALWAYS, _same_numbers),

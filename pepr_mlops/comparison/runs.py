@@ -32,12 +32,12 @@ import pandas as pd
 from pepr_mlops.comparison import profiles
 from pepr_mlops.comparison.predictions import Predictions
 from pepr_mlops.comparison.spread import ASSUMED, Spread
-from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.files import dataset_name
 from pepr_mlops.names import (
     DOUBTS,
     FORMS,
+    LOST,
     OF_PROFILE,
     PERFORMANCE,
     PHASES,
@@ -56,7 +56,8 @@ _TEXT = {
         name: f"pepr.{name}"
         for name in (
             *("energy_source", "energy_components", "energy_model", "energy_missing"),
-            *("energy_caution", "time_source", "carbon_source", "imported_from", "data_digest"),
+            *("energy_caution", "time_source", "carbon_source", "imported_from", "import_doubt"),
+            "data_digest",
             *("hardware", "gpu_mig", "gpu_clocks_mhz", "gpu_other_processes", "node_share"),
             "left_running",
             *SLURM,
@@ -83,7 +84,14 @@ _NUMBERS = {
         for name in (
             *("parameters", "gpu_power_limit_w", "machine_power_limit_w", "idle_power_w"),
             *("energy_constant_w", "carbon_intensity_g_per_kwh", "pue", "attempts"),
-            *("cpu_count", "cpus", "cpu_others", "cpu_others_of", "machine_cpu_others"),
+            *(
+                "gpu_count",
+                "cpu_count",
+                "cpus",
+                "cpu_others",
+                "cpu_others_of",
+                "machine_cpu_others",
+            ),
             "threads",  # what was used, whatever `params.threads` requested
             *("unmeasured_s", "paused_s", "val_images", "test_images"),
         )

@@ -76,6 +76,7 @@ CODES = {
     "estimated_time": "estimated training time",
     "estimated": "estimated energy",
     "coarse_counter": "coarse energy counter",
+    "doubtful_import": "imported energy that is doubtful",
     "data_leak": "test images in the training set",
     "data_patients": "patients in two splits",
     "data_conflict": "identical images with different labels",

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pepr_mlops.costs.carbon import Intensity, gco2e
-from pepr_mlops.names import PHASES, Source, memory_metric
+from pepr_mlops.names import LOST, PHASES, Source, memory_metric
 
 J_PER_WH = 3600.0
 _TICK_S = 0.1  # NVML's counter moves every 20 to 100 ms: a window is off by up to one tick
 _EXACT = 0.05  # share of the energy
 BUSY = 0.1  # share of the CPUs; others that use less are not mentioned
-LOST = "lost"  # the source of an energy that is known for a part of the epochs only
 
 
 @dataclass(frozen=True)

@@ -368,6 +368,7 @@ def _left_out(one: _Set) -> Iterator[_Words]:
 _OTHERS = {
     "interrupted": "interrupted training",
     "coarse_counter": "coarse energy counter",
+    "doubtful_import": "doubtful imported energy",
     "same_numbers": "copied numbers",
     "impossible_accuracy": "other test images",
     "predictions": "contradictory predictions",

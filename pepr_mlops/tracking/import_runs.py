@@ -1,4 +1,4 @@
-"""Published results, logged as finished runs."""
+"""Results of others, logged as finished runs."""
 
 from __future__ import annotations
 

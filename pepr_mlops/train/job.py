@@ -20,9 +20,9 @@ from pepr_mlops.costs.device import (
 from pepr_mlops.costs.meters import idle_tags
 from pepr_mlops.costs.meters.codecarbon import prefetch
 from pepr_mlops.costs.recorder import Recorder
-from pepr_mlops.costs.totals import LOST, cautions
+from pepr_mlops.costs.totals import cautions
 from pepr_mlops.errors import Paused, WrongUse
-from pepr_mlops.names import memory_metric
+from pepr_mlops.names import LOST, memory_metric
 from pepr_mlops.process import importing
 from pepr_mlops.spec import NONE, TRIED, Job, RunSpec
 from pepr_mlops.tracking.ownership import STALE_S

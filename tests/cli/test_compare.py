@@ -501,7 +501,7 @@ def test_runs_that_pepr_did_not_log_are_scored(
             "give either --models or --by, not both",
         ),
         (["import", "pepr-paper", "nowhere"], "there is no all_results.csv in nowhere"),
-        (["import", "kaggle", "."], "'kaggle' is not one of"),
+        (["import", "kaggle", "."], "No such command 'kaggle'"),
     ],
 )
 def test_wrong_use_is_one_line_and_status_2(

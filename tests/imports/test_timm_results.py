@@ -9,7 +9,7 @@ import pytest
 from pepr_mlops.cli import main
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.imports import NOTES, SOURCES
+from pepr_mlops.imports import SOURCES, timm_results
 from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.tracking import import_runs, read
 
@@ -121,7 +121,7 @@ def test_a_name_that_says_nothing_is_left_out_and_named(tmp_path: Path) -> None:
     assert {name for name, _, _ in one.points} == {
         *("test/accuracy", "performance", "test/top5_accuracy")
     }
-    (note,) = NOTES["timm"](folder)
+    (note,) = timm_results.notes(folder)
     assert note.startswith(f"{ODD} is left out: its name is not benchmark-")
 
 

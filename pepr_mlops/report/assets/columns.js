@@ -7,6 +7,7 @@ const DOUBT_WORDS = {
   power: "implausible power", same_energy: "repeated energy", same_numbers: "repeated numbers",
   impossible_accuracy: "impossible accuracy", predictions: "contradicting predictions",
   still_counter: "energy counter stood still", coarse_counter: "coarse energy counter", estimated: "energy estimated",
+  doubtful_import: "doubtful imported energy",
   estimated_time: "time estimated", interrupted: "interrupted", other_processes: "others on the GPU",
   busy_cpu: "others on the CPUs", busy_machine: "others on the machine", shared_node: "shared node",
   paused: "paused while measured",

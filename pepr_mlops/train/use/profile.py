@@ -16,10 +16,10 @@ import numpy as np
 from pepr_mlops.comparison.metrics import Floats
 from pepr_mlops.costs.device import versions
 from pepr_mlops.costs.recorder import Recorder
-from pepr_mlops.costs.totals import J_PER_WH, LOST, Window, cautions, paused_text
+from pepr_mlops.costs.totals import J_PER_WH, Window, cautions, paused_text
 from pepr_mlops.data.splits import Pixels
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import FORMS, HARDWARE, PROFILED_BY, memory_metric
+from pepr_mlops.names import FORMS, HARDWARE, LOST, PROFILED_BY, memory_metric
 from pepr_mlops.train.use.description import Description
 
 REPEATS = 5

@@ -14,9 +14,8 @@ import torch
 from pepr_mlops.comparison.lifetime_text import one_training
 from pepr_mlops.costs.device import Device, use_threads
 from pepr_mlops.costs.recorder import Recorder
-from pepr_mlops.costs.totals import LOST
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.names import FORMS
+from pepr_mlops.names import FORMS, LOST
 from pepr_mlops.spec import RunSpec
 from pepr_mlops.tracking import finished
 from pepr_mlops.tracking.read.weights import Fetched
