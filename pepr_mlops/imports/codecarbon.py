@@ -44,6 +44,7 @@ AS_TAG = {
     "pue": "pepr.pue",
 }
 COUNTRY, MEMORY, RUN_ID = "country_iso_code", "ram_total_size", "run_id"
+_TASK = "task_name"  # of the files that have a row for each task of a run
 COLUMNS = (
     *("timestamp", "project_name", RUN_ID, "experiment_id", "duration", "emissions"),
     *("emissions_rate", "cpu_power", "gpu_power", "ram_power", "cpu_energy", "gpu_energy"),
@@ -84,10 +85,12 @@ def read(
     written several times, by `flush`, counts as it was last. Raises `WrongUse` for a file that is
     missing or of other content, a number that none can be, and a run without a name.
     """
-    optional = [c for c in COLUMNS if c not in _REQUIRED]
-    table = read_csv(path, TEXTS, _NUMBERS, _WHERE, optional, _REMEDY)
+    optional = [c for c in (*COLUMNS, _TASK) if c not in _REQUIRED]
+    table = read_csv(path, (*TEXTS, _TASK), _NUMBERS, _WHERE, optional, _REMEDY)
     if table.empty:
         raise WrongUse(f"import: {path} has no rows")
+    if (table[_TASK] != "").any():
+        raise WrongUse(f"import: {path} has the tasks of one run; import emissions.csv instead")
     last = _last_of_each(table, path)
     params = params_of(given, "import")
     runs = [

@@ -262,6 +262,10 @@ def test_two_rows_of_one_id_that_do_not_grow_are_refused(tmp_path: Path) -> None
         (b"", "is not a readable CSV table"),
         (b"a,b\n1,2\n", "has no column run_id, duration, emissions, energy_consumed"),
         (b"run_id,duration,emissions,energy_consumed\n", "has no rows"),
+        (
+            b"task_name,run_id,duration,emissions,energy_consumed\nload,x,1,1,1\n",
+            "has the tasks of one run; import emissions.csv instead",
+        ),
         (b"run_id,duration,emissions,energy_consumed\nx,1,1,1,1\n", "more cells than its header"),
         ("run_id,project_name\nä,b\n".encode("latin-1"), "is not UTF-8 .*; save it as UTF-8"),
     ],

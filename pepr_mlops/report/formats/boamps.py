@@ -148,12 +148,12 @@ def _description(run: Mapping[str, Any]) -> str:
 
 def _measure(run: Mapping[str, Any]) -> dict[str, Any]:
     """The energy of training in kWh; how each component is known stands in its tracking mode."""
-    parts = dict(part.split("=") for part in run.get("energy_components", "").split(",") if part)
+    parts = [part.partition("=") for part in run.get("energy_components", "").split(",")]
     source = run.get("energy_source", "of unknown origin")
     started = run.get("start_time") if "imported_from" not in run else None
     return {
         "measurementMethod": f"{run.get('tags.pepr.energy_method', 'not known')} ({source})",
-        **{_MODE[part]: how for part, how in parts.items() if part in _MODE},
+        **{_MODE[part]: how for part, _, how in parts if part in _MODE},
         "powerConsumption": convert(run["energy_wh"], "Wh", "kWh"),
         "measurementDuration": run.get("train_time_s"),
         "measurementDateTime": None if started is None else f"{started:%Y-%m-%d %H:%M:%S}",
