@@ -298,7 +298,7 @@ TAGS: dict[str, str] = {
     "pepr.ram_gb": "memory of the machine (1e9 bytes)",
     "pepr.os": "operating system",
     "pepr.gpu": "GPU model",
-    "pepr.gpu_count": "GPUs whose energy counts, of imported runs",
+    "pepr.gpu_count": "GPUs whose energy counts, where there are several",
     "pepr.gpu_uuid": "GPU as NVML names it",
     "pepr.gpu_driver": "GPU driver version",
     "pepr.gpu_power_limit_w": "enforced power limit of the GPU in W",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pepr_mlops.cli.options import of_spec, option, spec_of, tracking_uri
+from pepr_mlops.cli.options import of_spec, option, pairs, spec_of, tracking_uri
 from pepr_mlops.cli.output import note, say, table
 from pepr_mlops.cli.srun import Once
 from pepr_mlops.errors import WrongUse
@@ -100,7 +100,7 @@ def command(
         experiment,
         spec_of(given),
         model=model,
-        params=dict(_pair(text) for text in params),
+        params=dict(pairs(params, "param", "epochs=100")),
         source=chosen[0] if chosen else own_performance.Source(),
         performance=performance,
         data=data,
@@ -111,13 +111,6 @@ def command(
     if found.problem is not None:
         say(f"pepr: {found.problem}", err=True)
     return found.status or int(found.problem is not None)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value) or name == "model":
-        raise WrongUse(f"param: {text!r} is not NAME=VALUE, such as epochs=100 (not model)")
-    return name, value
 
 
 def summary(found: Any, performance: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 _JOINED: dict[str, Callable[[list[str]], str]] = {
-    "pepr.gpu_power_limit_w": lambda limits: f"{sum(map(float, limits)):g}",
+    "pepr.gpu_power_limit_w": lambda limits: f"{max(map(float, limits)):g}",  # of each
     "pepr.gpu": lambda names: names[0] if len(names) == 1 else _counted(names),
 }
 
@@ -56,8 +56,8 @@ class VisibleDevices(Device):
         for name in {name for own in each for name in own}:
             values = [own[name] for own in each if name in own]
             tags[name] = _JOINED.get(name, _together)(values)
-        if any("pepr.gpu_power_limit_w" not in own for own in each):
-            tags.pop("pepr.gpu_power_limit_w", None)  # a part of a sum is no limit
+        if len(each) > 1:
+            tags["pepr.gpu_count"] = str(len(each))
         return {**tags, "pepr.hardware": tags.get("pepr.gpu", tags["pepr.cpu"])}
 
     def other_processes(self) -> set[str] | None:

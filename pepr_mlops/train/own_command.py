@@ -88,7 +88,7 @@ def measure_command(
     try:
         with tracking.start(None, experiment, model, tracking_uri, note=note) as run:
             run_id = run.run_id
-            own = {"model": model, **params}
+            own = {**params, "model": model}
             with measured_run(run, recorder, own, tags, spec.energy, started) as code:
                 source.begin()
                 with memory.sampled(), source.copied() as streams:

@@ -132,12 +132,13 @@ def test_the_command_prints_what_was_chosen(
     with pytest.raises(SystemExit) as left:
         main(["import", "timm", str(folder)])
     assert left.value.code == 0
-    assert capfd.readouterr().out.splitlines()[:3] == [
-        "inference speeds of imagenet: pro6000maxq, bf16, contiguous, dynamo "
+    notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: inference speeds of imagenet: pro6000maxq, bf16, contiguous, dynamo "
         f"({NEWEST}, the newest of 7 files)",
-        "training speeds of imagenet_training: RTX3090, amp, contiguous, no compiler "
+        "note: training speeds of imagenet_training: RTX3090, amp, contiguous, no compiler "
         "(benchmark-train-amp-nchw-pt112-cu113-rtx3090.csv, the newest of 2 files)",
-        f"{ODD} is left out: its name is not benchmark-{{infer|train}}-PRECISION-"
+        f"note: {ODD} is left out: its name is not benchmark-{{infer|train}}-PRECISION-"
         "{nchw|nhwc|channels_last}-ptVERSION-cuVERSION-CARD.csv",
     ]
 
