@@ -61,7 +61,7 @@ def pepr_paper(folder: Path, tracking_uri: str | None) -> None:
     DIR holds its all_results.csv: 131 models in 8 experiments.
 
     \b
-    Example:
+    Examples:
       pepr import pepr-paper ./PePR/data
     """
     from pepr_mlops.imports import SOURCES
@@ -79,7 +79,7 @@ def timm(folder: Path, tracking_uri: str | None) -> None:
     of which the newest are taken; the output names their card and settings.
 
     \b
-    Example:
+    Examples:
       pepr import timm ./pytorch-image-models/results --tracking-uri sqlite:///mlflow.db
     """
     from pepr_mlops.imports import timm_results
