@@ -14,20 +14,28 @@ _EPOCHS_OF = "time/train_s"
 
 
 def add_metrics(
-    run_id: str, metrics: Mapping[str, float], tracking_uri: str | None = None
+    run_id: str,
+    metrics: Mapping[str, float],
+    performance: str | None = None,
+    tracking_uri: str | None = None,
 ) -> dict[str, float]:
-    """Log metrics of a run that has ended, at its last epoch; returns those that were logged.
+    """Log metrics of a run that has ended, at its last epoch; returns all that it has then.
 
-    P, named `performance` or as the run names it, is logged under both names. Raises `WrongUse` for
-    a value that is not finite, P outside [0, 1], a run that is under way and a metric that the run
-    has with another value, and `WorkFailed` where the server does not answer or has no such run.
+    `performance` names the metric that is P, None for the one that the run names. P is logged under
+    its own name and as `performance`. Raises `WrongUse` for a value that is not finite, P outside
+    [0, 1], a run that is under way or has another metric as P, and a metric that the run has with
+    another value; and `WorkFailed` where the server does not answer or has no such run.
     """
     from mlflow.entities import Metric
 
     client = connect(tracking_uri)
     with translated_errors(client):
         run = client.get_run(run_id)
-        named = run.data.tags.get("pepr.performance", PERFORMANCE)
+        known = run.data.tags.get("pepr.performance")
+        named = known or performance or PERFORMANCE
+        if performance not in (None, named) and PERFORMANCE in run.data.metrics:
+            raise WrongUse(f"performance: P of run {run_id} is {named}, which stays")
+        named = performance or named
         added = dict(metrics)
         for name in {named, PERFORMANCE} & metrics.keys():
             if not 0 <= metrics[name] <= 1:
@@ -38,10 +46,10 @@ def add_metrics(
         for name, value in added.items():
             if not math.isfinite(value):
                 raise WrongUse(f"{name}: {value} is not finite; leave a missing metric out")
-            known = run.data.metrics.get(name, value)
-            if known != value:
+            before = run.data.metrics.get(name, value)
+            if before != value:
                 raise WrongUse(
-                    f"{name}: run {run_id} has {known:g}, which stays; if it is wrong, delete the "
+                    f"{name}: run {run_id} has {before:g}, which stays; if it is wrong, delete the "
                     "run and measure again"
                 )
         if run.info.status in ("RUNNING", "SCHEDULED"):
@@ -49,5 +57,7 @@ def add_metrics(
         history = client.get_metric_history(run_id, _EPOCHS_OF)
         step = max((point.step for point in history), default=0)
         points = [Metric(name, value, now_ms(), step) for name, value in added.items()]
+        if named != known and PERFORMANCE in added:
+            client.set_tag(run_id, "pepr.performance", named)
         client.log_batch(run_id, metrics=points)
-    return added
+    return {**run.data.metrics, **added}

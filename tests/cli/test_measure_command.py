@@ -262,6 +262,27 @@ def test_p_is_added_later_once(store: str, capfd: pytest.CaptureFixture[str]) ->
     assert "has 0.83, which stays" in err
 
 
+def test_p_of_a_run_that_does_not_name_it_is_named(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = MlflowClient()
+    run_id = client.create_run(client.create_experiment("theirs")).info.run_id
+    client.set_terminated(run_id)
+    status, _, err = _pepr(capfd, "log", run_id, "test/dice=0.83")
+    assert status == 0
+    assert "still has no P; name the metric that is P, such as --performance test/dice" in err
+    words = ["log", run_id, "test/dice=0.83", "--performance"]
+    assert _pepr(capfd, *words, "test/dice")[0] == 0
+    found = client.get_run(run_id).data
+    assert found.metrics == {"test/dice": 0.83, "performance": 0.83}
+    assert found.tags["pepr.performance"] == "test/dice"
+    status, _, err = _pepr(capfd, "log", run_id, "val/dice=0.9", "--performance", "val/dice")
+    assert status == 2
+    assert "is test/dice, which stays" in err
+    status, _, err = _pepr(capfd, *words, "dice")
+    assert "dice is not among the metrics; add dice=…" in err
+
+
 @pytest.mark.parametrize(
     ("pair", "message"),
     [

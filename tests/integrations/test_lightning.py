@@ -32,9 +32,9 @@ class _Module(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def _fit(folder: Path, performance: str, every: int = 1) -> str:
+def fit(folder: Path, performance: str, every: int = 1, energy: str = "off") -> str:
     data = DataLoader(TensorDataset(torch.ones(8, 2)), batch_size=4)
-    with pepr_mlops.measure("own", model="linear", device="cpu", energy="off") as measured:
+    with pepr_mlops.measure("own", model="lightning", device="cpu", energy=energy) as measured:
         trainer = Trainer(
             max_epochs=2,
             accelerator="cpu",
@@ -54,7 +54,7 @@ def _fit(folder: Path, performance: str, every: int = 1) -> str:
 def test_each_epoch_is_logged_with_its_p_and_validation_apart(
     store: str, tmp_path: Path, every: int, points: list[tuple[int, float]]
 ) -> None:
-    run_id = _fit(tmp_path, "val_accuracy", every)
+    run_id = fit(tmp_path, "val_accuracy", every)
     client = MlflowClient()
     assert client.get_run(run_id).info.status == "FINISHED"
     for name in ("performance", "val_accuracy"):
@@ -68,7 +68,7 @@ def test_each_epoch_is_logged_with_its_p_and_validation_apart(
 
 def test_a_metric_that_the_module_does_not_log_is_named(store: str, tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match=r"logs no val_dice; it logs val_accuracy"):
-        _fit(tmp_path, "val_dice")
+        fit(tmp_path, "val_dice")
     (run,) = MlflowClient().search_runs(
         [e.experiment_id for e in MlflowClient().search_experiments()]
     )

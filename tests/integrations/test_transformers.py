@@ -29,7 +29,7 @@ class _Model(torch.nn.Module):
 DATA: Any = [{"x": torch.tensor([i % 2, 1.0]), "labels": i % 2} for i in range(8)]
 
 
-def _train(folder: Path, performance: str, **options: Any) -> str:
+def train(folder: Path, performance: str, energy: str = "off", **options: Any) -> str:
     found: list[float] = []
 
     def metrics(predicted: Any) -> dict[str, float]:
@@ -37,7 +37,7 @@ def _train(folder: Path, performance: str, **options: Any) -> str:
         found.append(0.1 * (len(found) + 1))
         return {"accuracy": found[-1]}
 
-    with pepr_mlops.measure("own", model="linear", device="cpu", energy="off") as measured:
+    with pepr_mlops.measure("own", model="transformers", device="cpu", energy=energy) as measured:
         arguments = TrainingArguments(
             str(folder),
             num_train_epochs=2,
@@ -71,7 +71,7 @@ def _train(folder: Path, performance: str, **options: Any) -> str:
 def test_each_epoch_is_logged_with_its_last_p_and_evaluation_apart(
     store: str, tmp_path: Path, options: dict[str, Any], points: list[tuple[int, float]]
 ) -> None:
-    run_id = _train(tmp_path, "eval_accuracy", **options)
+    run_id = train(tmp_path, "eval_accuracy", **options)
     client = MlflowClient()
     assert client.get_run(run_id).info.status == "FINISHED"
     for name in ("performance", "eval_accuracy"):
@@ -86,4 +86,4 @@ def test_each_epoch_is_logged_with_its_last_p_and_evaluation_apart(
 
 def test_a_metric_that_the_evaluation_does_not_have_is_named(store: str, tmp_path: Path) -> None:
     with pytest.raises(WrongUse, match=r"has no eval_dice; it has .*eval_accuracy"):
-        _train(tmp_path, "eval_dice", eval_strategy="epoch")
+        train(tmp_path, "eval_dice", eval_strategy="epoch")
