@@ -231,7 +231,7 @@ class Bench:
     def idle(self) -> dict[str, float]:
         """Watts off the counter while nothing runs: before this process uses the GPU, and after."""
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(Device(self.device).gpu_uuids[0])
+        handle = pynvml.nvmlDeviceGetHandleByUUID(Device(self.device).gpu_names[0])
 
         def watts(seconds: float) -> float:
             before, started = _counter(handle), time.monotonic()
@@ -247,7 +247,7 @@ class Bench:
         """Training windows against the integral of the power read by another process."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        uuid = Device(self.device).gpu_uuids[0]
+        uuid = Device(self.device).gpu_names[0]
         sampler = context.Process(target=_sample, args=(theirs, uuid))
         sampler.start()
         ours.recv()

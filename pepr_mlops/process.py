@@ -77,6 +77,11 @@ def slurm_cpus() -> int | None:
     return _slurm_number("SLURM_CPUS_PER_TASK") or _slurm_number("SLURM_CPUS_ON_NODE")
 
 
+def slurm_gpus() -> str | None:
+    """The GPUs that Slurm gave this step or job, by its numbers, such as `1,2`; None if unknown."""
+    return os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS")
+
+
 def _slurm_memory() -> int | None:
     """Bytes of memory that Slurm gave the job on this node; it counts in MiB, and 0 means all."""
     for name, of in (("NODE", None), ("CPU", "CPUS"), ("GPU", "GPUS")):

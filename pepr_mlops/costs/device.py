@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
+from pepr_mlops.costs.gpus import driver
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.names import memory_metric
 from pepr_mlops.process import allowed_cpus, slurm_cpus, slurm_job
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _CPUINFO = Path("/proc/cpuinfo")
 _VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # as Linux calls them
-_NO_GPU = ("", "-1", "NoDevFiles")  # in CUDA_VISIBLE_DEVICES; the last one is Slurm's
 _PACKAGES = ("pepr_mlops", "torch", "timm", "mlflow", "zeus", "codecarbon", "medmnist", "numpy")
 
 
@@ -42,13 +42,13 @@ class Device:
 
     @property
     def kind(self) -> str:
-        """`cuda`, `mps` or `cpu`."""
+        """`cuda`, as PyTorch calls AMD's GPUs too, `mps` or `cpu`."""
         return self.torch_device.type
 
     @property
-    def gpu_uuids(self) -> list[str]:
-        """NVML's identifiers of the GPUs: torch's index need not be NVML's."""
-        return [_gpu_uuid(self.torch_device)] if self.kind == "cuda" else []
+    def gpu_names(self) -> list[str]:
+        """The driver's names of the GPUs: torch's index need not be the driver's."""
+        return [driver().identify(self.torch_device)] if self.kind == "cuda" else []
 
     @property
     def memory_metric(self) -> str:
@@ -89,7 +89,7 @@ class Device:
             have = ", ".join(f"cuda:{i}" for i in range(gpus)) or "none"
             raise WrongUse(
                 f"device: {name} was not found (CUDA devices visible to torch: {have}); choose one "
-                "of those, cpu, or check the driver and CUDA_VISIBLE_DEVICES"
+                f"of those, cpu, or check the driver and {driver().VISIBLE}"
             )
         if kind == "mps" and not torch.backends.mps.is_available():
             raise WrongUse("device: mps was not found; choose cpu")
@@ -117,19 +117,16 @@ class Device:
     def other_processes(self) -> set[str] | None:
         """Other programs' processes on the GPU, as `PID name`: not this one and its children.
 
-        None where there is no GPU or the driver does not report them. In a container NVML reports
-        the host's process ids; then one with an unknown id is counted as this one.
+        None where there is no GPU or the driver does not report them. In a container it reports the
+        host's process ids; then one with an unknown id is counted as this one.
         """
         if self.kind != "cuda":
             return None
-        import pynvml
         import torch
 
-        torch.zeros(1, device=self.torch_device)  # so that NVML lists this process, too
-        try:
-            handle = _nvml_handle(self.torch_device)
-            pids = [p.pid for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-        except pynvml.NVMLError:
+        torch.zeros(1, device=self.torch_device)  # so that the driver lists this process, too
+        pids = driver().process_ids(self.torch_device)
+        if pids is None:
             return None
         if os.getpid() in pids:
             children = psutil.Process().children(recursive=True)
@@ -149,13 +146,7 @@ class Device:
     def temperature_c(self) -> float | None:
         """Degrees Celsius of a GPU, else of the warmest part of the CPU; None if unknown."""
         if self.kind == "cuda":
-            import pynvml
-
-            try:
-                handle = _nvml_handle(self.torch_device)
-                return float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-            except pynvml.NVMLError:
-                return None
+            return driver().temperature_c(self.torch_device)
         if not hasattr(psutil, "sensors_temperatures"):
             return None
         read, names = psutil.sensors_temperatures(), ("coretemp", "k10temp", "cpu_thermal")
@@ -240,84 +231,14 @@ def other_processes_tag(*seen: set[str] | None) -> dict[str, str]:
     return {"pepr.gpu_other_processes": text} if known else {}
 
 
-def gpu_slots() -> list[dict[str, str]]:
-    """The environment of a process that sees one GPU only, for each GPU this process may use.
-
-    GPUs are numbered by PCI bus as in NVML, or named as in CUDA_VISIBLE_DEVICES. Where that is not
-    set, they are those of the Slurm job, which then nothing hides from this process.
-    """
-    count, here = gpu_count(), os.environ
-    given = here.get("SLURM_STEP_GPUS") or here.get("SLURM_JOB_GPUS")
-    visible = here.get("CUDA_VISIBLE_DEVICES", given)
-    if count == 0 or (visible is not None and visible.strip() in _NO_GPU):
-        return []
-    names = map(str, range(count)) if visible is None else visible.split(",")
-    return [
-        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name.strip()} for name in names
-    ]
-
-
-def gpu_count() -> int:
-    """How many GPUs the driver reports, including those that this process may not use."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
-    except pynvml.NVMLError:
-        return 0
-
-
-def _gpu_uuid(device: torch.device) -> str:
-    import torch
-
-    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-
-
-def _nvml_handle(device: torch.device) -> Any:
-    import pynvml
-
-    pynvml.nvmlInit()
-    return pynvml.nvmlDeviceGetHandleByUUID(_gpu_uuid(device))
-
-
 def gpu_tags(device: torch.device) -> dict[str, str]:
-    """Tags that name a CUDA device, its driver and limits, or say why NVML does not report them."""
-    import pynvml
+    """Tags that name a GPU, its driver and limits, or say why the driver does not report them."""
     import torch
 
     name = torch.cuda.get_device_name(device)
-    tags = {"pepr.gpu": name, "pepr.gpu_uuid": _gpu_uuid(device)}
-    tags["pepr.gpu_mig"] = name.partition(" MIG ")[2] or "off"
-    try:
-        handle = _nvml_handle(device)
-        tags["pepr.gpu_driver"] = str(pynvml.nvmlSystemGetDriverVersion())
-        limit_w = pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
-        tags["pepr.gpu_power_limit_w"] = f"{limit_w:g}"
-        if clocks := _clocks(handle):
-            tags["pepr.gpu_clocks_mhz"] = clocks
-    except pynvml.NVMLError as error:
-        tags["pepr.gpu_nvml"] = f"unavailable: {error}"
-    return tags
-
-
-def _clocks(handle: Any) -> str:
-    """The clocks a GPU is set to and can reach, such as `SM 1410 of 1410, memory 1593 of 1593`, as
-    far as the driver reports them.
-
-    Applications clocks are what `nvidia-smi -ac` sets; the driver does not report `-lgc`.
-    """
-    import pynvml
-
-    found = []
-    for name, kind in (("SM", pynvml.NVML_CLOCK_SM), ("memory", pynvml.NVML_CLOCK_MEM)):
-        values = []
-        for read in (pynvml.nvmlDeviceGetApplicationsClock, pynvml.nvmlDeviceGetMaxClockInfo):
-            with suppress(pynvml.NVMLError):
-                values.append(str(read(handle, kind)))
-        if values:
-            found.append(f"{name} {' of '.join(values)}")
-    return ", ".join(found)
+    if not name:  # ROCm's table of names may lack a card
+        name = torch.cuda.get_device_properties(device).gcnArchName
+    return {"pepr.gpu": name, **driver().tags(device)}
 
 
 def _git_commit() -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pepr_mlops.costs.device import Device, cpu_model, gpu_count, gpu_tags
+from pepr_mlops.costs.device import Device, cpu_model, gpu_tags
+from pepr_mlops.costs.gpus import driver, rocm
 from pepr_mlops.costs.meters import open_meter
 from pepr_mlops.costs.meters.sockets import virtual_per_core
 from pepr_mlops.names import COMPONENTS
@@ -15,6 +17,10 @@ from pepr_mlops.process import allowed_cpus, allowed_memory
 
 _RAPL = Path("/sys/class/powercap")
 _CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_OPEN_GPUS = {  # for a build of PyTorch for ROCm, and for another
+    True: "`docker run --device=/dev/kfd --device=/dev/dri`",
+    False: "`docker run --gpus all`",
+}
 _GUIDE = "https://ml.energy/zeus/getting_started"
 
 
@@ -41,9 +47,9 @@ def machine() -> Iterator[Check]:
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             tags = gpu_tags(torch.device("cuda", i))
-            driver = tags.get("pepr.gpu_driver", tags.get("pepr.gpu_nvml", "unknown"))
+            version = tags.get("pepr.gpu_driver", tags.get("pepr.gpu_nvml", "unknown"))
             total_gb = torch.cuda.get_device_properties(i).total_memory / 1e9
-            text = f"{tags['pepr.gpu']}, {total_gb:.0f} GB, driver {driver}"
+            text = f"{tags['pepr.gpu']}, {total_gb:.0f} GB, driver {version}"
             yield Check("machine", f"cuda:{i}", "ok", text)
     elif torch.backends.mps.is_available():
         yield Check("machine", "mps", "ok", "Apple GPU")
@@ -52,24 +58,30 @@ def machine() -> Iterator[Check]:
 
 
 def _no_gpu() -> Check:
-    import pynvml
     import torch
 
-    if torch.version.cuda is None:
+    gpus, variable = driver().count(), driver().VISIBLE
+    maker = "an AMD" if rocm() else "an NVIDIA"
+    if torch.version.cuda is None and not rocm():
         why = "this PyTorch is a build for CPUs only"
-        remedy = "if there is a GPU, install a CUDA build of PyTorch"
-    elif os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        why, remedy = "CUDA_VISIBLE_DEVICES hides all GPUs", "unset it to use them"
-    elif gpu_count() == 0:
-        why = "no NVIDIA driver or no GPU; jobs run on the CPU"
+        remedy = "if there is a GPU, install a build of PyTorch for CUDA, or for ROCm (AMD)"
+    elif os.environ.get(variable) in ("", "-1"):
+        why, remedy = f"{variable} hides all GPUs", "unset it to use them"
+    elif gpus == 0:
+        why = f"no driver of {maker} GPU or no GPU; jobs run on the CPU"
         remedy = (
-            "if there is a GPU, install its driver; start a container with `docker run --gpus "
-            "all`, a Slurm job with `--gres=gpu:1`"
+            "if there is a GPU, install its driver; start a container with "
+            f"{_OPEN_GPUS[bool(rocm())]}, a Slurm job with `--gres=gpu:1`"
         )
+    elif rocm():
+        why = f"PyTorch cannot use the {gpus} AMD GPUs: it needs ROCm with HIP {rocm()}"
+        remedy = "install that ROCm, and join the groups `video` and `render`"
     else:
-        driver, cuda = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlSystemGetCudaDriverVersion()
+        import pynvml
+
+        version, cuda = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlSystemGetCudaDriverVersion()
         why = (
-            f"PyTorch cannot use the {gpu_count()} GPUs: driver {driver} supports CUDA up to "
+            f"PyTorch cannot use the {gpus} GPUs: driver {version} supports CUDA up to "
             f"{cuda // 1000}.{cuda % 1000 // 10}, this PyTorch needs {torch.version.cuda}"
         )
         remedy = "update the driver, or install a PyTorch built for its CUDA version"
@@ -95,6 +107,8 @@ def energy(device: Device) -> Iterator[Check]:
 
 def cpu_remedy() -> str:
     """How to let Zeus read the energy counters of the CPU (RAPL)."""
+    if sys.platform != "linux":
+        return f"counters of CPUs are read on Linux, and of Apple silicon on macOS ({_GUIDE})"
     zones = sorted(_RAPL.glob("intel-rapl:*/energy_uj"))
     if any(not os.access(zone, os.R_OK) for zone in zones):
         return (

@@ -67,6 +67,17 @@ class Recorder:
         """How the energy is known, such as `measured`; `closing_tags` names one that was lost."""
         return overall(self.meter.sources)
 
+    @property
+    def unknown_energy(self) -> str | None:
+        """A sentence on why the energy of the device is not known; None if it is, or is off."""
+        notes = self.meter.notes
+        if self.meter.sources or not notes:
+            return None
+        part, text = {"cuda": ("gpu", "the GPU"), "mps": ("soc", "the chip")}.get(
+            self.device.kind, ("cpu", "this machine")
+        )
+        return f"energy of {text} is not known: {notes.get(part) or '; '.join(notes.values())}"
+
     def opening_tags(self, experiment: str, performance: str) -> dict[str, str]:
         """What the run is compared by, how its energy is known, and the machine."""
         tags = {

@@ -347,7 +347,7 @@ def _kind(specs: Sequence[Job], settings: Settings) -> str:
 def _engine(
     worker: Worker, specs: Sequence[Job], kind: str, settings: Settings, strategy: Strategy
 ) -> Engine:
-    from pepr_mlops.costs import device
+    from pepr_mlops.costs import gpus
 
     if settings.engine == "slurm":
         from pepr_mlops.sweep.slurm.engine import SlurmEngine
@@ -362,7 +362,7 @@ def _engine(
         return RayEngine(worker, settings.address, {"cpu": False, "cuda": True}.get(kind))
     from pepr_mlops.sweep.local_engine import LocalEngine
 
-    slots = [] if kind in ("cpu", "mps") else device.gpu_slots()
+    slots = [] if kind in ("cpu", "mps") else gpus.driver().slots()
     if not slots and any(spec.launch == "graph" for spec in specs):
         raise WrongUse("launch: graph needs an NVIDIA GPU, and this machine has none; use kernels")
     preload = preloaded(resolved(settings.tracking_uri))

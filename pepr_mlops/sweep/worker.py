@@ -76,7 +76,8 @@ class Worker:
         _end_with(self.owner)
         spec = task.spec
         try:
-            from pepr_mlops.costs.device import Device, gpu_count, load_torch
+            from pepr_mlops.costs.device import Device, load_torch
+            from pepr_mlops.costs.gpus import driver
             from pepr_mlops.train import job
 
             with importing(load_torch):
@@ -88,7 +89,7 @@ class Worker:
                     "offline": self.offline,
                     "tracking_uri": self.tracking_uri,
                     "progress": partial(_Forwarded, say=say),
-                    "host_is_shared": gpu_count() > 1,  # jobs may run on the other GPUs
+                    "host_is_shared": driver().count() > 1,  # jobs may run on the other GPUs
                 }
                 if task.until == 0:
                     job.probe(spec, **common)
@@ -155,7 +156,7 @@ def _alone(
     node alone: Slurm decides which jobs share a node, and nodes may share the temporary folder.
     `say` receives a line for each holder that the job waits for.
     """
-    name = device.gpu_uuids[0] if device.kind == "cuda" else "cpu"
+    name = device.gpu_names[0] if device.kind == "cuda" else "cpu"
     shown = "the CPU" if name == "cpu" else name
     if name == "cpu" and (slurm := slurm_job()) is not None:
         name = f"cpu-{slurm_node()}-{slurm}"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from pepr_mlops.costs.device import (
     Device,
-    gpu_count,
     hardware_text,
     load_torch,
     thread_caution,
     use_threads,
 )
+from pepr_mlops.costs.gpus import driver
 from pepr_mlops.costs.meters import idle_tags
 from pepr_mlops.costs.meters.codecarbon import prefetch
 from pepr_mlops.costs.recorder import Recorder
@@ -102,7 +102,7 @@ def run(
     started = time.perf_counter()
     data.check_name(spec.dataset)  # a typo is reported before any wait
     preparations: list[Callable[[], object]] = [load_torch]
-    if gpu_count() == 0:
+    if driver().count() == 0:
         preparations += prefetch(spec.energy)
     with importing(*preparations):
         if not offline:  # before the seconds of importing PyTorch
@@ -116,6 +116,8 @@ def run(
     opening = recorder.opening_tags(spec.experiment_name, _PERFORMANCE)
     if recorder.device.kind == "cpu" and (caution := thread_caution(opening)):
         shown.note(caution)
+    if recorder.unknown_energy is not None:
+        shown.note(recorder.unknown_energy)
     recorder.memory.restart()
     resumption = Resumption.find(
         *(job, checkpoints, opening, recorder, tracking_uri, shown.note), offline=offline

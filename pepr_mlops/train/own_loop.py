@@ -127,6 +127,8 @@ def measure(
         device=device, energy=energy, country=country, carbon_intensity=carbon_intensity, pue=pue
     )
     recorder = Recorder.open(spec, Device.resolve(device))
+    if recorder.unknown_energy is not None:
+        warnings.warn(f"{experiment}, {model}: {recorder.unknown_energy}", stacklevel=3)
     known = {} if data is None else {"pepr.data_digest": of_tree(Path(data))}
     opening = {**known, **recorder.opening_tags(experiment, performance)}
     own = {"model": model, **{k: as_text(v) for k, v in (params or {}).items()}}

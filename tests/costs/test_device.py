@@ -13,6 +13,7 @@ import torch
 
 from pepr_mlops.costs import device as hardware
 from pepr_mlops.costs.device import Device
+from pepr_mlops.costs.gpus import nvidia
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.process import allowed_cpus
 
@@ -146,26 +147,26 @@ def test_a_gpu_is_described_by_what_it_is_set_to(monkeypatch: pytest.MonkeyPatch
 def test_each_gpu_that_may_be_used_is_a_slot(
     monkeypatch: pytest.MonkeyPatch, visible: str | None, slots: list[str]
 ) -> None:
-    monkeypatch.setattr(hardware, "gpu_count", lambda: 3)
+    monkeypatch.setattr(nvidia, "count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == slots
-    monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
-    assert hardware.gpu_slots() == []
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in nvidia.slots()] == slots
+    monkeypatch.setattr(nvidia, "count", lambda: 0)
+    assert nvidia.slots() == []
 
 
 def test_the_gpus_of_a_slurm_job_are_slots_where_nothing_hides_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hardware, "gpu_count", lambda: 3)
+    monkeypatch.setattr(nvidia, "count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("SLURM_JOB_GPUS", "1,2")
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == ["1", "2"]
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in nvidia.slots()] == ["1", "2"]
     monkeypatch.setenv("SLURM_STEP_GPUS", "2")
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == ["2"]
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in nvidia.slots()] == ["2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # as Slurm counts where it hides them
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in hardware.gpu_slots()] == ["0"]
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in nvidia.slots()] == ["0"]
 
 
 def test_pytorch_uses_no_more_threads_than_slurm_gave_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +215,7 @@ def _gpu_with(monkeypatch: pytest.MonkeyPatch, *pids: int) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: "handle")
     monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda handle: running)
-    monkeypatch.setattr(hardware, "_gpu_uuid", lambda device: "GPU-a")
+    monkeypatch.setattr(nvidia, "identify", lambda device: "GPU-a")
     monkeypatch.setattr(torch, "zeros", lambda *a, **k: None)
 
 

@@ -38,7 +38,7 @@ def _wait() -> None:
 
 def _device(kind: str, *uuids: str) -> Any:
     """A device of that kind, with these GPUs."""
-    return SimpleNamespace(kind=kind, gpu_uuids=list(uuids), synchronize=_wait)
+    return SimpleNamespace(kind=kind, gpu_names=list(uuids), synchronize=_wait)
 
 
 @pytest.fixture
@@ -526,8 +526,11 @@ def test_a_gpu_is_found_by_its_uuid_and_refused_if_divided_by_mig(
         get_total_energy_consumption=lambda index: 1,
     )
     monkeypatch.setattr(zeus.device, "get_gpus", lambda: gpus)
+    handles = {uuid: handle for handle, uuid in uuids.items()}
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: handles.get(uuid, "c"))
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", uuids.__getitem__)
-    divided = {"handle a": [0, 0], "handle b": [1, 1]}
+    divided = {"handle a": [0, 0], "handle b": [1, 1], "c": [0, 0]}
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", divided.__getitem__)
     assert sensors._zeus_index("GPU-a") == 1
     with pytest.raises(LookupError, match="divided by MIG"):
@@ -553,6 +556,7 @@ def test_zeus_finds_the_gpu_however_cuda_visible_devices_names_it(
         "nvmlDeviceGetHandleByIndex": lambda i: i,
         "nvmlDeviceGetC2cModeInfoV": lambda h: SimpleNamespace(isC2cEnabled=False),
         "nvmlDeviceGetUUID": lambda h: f"GPU-{h}",
+        "nvmlDeviceGetHandleByUUID": lambda uuid: int(uuid.removeprefix("GPU-")),
         "nvmlDeviceGetName": lambda h: "some GPU",
         "nvmlDeviceGetArchitecture": lambda h: pynvml.NVML_DEVICE_ARCH_HOPPER,
         "nvmlDeviceGetMigMode": lambda h: [0, 0],

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 import pepr_mlops
 from pepr_mlops import RunSpec
-from pepr_mlops.costs import device
+from pepr_mlops.costs import gpus
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.sweep import sweep
 from pepr_mlops.sweep.driver import Limits
@@ -286,7 +286,7 @@ def test_an_earlier_run_that_logged_no_digest_is_not_counted(store: str, shapes:
 def test_graphs_are_refused_before_a_sweep_begins_where_there_is_no_gpu(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "gpu_slots", lambda: [])
+    monkeypatch.setattr(gpus.driver(), "slots", lambda: [])
     specs = jobs(
         {"model": "resnet18d", "dataset": "digits", "launch": "graph", "pretrained": False}
     )

@@ -115,7 +115,7 @@ def test_jobs_of_slurm_on_one_node_or_two_do_not_wait_for_each_others_cpus(
 
 def test_a_gpu_others_compute_on_is_refused_or_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [{"71 python"}, {"71 python"}, set()]
-    monkeypatch.setattr("pepr_mlops.costs.device._gpu_uuid", lambda device: "GPU-0/1")
+    monkeypatch.setattr("pepr_mlops.costs.gpus.nvidia.identify", lambda device: "GPU-0/1")
     monkeypatch.setattr(Device, "other_processes", lambda self: seen.pop(0) if seen else set())
     device = Device(torch.device("cuda:0"))
     with (

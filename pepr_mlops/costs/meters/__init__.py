@@ -38,7 +38,7 @@ def open_meter(energy: str, device: Device, *, host: bool = True) -> Meter:
             return EstimateMeter(device.synchronize, "energy=estimated was requested")
         except LookupError as error:
             raise WrongUse(f"energy: estimated is not possible here ({error}); use off") from error
-    monitor, components, notes = find_sensors(device.gpu_uuids, host)
+    monitor, components, notes = find_sensors(device.gpu_names, host)
     needed = {"cuda": "gpu", "mps": "soc"}.get(device.kind)
     complete = needed in components if needed else bool(components)
     if complete or "soc" in components:

@@ -10,10 +10,12 @@ import types
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pepr_mlops.costs.gpus import driver
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.errors import one_line
 from pepr_mlops.names import COMPONENTS, Source
@@ -22,7 +24,8 @@ from pepr_mlops.names import COMPONENTS, Source
 _TICKS_S = {"gpu": 0.1, "cpu": 0.001, "dram": 0.001, "soc": 0.1}
 _STILL_S = 1.0  # ten ticks of the slowest counter: one that has not moved by then is stuck
 _PLAUSIBLE_W = 1000.0  # of one socket; a reading while RAPL wraps around can be 262 kJ too high
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")  # that Zeus follows
+_NO_APPLE = "Zeus lacks its package for Apple silicon: pip install 'zeus[apple]'"
 _SHARED = "jobs on other GPUs of this machine share it"
 
 
@@ -43,6 +46,8 @@ class ZeusMeter(Meter):
         self.sources: Mapping[str, Source] = dict.fromkeys(components, "measured")
         self.tick_s = max((_TICKS_S[component] for component in components), default=0.0)
         self.method = f"Zeus {metadata.version('zeus')}"
+        if getattr(monitor, "power_monitor", None) is not None:
+            self.method += " (of the GPU its power, read often and integrated)"
         super().__init__(synchronize, notes)
         self._monitor = monitor
         self._name, self._part = "", 0
@@ -149,7 +154,7 @@ def _readings(measurement: Any) -> dict[tuple[str, int], float | None]:
 
 
 def find_sensors(
-    gpu_uuids: Sequence[str], host: bool = True
+    gpu_names: Sequence[str], host: bool = True
 ) -> tuple[Any, tuple[str, ...], dict[str, str]]:
     """A monitor of these GPUs and, with `host`, of the CPU packages; the components it reads; why
     it does not read the others."""
@@ -162,20 +167,25 @@ def find_sensors(
         # Zeus watches RAPL for wrap-arounds in processes that import the main module again: a
         # script without `if __name__ == "__main__"` would train again in each of them.
         no_main = types.ModuleType("__main__")
-        # Zeus cannot read UUIDs in CUDA_VISIBLE_DEVICES, and takes CUDA's numbers for NVML's, which
-        # may differ. It reads the GPUs once per process, so it must see all: a later job may use
-        # another one.
-        visible = None if gpu_uuids else ""  # all, or none
-        with _replaced(sys.modules, "__main__", no_main), _replaced(os.environ, _VISIBLE, visible):
+        # Zeus cannot read UUIDs in these variables, takes CUDA's numbers for NVML's, which may
+        # differ, and does not know ROCR_VISIBLE_DEVICES. It reads the GPUs once per process, so it
+        # must see all: a later job may use another one.
+        visible = driver().everything() if gpu_names else ""  # all, or none
+        with ExitStack() as replaced:
+            replaced.enter_context(_replaced(sys.modules, "__main__", no_main))
+            for variable in _VISIBLE:
+                replaced.enter_context(_replaced(os.environ, variable, visible))
             try:
-                gpus = [_zeus_index(uuid) for uuid in gpu_uuids]
-            except Exception as error:  # NVML's or Zeus' own
-                notes["gpu"] = one_line(error)
+                gpus = [_zeus_index(name) for name in gpu_names]
+            except Exception as error:  # ours says why; the driver's and Zeus' own need their kind
+                notes["gpu"] = str(error) if type(error) is LookupError else one_line(error)
             packages, has_dram, notes["cpu"] = _packages() if host else ([], False, _SHARED)
             if not gpus and not packages:
                 try:
                     get_soc()  # a chip that counts its own energy, as Apple's and Jetson do
                 except ZeusSoCInitError:
+                    if sys.platform == "darwin":
+                        notes["soc"] = _NO_APPLE
                     return None, (), notes  # importing the monitor takes a second
             from zeus.monitor import ZeusMonitor
 
@@ -240,22 +250,25 @@ def _packages() -> tuple[list[int], bool, str]:
     return found, all(cpus.supports_get_dram_energy_consumption(i) for i in found), ""
 
 
-def _zeus_index(uuid: str) -> int:
-    """Zeus' index of the GPU that NVML calls `uuid`: CUDA's index may differ."""
-    import pynvml
-    from zeus.device import get_gpus
+def _zeus_index(name: str) -> int:
+    """Zeus' index of the GPU that its driver calls `name`: CUDA's or HIP's index may differ.
 
+    Raises `LookupError` with the reason if its energy cannot be read, or errors of its driver.
+    """
+    from zeus.device import get_gpus
+    from zeus.device.gpu.common import ZeusGPUNotSupportedError
+
+    gpu_driver = driver()
+    gpu_driver.check_counter(name)
     gpus = get_gpus()
     for i, gpu in enumerate(gpus.gpus):
-        if pynvml.nvmlDeviceGetUUID(gpu.handle) == uuid:
-            divided = 0
-            with contextlib.suppress(pynvml.NVMLError):  # a GPU that cannot be divided
-                divided = pynvml.nvmlDeviceGetMigMode(gpu.handle)[0]
-            if divided:
-                raise LookupError("the GPU is divided by MIG and its counter covers all parts")
+        if gpu_driver.identify_handle(gpu.handle) == name:
             if gpus.supports_get_total_energy_consumption(i):
                 gpus.get_total_energy_consumption(i)
-            else:  # older than Volta: Zeus polls the power
+                return i
+            try:  # Zeus adds up the power: of a GPU older than Volta, or if a counter is wrong
                 gpus.get_instant_power_usage(i)
+            except ZeusGPUNotSupportedError:
+                gpus.get_average_power_usage(i)
             return i
-    raise LookupError(f"Zeus does not see {uuid}")
+    raise LookupError(f"Zeus does not see {name}")
