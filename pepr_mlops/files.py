@@ -1,4 +1,4 @@
-"""Files of the user: settings in TOML and JSON, and the folders for caches and state."""
+"""Files: settings in TOML and JSON, folders for caches and state, bytes read and written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ TABLES = (".csv", ".tsv", ".txt", ".parquet")  # the suffixes of tables of image
 _LEAST, _MOST = -(2**63), 2**63 - 1  # what TOML calls an integer
 # The folders that these variables stand for if they are unset.
 _XDG = {"XDG_CACHE_HOME": "~/.cache", "XDG_STATE_HOME": "~/.local/state"}
+BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: Windows changes the ends of lines otherwise
+_seeking = threading.Lock()
 
 
 def read_toml(path: Path, key: str) -> dict[str, Any]:
@@ -83,6 +86,27 @@ def digest_of(path: Path) -> str:
     """The digest of a file: BLAKE2b, 32 hexadecimal digits. Raises `OSError`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def read_at(file: int, into: memoryview, offset: int) -> int:
+    """Read bytes of an open file from `offset` on, and return how many; any thread may."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file, [into], offset)
+    with _seeking:  # Windows
+        os.lseek(file, offset, os.SEEK_SET)
+        read = os.read(file, len(into))
+    into[: len(read)] = read
+    return len(read)
+
+
+def write_at(file: int, content: bytes, offset: int) -> None:
+    """Write bytes of an open file from `offset` on; any thread may."""
+    if hasattr(os, "pwrite"):
+        os.pwrite(file, content, offset)
+        return
+    with _seeking:  # Windows
+        os.lseek(file, offset, os.SEEK_SET)
+        os.write(file, content)
 
 
 def write_private(path: Path, content: bytes) -> None:

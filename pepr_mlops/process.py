@@ -1,7 +1,11 @@
-"""Processes: their identity, whether they are alive, what they may use, how they begin and end."""
+"""Processes: their identity, whether they are alive, what they may use, how they begin and end.
+
+What systems other than Linux lack is known here: fork, some signals, control groups.
+"""
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import gc
 import os
@@ -19,6 +23,8 @@ from typing import Any
 
 import psutil
 
+# Elsewhere (Windows) processes are spawned, and a signal to another process ends it at once.
+CAN_FORK, CAN_SIGNAL = hasattr(os, "fork"), hasattr(signal, "SIGUSR1")
 _PATIENCE_S = 10.0  # after which a second signal goes through
 _UNPRINTED = 120  # Python's own exit status if its output could not be written
 _ends_at_once = False
@@ -109,10 +115,17 @@ def allowed_cpus() -> float:
     containers set (Linux: cgroups(7), `cpu.max`, and `cpu.cfs_quota_us` of version 1), and what
     Slurm gave.
     """
-    affinity = getattr(os, "sched_getaffinity", lambda pid: range(os.cpu_count() or 1))
     version_1 = (_cgroup("cpu", f"cpu.cfs_{part}_us") for part in ("quota", "period"))
     quotas = [*_cgroup("cpu", "cpu.max"), *map(" ".join, zip(*version_1, strict=False))]
-    return min([len(affinity(0)), *map(_share, quotas), slurm_cpus() or float("inf")])
+    return min([len(affinity()), *map(_share, quotas), slurm_cpus() or float("inf")])
+
+
+def affinity() -> list[int]:
+    """Indices of the CPUs on which this process may run; all of them where it cannot be bound."""
+    process = psutil.Process()
+    if not hasattr(process, "cpu_affinity"):  # macOS
+        return list(range(os.cpu_count() or 1))
+    return list(process.cpu_affinity())
 
 
 def allowed_memory() -> int:
@@ -191,6 +204,19 @@ def _started(pid: int) -> str:
         return f"{psutil.Process(pid).create_time():.0f}"
 
 
+def signals(*names: str) -> list[signal.Signals]:
+    """Those of these signals that this system has."""
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
+
+
+def interrupt(number: signal.Signals) -> None:
+    """Let the main thread of this process handle a signal, whatever thread calls."""
+    if CAN_SIGNAL:
+        os.kill(os.getpid(), number)  # which also ends a wait of the main thread
+    else:
+        _thread.interrupt_main(number)
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Delay signals that end this process until the block is done.
@@ -211,13 +237,12 @@ def uninterrupted() -> Iterator[None]:
             before[number](number, frame)
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
-            number = getattr(signal, name, None)
-            handler = None if number is None else signal.getsignal(number)
+        for end in signals("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+            handler = signal.getsignal(end)
             # A user's signal may have a handler that Python does not know, as of `faulthandler`.
-            known = callable(handler) or not name.startswith("SIGUSR")
-            if number is not None and handler is not None and known:
-                before[number] = handler
+            known = callable(handler) or not end.name.startswith("SIGUSR")
+            if handler is not None and known:
+                before[end] = handler
     try:  # a signal may come between two of the calls
         _handle(dict.fromkeys(before, delay))
         yield

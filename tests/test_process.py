@@ -46,6 +46,19 @@ def test_the_cpus_it_may_use_are_those_of_its_affinity() -> None:
     assert float(subprocess.check_output(words, text=True)) <= 1
 
 
+def test_a_system_that_binds_no_process_allows_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process.affinity() == sorted(os.sched_getaffinity(0))
+    monkeypatch.delattr(psutil.Process, "cpu_affinity")  # macOS
+    assert process.affinity() == list(range(os.cpu_count() or 1))
+
+
+def test_only_signals_that_the_system_has_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("SIGTERM", "SIGHUP", "SIGUSR1")
+    assert process.signals(*names) == [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+    monkeypatch.delattr(signal, "SIGHUP")
+    assert process.signals(*names) == [signal.SIGTERM, signal.SIGUSR1]
+
+
 @pytest.mark.parametrize(
     ("files", "cpus", "memory"),
     [
@@ -82,7 +95,7 @@ def test_quotas_and_limits_of_control_groups(
     own.write_text("9:name=systemd:/\n4:memory:/job\n2:cpu,cpuacct:/job\n0::/a/b\n")
     monkeypatch.setattr(process, "_OWN_CGROUPS", own)
     monkeypatch.setattr(process, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(process, "affinity", lambda: list(range(8)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30))
     for name, content in files.items():
         path = tmp_path / "cgroup" / name
@@ -111,7 +124,7 @@ def test_what_slurm_gave_limits_a_job_also_where_nothing_enforces_it(
 ) -> None:
     """As sbatch(1) describes the variables."""
     monkeypatch.setattr(process, "_cgroup", lambda controller, name: [])
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(process, "affinity", lambda: list(range(8)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=64 << 30))
     for name, value in {**IN_SLURM, **variables}.items():
         monkeypatch.setenv(name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import click
 
 from pepr_mlops.cli.output import say
 from pepr_mlops.errors import PeprError, WorkFailed, WrongUse, trace
-from pepr_mlops.process import ends_at_once
+from pepr_mlops.process import ends_at_once, signals
 from pepr_mlops.text import without_password
 
 _COMMANDS = {
@@ -108,6 +109,8 @@ def run_command(command: Callable[[], Any], *, is_program: bool = False) -> None
     else and ends at once.
     """
     end = ends_at_once() if is_program else None
+    if is_program and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every system prints all of Unicode
     _exit_on_signals()
     try:
         sys.exit(_status(command))
@@ -158,5 +161,6 @@ def _exit_on_signals() -> None:
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, stop)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, stop)  # nohup ignores it
+    for hang_up in signals("SIGHUP"):
+        if signal.getsignal(hang_up) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(hang_up, stop)

@@ -18,6 +18,7 @@ from pepr_mlops.comparison.checks import disturbed
 from pepr_mlops.comparison.notes import constant_text
 from pepr_mlops.comparison.words import amount, status_words
 from pepr_mlops.names import ScoredOn
+from pepr_mlops.process import signals
 from pepr_mlops.spec import AUTO, TRIED, Job
 from pepr_mlops.sweep import forecasts, plan, sweep
 from pepr_mlops.sweep.driver import Result, Status
@@ -110,8 +111,9 @@ def run(
         say(_ASKING, err=True)
     progress = Progress(specs, search, settings)
     strategy = search or plan.exhaustive
-    if settings.engine == "slurm" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # jobs outlive the connection
+    for hang_up in signals("SIGHUP") if settings.engine == "slurm" else ():
+        if signal.getsignal(hang_up) is not signal.SIG_IGN:
+            signal.signal(hang_up, signal.SIG_DFL)  # jobs outlive the connection
     try:
         result = sweep.run(specs, settings, progress.show, progress.report, strategy, note)
     finally:

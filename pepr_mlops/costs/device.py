@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import re
@@ -264,9 +265,19 @@ def cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in lines}
 
 
+@functools.cache
+def _brand() -> str | None:
+    """The CPU's name where it is in no file, as on macOS and Windows; it takes a second."""
+    import cpuinfo
+
+    name: str | None = cpuinfo.get_cpu_info().get("brand_raw")
+    return name
+
+
 def cpu_model() -> str:
     """Name and widest vector instructions: clouds sell CPUs of unlike speed under one name."""
     fields = cpu_info()
-    name = fields.get("model name") or platform.processor() or platform.machine()
+    name = fields.get("model name") if fields else _brand()
+    name = name or platform.processor() or platform.machine()
     vectors = next((v for v in _VECTORS if v in fields.get("flags", "").split()), None)
     return name if vectors is None else f"{name} ({vectors})"

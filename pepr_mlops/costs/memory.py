@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import psutil
 from numpy.lib.stride_tricks import as_strided
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _peak_rss() -> int | None:
     try:
         import resource
     except ImportError:
-        return None  # Windows
+        peak: int | None = getattr(psutil.Process().memory_info(), "peak_wset", None)  # of Windows
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from pepr_mlops.process import affinity
+
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37  # of prctl(2)
 
 
@@ -65,7 +67,7 @@ def _adopt_orphans(adopt: bool) -> bool:
 def _allowed() -> list[int] | None:
     """Indices, as `psutil` counts, of the CPUs that this process may use; None for all."""
     count = os.cpu_count() or 1
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    allowed = sorted(affinity())
     known = len(psutil.cpu_times(percpu=True)) == count  # else some are switched off
     return allowed if known and 0 < len(allowed) < count and allowed[-1] < count else None
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pepr_mlops.errors import WorkFailed
+from pepr_mlops.files import BINARY, read_at
 
 if TYPE_CHECKING:
     from pepr_mlops.data.splits import Pixels
@@ -56,7 +57,7 @@ class Stored:
             part = view[start * self._size : end * self._size]
             offset = int(rows[start]) * self._size
             while part:
-                count = os.preadv(self._file, [part], offset)
+                count = read_at(self._file, part, offset)
                 if count == 0:
                     raise WorkFailed(
                         "dataset: the prepared images on disk are incomplete; start the job again",
@@ -76,7 +77,7 @@ class Stored:
     @cached_property
     def _file(self) -> int:
         try:
-            file = os.open(self.path, os.O_RDONLY)
+            file = os.open(self.path, os.O_RDONLY | BINARY)
         except OSError as error:
             raise WorkFailed(
                 f"dataset: the prepared images {self.path} cannot be read ({error.strerror}); "

@@ -9,15 +9,29 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pepr_mlops.process import ends_at_once, is_alive, uninterrupted
+from pepr_mlops.process import (
+    CAN_FORK,
+    CAN_SIGNAL,
+    ends_at_once,
+    interrupt,
+    is_alive,
+    uninterrupted,
+)
 from pepr_mlops.sweep.engine import NOTE, Report, Task, Work
 
-_Process = SpawnProcess | ForkServerProcess
+if TYPE_CHECKING:  # not all systems have a fork server
+    from multiprocessing.context import (
+        ForkServerContext,
+        ForkServerProcess,
+        SpawnContext,
+        SpawnProcess,
+    )
+
+    _Process = SpawnProcess | ForkServerProcess
 
 _PATIENCE_S = 60.0  # for a task to close its run after the signal to end
 
@@ -27,8 +41,9 @@ class LocalEngine:
 
     `slots` are the environment variables of each slot, such as the GPU it sees. The output of a
     task goes to `logs/FINGERPRINT.log`. The processes are forked from one that has imported the
-    modules `preload`. They are spawned if no modules are named, if importing them fails, and if an
-    earlier engine of this process named other modules, since there is only one fork server.
+    modules `preload`. They are spawned if no modules are named, if importing them fails, if an
+    earlier engine of this process named other modules, since there is only one fork server, and
+    where the system has no fork.
     """
 
     is_alive = staticmethod(is_alive)
@@ -42,7 +57,7 @@ class LocalEngine:
     ) -> None:
         self._work, self._logs, self._preload = work, logs, tuple(preload)
         self._context: SpawnContext | ForkServerContext | None = None
-        self._forking = _fork_server(self._preload) if preload else None
+        self._forking = _fork_server(self._preload) if preload and CAN_FORK else None
         self._free = [dict(slot) for slot in slots]
         self.slots = len(self._free)
         self._running: dict[int, tuple[_Process, Connection, Task, dict[str, str]]] = {}
@@ -54,7 +69,7 @@ class LocalEngine:
             else:
                 self._context = multiprocessing.get_context("spawn")
         slot = self._free.pop(0)
-        ours, theirs = self._context.Pipe(duplex=False)
+        ours, theirs = self._context.Pipe(duplex=not CAN_SIGNAL)
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{task.spec.fingerprint}.log"
         environment = {**os.environ, **slot}
@@ -85,9 +100,14 @@ class LocalEngine:
         return reports
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        for process, *_ in self._running.values():
-            if process.pid is not None and process.is_alive():
+        for process, ours, *_ in self._running.values():
+            if process.pid is None or not process.is_alive():
+                continue
+            if CAN_SIGNAL:
                 os.kill(process.pid, number)
+            else:
+                with suppress(OSError):  # it has just ended
+                    ours.send(number)
 
     def close(self) -> None:
         self.stop()
@@ -114,6 +134,8 @@ def _fork_server(preload: tuple[str, ...]) -> ForkServerContext | None:
     _served = _served or preload
     if _served != preload:
         return None
+    from multiprocessing import forkserver
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*preload])
     here = threading.current_thread() is threading.main_thread()
@@ -171,6 +193,13 @@ def _received(ours: Connection) -> list[Report]:
     return reports
 
 
+def _obey(theirs: Connection) -> None:
+    """Handle the signals that the engine sends as messages; in a thread of the new process."""
+    with suppress(EOFError, OSError):  # the engine has ended
+        while True:
+            interrupt(theirs.recv())
+
+
 def _lost(process: _Process, task: Task) -> Report:
     """The report on a process that ended without one."""
     code = process.exitcode or 0
@@ -187,7 +216,9 @@ def _child(
     os.environ.update(environment)
     # Ctrl-C reaches the sweep too, which stops its tasks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with open(log, "a", buffering=1) as file:
+    if not CAN_SIGNAL:
+        threading.Thread(target=_obey, args=(theirs,), daemon=True).start()
+    with open(log, "a", buffering=1, encoding="utf-8", errors="replace") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
         sending = threading.Lock()  # a thread of the work may send too

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import multiprocessing
 import os
@@ -20,8 +19,19 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
+from filelock import lock_descriptor
+
 from pepr_mlops.errors import PeprError, TimeLimit, WorkFailed, one_line, trace
-from pepr_mlops.process import importing, is_alive, slurm_job, slurm_node, this_process
+from pepr_mlops.process import (
+    importing,
+    interrupt,
+    is_alive,
+    signals,
+    slurm_job,
+    slurm_node,
+    this_process,
+)
 from pepr_mlops.sweep.engine import Report, Task
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.ownership import STALE_S
@@ -124,23 +134,24 @@ def _end_with(owner: str) -> None:
 
     An orphaned job would still use the device when the sweep starts again.
     """
+    ends = signals("SIGTERM", "SIGUSR1")
     parent = None if multiprocessing.parent_process() is None else os.getppid()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for other in (signal.SIGTERM, signal.SIGUSR1):  # a second one would break off the closing
+        for other in ends:  # a second one would break off the closing
             signal.signal(other, signal.SIG_IGN)
-        if number == signal.SIGUSR1:
+        if number in signals("SIGUSR1"):
             raise TimeLimit("its job reached the time limit")
         sys.exit(128 + number)
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGUSR1, stop)
+        for end in ends:
+            signal.signal(end, stop)
 
     def watch() -> None:
         while is_alive(owner) is not False and parent in (None, os.getppid()):
             time.sleep(_POLL_EVERY_S)
-        os.kill(os.getpid(), signal.SIGTERM)
+        interrupt(signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -168,9 +179,7 @@ def _alone(
     reported = None
     try:
         while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock_descriptor(descriptor, blocking=False):
                 holder, held_s = _holder(path)
             else:
                 others = device.other_processes()
@@ -197,14 +206,15 @@ def _alone(
 def _published(lock: Path, job: str) -> Iterator[None]:
     """Publish which job holds the lock, in a file next to it: one per user, since users cannot
     write each other's files."""
-    path = lock.with_suffix(f".{os.getuid()}.json")
+    user = re.sub(r"[^A-Za-z0-9-]", "_", psutil.Process().username())
+    path = lock.with_suffix(f".{user}.json")
     held = {"process": this_process(), "job": job, "since_s": time.time()}
     with suppress(OSError):  # a full disk: others wait without a name
         descriptor, part = tempfile.mkstemp(dir=lock.parent)
         try:
             with os.fdopen(descriptor, "w") as file:
-                os.fchmod(descriptor, 0o644)
                 json.dump(held, file)
+            os.chmod(part, 0o644)
             os.replace(part, path)  # never through a link that another user made
         finally:
             Path(part).unlink(missing_ok=True)

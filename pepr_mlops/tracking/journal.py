@@ -27,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pepr_mlops.files import user_folder
+from pepr_mlops.files import BINARY, user_folder
 
 _ENTRIES, _SENT, _LOCK = "entries.jsonl", "sent", "lock"
 _BEGUN, _CLOSED = "begun", "closed"
@@ -240,7 +240,7 @@ def unsent() -> Iterator[Journal]:
 
 def _write(path: Path, content: bytes, flag: int) -> None:
     """Write in one call, so that a signal cannot leave half of it, and wait for the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | BINARY | flag, 0o600)
     try:
         if os.write(descriptor, content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

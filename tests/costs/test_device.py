@@ -83,6 +83,21 @@ def test_cpus_of_one_name_are_distinguished(
     assert hardware.cpu_model() == name
 
 
+def test_a_cpu_is_named_also_where_no_file_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac Python itself says `arm` of all of them."""
+    import cpuinfo
+
+    monkeypatch.setattr(hardware, "_CPUINFO", tmp_path / "absent")
+    monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda: {"brand_raw": "Apple M2 Pro"})
+    hardware._brand.cache_clear()
+    try:
+        assert hardware.cpu_model() == "Apple M2 Pro"
+    finally:
+        hardware._brand.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("threads", "cpus", "caution"),
     [

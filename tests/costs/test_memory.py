@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 
+from pepr_mlops.costs import memory
 from pepr_mlops.costs.memory import Memory, can_list_pages
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
@@ -88,6 +91,26 @@ def test_a_forked_process_maps_the_same_parts_of_files(tmp_path: Path) -> None:
     assert of_parent > 0.1
     assert before < 0.05
     assert after == pytest.approx(of_parent, abs=0.002)
+
+
+def test_the_peak_is_the_systems_where_there_is_no_file_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In KiB by `getrusage`, in bytes on macOS, and on Windows the peak of the working set."""
+
+    def absent(self: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", absent)
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert memory._peak_rss() == pytest.approx(kib * 1024, rel=0.01)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert memory._peak_rss() == pytest.approx(kib, rel=0.01)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert memory._peak_rss() is None
+    working_set = SimpleNamespace(rss=2_000_000, peak_wset=3_000_000)
+    monkeypatch.setattr(psutil.Process, "memory_info", lambda self: working_set)
+    assert memory._peak_rss() == 3_000_000
 
 
 def test_peak_memory_is_that_of_the_run_and_not_of_before() -> None:

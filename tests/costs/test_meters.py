@@ -539,6 +539,13 @@ def test_a_gpu_is_found_by_its_uuid_and_refused_if_divided_by_mig(
         sensors._zeus_index("GPU-c")
 
 
+def test_a_mac_without_zeus_package_for_its_chip_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    meter = open_meter("auto", _device("mps"))
+    assert type(meter) is Meter
+    assert meter.notes["soc"].endswith("pip install 'zeus[apple]'")
+
+
 @pytest.mark.parametrize("visible", ["2", "GPU-2", "2,0"])
 def test_zeus_finds_the_gpu_however_cuda_visible_devices_names_it(
     monkeypatch: pytest.MonkeyPatch, visible: str

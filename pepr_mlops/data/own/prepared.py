@@ -27,7 +27,7 @@ from pepr_mlops.data.own.pixels import Reading, Unusable
 from pepr_mlops.data.own.scan import Scan, of_files, unusable
 from pepr_mlops.data.stored import Stored
 from pepr_mlops.errors import WorkFailed
-from pepr_mlops.files import images_folder
+from pepr_mlops.files import BINARY, images_folder, write_at
 
 Bounds = tuple[float, float]
 Keys = npt.NDArray[np.bytes_]
@@ -154,7 +154,7 @@ def _write(
     starts = np.searchsorted(found.file, np.arange(len(listing) + 1))
     try:
         part.mkdir(mode=0o700)
-        file = os.open(part / _PIXELS, os.O_WRONLY | os.O_CREAT, 0o600)
+        file = os.open(part / _PIXELS, os.O_WRONLY | os.O_CREAT | BINARY, 0o600)
 
         def work(row: int) -> list[str]:
             rows = range(starts[row], starts[row + 1])
@@ -165,7 +165,7 @@ def _write(
                 keys[i] = image_key(decoded).digest
                 odd += [oddity] if (oddity := pixels.oddity(decoded)) is not None else []
                 fitted = pixels.square(decoded, reading.image_size, reading.fit, grey)
-                os.pwrite(file, fitted.tobytes(), i * size)
+                write_at(file, fitted.tobytes(), i * size)
             return odd
 
         try:

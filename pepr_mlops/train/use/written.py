@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import lock_descriptor
 
 from pepr_mlops.errors import WorkFailed, WrongUse
 from pepr_mlops.files import read_json, write_private
@@ -77,10 +78,8 @@ def write_errors(out: Path, faults: Sequence[tuple[str, str]]) -> Path | None:
 
 
 def _lock(file: BinaryIO, out: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise WorkFailed(f"out: another process writes {out}; wait for it") from error
+    if not lock_descriptor(file.fileno(), blocking=False):
+        raise WorkFailed(f"out: another process writes {out}; wait for it")
 
 
 def _continued(
