@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ def test_the_remedy_for_the_counters_of_the_cpu_fits_the_machine(
     monkeypatch.setattr(device, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(doctor, "_CONTAINER", (tmp_path / "container",))
     assert "virtual machine" in doctor.cpu_remedy()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(sys, "platform", "win32")
+        assert doctor.cpu_remedy().startswith("counters of CPUs are read on Linux")
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2\n")
     assert f"-v {tmp_path}:/zeus_sys/class/powercap:ro" in doctor.cpu_remedy()
     (tmp_path / "container").unlink()

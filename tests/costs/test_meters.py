@@ -538,6 +538,13 @@ def test_a_gpu_is_found_by_its_uuid_and_refused_if_divided_by_mig(
     with pytest.raises(LookupError, match="does not see GPU-c"):
         sensors._zeus_index("GPU-c")
 
+    def unknown(uuid: str) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", unknown)
+    with pytest.raises(LookupError, match="NVML does not report GPU-d: Not Found"):
+        sensors._zeus_index("GPU-d")
+
 
 def test_a_mac_without_zeus_package_for_its_chip_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -54,8 +54,11 @@ def check_counter(name: str) -> None:
     import pynvml
 
     divided = 0
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+    except pynvml.NVMLError as error:
+        raise LookupError(f"NVML does not report {name}: {error}") from error
     with suppress(pynvml.NVMLError):  # a GPU that cannot be divided
         divided = pynvml.nvmlDeviceGetMigMode(handle)[0]
     if divided:
