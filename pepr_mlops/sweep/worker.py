@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from pepr_mlops.spec import RunSpec
 
 _POLL_EVERY_S = 2.0
-_SHARED = ("tracking:", "journal:")  # notes about the tracking server and this disk
+# Notes about the tracking server, this disk and the sensors of the device.
+_SHARED = ("tracking:", "journal:", "energy of ")
 _COOLING_S = 1800.0  # a device that is still warm then stays warm
 
 

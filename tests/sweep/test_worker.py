@@ -184,12 +184,18 @@ def test_doubtful_images_are_a_report_that_a_later_call_may_change(
     assert "1 of 17 images of test are also in train" in report.error
 
 
-def test_a_sweep_receives_the_notes_about_its_server(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_receives_the_notes_about_its_server_and_sensors(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     received: list[str] = []
     notes = worker._Forwarded(job(), "estimated", received.append)
     notes.note("tracking: spec.json cannot be stored (closed); `pepr sync` tries again")
+    notes.note("energy of the GPU is not known: the GPU has no energy counter")
     notes.note("resnet18d on cpu")
-    assert received == ["tracking: spec.json cannot be stored (closed); `pepr sync` tries again"]
+    assert received == [
+        "tracking: spec.json cannot be stored (closed); `pepr sync` tries again",
+        "energy of the GPU is not known: the GPU has no energy counter",
+    ]
     assert capfd.readouterr().err.splitlines() == [*received, "resnet18d on cpu"]
 
 
