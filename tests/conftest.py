@@ -58,7 +58,7 @@ LONGEST = (
         "test_live_page.py",
     ),
     *("test_read.py", "test_mlflow_ui.py", "test_cli.py", "test_lidc_build.py"),
-    *("test_fork_server.py", "test_first_screen.py", "test_project.py"),
+    *("test_fork_server.py", "test_other_systems.py", "test_first_screen.py", "test_project.py"),
     *("test_page.py", "test_run.py", "test_unsent.py", "test_outbox.py", "test_worker.py"),
     *("test_job.py", "test_loop.py", "test_compare.py", "test_frugal.py"),
 )
