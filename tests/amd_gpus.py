@@ -28,6 +28,7 @@ class Card:
     name: str = "AMD Instinct MI210"
     counter: float | None = 1.0
     pids: tuple[int, ...] = ()
+    used: int = 0
 
 
 class AmdSmi(ModuleType):
@@ -45,6 +46,7 @@ class AmdSmi(ModuleType):
 
     AmdSmiInitFlags = SimpleNamespace(INIT_AMD_GPUS=1)
     AmdSmiTemperatureType = SimpleNamespace(HOTSPOT=1)
+    AmdSmiMemoryType = SimpleNamespace(VRAM=0)
     AmdSmiTemperatureMetric = SimpleNamespace(CURRENT=0)
 
     def __init__(self, *cards: Card) -> None:
@@ -96,6 +98,9 @@ class AmdSmi(ModuleType):
 
     def amdsmi_get_temp_metric(self, card: Card, kind: int, metric: int) -> int:
         return self.temperature
+
+    def amdsmi_get_gpu_memory_usage(self, card: Card, kind: int) -> int:
+        return card.used
 
     def amdsmi_get_gpu_process_list(self, card: Card) -> list[dict[str, int]]:
         return [{"pid": pid} for pid in card.pids]

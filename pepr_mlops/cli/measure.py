@@ -74,7 +74,8 @@ def command(
     """Run a command, and log its energy, time and memory as a run.
 
     Write the command after --. It runs unchanged, and its exit status is that of `pepr measure`.
-    All processes that it starts count, and all GPUs in CUDA_VISIBLE_DEVICES.
+    All processes that it starts count, and all GPUs that PyTorch sees: CUDA_VISIBLE_DEVICES and
+    HIP_VISIBLE_DEVICES choose.
 
     P is a share from 0 to 1: better is higher. Where the command does not write it, add it later
     with `pepr log`.

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -136,13 +136,7 @@ class Device:
         else:
             unknown = [pid for pid in pids if not psutil.pid_exists(pid)]
             pids = [pid for pid in pids if pid not in unknown[:1]]
-        found = set()
-        for pid in pids:
-            name = "?"
-            with suppress(psutil.Error):
-                name = psutil.Process(pid).name()
-            found.add(f"{pid} {name}")
-        return found
+        return named(pids)
 
     def temperature_c(self) -> float | None:
         """Degrees Celsius of a GPU, else of the warmest part of the CPU; None if unknown."""
@@ -152,6 +146,17 @@ class Device:
             return None
         read, names = psutil.sensors_temperatures(), ("coretemp", "k10temp", "cpu_thermal")
         return max((t.current for name in names for t in read.get(name, ())), default=None)
+
+
+def named(pids: Iterable[int]) -> set[str]:
+    """Processes as `PID name`, with ? for the name of one that this system does not know."""
+    found = set()
+    for pid in pids:
+        name = "?"
+        with suppress(psutil.Error):
+            name = psutil.Process(pid).name()
+        found.add(f"{pid} {name}")
+    return found
 
 
 def use_threads(threads: int | None) -> None:

@@ -7,8 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+from pepr_mlops.costs.gpus import driver
+
+if TYPE_CHECKING:
+    import torch
 
 _FIRST_S, _EVERY_S = 0.05, 1.0  # between samples: a short command has some, too
 _OVERHEAD = 0.02  # of the time, at most, for samples: one may take long with many processes
@@ -23,8 +29,8 @@ class TreeMemory:
     reports as used, also by others.
     """
 
-    def __init__(self, gpu_uuids: Sequence[str] = ()) -> None:
-        self._gpu_uuids = gpu_uuids
+    def __init__(self, gpus: Sequence[torch.device] = ()) -> None:
+        self._gpus = gpus
         self._peaks: dict[str, float] = {}
         self._before: set[int] = set()
 
@@ -62,18 +68,12 @@ class TreeMemory:
             if own:
                 largest = max(map(_peak_resident, own))
                 self._add("memory/rss_gb", max(sum(map(_used, own)), largest))
-            if self._gpu_uuids:
-                self._add_gpus()
+            of_gpus = [driver().memory_used(gpu) for gpu in self._gpus]
+            known = [used for used in of_gpus if used is not None]
+            if self._gpus and len(known) == len(of_gpus):
+                self._add("memory/device_used_gb", sum(known))
             took_s = time.monotonic() - began_s
             wait_s = max(min(_EVERY_S, 2 * wait_s or _FIRST_S), took_s / _OVERHEAD)
-
-    def _add_gpus(self) -> None:
-        import pynvml
-
-        with suppress(pynvml.NVMLError):  # one may fall off the bus
-            handles = map(pynvml.nvmlDeviceGetHandleByUUID, self._gpu_uuids)
-            used = sum(int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles)
-            self._add("memory/device_used_gb", used)
 
     def _add(self, name: str, used: int) -> None:
         self._peaks[name] = max(self._peaks.get(name, 0), used)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pepr_mlops.costs.device import Device, gpu_tags
+from pepr_mlops.costs.device import Device, gpu_tags, named
+from pepr_mlops.costs.gpus import driver
 from pepr_mlops.costs.tree_memory import TreeMemory
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _JOINED: dict[str, Callable[[list[str]], str]] = {
 
 @dataclass(frozen=True)
 class VisibleDevices(Device):
-    """All GPUs in CUDA_VISIBLE_DEVICES, whose energy and memory count together.
+    """All GPUs that PyTorch sees, whose energy and memory count together.
 
     `torch_device` is the first of them, or the device without GPUs. No work of torch is waited for,
     since another process does it.
@@ -37,15 +38,15 @@ class VisibleDevices(Device):
         return cls(first, tuple(torch.device("cuda", i) for i in range(count)))
 
     @property
-    def gpu_uuids(self) -> list[str]:
-        return [uuid for gpu in self.gpus for uuid in Device(gpu).gpu_uuids]
+    def gpu_names(self) -> list[str]:
+        return [name for gpu in self.gpus for name in Device(gpu).gpu_names]
 
     @property
     def memory_metric(self) -> str:
         return "memory/device_used_gb" if self.gpus else "memory/rss_gb"
 
     def memory(self) -> TreeMemory:
-        return TreeMemory(self.gpu_uuids)
+        return TreeMemory(self.gpus)
 
     def synchronize(self) -> None: ...
 
@@ -62,23 +63,9 @@ class VisibleDevices(Device):
 
     def other_processes(self) -> set[str] | None:
         """Call it before the command begins and after it has ended: then none is its own."""
-        import psutil
-        import pynvml
-
-        if not self.gpus:
-            return None
-        found = set()
-        try:
-            pynvml.nvmlInit()
-            for uuid in self.gpu_uuids:
-                handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-                for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-                    known = psutil.pid_exists(process.pid)
-                    name = psutil.Process(process.pid).name() if known else "?"
-                    found.add(f"{process.pid} {name}")
-        except (pynvml.NVMLError, psutil.Error):
-            return None
-        return found
+        lists = [driver().process_ids(gpu) for gpu in self.gpus]
+        known = [pids for pids in lists if pids is not None]
+        return named({pid for pids in known for pid in pids}) if known else None
 
 
 def _counted(names: list[str]) -> str:

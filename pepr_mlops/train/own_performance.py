@@ -164,10 +164,12 @@ def _write(target: int, piece: bytes) -> None:
 
 def _terminal() -> tuple[int, int]:
     """Both ends of a terminal of the size of ours, which passes on what is written as it is."""
-    import pty
-    import termios
-    import tty
-
+    try:
+        import pty
+        import termios
+        import tty
+    except ImportError:  # Windows
+        return os.pipe()
     source, end = pty.openpty()
     tty.setraw(end)
     with suppress(OSError, termios.error):

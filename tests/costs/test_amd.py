@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pepr_mlops.costs.gpus import amd
 from pepr_mlops.costs.meters import open_meter
 from pepr_mlops.costs.meters.meter import Meter
 from pepr_mlops.costs.recorder import Recorder
+from pepr_mlops.costs.visible_devices import VisibleDevices
 from pepr_mlops.errors import WrongUse
 from pepr_mlops.spec import RunSpec
 
@@ -165,7 +167,7 @@ def test_unknown_energy_has_its_reason(
     cards: list[Card], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     amd_gpus.machine(monkeypatch, *cards)
-    monkeypatch.setattr("pepr_mlops.costs.recorder.Memory", lambda device: None)
+    monkeypatch.setattr("pepr_mlops.costs.memory.Memory", lambda device: None)
     device = Device.resolve("cuda")
     recorder = Recorder.open(RunSpec(energy="auto"), device)
     assert type(recorder.meter) is Meter
@@ -239,3 +241,20 @@ def test_idle_power_is_that_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     meter.begin("idle")
     smi.wait(3.0)
     assert meter.end().joules == {"gpu": pytest.approx(300.0)}
+
+
+def test_a_command_uses_all_gpus_that_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0,3")
+    cards = [dataclasses.replace(card, used=1_500_000_000, pids=(1,)) for card in FOUR]
+    machine = amd_gpus.machine(monkeypatch, *cards)
+    found = VisibleDevices.find()
+    meter = open_meter("auto", found, host=False)
+    meter.begin("train")
+    machine.wait(36)
+    assert meter.end().joules["gpu"] == pytest.approx(36 * (100 + 400), rel=1e-3)
+    memory = found.memory()
+    with memory.sampled():
+        pass
+    assert memory.metrics()["memory/device_used_gb"] == 3
+    assert found.other_processes() == {f"1 {psutil.Process(1).name()}"}
+    assert found.describe()["pepr.hardware"] == "2 × AMD Instinct MI210"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pepr_mlops.costs import device, visible_devices
+from pepr_mlops.costs.gpus import nvidia
 from pepr_mlops.costs.visible_devices import VisibleDevices
 
 TAGS = [
@@ -29,7 +30,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(device, "_gpu_uuid", lambda one: TAGS[one.index]["pepr.gpu_uuid"])
+    monkeypatch.setattr(nvidia, "identify", lambda one: TAGS[one.index]["pepr.gpu_uuid"])
     monkeypatch.setattr(device, "gpu_tags", tags)
     monkeypatch.setattr(visible_devices, "gpu_tags", tags)
     used = {"GPU-a": 1_000_000_000, "GPU-b": 2_500_000_000, "GPU-c": 0}
@@ -46,7 +47,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_gpus_count_together() -> None:
     found = VisibleDevices.find()
     assert (found.kind, found.memory_metric) == ("cuda", "memory/device_used_gb")
-    assert found.gpu_uuids == ["GPU-a", "GPU-b", "GPU-c"]
+    assert found.gpu_names == ["GPU-a", "GPU-b", "GPU-c"]
     tags = found.describe()
     assert tags["pepr.gpu"] == tags["pepr.hardware"] == "2 × NVIDIA A100 + 1 × NVIDIA L4"
     assert tags["pepr.gpu_uuid"] == "GPU-a, GPU-b, GPU-c"
@@ -65,7 +66,7 @@ def test_memory_of_gpus_is_the_sum_that_their_driver_reports() -> None:
 
 def test_without_gpus_it_is_the_cpu() -> None:
     found = VisibleDevices.find()
-    assert (found.kind, found.memory_metric, found.gpu_uuids) == ("cpu", "memory/rss_gb", [])
+    assert (found.kind, found.memory_metric, found.gpu_names) == ("cpu", "memory/rss_gb", [])
     assert found.other_processes() is None
     tags = found.describe()
     assert tags["pepr.hardware"] == tags["pepr.cpu"]

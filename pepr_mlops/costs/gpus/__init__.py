@@ -50,6 +50,9 @@ class Driver(Protocol):
     def process_ids(self, device: torch.device) -> list[int] | None:
         """The processes that compute on a GPU; None where the driver does not report them."""
 
+    def memory_used(self, device: torch.device) -> int | None:
+        """Bytes of the memory of a GPU that are in use, by whatever process; None if unknown."""
+
     def temperature_c(self, device: torch.device) -> float | None:
         """Degrees Celsius of a GPU, None if unknown."""
 

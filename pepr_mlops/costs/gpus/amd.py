@@ -120,6 +120,16 @@ def process_ids(device: torch.device) -> list[int] | None:
         return None
 
 
+def memory_used(device: torch.device) -> int | None:
+    try:
+        with _library() as amdsmi:
+            handle = _handles(amdsmi, identify(device))[0]
+            kind = amdsmi.AmdSmiMemoryType.VRAM
+            return int(amdsmi.amdsmi_get_gpu_memory_usage(handle, kind))
+    except LookupError:
+        return None
+
+
 def temperature_c(device: torch.device) -> float | None:
     """At the hottest place of the chip."""
     try:

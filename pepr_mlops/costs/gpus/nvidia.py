@@ -93,6 +93,15 @@ def process_ids(device: torch.device) -> list[int] | None:
         return None
 
 
+def memory_used(device: torch.device) -> int | None:
+    import pynvml
+
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(_handle(device)).used)
+    except pynvml.NVMLError:
+        return None
+
+
 def temperature_c(device: torch.device) -> float | None:
     import pynvml
 
