@@ -79,6 +79,8 @@ def measure_command(
     if shutil.which(command[0]) is None:
         raise WrongUse(f"command: {command[0]} is not a program that can be run here")
     recorder = Recorder.open(spec, VisibleDevices.find())
+    if recorder.unknown_energy is not None:
+        note(recorder.unknown_energy)
     memory = recorder.memory
     assert isinstance(memory, TreeMemory)
     known = {} if data is None else {"pepr.data_digest": of_tree(data)}
