@@ -25,6 +25,8 @@ from pepr_mlops.sweep.driver import Result, Status
 from pepr_mlops.sweep.engine import NOTE, Report, Task
 from pepr_mlops.sweep.jobs import jobs
 from pepr_mlops.sweep.keep_top import KeepTop
+from pepr_mlops.sweep.observed import Objective, Verdict
+from pepr_mlops.sweep.search import Search
 from pepr_mlops.sweep.sweep import Settings
 
 # P after each of four epochs and energy in Wh of all four. R is energy / 80.
@@ -210,6 +212,25 @@ def test_a_margin_and_a_budget_from_the_first_probe_to_the_answer(
     )
     assert re.search(r"^prior +none$", out, flags=re.M)
     assert re.search(r"^estimated chance that training all confirms it +\d+%$", out, flags=re.M)
+
+
+@pytest.mark.parametrize(
+    ("holds", "objective", "hinted"),
+    [
+        (0.21, Objective(top=1), True),
+        (0.85, Objective(top=1), False),
+        (0.21, Objective(top=1, budget_share=0.1), False),
+        (0.21, Objective(top=1, certify=0.2), False),
+    ],
+)
+def test_an_unsure_answer_comes_with_the_option_that_makes_it_surer(
+    holds: float, objective: Objective, hinted: bool
+) -> None:
+    table = pd.DataFrame({"test_P": [0.5], "chance": [1.0]}, ["a"])
+    known = Verdict(table, ["a"], [], [], [], holds, 1.0, 4.0, (4.0, 4.0), None)
+    search = Search(objective, "E", "energy_wh", lambda ids: pd.DataFrame())
+    text = search_output._conclusion(known, search, "estimated")
+    assert ("the same command with --certify 0.8 continues" in text) is hinted
 
 
 def test_what_follows_from_a_forecast_cost_is_marked() -> None:
