@@ -87,7 +87,7 @@ def command(
     if form in _OF_OTHERS:
         barred = {*FLAGS} if request.question.strict else {*request.question.drop}
         dropped = runs["codes"].map(lambda codes: not barred.isdisjoint(codes)).astype(bool)
-        chosen, _ = choose(request.runs[~dropped.to_numpy()], request.question)
+        chosen, _ = choose(request.runs[~dropped], request.question)
         _write(chosen.drop_duplicates("run_id"), form, out, given)
         return
     note(f"runs: {tally(runs)}", *notes)
