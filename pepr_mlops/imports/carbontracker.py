@@ -30,7 +30,8 @@ _VERSION = re.compile(r"- carbontracker version (\S+)")
 _FOUND = re.compile(r"The following components were found:(.*)")
 _DEVICES = re.compile(r" (\w+) with device\(s\) (.*?)\.(?= |$)")
 _DURATION = re.compile(r"- Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
-_POWER = re.compile(r"- Average power usage \(W\) for (\w+): (.+)")
+# Of many devices NumPy breaks the line.
+_POWER = re.compile(r"- Average power usage \(W\) for (\w+): (\[[^\]]*\]|.+)")
 _PLACE = re.compile(r"at detected location: (.+): \[")
 _INTERRUPTED = "Training was interrupted"
 _RAPL = re.compile(r"(cpu|core|uncore|dram|psys|package)(-\d+)?(:\d+)*")  # names of its counters
@@ -64,6 +65,16 @@ class _Log:
     @property
     def epochs(self) -> int:
         return len(self.durations)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether training continued after the last epoch that was monitored."""
+        return not self.interrupted and self.planned is not None and self.epochs < self.planned
+
+    @property
+    def unread(self) -> list[str]:
+        """The components that were found and had no power in any epoch."""
+        return [part for part in self.devices if not any(self.powers.get(part, ()))]
 
     def first(self, pattern: re.Pattern[str]) -> str | None:
         """What the pattern finds first."""
@@ -158,23 +169,25 @@ def _run(log: _Log, path: Path, experiment: str, params: Mapping[str, str]) -> F
             "--model"
         )
     parts = {part: wh for part in ("gpu", "cpu") if (wh := _part_wh(log, part)) is not None}
-    sources = {part: _source(part, log.devices.get(part, ())) for part in log.devices}
-    source, missing = "estimated" if "estimated" in sources.values() else "imported", ""
+    sources = {p: _source(p, names) for p, names in log.devices.items() if p not in log.unread}
+    source = "estimated" if "estimated" in sources.values() else "imported"
+    missing = [f"{part}: {SOURCE} counted none" for part in log.unread]
     total_wh = None if log.energy_kwh is None else convert(log.energy_kwh, "kWh", "Wh") / log.pue
-    if total_wh is None:
-        source, missing = "none", f"{SOURCE} counted no energy"
-    elif not log.interrupted and log.planned is not None and log.epochs < log.planned:
-        source, missing = LOST, f"{SOURCE} monitored {log.epochs} of {log.planned} epochs"
     values = {"energy/train_wh": total_wh, "carbon/train_gco2e": log.gco2e}
     values |= {f"energy/train_{part}_wh": wh for part, wh in parts.items()}
-    if source != LOST:
+    if total_wh is None:
+        source, missing = "none", [f"{SOURCE} counted no energy"]
+    elif lost := list(_lost(log)):
+        source, missing, total_wh, values = LOST, lost, None, {}
+    if not log.in_part:
         values["time/train_s"] = log.time_s
+    epochs = log.planned if log.in_part else log.epochs
     tags = {
         "pepr.experiment": experiment,
         "pepr.energy_source": source,
         "pepr.energy_components": ",".join(f"{part}={how}" for part, how in sources.items()),
         "pepr.energy_method": f"{SOURCE} {log.first(_VERSION) or ''}".strip(),
-        "pepr.energy_missing": missing,
+        "pepr.energy_missing": "; ".join(missing),
         "pepr.import_doubt": "; ".join(_doubts(log, total_wh, parts)),
         "pepr.pue": f"{log.pue:g}",
         "pepr.gpu": ", ".join(log.devices.get("gpu", ())),
@@ -188,10 +201,22 @@ def _run(log: _Log, path: Path, experiment: str, params: Mapping[str, str]) -> F
         name=model,
         source=SOURCE,
         key=log.name,
-        params={**params, "epochs": str(log.epochs), "model": model},
+        params={**params, "epochs": str(epochs), "model": model},
         tags={tag: text for tag, text in tags.items() if text},
         points=tuple((name, v, log.epochs) for name, v in values.items() if v is not None),
     )
+
+
+def _lost(log: _Log) -> Iterator[str]:
+    """Why the actual energy is not that of the training: without that of what trains, the GPU if
+    there is one, it is known for a part only."""
+    if log.in_part:
+        yield f"{SOURCE} monitored {log.epochs} of {log.planned} epochs"
+    for part in ({"gpu"} & log.devices.keys() or {"cpu"}) & {*log.unread}:
+        yield f"{part}: {SOURCE} counted none"
+    for part, names in log.devices.items():
+        if len(names) > 1 and part not in log.unread and not _by_device(log, part):
+            yield f"{SOURCE} counted the mean of its {len(names)} {part.upper()}s, not their sum"
 
 
 def _part_wh(log: _Log, part: str) -> float | None:
@@ -225,11 +250,8 @@ def _doubts(log: _Log, total_wh: float | None, parts: Mapping[str, float]) -> It
         planned = f" of {log.planned}" if log.planned else ""
         yield f"training was interrupted after {log.epochs}{planned} epochs"
     for part, powers in log.powers.items():
-        name, devices = part.upper(), len(log.devices.get(part, ()))
         if len(powers) > 1 and len(set(powers)) == 1 and powers[0]:
-            yield f"the power of its {name} is {powers[0]:g} W in every epoch: a constant"
-        if devices > 1 and not _by_device(log, part):
-            yield f"{SOURCE} counted the mean of its {devices} {name}s, not their sum"
+            yield f"the power of its {part.upper()} is {powers[0]:g} W in every epoch: a constant"
     total, error = sum(parts.values()), _SAME + _ROUNDED_S * log.epochs / max(log.time_s, 1e-9)
     if total_wh and len(parts) == len(log.devices) and abs(total / total_wh - 1) > error:
         yield f"its parts add up to {total:.4g} Wh and its total is {total_wh:.4g} Wh"

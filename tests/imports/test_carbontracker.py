@@ -112,6 +112,7 @@ def test_a_training_monitored_in_part_has_no_energy(
     import_runs(list(runs.values()), store)
     found = read.load_runs("seg", tracking_uri=store)
     energies = found.set_index("model")["energy_wh"]
+    assert runs["part"].params["epochs"] == "3"  # it was trained for all of them
     assert energies.isna().to_dict() == {"full": False, "stopped": False, "part": True}
     judged, _ = inspect(found, Question())
     reasons = dict(zip(judged["model"], judged["reasons"], strict=True))
@@ -138,16 +139,41 @@ def _changed(logs: Path, folder: Path, old: str, new: str) -> Path:
     return folder
 
 
-def test_gpus_whose_mean_was_counted_are_doubtful(logs: Path, tmp_path: Path) -> None:
+def test_gpus_whose_mean_was_counted_have_no_energy(logs: Path, tmp_path: Path) -> None:
     two = _changed(logs, tmp_path, "device(s) A100.", "device(s) A100, A100.")
     ((run,), _) = carbontracker.read(two, "seg", {})
     assert run.tags["pepr.gpu_count"] == "2"
-    assert "counted the mean of its 2 GPUs, not their sum" in run.tags["pepr.import_doubt"]
-    each = _changed(two, tmp_path, "for gpu: 240.0", "for gpu: [120. 120.]")
+    assert run.tags["pepr.energy_source"] == "lost"
+    assert run.tags["pepr.energy_missing"] == (
+        "carbontracker counted the mean of its 2 GPUs, not their sum"
+    )
+    assert list(_values(run)) == ["time/train_s"]
+    each = _changed(two, tmp_path, "for gpu: 240.0", "for gpu: [120.\n 120.]")
     ((run,), _) = carbontracker.read(each, "seg", {})
-    assert "counted the mean" not in run.tags["pepr.import_doubt"]
+    assert run.tags["pepr.energy_source"] == "estimated"
     values = _values(run)
     assert values["energy/train_gpu_wh"] == pytest.approx(240 * values["time/train_s"] / 3600)
+
+
+@pytest.mark.parametrize("power", ["0.0", "None"])
+def test_a_gpu_that_could_not_be_read_leaves_no_energy(
+    logs: Path, tmp_path: Path, power: str
+) -> None:
+    """carbontracker's total is then that of the CPU."""
+    unread = _changed(logs, tmp_path, "for gpu: 240.0", f"for gpu: {power}")
+    ((run,), _) = carbontracker.read(unread, "seg", {})
+    assert run.tags["pepr.energy_source"] == "lost"
+    assert run.tags["pepr.energy_missing"] == "gpu: carbontracker counted none"
+    assert run.tags["pepr.energy_components"] == "cpu=estimated"
+    assert list(_values(run)) == ["time/train_s"]
+
+
+def test_a_cpu_that_could_not_be_read_is_missing(logs: Path, tmp_path: Path) -> None:
+    unread = _changed(logs, tmp_path, "for cpu: 50.0", "for cpu: 0.0")
+    ((run,), _) = carbontracker.read(unread, "seg", {})
+    assert run.tags["pepr.energy_source"] == "imported"
+    assert run.tags["pepr.energy_missing"] == "cpu: carbontracker counted none"
+    assert run.tags["pepr.energy_components"] == "gpu=imported"
 
 
 def test_counters_of_a_cpu_are_no_estimate(logs: Path, tmp_path: Path) -> None:
