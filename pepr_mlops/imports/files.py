@@ -16,7 +16,8 @@ from pepr_mlops.spec import RunSpec, as_text, convert
 from pepr_mlops.validation import refuse_unknown
 
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII)  # 1,234.5, but not 0,850
+# 1,234.5 and 1,234,567; but not 1,234, which may have a decimal comma.
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}((,\d{3})+\.\d+|(,\d{3}){2,})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,23 @@ class FinishedRun:
 def read_cells(path: Path, where: str) -> pd.DataFrame:
     """The cells of the CSV table at `path` as texts without blanks at their ends.
 
-    Raises `WrongUse` for a file that is missing, unreadable or has rows longer than its header.
+    Raises `WrongUse` for a file that is missing, unreadable, has rows longer than its header or two
+    columns of one name.
     """
     if not path.is_file():
         raise WrongUse(f"import: there is no {path.name} in {path.parent}; get it from {where}")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, skipinitialspace=True)
     except UnicodeDecodeError as error:
         raise WrongUse(f"import: {path} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except (OSError, ValueError) as error:
         raise WrongUse(f"import: {path} is not a readable CSV table ({error})") from error
     if not isinstance(table.index, pd.RangeIndex):  # the first cells became names of rows
         raise WrongUse(f"import: the rows of {path} have more cells than its header")
+    names = header.iloc[0].dropna().str.strip()
+    for name in names[names.duplicated()]:  # pandas renames the second
+        raise WrongUse(f"import: {path} has two columns {name!r}; rename or delete one")
     return table.apply(lambda column: column.fillna("").str.strip())
 
 
@@ -150,7 +156,8 @@ def power_doubt(energy_wh: float | None, time_s: float | None) -> str | None:
 
 
 def number_of(text: str) -> float | None:
-    """A text as a number, with commas of thousands or without; None for any other text."""
+    """A text as a number, with commas of thousands or without; None for any other text, and for one
+    such as 1,234, whose comma may be of thousands or of decimals."""
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     return float(text) if _PLAIN.fullmatch(text) else None

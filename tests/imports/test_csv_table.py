@@ -137,6 +137,8 @@ def test_wrong_mappings_name_what_is_valid(
         ("m,e\na,1\nb,-1\n", "e of row 3 of .* is '-1', not a number"),
         ("m,e\na,nan\n", "e of row 2 of .* is 'nan', not a number"),
         ("m,e\na,inf\n", "e of row 2 of .* is 'inf', not a number"),
+        ('m,e\na,"1,234"\n', "e of row 2 of .* is '1,234', not a number"),  # German for 1.234
+        ("m,e,e\na,1,2\n", "has two columns 'e'; rename or delete one"),
         ("m,e\na,much\n", "e of row 2 of .* is 'much', not a number"),
         ("m,e\na,0,5\n", "the rows of .* have more cells than its header"),
         ("m,e\n", "has no rows"),
