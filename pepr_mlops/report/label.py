@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -178,7 +178,7 @@ def not_measured(run: pd.Series) -> str:
     return f"not measured: {why}" if isinstance(why, str) else "not measured"
 
 
-def trained_epochs(run: pd.Series) -> int | None:
+def trained_epochs(run: pd.Series[Any] | Mapping[str, Any]) -> int | None:
     """How many epochs a run was trained for, also where patience ended it; None where a budget or a
     failure did."""
     if run["status"] != "FINISHED" or isinstance(run.get("stopped"), str):
@@ -187,7 +187,8 @@ def trained_epochs(run: pd.Series) -> int | None:
     if isinstance(early, str):
         trained = _TRAINED.search(early)
         return int(trained[1]) if trained else None
-    return None if pd.isna(run["epochs"]) else int(run["epochs"])
+    epochs = run.get("epochs")
+    return None if epochs is None or pd.isna(epochs) else int(epochs)
 
 
 def _known(run: pd.Series, name: str) -> float | None:

@@ -323,6 +323,13 @@ def test_an_estimate_says_so_and_what_is_not_known_is_left_out() -> None:
     assert "system" not in report
 
 
+def test_epochs_are_those_that_were_trained() -> None:
+    early = "validation loss did not fall for 3 epochs: 7 of 10 epochs trained"
+    for tags, epochs in ({"pepr.early_stop": early}, 7), ({"pepr.stopped": "in epoch 2"}, None):
+        (algorithm,) = _report(run(epochs=10, tags=tags))["task"]["algorithms"]
+        assert algorithm.get("epochsNumber") == epochs
+
+
 def test_a_run_without_energy_has_no_report() -> None:
     two = frame([OURS, run(energy_wh=None)])
     found, notes = boamps.reports(two, {"infraType": "onPremise"}, MADE)

@@ -14,6 +14,7 @@ import pandas as pd
 from pepr_mlops.errors import WrongUse, nearest
 from pepr_mlops.imports.units import convert
 from pepr_mlops.report.formats import held
+from pepr_mlops.report.label import trained_epochs
 
 _FORMAT = "https://github.com/Boavizta/BoAmps/tree/main/model"
 # What a run may not know, its valid values if they are limited, and an example.
@@ -122,8 +123,8 @@ def _algorithm(run: Mapping[str, Any], is_job: bool) -> dict[str, Any]:
         "algorithmName": run.get("model"),
         "parametersNumber": None if parameters is None else parameters / 1e9,  # in billions
         "framework": "pytorch" if is_job else None,
-        "frameworkVersion": run.get("tags.pepr.version.torch"),
-        "epochsNumber": run.get("epochs"),
+        "frameworkVersion": run.get("tags.pepr.version.torch") if is_job else None,
+        "epochsNumber": trained_epochs(run),
         "optimizer": run.get("optimizer"),
         "quantization": run.get("precision"),
     }
