@@ -72,8 +72,8 @@ def read(
     `mapping` are words such as `energy_wh=Energy:kWh`: our name, the column and its unit, which is
     ours if left out. `given` are parameters of all runs. P is `performance`, or else the first
     mapped metric of the test set that is better when higher. Raises `WrongUse` for a file that is
-    missing, a name, column or unit that is none, a cell that is no such value, a row without a
-    model or without any number, and two equal rows.
+    missing, a name, column or unit that is none, shares mapped as per cent, a cell that is no such
+    value, a row without a model or without any number, and two equal rows.
     """
     table = read_cells(path, _WHERE)
     if table.empty:
@@ -89,6 +89,11 @@ def read(
     for m in mapped:
         if m.unit is not None or m.name == "parameters":
             column = number_cells(table[m.column], m.number, path, _hint(m))
+            if m.unit == "%" and METRICS[m.metric].better == "higher" and column.max() <= 1:
+                raise WrongUse(
+                    f"map: no {m.column} of {path} is above 1%; if they are shares, --map "
+                    f"{m.name}={m.column}:1"
+                )
             cells[m.metric] = column.map(lambda v, m=m: _converted(v, m))
     params = params_of(given, "import")
     runs = [

@@ -116,6 +116,7 @@ def test_an_id_separates_equal_rows_and_stays_when_a_table_grows(
             r"acc of row 2 .* is '80', not a number from 0 to 1",
         ),
         (("model=Model", "test/accuracy=acc"), "if it is in per cent, --map test/accuracy=acc:%"),
+        (("model=Model", "test/accuracy=dice:%"), "no dice of .* is above 1%; .*accuracy=dice:1"),
         (("model=Model", "compile=Seed"), "'compile' is not a name of ours"),
         (("model=Model", "energy_wh=GPU:kWh"), "GPU of row 2 of .* is 'A100', not a number"),
         (("model=Model", "epochs=GPU"), "import: row 2 of .*: epochs: .*'A100'"),
