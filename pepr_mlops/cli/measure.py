@@ -130,9 +130,12 @@ def summary(found: Any, performance: str) -> str:
     ]
     if PERFORMANCE in found.metrics:
         rows.append((performance, f"{found.metrics[PERFORMANCE]:.4f}"))
-    elif found.status == 0:
+    elif found.status == 0 and not found.killed:
         rows.append(("to add its P", f"pepr log {found.run_id} {performance}=0.83"))
     lines = [*(f"caution: {text}" for text in found.cautions)]
-    if found.status:
-        lines.append(f"the command ended with exit status {found.status}: comparisons leave it out")
+    if found.status or found.killed:
+        ended = f"ended with exit status {found.status}"
+        if found.killed:
+            ended = f"was stopped by a signal and {ended}"
+        lines.append(f"the command {ended}: comparisons leave it out")
     return "\n".join(["", table(rows), *lines])

@@ -132,8 +132,8 @@ class Recorder:
             self._open_phase = None
         return window
 
-    def end_after_failure(self, where: str) -> None:
-        """Count a window that an error left open; raises where the device no longer answers."""
+    def end_open_window(self, where: str) -> None:
+        """Count the window that is open, if any; raises where the device no longer answers."""
         if self._open_phase is not None:
             self.end_window(where)
 
@@ -146,7 +146,7 @@ class Recorder:
             yield phase
         except BaseException:
             with suppress(Exception):  # the device may be gone: show the first error
-                self.end_after_failure(where)
+                self.end_open_window(where)
             raise
         phase.window = self.end_window(where)
 

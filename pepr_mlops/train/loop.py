@@ -114,7 +114,7 @@ def fit(
                 epoch = training.work(number)
         except BaseException:
             with suppress(Exception):  # the device may be gone: show the first error
-                recorder.end_after_failure(f"epoch {number}")  # or its costs are not known
+                recorder.end_open_window(f"epoch {number}")  # or its costs are not known
                 training.save_costs()
                 log(recorder.metrics(), number)
             raise

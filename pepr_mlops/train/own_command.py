@@ -15,6 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
+from pepr_mlops.costs.device import named
 from pepr_mlops.costs.recorder import Recorder
 from pepr_mlops.costs.totals import cautions
 from pepr_mlops.costs.tree_memory import TreeMemory
@@ -26,6 +29,7 @@ from pepr_mlops.train.own_loop import measured_run
 from pepr_mlops.train.own_performance import Source
 
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # a run whose command got one of them is KILLED
+_HELPERS_S = 1.0  # for those that end after their parent, as Python's resource tracker does
 _OTHERS = ("SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGCONT")
 
 
@@ -33,13 +37,15 @@ _OTHERS = ("SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGCONT")
 class Outcome:
     """A command that was measured.
 
-    `status` is its exit status, 128 + N where signal N ended it. `metrics` are its costs and P, by
+    `status` is its exit status, 128 + N where signal N ended it. `killed` says whether a signal to
+    this process was to end it. `metrics` are its costs and P, by
     the names of `names.METRICS`, `energy_source` how the energy is known. `problem` says why its P
     is not known though it was to be read, `cautions` what disturbed the measurement.
     """
 
     run_id: str
     status: int
+    killed: bool
     metrics: Mapping[str, float]
     energy_source: str
     problem: str | None
@@ -78,6 +84,7 @@ def measure_command(
     started = time.perf_counter()
     if shutil.which(command[0]) is None:
         raise WrongUse(f"command: {command[0]} is not a program that can be run here")
+    environment = dict(os.environ)  # which is changed for MLflow while the run is logged
     recorder = Recorder.open(spec, VisibleDevices.find())
     if recorder.unknown_energy is not None:
         note(recorder.unknown_energy)
@@ -85,7 +92,7 @@ def measure_command(
     assert isinstance(memory, TreeMemory)
     known = {} if data is None else {"pepr.data_digest": of_tree(data)}
     tags = {**known, **recorder.opening_tags(experiment, performance)}
-    status, problem, run_id = 0, None, ""
+    status, ended_by, problem, run_id = 0, None, None, ""
     p: float | None = None
     try:
         with tracking.start(None, experiment, model, tracking_uri, note=note) as run:
@@ -93,10 +100,12 @@ def measure_command(
             own = {**params, "model": model}
             with measured_run(run, recorder, own, tags, spec.energy, started) as code:
                 source.begin()
-                with memory.sampled(), source.copied() as streams:
-                    status, ended_by = _run(command, streams)
+                with source.copied() as streams:
+                    options = {**streams, "env": environment}
+                    status, ended_by = _run(command, options, memory, recorder)
                 _raise_unless_done(status, ended_by)
-                left = [f"{one.pid} {one.name()}" for one in memory.processes()]
+                _, on = psutil.wait_procs(memory.processes(), _HELPERS_S)
+                left = sorted(named(process.pid for process in on))
                 try:
                     p = source.value()
                 except WrongUse as error:
@@ -114,7 +123,8 @@ def measure_command(
         pass  # the run says it
     metrics = recorder.metrics() | ({} if p is None else {PERFORMANCE: p})
     texts = [*cautions(tags), *filter(None, [tags.get("pepr.left_running")])]
-    return Outcome(run_id, status, metrics, recorder.source, problem, texts)
+    killed = ended_by is not None
+    return Outcome(run_id, status, killed, metrics, recorder.source, problem, texts)
 
 
 class _Failed(WorkFailed):
@@ -135,18 +145,26 @@ def _raise_unless_done(status: int, ended_by: int | None) -> None:
         raise _Failed(f"command: it ended with exit status {status}", reason="crashed")
 
 
-def _run(command: Sequence[str], streams: Mapping[str, int]) -> tuple[int, int | None]:
-    """Run it; its exit status, and the signal to this process that was to end it."""
+def _run(
+    command: Sequence[str], options: Mapping[str, Any], memory: TreeMemory, recorder: Recorder
+) -> tuple[int, int | None]:
+    """Run it; its exit status, and the signal to this process that was to end it.
+
+    Its processes are sampled once it is a program of its own: before, it shares the memory of this
+    process. What follows its end does not count.
+    """
     with _Forwarding() as signals:
         try:
-            child = subprocess.Popen(command, **streams)  # type: ignore[call-overload]
+            child = subprocess.Popen(command, **options)
         except OSError as error:
             raise WrongUse(
                 f"command: {command[0]} cannot be run ({error.strerror}); a script needs a first "
                 "line such as #!/bin/sh, or its interpreter before it"
             ) from error
         signals.give(child)
-        status = child.wait()
+        with memory.sampled():
+            status = child.wait()
+            recorder.end_window("epoch 1")
     ended_by = next((n for n in signals.received if signal.Signals(n).name in _ENDING), None)
     return (128 - status if status < 0 else status), ended_by
 
@@ -179,11 +197,9 @@ class _Forwarding:
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
-        if number == signal.SIGINT and _in_foreground():
-            return  # the terminal has sent Ctrl-C to both
         if self._child is None:
             self._early.append(number)
-        else:
+        elif number != signal.SIGINT or not _in_foreground():  # else the terminal sent it to both
             self._child.send_signal(number)  # does nothing to one that has ended
 
 

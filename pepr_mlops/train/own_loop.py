@@ -63,7 +63,7 @@ class Measured:
         return f"epoch {self._epoch + 1}"
 
     def _close(self) -> None:
-        self._recorder.end_window(self._where)
+        self._recorder.end_open_window(self._where)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         self._epoch += 1
@@ -166,7 +166,7 @@ def measured_run(
         recorder.stop_watching()
         # All code up to the failure counts. Server or device may be gone: show the first error.
         with suppress(Exception):
-            recorder.end_after_failure(code._where)
+            recorder.end_open_window(code._where)
             code._log({})
         with suppress(Exception):
             run.tag(recorder.closing_tags(failed=True))

@@ -106,7 +106,6 @@ class Output(Source):
 
     @contextmanager
     def copied(self) -> Iterator[dict[str, int]]:
-        ended = threading.Event()
         streams, readers = {}, []
         with ExitStack() as ends:
             for name, target in (("stdout", 1), ("stderr", 2)):
@@ -117,7 +116,6 @@ class Output(Source):
                 reader.start()
                 readers.append(reader)
             yield streams
-        ended.set()
         for reader in readers:
             reader.join(_DRAIN_S)
 
@@ -130,9 +128,9 @@ class Output(Source):
 
     def _copy(self, source: int, target: int) -> None:
         line = b""
-        with suppress(OSError):  # a terminal's end is an error, and the reader of ours may be gone
+        with suppress(OSError):  # the end of a terminal is one
             while piece := os.read(source, 1 << 16):
-                with suppress(BrokenPipeError):
+                with suppress(OSError):  # no reader, or a full disk; the command must not wait
                     _write(target, piece)
                 *complete, line = _LINE_END.split(line + piece)
                 for one in complete:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pepr_mlops.cli import main
+from pepr_mlops.costs.tree_memory import TreeMemory
 from pepr_mlops.names import METRICS, TAGS
 
 OPTIONS = ["measure", "--experiment", "seg", "--model", "unet", "--energy", "off"]
@@ -108,6 +110,48 @@ def test_processes_that_a_command_leaves_are_named(
     os.kill(int(pid), signal.SIGKILL)
 
 
+def test_helpers_that_end_a_little_later_are_not_named(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = _pepr(capfd, *OPTIONS, "--", "sh", "-c", "(sleep 0.4 &)")
+    assert (status, "ran on" in err) == (0, False)
+    assert "pepr.left_running" not in _only().data.tags
+
+
+def test_time_ends_with_the_command_though_another_process_holds_its_output(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--performance-regex", r"p ([0-9.]+)", "--", "sh", "-c", "sleep 3 & echo p 0.5"]
+    assert _pepr(capfd, *OPTIONS, *words)[0] == 0
+    metrics = _only().data.metrics
+    assert metrics["performance"] == 0.5
+    assert metrics["time/train_s"] < 1.5  # seconds are waited for the rest of the output
+
+
+def test_the_environment_of_a_command_is_unchanged(
+    store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "import os; print(sorted(os.environ))"
+    status, out, _ = _pepr(capfd, *OPTIONS, "--", sys.executable, "-c", script)
+    assert (status, out.strip()) == (0, str(sorted(os.environ)))
+
+
+def test_memory_is_that_of_the_command_not_of_the_process_before_it_is_one(
+    store: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[list[str]] = []
+    sampled = TreeMemory.sampled
+
+    def seen(memory: TreeMemory) -> AbstractContextManager[None]:
+        begun.extend(process.cmdline() for process in memory.processes())
+        return sampled(memory)
+
+    monkeypatch.setattr(TreeMemory, "sampled", seen)
+    assert _pepr(capfd, *OPTIONS, "--", "sleep", "0.5")[0] == 0
+    assert begun == [["sleep", "0.5"]]
+    assert 0 < _only().data.metrics["memory/rss_gb"] < 0.02
+
+
 # P -----------------------------------------------------------------------------------------------
 
 
@@ -123,6 +167,15 @@ def test_p_is_the_last_match_in_either_stream(
     run = _only()
     assert run.data.metrics["performance"] == run.data.metrics["test/dice"] == 0.831
     assert run.data.tags["pepr.performance"] == "test/dice"
+
+
+def test_a_command_does_not_wait_for_a_full_disk(store: str) -> None:
+    options = ["--performance-regex", r"p ([0-9.]+)", "--tracking-uri", store]
+    script = "head -c 1000000 /dev/zero; echo; echo p 0.5"
+    words = [sys.executable, "-m", "pepr_mlops", *OPTIONS, *options, "--", "sh", "-c", script]
+    with open("/dev/full", "wb") as full:
+        subprocess.run(words, stdout=full, stderr=subprocess.PIPE, check=True, timeout=120)
+    assert _only().data.metrics["performance"] == 0.5
 
 
 def test_the_command_still_writes_to_a_terminal(store: str, tmp_path: Path) -> None:
@@ -212,14 +265,14 @@ def test_wrong_use_is_refused_before_the_command_begins(
 # Signals -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 5), ("SIGINT", 0)])
 def test_signals_reach_the_command_and_its_run_is_killed(
-    store: str, tmp_path: Path, name: str
+    store: str, tmp_path: Path, name: str, status: int
 ) -> None:
     number = getattr(signal, name)
     script = (
         "import pathlib, signal, sys, time\n"
-        f"signal.signal({number}, lambda n, f: (pathlib.Path('got').touch(), sys.exit(5)))\n"
+        f"signal.signal({number}, lambda n, f: (pathlib.Path('got').touch(), sys.exit({status})))\n"
         "pathlib.Path('ready').touch(); time.sleep(60)"
     )
     words = [sys.executable, "-m", "pepr_mlops", *OPTIONS, "--tracking-uri", store, "--"]
@@ -233,7 +286,10 @@ def test_signals_reach_the_command_and_its_run_is_killed(
         assert measured.poll() is None
         time.sleep(0.05)
     measured.send_signal(number)
-    assert measured.wait(60) == 5  # the command's own
+    _, err = measured.communicate(timeout=60)
+    assert measured.returncode == status  # the command's own
+    assert f"was stopped by a signal and ended with exit status {status}".encode() in err
+    assert b"pepr log" not in err
     assert (tmp_path / "got").exists()
     run = _only()
     assert run.info.status == "KILLED"

@@ -41,7 +41,7 @@ def test_a_phase_counts_when_it_ends_and_when_it_fails(recorder: Recorder) -> No
     with suppress(ZeroDivisionError), recorder.phase("train", "epoch 2"):
         _ = 1 / 0
     assert recorder.metrics()["energy/train_wh"] == 4.0
-    recorder.end_after_failure("epoch 2")  # nothing is open any more
+    recorder.end_open_window("epoch 2")  # nothing is open any more
     assert recorder.metrics()["energy/train_wh"] == 4.0
 
 
@@ -86,7 +86,7 @@ def test_on_a_part_of_a_node_a_gpu_counts_alone_and_a_cpu_is_doubtful(
 
 def test_a_window_that_an_error_left_open_is_counted_after_it(recorder: Recorder) -> None:
     recorder.begin_window("eval")
-    recorder.end_after_failure("epoch 1")
+    recorder.end_open_window("epoch 1")
     assert recorder.metrics()["energy/eval_wh"] == 2.0
 
 
@@ -98,4 +98,4 @@ def test_a_window_that_cannot_be_closed_leaves_the_costs_unknown(
         _ = 1 / 0
     assert "energy/train_wh" not in recorder.metrics()
     with pytest.raises(RuntimeError, match="CUDA error"):  # so that no caller saves such costs
-        recorder.end_after_failure("epoch 1")
+        recorder.end_open_window("epoch 1")
