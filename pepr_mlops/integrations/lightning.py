@@ -29,6 +29,7 @@ class PeprCallback(Callback):
         self._measured, self._performance = measured, performance
         self._evaluation = ExitStack()
         self._validated = False
+        self._reported: Any = None
 
     def on_validation_start(self, *_: Any) -> None:
         self._evaluation.enter_context(self._measured.evaluation())
@@ -46,6 +47,9 @@ class PeprCallback(Callback):
                 f"performance: the module logs no {self._performance}; it logs "
                 f"{', '.join(metrics) or 'none'}"
             )
-        p = float(metrics[self._performance])
+        if metrics[self._performance] is self._reported and not self._validated:
+            return  # Lightning keeps the value of an earlier validation
+        self._reported = metrics[self._performance]
+        p = float(self._reported)
         self._measured.epoch(p, {self._performance: p})
         self._validated = False

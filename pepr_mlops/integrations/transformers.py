@@ -63,3 +63,4 @@ class PeprCallback(TrainerCallback):
         if self._p is not None:
             self._measured.epoch(self._p, {self._performance: self._p})
             self._p = None
+            self._epoch_is_over = False  # an evaluation after it is no other epoch

@@ -32,11 +32,13 @@ class _Module(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder: Path, performance: str, every: int = 1, energy: str = "off") -> str:
+def fit(
+    folder: Path, performance: str, every: int = 1, energy: str = "off", epochs: int = 2
+) -> str:
     data = DataLoader(TensorDataset(torch.ones(8, 2)), batch_size=4)
     with pepr_mlops.measure("own", model="lightning", device="cpu", energy=energy) as measured:
         trainer = Trainer(
-            max_epochs=2,
+            max_epochs=epochs,
             accelerator="cpu",
             logger=False,
             enable_checkpointing=False,
@@ -50,11 +52,14 @@ def fit(folder: Path, performance: str, every: int = 1, energy: str = "off") -> 
     return measured.run_id
 
 
-@pytest.mark.parametrize(("every", "points"), [(1, [(1, 0.25), (2, 0.5)]), (2, [(1, 0.5)])])
+@pytest.mark.parametrize(
+    ("every", "epochs", "points"),
+    [(1, 2, [(1, 0.25), (2, 0.5)]), (2, 2, [(1, 0.5)]), (2, 3, [(1, 0.5)])],
+)
 def test_each_epoch_is_logged_with_its_p_and_validation_apart(
-    store: str, tmp_path: Path, every: int, points: list[tuple[int, float]]
+    store: str, tmp_path: Path, every: int, epochs: int, points: list[tuple[int, float]]
 ) -> None:
-    run_id = fit(tmp_path, "val_accuracy", every)
+    run_id = fit(tmp_path, "val_accuracy", every, epochs=epochs)
     client = MlflowClient()
     assert client.get_run(run_id).info.status == "FINISHED"
     for name in ("performance", "val_accuracy"):

@@ -29,7 +29,13 @@ class _Model(torch.nn.Module):
 DATA: Any = [{"x": torch.tensor([i % 2, 1.0]), "labels": i % 2} for i in range(8)]
 
 
-def train(folder: Path, performance: str, energy: str = "off", **options: Any) -> str:
+def train(
+    folder: Path,
+    performance: str,
+    energy: str = "off",
+    evaluate_after: bool = False,
+    **options: Any,
+) -> str:
     found: list[float] = []
 
     def metrics(predicted: Any) -> dict[str, float]:
@@ -48,14 +54,17 @@ def train(folder: Path, performance: str, energy: str = "off", **options: Any) -
             disable_tqdm=True,
             **options,
         )
-        Trainer(
+        trainer = Trainer(
             _Model(),
             arguments,
             train_dataset=DATA,
             eval_dataset=DATA,
             compute_metrics=metrics,
             callbacks=[PeprCallback(measured, performance)],
-        ).train()
+        )
+        trainer.train()
+        if evaluate_after:
+            trainer.evaluate()
     return measured.run_id
 
 
@@ -82,6 +91,17 @@ def test_each_epoch_is_logged_with_its_last_p_and_evaluation_apart(
         history = client.get_metric_history(run_id, name)
         assert [point.step for point in history] == [step for step, _ in points]
         assert history[-1].value > 0
+
+
+@pytest.mark.parametrize(
+    ("strategy", "points"), [("epoch", [(1, 0.1), (2, 0.2)]), ("no", [(1, 0.1)])]
+)
+def test_an_evaluation_after_training_is_no_other_epoch(
+    store: str, tmp_path: Path, strategy: str, points: list[tuple[int, float]]
+) -> None:
+    run_id = train(tmp_path, "eval_accuracy", evaluate_after=True, eval_strategy=strategy)
+    history = MlflowClient().get_metric_history(run_id, "performance")
+    assert [(point.step, pytest.approx(point.value)) for point in history] == points
 
 
 def test_a_metric_that_the_evaluation_does_not_have_is_named(store: str, tmp_path: Path) -> None:
