@@ -21,7 +21,7 @@ def command(
     """Add metrics to a run that has ended, such as P that was computed later.
 
     RUN is a run's id, as `pepr runs --all` lists it. P is a share from 0 to 1. What the run has
-    already is not replaced.
+    already is not replaced, and costs cannot be added.
 
     \b
     Examples:

@@ -11,6 +11,7 @@ from pepr_mlops.tracking.claims import now_ms
 from pepr_mlops.tracking.server import connect, translated_errors
 
 _EPOCHS_OF = "time/train_s"
+_COSTS = ("energy/", "time/", "memory/", "carbon/")
 
 
 def add_metrics(
@@ -22,12 +23,18 @@ def add_metrics(
     """Log metrics of a run that has ended, at its last epoch; returns all that it has then.
 
     `performance` names the metric that is P, None for the one that the run names. P is logged under
-    its own name and as `performance`. Raises `WrongUse` for a value that is not finite, P outside
-    [0, 1], a run that is under way or has another metric as P, and a metric that the run has with
-    another value; and `WorkFailed` where the server does not answer or has no such run.
+    its own name and as `performance`. Raises `WrongUse` for a cost, a value that is not finite, P
+    outside [0, 1] or with two values, a run that is under way or has another metric as P, and a
+    metric that the run has with another value; and `WorkFailed` where the server does not answer or
+    has no such run.
     """
     from mlflow.entities import Metric
 
+    if costs := [name for name in metrics if name.startswith(_COSTS)]:
+        raise WrongUse(
+            f"{costs[0]}: a cost is measured or imported, never added; name it otherwise, such as "
+            f"own/{costs[0].replace('/', '_')}"
+        )
     client = connect(tracking_uri)
     with translated_errors(client):
         run = client.get_run(run_id)
@@ -37,7 +44,13 @@ def add_metrics(
             raise WrongUse(f"performance: P of run {run_id} is {named}, which stays")
         named = performance or named
         added = dict(metrics)
-        for name in {named, PERFORMANCE} & metrics.keys():
+        given = {name: metrics[name] for name in (named, PERFORMANCE) if name in metrics}
+        if len(set(given.values())) > 1:
+            raise WrongUse(
+                f"performance: it is {metrics[PERFORMANCE]:g}, and {named}, which is P, is "
+                f"{metrics[named]:g}; give one of them"
+            )
+        for name in given:
             if not 0 <= metrics[name] <= 1:
                 raise WrongUse(
                     f"{name}: {metrics[name]:g} is not from 0 to 1; give a share, not per cent"

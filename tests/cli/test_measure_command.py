@@ -339,9 +339,19 @@ def test_p_of_a_run_that_does_not_name_it_is_named(
     assert "dice is not among the metrics; add dice=…" in err
 
 
+def test_p_has_one_value(store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert _pepr(capfd, *OPTIONS, "--performance", "test/dice", "--", "true")[0] == 0
+    run_id = _only().info.run_id
+    status, _, err = _pepr(capfd, "log", run_id, "test/dice=0.8", "performance=0.9")
+    assert status == 2
+    assert "it is 0.9, and test/dice, which is P, is 0.8; give one of them" in err
+    assert "performance" not in _only().data.metrics
+
+
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
+        ("energy/train_wh=1", "energy/train_wh: a cost is measured or imported, never added"),
         ("performance=83", "performance: 83 is not from 0 to 1; give a share, not per cent"),
         ("val/dice=nan", "val/dice: nan is not finite"),
         ("performance", "performance: it is not NAME=NUMBER"),
@@ -354,7 +364,7 @@ def test_impossible_metrics_are_refused(
     status, _, err = _pepr(capfd, "log", _only().info.run_id, pair)
     assert status == 2
     assert message in err
-    assert set(_only().data.metrics) & {"performance", "val/dice"} == set()
+    assert set(_only().data.metrics) & {"performance", "val/dice", "energy/train_wh"} == set()
 
 
 def test_a_run_that_is_not_there_is_one_line(store: str, capfd: pytest.CaptureFixture[str]) -> None:
