@@ -29,6 +29,7 @@ from pepr_mlops.train.own_loop import measured_run
 from pepr_mlops.train.own_performance import Source
 
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # a run whose command got one of them is KILLED
+_LEFT_ALONE = (signal.SIG_IGN, None)  # None is a handler that Python cannot put back
 _HELPERS_S = 1.0  # for those that end after their parent, as Python's resource tracker does
 _OTHERS = ("SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGCONT")
 
@@ -182,7 +183,7 @@ class _Forwarding:
         if threading.current_thread() is threading.main_thread():
             for name in (*_ENDING, *_OTHERS):
                 number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                if number is not None and signal.getsignal(number) not in _LEFT_ALONE:
                     self._before[number] = signal.signal(number, self._forward)
         return self
 
