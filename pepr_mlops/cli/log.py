@@ -13,15 +13,20 @@ from pepr_mlops.names import PERFORMANCE
 @click.command(cls=Command)
 @click.argument("run", metavar="RUN")
 @click.argument("metrics", metavar="NAME=VALUE...", nargs=-1, required=True)
+@option("Essentials", "--replace", "replace what the run has; its history keeps that", is_flag=True)
 @option("Essentials", "--performance", "the metric that is P [default: as the run names it]")
 @tracking_uri
 def command(
-    run: str, metrics: tuple[str, ...], performance: str | None, tracking_uri: str | None
+    run: str,
+    metrics: tuple[str, ...],
+    replace: bool,
+    performance: str | None,
+    tracking_uri: str | None,
 ) -> None:
     """Add metrics to a run that has ended, such as P that was computed later.
 
     RUN is a run's id, as `pepr runs --all` lists it. P is a share from 0 to 1. What the run has
-    already is not replaced, and costs cannot be added.
+    already is replaced only with --replace, and costs cannot be added.
 
     \b
     Examples:
@@ -33,7 +38,7 @@ def command(
     values = dict(_pair(text) for text in metrics)
     if performance is not None and performance not in values:
         raise WrongUse(f"performance: {performance} is not among the metrics; add {performance}=…")
-    known = add_metrics(run, values, performance, tracking_uri)
+    known = add_metrics(run, values, performance, tracking_uri, replace=replace)
     say(f"{run}: {', '.join(f'{name} {value:g}' for name, value in values.items())}")
     if PERFORMANCE not in known:
         first = next(iter(values))

@@ -25,7 +25,13 @@ class _Around(Once):
             place = args.index("--")
             own, words = args[:place], args[place + 1 :]
         ctx.meta[_COMMAND] = words
-        return super().parse_args(ctx, own)
+        try:
+            return super().parse_args(ctx, own)
+        except click.UsageError as error:
+            if words or "unexpected extra argument" not in error.message:
+                raise
+            text = "measure: write -- before the command, such as -- python train.py"
+            raise WrongUse(text) from None
 
 
 @click.command(cls=_Around, options_metavar="OPTIONS -- COMMAND [ARGUMENT]...")

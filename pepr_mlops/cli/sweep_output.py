@@ -197,6 +197,14 @@ def _about_runs(result: Result) -> None:
             f"are too high; pepr runs {names} lists them",
             err=True,
         )
+    probes = _own(result.jobs, result.runs)
+    probes = probes[probes["probe"].notna()]
+    if n := int(disturbed(probes).sum()):
+        say(
+            f"{n} of {len(probes)} probes ran while other programs used the machine: forecasts "
+            "from them are too high, and so may be R",
+            err=True,
+        )
     if n := int(own["not_stored"].notna().sum()):
         say(
             f"{n} of them have files that the tracking server did not take (their tag "

@@ -305,7 +305,10 @@ def metric_of(members: pd.DataFrame) -> Measured | None:
     """The metric that is P, None where it has no name. Raises `WrongUse` for several."""
     names = members["performance_metric"].dropna().unique()
     if len(names) > 1:
-        raise WrongUse(f"performance: the runs have several, {', '.join(names)}; name one")
+        raise WrongUse(
+            f"performance: the runs have several, {', '.join(names)}; name one that all of "
+            "them have with --performance"
+        )
     return Measured.parse(names[0]) if len(names) else None
 
 

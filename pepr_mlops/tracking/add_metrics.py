@@ -19,16 +19,19 @@ def add_metrics(
     metrics: Mapping[str, float],
     performance: str | None = None,
     tracking_uri: str | None = None,
+    *,
+    replace: bool = False,
 ) -> dict[str, float]:
     """Log metrics of a run that has ended, at its last epoch; returns all that it has then.
 
     `performance` names the metric that is P, None for the one that the run names. P is logged under
-    its own name and as `performance`. Raises `WrongUse` for a cost, a value that is not finite, P
-    outside [0, 1] or with two values, a run that is under way or has another metric as P, and a
-    metric that the run has with another value; and `WorkFailed` where the server does not answer or
-    has no such run.
+    its own name and as `performance`. With `replace` the new value counts where the run has
+    another, which stays in its history; else that is refused. Raises `WrongUse` also for a cost, a
+    value that is not finite, P outside [0, 1] or with two values, and a run that is not there, is
+    under way or has another metric as P; and `WorkFailed` where the server does not answer.
     """
     from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
 
     if costs := [name for name in metrics if name.startswith(_COSTS)]:
         raise WrongUse(
@@ -37,7 +40,14 @@ def add_metrics(
         )
     client = connect(tracking_uri)
     with translated_errors(client):
-        run = client.get_run(run_id)
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise WrongUse(
+                f"run: the server has no {run_id}; give the full id, as `pepr runs --all` lists it"
+            ) from error
         known = run.data.tags.get("pepr.performance")
         named = known or performance or PERFORMANCE
         if performance not in (None, named) and PERFORMANCE in run.data.metrics:
@@ -60,10 +70,10 @@ def add_metrics(
             if not math.isfinite(value):
                 raise WrongUse(f"{name}: {value} is not finite; leave a missing metric out")
             before = run.data.metrics.get(name, value)
-            if before != value:
+            if before != value and not replace:
                 raise WrongUse(
-                    f"{name}: run {run_id} has {before:g}, which stays; if it is wrong, delete the "
-                    "run and measure again"
+                    f"{name}: run {run_id} has {before:g}, which stays; if it is wrong, add "
+                    "--replace"
                 )
         if run.info.status in ("RUNNING", "SCHEDULED"):
             raise WrongUse(f"run: {run_id} is under way; add metrics after it has ended")

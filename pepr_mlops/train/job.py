@@ -172,6 +172,7 @@ def probe(
         trainer.open_device(spec, recorder.device.torch_device)
         trainer.prepare(spec, recorder.device.torch_device)
         recorder.memory.restart()
+        recorder.watch_others({})
         network = _network(spec, splits, logged, job)
         shown = progress(spec, recorder.source)
         metrics, steps = loop.probe(spec, splits, network, recorder, shown)

@@ -93,6 +93,8 @@ def measure_command(
     assert isinstance(memory, TreeMemory)
     known = {} if data is None else {"pepr.data_digest": of_tree(data)}
     tags = {**known, **recorder.opening_tags(experiment, performance)}
+    if "threads" in params:
+        tags["pepr.threads"] = params["threads"]
     status, ended_by, problem, run_id = 0, None, None, ""
     p: float | None = None
     try:

@@ -124,7 +124,13 @@ class Output(Source):
             raise WrongUse(
                 f"performance_regex: {self._pattern.pattern!r} matches no line of the output"
             )
-        return share(self._last, "performance_regex")
+        try:
+            return share(self._last, "performance_regex")
+        except WrongUse as error:
+            if self._pattern.groups:
+                raise
+            text = f"{error}; put brackets around the number, as in 'x ([0-9.]+)'"
+            raise WrongUse(text) from None
 
     def _copy(self, source: int, target: int) -> None:
         line = b""

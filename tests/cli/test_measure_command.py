@@ -241,6 +241,7 @@ def test_a_file_from_before_is_no_result_of_the_command(
     ("words", "message"),
     [
         (["--"], "measure: it has no command; write one after --"),
+        (["true"], "measure: write -- before the command"),
         (["--", "no-such-program"], "command: no-such-program is not a program that can be run"),
         (["--param", "seed", "--", "true"], "param: 'seed' is not NAME=VALUE"),
         (["--performance-from", "a.json", "--", "true"], "'a.json' names no key; write FILE:KEY"),
@@ -315,7 +316,10 @@ def test_p_is_added_later_once(store: str, capfd: pytest.CaptureFixture[str]) ->
     assert _pepr(capfd, "log", run_id, "performance=0.83")[0] == 0  # the same
     status, _, err = _pepr(capfd, "log", run_id, "performance=0.9")
     assert status == 2
-    assert "has 0.83, which stays" in err
+    assert "has 0.83, which stays; if it is wrong, add --replace" in err
+    assert _pepr(capfd, "log", run_id, "performance=0.9", "--replace")[0] == 0
+    metrics = _only().data.metrics
+    assert (metrics["performance"], metrics["test/dice"]) == (0.9, 0.9)
 
 
 def test_p_of_a_run_that_does_not_name_it_is_named(
@@ -369,5 +373,6 @@ def test_impossible_metrics_are_refused(
 
 def test_a_run_that_is_not_there_is_one_line(store: str, capfd: pytest.CaptureFixture[str]) -> None:
     status, _, err = _pepr(capfd, "log", "0" * 32, "performance=0.5")
-    assert status == 1
+    assert status == 2
+    assert f"run: the server has no {'0' * 32}; give the full id" in err
     assert len(err.splitlines()) == 1
