@@ -26,19 +26,28 @@ from pepr_mlops.names import PERFORMANCE, RESOURCES
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer.
+    """The answer, in frames:
 
-    | frame | a row is | columns |
-    | --- | --- | --- |
-    | `scores` | a model in a comparison set by one score, best first | `comparison_set`, `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes rows of one model, or empty), `n` (runs averaged, the folds of a cross-validation being one), `performance`, `performance_sd`, `p_low`, `p_high`, `cost`, `cost_sd` (missing where several are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`, `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`, `energy_source`, `flags` (texts), `codes` (a word for each) |
-    | `costs` | a model in a comparison set by one resource | `comparison_set`, `resource`, `model`, `variant`, `cost`, `cost_sd`, `R` |
-    | `runs` | a run that was found | `run_id`, `model`, `experiment`, `comparison_set`, `used`, `reasons` (why not), `flags`, `codes` |
-    | `used` | a run that was scored, or the folds of a cross-validation | those of the frame of runs, `fold_runs` (of `folds.pooled`), `comparison_set`, `variant` |
-    | `sets` | a comparison set | `comparison_set`, `experiment`, `models`, `runs`, `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds` (`pepr.Bounds` by cost column) |
+    - `scores`: a row is a model in a comparison set by one score, best first. `comparison_set`,
+      `resource` (letter or name of what it is scored by), `model`, `variant` (what distinguishes
+      rows of one model, or empty), `n` (runs averaged, the folds of a cross-validation being one),
+      `performance`, `performance_sd`, `p_low`, `p_high`, `cost`, `cost_sd` (missing where several
+      are weighted; standard deviations over the runs), `R`, `score`, `ci_low`, `ci_high`,
+      `no_interval` (why they are missing, or empty), `rank`, `rank_low`, `rank_high`, `top_share`,
+      `energy_source`, `flags` (texts), `codes` (a word for each).
+    - `costs`: a row is a model in a comparison set by one resource. `comparison_set`, `resource`,
+      `model`, `variant`, `cost`, `cost_sd`, `R`.
+    - `runs`: a row is a run that was found. `run_id`, `model`, `experiment`, `comparison_set`,
+      `used`, `reasons` (why not), `flags`, `codes`.
+    - `used`: a row is a run that was scored, or the folds of a cross-validation. The columns of the
+      frame of runs, `fold_runs` (of `folds.pooled`), `comparison_set`, `variant`.
+    - `sets`: a row is a comparison set. `comparison_set`, `experiment`, `models`, `runs`,
+      `fingerprint`, `energy_source`, `shared` (what its runs have in common), `bounds`
+      (`pepr.Bounds` by cost column).
 
-    `notes` belong to every output. `reference` has the bounds of the first set. `draws` are those of
-    each set, and `known` what they were made from.
-    """  # noqa: E501
+    `notes` belong to every output. `reference` has the bounds of the first set. `draws` are those
+    of each set, and `known` what they were made from.
+    """
 
     scores: pd.DataFrame
     costs: pd.DataFrame

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PeprCallback(Callback):
-    """Reports the epochs and the validation of a Lightning trainer.
+    """Reports the epochs and the validation of a Lightning trainer::
 
         with pepr_mlops.measure(experiment="derma", model="mine") as measured:
             trainer = Trainer(callbacks=[PeprCallback(measured, "val_accuracy")])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PeprCallback(TrainerCallback):
-    """Reports the epochs and the evaluation of a transformers `Trainer`.
+    """Reports the epochs and the evaluation of a transformers `Trainer`::
 
         with pepr_mlops.measure(experiment="derma", model="mine") as measured:
             callbacks = [PeprCallback(measured, "eval_accuracy")]
