@@ -56,6 +56,7 @@ LONGEST = (
         "test_sweep.py",
         "test_fault_matrix.py",
         "test_live_page.py",
+        "test_tutorial.py",
     ),
     *("test_read.py", "test_mlflow_ui.py", "test_cli.py", "test_lidc_build.py"),
     *("test_fork_server.py", "test_other_systems.py", "test_first_screen.py", "test_project.py"),
