@@ -86,7 +86,8 @@ def test_the_gate_says_that_it_skips_the_xrays(tmp_path: Path, data: str) -> Non
         (tmp_path / path).write_text((ROOT / path).read_text())
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("apt-get", "mlflow", "mypy", "pepr", "pip", "pytest", "python3", "ruff", "uv"):
+    called = ("apt-get", "mlflow", "mypy", "pepr", "pip", "pytest", "python3", "ruff", "uv")
+    for name in (*called, "sphinx-build"):
         (programs / name).write_text(f'#!/bin/sh\necho "called: {name} $* $PYTEST_ADDOPTS"\n')
         (programs / name).chmod(0o755)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -103,3 +104,4 @@ def test_the_gate_says_that_it_skips_the_xrays(tmp_path: Path, data: str) -> Non
     assert ("called: pytest  -rs" in gate.stdout) == (data == "none")
     assert "called: mlflow run" in gate.stdout
     assert "called: mypy" in gate.stdout
+    assert "called: sphinx-build -q -W --keep-going docs " in gate.stdout
