@@ -53,19 +53,7 @@ def add_metrics(
         if performance not in (None, named) and PERFORMANCE in run.data.metrics:
             raise WrongUse(f"performance: P of run {run_id} is {named}, which stays")
         named = performance or named
-        added = dict(metrics)
-        given = {name: metrics[name] for name in (named, PERFORMANCE) if name in metrics}
-        if len(set(given.values())) > 1:
-            raise WrongUse(
-                f"performance: it is {metrics[PERFORMANCE]:g}, and {named}, which is P, is "
-                f"{metrics[named]:g}; give one of them"
-            )
-        for name in given:
-            if not 0 <= metrics[name] <= 1:
-                raise WrongUse(
-                    f"{name}: {metrics[name]:g} is not from 0 to 1; give a share, not per cent"
-                )
-            added |= dict.fromkeys((named, PERFORMANCE), metrics[name])
+        added = _with_p(metrics, named)
         for name, value in added.items():
             if not math.isfinite(value):
                 raise WrongUse(f"{name}: {value} is not finite; leave a missing metric out")
@@ -84,3 +72,17 @@ def add_metrics(
             client.set_tag(run_id, "pepr.performance", named)
         client.log_batch(run_id, metrics=points)
     return {**run.data.metrics, **added}
+
+
+def _with_p(metrics: Mapping[str, float], named: str) -> dict[str, float]:
+    """The metrics with P, if it is among them, under both of its names."""
+    given = {name: metrics[name] for name in (named, PERFORMANCE) if name in metrics}
+    if len(set(given.values())) > 1:
+        raise WrongUse(
+            f"performance: it is {metrics[PERFORMANCE]:g}, and {named}, which is P, is "
+            f"{metrics[named]:g}; give one of them"
+        )
+    for name, value in given.items():
+        if not 0 <= value <= 1:
+            raise WrongUse(f"{name}: {value:g} is not from 0 to 1; give a share, not per cent")
+    return {**metrics, **{name: value for value in given.values() for name in (named, PERFORMANCE)}}

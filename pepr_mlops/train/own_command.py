@@ -97,6 +97,7 @@ def measure_command(
         tags["pepr.threads"] = params["threads"]
     status, ended_by, problem, run_id = 0, None, None, ""
     p: float | None = None
+    left: dict[str, str] = {}
     try:
         with tracking.start(None, experiment, model, tracking_uri, note=note) as run:
             run_id = run.run_id
@@ -107,8 +108,7 @@ def measure_command(
                     options = {**streams, "env": environment}
                     status, ended_by = _run(command, options, memory, recorder)
                 _raise_unless_done(status, ended_by)
-                _, on = psutil.wait_procs(memory.processes(), _HELPERS_S)
-                left = sorted(named(process.pid for process in on))
+                left = _left_running(memory)
                 try:
                     p = source.value()
                 except WrongUse as error:
@@ -116,18 +116,23 @@ def measure_command(
                 if p is not None:
                     code.epoch(p, {performance: p})
             tags |= recorder.closing_tags()
-            if left:
-                tags["pepr.left_running"] = (
-                    f"{len(left)} of its processes ran on after the command had ended "
-                    f"({', '.join(left)}): what they use is not counted"
-                )
-            run.tag(tags)
+            run.tag(tags | left)
     except (_Failed, _Stopped):
         pass  # the run says it
     metrics = recorder.metrics() | ({} if p is None else {PERFORMANCE: p})
-    texts = [*cautions(tags), *filter(None, [tags.get("pepr.left_running")])]
+    texts = [*cautions(tags), *left.values()]
     killed = ended_by is not None
     return Outcome(run_id, status, killed, metrics, recorder.source, problem, texts)
+
+
+def _left_running(memory: TreeMemory) -> dict[str, str]:
+    """A tag that names the processes that outlive the command, if any does."""
+    _, on = psutil.wait_procs(memory.processes(), _HELPERS_S)
+    left = sorted(named(process.pid for process in on))
+    if not left:
+        return {}
+    text = f"{len(left)} of its processes ran on after the command had ended ({', '.join(left)}): "
+    return {"pepr.left_running": f"{text}what they use is not counted"}
 
 
 class _Failed(WorkFailed):

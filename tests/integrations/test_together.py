@@ -14,7 +14,6 @@ from test_lightning import fit
 from test_transformers import train
 
 from pepr_mlops.cli import main
-from pepr_mlops.cli.report import main as report
 
 
 def _pepr(capfd: pytest.CaptureFixture[str], *words: str) -> str:
@@ -27,10 +26,7 @@ def _pepr(capfd: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_they_are_scored_flagged_and_reported_together(
-    store: str,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    store: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     fit(tmp_path, "val_accuracy", energy="estimated")  # P 0.5
     train(tmp_path, "eval_accuracy", energy="estimated", eval_strategy="epoch")  # P 0.2
@@ -58,9 +54,6 @@ def test_they_are_scored_flagged_and_reported_together(
     r = (scores["cost"] - scores["cost"].min()) / (scores["cost"].max() - scores["cost"].min())
     assert list(scores["score"]) == pytest.approx(list(scores["performance"] / (1 + r)))
     assert all("estimated" in codes for codes in scores["codes"])
-    monkeypatch.setattr(sys, "argv", ["pepr-report", *words, "--out", str(tmp_path / "page.html")])
-    with pytest.raises(SystemExit) as left:
-        report()
-    assert left.value.code == 0
+    _pepr(capfd, "report", *words, "--out", str(tmp_path / "page.html"))
     text = (tmp_path / "page.html").read_text()
     assert all(model in text for model in p)

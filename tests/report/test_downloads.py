@@ -88,7 +88,7 @@ def test_a_work_is_one_line_of_text_and_an_entry() -> None:
     )
     assert works.PNEUMONIA.text.startswith("D. S. Kermany et al.: Identifying Medical")
     assert works.PNEUMONIA.text.endswith("Cell 172(5), 2018.")
-    assert works.CARS.text.startswith("European Environment Agency: CO2 performance")
+    assert works.CARS.text.startswith("European Environment Agency: Average CO2 emissions")
     assert works.HSU.bibtex.splitlines() == [
         "@article{hsu1981simultaneous,",
         "  title = {Simultaneous Confidence Intervals for All Distances from the 'Best'},",

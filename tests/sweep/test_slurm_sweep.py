@@ -119,6 +119,7 @@ def until(condition: Callable[[], bool], within_s: float = 300.0) -> None:
         time.sleep(0.3)
 
 
+@pytest.mark.slow
 def test_every_job_is_trained_once_whatever_is_killed(
     submitters: Submitters, cluster: Slurm
 ) -> None:
