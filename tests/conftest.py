@@ -250,11 +250,11 @@ def paper_store(
     """URI of a store with the paper's 1,048 runs as imported; not to be written to."""
     from made import stored
 
-    from pepr_mlops.imports import SOURCES
+    from pepr_mlops.imports import pepr_paper
 
     path = tmp_path_factory.mktemp("paper") / "mlflow.db"
     shutil.copy(_empty_store, path)
-    stored(path, SOURCES["pepr-paper"](paper_results))
+    stored(path, pepr_paper.read(paper_results))
     return f"sqlite:///{path}"
 
 

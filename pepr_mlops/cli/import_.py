@@ -64,9 +64,9 @@ def pepr_paper(folder: Path, tracking_uri: str | None) -> None:
     Examples:
       pepr import pepr-paper ./PePR/data
     """
-    from pepr_mlops.imports import SOURCES
+    from pepr_mlops.imports import pepr_paper
 
-    _log(SOURCES["pepr-paper"](folder), tracking_uri)
+    _log(pepr_paper.read(folder), tracking_uri)
 
 
 @command.command("timm", cls=Command)

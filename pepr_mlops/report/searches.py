@@ -33,7 +33,7 @@ def sentence(record: Mapping[str, Any]) -> str:
     )
     if target["within"] is not None:
         sought = f"the least {cost.help} with P at most {target['within']:g} below the best"
-    trained = "has so far trained" if record["goes_on"] else "trained"
+    trained = "has so far trained" if record["continues"] else "trained"
     text = f"a frugal search for {sought} (seed {record['seed']}, decided on "
     text += f"{_SPLITS[record['decide_on']]}) {trained} "
     text += f"{record['finished']} of {record['candidates']} models to the end for "

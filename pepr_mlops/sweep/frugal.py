@@ -121,12 +121,12 @@ def verdict(
     done, last = known.done, known.last
     possible = ~done & ~(judged.bound <= judged.kth)
     promising = possible & (judged.worth > judged.kth)
-    goes_on = promising | (judged.holds < objective.sought)
+    continues = promising | (judged.holds < objective.sought)
     if not known.unmeasured and not known.affordable(_next(known, objective, judged), objective):
-        goes_on[:] = False
+        continues[:] = False
     states: list[State] = [
         "finished" if d else "discarded" if not p else "waiting" if w else "stopped"
-        for d, p, w in zip(done, possible, goes_on, strict=True)
+        for d, p, w in zip(done, possible, continues, strict=True)
     ]
     table = pd.DataFrame(
         {

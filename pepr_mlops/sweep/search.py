@@ -115,7 +115,7 @@ class Search:
             "prior_gain": None if prior is None else _rounded(prior.gain),
             "answer": found.top,
             "holds": found.holds,
-            "goes_on": bool((found.table["state"] == "waiting").any()),
+            "continues": bool((found.table["state"] == "waiting").any()),
             "candidates": len(found.table),
             "finished": int((found.table["state"] == "finished").sum()),
             "spending": self.spending,

@@ -70,8 +70,8 @@ def verdict(known: Known, objective: Objective, prior: Prior | None) -> Verdict:
     if measured and n:
         resource = objective.resource(known.cost)
     left = [name for name, one in zip(known.names, done, strict=True) if not one]
-    goes_on = not measured or bool(known.affordable(_next(known, objective, chance), objective))
-    waits: State = "waiting" if goes_on else "stopped"
+    continues = not measured or bool(known.affordable(_next(known, objective, chance), objective))
+    waits: State = "waiting" if continues else "stopped"
     table = pd.DataFrame(
         {
             "epoch": known.epoch,

@@ -16,7 +16,7 @@ from odd import FEW, damaged, numbers, stored, texts, unless_refused
 
 from pepr_mlops.comparison.runs import tidy
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.imports import SOURCES
+from pepr_mlops.imports import pepr_paper, timm_results
 from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.text import printable
 from pepr_mlops.tracking.read.frames import Page, Point, epochs_frame, raw_frame
@@ -81,7 +81,7 @@ def _sound(runs: list[FinishedRun] | None) -> None:
 @given(_table(PAPER))
 def test_the_papers_table_is_runs_or_is_refused(folder: Path, content: bytes) -> None:
     (folder / "all_results.csv").write_bytes(content)
-    _sound(unless_refused(lambda: SOURCES["pepr-paper"](folder)))
+    _sound(unless_refused(lambda: pepr_paper.read(folder)))
 
 
 @given(_table(TIMM), _table(INFER))
@@ -89,7 +89,7 @@ def test_the_papers_table_is_runs_or_is_refused(folder: Path, content: bytes) ->
 def test_timms_tables_are_runs_or_are_refused(folder: Path, results: bytes, speeds: bytes) -> None:
     (folder / "results-imagenet.csv").write_bytes(results)
     (folder / "benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv").write_bytes(speeds)
-    _sound(unless_refused(lambda: SOURCES["timm"](folder)))
+    _sound(unless_refused(lambda: timm_results.read(folder)))
 
 
 # Raw pages of MLflow ------------------------------------------------------------------------------
@@ -191,22 +191,22 @@ def test_a_cell_that_is_no_such_number_is_named(
 ) -> None:
     (tmp_path / "all_results.csv").write_bytes(_csv([{**PAPER, **changed}]))
     with pytest.raises(WrongUse, match=message):
-        SOURCES["pepr-paper"](tmp_path)
+        pepr_paper.read(tmp_path)
 
 
 def test_two_results_of_one_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "all_results.csv").write_bytes(_csv([PAPER, {**PAPER, "energy": "0.5"}]))
     with pytest.raises(WrongUse, match="has two results of resnet18d on derma"):
-        SOURCES["pepr-paper"](tmp_path)
+        pepr_paper.read(tmp_path)
 
 
 def test_a_speed_of_zero_is_refused_and_commas_of_thousands_are_read(tmp_path: Path) -> None:
     (tmp_path / "results-imagenet.csv").write_bytes(_csv([{**TIMM, "param_count": "1,014.45"}]))
     speeds = tmp_path / "benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv"
     speeds.write_bytes(_csv([INFER]))
-    (run,) = SOURCES["timm"](tmp_path)
+    (run,) = timm_results.read(tmp_path)
     assert run.tags["pepr.parameters"] == "1014450000"
     assert ("inference/ms_per_image", pytest.approx(1000 / 3210.5), 0) in run.points
     speeds.write_bytes(_csv([{**INFER, "infer_samples_per_sec": "0"}]))
     with pytest.raises(WrongUse, match=r"infer_samples_per_sec of row 2 of .* is '0', not a"):
-        SOURCES["timm"](tmp_path)
+        timm_results.read(tmp_path)

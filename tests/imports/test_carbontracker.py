@@ -16,7 +16,7 @@ from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.tracking import import_runs, read
 
 # A CPU of 50 W and a GPU of 240 W in epochs of 0.3 s. The first training ends, the second stops
-# early, the third goes on after it was monitored, the last breaks off. No place is looked up.
+# early, the third trains longer than it is monitored, the last breaks off. No place is looked up.
 WRITE = """
 import os, socket, sys, time
 def offline(*_, **__):

@@ -20,7 +20,8 @@ from mlflow import MlflowClient
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.comparison.image_counts import is_count_of
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.imports import SOURCES
+from pepr_mlops.imports import pepr_paper
+from pepr_mlops.imports import timm_results as timm
 from pepr_mlops.tracking import import_runs, read
 
 
@@ -39,7 +40,7 @@ def _few(folder: Path, tmp_path: Path, rows: int = 3) -> Path:
 def test_importing_again_adds_only_what_is_new(
     store: str, paper_results: Path, tmp_path: Path
 ) -> None:
-    runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path))
+    runs = pepr_paper.read(_few(paper_results, tmp_path))
     assert import_runs(runs[:2], store) == 2
     assert import_runs(runs, store) == 1
     assert import_runs(runs, store) == 0
@@ -73,7 +74,7 @@ def _rows(path: Path) -> dict[str, list[Any]]:
 def test_the_paper_store_of_the_tests_is_as_if_imported(
     store: str, paper_results: Path, tmp_path: Path, step: int
 ) -> None:
-    runs = SOURCES["pepr-paper"](paper_results)
+    runs = pepr_paper.read(paper_results)
     assert len(runs) == 1048
     some = runs[::step]
     assert len({run.experiment for run in some}) == 8
@@ -91,7 +92,7 @@ def test_the_paper_store_of_the_tests_is_as_if_imported(
 def test_an_interrupted_import_is_completed(
     store: str, paper_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path))
+    runs = pepr_paper.read(_few(paper_results, tmp_path))
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -110,7 +111,7 @@ def test_an_interrupted_import_is_completed(
 def test_unfinished_runs_among_many_do_not_hide_finished_ones(
     store: str, paper_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = SOURCES["pepr-paper"](_few(paper_results, tmp_path, 6))
+    runs = pepr_paper.read(_few(paper_results, tmp_path, 6))
     import_runs(runs, store)
     client = MlflowClient(store)
     for run_id in read.load_runs(tracking_uri=store)["run_id"].iloc[::3]:
@@ -129,7 +130,7 @@ def test_unfinished_runs_among_many_do_not_hide_finished_ones(
 def test_imagenet_results_are_joined_on_the_exact_name_and_size(
     store: str, timm_results: Path
 ) -> None:
-    runs = {run.key: run for run in SOURCES["timm"](timm_results)}
+    runs = {run.key: run for run in timm.read(timm_results)}
     assert len(runs) == 1556
     table = pd.read_csv(timm_results / "results-imagenet.csv", thousands=",")
     speeds = pd.read_csv(
@@ -163,21 +164,21 @@ def test_imagenet_results_are_joined_on_the_exact_name_and_size(
         ("", "is not a readable CSV table"),
     ],
 )
-@pytest.mark.parametrize("source", ["pepr-paper"])
-def test_other_files_are_refused(
-    tmp_path: Path, source: str, content: str | None, message: str
-) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / "all_results.csv").write_text(content)
     with pytest.raises(WrongUse, match=message):
-        SOURCES[source](tmp_path)
+        pepr_paper.read(tmp_path)
 
 
 def test_accuracies_are_counts_of_the_test_images(paper_results: Path, timm_results: Path) -> None:
     counted: dict[str, set[tuple[str, str]]] = {}
     lacking = []
-    for source, folder in (("pepr-paper", paper_results), ("timm", timm_results)):
-        for run in SOURCES[source](folder):
+    for source, runs in (
+        ("pepr-paper", pepr_paper.read(paper_results)),
+        ("timm", timm.read(timm_results)),
+    ):
+        for run in runs:
             n = run.tags.get("pepr.test_images")
             shares = np.array([v for name, v, _ in run.points if name == "test/accuracy"])
             if n is None:
@@ -197,8 +198,8 @@ def test_unknown_experiments_and_holes_are_refused(paper_results: Path, tmp_path
     table = pd.read_csv(paper_results / "all_results.csv").head(4)
     table.assign(dataset="brain").to_csv(tmp_path / "all_results.csv")
     with pytest.raises(WrongUse, match="unknown experiment 'brain'; valid: derma, derma_pt"):
-        SOURCES["pepr-paper"](tmp_path)
+        pepr_paper.read(tmp_path)
     table.loc[2, "energy"] = None
     table.to_csv(tmp_path / "all_results.csv")
     with pytest.raises(WrongUse, match=re.escape("row 4 of")):
-        SOURCES["pepr-paper"](tmp_path)
+        pepr_paper.read(tmp_path)

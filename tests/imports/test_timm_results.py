@@ -9,7 +9,7 @@ import pytest
 from pepr_mlops.cli import main
 from pepr_mlops.comparison import Question, compare
 from pepr_mlops.errors import WrongUse
-from pepr_mlops.imports import SOURCES, timm_results
+from pepr_mlops.imports import timm_results
 from pepr_mlops.imports.files import FinishedRun
 from pepr_mlops.tracking import import_runs, read
 
@@ -50,7 +50,7 @@ def _folder(path: Path, *names: str) -> Path:
 
 def _resnet(folder: Path) -> dict[str, FinishedRun]:
     """The runs of resnet18 by their experiment."""
-    return {r.experiment: r for r in SOURCES["timm"](folder) if r.name.startswith("resnet18")}
+    return {r.experiment: r for r in timm_results.read(folder) if r.name.startswith("resnet18")}
 
 
 def _measured(run: FinishedRun) -> dict[str, str]:
@@ -101,7 +101,7 @@ def test_speeds_of_two_cards_are_in_two_experiments(tmp_path: Path) -> None:
     assert "training/ms_per_image" not in points["imagenet"]
     assert points["imagenet_training"]["training/ms_per_image"] == 1.0
     assert not any(name.startswith("inference/") for name in points["imagenet_training"])
-    models = [(r.experiment, r.name) for r in SOURCES["timm"](tmp_path)]
+    models = [(r.experiment, r.name) for r in timm_results.read(tmp_path)]
     assert ("imagenet", "vgg11.tv_in1k") in models  # with its accuracy alone
     assert ("imagenet_training", "vgg11.tv_in1k") not in models
 
@@ -154,7 +154,7 @@ def test_other_cards_and_settings_are_imported_apart_and_not_compared(
     store: str, tmp_path: Path, other: str, differs: str
 ) -> None:
     for i, name in enumerate([NEWEST, other]):
-        runs = SOURCES["timm"](_folder(tmp_path / str(i), name))
+        runs = timm_results.read(_folder(tmp_path / str(i), name))
         assert (import_runs(runs, store), import_runs(runs, store)) == (2, 0)
     found = read.load_runs("imagenet", tracking_uri=store)
     assert len(found) == 4
@@ -167,7 +167,7 @@ def test_compiled_and_other_speeds_are_not_compared(store: str, tmp_path: Path) 
     for i, name in enumerate([plain, plain.replace(".csv", "-dynamo.csv")]):
         folder = _folder(tmp_path / str(i), plain)
         (folder / plain).rename(folder / name)
-        import_runs(SOURCES["timm"](folder), store)
+        import_runs(timm_results.read(folder), store)
     found = read.load_runs("imagenet", tracking_uri=store)
     assert found["compile"].tolist().count(True) == 2
     assert found["optimizer"].isna().all()  # no training job of ours, whose settings are known

@@ -19,7 +19,7 @@ RECORD = {
     "prior": {"lidc": 0.5, "pneumonia": 0.5},
     "answer": ["ghostnet_100"],
     "holds": 0.914,
-    "goes_on": False,
+    "continues": False,
     "candidates": 131,
     "finished": 12,
     "spending": "energy_wh",
@@ -42,7 +42,7 @@ RECORD = {
         ),
         (
             Objective(top=1, within=0.01),
-            {"answer": [], "holds": None, "prior": None, "exhaustive": None, "goes_on": True},
+            {"answer": [], "holds": None, "prior": None, "exhaustive": None, "continues": True},
             "a frugal search for the least energy of training with P at most 0.01 below the best "
             "(seed 1, decided on validation) has so far trained 12 of 131 models to the end for "
             "140 Wh; it found none yet",

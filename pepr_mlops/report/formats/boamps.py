@@ -37,7 +37,8 @@ GIVEN: dict[str, tuple[Sequence[str], str]] = {
         "image",
     ),
 }
-# Relative errors that BoAmps names: 10% is high, 50% low. Estimates are off by up to 40%.
+# Relative errors that BoAmps names: 10% is high, 50% low. Estimates were off by up to 40% in a
+# published comparison (arXiv:2509.22092).
 _QUALITY = {"measured": "high", "estimated": "low"}
 _MODE = {"cpu": "cpuTrackingMode", "gpu": "gpuTrackingMode"}
 
