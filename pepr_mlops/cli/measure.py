@@ -122,6 +122,7 @@ def command(
 
 def summary(found: Any, performance: str) -> str:
     """What the command cost, and how to add its P."""
+    from pepr_mlops.comparison.words import amount
     from pepr_mlops.train.progress import energy_text, seconds_text
 
     memory = {"memory/rss_gb": "all processes", "memory/device_used_gb": "GPUs"}
@@ -129,7 +130,7 @@ def summary(found: Any, performance: str) -> str:
         ("energy", energy_text(found.metrics.get("energy/train_wh"), found.energy_source)),
         ("time", seconds_text(found.metrics["time/train_s"])),
         *(
-            (f"peak memory, {words}", f"{found.metrics[name]:.2f} GB")
+            (f"peak memory, {words}", amount(found.metrics[name], "GB"))
             for name, words in memory.items()
             if name in found.metrics
         ),

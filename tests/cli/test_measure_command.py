@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_a_command_runs_unchanged_and_is_a_run_like_any_other(
     assert (status, out) == (0, "['--model', 'none', '--dry-run', 'true', '--', 'x y']\n")
     run = _only()
     assert f"pepr log {run.info.run_id} performance=0.83" in err
+    assert re.search(r"^peak memory, all processes +[1-9][0-9.]* MB$", err, flags=re.M)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"model": "unet", "seed": "1", "dataset": "ct"}
     assert {"time/train_s", "memory/rss_gb"} <= set(run.data.metrics) <= set(METRICS)
